@@ -1,0 +1,2 @@
+//! `recordserver`, the companion server of server recording.
+fn main() {}

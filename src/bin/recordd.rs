@@ -1,0 +1,2 @@
+//! The agent on the phone.
+fn main() {}

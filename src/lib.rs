@@ -1,0 +1,10 @@
+//! Call recorder for SIP desk phones: the library behind `recordd`, `recordctl` and `recordserver`.
+//!
+//! Imports run one way:
+//! `bin -> runtime -> agent -> {rtp, file, uplink, api} -> {units, time}` and `runtime -> storage -> file`.
+//! `rtp`, `file`, `uplink`, `api` and `agent` are pure: no socket, clock, thread or sleep
+//! (`file` reads and writes through `std::io` traits). See `ARCHITECTURE.md`.
+
+pub mod rtp;
+pub mod time;
+pub mod units;

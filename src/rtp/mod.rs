@@ -1,0 +1,5 @@
+//! RTP as the recorder sees it: codecs, packets, and the timeline that turns packets into audio.
+//!
+//! Pure: packets and arrival times go in, bytes and counters come out.
+
+pub mod codec;

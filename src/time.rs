@@ -1,0 +1,118 @@
+//! The two kinds of time that come in from outside, as plain numbers that tests can make.
+//!
+//! `Mono` orders and measures (deadlines, gaps), `Wall` names and stamps (file names, sidecars) and
+//! may jump: a phone has no battery clock and NTP arrives in mid-call. Audio length is neither: it is
+//! RTP ticks ([`crate::units`]). Never: reading a clock; `runtime::clock` alone does.
+
+use std::time::Duration;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
+
+/// Monotonic time since an arbitrary start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Mono(Duration);
+
+impl Mono {
+    /// The instant `since_start` after the arbitrary start.
+    #[must_use]
+    pub const fn new(since_start: Duration) -> Self {
+        Self(since_start)
+    }
+
+    /// Time from `earlier` to `self`; zero if `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The instant `span` earlier, at most back to the start.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(span))
+    }
+}
+
+impl std::ops::Add<Duration> for Mono {
+    type Output = Self;
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
+/// Calendar time: milliseconds since 1970-01-01 UTC and the local offset at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Wall {
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: i64,
+    /// Seconds east of UTC of the phone's time zone.
+    pub utc_offset_s: i32,
+}
+
+/// 2020-01-01T00:00:00Z: an earlier date means that the phone's clock was never set.
+const CLOCK_SET_AFTER_UNIX_MS: i64 = 1_577_836_800_000;
+
+impl Wall {
+    /// Whether the clock plausibly shows the real date (it does not after a boot without NTP).
+    #[must_use]
+    pub fn is_set(self) -> bool {
+        self.unix_ms >= CLOCK_SET_AFTER_UNIX_MS
+    }
+
+    /// RFC 3339 with milliseconds and the local offset, e.g. `2026-03-01T09:15:00.250+01:00`.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        self.local().format(&Rfc3339).unwrap_or_default()
+    }
+
+    /// Local time as `YYYYMMDD-HHMMSS`, the SystemTime of file names.
+    #[must_use]
+    pub fn file_stamp(self) -> String {
+        let format = format_description!("[year][month][day]-[hour][minute][second]");
+        self.local().format(format).unwrap_or_default()
+    }
+
+    /// Parses RFC 3339; `None` if `text` is anything else.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let date = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        Some(Self {
+            unix_ms: i64::try_from(date.unix_timestamp_nanos() / 1_000_000).ok()?,
+            utc_offset_s: date.offset().whole_seconds(),
+        })
+    }
+
+    fn local(self) -> OffsetDateTime {
+        let offset = UtcOffset::from_whole_seconds(self.utc_offset_s).unwrap_or(UtcOffset::UTC);
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.unix_ms) * 1_000_000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+            .to_offset(offset)
+    }
+}
+
+/// One reading of both clocks, taken once per turn of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Now {
+    /// For deadlines and spans.
+    pub mono: Mono,
+    /// For names and stamps.
+    pub wall: Wall,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_time_names_files_in_local_time() {
+        let wall = Wall { unix_ms: 1_772_352_900_250, utc_offset_s: 3600 };
+        assert_eq!(wall.file_stamp(), "20260301-091500");
+        assert_eq!(wall.rfc3339(), "2026-03-01T09:15:00.25+01:00");
+        assert_eq!(Wall::from_rfc3339(&wall.rfc3339()), Some(wall));
+    }
+
+    #[test]
+    fn a_clock_in_1970_counts_as_not_set() {
+        assert!(!Wall { unix_ms: 42_000, utc_offset_s: 0 }.is_set());
+    }
+}
