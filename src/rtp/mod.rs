@@ -3,3 +3,7 @@
 //! Pure: packets and arrival times go in, bytes and counters come out.
 
 pub mod codec;
+pub mod counts;
+pub mod packet;
+pub mod timeline;
+mod window;

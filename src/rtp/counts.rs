@@ -1,0 +1,142 @@
+//! The books of received packets: every datagram ends in exactly one account.
+
+/// Why a datagram was neither stored nor a known duplicate or latecomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropCause {
+    /// Not an RTP packet of version 2, or cut short.
+    NotRtp,
+    /// Larger than any audio packet.
+    Oversize,
+    /// A payload type other than the recording's codec.
+    PayloadType,
+    /// Comfort noise: what it stands for is filled with silence.
+    ComfortNoise,
+    /// No payload.
+    Empty,
+    /// Sent by another host than the one that sends the call.
+    Source,
+    /// A second SSRC that competes with the one being recorded.
+    Ssrc,
+    /// The time it claims is already taken by other audio.
+    Overlap,
+    /// The buffer that bridges a stalled disk was full.
+    BufferFull,
+}
+
+impl DropCause {
+    /// Every cause, in the order of the counters.
+    pub const ALL: [Self; 9] = [
+        Self::NotRtp,
+        Self::Oversize,
+        Self::PayloadType,
+        Self::ComfortNoise,
+        Self::Empty,
+        Self::Source,
+        Self::Ssrc,
+        Self::Overlap,
+        Self::BufferFull,
+    ];
+
+    /// Name in `stats.get`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotRtp => "not_rtp",
+            Self::Oversize => "oversize",
+            Self::PayloadType => "payload_type",
+            Self::ComfortNoise => "comfort_noise",
+            Self::Empty => "empty",
+            Self::Source => "source",
+            Self::Ssrc => "ssrc",
+            Self::Overlap => "overlap",
+            Self::BufferFull => "buffer_full",
+        }
+    }
+}
+
+/// What became of one datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its audio is in the recording.
+    Stored,
+    /// The same packet was there before.
+    Duplicate,
+    /// It came after its place was closed.
+    Late,
+    /// It was dropped.
+    Dropped(DropCause),
+}
+
+/// Counters of one recording, or of all. `received = stored + duplicate + late + dropped`, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Datagrams that arrived while recording.
+    pub received: u64,
+    /// Packets whose audio is in the recording.
+    pub stored: u64,
+    /// Packets that came twice.
+    pub duplicate: u64,
+    /// Packets that came too late to be put in order.
+    pub late: u64,
+    /// Packets that never came, by their sequence numbers. Not part of `received`.
+    pub lost: u64,
+    dropped: [u64; DropCause::ALL.len()],
+}
+
+impl Counts {
+    /// Books one datagram.
+    pub fn book(&mut self, verdict: Verdict) {
+        self.received += 1;
+        match verdict {
+            Verdict::Stored => self.stored += 1,
+            Verdict::Duplicate => self.duplicate += 1,
+            Verdict::Late => self.late += 1,
+            Verdict::Dropped(cause) => self.dropped[cause as usize] += 1,
+        }
+    }
+
+    /// Packets dropped for `cause`.
+    #[must_use]
+    pub fn dropped_for(&self, cause: DropCause) -> u64 {
+        self.dropped[cause as usize]
+    }
+
+    /// Packets dropped, whatever the cause.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Adds the counters of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.stored += other.stored;
+        self.duplicate += other.duplicate;
+        self.late += other.late;
+        self.lost += other.lost;
+        for (sum, more) in self.dropped.iter_mut().zip(other.dropped) {
+            *sum += more;
+        }
+    }
+
+    /// What was counted since `earlier`, a former state of the same counters.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut difference = *self;
+        difference.received -= earlier.received;
+        difference.stored -= earlier.stored;
+        difference.duplicate -= earlier.duplicate;
+        difference.late -= earlier.late;
+        difference.lost = difference.lost.saturating_sub(earlier.lost);
+        for (left, less) in difference.dropped.iter_mut().zip(earlier.dropped) {
+            *left -= less;
+        }
+        difference
+    }
+
+    /// Whether every datagram is in exactly one account.
+    #[must_use]
+    pub fn balance(&self) -> bool {
+        self.received == self.stored + self.duplicate + self.late + self.dropped()
+    }
+}

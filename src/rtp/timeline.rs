@@ -1,0 +1,462 @@
+//! From packets to audio in time: order, duplicates, loss, silence.
+//!
+//! Owns: where each packet's audio belongs. Every codec sends one octet per RTP tick, so a timestamp
+//! distance is a byte distance, and a packet's place follows from its timestamp alone. What is in order
+//! goes straight to the sink; what comes after a hole waits in the window until the hole is filled or
+//! [`REORDER_OCTETS`] old. Invariants: audio and silence reach the sink in order and once; memory is
+//! fixed; nothing is allocated per packet.
+
+use super::codec::{COMFORT_NOISE, Codec, OCTETS_PER_MS};
+use super::counts::{DropCause, Verdict};
+use super::packet::Packet;
+use super::window::{Piece, Window};
+use crate::time::Mono;
+use crate::units::{RtpTimestamp, SeqNo, Ssrc};
+use std::time::Duration;
+
+/// How far back a packet is still put in order: 100 ms.
+pub const REORDER_OCTETS: i64 = 800;
+
+/// The largest payload taken: 256 ms, more than any MTU carries.
+pub const MAX_PAYLOAD_OCTETS: usize = 2048;
+
+/// A timestamp jump up to this is believed: 10 s.
+const BELIEVED_JUMP_TICKS: i64 = 80_000;
+
+/// Clock time without packets before a restarted stream that becomes silence.
+const RESTART_SILENCE_OVER: Duration = Duration::from_millis(500);
+
+/// How far a long jump may differ from the clock and be believed all the same: 1 s, or an eighth.
+const CLOCK_TOLERANCE_TICKS: i64 = 8000;
+
+/// Sequence numbers remembered to tell a duplicate from a latecomer.
+const SEEN_PACKETS: i32 = 1024;
+
+/// A jump ahead by more is a restarted counter and not loss (RFC 3550, appendix A.1).
+const MAX_DROPOUT_PACKETS: i32 = 3000;
+
+/// While two sources compete, the first is kept until it has been silent for this long.
+const RIVAL_SILENCE: Duration = Duration::from_millis(200);
+
+/// Two changes of source within this time are a competition.
+const RIVAL_SPAN: Duration = Duration::from_secs(1);
+
+/// Where audio goes.
+pub trait AudioSink {
+    /// The next octets of the recording.
+    fn audio(&mut self, octets: &[u8]);
+    /// The next `octets` of the recording are silence.
+    fn silence(&mut self, octets: u64, cause: GapCause);
+}
+
+/// Why there is silence where audio could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapCause {
+    /// Packets were lost on the way.
+    Loss,
+    /// The sender was silent: silence suppression or comfort noise.
+    Suppression,
+    /// The stream restarted after a pause of its own.
+    Restart,
+    /// Our buffer was full.
+    BufferFull,
+}
+
+impl GapCause {
+    /// Name in the sidecar.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Suppression => "suppression",
+            Self::Restart => "restart",
+            Self::BufferFull => "buffer_full",
+        }
+    }
+}
+
+/// The timeline of one recording.
+pub struct Timeline {
+    codec: Codec,
+    stream: Option<Stream>,
+    /// The stream before the last change of SSRC, to recognise its stragglers.
+    previous: Option<Stream>,
+    /// When the SSRC changed last, or a rival last tried.
+    changed: Option<Mono>,
+    window: Window,
+    /// Nothing of this stream has been handed over: its first packets may still be reordered.
+    opening: bool,
+    hole: GapCause,
+    /// The next packet continues right after the last one, however much time has passed.
+    seamless: bool,
+    /// Sequence numbers that never came, less those that came late.
+    lost: u64,
+}
+
+#[derive(Clone)]
+struct Stream {
+    ssrc: Ssrc,
+    seen: Seen,
+    /// Timestamp furthest ahead, and its offset in the stream.
+    newest: RtpTimestamp,
+    newest_offset: i64,
+    last_arrival: Mono,
+    last_octets: i64,
+}
+
+enum Place {
+    At(i64),
+    Restart(Duration),
+    Nowhere(Verdict),
+}
+
+impl Timeline {
+    /// An empty timeline of `codec`.
+    #[must_use]
+    pub fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            stream: None,
+            previous: None,
+            changed: None,
+            window: Window::new(),
+            opening: true,
+            hole: GapCause::Loss,
+            seamless: false,
+            lost: 0,
+        }
+    }
+
+    /// Packets that never came, by their sequence numbers.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Octets that wait for a hole to be filled or to grow old.
+    #[must_use]
+    pub fn waiting_octets(&self) -> u64 {
+        (self.window.end() - self.window.start()).unsigned_abs()
+    }
+
+    /// Takes one packet that arrived at `arrival`.
+    ///
+    /// `room` is false when its audio can't be kept: then silence takes its place and it counts as
+    /// dropped. What the caller gets back goes into its [`super::counts::Counts`].
+    pub fn push(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival: Mono,
+        room: bool,
+        sink: &mut impl AudioSink,
+    ) -> Verdict {
+        if packet.payload_type != self.codec.payload_type() {
+            return self.pass_over(packet);
+        }
+        if packet.payload.is_empty() {
+            return Verdict::Dropped(DropCause::Empty);
+        }
+        if packet.payload.len() > MAX_PAYLOAD_OCTETS {
+            return Verdict::Dropped(DropCause::Oversize);
+        }
+        let offset = match self.place(packet, arrival) {
+            Place::At(offset) => offset,
+            Place::Nowhere(verdict) => return verdict,
+            Place::Restart(pause) => {
+                self.restart(packet, arrival, pause, sink);
+                0
+            }
+        };
+        self.put(packet.payload, offset, room, sink)
+    }
+
+    /// Closes every hole: what waits goes to the sink. The next packet continues right after it,
+    /// however much time passes until then (a pause, or the end of a file).
+    pub fn settle(&mut self, sink: &mut impl AudioSink) {
+        self.hand_over_all(sink);
+        self.seamless = true;
+    }
+
+    /// A packet of another payload type: its sequence number is accounted for, its content is not kept.
+    fn pass_over(&mut self, packet: &Packet<'_>) -> Verdict {
+        if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
+            if let Arrival::New { skipped } = stream.seen.note(packet.seq) {
+                self.lost += skipped;
+            }
+        }
+        let comfort_noise = COMFORT_NOISE.contains(&packet.payload_type);
+        Verdict::Dropped(if comfort_noise { DropCause::ComfortNoise } else { DropCause::PayloadType })
+    }
+
+    fn place(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
+        let Some(stream) = &mut self.stream else { return Place::Restart(Duration::ZERO) };
+        if self.seamless {
+            return Place::Restart(Duration::ZERO);
+        }
+        let pause = arrival.since(stream.last_arrival);
+        if stream.ssrc != packet.ssrc {
+            return Self::place_other_source(
+                self.previous.as_mut(),
+                &mut self.changed,
+                packet,
+                arrival,
+                pause,
+            );
+        }
+        let ticks = packet.timestamp.ticks_since(stream.newest);
+        if ticks > 0 {
+            let clock_ticks = i64::try_from(self.codec.clock_rate().ticks_in(pause)).unwrap_or(i64::MAX);
+            let tolerance = CLOCK_TOLERANCE_TICKS.max(ticks / 8);
+            if ticks > BELIEVED_JUMP_TICKS && (ticks - clock_ticks).abs() > tolerance {
+                return Place::Restart(pause);
+            }
+            let skipped = match stream.seen.note(packet.seq) {
+                Arrival::New { skipped } => skipped,
+                Arrival::Late { missed } => {
+                    self.lost -= missed;
+                    0
+                }
+                Arrival::Seen | Arrival::TooOld => {
+                    stream.seen = Seen::starting_at(packet.seq);
+                    0
+                }
+            };
+            self.lost += skipped;
+            stream.newest = packet.timestamp;
+            stream.newest_offset += ticks;
+            if stream.newest_offset > self.window.end() {
+                self.hole = if skipped > 0 { GapCause::Loss } else { GapCause::Suppression };
+            }
+            stream.last_arrival = arrival;
+            stream.last_octets = octets_of(packet);
+            return Place::At(stream.newest_offset);
+        }
+        let offset = stream.newest_offset + ticks;
+        match stream.seen.peek(packet.seq) {
+            Arrival::New { .. } if ticks < -REORDER_OCTETS => Place::Restart(pause),
+            Arrival::New { skipped } => {
+                stream.seen.note(packet.seq);
+                self.lost += skipped;
+                Place::At(offset)
+            }
+            Arrival::Seen => Place::Nowhere(Verdict::Duplicate),
+            Arrival::Late { missed } => {
+                stream.seen.note(packet.seq);
+                self.lost -= missed;
+                if ticks < -REORDER_OCTETS { Place::Nowhere(Verdict::Late) } else { Place::At(offset) }
+            }
+            Arrival::TooOld if stream.is_older_by_both_counters(packet) => Place::Nowhere(Verdict::Late),
+            Arrival::TooOld => Place::Restart(pause),
+        }
+    }
+
+    /// A packet of another SSRC: a straggler of the stream before, a rival, or the next stream.
+    fn place_other_source(
+        previous: Option<&mut Stream>,
+        changed: &mut Option<Mono>,
+        packet: &Packet<'_>,
+        arrival: Mono,
+        pause: Duration,
+    ) -> Place {
+        if let Some(previous) = previous.filter(|previous| previous.ssrc == packet.ssrc) {
+            if packet.timestamp.ticks_since(previous.newest) <= 0 {
+                match previous.seen.note(packet.seq) {
+                    Arrival::Seen => return Place::Nowhere(Verdict::Duplicate),
+                    Arrival::Late { .. } => return Place::Nowhere(Verdict::Late),
+                    Arrival::New { .. } | Arrival::TooOld => {}
+                }
+            }
+        }
+        let rival = changed.is_some_and(|changed| arrival.since(changed) < RIVAL_SPAN);
+        *changed = Some(arrival);
+        if rival && pause < RIVAL_SILENCE {
+            return Place::Nowhere(Verdict::Dropped(DropCause::Ssrc));
+        }
+        Place::Restart(pause)
+    }
+
+    /// Starts a stream right after what is there, with silence for a long `pause`.
+    fn restart(&mut self, packet: &Packet<'_>, arrival: Mono, pause: Duration, sink: &mut impl AudioSink) {
+        self.hand_over_all(sink);
+        if pause > RESTART_SILENCE_OVER {
+            let ticks = i64::try_from(self.codec.clock_rate().ticks_in(pause)).unwrap_or(i64::MAX);
+            let last = self.stream.as_ref().map_or(0, |stream| stream.last_octets);
+            sink.silence((ticks - last).max(0).unsigned_abs(), GapCause::Restart);
+        }
+        let next = Stream {
+            ssrc: packet.ssrc,
+            seen: Seen::starting_at(packet.seq),
+            newest: packet.timestamp,
+            newest_offset: 0,
+            last_arrival: arrival,
+            last_octets: octets_of(packet),
+        };
+        if let Some(last) = self.stream.replace(next) {
+            if last.ssrc != packet.ssrc {
+                self.previous = Some(last);
+            }
+        }
+        self.window.restart(REORDER_OCTETS);
+        self.opening = true;
+        self.seamless = false;
+    }
+
+    fn put(&mut self, audio: &[u8], offset: i64, room: bool, sink: &mut impl AudioSink) -> Verdict {
+        let octets = i64::try_from(audio.len()).unwrap_or(i64::MAX);
+        let hole = self.hole;
+        let newest = self.stream.as_ref().map_or(0, |stream| stream.newest_offset);
+        let mut hand_over = |piece: Piece<'_>| match piece {
+            Piece::Audio(octets) => sink.audio(octets),
+            Piece::Hole(octets) => sink.silence(octets, hole),
+        };
+        if self.opening {
+            if offset < self.window.start() {
+                self.window.reopen_at(offset);
+            } else if offset >= REORDER_OCTETS {
+                self.opening = false;
+                let start = self.window.start();
+                self.window.hand_over_to(start, &mut hand_over);
+            }
+        }
+        if !self.opening {
+            self.window.hand_over_to(newest - REORDER_OCTETS, &mut hand_over);
+            if self.window.is_clear() && offset == self.window.start() {
+                self.window.skip(octets);
+                if room {
+                    sink.audio(audio);
+                    return Verdict::Stored;
+                }
+                sink.silence(octets.unsigned_abs(), GapCause::BufferFull);
+                return Verdict::Dropped(DropCause::BufferFull);
+            }
+        }
+        if offset + octets <= self.window.start() {
+            return Verdict::Late;
+        }
+        if !room {
+            self.hole = GapCause::BufferFull;
+            self.window.claim(offset + octets);
+            return Verdict::Dropped(DropCause::BufferFull);
+        }
+        let start = self.window.start();
+        let placed = self.window.insert(offset, audio, &mut hand_over);
+        self.opening &= self.window.start() == start;
+        if !self.opening {
+            let start = self.window.start();
+            self.window.hand_over_to(start, &mut hand_over);
+        }
+        if placed { Verdict::Stored } else { Verdict::Dropped(DropCause::Overlap) }
+    }
+
+    fn hand_over_all(&mut self, sink: &mut impl AudioSink) {
+        let hole = self.hole;
+        let end = self.window.end();
+        self.window.hand_over_to(end, &mut |piece| match piece {
+            Piece::Audio(octets) => sink.audio(octets),
+            Piece::Hole(octets) => sink.silence(octets, hole),
+        });
+    }
+}
+
+impl Stream {
+    /// Whether sequence number and timestamp agree that `packet` is old, so it is no restart.
+    fn is_older_by_both_counters(&self, packet: &Packet<'_>) -> bool {
+        let packets = i64::from(packet.seq.packets_since(self.seen.newest));
+        let ticks = packet.timestamp.ticks_since(self.newest);
+        let expected = packets * octets_of(packet);
+        packets < 0 && (ticks - expected).abs() <= expected.abs() / 4
+    }
+}
+
+fn octets_of(packet: &Packet<'_>) -> i64 {
+    i64::try_from(packet.payload.len()).unwrap_or(i64::MAX)
+}
+
+/// Which of the last [`SEEN_PACKETS`] sequence numbers have come.
+#[derive(Clone)]
+struct Seen {
+    newest: SeqNo,
+    /// Packets from the first to the newest; what came before the first was never counted as lost.
+    span: u64,
+    bits: [u64; (SEEN_PACKETS / 64) as usize],
+}
+
+enum Arrival {
+    /// Ahead of all others, with so many left out.
+    New { skipped: u64 },
+    /// Behind, and not seen before; `missed` is 1 if it had been counted as lost, else 0.
+    Late { missed: u64 },
+    /// Behind, and seen before.
+    Seen,
+    /// Too far behind, or ahead, to say.
+    TooOld,
+}
+
+impl Seen {
+    fn starting_at(seq: SeqNo) -> Self {
+        let mut seen = Self { newest: seq, span: 0, bits: [0; (SEEN_PACKETS / 64) as usize] };
+        seen.set(seq);
+        seen
+    }
+
+    fn peek(&self, seq: SeqNo) -> Arrival {
+        match seq.packets_since(self.newest) {
+            ahead if ahead > MAX_DROPOUT_PACKETS => Arrival::TooOld,
+            ahead if ahead > 0 => Arrival::New { skipped: u64::from(ahead.unsigned_abs()) - 1 },
+            behind if behind <= -SEEN_PACKETS => Arrival::TooOld,
+            _ if self.has(seq) => Arrival::Seen,
+            behind => Arrival::Late { missed: u64::from(u64::from(behind.unsigned_abs()) < self.span) },
+        }
+    }
+
+    /// As `peek`, and remembers the number.
+    fn note(&mut self, seq: SeqNo) -> Arrival {
+        let arrival = self.peek(seq);
+        match arrival {
+            Arrival::New { skipped } => {
+                let steps = skipped.min(SEEN_PACKETS.unsigned_abs().into());
+                let mut skipped_seq = seq;
+                for _ in 0..steps {
+                    skipped_seq = skipped_seq.plus(u16::MAX);
+                    self.clear(skipped_seq);
+                }
+                self.newest = seq;
+                self.span += skipped + 1;
+                self.set(seq);
+            }
+            Arrival::Late { .. } => self.set(seq),
+            Arrival::Seen | Arrival::TooOld => {}
+        }
+        arrival
+    }
+
+    fn has(&self, seq: SeqNo) -> bool {
+        let (word, bit) = Self::position(seq);
+        self.bits[word] & bit != 0
+    }
+
+    fn set(&mut self, seq: SeqNo) {
+        let (word, bit) = Self::position(seq);
+        self.bits[word] |= bit;
+    }
+
+    fn clear(&mut self, seq: SeqNo) {
+        let (word, bit) = Self::position(seq);
+        self.bits[word] &= !bit;
+    }
+
+    fn position(seq: SeqNo) -> (usize, u64) {
+        let index = usize::from(seq.0) % (SEEN_PACKETS.unsigned_abs() as usize);
+        (index / 64, 1 << (index % 64))
+    }
+}
+
+/// Milliseconds that `octets` of any codec in the table last, rounded down.
+#[must_use]
+pub fn octets_to_ms(octets: u64) -> u64 {
+    octets / OCTETS_PER_MS
+}
+
+#[cfg(test)]
+#[path = "timeline_tests.rs"]
+mod tests;

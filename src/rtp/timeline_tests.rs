@@ -1,0 +1,362 @@
+use super::*;
+use crate::rtp::counts::Counts;
+use crate::units::PayloadType;
+use proptest::prelude::*;
+
+/// Silence of PCMU, which no test payload contains.
+const S: u8 = 0xFF;
+
+#[derive(Default)]
+struct Tape {
+    octets: Vec<u8>,
+    gaps: Vec<(u64, GapCause)>,
+}
+
+impl AudioSink for Tape {
+    fn audio(&mut self, octets: &[u8]) {
+        self.octets.extend_from_slice(octets);
+    }
+    fn silence(&mut self, octets: u64, cause: GapCause) {
+        self.octets.resize(self.octets.len() + usize::try_from(octets).unwrap(), S);
+        self.gaps.push((octets, cause));
+    }
+}
+
+/// A sender and the timeline under test.
+struct Bench {
+    timeline: Timeline,
+    tape: Tape,
+    counts: Counts,
+    clock_ms: u64,
+    ssrc: u32,
+}
+
+fn payload(number: u32) -> [u8; 160] {
+    let mut octets = [(number % 100).to_le_bytes()[0]; 160];
+    octets[..4].copy_from_slice(&(number % 0x00F0_0000).to_be_bytes());
+    octets
+}
+
+impl Bench {
+    fn new() -> Self {
+        let timeline = Timeline::new(Codec::Pcmu);
+        Self { timeline, tape: Tape::default(), counts: Counts::default(), clock_ms: 0, ssrc: 1 }
+    }
+
+    fn send_raw(&mut self, pt: u8, seq: u16, timestamp: u32, audio: &[u8], room: bool) -> Verdict {
+        let packet = Packet {
+            payload_type: PayloadType(pt),
+            seq: SeqNo(seq),
+            timestamp: RtpTimestamp(timestamp),
+            ssrc: Ssrc(self.ssrc),
+            payload: audio,
+        };
+        let arrival = Mono::new(Duration::from_millis(self.clock_ms));
+        let verdict = self.timeline.push(&packet, arrival, room, &mut self.tape);
+        self.counts.book(verdict);
+        verdict
+    }
+
+    /// Packet `number` of a stream of 20 ms packets.
+    fn send(&mut self, number: u32) -> Verdict {
+        self.clock_ms += 20;
+        let seq = u16::try_from(number & 0xFFFF).unwrap();
+        self.send_raw(0, seq, number.wrapping_mul(160), &payload(number), true)
+    }
+
+    fn finish(&mut self) -> &[u8] {
+        self.timeline.settle(&mut self.tape);
+        assert!(self.counts.balance());
+        &self.tape.octets
+    }
+}
+
+fn audio(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
+    numbers.into_iter().flat_map(payload).collect()
+}
+
+#[test]
+fn packets_in_order_come_out_as_they_went_in() {
+    let mut bench = Bench::new();
+    for number in 0..50 {
+        assert_eq!(bench.send(number), Verdict::Stored);
+    }
+    assert_eq!(bench.finish(), audio(0..50));
+    assert_eq!(bench.tape.gaps, []);
+}
+
+#[test]
+fn packets_swapped_within_100_ms_are_put_in_order() {
+    let mut bench = Bench::new();
+    for number in [1, 0, 3, 2, 9, 4, 5, 6, 7, 8, 10, 12, 11, 13, 19, 14, 15, 16, 17, 18, 20] {
+        assert_eq!(bench.send(number), Verdict::Stored, "packet {number}");
+    }
+    assert_eq!(bench.finish(), audio(0..21));
+    assert_eq!(bench.timeline.lost(), 0);
+}
+
+#[test]
+fn a_packet_more_than_100_ms_late_is_counted_and_its_place_is_silent() {
+    let mut bench = Bench::new();
+    for number in (0..20).chain(21..27) {
+        bench.send(number);
+    }
+    assert_eq!(bench.timeline.lost(), 1);
+    assert_eq!(bench.send(20), Verdict::Late);
+    assert_eq!(bench.timeline.lost(), 0);
+    let expected = [audio(0..20), vec![S; 160], audio(21..27)].concat();
+    assert_eq!(bench.finish(), expected);
+    assert_eq!(bench.tape.gaps, [(160, GapCause::Loss)]);
+}
+
+#[test]
+fn duplicates_are_dropped_near_and_far() {
+    let mut bench = Bench::new();
+    for number in 0..100 {
+        bench.send(number);
+    }
+    assert_eq!(bench.send(99), Verdict::Duplicate);
+    assert_eq!(bench.send(3), Verdict::Duplicate);
+    assert_eq!(bench.finish(), audio(0..100));
+}
+
+#[test]
+fn counters_wrap_without_a_mark() {
+    let mut bench = Bench::new();
+    let first = 65_530u32;
+    for number in first..first + 20 {
+        let seq = u16::try_from(number & 0xFFFF).unwrap();
+        let timestamp = (number - first).wrapping_mul(160).wrapping_sub(800);
+        assert_eq!(bench.send_raw(0, seq, timestamp, &payload(number), true), Verdict::Stored);
+    }
+    assert_eq!(bench.finish(), audio(first..first + 20));
+}
+
+#[test]
+fn silence_suppression_is_filled_and_is_not_loss() {
+    let mut bench = Bench::new();
+    for seq in 0..10 {
+        bench.send_raw(0, seq, u32::from(seq) * 160, &payload(seq.into()), true);
+    }
+    assert_eq!(bench.send_raw(13, 10, 1600, &[0x40], true), Verdict::Dropped(DropCause::ComfortNoise));
+    bench.send_raw(0, 11, 1600 + 24_000, &payload(11), true);
+    assert_eq!(bench.timeline.lost(), 0);
+    let expected = [audio(0..10), vec![S; 24_000], audio([11])].concat();
+    assert_eq!(bench.finish(), expected);
+    assert!(bench.tape.gaps.iter().all(|gap| gap.1 == GapCause::Suppression));
+}
+
+#[test]
+fn a_jump_over_10_s_is_believed_only_if_the_clock_agrees() {
+    let mut bench = Bench::new();
+    bench.send(0);
+    bench.clock_ms += 60_000;
+    bench.send(3000);
+    assert_eq!(bench.finish().len(), 3001 * 160);
+
+    let mut bench = Bench::new();
+    bench.send(0);
+    bench.send_raw(0, 1, 3000 * 160, &payload(1), true);
+    bench.send_raw(0, 2, 3001 * 160, &payload(2), true);
+    assert_eq!(bench.finish(), audio(0..3));
+}
+
+#[test]
+fn a_jump_back_restarts_right_after_the_last_packet() {
+    let mut bench = Bench::new();
+    for number in 10_000..10_020 {
+        bench.send(number);
+    }
+    for (seq, number) in (10_020..10_030).zip(0..) {
+        assert_eq!(bench.send_raw(0, seq, number * 160, &payload(number), true), Verdict::Stored);
+    }
+    assert_eq!(bench.finish(), [audio(10_000..10_020), audio(0..10)].concat());
+}
+
+#[test]
+fn a_new_ssrc_goes_on_right_after_and_a_pause_over_500_ms_becomes_silence() {
+    let mut bench = Bench::new();
+    for number in 0..10 {
+        bench.send(number);
+    }
+    bench.ssrc = 2;
+    for number in 7000..7010 {
+        bench.send(number);
+    }
+    bench.ssrc = 3;
+    bench.clock_ms += 2000;
+    for number in 500..510 {
+        bench.send(number);
+    }
+    let expected = [audio(0..10), audio(7000..7010), vec![S; 16_000], audio(500..510)].concat();
+    assert_eq!(bench.finish(), expected);
+}
+
+#[test]
+fn a_straggler_of_the_former_ssrc_does_not_bring_it_back() {
+    let mut bench = Bench::new();
+    for number in (0..10).filter(|number| *number != 8) {
+        bench.send(number);
+    }
+    bench.ssrc = 2;
+    bench.send(700);
+    bench.ssrc = 1;
+    assert_eq!(bench.send(9), Verdict::Duplicate);
+    assert_eq!(bench.send(8), Verdict::Late);
+    bench.ssrc = 2;
+    assert_eq!(bench.send(701), Verdict::Stored);
+}
+
+#[test]
+fn two_sources_at_once_do_not_double_the_time() {
+    let mut bench = Bench::new();
+    for number in 0..100 {
+        bench.ssrc = 1;
+        bench.send(number);
+        bench.clock_ms -= 20;
+        bench.ssrc = 2;
+        bench.send(number + 5000);
+    }
+    let octets = bench.finish().len();
+    assert!((100 * 160..=103 * 160).contains(&octets), "{octets}");
+    assert!(bench.counts.dropped_for(DropCause::Ssrc) >= 97);
+}
+
+#[test]
+fn another_packet_size_continues_the_octets() {
+    let mut bench = Bench::new();
+    bench.send_raw(0, 0, 0, &[1; 160], true);
+    bench.send_raw(0, 1, 160, &[2; 240], true);
+    bench.send_raw(0, 2, 400, &[3; 80], true);
+    assert_eq!(bench.finish(), [vec![1; 160], vec![2; 240], vec![3; 80]].concat());
+}
+
+#[test]
+fn a_pause_leaves_neither_silence_nor_time() {
+    let mut bench = Bench::new();
+    for number in 0..10 {
+        bench.send(number);
+    }
+    bench.timeline.settle(&mut bench.tape);
+    bench.clock_ms += 30_000;
+    for number in 1500..1510 {
+        bench.send(number);
+    }
+    assert_eq!(bench.finish(), [audio(0..10), audio(1500..1510)].concat());
+    assert_eq!(bench.timeline.lost(), 0);
+}
+
+#[test]
+fn audio_without_room_leaves_silence_of_its_length() {
+    let mut bench = Bench::new();
+    for number in 0..30 {
+        bench.send(number);
+    }
+    for number in 30..40u16 {
+        let verdict = bench.send_raw(0, number, u32::from(number) * 160, &payload(number.into()), false);
+        assert_eq!(verdict, Verdict::Dropped(DropCause::BufferFull));
+    }
+    for number in 40..50 {
+        bench.send(number);
+    }
+    assert_eq!(bench.finish(), [audio(0..30), vec![S; 1600], audio(40..50)].concat());
+}
+
+/// One step of a hostile sender.
+#[derive(Clone, Debug)]
+struct Step {
+    ssrc: u32,
+    seq: u16,
+    timestamp: u32,
+    octets: usize,
+    wait_ms: u64,
+    room: bool,
+    pt: u8,
+    settle: bool,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let seq = prop_oneof![0..40u16, any::<u16>(), 65_500..=u16::MAX];
+    let timestamp = prop_oneof![0..8000u32, any::<u32>(), (u32::MAX - 3000)..=u32::MAX];
+    let octets = prop_oneof![Just(160usize), 0..2100usize, 1..4usize];
+    let wait = prop_oneof![Just(20u64), 0..3000u64];
+    let pt = prop_oneof![8 => Just(0u8), 1 => Just(13u8), 1 => Just(101u8)];
+    (1..4u32, seq, timestamp, octets, wait, prop::bool::weighted(0.9), pt, prop::bool::weighted(0.02))
+        .prop_map(|(ssrc, seq, timestamp, octets, wait_ms, room, pt, settle)| Step {
+            ssrc,
+            seq,
+            timestamp,
+            octets,
+            wait_ms,
+            room,
+            pt,
+            settle,
+        })
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_the_books_balance_and_time_stays_bounded(
+        steps in prop::collection::vec(any_step(), 1..200)
+    ) {
+        let mut bench = Bench::new();
+        let (mut clock_ms, mut stored_octets, mut believed) = (0, 0, 0);
+        for step in &steps {
+            clock_ms += step.wait_ms;
+            bench.clock_ms = clock_ms;
+            bench.ssrc = step.ssrc;
+            let verdict =
+                bench.send_raw(step.pt, step.seq, step.timestamp, &vec![7; step.octets], step.room);
+            if verdict == Verdict::Stored {
+                stored_octets += step.octets;
+            }
+            believed += 80_000 + step.wait_ms * 9 + 10_000;
+            if step.settle {
+                bench.timeline.settle(&mut bench.tape);
+            }
+            prop_assert!(bench.timeline.waiting_octets() <= 4096);
+        }
+        let octets = bench.finish().to_vec();
+        let heard = octets.iter().filter(|octet| **octet == 7).count();
+        prop_assert!(heard <= stored_octets);
+        prop_assert!(bench.counts.stored == 0 || heard > 0);
+        prop_assert!((octets.len() as u64) <= believed + steps.len() as u64 * 2100);
+    }
+
+    #[test]
+    fn a_stream_with_loss_doubles_and_swaps_keeps_every_packet_at_its_time(
+        seed in prop::collection::vec((0..20u8, 0..4u32), 10..300),
+        first_seq in any::<u16>(),
+        first_timestamp in any::<u32>(),
+    ) {
+        // Packet n is sent at slot n + delay; delays of at most 4 packets stay within 100 ms.
+        let mut order: Vec<(u32, u32)> = Vec::new();
+        let mut expected: Vec<u8> = Vec::new();
+        let mut lost_tail = 0;
+        for (number, (fate, delay)) in (0u32..).zip(&seed) {
+            let lost = *fate == 0 && number > 0;
+            if lost {
+                lost_tail += 1;
+            } else {
+                expected.extend(std::iter::repeat_n(S, lost_tail * 160));
+                lost_tail = 0;
+                expected.extend(payload(number));
+                let delay = if number == 0 { 0 } else { *delay };
+                order.push((number + delay, number));
+                if *fate == 1 {
+                    order.push((number + delay, number));
+                }
+            }
+        }
+        order.sort_by_key(|(slot, _)| *slot);
+        let mut bench = Bench::new();
+        for (slot, number) in order {
+            bench.clock_ms = u64::from(slot) * 20;
+            let seq = first_seq.wrapping_add(u16::try_from(number).unwrap());
+            let timestamp = first_timestamp.wrapping_add(number * 160);
+            let verdict = bench.send_raw(0, seq, timestamp, &payload(number), true);
+            prop_assert!(matches!(verdict, Verdict::Stored | Verdict::Duplicate));
+        }
+        prop_assert!(bench.finish() == expected);
+    }
+}
