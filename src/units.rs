@@ -12,8 +12,9 @@ pub struct RtpTimestamp(pub u32);
 impl RtpTimestamp {
     /// Signed ticks from `earlier` to `self`, right as long as they are less than 2^31 ticks apart.
     #[must_use]
+    #[expect(clippy::cast_possible_wrap, reason = "the upper half stands for the past")]
     pub fn ticks_since(self, earlier: Self) -> i64 {
-        i64::from(self.0.wrapping_sub(earlier.0).cast_signed())
+        i64::from(self.0.wrapping_sub(earlier.0) as i32)
     }
 
     /// The timestamp `ticks` later; wraps.
@@ -30,8 +31,9 @@ pub struct SeqNo(pub u16);
 impl SeqNo {
     /// Signed packets from `earlier` to `self`, right as long as they are less than 2^15 apart.
     #[must_use]
+    #[expect(clippy::cast_possible_wrap, reason = "the upper half stands for the past")]
     pub fn packets_since(self, earlier: Self) -> i32 {
-        i32::from(self.0.wrapping_sub(earlier.0).cast_signed())
+        i32::from(self.0.wrapping_sub(earlier.0) as i16)
     }
 
     /// The number `packets` later; wraps.
