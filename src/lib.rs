@@ -5,6 +5,7 @@
 //! `rtp`, `file`, `uplink`, `api` and `agent` are pure: no socket, clock, thread or sleep
 //! (`file` reads and writes through `std::io` traits). See `ARCHITECTURE.md`.
 
+pub mod config;
 pub mod rtp;
 pub mod time;
 pub mod units;

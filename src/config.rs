@@ -1,0 +1,435 @@
+//! The agent's settings: TOML text in, a checked [`Config`] out.
+//!
+//! Owns: keys, defaults, ranges and what a wrong value is told. Never: reading files, looking at disks or
+//! interfaces; whether a directory exists is found out when it is used.
+//! Invariants: `Config::default()` is what an empty text gives; every error names file, line and key.
+
+mod reader;
+
+pub use reader::{ConfigError, Problem, SECTIONS};
+
+use reader::{Document, Section, choice, flag, integer, invalid, number, size, text};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+use toml::de::DeValue;
+
+/// Longest path of a Unix socket that fits `sun_path` with its NUL (unix(7)).
+pub const MAX_SOCKET_PATH_OCTETS: usize = 107;
+/// Most entries of `control.allow_uids`.
+pub const MAX_ALLOWED_UIDS: usize = 64;
+/// Longest `storage.directory`, so that path and file name stay within what FAT takes.
+pub const MAX_DIRECTORY_OCTETS: usize = 128;
+/// Longest `uplink.server_addr`: that of a DNS name (RFC 1035, section 2.3.4).
+pub const MAX_SERVER_ADDR_OCTETS: usize = 253;
+/// Longest `uplink.device`.
+pub const MAX_DEVICE_OCTETS: usize = 64;
+/// The highest `rtp.max_recordings`.
+pub const MAX_RECORDINGS: u64 = 64;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// All settings of the agent, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// `[control]`: the local socket.
+    pub control: Control,
+    /// `[rtp]`: where audio comes in.
+    pub rtp: Rtp,
+    /// `[storage]`: where and how recordings are kept.
+    pub storage: Storage,
+    /// `[uplink]`: the recording server.
+    pub uplink: Uplink,
+    /// `[log]`: what is logged.
+    pub log: Log,
+}
+
+/// `[control]`: the Unix socket on which clients drive the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Path of the socket, made by the agent.
+    pub socket: PathBuf,
+    /// Permission bits of the socket.
+    pub mode: u32,
+    /// Users that may connect besides root and the agent's own; empty: whoever the mode lets in.
+    pub allow_uids: Vec<u32>,
+}
+
+/// `[rtp]`: the UDP sockets that audio comes in by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rtp {
+    /// Address that the sockets are bound to.
+    pub bind: IpAddr,
+    /// 0: an ephemeral port per recording; else the first of N, N+2, N+4 ….
+    pub port: u16,
+    /// Recordings at the same time, 1 to [`MAX_RECORDINGS`].
+    pub max_recordings: usize,
+    /// Whether `bind` may be an address that other hosts reach.
+    pub allow_remote: bool,
+}
+
+/// `storage.path`: the disk for recordings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoragePath {
+    /// The first removable disk that can be written to.
+    Auto,
+    /// This directory.
+    Directory(PathBuf),
+}
+
+/// `storage.on_full`: what happens when the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFull {
+    /// The recording ends.
+    Stop,
+    /// The oldest finalised recordings of the agent make room.
+    DeleteOldest,
+}
+
+/// `[storage]`: where recordings go and how they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// The disk.
+    pub path: StoragePath,
+    /// Whether a [`StoragePath::Directory`] has to be on a removable disk.
+    pub require_usb: bool,
+    /// Folder below the disk's root, relative and without `..`; empty for the root itself.
+    pub directory: String,
+    /// Size at which a new file begins, header included; `None`: only the cap of the file system.
+    pub max_file_octets: Option<u64>,
+    /// Octets of the disk that are always left free.
+    pub reserve_octets: u64,
+    /// What happens when there is no more room.
+    pub on_full: OnFull,
+    /// Longest time that audio stays unsynced: what a power cut may cost.
+    pub flush_interval: Duration,
+    /// Memory that bridges a stalled disk, shared by all recordings.
+    pub buffer_octets: usize,
+    /// A disk that is back within this time continues its recordings; zero: never.
+    pub resume_window: Duration,
+    /// Whether a disk's write speed is measured when it comes in.
+    pub speed_check: bool,
+}
+
+/// `uplink.device`: how the phone names itself to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The MAC address of the interface that reaches the server.
+    Auto,
+    /// This name.
+    Fixed(String),
+}
+
+/// `uplink.terminator`: what is sent after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminator {
+    /// Nothing.
+    None,
+    /// A line feed.
+    Lf,
+    /// Carriage return and line feed.
+    CrLf,
+}
+
+impl Terminator {
+    /// The octets themselves.
+    #[must_use]
+    pub fn octets(self) -> &'static [u8] {
+        match self {
+            Self::None => b"",
+            Self::Lf => b"\n",
+            Self::CrLf => b"\r\n",
+        }
+    }
+}
+
+/// `uplink.on_failure`: what becomes of a server recording when the server fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It ends.
+    Stop,
+    /// It goes on to the local disk.
+    Local,
+}
+
+/// `[uplink]`: the recording server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Host name or IP address; empty: there is no server.
+    pub server_addr: String,
+    /// TCP port, not 0 if there is a server.
+    pub server_port: u16,
+    /// Name of the phone towards the server.
+    pub device: Device,
+    /// Longest wait for the TCP connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for an answer.
+    pub response_timeout: Duration,
+    /// What ends a command on the wire.
+    pub terminator: Terminator,
+    /// What happens when the server fails or refuses.
+    pub on_failure: OnFailure,
+    /// DSCP of the commands, 0 to 63 (RFC 2474); 0: not marked. CS3 by default (RFC 4594, section 4.2).
+    pub dscp_control: u8,
+    /// DSCP of the audio, 0 to 63; 0: not marked. EF by default (RFC 4594, section 4.1).
+    pub dscp_media: u8,
+}
+
+impl Uplink {
+    /// Whether a server is configured at all.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        !self.server_addr.is_empty()
+    }
+}
+
+/// `[log]`: what is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important level that is still logged.
+    pub level: log::LevelFilter,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: PathBuf::from("/run/recordd.sock"), mode: 0o660, allow_uids: Vec::new() }
+    }
+}
+
+impl Default for Rtp {
+    fn default() -> Self {
+        Self { bind: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 0, max_recordings: 4, allow_remote: false }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            path: StoragePath::Auto,
+            require_usb: true,
+            directory: "Record".to_owned(),
+            max_file_octets: Some(512 * MIB),
+            reserve_octets: 16 * MIB,
+            on_full: OnFull::Stop,
+            flush_interval: Duration::from_secs(1),
+            buffer_octets: 4 << 20,
+            resume_window: Duration::ZERO,
+            speed_check: true,
+        }
+    }
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self {
+            server_addr: String::new(),
+            server_port: 0,
+            device: Device::Auto,
+            connect_timeout: Duration::from_secs(3),
+            response_timeout: Duration::from_secs(5),
+            terminator: Terminator::None,
+            on_failure: OnFailure::Stop,
+            dscp_control: 24,
+            dscp_media: 46,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: log::LevelFilter::Info }
+    }
+}
+
+impl Config {
+    /// Reads TOML `text`; `file_name` only serves error messages.
+    ///
+    /// # Errors
+    /// The first thing wrong: syntax, an unknown section or key, a wrong type, a value out of its range or
+    /// values that don't go together.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
+        let document = Document::parse(text, file_name)?;
+        Ok(Self {
+            control: Control::read(&document.section("control"))?,
+            rtp: Rtp::read(&document.section("rtp"))?,
+            storage: Storage::read(&document.section("storage"))?,
+            uplink: Uplink::read(&document.section("uplink"))?,
+            log: Log::read(&document.section("log"))?,
+        })
+    }
+}
+
+impl Control {
+    fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
+        let mut it = Self::default();
+        section.read("socket", &mut it.socket, socket_path)?;
+        section.read("mode", &mut it.mode, octal_mode)?;
+        section.read("allow_uids", &mut it.allow_uids, uids)?;
+        Ok(it)
+    }
+}
+
+impl Rtp {
+    fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
+        let mut it = Self::default();
+        section.read("bind", &mut it.bind, |value| {
+            let found = text(value)?;
+            found.parse().map_err(|_| invalid(found, "an IP address, such as \"127.0.0.1\" or \"::1\""))
+        })?;
+        section.read("port", &mut it.port, |value| number(value, 0, 65535))?;
+        section.read("max_recordings", &mut it.max_recordings, |value| number(value, 1, MAX_RECORDINGS))?;
+        section.read("allow_remote", &mut it.allow_remote, flag)?;
+        if !it.bind.is_loopback() && !it.allow_remote {
+            let wanted = "a loopback address, or allow_remote = true beside it: anyone who reaches this \
+                          address could put audio into recordings";
+            return Err(section.fail("bind", invalid(&it.bind.to_string(), wanted)));
+        }
+        if it.port != 0 && usize::from(it.port) + 2 * it.max_recordings > 65536 {
+            let wanted = "a lower port, or fewer max_recordings: each recording takes two ports, and the \
+                          last one has to be 65535 or less";
+            return Err(section.fail("port", invalid(&it.port.to_string(), wanted)));
+        }
+        Ok(it)
+    }
+}
+
+impl Storage {
+    fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
+        let mut it = Self::default();
+        section.read("path", &mut it.path, |value| match text(value)? {
+            "auto" => Ok(StoragePath::Auto),
+            "" => Err(invalid("", "\"auto\" or a directory")),
+            found => Ok(StoragePath::Directory(PathBuf::from(found))),
+        })?;
+        section.read("require_usb", &mut it.require_usb, flag)?;
+        section.read("directory", &mut it.directory, relative_directory)?;
+        section.read("max_file_size", &mut it.max_file_octets, |value| match value.as_str() {
+            Some("none") => Ok(None),
+            _ => size(value, 4 * KIB, 1024 * GIB).map(Some),
+        })?;
+        section.read("reserve", &mut it.reserve_octets, |value| size(value, 0, 1024 * GIB))?;
+        section.read("on_full", &mut it.on_full, |value| {
+            choice(value, &[("stop", OnFull::Stop), ("delete-oldest", OnFull::DeleteOldest)])
+        })?;
+        section.read("flush_interval_ms", &mut it.flush_interval, |value| milliseconds(value, 50, 60_000))?;
+        section.read("buffer", &mut it.buffer_octets, |value| size(value, 64 * KIB, 256 * MIB))?;
+        section.read("resume_window_s", &mut it.resume_window, |value| {
+            integer(value, 0, 3600).map(Duration::from_secs)
+        })?;
+        section.read("speed_check", &mut it.speed_check, flag)?;
+        Ok(it)
+    }
+}
+
+impl Uplink {
+    fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
+        let mut it = Self::default();
+        section.read("server_addr", &mut it.server_addr, server_addr)?;
+        section.read("server_port", &mut it.server_port, |value| number(value, 0, 65535))?;
+        section.read("device", &mut it.device, device)?;
+        section
+            .read("connect_timeout_ms", &mut it.connect_timeout, |value| milliseconds(value, 50, 60_000))?;
+        section
+            .read("response_timeout_ms", &mut it.response_timeout, |value| milliseconds(value, 50, 60_000))?;
+        section.read("terminator", &mut it.terminator, |value| {
+            choice(value, &[("none", Terminator::None), ("lf", Terminator::Lf), ("crlf", Terminator::CrLf)])
+        })?;
+        section.read("on_failure", &mut it.on_failure, |value| {
+            choice(value, &[("stop", OnFailure::Stop), ("local", OnFailure::Local)])
+        })?;
+        section.read("dscp_control", &mut it.dscp_control, |value| number(value, 0, 63))?;
+        section.read("dscp_media", &mut it.dscp_media, |value| number(value, 0, 63))?;
+        if it.is_configured() && it.server_port == 0 {
+            let wanted = "a server_port beside it: the server's TCP port, 1 to 65535";
+            return Err(section.fail("server_addr", invalid(&it.server_addr, wanted)));
+        }
+        Ok(it)
+    }
+}
+
+impl Log {
+    fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
+        use log::LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+        let levels = [
+            ("off", Off),
+            ("error", Error),
+            ("warn", Warn),
+            ("info", Info),
+            ("debug", Debug),
+            ("trace", Trace),
+        ];
+        let mut it = Self::default();
+        section.read("level", &mut it.level, |value| choice(value, &levels))?;
+        Ok(it)
+    }
+}
+
+fn milliseconds(value: &DeValue<'_>, lowest: u64, highest: u64) -> Result<Duration, Problem> {
+    integer(value, lowest, highest).map(Duration::from_millis)
+}
+
+fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
+    let found = text(value)?;
+    if found.is_empty() || found.len() > MAX_SOCKET_PATH_OCTETS || found.contains('\0') {
+        return Err(invalid(found, "a path of 1 to 107 octets, as Unix sockets have"));
+    }
+    Ok(PathBuf::from(found))
+}
+
+fn octal_mode(value: &DeValue<'_>) -> Result<u32, Problem> {
+    let wanted = "an octal file mode in quotes, \"0000\" to \"0777\", such as \"0660\"";
+    let DeValue::String(found) = value else {
+        return Err(Problem::WrongType { wanted: "a string such as \"0660\"", found: value.type_str() });
+    };
+    let digits = found.len() <= 4 && !found.is_empty() && found.bytes().all(|c| c.is_ascii_digit());
+    match u32::from_str_radix(found, 8) {
+        Ok(mode) if digits && mode <= 0o777 => Ok(mode),
+        _ => Err(invalid(found, wanted)),
+    }
+}
+
+fn uids(value: &DeValue<'_>) -> Result<Vec<u32>, Problem> {
+    let Some(array) = value.as_array() else {
+        return Err(Problem::WrongType { wanted: "an array of user ids", found: value.type_str() });
+    };
+    if array.len() > MAX_ALLOWED_UIDS {
+        return Err(invalid(&format!("{} user ids", array.len()), "64 user ids at most"));
+    }
+    array.iter().map(|uid| number(uid.get_ref(), 0, u64::from(u32::MAX))).collect()
+}
+
+fn relative_directory(value: &DeValue<'_>) -> Result<String, Problem> {
+    let found = text(value)?;
+    let inside = Path::new(found).components().all(|part| matches!(part, Component::Normal(_)));
+    let plain = !found.chars().any(|c| c.is_control() || r#"\:*?"<>|"#.contains(c));
+    if !inside || !plain || found.len() > MAX_DIRECTORY_OCTETS {
+        let wanted = "a folder below the disk's root, at most 128 octets: no leading \"/\", no \"..\", \
+                      none of \\ : * ? \" < > |";
+        return Err(invalid(found, wanted));
+    }
+    Ok(found.to_owned())
+}
+
+fn server_addr(value: &DeValue<'_>) -> Result<String, Problem> {
+    let found = text(value)?;
+    let strange = |c: char| c.is_control() || c.is_whitespace() || "/[]@".contains(c);
+    if found.len() > MAX_SERVER_ADDR_OCTETS || found.contains(strange) {
+        return Err(invalid(found, "a host name or an IP address, without port; \"\" for no server"));
+    }
+    Ok(found.to_owned())
+}
+
+fn device(value: &DeValue<'_>) -> Result<Device, Problem> {
+    match text(value)? {
+        "auto" => Ok(Device::Auto),
+        found if found.is_empty() || found.len() > MAX_DEVICE_OCTETS || found.contains(char::is_control) => {
+            Err(invalid(found, "\"auto\" or a name of 1 to 64 octets, normally a MAC address"))
+        }
+        found => Ok(Device::Fixed(found.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
