@@ -1,0 +1,9 @@
+//! The recording file: its header, its name, its sidecar, and what can be done with it afterwards.
+//!
+//! Owns: the layout of `Record_….wav` (source document, "Local Recording File Format") and of the JSON
+//! sidecar beside it. Everything works on byte slices and `std::io` traits: no file is opened here.
+//! Never trusts a byte that was read back: a stick may have been pulled, truncated or edited.
+
+pub mod header;
+pub mod name;
+pub mod sidecar;
