@@ -8,6 +8,9 @@
 pub mod blocks;
 pub mod config;
 pub mod file;
+pub mod jobs;
 pub mod rtp;
+pub mod storage;
+pub mod sys;
 pub mod time;
 pub mod units;

@@ -1,0 +1,232 @@
+//! What is asked of the storage thread, and what it answers.
+//!
+//! Owns: the vocabulary between the agent, which decides, and storage, which does. Pure data. Invariant:
+//! every [`Job`] is answered by exactly one [`Done`], in the order of the jobs.
+
+use crate::blocks::Block;
+use crate::file::header::FileHeader;
+use crate::file::sidecar::Sidecar;
+use crate::time::Wall;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Names one file of one recording, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileKey(pub u64);
+
+/// The next stretch of a file.
+#[derive(Debug)]
+pub enum Piece {
+    /// Audio as it came.
+    Audio(Block),
+    /// So many octets of the codec's silence.
+    Silence(u64),
+}
+
+/// Where recordings go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The first writable removable disk.
+    Auto,
+    /// A directory.
+    Directory(PathBuf),
+}
+
+/// A folder on one particular filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Directory that must exist: the mount point, or the configured directory.
+    pub root: PathBuf,
+    /// Device number of `root` when it was found; another one means that the disk is gone.
+    pub device: u64,
+    /// Folder below the root, created when needed; empty for the root itself.
+    pub name: String,
+}
+
+impl Folder {
+    /// The recording folder itself.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        if self.name.is_empty() { self.root.clone() } else { self.root.join(&self.name) }
+    }
+}
+
+/// Creates a recording file and its sidecar.
+#[derive(Debug)]
+pub struct Open {
+    /// Key for all later jobs on this file.
+    pub file: FileKey,
+    /// Where.
+    pub folder: Folder,
+    /// SystemTime of the name.
+    pub stamp: Wall,
+    /// First content.
+    pub header: FileHeader,
+    /// Sidecar to put beside it; `file` is filled in.
+    pub sidecar: Box<Sidecar>,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Look where recordings could go.
+    Scan(Target),
+    /// Create a file.
+    Open(Open),
+    /// Write `pieces` at the end of `file`; with `flush`, make them durable and bring `dataSize` up to date.
+    Append {
+        /// The file.
+        file: FileKey,
+        /// What to write.
+        pieces: Vec<Piece>,
+        /// Whether to sync.
+        flush: bool,
+    },
+    /// Finish `file`: pad the last frame, exact `dataSize`, final sidecar, everything on the disk.
+    Close {
+        /// The file.
+        file: FileKey,
+        /// Final sidecar; `file`, `data_bytes` and `duration_ms` are filled in.
+        sidecar: Box<Sidecar>,
+    },
+    /// Forget `file` without touching the disk: it is gone.
+    Abandon(FileKey),
+    /// Make whole what a crash left in the folder.
+    Recover(Folder),
+    /// Delete the oldest finalised recording in the folder.
+    DeleteOldest(Folder),
+    /// Sync the filesystem of the folder and unmount it if permitted.
+    Eject(Folder),
+}
+
+/// Free and used space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Octets in all.
+    pub total_octets: u64,
+    /// Octets that may still be written.
+    pub free_octets: u64,
+}
+
+/// A filesystem that could hold recordings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Directory that recordings go below: the mount point, or the configured directory.
+    pub root: PathBuf,
+    /// Mount point.
+    pub mount: PathBuf,
+    /// Device number of `root`.
+    pub device: u64,
+    /// `vfat`, `exfat`, `ext4` …
+    pub filesystem: String,
+    /// Room.
+    pub space: Space,
+    /// Mounted read-only, or not writable for us.
+    pub read_only: bool,
+    /// Mounted with `sync`: every write waits for the disk.
+    pub sync_mount: bool,
+    /// A USB stick or card rather than built-in memory.
+    pub removable: bool,
+}
+
+/// Why the disk did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// There is no disk, or not the one that was there.
+    NoStorage,
+    /// No space left.
+    Full,
+    /// Read-only.
+    ReadOnly,
+    /// We may not.
+    Denied,
+    /// Any other error.
+    Io,
+}
+
+/// A failed job: what, where, why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Class of the failure.
+    pub kind: FaultKind,
+    /// Operation, path and the system's reason.
+    pub detail: String,
+}
+
+/// What was saved of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Path below the recording folder.
+    pub file: String,
+    /// Recording id of its sidecar.
+    pub recording: String,
+    /// Length of what was saved, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The answer to one job.
+#[derive(Debug)]
+pub enum Done {
+    /// To `Scan`: the disk to use, if there is one.
+    Scanned(Option<Disk>),
+    /// To `Open`.
+    Opened {
+        /// The file.
+        file: FileKey,
+        /// Its path below the recording folder, or why it could not be created.
+        result: Result<Opened, Fault>,
+    },
+    /// To `Append`.
+    Appended {
+        /// The file.
+        file: FileKey,
+        /// The pieces again: after an error as they were, otherwise only their blocks count.
+        pieces: Vec<Piece>,
+        /// Octets of audio in the file that are durable, whether or not there was an error.
+        durable_octets: u64,
+        /// How long the disk took.
+        took: Duration,
+        /// Room left if it was looked at, or why writing failed; the file takes no more then.
+        result: Result<Option<Space>, Fault>,
+    },
+    /// To `Close`.
+    Closed {
+        /// The file.
+        file: FileKey,
+        /// Room left, or what went wrong; the file is closed in any case.
+        result: Result<Option<Space>, Fault>,
+    },
+    /// To `Abandon`.
+    Abandoned(FileKey),
+    /// To `Recover`.
+    Recovered(Vec<Recovered>),
+    /// To `DeleteOldest`.
+    Deleted {
+        /// What was deleted, if there was anything to delete.
+        file: Option<String>,
+        /// Room left.
+        space: Option<Space>,
+    },
+    /// To `Eject`: whether the disk is unmounted too, not only synced.
+    Ejected(Result<bool, Fault>),
+}
+
+/// A file just created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Full path.
+    pub path: PathBuf,
+    /// Path below the recording folder.
+    pub name: String,
+    /// Room left.
+    pub space: Space,
+}
+
+impl Done {
+    /// Whether the agent has to know at once; the rest is picked up at its next turn, which saves a
+    /// wake-up a second for every call.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Appended { result: Ok(_), .. } | Self::Abandoned(_))
+    }
+}

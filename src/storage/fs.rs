@@ -1,0 +1,243 @@
+//! The filesystem as the writer needs it: a trait, so that tests can make any operation fail.
+
+use super::disks;
+use crate::jobs::{Disk, Space, Target};
+use crate::sys;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// A file in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// File name.
+    pub name: String,
+    /// Octets.
+    pub octets: u64,
+}
+
+/// Every operation that the writer does on a filesystem.
+pub trait Fs {
+    /// An open file.
+    type File;
+
+    /// Creates a file that must not exist, for reading and writing.
+    ///
+    /// # Errors
+    /// As the system says; `AlreadyExists` if the name is taken.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
+    /// Takes the lock that tells other programs that the file is being written. False if it is taken.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn lock(&self, file: &Self::File) -> io::Result<bool>;
+    /// Writes at the end of what was appended; may write less than asked for.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn append(&self, file: &mut Self::File, octets: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Writes at an offset.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn write_at(&self, file: &Self::File, octets: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads at an offset until the buffer is full or the file ends.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn read_at(&self, file: &Self::File, octets: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Cuts or extends the file.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn set_len(&self, file: &Self::File, octets: u64) -> io::Result<()>;
+    /// Length of the file.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn len(&self, file: &Self::File) -> io::Result<u64>;
+    /// Makes content and length durable.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn sync_data(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes the whole filesystem of the file durable.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn sync_fs(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+    /// Replaces `to` by `from`.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Deletes a file.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Creates a folder; fine if it is there.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+    /// The files in a folder.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+    /// Content of a small file, at most `limit` octets.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
+    /// Device number of the filesystem that a path is on.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn device(&self, path: &Path) -> io::Result<u64>;
+    /// Room on the filesystem of a path.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+    /// Syncs the filesystem that `root` is on, and unmounts it if it is mounted there. Whether it did.
+    ///
+    /// # Errors
+    /// If it could not be synced.
+    fn eject(&self, root: &Path) -> io::Result<bool>;
+    /// The disk to record to, if there is one.
+    fn scan(&self, target: &Target) -> Option<Disk>;
+}
+
+/// The system's filesystem.
+#[derive(Debug, Default)]
+pub struct RealFs;
+
+impl Fs for RealFs {
+    type File = File;
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)
+    }
+
+    fn lock(&self, file: &File) -> io::Result<bool> {
+        sys::try_lock(file)
+    }
+
+    fn append(&self, file: &mut File, octets: &[IoSlice<'_>]) -> io::Result<usize> {
+        file.write_vectored(octets)
+    }
+
+    fn write_at(&self, file: &File, octets: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(octets, offset)
+    }
+
+    fn read_at(&self, file: &File, octets: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < octets.len() {
+            match file.read_at(&mut octets[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn set_len(&self, file: &File, octets: u64) -> io::Result<()> {
+        file.set_len(octets)
+    }
+
+    fn len(&self, file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_fs(&self, file: &File) -> io::Result<()> {
+        sys::sync_fs(file)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        match File::open(path)?.sync_all() {
+            // Some filesystems can't sync a folder; its names go out with the next syncfs.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            result => result,
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            let Ok(metadata) = entry.metadata() else { continue };
+            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+                entries.push(Entry { name, octets: metadata.len() });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        use std::io::Read;
+        let mut octets = Vec::new();
+        File::open(path)?.take(limit as u64).read_to_end(&mut octets)?;
+        Ok(octets)
+    }
+
+    fn device(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.dev())
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = nix::sys::statvfs::statvfs(path)?;
+        let fragment = u64::from(stat.fragment_size());
+        Ok(Space {
+            total_octets: u64::from(stat.blocks()) * fragment,
+            free_octets: u64::from(stat.blocks_available()) * fragment,
+        })
+    }
+
+    fn eject(&self, root: &Path) -> io::Result<bool> {
+        sys::sync_fs(&File::open(root)?)?;
+        Ok(nix::mount::umount(root).is_ok())
+    }
+
+    fn scan(&self, target: &Target) -> Option<Disk> {
+        disks::scan(target)
+    }
+}

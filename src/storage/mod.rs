@@ -1,0 +1,10 @@
+//! The storage thread: everything that touches a filesystem and may therefore wait.
+//!
+//! Owns: open recording files, the order of writes and syncs that every power cut survives, the view of
+//! disks. Never: decisions; the agent makes them and sends [`crate::jobs::Job`]s. [`writer::Writer`] is a
+//! plain struct that tests drive without a thread.
+
+pub mod disks;
+pub mod fs;
+pub mod thread;
+pub mod writer;

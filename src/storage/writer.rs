@@ -1,0 +1,361 @@
+//! The writer: jobs in, answers out, and the order of operations that keeps every file openable.
+//!
+//! Order of a flush: audio, then `fdatasync`, then `dataSize`. So `dataSize` never promises what the disk
+//! does not have, and goes out with the next flush. At the end everything is synced twice, as vfat needs
+//! it: `syncfs` mends a directory entry that `fdatasync` may leave at size 0, `fdatasync` makes the stick
+//! empty its own cache. Invariants: the first failed sync of a file is final (on a dead disk the next one
+//! may return success); a descriptor is closed as soon as its file has failed for good.
+
+use super::fs::Fs;
+use crate::file::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
+use crate::file::name::{is_record_file_name, record_file_name, sidecar_name};
+use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
+use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space};
+use crate::time::{Mono, Wall};
+use nix::errno::Errno;
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Names tried for one second before giving up.
+const MAX_NAME_ATTEMPTS: u32 = 999;
+
+/// Octets of silence written at a time.
+const SILENCE_OCTETS: usize = 4096;
+
+/// Buffers handed to one write call.
+const MAX_SLICES: usize = 64;
+
+/// The room on the disk is looked at this often.
+const SPACE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Does the jobs of the agent on a filesystem.
+pub struct Writer<F: Fs> {
+    fs: F,
+    clock: fn() -> Mono,
+    files: BTreeMap<FileKey, OpenFile<F::File>>,
+    space_seen: Option<Mono>,
+}
+
+struct OpenFile<H> {
+    handle: H,
+    folder: PathBuf,
+    name: String,
+    header: FileHeader,
+    /// Octets of audio written, durable, and promised by the header.
+    written: u64,
+    durable: u64,
+    fault: Option<Fault>,
+}
+
+impl<F: Fs> Writer<F> {
+    /// A writer on `fs`; `clock` measures how long the disk takes.
+    pub fn new(fs: F, clock: fn() -> Mono) -> Self {
+        Self { fs, clock, files: BTreeMap::new(), space_seen: None }
+    }
+
+    /// Does one job.
+    pub fn handle(&mut self, job: Job) -> Done {
+        match job {
+            Job::Scan(target) => Done::Scanned(self.fs.scan(&target)),
+            Job::Open(open) => Done::Opened { file: open.file, result: self.open(open) },
+            Job::Append { file, pieces, flush } => self.append(file, pieces, flush),
+            Job::Close { file, sidecar } => Done::Closed { file, result: self.close(file, *sidecar) },
+            Job::Abandon(file) => {
+                self.files.remove(&file);
+                Done::Abandoned(file)
+            }
+            Job::Recover(_) => Done::Recovered(Vec::new()),
+            Job::DeleteOldest(folder) => self.delete_oldest(&folder),
+            Job::Eject(folder) => {
+                let ejected = self.fs.eject(&folder.root);
+                Done::Ejected(ejected.map_err(|error| fault("sync the disk at", &folder.root, &error)))
+            }
+        }
+    }
+
+    fn open(&mut self, open: Open) -> Result<Opened, Fault> {
+        let folder = open.folder.path();
+        self.check_device(&open.folder)?;
+        if !open.folder.name.is_empty() {
+            self.fs.create_folder(&folder).map_err(|error| fault("create the folder", &folder, &error))?;
+        }
+        let space = self.fs.space(&folder).map_err(|error| fault("look at", &folder, &error))?;
+        let (handle, name) = self.create(&folder, open.stamp)?;
+        let mut file =
+            OpenFile { handle, folder, name, header: open.header, written: 0, durable: 0, fault: None };
+        let mut sidecar = *open.sidecar;
+        sidecar.file.clone_from(&file.name);
+        if let Err(fault) = self.begin(&mut file, &sidecar) {
+            // Nothing was recorded yet: leave no empty shell behind.
+            for name in [file.name.clone(), sidecar_name(&file.name)] {
+                let _ = self.fs.remove(&file.folder.join(name));
+            }
+            return Err(fault);
+        }
+        let opened = Opened { path: file.path(), name: file.name.clone(), space };
+        self.files.insert(open.file, file);
+        Ok(opened)
+    }
+
+    /// The stick may have been pulled and its mount point be a plain folder in RAM by now.
+    fn check_device(&self, folder: &Folder) -> Result<(), Fault> {
+        let device = self.fs.device(&folder.root);
+        if device.as_ref().is_ok_and(|device| *device == folder.device) {
+            return Ok(());
+        }
+        let detail = format!("the disk at {} is gone; insert it again", folder.root.display());
+        Err(Fault { kind: FaultKind::NoStorage, detail })
+    }
+
+    fn create(&self, folder: &Path, stamp: Wall) -> Result<(F::File, String), Fault> {
+        for attempt in 1..=MAX_NAME_ATTEMPTS {
+            let name = record_file_name(stamp, attempt);
+            match self.fs.create(&folder.join(&name)) {
+                Ok(handle) => return Ok((handle, name)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(fault("create", &folder.join(&name), &error)),
+            }
+        }
+        let detail = format!("{} has {MAX_NAME_ATTEMPTS} files of this second", folder.display());
+        Err(Fault { kind: FaultKind::Io, detail })
+    }
+
+    fn begin(&self, file: &mut OpenFile<F::File>, sidecar: &Sidecar) -> Result<(), Fault> {
+        let path = file.path();
+        let failed = |error: io::Error| fault("create", &path, &error);
+        // Without the lock nothing is lost but the warning of a repair tool.
+        let _ = self.fs.lock(&file.handle);
+        self.write_all(&mut file.handle, &mut [IoSlice::new(&file.header.encode())], &mut 0)
+            .map_err(failed)?;
+        self.fs.sync_data(&file.handle).map_err(failed)?;
+        self.write_sidecar(&file.folder, &file.name, sidecar)?;
+        self.fs.sync_folder(&file.folder).map_err(failed)
+    }
+
+    fn append(&mut self, key: FileKey, pieces: Vec<Piece>, flush: bool) -> Done {
+        let started = (self.clock)();
+        let Some(mut file) = self.files.remove(&key) else {
+            let detail = "the file was closed before".into();
+            let result = Err(Fault { kind: FaultKind::Io, detail });
+            return Done::Appended { file: key, pieces, durable_octets: 0, took: Duration::ZERO, result };
+        };
+        if file.fault.is_none() {
+            file.fault = self.write_pieces(&mut file, &pieces, flush).err();
+        }
+        let took = (self.clock)().since(started);
+        let result = match file.fault.clone() {
+            Some(fault) => Err(fault),
+            None => Ok(self.space_if_due(&file.folder, started)),
+        };
+        let durable_octets = file.durable;
+        self.files.insert(key, file);
+        Done::Appended { file: key, pieces, durable_octets, took, result }
+    }
+
+    fn write_pieces(&self, file: &mut OpenFile<F::File>, pieces: &[Piece], flush: bool) -> Result<(), Fault> {
+        let path = file.path();
+        let silence = [file.header.codec.silence(); SILENCE_OCTETS];
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(MAX_SLICES);
+        let failed = |error: io::Error| fault("write", &path, &error);
+        for piece in pieces {
+            let mut left = match piece {
+                Piece::Audio(block) => {
+                    slices.push(IoSlice::new(block.octets()));
+                    0
+                }
+                Piece::Silence(octets) => *octets,
+            };
+            loop {
+                if slices.len() == MAX_SLICES {
+                    self.write_all(&mut file.handle, &mut slices, &mut file.written).map_err(failed)?;
+                    slices.clear();
+                }
+                if left == 0 {
+                    break;
+                }
+                let count = usize::try_from(left).unwrap_or(usize::MAX).min(SILENCE_OCTETS);
+                slices.push(IoSlice::new(&silence[..count]));
+                left -= count as u64;
+            }
+        }
+        self.write_all(&mut file.handle, &mut slices, &mut file.written).map_err(failed)?;
+        if flush {
+            self.flush(file).map_err(|error| fault("sync", &path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything and adds to `written` what the disk took, also in the case of an error.
+    fn write_all(
+        &self,
+        handle: &mut F::File,
+        mut slices: &mut [IoSlice<'_>],
+        written: &mut u64,
+    ) -> io::Result<()> {
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match self.fs.append(handle, slices) {
+                Ok(0) => return Err(Errno::ENOSPC.into()),
+                Ok(count) => {
+                    *written += count as u64;
+                    IoSlice::advance_slices(&mut slices, count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&self, file: &mut OpenFile<F::File>) -> io::Result<()> {
+        self.fs.sync_data(&file.handle)?;
+        file.durable = file.written;
+        self.promise(file, file.whole_frames())
+    }
+
+    /// Writes `dataSize`, if it changes.
+    fn promise(&self, file: &mut OpenFile<F::File>, octets: u64) -> io::Result<()> {
+        let data_size = u32::try_from(octets).unwrap_or(u32::MAX);
+        if file.header.data_size != data_size {
+            self.fs.write_at(&file.handle, &data_size.to_le_bytes(), DATA_SIZE_OFFSET)?;
+            file.header.data_size = data_size;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, key: FileKey, sidecar: Sidecar) -> Result<Option<Space>, Fault> {
+        let Some(mut file) = self.files.remove(&key) else {
+            return Err(Fault { kind: FaultKind::Io, detail: "the file was closed before".into() });
+        };
+        let path = file.path();
+        let failed = |error: io::Error| fault("finish", &path, &error);
+        match file.fault.take() {
+            Some(fault) if fault.kind != FaultKind::Full => return Err(fault),
+            _ => {}
+        }
+        self.complete_frame(&mut file).map_err(failed)?;
+        self.flush(&mut file).map_err(failed)?;
+        let mut sidecar = sidecar;
+        sidecar.file.clone_from(&file.name);
+        sidecar.data_bytes = file.written;
+        sidecar.duration_ms = file.duration_ms();
+        // A full disk may have no room for another sidecar: the recording itself is what counts.
+        let beside = self.write_sidecar(&file.folder, &file.name, &sidecar);
+        self.fs.sync_fs(&file.handle).map_err(failed)?;
+        self.fs.sync_data(&file.handle).map_err(failed)?;
+        match beside {
+            Err(fault) if fault.kind != FaultKind::Full => Err(fault),
+            _ => Ok(self.fs.space(&file.folder).ok()),
+        }
+    }
+
+    /// Pads the last frame with silence; a disk without room for that loses the part of a frame instead.
+    fn complete_frame(&self, file: &mut OpenFile<F::File>) -> io::Result<()> {
+        let frame = u64::from(file.header.rtp_len).max(1);
+        let missing = usize::try_from((frame - file.written % frame) % frame).unwrap_or_default();
+        if missing == 0 {
+            return Ok(());
+        }
+        let silence = vec![file.header.codec.silence(); missing];
+        let mut slices = [IoSlice::new(&silence)];
+        if self.write_all(&mut file.handle, &mut slices, &mut file.written).is_err() {
+            file.written = file.whole_frames();
+            self.fs.set_len(&file.handle, HEADER_OCTETS as u64 + file.written)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a sidecar in place, whole or not at all.
+    fn write_sidecar(&self, folder: &Path, wav_name: &str, sidecar: &Sidecar) -> Result<(), Fault> {
+        let name = sidecar_name(wav_name);
+        let path = folder.join(&name);
+        let temporary = folder.join(format!(".{name}.tmp"));
+        let written = (|| {
+            let mut handle = match self.fs.create(&temporary) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.fs.remove(&temporary)?;
+                    self.fs.create(&temporary)?
+                }
+                created => created?,
+            };
+            let json = sidecar.to_json();
+            self.write_all(&mut handle, &mut [IoSlice::new(&json)], &mut 0)?;
+            self.fs.sync_data(&handle)?;
+            drop(handle);
+            self.fs.rename(&temporary, &path)
+        })();
+        written.map_err(|error: io::Error| {
+            let _ = self.fs.remove(&temporary);
+            fault("write", &path, &error)
+        })
+    }
+
+    /// Deletes the oldest recording that is ours, finished and not protected.
+    fn delete_oldest(&self, folder: &Folder) -> Done {
+        let path = folder.path();
+        let mut names: Vec<String> = self
+            .fs
+            .list(&path)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|entry| entry.name)
+            .filter(|name| is_record_file_name(name) && !self.is_open(&path, name))
+            .collect();
+        names.sort_unstable();
+        let oldest = names
+            .into_iter()
+            .filter_map(|name| {
+                let json = self.fs.read(&path.join(sidecar_name(&name)), MAX_SIDECAR_OCTETS).ok()?;
+                let sidecar = Sidecar::parse(&json).ok()?;
+                let ours = sidecar.state == SidecarState::Ended && !sidecar.protected;
+                ours.then_some((Wall::from_rfc3339(&sidecar.start).map(|wall| wall.unix_ms), name))
+            })
+            .min();
+        let deleted = oldest.map(|(_, name)| name).filter(|name| self.fs.remove(&path.join(name)).is_ok());
+        if let Some(name) = &deleted {
+            let _ = self.fs.remove(&path.join(sidecar_name(name)));
+        }
+        Done::Deleted { file: deleted, space: self.fs.space(&path).ok() }
+    }
+
+    fn is_open(&self, folder: &Path, name: &str) -> bool {
+        self.files.values().any(|file| file.folder == folder && file.name == name)
+    }
+
+    fn space_if_due(&mut self, folder: &Path, now: Mono) -> Option<Space> {
+        if self.space_seen.is_some_and(|seen| now.since(seen) < SPACE_INTERVAL) {
+            return None;
+        }
+        self.space_seen = Some(now);
+        self.fs.space(folder).ok()
+    }
+}
+
+impl<H> OpenFile<H> {
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    fn whole_frames(&self) -> u64 {
+        let frame = u64::from(self.header.rtp_len).max(1);
+        self.written / frame * frame
+    }
+
+    fn duration_ms(&self) -> u64 {
+        let frames = self.written / u64::from(self.header.rtp_len).max(1);
+        self.header.codec.clock_rate().ticks_to_ms(frames * u64::from(self.header.increment))
+    }
+}
+
+fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
+    let kind = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => FaultKind::Full,
+        Some(Errno::EROFS) => FaultKind::ReadOnly,
+        Some(Errno::EACCES | Errno::EPERM) => FaultKind::Denied,
+        Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV) => FaultKind::NoStorage,
+        _ => FaultKind::Io,
+    };
+    Fault { kind, detail: format!("cannot {operation} {}: {error}", path.display()) }
+}
