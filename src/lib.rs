@@ -5,7 +5,9 @@
 //! `rtp`, `file`, `uplink`, `api` and `agent` are pure: no socket, clock, thread or sleep
 //! (`file` reads and writes through `std::io` traits). See `ARCHITECTURE.md`.
 
+pub mod api;
 pub mod blocks;
+pub mod call;
 pub mod config;
 pub mod file;
 pub mod jobs;

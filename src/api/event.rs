@@ -1,0 +1,282 @@
+//! Events: what the agent tells without being asked.
+//!
+//! Owns: their names and parameters. Never: the `seq`, which is each client's own ([`super::outbox`]).
+
+use super::reason::Reason;
+use super::status::{PlaybackStatus, RecordingStatus, StorageStatus};
+use crate::call::Call;
+use serde::Serialize;
+use serde_json::json;
+
+/// Name of the event that tells that others were dropped.
+pub const EVENTS_LOST: &str = "events.lost";
+
+/// How much an event matters to a client that reads slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The next one makes up for it: dropped first.
+    Progress,
+    /// Not to be dropped.
+    Event,
+}
+
+/// What a SIP INFO asks of the PBX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SipRecord {
+    /// Begin to record.
+    On,
+    /// End it.
+    Off,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Audio is kept from now on.
+    RecordingStarted(RecordingStatus),
+    /// Each second.
+    RecordingProgress(RecordingStatus),
+    /// The recording goes on in another file.
+    RecordingSegment(RecordingStatus),
+    /// Audio is no longer kept.
+    RecordingPaused(RecordingStatus),
+    /// Audio is kept again.
+    RecordingResumed(RecordingStatus),
+    /// The disk does not keep up and audio was lost.
+    RecordingStalled(RecordingStatus),
+    /// Nothing was received for a while.
+    RecordingNoMedia(RecordingStatus),
+    /// The file is closed and synced.
+    RecordingEnded(RecordingStatus),
+    /// The recording ended by itself, or goes on elsewhere.
+    RecordingFailed {
+        /// Status after the failure.
+        status: RecordingStatus,
+        /// What happened.
+        reason: Reason,
+        /// The server's or the system's own words.
+        detail: Option<String>,
+    },
+    /// A disk is there.
+    StorageInserted(StorageStatus),
+    /// The disk is gone.
+    StorageRemoved(StorageStatus),
+    /// Little room is left.
+    StorageLow(StorageStatus),
+    /// No room is left.
+    StorageFull(StorageStatus),
+    /// Files that a power cut left unfinished were put right.
+    StorageRecovered {
+        /// The files, as listed.
+        files: Vec<String>,
+    },
+    /// The server accepted a recording.
+    UplinkConnected {
+        /// Id of the recording.
+        recording: String,
+        /// Address and port of the server.
+        server: String,
+    },
+    /// The connection of a recording broke.
+    UplinkLost {
+        /// Id of the recording.
+        recording: String,
+        /// What happened.
+        reason: Reason,
+        /// The system's own words.
+        detail: Option<String>,
+    },
+    /// Each second.
+    PlaybackProgress(PlaybackStatus),
+    /// The end of the file, or stopped.
+    PlaybackEnded(PlaybackStatus),
+    /// The phone's SIP stack is to send an INFO.
+    SipInfo {
+        /// Id of the recording, for `sip.info_result`.
+        recording: String,
+        /// The call whose dialog it belongs to.
+        call: Call,
+        /// Value of the header field `Record`.
+        record: SipRecord,
+    },
+}
+
+impl Event {
+    /// Every name, [`EVENTS_LOST`] included.
+    pub const NAMES: [&'static str; 20] = [
+        "recording.started",
+        "recording.progress",
+        "recording.segment",
+        "recording.paused",
+        "recording.resumed",
+        "recording.stalled",
+        "recording.no_media",
+        "recording.ended",
+        "recording.failed",
+        "storage.inserted",
+        "storage.removed",
+        "storage.low",
+        "storage.full",
+        "storage.recovered",
+        "uplink.connected",
+        "uplink.lost",
+        "playback.progress",
+        "playback.ended",
+        "sip.info",
+        EVENTS_LOST,
+    ];
+
+    /// Its name: the `method` of the notification.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RecordingStarted(_) => "recording.started",
+            Self::RecordingProgress(_) => "recording.progress",
+            Self::RecordingSegment(_) => "recording.segment",
+            Self::RecordingPaused(_) => "recording.paused",
+            Self::RecordingResumed(_) => "recording.resumed",
+            Self::RecordingStalled(_) => "recording.stalled",
+            Self::RecordingNoMedia(_) => "recording.no_media",
+            Self::RecordingEnded(_) => "recording.ended",
+            Self::RecordingFailed { .. } => "recording.failed",
+            Self::StorageInserted(_) => "storage.inserted",
+            Self::StorageRemoved(_) => "storage.removed",
+            Self::StorageLow(_) => "storage.low",
+            Self::StorageFull(_) => "storage.full",
+            Self::StorageRecovered { .. } => "storage.recovered",
+            Self::UplinkConnected { .. } => "uplink.connected",
+            Self::UplinkLost { .. } => "uplink.lost",
+            Self::PlaybackProgress(_) => "playback.progress",
+            Self::PlaybackEnded(_) => "playback.ended",
+            Self::SipInfo { .. } => "sip.info",
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::RecordingProgress(_) | Self::PlaybackProgress(_) => Class::Progress,
+            _ => Class::Event,
+        }
+    }
+
+    /// Its parameters as a JSON object, without `seq`.
+    #[must_use]
+    pub fn params_json(&self) -> Vec<u8> {
+        let json = match self {
+            Self::RecordingStarted(status)
+            | Self::RecordingProgress(status)
+            | Self::RecordingSegment(status)
+            | Self::RecordingPaused(status)
+            | Self::RecordingResumed(status)
+            | Self::RecordingStalled(status)
+            | Self::RecordingNoMedia(status)
+            | Self::RecordingEnded(status) => serde_json::to_vec(status),
+            Self::RecordingFailed { status, reason, detail } => {
+                serde_json::to_vec(&Failed { status, reason: *reason, detail: detail.as_deref() })
+            }
+            Self::StorageInserted(status)
+            | Self::StorageRemoved(status)
+            | Self::StorageLow(status)
+            | Self::StorageFull(status) => serde_json::to_vec(status),
+            Self::StorageRecovered { files } => serde_json::to_vec(&json!({ "files": files })),
+            Self::UplinkConnected { recording, server } => {
+                serde_json::to_vec(&json!({ "recording": recording, "server": server }))
+            }
+            Self::UplinkLost { recording, reason, detail } => {
+                serde_json::to_vec(&json!({ "recording": recording, "reason": reason, "detail": detail }))
+            }
+            Self::PlaybackProgress(status) | Self::PlaybackEnded(status) => serde_json::to_vec(status),
+            Self::SipInfo { recording, call, record } => serde_json::to_vec(
+                &json!({ "recording": recording, "call": call, "headers": { "Record": record } }),
+            ),
+        };
+        // Only a map with keys that are no strings could fail, and there is none.
+        json.unwrap_or_else(|_| b"{}".to_vec())
+    }
+}
+
+#[derive(Serialize)]
+struct Failed<'s> {
+    #[serde(flatten)]
+    status: &'s RecordingStatus,
+    reason: Reason,
+    detail: Option<&'s str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::tests::example;
+    use super::super::status::{PlaybackState, StorageState};
+    use super::*;
+    use serde_json::Value;
+
+    fn one_of_each() -> Vec<Event> {
+        let storage = StorageStatus { present: true, state: StorageState::Low, ..StorageStatus::default() };
+        let playback = PlaybackStatus {
+            playback: "p1".to_owned(),
+            file: "a.wav".to_owned(),
+            state: PlaybackState::Playing,
+            position_ms: 1000,
+            duration_ms: 2000,
+            end_reason: None,
+        };
+        vec![
+            Event::RecordingStarted(example()),
+            Event::RecordingProgress(example()),
+            Event::RecordingSegment(example()),
+            Event::RecordingPaused(example()),
+            Event::RecordingResumed(example()),
+            Event::RecordingStalled(example()),
+            Event::RecordingNoMedia(example()),
+            Event::RecordingEnded(example()),
+            Event::RecordingFailed { status: example(), reason: Reason::StorageIo, detail: None },
+            Event::StorageInserted(storage.clone()),
+            Event::StorageRemoved(storage.clone()),
+            Event::StorageLow(storage.clone()),
+            Event::StorageFull(storage),
+            Event::StorageRecovered { files: vec!["a.wav".to_owned()] },
+            Event::UplinkConnected { recording: "r1".to_owned(), server: "192.0.2.1:9099".to_owned() },
+            Event::UplinkLost { recording: "r1".to_owned(), reason: Reason::UplinkLost, detail: None },
+            Event::PlaybackProgress(playback.clone()),
+            Event::PlaybackEnded(playback),
+            Event::SipInfo { recording: "r1".to_owned(), call: Call::default(), record: SipRecord::On },
+        ]
+    }
+
+    fn params(event: &Event) -> Value {
+        serde_json::from_slice(&event.params_json()).unwrap()
+    }
+
+    #[test]
+    fn every_event_has_a_listed_name_and_an_object_without_seq() {
+        let names: Vec<_> = one_of_each().iter().map(Event::name).collect();
+        assert_eq!(names, Event::NAMES[..19]);
+        for event in one_of_each() {
+            assert!(params(&event).is_object(), "{}", event.name());
+            assert_eq!(params(&event).get("seq"), None);
+            assert_eq!(event.class() == Class::Progress, event.name().ends_with(".progress"));
+        }
+    }
+
+    #[test]
+    fn a_failure_carries_the_status_and_the_reason() {
+        let event = Event::RecordingFailed {
+            status: example(),
+            reason: Reason::ServerRefused,
+            detail: Some("busy".to_owned()),
+        };
+        let mut expected = serde_json::to_value(example()).unwrap();
+        expected["reason"] = "server_refused".into();
+        expected["detail"] = "busy".into();
+        assert_eq!(params(&event), expected);
+    }
+
+    #[test]
+    fn sip_info_names_the_header_field() {
+        let event = Event::SipInfo { recording: "r1".into(), call: Call::default(), record: SipRecord::Off };
+        assert_eq!(params(&event)["headers"], json!({ "Record": "off" }));
+    }
+}
