@@ -168,6 +168,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn any_split_gives_the_same_lines(
             parts in prop::collection::vec((prop::sample::select(vec!["\n", "\r\n", "ab\r", "{}"]), 1..40_000usize), 0..8),
