@@ -4,6 +4,7 @@
 //! nobody writes marks an interrupted recording. Reading is lenient: unknown keys are ignored, missing ones
 //! get defaults. Lists are bounded, and their totals go on counting.
 
+pub use crate::call::{Call, Direction};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -15,46 +16,6 @@ pub const MAX_LISTED: usize = 1000;
 
 /// A larger sidecar is refused: one with full lists and the longest names stays well below.
 pub const MAX_SIDECAR_OCTETS: usize = 1024 * 1024;
-
-/// Which side placed the call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// The remote side called the phone.
-    #[default]
-    In,
-    /// The phone called.
-    Out,
-}
-
-impl Direction {
-    /// `in` or `out`, as JSON and the server protocol spell it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::In => "in",
-            Self::Out => "out",
-        }
-    }
-}
-
-/// The call that is recorded. Numbers and names are personal data.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Call {
-    /// The phone's own id of the call.
-    pub id: String,
-    /// Which side placed it.
-    pub direction: Direction,
-    /// Number of the other side.
-    pub remote_number: String,
-    /// Name of the other side.
-    pub remote_name: String,
-    /// Number of the phone.
-    pub local_number: String,
-    /// Name of the phone's account.
-    pub local_name: String,
-}
 
 /// What became of the RTP packets of this segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,7 +220,7 @@ mod tests {
     fn a_sidecar_reads_back_as_written() {
         let mut sidecar = Sidecar {
             recording: "r1".into(),
-            call: Call { direction: Direction::Out, remote_name: "Zoë \"Z\"".into(), ..Call::default() },
+            call: Call { direction: Some(Direction::Out), remote_name: "Zoë \"Z\"".into(), ..Call::default() },
             state: SidecarState::Recording,
             end_reason: Some("stopped".into()),
             ..Sidecar::default()
@@ -275,7 +236,7 @@ mod tests {
         let text = br#"{"recording":"a","state":"recording","call":{"direction":"out","x":1},"later":[1,2]}"#;
         let sidecar = Sidecar::parse(text).expect("lenient");
         assert_eq!((sidecar.segment, sidecar.version, sidecar.protected), (1, 1, false));
-        assert_eq!(sidecar.call.direction, Direction::Out);
+        assert_eq!(sidecar.call.direction, Some(Direction::Out));
         assert_eq!(sidecar.state, SidecarState::Recording);
         assert_eq!(Sidecar::parse(b"{}").expect("lenient").state, SidecarState::Ended);
     }
