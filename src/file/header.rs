@@ -155,10 +155,10 @@ impl FileHeader {
         let plausible = 1..=MAX_FRAME_FIELD;
         let (rtp_len, increment) = (field(0), field(4));
         if !plausible.contains(&rtp_len) {
-            return Err(HeaderError::RtpLen(rtp_len.cast_signed()));
+            return Err(HeaderError::RtpLen(as_signed(rtp_len)));
         }
         if !plausible.contains(&increment) {
-            return Err(HeaderError::Increment(increment.cast_signed()));
+            return Err(HeaderError::Increment(as_signed(increment)));
         }
         Ok(Self { codec, rtp_len, increment, data_size: field(8) })
     }
@@ -177,6 +177,11 @@ fn parse_codec(name: &[u8; CODEC_OCTETS], fields: &[u8]) -> Result<Codec, Header
     }
     let text = String::from_utf8_lossy(text);
     Codec::from_name(&text).ok_or_else(|| HeaderError::UnknownCodec(text.into_owned()))
+}
+
+/// The field as its C type shows it.
+fn as_signed(field: u32) -> i32 {
+    i32::from_ne_bytes(field.to_ne_bytes())
 }
 
 /// Octets of audio that fit into a file of `file_limit` octets, header included; also under FAT32's limit.

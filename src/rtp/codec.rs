@@ -78,13 +78,14 @@ impl Codec {
 
     /// The octet that, repeated, decodes to silence.
     ///
-    /// For G.722 it is what the encoder makes of digital silence once its predictors have settled.
+    /// For G.722 it is the smallest step in both bands: from nothing it decodes to zeros, and after speech to
+    /// an offset of some 25 of 32768. (What encoders make of digital silence, 0xFA, is an offset of 200.)
     #[must_use]
     pub fn silence(self) -> u8 {
         match self {
             Self::Pcma => 0xD5,
             Self::Pcmu => 0xFF,
-            Self::G722 => 0xFA,
+            Self::G722 => 0xFD,
         }
     }
 }
