@@ -8,4 +8,5 @@ pub mod g722;
 pub mod header;
 pub mod level;
 pub mod name;
+pub mod reader;
 pub mod sidecar;
