@@ -1,0 +1,36 @@
+//! The agent from end to end: the real `recordd`, its socket, real RTP and the files it leaves.
+//!
+//! One binary, one module per kind of behaviour. Each test has an agent and a folder of its own, so
+//! they run side by side. A status request sees every packet that arrived before it, as stop and
+//! pause do, so tests wait for answers and events, and for time only where the behaviour is about time.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests are the outside world: they read clocks and pace packets"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "a panic is how a test fails, and its numbers are small"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_requests;
+mod bad_rtp;
+mod budget;
+mod crash;
+mod events;
+mod files;
+mod library;
+mod pause;
+mod program;
+mod recordings;
+mod rollover;
+mod speech;
+mod state;
+mod storage;
+mod timeline;

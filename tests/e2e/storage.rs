@@ -1,0 +1,142 @@
+//! No storage, full, read-only: the named reason, and whole files.
+
+use serde_json::json;
+
+use crate::rollover::segments;
+use crate::support::environment::SmallDisk;
+use crate::support::{Agent, Call, Codec, Setup, assert_audio, patience, read_recording, sidecar_of};
+
+fn start() -> serde_json::Value {
+    json!({"mode": "local", "codec": "PCMA"})
+}
+
+/// Fails unless starting is refused with `reason`, twice, and the agent lives on.
+fn expect_refusal(agent: &mut Agent, reason: &str) {
+    let mut client = agent.client();
+    for _ in 0..2 {
+        client.refused_because(reason, "record.start", start());
+        assert_eq!(client.ok("record.status", json!({})), json!({"recordings": []}));
+    }
+    assert!(agent.is_alive());
+    assert!(agent.recordings().is_empty(), "{:?}", agent.recordings());
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_no_storage() {
+    let setup = Setup::new();
+    let missing = setup.dir().join("missing");
+    let mut agent = setup.storage(&missing).start();
+    expect_refusal(&mut agent, "no_storage");
+    let status = agent.client().ok("storage.status", json!({}));
+    assert_eq!(status["present"], false, "{status}");
+}
+
+#[test]
+fn a_folder_on_a_fixed_disk_is_no_storage_where_usb_is_required() {
+    let mut agent = Setup::new().set("storage", "require_usb", true).start();
+    expect_refusal(&mut agent, "no_storage");
+}
+
+#[test]
+fn storage_that_appears_later_can_be_recorded_to_at_once() {
+    let setup = Setup::new();
+    let folder = setup.dir().join("later");
+    let mut agent = setup.storage(&folder).start();
+    expect_refusal(&mut agent, "no_storage");
+    std::fs::create_dir(&folder).unwrap();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let heard = call.speak(5);
+    call.finish_and_expect(&heard);
+}
+
+#[test]
+fn a_read_only_disk_is_refused_as_such() {
+    let Some(disk) = SmallDisk::mount(1024) else { return };
+    disk.make_read_only();
+    let mut agent = Setup::new().storage(disk.path()).start();
+    expect_refusal(&mut agent, "storage_read_only");
+}
+
+#[test]
+fn a_disk_with_less_than_the_reserve_is_full() {
+    let Some(disk) = SmallDisk::mount(1024) else { return };
+    let setup = Setup::new().storage(disk.path()).quoted("storage", "reserve", "2 MiB");
+    let mut agent = setup.start();
+    expect_refusal(&mut agent, "storage_full");
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_the_recording_with_nothing_written_lost() {
+    let Some(disk) = SmallDisk::mount(1024) else { return };
+    let agent = Setup::new().storage(disk.path()).start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let mut watcher = agent.subscribed_client();
+    let mut heard = Vec::new();
+    // 1 MiB of 160-octet frames, and more.
+    for sent in 0..9000 {
+        heard.extend(call.source.send_next());
+        let ended = sent % 50 == 49 && {
+            let params = call.params();
+            let status = call.client.request("record.status", params);
+            status.map_or(true, |status| status["state"] == "ended" || status["state"] == "stopping")
+        };
+        if ended {
+            break;
+        }
+    }
+    watcher.wait_event("storage.full", patience());
+    let ended = call.wait_ended();
+    assert_eq!(ended["end_reason"], "storage_full", "{ended}");
+    let recording = read_recording(&call.file);
+    recording.assert_header(Codec::Pcma, 160);
+    let stored = recording.data.len();
+    assert_audio(&recording.data, &heard[..stored.min(heard.len())]);
+    assert!(stored >= 700 * 1024, "only {stored} octets of a disk of 1 MiB with 64 KiB of reserve");
+    assert_eq!(sidecar_of(&call.file)["end_reason"], "storage_full");
+    assert_eq!(call.client.ok("record.status", json!({})), json!({"recordings": []}));
+    let free = crate::support::number(&call.client.ok("storage.status", json!({})), "/free_bytes");
+    assert!(free >= 32 * 1024, "the reserve was used up: {free} octets left");
+}
+
+#[test]
+fn room_can_be_made_by_deleting_the_oldest_files_where_that_is_wanted() {
+    let Some(disk) = SmallDisk::mount(1024) else { return };
+    let setup = Setup::new().storage(disk.path()).quoted("storage", "on_full", "delete-oldest");
+    let agent = setup.quoted("storage", "max_file_size", "128 KiB").start();
+    let foreign = disk.path().join("holiday.wav");
+    std::fs::write(&foreign, [0; 1000]).unwrap();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let heard = call.speak(9000);
+    call.stop();
+    assert!(foreign.exists(), "only the agent's own files may go");
+    std::fs::remove_file(foreign).unwrap();
+    let files = segments(&agent, &call.id);
+    let audio: Vec<u8> = files.iter().flat_map(|file| read_recording(file).data).collect();
+    assert_audio(&audio, &heard[heard.len() - audio.len()..]);
+    assert!(audio.len() < heard.len(), "9000 frames do not fit");
+    assert!(audio.len() >= 500 * 1024, "only {} octets were kept", audio.len());
+}
+
+#[test]
+fn an_ejected_disk_holds_finished_files() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let heard = call.speak(20);
+    call.client.ok("storage.eject", json!({}));
+    // Safe to pull now: nothing may be missing any more.
+    read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
+    assert!(sidecar_of(&call.file)["end_reason"].is_string());
+    call.wait_ended();
+}
+
+#[test]
+fn an_ejected_disk_is_unmounted() {
+    let Some(disk) = SmallDisk::mount(1024) else { return };
+    let agent = Setup::new().storage(disk.path()).start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    call.speak(20);
+    call.client.ok("storage.eject", json!({}));
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let still = mounts.lines().any(|line| line.contains(disk.path().to_str().unwrap()));
+    assert!(!still, "it is still mounted");
+}

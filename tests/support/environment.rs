@@ -1,0 +1,81 @@
+//! What a test needs of the machine, and what happens where the machine has it not.
+
+use std::path::Path;
+use std::process::Command;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tempfile::TempDir;
+
+/// Says that a test did not run; fails instead where everything has to run
+/// (`CI` or `RECORDER_TESTS_REQUIRE_ALL` is set).
+pub(crate) fn skip(reason: &str) {
+    let strict = ["CI", "RECORDER_TESTS_REQUIRE_ALL"].into_iter().find(|name| is_set(name));
+    if let Some(name) = strict {
+        panic!("cannot run: {reason}, and {name} asks for everything");
+    }
+    eprintln!("SKIPPED: {reason}");
+}
+
+/// Says that a test did not run because here it cannot, however complete the machine is.
+pub(crate) fn skip_here(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// Whether a program can be called.
+pub(crate) fn has_program(name: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(name).is_file())
+}
+
+/// Runs a helper program that must succeed.
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
+    let output = super::agent::output_of(command);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{message}", output.status);
+    output.stdout
+}
+
+/// A small file system of its own, gone when dropped.
+pub(crate) struct SmallDisk {
+    mount_point: TempDir,
+}
+
+impl SmallDisk {
+    /// Mounts `size_kib` of memory; `None`, with the reason said, where that is not allowed.
+    pub(crate) fn mount(size_kib: u32) -> Option<Self> {
+        let mount_point = tempfile::Builder::new().prefix("recordd-e2e-disk-").tempdir();
+        let mount_point = mount_point.expect("a folder");
+        let options = format!("size={size_kib}k");
+        let none = None::<&str>;
+        let flags = MsFlags::empty();
+        match mount(none, mount_point.path(), Some("tmpfs"), flags, Some(options.as_str())) {
+            Ok(()) => Some(Self { mount_point }),
+            Err(error) => {
+                skip_here(&format!("a disk of its own has to be mounted, which takes root: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Makes it read-only.
+    pub(crate) fn make_read_only(&self) {
+        let none = None::<&str>;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, self.path(), none, flags, none).expect("remounted read-only");
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.mount_point.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = umount2(self.mount_point.path(), MntFlags::MNT_DETACH);
+    }
+}
