@@ -220,7 +220,11 @@ mod tests {
     fn a_sidecar_reads_back_as_written() {
         let mut sidecar = Sidecar {
             recording: "r1".into(),
-            call: Call { direction: Some(Direction::Out), remote_name: "Zoë \"Z\"".into(), ..Call::default() },
+            call: Call {
+                direction: Some(Direction::Out),
+                remote_name: "Zoë \"Z\"".into(),
+                ..Call::default()
+            },
             state: SidecarState::Recording,
             end_reason: Some("stopped".into()),
             ..Sidecar::default()

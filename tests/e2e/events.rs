@@ -87,16 +87,12 @@ fn a_client_gets_the_events_it_asked_for_and_no_others() {
 fn progress_comes_each_second_while_media_flows() {
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::Pcma);
-    call.speak_in_real_time(160);
+    call.speak_in_real_time(175);
+    let events = events_so_far(&mut call.client);
+    let count = names(&events).iter().filter(|name| **name == "recording.progress").count();
+    // 3.5 s; a busy machine may be a little late with anything.
+    assert!((3..=4).contains(&count), "{:?}", names(&events));
     call.stop();
-    let mut client = call.client;
-    // stop() has read past them; count by the numbers of the events around.
-    let again = Call::start(&agent, Codec::Pcma);
-    let first = client.wait_event("recording.started", patience());
-    drop(again);
-    let seen = number(&first, "/seq");
-    // started, 3 × progress, ended, started; the number may start at 0 or 1.
-    assert!((5..=7).contains(&seen), "3.2 s should bring three progress events, not {seen}");
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{
-    Agent, Call, Codec, Setup, assert_audio, number, patience, read_recording, sidecar_of, text,
-};
+use crate::support::{Agent, Call, Codec, Setup, assert_audio, number, read_recording, sidecar_of, text};
 
 /// The files of a recording in the order of their segments.
 pub(crate) fn segments(agent: &Agent, id: &str) -> Vec<PathBuf> {
@@ -98,5 +96,5 @@ fn a_recording_that_ends_at_the_limit_is_complete() {
     let audio: Vec<u8> = files.iter().flat_map(|file| read_recording(file).data).collect();
     assert_audio(&audio, &heard);
     let event = call.client.next_event(std::time::Duration::from_millis(50));
-    assert!(event.is_none(), "nothing comes after the end: {event:?} ({:?})", patience());
+    assert!(event.is_none(), "nothing comes after the end: {event:?}");
 }

@@ -83,7 +83,7 @@ fn expect_speech(call: &Call, raw: &Path) {
 
 /// Exports with recordctl and compares with ffmpeg's decoding of the raw file.
 fn expect_export(call: &Call, raw: &Path) {
-    let wav = raw.with_extension("wav");
+    let wav = raw.with_file_name("exported.wav");
     let mut export = crate::support::agent::recordctl();
     run(export.arg("export").arg(&call.file).arg("-o").arg(&wav));
     let rate = call.codec.in_ffmpeg().2.parse().unwrap();

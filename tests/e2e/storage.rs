@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::rollover::segments;
 use crate::support::environment::SmallDisk;
+use crate::support::recording_file::wait_finished;
 use crate::support::{Agent, Call, Codec, Setup, assert_audio, patience, read_recording, sidecar_of};
 
 fn start() -> serde_json::Value {
@@ -85,9 +86,12 @@ fn a_disk_that_fills_up_ends_the_recording_with_nothing_written_lost() {
         }
     }
     watcher.wait_event("storage.full", patience());
-    let ended = call.wait_ended();
-    assert_eq!(ended["end_reason"], "storage_full", "{ended}");
-    let recording = read_recording(&call.file);
+    let ends = ["recording.ended", "recording.failed"];
+    let ended = std::iter::from_fn(|| call.client.next_event(patience()))
+        .find(|event| ends.iter().any(|end| event["method"] == *end))
+        .expect("an end");
+    assert!(ended.to_string().contains("storage_full"), "{ended}");
+    let recording = wait_finished(&call.file);
     recording.assert_header(Codec::Pcma, 160);
     let stored = recording.data.len();
     assert_audio(&recording.data, &heard[..stored.min(heard.len())]);

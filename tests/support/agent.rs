@@ -52,10 +52,20 @@ pub(crate) fn recordd() -> Command {
     through_runner(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_recordd")))
 }
 
-/// A command that runs the `recordctl` just built (never the other binary: it only reads files).
+/// A command that runs the `recordctl` just built (never the other binary: it is only a tool here).
 pub(crate) fn recordctl() -> Command {
+    recordctl_at(env!("CARGO_BIN_EXE_recordctl"))
+}
+
+/// The same from a copy in `folder`, for users that cannot look into the build's folder.
+pub(crate) fn recordctl_copied_to(folder: &Path) -> Command {
+    let copy = folder.join("recordctl");
+    fs::copy(env!("CARGO_BIN_EXE_recordctl"), &copy).expect("recordctl copied");
+    recordctl_at(copy.to_str().expect("a UTF-8 path"))
+}
+
+fn recordctl_at(program: &str) -> Command {
     let built_for_here = std::env::var_os("RECORDD_TEST_BINARY").is_some();
-    let program = env!("CARGO_BIN_EXE_recordctl");
     if built_for_here { Command::new(program) } else { through_runner(program) }
 }
 
