@@ -5,6 +5,7 @@
 //! `rtp`, `file`, `uplink`, `api` and `agent` are pure: no socket, clock, thread or sleep
 //! (`file` reads and writes through `std::io` traits). See `ARCHITECTURE.md`.
 
+pub mod agent;
 pub mod api;
 pub mod blocks;
 pub mod call;
@@ -12,6 +13,7 @@ pub mod config;
 pub mod file;
 pub mod jobs;
 pub mod rtp;
+pub mod runtime;
 pub mod storage;
 pub mod sys;
 pub mod time;

@@ -5,7 +5,8 @@
 use nix::errno::Errno;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Takes an exclusive advisory lock without waiting; false if another open file has it. Released when
 /// the file is closed.
@@ -32,4 +33,187 @@ pub fn sync_fs(file: &File) -> io::Result<()> {
     // SAFETY: plain system call on a descriptor that outlives it.
     Errno::result(unsafe { libc::syncfs(file.as_raw_fd()) })?;
     Ok(())
+}
+
+/// Seconds east of UTC of the local time zone at a time given in seconds since the Unix epoch; 0 if unknown.
+#[must_use]
+#[expect(unsafe_code, reason = "the time zone is known to the C library only")]
+pub fn utc_offset_s(unix_s: i64) -> i32 {
+    // Where time_t has 32 bits, time ends in 2038 for the C library, and so does the offset.
+    let time = libc::time_t::try_from(unix_s).unwrap_or_default();
+    let mut local = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both pointers are valid for the call; the result is read only if it says success, and the
+    // zeroed structure is a valid one in any case.
+    let local = unsafe {
+        if libc::localtime_r(&time, local.as_mut_ptr()).is_null() {
+            return 0;
+        }
+        local.assume_init()
+    };
+    i32::try_from(local.tm_gmtoff).unwrap_or(0)
+}
+
+/// Datagrams taken from a socket by one system call.
+pub const BATCH_DATAGRAMS: usize = 64;
+
+/// Octets kept of each datagram: more than any audio packet on Ethernet has.
+pub const DATAGRAM_OCTETS: usize = 2048;
+
+/// Room for the two control messages of a datagram, in words.
+const CONTROL_WORDS: usize = 10;
+
+/// Buffers for [`BATCH_DATAGRAMS`] datagrams, used again for every batch and every socket.
+pub struct Batch {
+    octets: Box<[[u8; DATAGRAM_OCTETS]]>,
+    names: Box<[libc::sockaddr_storage]>,
+    control: Box<[[u64; CONTROL_WORDS]]>,
+    vectors: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    count: usize,
+}
+
+/// One received datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Content, as far as it was kept.
+    pub octets: &'a [u8],
+    /// Whether it was longer.
+    pub truncated: bool,
+    /// Sender.
+    pub source: SocketAddr,
+    /// When the kernel received it, in nanoseconds since the Unix epoch, if the socket tells.
+    pub arrived_ns: Option<i64>,
+    /// Datagrams that the kernel has dropped at this socket so far, if the socket tells.
+    pub overflow: Option<u32>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Batch {
+    /// Empty buffers; pages are only used once datagrams arrive.
+    #[must_use]
+    #[expect(unsafe_code, reason = "C structures start as zeros")]
+    pub fn new() -> Self {
+        // SAFETY: these are C structures of integers and pointers, for which all zeros is a valid value.
+        let (name, vector, header) = unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
+        Self {
+            octets: vec![[0; DATAGRAM_OCTETS]; BATCH_DATAGRAMS].into_boxed_slice(),
+            names: vec![name; BATCH_DATAGRAMS].into_boxed_slice(),
+            control: vec![[0; CONTROL_WORDS]; BATCH_DATAGRAMS].into_boxed_slice(),
+            vectors: vec![vector; BATCH_DATAGRAMS].into_boxed_slice(),
+            headers: vec![header; BATCH_DATAGRAMS].into_boxed_slice(),
+            count: 0,
+        }
+    }
+
+    /// Takes what has arrived at `socket`, without waiting; a full batch means that there may be more.
+    ///
+    /// # Errors
+    /// As the system says, never `WouldBlock`: nothing there is 0 datagrams.
+    #[expect(unsafe_code, reason = "recvmmsg without an allocation for each call")]
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.count = 0;
+        for index in 0..BATCH_DATAGRAMS {
+            self.vectors[index] =
+                libc::iovec { iov_base: self.octets[index].as_mut_ptr().cast(), iov_len: DATAGRAM_OCTETS };
+            let header = &mut self.headers[index].msg_hdr;
+            header.msg_name = (&raw mut self.names[index]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_iov = &raw mut self.vectors[index];
+            header.msg_iovlen = 1;
+            header.msg_control = self.control[index].as_mut_ptr().cast();
+            header.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
+            header.msg_flags = 0;
+        }
+        // SAFETY: every pointer set above leads into a buffer of `self` of the length given beside it, and
+        // `self` is borrowed for the call.
+        let result = Errno::result(unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH_DATAGRAMS as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        });
+        match result {
+            Ok(count) => self.count = usize::try_from(count).unwrap_or(0),
+            Err(Errno::EWOULDBLOCK) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(self.count)
+    }
+
+    /// The datagrams of the last call to [`Self::receive`].
+    pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
+        (0..self.count).map(|index| self.datagram(index))
+    }
+
+    fn datagram(&self, index: usize) -> Datagram<'_> {
+        let header = &self.headers[index];
+        let octets = usize::try_from(header.msg_len).unwrap_or(usize::MAX).min(DATAGRAM_OCTETS);
+        let (arrived_ns, overflow) = control_messages(&header.msg_hdr);
+        Datagram {
+            octets: &self.octets[index][..octets],
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            source: source(&self.names[index]),
+            arrived_ns,
+            overflow,
+        }
+    }
+}
+
+/// Reads the sender's address; anything but IP is the unspecified address.
+#[expect(unsafe_code, reason = "the kernel tells the type of the address in its first field")]
+fn source(name: &libc::sockaddr_storage) -> SocketAddr {
+    let name: *const libc::sockaddr_storage = name;
+    // SAFETY: a sockaddr_storage is large enough and aligned for every address type; the family field says
+    // which one the kernel has written.
+    unsafe {
+        match i32::from((*name).ss_family) {
+            libc::AF_INET => {
+                let name = &*name.cast::<libc::sockaddr_in>();
+                let addr = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+                SocketAddr::new(addr.into(), u16::from_be(name.sin_port))
+            }
+            libc::AF_INET6 => {
+                let name = &*name.cast::<libc::sockaddr_in6>();
+                SocketAddr::new(Ipv6Addr::from(name.sin6_addr.s6_addr).into(), u16::from_be(name.sin6_port))
+            }
+            _ => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        }
+    }
+}
+
+/// Reads arrival time and drop counter from the control messages of a datagram.
+#[expect(unsafe_code, reason = "control messages are only reachable by the C macros")]
+fn control_messages(header: &libc::msghdr) -> (Option<i64>, Option<u32>) {
+    let (mut arrived_ns, mut overflow) = (None, None);
+    // SAFETY: the kernel has filled in the control buffer and its length; the macros stay inside, and the
+    // payloads are read without assuming alignment, after checking that they are complete.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while let Some(head) = message.as_ref() {
+            let octets = head.cmsg_len as usize;
+            let data = libc::CMSG_DATA(message);
+            if head.cmsg_level == libc::SOL_SOCKET {
+                if head.cmsg_type == libc::SCM_TIMESTAMPNS
+                    && octets >= libc::CMSG_LEN(size_of::<libc::timespec>() as _) as usize
+                {
+                    let time = data.cast::<libc::timespec>().read_unaligned();
+                    let seconds_ns = i64::from(time.tv_sec).checked_mul(1_000_000_000);
+                    arrived_ns = seconds_ns.and_then(|ns| ns.checked_add(i64::from(time.tv_nsec)));
+                }
+                if head.cmsg_type == libc::SO_RXQ_OVFL && octets >= libc::CMSG_LEN(4) as usize {
+                    overflow = Some(data.cast::<u32>().read_unaligned());
+                }
+            }
+            message = libc::CMSG_NXTHDR(header, message);
+        }
+    }
+    (arrived_ns, overflow)
 }

@@ -285,18 +285,26 @@ pub struct AgentInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Drops {
-    /// Not RTP.
-    pub malformed: u64,
+    /// Not RTP of version 2, or cut short.
+    pub not_rtp: u64,
+    /// Longer than any audio packet.
+    pub oversize: u64,
     /// A payload type that belongs to no recorded codec.
     pub payload_type: u64,
-    /// Too late to be put in order.
-    pub late: u64,
-    /// Seen before.
-    pub duplicate: u64,
-    /// Came while paused.
-    pub paused: u64,
+    /// Comfort noise; silence stands in the file for it.
+    pub comfort_noise: u64,
+    /// Without payload.
+    pub empty: u64,
+    /// From another host than the one that sends the call.
+    pub source: u64,
+    /// From a second SSRC that competes with the one recorded.
+    pub ssrc: u64,
+    /// For a time that was taken already.
+    pub overlap: u64,
     /// No buffer was left because the disk stalled.
     pub buffer_full: u64,
+    /// Came while paused.
+    pub paused: u64,
     /// The kernel's socket buffer ran over.
     pub socket: u64,
     /// Could not be sent on to the server.
@@ -309,20 +317,24 @@ pub struct Drops {
 pub struct Stats {
     /// RTP packets received.
     pub packets: u64,
-    /// Octets of audio received.
+    /// Octets received on RTP ports, headers included.
     pub bytes: u64,
-    /// Packets dropped.
+    /// Packets dropped, by cause.
     pub drops: Drops,
+    /// Packets too late to be put in order.
+    pub late: u64,
+    /// Packets seen before.
+    pub duplicate: u64,
     /// Packets missing in sequences.
     pub lost: u64,
     /// Octets written to disk.
     pub written_bytes: u64,
-    /// Most octets that ever waited for the disk.
+    /// Octets of buffer in use now.
+    pub buffer_bytes: u64,
+    /// Most octets of buffer that were ever in use.
     pub buffer_high_water_bytes: u64,
-    /// Longest single write.
+    /// Longest time that the disk took to write and sync one batch.
     pub longest_write_ms: u64,
-    /// Longest single sync.
-    pub longest_sync_ms: u64,
     /// Recordings started.
     pub recordings_started: u64,
     /// Recordings that failed.

@@ -1,2 +1,122 @@
-//! The agent on the phone.
-fn main() {}
+//! `recordd`, the agent on the phone: arguments, config, logger, loop, exit status.
+
+use lexopt::prelude::*;
+use phone_recorder::config::Config;
+use phone_recorder::runtime::Runtime;
+use phone_recorder::runtime::clock::Clock;
+use std::cell::RefCell;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Read when `--config` is not given.
+const DEFAULT_CONFIG: &str = "/etc/recordd.toml";
+
+const HELP: &str = "\
+Call recorder of a SIP desk phone: records RTP to a USB stick or a recording server.
+
+Usage: recordd [--config FILE] [--check-config]
+
+Options:
+  --config FILE   read this config (default: /etc/recordd.toml if it exists, else built-in defaults)
+  --check-config  read the config, say whether it is good, and end
+  --version       print the version and end
+  -h, --help      print this help and end
+
+Logs go to standard error; RUST_LOG=debug tells more. The UI drives the agent over its local socket,
+people by recordctl. SIGTERM and SIGINT finish every recording before the agent ends.
+
+Exit status: 0 after SIGTERM or SIGINT with every recording finalised, 1 runtime failure,
+2 bad usage or config.
+";
+
+const EXIT_FAILURE: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+
+#[derive(Default)]
+struct Arguments {
+    config: Option<PathBuf>,
+    check_config: bool,
+}
+
+enum Command {
+    Run(Arguments),
+    Print(String),
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse_arguments() {
+        Ok(Command::Run(arguments)) => arguments,
+        Ok(Command::Print(text)) => {
+            // A closed pipe is the reader's business.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("recordd: {error}; see recordd --help");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let config = match read_config(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("recordd: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    if arguments.check_config {
+        println!("the config is good");
+        return ExitCode::SUCCESS;
+    }
+    start_log(config.log.level);
+    log::info!("recordd {} starts, socket {}", env!("CARGO_PKG_VERSION"), config.control.socket.display());
+    match Runtime::new(config).and_then(Runtime::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("recordd: {error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn parse_arguments() -> Result<Command, lexopt::Error> {
+    let mut arguments = Arguments::default();
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") => arguments.config = Some(parser.value()?.into()),
+            Long("check-config") => arguments.check_config = true,
+            Long("version") => {
+                return Ok(Command::Print(format!("recordd {}\n", env!("CARGO_PKG_VERSION"))));
+            }
+            Short('h') | Long("help") => return Ok(Command::Print(HELP.into())),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Command::Run(arguments))
+}
+
+fn read_config(path: Option<&Path>) -> Result<Config, String> {
+    let path = match path {
+        Some(path) => path,
+        None if Path::new(DEFAULT_CONFIG).exists() => Path::new(DEFAULT_CONFIG),
+        None => return Ok(Config::default()),
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the config {}: {error}", path.display()))?;
+    Config::parse(&text, &path.display().to_string()).map_err(|error| error.to_string())
+}
+
+fn start_log(level: log::LevelFilter) {
+    thread_local! {
+        static CLOCK: RefCell<Clock> = RefCell::default();
+    }
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .format(|out, record| {
+            let time = CLOCK.with_borrow_mut(|clock| clock.now().wall.rfc3339());
+            writeln!(out, "{time} {:5} {}", record.level(), record.args())
+        })
+        .init();
+}

@@ -76,6 +76,7 @@ impl GapCause {
 }
 
 /// The timeline of one recording.
+#[derive(Debug)]
 pub struct Timeline {
     codec: Codec,
     stream: Option<Stream>,
@@ -93,7 +94,7 @@ pub struct Timeline {
     lost: u64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Stream {
     ssrc: Ssrc,
     seen: Seen,
@@ -125,6 +126,12 @@ impl Timeline {
             seamless: false,
             lost: 0,
         }
+    }
+
+    /// The codec whose packets it takes.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.codec
     }
 
     /// Packets that never came, by their sequence numbers.
@@ -373,7 +380,7 @@ fn octets_of(packet: &Packet<'_>) -> i64 {
 }
 
 /// Which of the last [`SEEN_PACKETS`] sequence numbers have come.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Seen {
     newest: SeqNo,
     /// Packets from the first to the newest; what came before the first was never counted as lost.

@@ -21,6 +21,7 @@ pub(super) enum Piece<'a> {
     Hole(u64),
 }
 
+#[derive(Debug)]
 pub(super) struct Window {
     octets: Box<[u8; WINDOW_OCTETS]>,
     /// Offset of `octets[0]`.

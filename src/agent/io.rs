@@ -1,0 +1,97 @@
+//! What goes into the agent and what comes out.
+
+use crate::api::event::Class;
+use crate::jobs::{Done, Job};
+use crate::time::Mono;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+/// One connection to the local socket. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// One recording of this run of the agent. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordingKey(pub u64);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The process runs: look for disks.
+    Started,
+    /// A client connected.
+    ClientOpened(ClientId),
+    /// A client sent a line, without its end.
+    ClientLine(ClientId, &'a [u8]),
+    /// A client sent a line over the limit.
+    ClientLineTooLong(ClientId),
+    /// A client is gone, by its own will or ours.
+    ClientClosed(ClientId),
+    /// Answer to [`Action::BindRtp`].
+    RtpBound(RecordingKey, Result<SocketAddr, String>),
+    /// A datagram arrived on the RTP port of a recording.
+    Datagram {
+        /// The recording.
+        recording: RecordingKey,
+        /// Its content, as far as it fits the receive buffer.
+        octets: &'a [u8],
+        /// Whether it was longer than the receive buffer.
+        truncated: bool,
+        /// Who sent it.
+        source: IpAddr,
+        /// When the system received it.
+        arrival: Mono,
+    },
+    /// All datagrams that had arrived for a recording have been passed in.
+    Drained(RecordingKey),
+    /// The system dropped so many datagrams because the socket's buffer was full.
+    SocketOverflow(RecordingKey, u32),
+    /// Storage answers.
+    Storage(Done),
+    /// Storage has no room for a job: the disk is stalled. The job comes back undone.
+    JobRefused(Job),
+    /// The mount table changed.
+    MountsChanged,
+    /// A deadline may have passed.
+    Tick,
+    /// The process was asked to end.
+    Shutdown,
+}
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Send a reply line to a client.
+    Reply(ClientId, Vec<u8>),
+    /// Send an event to a client; its `seq` is added on the way.
+    Notify {
+        /// The client.
+        client: ClientId,
+        /// Name of the event.
+        name: &'static str,
+        /// Parameters as JSON, shared by all clients.
+        params: Rc<[u8]>,
+        /// Whether it may be dropped first.
+        class: Class,
+    },
+    /// Bind a receive-only UDP port; answered by [`Input::RtpBound`] at once.
+    BindRtp {
+        /// The recording.
+        recording: RecordingKey,
+        /// Address to bind to.
+        addr: IpAddr,
+        /// Ports to try in this order; 0 is an ephemeral one.
+        ports: Vec<u16>,
+    },
+    /// Close the RTP port of a recording.
+    CloseRtp(RecordingKey),
+    /// Give storage a job; answered by [`Input::Storage`] or [`Input::JobRefused`].
+    Job(Job),
+    /// Write to the log.
+    Log(log::Level, String),
+    /// End the process.
+    Exit {
+        /// Whether every recording is finished.
+        finalised: bool,
+    },
+}

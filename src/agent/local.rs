@@ -1,0 +1,348 @@
+//! A recording to a file: from packets to jobs for the storage thread.
+//!
+//! Owns: timeline, tape and the life of the files of one recording. Invariants: at most one job per
+//! recording is under way, so a stalled disk holds back exactly one batch and the rest waits in the pool;
+//! a segment is closed before the next one is opened; counters of segments add up to the recording's.
+
+use super::tape::{Feed, SegmentLog, Tape, give_back};
+use crate::blocks::BlockPool;
+use crate::call::Call;
+use crate::file::header::{FileHeader, max_data_octets};
+use crate::file::level::level_dbfs;
+use crate::file::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
+use crate::jobs::{FileKey, Folder, Job, Open, Opened, Piece};
+use crate::rtp::codec::{Codec, OCTETS_PER_MS};
+use crate::rtp::counts::{Counts, Verdict};
+use crate::rtp::packet::Packet;
+use crate::rtp::timeline::{Timeline, octets_to_ms};
+use crate::time::{Mono, Now, Wall};
+use std::time::Duration;
+
+/// Only every fourth octet counts for the level: the meter of a second of speech does not need more.
+const LEVEL_STRIDE: usize = 4;
+
+/// Octets of audio that the level is taken from: the last second.
+const LEVEL_OCTETS: usize = 8000;
+
+/// Where the file of the present segment is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileState {
+    /// Being created, or created, or being finished: a job is under way.
+    Busy(Busy),
+    /// Ready for the next job.
+    Open,
+    /// Nothing is on the disk, and nothing will be.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Busy {
+    Opening,
+    Appending,
+    Rolling,
+    Finishing,
+}
+
+/// What does not change during a recording.
+#[derive(Clone, Debug)]
+pub(super) struct Spec {
+    pub(super) recording: String,
+    pub(super) codec: Codec,
+    pub(super) ptime_ms: u32,
+    pub(super) folder: Folder,
+    /// Limit of one file in octets, header included.
+    pub(super) max_file_octets: u64,
+}
+
+/// A recording on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Local {
+    spec: Spec,
+    timeline: Timeline,
+    /// Packets lost before the codec changed.
+    lost_before: u64,
+    tape: Tape,
+    file: FileKey,
+    /// Codec of the present file; the timeline may be further already.
+    file_codec: Codec,
+    state: FileState,
+    busy_since: Mono,
+    flushed_at: Mono,
+    segment: u32,
+    stamp: Wall,
+    file_name: Option<String>,
+    in_flight_octets: u64,
+    /// Counters when the present segment began.
+    segment_counts: Counts,
+    level_dbfs: Option<f32>,
+    finishing: Option<(&'static str, Wall)>,
+}
+
+impl Local {
+    /// A recording that begins now, and the job that creates its first file.
+    pub(super) fn begin(spec: Spec, file: FileKey, call: &Call, now: Now) -> (Self, Job) {
+        let frame = u64::from(spec.ptime_ms) * OCTETS_PER_MS;
+        let segment_limit = (max_data_octets(spec.max_file_octets) / frame).max(1) * frame;
+        let mut local = Self {
+            timeline: Timeline::new(spec.codec),
+            lost_before: 0,
+            tape: Tape::new(spec.codec, segment_limit),
+            file,
+            file_codec: spec.codec,
+            state: FileState::None,
+            busy_since: now.mono,
+            flushed_at: now.mono,
+            segment: 1,
+            stamp: now.wall,
+            file_name: None,
+            in_flight_octets: 0,
+            segment_counts: Counts::default(),
+            level_dbfs: None,
+            finishing: None,
+            spec,
+        };
+        let job = local.open(call, now);
+        (local, job)
+    }
+
+    pub(super) fn file(&self) -> FileKey {
+        self.file
+    }
+
+    pub(super) fn folder(&self) -> &Folder {
+        &self.spec.folder
+    }
+
+    pub(super) fn file_name(&self) -> Option<&str> {
+        self.file_name.as_deref()
+    }
+
+    pub(super) fn segment(&self) -> u32 {
+        self.segment
+    }
+
+    pub(super) fn level_dbfs(&self) -> Option<f32> {
+        self.level_dbfs
+    }
+
+    /// Packets that never came.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost_before + self.timeline.lost()
+    }
+
+    /// Octets recorded, on the disk or not.
+    pub(super) fn octets(&self) -> u64 {
+        self.tape.total_octets() + self.timeline.waiting_octets()
+    }
+
+    /// Octets recorded that are not on the disk yet.
+    pub(super) fn buffered_octets(&self) -> u64 {
+        self.tape.waiting_octets() + self.in_flight_octets + self.timeline.waiting_octets()
+    }
+
+    /// Octets that became silence because the disk was too slow.
+    pub(super) fn overrun_octets(&self) -> u64 {
+        self.tape.overrun_octets()
+    }
+
+    pub(super) fn is_overfull(&self) -> bool {
+        self.tape.is_overfull()
+    }
+
+    /// Since when the disk has been at work on one job, if it is.
+    pub(super) fn busy_since(&self) -> Option<Mono> {
+        matches!(self.state, FileState::Busy(_)).then_some(self.busy_since)
+    }
+
+    /// When audio that waits must go to the disk, if any waits and the disk is free.
+    pub(super) fn flush_due(&self, interval: Duration) -> Option<Mono> {
+        let waits = self.tape.waiting_octets() > 0;
+        (waits && self.state == FileState::Open).then_some(self.flushed_at + interval)
+    }
+
+    pub(super) fn push(&mut self, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
+        let room = self.tape.has_room(pool);
+        self.timeline.push(packet, arrival, room, &mut Feed { tape: &mut self.tape, pool })
+    }
+
+    /// The sender changed to `codec`: the audio so far stays in its file, a new one follows.
+    pub(super) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
+        self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
+        self.tape.roll(codec);
+        self.lost_before += self.timeline.lost();
+        self.timeline = Timeline::new(codec);
+    }
+
+    /// A pause begins: what waits for reordering is closed.
+    pub(super) fn pause(&mut self, pool: &mut BlockPool) {
+        self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
+    }
+
+    /// A pause ended after `duration`.
+    pub(super) fn note_pause(&mut self, duration: Duration) {
+        self.tape.note_pause(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// No more audio will come.
+    pub(super) fn finish(&mut self, reason: &'static str, now: Now, pool: &mut BlockPool) {
+        self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
+        self.finishing.get_or_insert((reason, now.wall));
+    }
+
+    /// The next job, if there is one to do and none under way. With `flush`, audio that waits is due.
+    pub(super) fn next_job(&mut self, flush: bool, call: &Call, counts: &Counts, now: Now) -> Option<Job> {
+        if self.state != FileState::Open {
+            return None;
+        }
+        let at_roll = self.tape.at_roll();
+        if !at_roll && self.tape.waiting_octets() > 0 && (flush || self.finishing.is_some()) {
+            return Some(self.append(now));
+        }
+        if at_roll {
+            let (log, next_codec) = self.tape.take_roll()?;
+            let reason = if next_codec == self.file_codec { "rollover" } else { "codec_change" };
+            self.set_busy(Busy::Rolling, now);
+            let sidecar = self.sidecar(call, counts, log, Some((reason, now.wall)));
+            self.file_codec = next_codec;
+            return Some(Job::Close { file: self.file, sidecar: Box::new(sidecar) });
+        }
+        let finishing = self.finishing?;
+        let log = self.tape.take_log();
+        self.set_busy(Busy::Finishing, now);
+        let sidecar = self.sidecar(call, counts, log, Some(finishing));
+        Some(Job::Close { file: self.file, sidecar: Box::new(sidecar) })
+    }
+
+    /// The file was created.
+    pub(super) fn opened(&mut self, opened: Opened) {
+        self.file_name = Some(opened.name);
+        self.state = FileState::Open;
+    }
+
+    /// The disk took what it was given. Returns how many octets that were.
+    pub(super) fn appended(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
+        give_back(pieces, pool);
+        self.state = FileState::Open;
+        std::mem::take(&mut self.in_flight_octets)
+    }
+
+    /// The disk is full: the file is to be finished with what it has.
+    pub(super) fn filled(
+        &mut self,
+        pieces: Vec<Piece>,
+        reason: &'static str,
+        now: Now,
+        pool: &mut BlockPool,
+    ) {
+        give_back(pieces, pool);
+        self.in_flight_octets = 0;
+        self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
+        self.tape.discard(pool);
+        self.finishing.get_or_insert((reason, now.wall));
+        self.state = FileState::Open;
+    }
+
+    /// The file was finished. Returns the job that opens the next segment, or `None` at the end.
+    pub(super) fn closed(&mut self, next: FileKey, call: &Call, counts: &Counts, now: Now) -> Option<Job> {
+        if self.state != FileState::Busy(Busy::Rolling) {
+            self.state = FileState::None;
+            return None;
+        }
+        self.segment += 1;
+        self.segment_counts = *counts;
+        self.file = next;
+        self.stamp = now.wall;
+        Some(self.open(call, now))
+    }
+
+    /// Gives up: nothing more reaches the disk. Returns the octets that are lost with it.
+    pub(super) fn abandon(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
+        give_back(pieces, pool);
+        self.state = FileState::None;
+        self.tape.discard(pool) + std::mem::take(&mut self.in_flight_octets)
+    }
+
+    /// A job that storage had no room for; the disk is stalled. It is tried again when due.
+    pub(super) fn refused(&mut self, job: Job) {
+        if let Job::Append { pieces, .. } = job {
+            self.tape.put_back(pieces);
+            self.in_flight_octets = 0;
+        }
+        self.state = FileState::Open;
+    }
+
+    fn append(&mut self, now: Now) -> Job {
+        self.meter();
+        let (pieces, octets) = self.tape.take_pieces();
+        self.in_flight_octets = octets;
+        self.flushed_at = now.mono;
+        self.set_busy(Busy::Appending, now);
+        Job::Append { file: self.file, pieces, flush: true }
+    }
+
+    /// Takes the level of the newest audio.
+    fn meter(&mut self) {
+        let newest = self.tape.newest();
+        let second = &newest[newest.len().saturating_sub(LEVEL_OCTETS)..];
+        if !second.is_empty() {
+            self.level_dbfs = level_dbfs(self.timeline.codec(), second, LEVEL_STRIDE);
+        }
+    }
+
+    fn set_busy(&mut self, busy: Busy, now: Now) {
+        self.state = FileState::Busy(busy);
+        self.busy_since = now.mono;
+    }
+
+    fn open(&mut self, call: &Call, now: Now) -> Job {
+        self.set_busy(Busy::Opening, now);
+        Job::Open(Open {
+            file: self.file,
+            folder: self.spec.folder.clone(),
+            stamp: self.stamp,
+            header: FileHeader::new(self.file_codec, self.spec.ptime_ms),
+            sidecar: Box::new(self.sidecar(call, &Counts::default(), SegmentLog::default(), None)),
+        })
+    }
+
+    /// The sidecar of the present segment; storage fills in name, size and duration.
+    fn sidecar(
+        &self,
+        call: &Call,
+        counts: &Counts,
+        log: SegmentLog,
+        end: Option<(&'static str, Wall)>,
+    ) -> Sidecar {
+        let counts = if end.is_some() { counts.since(&self.segment_counts) } else { Counts::default() };
+        Sidecar {
+            version: SIDECAR_VERSION,
+            recording: self.spec.recording.clone(),
+            segment: self.segment,
+            call: call.clone(),
+            codec: self.file_codec.name().into(),
+            ptime_ms: self.spec.ptime_ms,
+            start: self.stamp.rfc3339(),
+            clock_set: self.stamp.is_set(),
+            state: if end.is_some() { SidecarState::Ended } else { SidecarState::Recording },
+            packets: packets(&counts),
+            gaps: log.listed,
+            gaps_total: log.total,
+            gap_ms_total: octets_to_ms(log.octets),
+            pauses: log.pauses,
+            end: end.map(|(_, wall)| wall.rfc3339()),
+            end_reason: end.map(|(reason, _)| reason.into()),
+            no_media: end.is_some() && counts.received == 0 && self.octets() == 0,
+            ..Sidecar::default()
+        }
+    }
+}
+
+fn packets(counts: &Counts) -> Packets {
+    Packets {
+        received: counts.received,
+        lost: counts.lost,
+        late: counts.late,
+        duplicate: counts.duplicate,
+        dropped: counts.dropped(),
+    }
+}

@@ -1,0 +1,679 @@
+//! Every decision of the recorder, without a socket, file, clock or thread.
+//!
+//! Owns: recordings, the medium, clients and their subscriptions. Input and `now` go into
+//! [`Agent::step`], actions come out; there is no other way in. Invariants: each request with an id gets
+//! exactly one reply; the books of every recording balance; everything that grows has a limit.
+
+pub mod io;
+mod local;
+mod medium;
+mod recording;
+mod requests;
+mod tape;
+
+use crate::api::event::Event;
+use crate::api::reason::{AgentError, Reason};
+use crate::api::reply::{self, RequestId};
+use crate::api::request::RecordStart;
+use crate::api::status::{RecordingState, RecordingStatus, Stats};
+use crate::api::subscription::Subscription;
+use crate::blocks::BlockPool;
+use crate::config::{Config, OnFull, StoragePath};
+use crate::jobs::{Done, Fault, FaultKind, FileKey, Job, Opened, Piece, Target};
+use crate::rtp::counts::Counts;
+use crate::time::{Mono, Now};
+use io::{Action, ClientId, Input, RecordingKey};
+use log::Level as LogLevel;
+use medium::{Level, Medium};
+use recording::{NO_MEDIA_AFTER, Recording, STALLED_AFTER, START_ANSWER_AFTER};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Ended recordings that can still be asked for.
+const MAX_ENDED: usize = 32;
+
+/// Requests to start that may wait for the first look at the disks.
+const MAX_WAITING_STARTS: usize = 64;
+
+/// Audio beyond this is written before its flush is due.
+const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
+
+/// At the end of the process storage has so long to finish.
+const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
+
+/// The decisions of the recorder.
+pub struct Agent {
+    config: Config,
+    started: Mono,
+    random: u64,
+    clients: BTreeMap<ClientId, Subscription>,
+    recordings: BTreeMap<RecordingKey, Recording>,
+    ended: VecDeque<RecordingStatus>,
+    next_key: u64,
+    pool: BlockPool,
+    medium: Medium,
+    /// Scans under way, and requests that wait for one.
+    scans: usize,
+    waiting_starts: VecDeque<(ClientId, Option<RequestId>, RecordStart, Mono)>,
+    ejecting: Option<Eject>,
+    deleting: bool,
+    nothing_to_delete: bool,
+    shutdown: Option<Mono>,
+    past: Counts,
+    paused_packets: u64,
+    stats: Stats,
+}
+
+#[derive(Debug, Default)]
+struct Eject {
+    clients: Vec<(ClientId, RequestId)>,
+    asked: bool,
+}
+
+impl Agent {
+    /// An agent that has just started. `entropy` makes its recording ids unique.
+    #[must_use]
+    pub fn new(config: Config, entropy: u64, now: Now) -> Self {
+        Self {
+            started: now.mono,
+            random: entropy,
+            clients: BTreeMap::new(),
+            recordings: BTreeMap::new(),
+            ended: VecDeque::new(),
+            next_key: 1,
+            pool: BlockPool::new(config.storage.buffer_octets as u64),
+            medium: Medium::new(&config.storage),
+            scans: 0,
+            waiting_starts: VecDeque::new(),
+            ejecting: None,
+            deleting: false,
+            nothing_to_delete: false,
+            shutdown: None,
+            past: Counts::default(),
+            paused_packets: 0,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Takes one input; what is to be done is added to `actions`.
+    pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
+        match input {
+            Input::Datagram { recording, octets, truncated, source, arrival } => {
+                if let Some(it) = self.recordings.get_mut(&recording) {
+                    self.stats.bytes += octets.len() as u64;
+                    if it.takes_audio() {
+                        it.datagram(octets, truncated, source, arrival, &mut self.pool);
+                    } else {
+                        self.paused_packets += 1;
+                    }
+                }
+            }
+            Input::Drained(recording) => self.pump(recording, now, actions),
+            Input::SocketOverflow(recording, packets) => {
+                self.stats.drops.socket += u64::from(packets);
+                if let Some(it) = self.recordings.get_mut(&recording) {
+                    it.overflowed += u64::from(packets);
+                }
+            }
+            Input::Started | Input::MountsChanged => self.scan(actions),
+            Input::ClientOpened(client) => {
+                self.stats.clients += 1;
+                self.clients.insert(client, Subscription::new());
+            }
+            Input::ClientLine(client, line) => self.client_line(client, line, now, actions),
+            Input::ClientLineTooLong(client) => self.client_line_too_long(client, actions),
+            Input::ClientClosed(client) => self.client_closed(client),
+            Input::RtpBound(recording, result) => self.rtp_bound(recording, result, actions),
+            Input::Storage(done) => self.storage(done, now, actions),
+            Input::JobRefused(job) => self.job_refused(job),
+            Input::Tick => self.tick(now, actions),
+            Input::Shutdown => {
+                self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
+                for key in self.keys() {
+                    self.stop(key, "shutdown", now, actions);
+                }
+            }
+        }
+        self.exit_if_done(now, actions);
+    }
+
+    /// When [`Input::Tick`] is due next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        let progress = self.wants("recording.progress");
+        let recordings = self.recordings.values().filter_map(|it| {
+            let flush = it.local.flush_due(self.config.storage.flush_interval);
+            let answer = it.waiting.as_ref().map(|_| it.started + START_ANSWER_AFTER);
+            let no_media = (!it.no_media_told && it.takes_audio()).then_some(it.media_at + NO_MEDIA_AFTER);
+            let stalled = it.local.busy_since().filter(|_| !it.stalled_told).map(|at| at + STALLED_AFTER);
+            let progress = (progress && it.is_live()).then_some(it.progress_at);
+            [flush, answer, no_media, stalled, progress].into_iter().flatten().min()
+        });
+        let starts = self.waiting_starts.front().map(|(.., since)| *since + START_ANSWER_AFTER);
+        recordings.chain(starts).chain(self.shutdown).min()
+    }
+
+    fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let progress = self.wants("recording.progress");
+        for key in self.keys() {
+            self.pump(key, now, actions);
+            let remaining_s = self.remaining_s();
+            let Some(it) = self.recordings.get_mut(&key) else { continue };
+            if now.mono >= it.started + START_ANSWER_AFTER {
+                if let Some((client, id)) = it.waiting.take() {
+                    actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
+                }
+            }
+            let mut events = Vec::new();
+            if it.takes_audio() && !it.no_media_told && now.mono >= it.media_at + NO_MEDIA_AFTER {
+                it.no_media_told = true;
+                events.push(Event::RecordingNoMedia(it.status(remaining_s)));
+            }
+            let stalled = it.local.busy_since().is_some_and(|since| now.mono >= since + STALLED_AFTER);
+            if stalled && !it.stalled_told {
+                it.stalled_told = true;
+                events.push(Event::RecordingStalled(it.status(remaining_s)));
+            }
+            if progress && it.is_live() && now.mono >= it.progress_at {
+                self.tell_progress(key, now, actions);
+            }
+            for event in events {
+                self.tell(&event, actions);
+            }
+        }
+        let overdue = |since: &Mono| now.mono >= *since + START_ANSWER_AFTER;
+        while self.waiting_starts.front().is_some_and(|(.., since)| overdue(since)) {
+            if let Some((client, Some(id), ..)) = self.waiting_starts.pop_front() {
+                let error = AgentError::new(Reason::StorageIo).with_message("the disk does not answer");
+                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            }
+        }
+    }
+
+    /// Gives storage what is due of one recording.
+    fn pump(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        // A little early is better than a wake-up of its own a little later.
+        let interval = self.config.storage.flush_interval * 9 / 10;
+        let due = it.local.flush_due(interval).is_some_and(|due| now.mono >= due);
+        let flush = due || it.paused.is_some() || it.local.buffered_octets() > WRITE_EARLY_OCTETS;
+        let waiting = it.local.buffered_octets();
+        if let Some(job) = it.local.next_job(flush, &it.call, &it.counts, now) {
+            if matches!(job, Job::Append { .. }) {
+                self.medium.spend(waiting);
+            }
+            actions.push(Action::Job(job));
+            self.check_room(now, actions);
+            if now.mono + Duration::from_millis(100) >= self.progress_due(key) {
+                self.tell_progress(key, now, actions);
+            }
+            self.pool.trim();
+        }
+        self.check_overrun(key, now, actions);
+    }
+
+    fn progress_due(&self, key: RecordingKey) -> Mono {
+        self.recordings.get(&key).map_or(Mono::default(), |it| it.progress_at)
+    }
+
+    /// Tells when audio was lost for want of buffer, and gives up on a disk that is dead.
+    fn check_overrun(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let remaining_s = self.remaining_s();
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        if it.local.is_overfull() {
+            let detail = "the disk has been stalled for too long".into();
+            return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
+        }
+        if it.is_degraded() && !it.loss_told {
+            it.loss_told = true;
+            let event = Event::RecordingStalled(it.status(remaining_s));
+            self.tell(&event, actions);
+        }
+    }
+
+    /// Ends recordings on a full disk, or makes room, and tells.
+    fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let deletes = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
+        if deletes && !self.deleting && self.medium.wants_deletion() {
+            if let Some(folder) = self.medium.folder() {
+                self.deleting = true;
+                actions.push(Action::Job(Job::DeleteOldest(folder)));
+            }
+        }
+        let level = self.medium.level_to_tell(self.recordings.len());
+        match level {
+            Some(Level::Low) => {
+                let event = Event::StorageLow(self.storage_status());
+                self.tell(&event, actions);
+            }
+            Some(Level::Full) if !deletes => self.disk_full(now, actions),
+            _ => {}
+        }
+    }
+
+    fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let event = Event::StorageFull(self.storage_status());
+        self.tell(&event, actions);
+        for key in self.keys() {
+            self.stop(key, Reason::StorageFull.as_str(), now, actions);
+        }
+    }
+
+    /// Begins to end a recording; `recording.ended` follows when its file is closed.
+    fn stop(&mut self, key: RecordingKey, reason: &'static str, now: Now, actions: &mut Vec<Action>) {
+        let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
+        it.state = RecordingState::Stopping;
+        it.end_reason = Some(reason);
+        it.local.finish(reason, now, &mut self.pool);
+        actions.push(Action::CloseRtp(key));
+        self.pump(key, now, actions);
+    }
+
+    /// Ends a recording whose disk is gone.
+    fn fail(
+        &mut self,
+        key: RecordingKey,
+        reason: Reason,
+        detail: String,
+        pieces: Vec<Piece>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(mut it) = self.recordings.remove(&key) else { return };
+        it.local.abandon(pieces, &mut self.pool);
+        it.state = RecordingState::Ended;
+        it.end_reason = Some(reason.as_str());
+        self.past.add(&it.counts);
+        self.stats.recordings_failed += 1;
+        actions.push(Action::CloseRtp(key));
+        actions.push(Action::Job(Job::Abandon(it.local.file())));
+        actions.push(Action::Log(LogLevel::Error, format!("recording {} failed: {detail}", it.id)));
+        let status = it.status(self.remaining_s());
+        self.remember(status.clone());
+        if let Some((client, id)) = it.waiting.take() {
+            let error = AgentError::new(reason).with_detail(detail.clone());
+            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+        }
+        self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
+        self.scan(actions);
+        self.finish_eject(now, actions);
+    }
+
+    fn rtp_bound(
+        &mut self,
+        key: RecordingKey,
+        result: Result<std::net::SocketAddr, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        match result {
+            Ok(addr) => {
+                it.rtp = Some(addr);
+                actions.extend(it.open.take().map(Action::Job));
+            }
+            Err(detail) => {
+                // The file has not been asked for yet: the recording never existed.
+                let waiting = it.waiting.take();
+                self.recordings.remove(&key);
+                if let Some((client, id)) = waiting {
+                    let error = AgentError::new(Reason::NotConfigured)
+                        .with_message("no RTP port can be bound: check [rtp] bind and port")
+                        .with_detail(detail);
+                    actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+                }
+            }
+        }
+    }
+
+    fn storage(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
+        match done {
+            Done::Scanned(disk) => self.scanned(disk, now, actions),
+            Done::Opened { file, result } => self.opened(file, result, now, actions),
+            Done::Appended { file, pieces, took, result, .. } => {
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
+                self.appended(file, pieces, result, now, actions);
+            }
+            Done::Closed { file, result } => self.closed(file, result, now, actions),
+            Done::Abandoned(_) => {}
+            Done::Recovered(files) => {
+                if !files.is_empty() {
+                    for file in &files {
+                        let text = format!("recovered {} ({} ms)", file.file, file.duration_ms);
+                        actions.push(Action::Log(LogLevel::Warn, text));
+                    }
+                    let files = files.into_iter().map(|file| file.file).collect();
+                    self.tell(&Event::StorageRecovered { files }, actions);
+                }
+            }
+            Done::Deleted { file, space } => {
+                self.deleting = false;
+                self.nothing_to_delete = file.is_none();
+                if let Some(file) = file {
+                    actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
+                }
+                if let Some(space) = space {
+                    self.medium.measured(space);
+                }
+                if self.nothing_to_delete && self.medium.level_to_tell(self.recordings.len()).is_none() {
+                    // Nothing to make room with: the disk may have been full all the while.
+                    if self.medium.room_octets() == 0 {
+                        self.disk_full(now, actions);
+                    }
+                }
+                self.check_room(now, actions);
+            }
+            Done::Ejected(result) => self.ejected(result, actions),
+        }
+    }
+
+    fn scan(&mut self, actions: &mut Vec<Action>) {
+        let target = match &self.config.storage.path {
+            StoragePath::Auto => Target::Auto,
+            StoragePath::Directory(path) => Target::Directory(path.clone()),
+        };
+        self.scans += 1;
+        actions.push(Action::Job(Job::Scan(target)));
+    }
+
+    fn scanned(&mut self, disk: Option<crate::jobs::Disk>, now: Now, actions: &mut Vec<Action>) {
+        self.scans = self.scans.saturating_sub(1);
+        let old_device = self.medium.device();
+        let (came, went) = self.medium.found(disk);
+        if went {
+            self.tell(&Event::StorageRemoved(self.storage_status()), actions);
+            for key in self.keys() {
+                let on_it = |it: &Recording| Some(it.local.folder().device) == old_device;
+                if self.recordings.get(&key).is_some_and(on_it) {
+                    let detail = "the disk was pulled".into();
+                    self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
+                }
+            }
+        }
+        if came {
+            self.nothing_to_delete = false;
+            self.tell(&Event::StorageInserted(self.storage_status()), actions);
+            if let Some(folder) = self.medium.folder() {
+                actions.push(Action::Job(Job::Recover(folder)));
+            }
+        }
+        for (client, id, start, _) in std::mem::take(&mut self.waiting_starts) {
+            self.start(client, id, start, now, actions);
+        }
+    }
+
+    fn opened(&mut self, file: FileKey, result: Result<Opened, Fault>, now: Now, actions: &mut Vec<Action>) {
+        let Some(key) = self.key_of(file) else {
+            // The recording ended meanwhile, so nobody will close the file.
+            return actions.push(Action::Job(Job::Abandon(file)));
+        };
+        match result {
+            Ok(opened) => {
+                self.medium.measured(opened.space);
+                let remaining_s = self.remaining_s();
+                let Some(it) = self.recordings.get_mut(&key) else { return };
+                let first = it.local.file_name().is_none();
+                it.local.opened(opened);
+                if it.state == RecordingState::Starting {
+                    it.state = match it.paused {
+                        Some(_) => RecordingState::Paused,
+                        None => RecordingState::Recording,
+                    };
+                }
+                if let Some((client, id)) = it.waiting.take() {
+                    actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
+                }
+                let status = it.status(remaining_s);
+                let event =
+                    if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
+                self.tell(&event, actions);
+                self.pump(key, now, actions);
+            }
+            Err(fault) => {
+                let starting = self.recordings.get(&key).is_some_and(|it| it.waiting.is_some());
+                let reason = if starting { reason_at_start(fault.kind) } else { reason_of(fault.kind) };
+                if starting {
+                    self.refuse_start(key, reason, fault.detail, actions);
+                } else {
+                    self.fail(key, reason, fault.detail, Vec::new(), now, actions);
+                }
+            }
+        }
+    }
+
+    /// The first file could not be created: the recording never began.
+    fn refuse_start(&mut self, key: RecordingKey, reason: Reason, detail: String, actions: &mut Vec<Action>) {
+        let Some(mut it) = self.recordings.remove(&key) else { return };
+        it.local.abandon(Vec::new(), &mut self.pool);
+        self.past.add(&it.counts);
+        actions.push(Action::CloseRtp(key));
+        actions.push(Action::Log(LogLevel::Warn, format!("no recording: {detail}")));
+        if let Some((client, id)) = it.waiting.take() {
+            let error = AgentError::new(reason).with_detail(detail);
+            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+        }
+        self.scan(actions);
+    }
+
+    fn appended(
+        &mut self,
+        file: FileKey,
+        pieces: Vec<Piece>,
+        result: Result<Option<crate::jobs::Space>, Fault>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(key) = self.key_of(file) else {
+            return tape::give_back(pieces, &mut self.pool);
+        };
+        match result {
+            Ok(space) => {
+                if let Some(space) = space {
+                    self.medium.measured(space);
+                    self.check_room(now, actions);
+                }
+                if let Some(it) = self.recordings.get_mut(&key) {
+                    self.stats.written_bytes += it.local.appended(pieces, &mut self.pool);
+                    it.stalled_told = false;
+                }
+            }
+            Err(fault) if fault.kind == FaultKind::Full => {
+                if let Some(it) = self.recordings.get_mut(&key) {
+                    let reason = Reason::StorageFull.as_str();
+                    it.local.filled(pieces, reason, now, &mut self.pool);
+                }
+                self.medium.filled();
+                // Marks the level as told, since it is told here in any case.
+                let _ = self.medium.level_to_tell(self.recordings.len());
+                self.disk_full(now, actions);
+            }
+            Err(fault) => {
+                return self.fail(key, reason_of(fault.kind), fault.detail, pieces, now, actions);
+            }
+        }
+        self.pump(key, now, actions);
+    }
+
+    fn closed(
+        &mut self,
+        file: FileKey,
+        result: Result<Option<crate::jobs::Space>, Fault>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(key) = self.key_of(file) else { return };
+        match result {
+            Ok(Some(space)) => self.medium.measured(space),
+            Ok(None) => {}
+            Err(fault) => {
+                return self.fail(key, reason_of(fault.kind), fault.detail, Vec::new(), now, actions);
+            }
+        }
+        let next = self.new_file();
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        if let Some(job) = it.local.closed(next, &it.call, &it.counts, now) {
+            return actions.push(Action::Job(job));
+        }
+        it.state = RecordingState::Ended;
+        let remaining_s = self.remaining_s();
+        if let Some(it) = self.recordings.remove(&key) {
+            self.past.add(&it.counts);
+            let status = it.status(remaining_s);
+            actions.push(Action::Log(
+                LogLevel::Info,
+                format!("recording {} ended: {} ms", it.id, status.elapsed_ms),
+            ));
+            self.remember(status.clone());
+            self.tell(&Event::RecordingEnded(status), actions);
+        }
+        self.finish_eject(now, actions);
+    }
+
+    fn job_refused(&mut self, job: Job) {
+        let file = match &job {
+            Job::Append { file, .. } | Job::Close { file, .. } => *file,
+            Job::Open(open) => open.file,
+            // The disk is stalled: what it should have told or done is asked for again later.
+            Job::Scan(_) => {
+                self.scans = self.scans.saturating_sub(1);
+                return;
+            }
+            Job::DeleteOldest(_) => {
+                self.deleting = false;
+                return;
+            }
+            Job::Abandon(_) | Job::Recover(_) | Job::Eject(_) => return,
+        };
+        if let Some(it) = self.key_of(file).and_then(|key| self.recordings.get_mut(&key)) {
+            it.local.refused(job);
+        }
+    }
+
+    /// When the last recording on the disk has ended, it can be ejected.
+    fn finish_eject(&mut self, _now: Now, actions: &mut Vec<Action>) {
+        if let Some(eject) = self.ejecting.as_mut().filter(|eject| !eject.asked) {
+            if self.recordings.is_empty() {
+                if let Some(folder) = self.medium.folder() {
+                    eject.asked = true;
+                    actions.push(Action::Job(Job::Eject(folder)));
+                } else {
+                    let gone = Fault { kind: FaultKind::NoStorage, detail: "there is no disk".into() };
+                    self.ejected(Err(gone), actions);
+                }
+            }
+        }
+    }
+
+    fn ejected(&mut self, result: Result<bool, Fault>, actions: &mut Vec<Action>) {
+        let Some(eject) = self.ejecting.take() else { return };
+        if result.is_ok() {
+            self.medium.eject();
+        }
+        for (client, id) in eject.clients {
+            let line = match &result {
+                Ok(unmounted) => {
+                    reply::result(&id, &serde_json::json!({ "safe_to_pull": true, "unmounted": unmounted }))
+                }
+                Err(fault) => {
+                    let error =
+                        AgentError::new(reason_at_start(fault.kind)).with_detail(fault.detail.clone());
+                    reply::agent_error(&id, &error)
+                }
+            };
+            actions.push(Action::Reply(client, line));
+        }
+    }
+
+    fn exit_if_done(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if let Some(deadline) = self.shutdown {
+            if self.recordings.is_empty() || now.mono >= deadline {
+                self.shutdown = None;
+                actions.push(Action::Exit { finalised: self.recordings.is_empty() });
+            }
+        }
+    }
+
+    fn tell_progress(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let remaining_s = self.remaining_s();
+        let wanted = self.wants("recording.progress");
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        it.progress_at = now.mono + Duration::from_secs(1);
+        if wanted {
+            let event = Event::RecordingProgress(it.status(remaining_s));
+            self.tell(&event, actions);
+        }
+    }
+
+    /// Sends an event to every client that wants it; serialised once.
+    fn tell(&self, event: &Event, actions: &mut Vec<Action>) {
+        let name = event.name();
+        let mut params: Option<Rc<[u8]>> = None;
+        for (client, _) in self.clients.iter().filter(|(_, subscription)| subscription.wants(name)) {
+            let params = params.get_or_insert_with(|| event.params_json().into()).clone();
+            actions.push(Action::Notify { client: *client, name, params, class: event.class() });
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.clients.values().any(|subscription| subscription.wants(name))
+    }
+
+    fn remember(&mut self, status: RecordingStatus) {
+        self.ended.truncate(MAX_ENDED - 1);
+        self.ended.push_front(status);
+    }
+
+    fn remaining_s(&self) -> Option<u64> {
+        self.medium.remaining_s(self.recordings.len())
+    }
+
+    fn storage_status(&self) -> crate::api::status::StorageStatus {
+        self.medium.status(self.recordings.len())
+    }
+
+    fn keys(&self) -> Vec<RecordingKey> {
+        self.recordings.keys().copied().collect()
+    }
+
+    fn key_of(&self, file: FileKey) -> Option<RecordingKey> {
+        self.recordings.iter().find(|(_, it)| it.local.file() == file).map(|(key, _)| *key)
+    }
+
+    fn new_key(&mut self) -> u64 {
+        self.next_key += 1;
+        self.next_key
+    }
+
+    fn new_file(&mut self) -> FileKey {
+        FileKey(self.new_key())
+    }
+
+    /// 16 hexadecimal digits from the SplitMix64 sequence, which repeats none of its values.
+    fn new_id(&mut self) -> String {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        format!("{:016x}", mixed ^ (mixed >> 31))
+    }
+}
+
+/// Why a recording under way failed: a disk that is gone has been pulled.
+fn reason_of(kind: FaultKind) -> Reason {
+    match kind {
+        FaultKind::NoStorage | FaultKind::Io => Reason::StorageIo,
+        other => reason_at_start(other),
+    }
+}
+
+fn reason_at_start(kind: FaultKind) -> Reason {
+    match kind {
+        FaultKind::NoStorage => Reason::NoStorage,
+        FaultKind::Full => Reason::StorageFull,
+        FaultKind::ReadOnly => Reason::StorageReadOnly,
+        FaultKind::Denied => Reason::PermissionDenied,
+        FaultKind::Io => Reason::StorageIo,
+    }
+}

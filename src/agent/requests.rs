@@ -1,0 +1,361 @@
+//! What clients ask for.
+
+use super::io::{Action, ClientId, RecordingKey};
+use super::local::{Local, Spec};
+use super::recording::Recording;
+use super::{Agent, Eject, MAX_WAITING_STARTS};
+use crate::api::PROTOCOL_VERSION;
+use crate::api::event::Event;
+use crate::api::reason::{AgentError, Reason};
+use crate::api::reply::{self, Done as Empty, INVALID_PARAMS, RequestId};
+use crate::api::request::{self, Method, RecordStart, Refused, Request};
+use crate::api::status::{AgentInfo, Mode, RecordingState, RecordingStatus, Recordings, Stats};
+use crate::file::header::MAX_FILE_OCTETS;
+use crate::rtp::codec::Codec;
+use crate::rtp::counts::DropCause;
+use crate::time::Now;
+use serde::Serialize;
+use serde_json::Value;
+
+/// Why a request is not fulfilled.
+enum Failure {
+    /// For a reason of the agent's.
+    Agent(AgentError),
+    /// A parameter does not fit the situation.
+    Params(String),
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self::Agent(reason.into())
+    }
+}
+
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
+        Self::Agent(error)
+    }
+}
+
+/// The result of a request, or nothing yet.
+type Answer = Result<Option<Value>, Failure>;
+
+impl Agent {
+    pub(super) fn client_line(&mut self, client: ClientId, line: &[u8], now: Now, actions: &mut Vec<Action>) {
+        self.stats.requests += 1;
+        let Request { id, method } = match request::parse(line) {
+            Ok(request) => request,
+            Err(refused) => {
+                actions.extend(refused.line().map(|line| Action::Reply(client, line)));
+                return;
+            }
+        };
+        let answer = self.request(client, id.as_ref(), method, now, actions);
+        let Some(id) = id else { return };
+        let line = match answer {
+            Ok(None) => return,
+            Ok(Some(result)) => reply::result(&id, &result),
+            Err(Failure::Agent(error)) => reply::agent_error(&id, &error),
+            Err(Failure::Params(message)) => reply::rpc_error(&id, INVALID_PARAMS, &message),
+        };
+        actions.push(Action::Reply(client, line));
+    }
+
+    pub(super) fn client_line_too_long(&mut self, client: ClientId, actions: &mut Vec<Action>) {
+        actions.extend(Refused::line_too_long().line().map(|line| Action::Reply(client, line)));
+    }
+
+    pub(super) fn client_closed(&mut self, client: ClientId) {
+        self.clients.remove(&client);
+        self.stats.clients = self.stats.clients.saturating_sub(1);
+    }
+
+    fn request(
+        &mut self,
+        client: ClientId,
+        id: Option<&RequestId>,
+        method: Method,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        match method {
+            Method::AgentInfo => answer(&self.info(now)),
+            Method::RecordStart(start) => self.record_start(client, id, start, now, actions),
+            Method::RecordPause { recording } => self.pause(recording.as_deref(), now, actions),
+            Method::RecordResume { recording } => self.resume(recording.as_deref(), now, actions),
+            Method::RecordStop { recording } => {
+                let key = self.live(recording.as_deref())?;
+                self.stop(key, "stopped", now, actions);
+                answer(&self.status_of(key)?)
+            }
+            Method::RecordUpdate { recording, call } => {
+                let key = self.live(recording.as_deref())?;
+                if let Some(it) = self.recordings.get_mut(&key) {
+                    it.call.update(&call);
+                }
+                answer(&self.status_of(key)?)
+            }
+            Method::RecordStatus { recording: None } => {
+                let remaining_s = self.remaining_s();
+                let recordings = self.recordings.values().map(|it| it.status(remaining_s)).collect();
+                answer(&Recordings { recordings })
+            }
+            Method::RecordStatus { recording: Some(id) } => {
+                let live = self.recordings.values().find(|it| it.id == id);
+                let live = live.map(|it| it.status(self.remaining_s()));
+                let ended = || self.ended.iter().find(|status| status.recording == id).cloned();
+                answer(&live.or_else(ended).ok_or(Reason::NotFound)?)
+            }
+            Method::StorageStatus => answer(&self.storage_status()),
+            Method::StorageEject => self.eject(client, id, now, actions),
+            Method::EventsSubscribe { types } => self.subscribe(client, types.as_deref(), true),
+            Method::EventsUnsubscribe { types } => self.subscribe(client, types.as_deref(), false),
+            Method::StatsGet => answer(&self.stats()),
+            Method::RecordingsList { .. }
+            | Method::RecordingsInfo { .. }
+            | Method::RecordingsDelete { .. }
+            | Method::RecordingsProtect { .. }
+            | Method::PlayStart { .. }
+            | Method::PlayPause { .. }
+            | Method::PlayResume { .. }
+            | Method::PlaySeek { .. }
+            | Method::PlayStop { .. }
+            | Method::PlayStatus { .. }
+            | Method::SipInfoResult { .. } => Err(not_in_this_version()),
+        }
+    }
+
+    fn record_start(
+        &mut self,
+        client: ClientId,
+        id: Option<&RequestId>,
+        start: RecordStart,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        if self.medium.folder_to_record().is_ok() {
+            self.start(client, id.cloned(), start, now, actions);
+            return Ok(None);
+        }
+        // Perhaps the disk has come since we looked last: look again before refusing.
+        if self.waiting_starts.len() >= MAX_WAITING_STARTS {
+            return Err(Reason::TooManyRecordings.into());
+        }
+        self.waiting_starts.push_back((client, id.cloned(), start, now.mono));
+        if self.scans == 0 {
+            self.scan(actions);
+        }
+        Ok(None)
+    }
+
+    /// Starts a recording, or answers why not.
+    pub(super) fn start(
+        &mut self,
+        client: ClientId,
+        id: Option<RequestId>,
+        start: RecordStart,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Err(error) = self.try_start(client, id.as_ref(), start, now, actions) {
+            if let Some(id) = id {
+                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            }
+        }
+    }
+
+    fn try_start(
+        &mut self,
+        client: ClientId,
+        id: Option<&RequestId>,
+        start: RecordStart,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), AgentError> {
+        let codec = Codec::from_name(&start.codec).ok_or_else(|| {
+            let known = Codec::ALL.map(Codec::name).join(", ");
+            AgentError::new(Reason::UnsupportedCodec)
+                .with_detail(format!("{} is not one of {known}", start.codec))
+        })?;
+        if start.mode != Mode::Local {
+            return Err(AgentError::new(Reason::NotConfigured));
+        }
+        if self.shutdown.is_some() || self.ejecting.is_some() {
+            return Err(AgentError::new(Reason::InvalidState));
+        }
+        let limit = self.config.rtp.max_recordings;
+        if self.recordings.len() >= limit {
+            return Err(AgentError::new(Reason::TooManyRecordings)
+                .with_detail(format!("{limit} are running (rtp.max_recordings)")));
+        }
+        let folder = self.medium.folder_to_record()?;
+        let recording = self.new_id();
+        let spec = Spec {
+            recording: recording.clone(),
+            codec,
+            ptime_ms: start.ptime_ms,
+            folder,
+            max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+        };
+        let key = RecordingKey(self.new_key());
+        let file = self.new_file();
+        let (local, open) = Local::begin(spec, file, &start.call, now);
+        let mut it = Recording::new(recording, start.mode, codec, start.call, local, now);
+        it.waiting = id.map(|id| (client, id.clone()));
+        it.open = Some(open);
+        let log = format!("recording {} starts: {} {} ms", it.id, codec.name(), start.ptime_ms);
+        self.recordings.insert(key, it);
+        self.stats.recordings_started += 1;
+        actions.push(Action::Log(log::Level::Info, log));
+        actions.push(Action::BindRtp { recording: key, addr: self.config.rtp.bind, ports: self.ports() });
+        Ok(())
+    }
+
+    /// Ports to try: an ephemeral one, or the configured one and those after it.
+    fn ports(&self) -> Vec<u16> {
+        let first = self.config.rtp.port;
+        if first == 0 {
+            return vec![0];
+        }
+        let taken: Vec<u16> =
+            self.recordings.values().filter_map(|it| it.rtp.map(|rtp| rtp.port())).collect();
+        let slots = u16::try_from(self.config.rtp.max_recordings).unwrap_or(u16::MAX);
+        (0..slots)
+            .filter_map(|slot| first.checked_add(slot * 2))
+            .filter(|port| !taken.contains(port))
+            .collect()
+    }
+
+    fn pause(&mut self, recording: Option<&str>, now: Now, actions: &mut Vec<Action>) -> Answer {
+        let key = self.live(recording)?;
+        let remaining_s = self.remaining_s();
+        let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
+        if it.paused.is_some() {
+            return Err(AgentError::new(Reason::InvalidState).with_message("it is paused already").into());
+        }
+        it.paused = Some(now.mono);
+        it.local.pause(&mut self.pool);
+        if it.state == RecordingState::Recording {
+            it.state = RecordingState::Paused;
+        }
+        let status = it.status(remaining_s);
+        self.tell(&Event::RecordingPaused(status.clone()), actions);
+        self.pump(key, now, actions);
+        answer(&status)
+    }
+
+    fn resume(&mut self, recording: Option<&str>, now: Now, actions: &mut Vec<Action>) -> Answer {
+        let key = self.live(recording)?;
+        let remaining_s = self.remaining_s();
+        let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
+        let Some(since) = it.paused.take() else {
+            return Err(AgentError::new(Reason::InvalidState).with_message("it is not paused").into());
+        };
+        it.local.note_pause(now.mono.since(since));
+        it.media_at = now.mono;
+        if it.state == RecordingState::Paused {
+            it.state = RecordingState::Recording;
+        }
+        let status = it.status(remaining_s);
+        self.tell(&Event::RecordingResumed(status.clone()), actions);
+        answer(&status)
+    }
+
+    fn eject(
+        &mut self,
+        client: ClientId,
+        id: Option<&RequestId>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        if !self.medium.is_present() {
+            return Err(Reason::NoStorage.into());
+        }
+        let eject = self.ejecting.get_or_insert_with(Eject::default);
+        if eject.clients.len() >= MAX_WAITING_STARTS {
+            return Err(Reason::InvalidState.into());
+        }
+        eject.clients.extend(id.map(|id| (client, id.clone())));
+        for key in self.keys() {
+            self.stop(key, "ejected", now, actions);
+        }
+        self.finish_eject(now, actions);
+        Ok(None)
+    }
+
+    fn subscribe(&mut self, client: ClientId, types: Option<&[String]>, wanted: bool) -> Answer {
+        if let Some(subscription) = self.clients.get_mut(&client) {
+            let changed =
+                if wanted { subscription.subscribe(types) } else { subscription.unsubscribe(types) };
+            changed.map_err(|_| Failure::Params("`types`: too many prefixes, 32 at most".into()))?;
+        }
+        answer(&Empty {})
+    }
+
+    fn info(&self, now: Now) -> AgentInfo {
+        let remaining_s = self.remaining_s();
+        AgentInfo {
+            version: env!("CARGO_PKG_VERSION").into(),
+            protocol: PROTOCOL_VERSION,
+            modes: vec![Mode::Local],
+            codecs: Codec::ALL.map(|codec| codec.name().into()).into(),
+            uptime: now.mono.since(self.started).as_secs(),
+            storage: self.storage_status(),
+            recordings: self.recordings.values().map(|it| it.status(remaining_s)).collect(),
+            playbacks: Vec::new(),
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let mut counts = self.past;
+        self.recordings.values().for_each(|it| counts.add(&it.counts));
+        let mut stats = self.stats;
+        stats.packets = counts.received + self.paused_packets;
+        stats.lost = counts.lost;
+        stats.late = counts.late;
+        stats.duplicate = counts.duplicate;
+        stats.drops.paused = self.paused_packets;
+        stats.drops.not_rtp = counts.dropped_for(DropCause::NotRtp);
+        stats.drops.oversize = counts.dropped_for(DropCause::Oversize);
+        stats.drops.payload_type = counts.dropped_for(DropCause::PayloadType);
+        stats.drops.comfort_noise = counts.dropped_for(DropCause::ComfortNoise);
+        stats.drops.empty = counts.dropped_for(DropCause::Empty);
+        stats.drops.source = counts.dropped_for(DropCause::Source);
+        stats.drops.ssrc = counts.dropped_for(DropCause::Ssrc);
+        stats.drops.overlap = counts.dropped_for(DropCause::Overlap);
+        stats.drops.buffer_full = counts.dropped_for(DropCause::BufferFull);
+        stats.buffer_bytes = self.pool.used_octets();
+        stats.buffer_high_water_bytes = self.pool.high_water_octets();
+        stats
+    }
+
+    fn status_of(&self, key: RecordingKey) -> Result<RecordingStatus, Failure> {
+        let live = self.recordings.get(&key).map(|it| it.status(self.remaining_s()));
+        live.or_else(|| self.ended.front().cloned()).ok_or_else(|| Reason::NotFound.into())
+    }
+
+    /// The recording that a request means: the one named, or the only one.
+    fn live(&self, recording: Option<&str>) -> Result<RecordingKey, Failure> {
+        if let Some(id) = recording {
+            let live = self.recordings.iter().find(|(_, it)| it.id == id && it.is_live());
+            let known = self.recordings.values().any(|it| it.id == id)
+                || self.ended.iter().any(|status| status.recording == id);
+            let missing = if known { Reason::NotRecording } else { Reason::NotFound };
+            return live.map(|(key, _)| *key).ok_or_else(|| missing.into());
+        }
+        let mut live = self.recordings.iter().filter(|(_, it)| it.is_live());
+        match (live.next(), live.next()) {
+            (Some((key, _)), None) => Ok(*key),
+            (None, _) => Err(Reason::NotRecording.into()),
+            _ => Err(Failure::Params("`recording` is missing, and there are several".into())),
+        }
+    }
+}
+
+fn answer(result: &impl Serialize) -> Answer {
+    serde_json::to_value(result).map(Some).map_err(|error| Failure::Params(error.to_string()))
+}
+
+fn not_in_this_version() -> Failure {
+    Failure::Agent(AgentError::new(Reason::InvalidState).with_message("not possible in this version"))
+}

@@ -1,0 +1,400 @@
+//! Audio on its way from the timeline to the storage thread, cut into segments.
+//!
+//! Owns: the blocks of one recording that are not on the disk yet, where one file ends and the next
+//! begins, and the gaps of the file being filled. Invariants: an octet belongs to exactly one segment; no
+//! segment exceeds its limit; what does not fit into the pool becomes silence of the same length.
+
+use crate::blocks::{Block, BlockPool};
+use crate::file::sidecar::{Gap, MAX_LISTED, Pause};
+use crate::jobs::Piece;
+use crate::rtp::codec::Codec;
+use crate::rtp::timeline::{AudioSink, GapCause, MAX_PAYLOAD_OCTETS, REORDER_OCTETS, octets_to_ms};
+use std::collections::VecDeque;
+
+/// Longer silence is not stored in blocks but as a number.
+const SILENCE_IN_BLOCKS_OCTETS: u64 = 2048;
+
+/// Pieces and segment ends that may wait; a disk stalled through so many segments has failed.
+pub(super) const MAX_WAITING_ENTRIES: usize = 4096;
+
+/// Octets that one packet and the reorder window together may need at once.
+const PACKET_ROOM_OCTETS: usize = MAX_PAYLOAD_OCTETS + REORDER_OCTETS.unsigned_abs() as usize;
+
+/// What happened in a segment, positions counted from the start of its file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SegmentLog {
+    /// The first [`MAX_LISTED`] gaps.
+    pub(super) listed: Vec<Gap>,
+    /// All gaps.
+    pub(super) total: u64,
+    /// All silence, in octets.
+    pub(super) octets: u64,
+    /// The first [`MAX_LISTED`] pauses.
+    pub(super) pauses: Vec<Pause>,
+    /// End of the last gap and its cause, to join what touches.
+    last: Option<(u64, GapCause)>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Piece(Piece),
+    /// Here a segment ends; the next one holds audio of this codec.
+    Roll(Box<SegmentLog>, Codec),
+}
+
+/// The buffer of one recording.
+#[derive(Debug)]
+pub(super) struct Tape {
+    codec: Codec,
+    entries: VecDeque<Entry>,
+    current: Option<Block>,
+    segment_limit: u64,
+    /// Octets assigned to the segment being filled.
+    segment_octets: u64,
+    total_octets: u64,
+    waiting_octets: u64,
+    overrun_octets: u64,
+    log: SegmentLog,
+}
+
+impl Tape {
+    /// An empty tape whose segments hold at most `segment_limit` octets (whole frames, not zero).
+    pub(super) fn new(codec: Codec, segment_limit: u64) -> Self {
+        Self {
+            codec,
+            entries: VecDeque::new(),
+            current: None,
+            segment_limit: segment_limit.max(1),
+            segment_octets: 0,
+            total_octets: 0,
+            waiting_octets: 0,
+            overrun_octets: 0,
+            log: SegmentLog::default(),
+        }
+    }
+
+    /// Octets of the recording so far, on the disk or not.
+    pub(super) fn total_octets(&self) -> u64 {
+        self.total_octets
+    }
+
+    /// Octets not yet handed to storage.
+    pub(super) fn waiting_octets(&self) -> u64 {
+        self.waiting_octets
+    }
+
+    /// Octets that became silence for want of room.
+    pub(super) fn overrun_octets(&self) -> u64 {
+        self.overrun_octets
+    }
+
+    /// Whether so much waits that the disk must be taken for dead.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.entries.len() > MAX_WAITING_ENTRIES
+    }
+
+    /// Whether the next packet's audio can be kept.
+    pub(super) fn has_room(&self, pool: &BlockPool) -> bool {
+        pool.has_room() || self.current.as_ref().is_some_and(|block| block.room() >= PACKET_ROOM_OCTETS)
+    }
+
+    /// The newest audio that is still here, for the level meter.
+    pub(super) fn newest(&self) -> &[u8] {
+        self.current.as_ref().map_or(&[], Block::octets)
+    }
+
+    /// Whether the segment in storage's hands is complete here.
+    pub(super) fn at_roll(&self) -> bool {
+        matches!(self.entries.front(), Some(Entry::Roll(..)))
+    }
+
+    /// Takes the end of a segment that stands next.
+    pub(super) fn take_roll(&mut self) -> Option<(SegmentLog, Codec)> {
+        match self.entries.pop_front() {
+            Some(Entry::Roll(log, codec)) => Some((*log, codec)),
+            Some(other) => {
+                self.entries.push_front(other);
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// What happened in the segment being filled, when it ends.
+    pub(super) fn take_log(&mut self) -> SegmentLog {
+        std::mem::take(&mut self.log)
+    }
+
+    /// Notes that recording was paused here for `duration_ms`.
+    pub(super) fn note_pause(&mut self, duration_ms: u64) {
+        if self.log.pauses.len() < MAX_LISTED {
+            self.log.pauses.push(Pause { at_ms: octets_to_ms(self.segment_octets), duration_ms });
+        }
+    }
+
+    /// Takes what waits for the present segment, and how many octets that is.
+    pub(super) fn take_pieces(&mut self) -> (Vec<Piece>, u64) {
+        if !self.entries.iter().any(|entry| matches!(entry, Entry::Roll(..))) {
+            self.close_block();
+        }
+        let mut pieces = Vec::new();
+        let mut octets = 0;
+        while let Some(Entry::Piece(_)) = self.entries.front() {
+            if let Some(Entry::Piece(piece)) = self.entries.pop_front() {
+                octets += piece_octets(&piece);
+                pieces.push(piece);
+            }
+        }
+        self.waiting_octets -= octets;
+        (pieces, octets)
+    }
+
+    /// Puts pieces back that storage could not write, to the front.
+    pub(super) fn put_back(&mut self, pieces: Vec<Piece>) {
+        for piece in pieces.into_iter().rev() {
+            self.waiting_octets += piece_octets(&piece);
+            self.entries.push_front(Entry::Piece(piece));
+        }
+    }
+
+    /// Gives every block back; what waits is lost. Returns how many octets that are.
+    pub(super) fn discard(&mut self, pool: &mut BlockPool) -> u64 {
+        self.close_block();
+        let pieces = self.entries.drain(..).filter_map(|entry| match entry {
+            Entry::Piece(piece) => Some(piece),
+            Entry::Roll(..) => None,
+        });
+        give_back(pieces, pool);
+        std::mem::take(&mut self.waiting_octets)
+    }
+
+    fn close_block(&mut self) {
+        if let Some(block) = self.current.take() {
+            self.entries.push_back(Entry::Piece(Piece::Audio(block)));
+        }
+    }
+
+    /// Ends the present segment; the next one holds audio of `codec`.
+    pub(super) fn roll(&mut self, codec: Codec) {
+        self.close_block();
+        let log = Box::new(self.take_log());
+        self.entries.push_back(Entry::Roll(log, codec));
+        self.segment_octets = 0;
+        self.codec = codec;
+    }
+
+    /// How much of `octets` the present segment takes; rolls over first if it is full.
+    fn claim(&mut self, octets: u64) -> u64 {
+        if self.segment_octets == self.segment_limit {
+            self.roll(self.codec);
+        }
+        let taken = octets.min(self.segment_limit - self.segment_octets);
+        self.segment_octets += taken;
+        self.total_octets += taken;
+        self.waiting_octets += taken;
+        taken
+    }
+
+    fn push_silence(&mut self, octets: u64) {
+        self.close_block();
+        if let Some(Entry::Piece(Piece::Silence(last))) = self.entries.back_mut() {
+            *last += octets;
+        } else {
+            self.entries.push_back(Entry::Piece(Piece::Silence(octets)));
+        }
+    }
+
+    /// A block with room, if there is one to be had.
+    fn block(&mut self, pool: &mut BlockPool) -> Option<&mut Block> {
+        if self.current.as_ref().is_some_and(|block| block.room() == 0) {
+            self.close_block();
+        }
+        if self.current.is_none() {
+            self.current = pool.take();
+        }
+        self.current.as_mut()
+    }
+
+    fn note_gap(&mut self, at_octets: u64, octets: u64, cause: GapCause) {
+        let gaps = &mut self.log;
+        gaps.octets += octets;
+        let joined = gaps.last == Some((at_octets, cause));
+        gaps.last = Some((at_octets + octets, cause));
+        if joined {
+            if gaps.total <= MAX_LISTED as u64 {
+                if let Some(last) = gaps.listed.last_mut() {
+                    last.duration_ms = octets_to_ms(at_octets + octets).saturating_sub(last.at_ms);
+                }
+            }
+            return;
+        }
+        gaps.total += 1;
+        if gaps.listed.len() < MAX_LISTED {
+            gaps.listed.push(Gap {
+                at_ms: octets_to_ms(at_octets),
+                duration_ms: octets_to_ms(octets),
+                cause: cause.name().into(),
+            });
+        }
+    }
+}
+
+fn piece_octets(piece: &Piece) -> u64 {
+    match piece {
+        Piece::Audio(block) => block.octets().len() as u64,
+        Piece::Silence(octets) => *octets,
+    }
+}
+
+/// Returns the blocks of `pieces` to the pool.
+pub(super) fn give_back(pieces: impl IntoIterator<Item = Piece>, pool: &mut BlockPool) {
+    for piece in pieces {
+        if let Piece::Audio(block) = piece {
+            pool.give_back(block);
+        }
+    }
+}
+
+/// A tape and the pool it takes blocks from: where the timeline's audio goes.
+pub(super) struct Feed<'a> {
+    pub(super) tape: &'a mut Tape,
+    pub(super) pool: &'a mut BlockPool,
+}
+
+impl AudioSink for Feed<'_> {
+    fn audio(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() {
+            let taken = self.tape.claim(octets.len() as u64);
+            let (mut now, later) = octets.split_at(usize::try_from(taken).unwrap_or(octets.len()));
+            while !now.is_empty() {
+                let Some(block) = self.tape.block(self.pool) else {
+                    let missing = now.len() as u64;
+                    self.tape.overrun_octets += missing;
+                    let at = self.tape.segment_octets - missing;
+                    self.tape.push_silence(missing);
+                    self.tape.note_gap(at, missing, GapCause::BufferFull);
+                    break;
+                };
+                let filled = block.fill(now);
+                now = &now[filled..];
+            }
+            octets = later;
+        }
+    }
+
+    fn silence(&mut self, mut octets: u64, cause: GapCause) {
+        if cause == GapCause::BufferFull {
+            self.tape.overrun_octets += octets;
+        }
+        let silence = self.tape.codec.silence();
+        while octets > 0 {
+            let taken = self.tape.claim(octets);
+            octets -= taken;
+            let at = self.tape.segment_octets - taken;
+            self.tape.note_gap(at, taken, cause);
+            let mut left = taken;
+            while left > 0 {
+                if left > SILENCE_IN_BLOCKS_OCTETS || cause == GapCause::BufferFull {
+                    self.tape.push_silence(left);
+                    break;
+                }
+                let Some(block) = self.tape.block(self.pool) else {
+                    self.tape.push_silence(left);
+                    break;
+                };
+                left -= block.fill_with(silence, left) as u64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the pieces of a segment hold.
+    fn play(pieces: &[Piece]) -> Vec<u8> {
+        let mut octets = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Audio(block) => octets.extend_from_slice(block.octets()),
+                Piece::Silence(count) => {
+                    octets.resize(octets.len() + usize::try_from(*count).unwrap(), 0xFF);
+                }
+            }
+        }
+        octets
+    }
+
+    proptest! {
+        #[test]
+        fn segments_hold_every_octet_once_and_none_is_too_long(
+            steps in prop::collection::vec((any::<bool>(), 1..6000usize), 1..60),
+            limit in 1..20_000u64,
+        ) {
+            let mut pool = BlockPool::new(8 << 20);
+            let mut tape = Tape::new(Codec::Pcmu, limit);
+            let mut expected = Vec::new();
+            for (number, (silent, octets)) in steps.iter().enumerate() {
+                let mut feed = Feed { tape: &mut tape, pool: &mut pool };
+                if *silent {
+                    feed.silence(*octets as u64, GapCause::Loss);
+                    expected.resize(expected.len() + octets, 0xFF);
+                } else {
+                    let audio = vec![u8::try_from(number).unwrap(); *octets];
+                    feed.audio(&audio);
+                    expected.extend(audio);
+                }
+            }
+            let mut got = Vec::new();
+            loop {
+                let mut segment = Vec::new();
+                loop {
+                    let (pieces, octets) = tape.take_pieces();
+                    if pieces.is_empty() {
+                        break;
+                    }
+                    segment.extend(play(&pieces));
+                    prop_assert!(octets > 0);
+                    give_back(pieces, &mut pool);
+                }
+                prop_assert!(segment.len() as u64 <= limit);
+                got.extend(segment);
+                if tape.take_roll().is_none() {
+                    break;
+                }
+            }
+            prop_assert!(got == expected);
+            prop_assert_eq!(tape.waiting_octets(), 0);
+            prop_assert_eq!(pool.used_octets(), 0);
+        }
+
+        #[test]
+        fn without_room_the_length_stays_true(octets in 1..100_000usize) {
+            let mut pool = BlockPool::new(1);
+            let mut tape = Tape::new(Codec::Pcmu, 1 << 30);
+            Feed { tape: &mut tape, pool: &mut pool }.audio(&vec![1; octets]);
+            let (pieces, taken) = tape.take_pieces();
+            prop_assert_eq!(play(&pieces).len(), octets);
+            prop_assert_eq!(taken, octets as u64);
+            prop_assert_eq!(tape.overrun_octets(), (octets as u64).saturating_sub(16 * 1024));
+        }
+    }
+
+    #[test]
+    fn gaps_that_touch_are_one_gap() {
+        let mut pool = BlockPool::new(1 << 20);
+        let mut tape = Tape::new(Codec::Pcmu, 1 << 30);
+        let mut feed = Feed { tape: &mut tape, pool: &mut pool };
+        feed.audio(&[1; 160]);
+        feed.silence(160, GapCause::Loss);
+        feed.silence(160, GapCause::Loss);
+        feed.audio(&[1; 160]);
+        feed.silence(80, GapCause::Suppression);
+        let gaps = tape.take_log();
+        assert_eq!(gaps.total, 2);
+        assert_eq!((gaps.listed[0].at_ms, gaps.listed[0].duration_ms), (20, 40));
+        assert_eq!((gaps.listed[1].at_ms, gaps.listed[1].duration_ms), (80, 10));
+    }
+}

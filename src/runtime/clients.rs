@@ -1,0 +1,302 @@
+//! The local socket and its clients: octets in, lines to the agent, octets out.
+
+use crate::agent::io::{ClientId, Input};
+use crate::api::event::Class;
+use crate::api::line::{Line, LineBuffer};
+use crate::api::outbox::{Outbox, Verdict};
+use crate::config::Control;
+use crate::time::Mono;
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+/// Clients at the same time; another one is turned away.
+const MAX_CLIENTS: usize = 32;
+
+/// Lines taken from one client in a turn.
+const LINES_PER_TURN: usize = 32;
+
+/// Connections accepted in a turn.
+const ACCEPTS_PER_TURN: usize = 16;
+
+/// Octets read from a client at a time.
+const READ_OCTETS: usize = 4096;
+
+/// How often a client that does not read is looked at.
+const STUCK_CHECK: Duration = Duration::from_secs(1);
+
+struct Client {
+    id: ClientId,
+    stream: UnixStream,
+    lines: LineBuffer,
+    outbox: Outbox,
+    /// There may be a complete line in `lines`.
+    has_line: bool,
+    /// Cached readiness: set by poll, cleared by `WouldBlock` alone.
+    readable: bool,
+    writable: bool,
+    /// The client has sent all it will; it goes when everything is answered.
+    finished: bool,
+    gone: bool,
+}
+
+/// The listening socket and all connections.
+pub(super) struct Clients {
+    listener: UnixListener,
+    control: Control,
+    clients: BTreeMap<Token, Client>,
+    acceptable: bool,
+    stuck_check: Option<Mono>,
+}
+
+impl Clients {
+    /// Creates the socket. A socket file left by a crash is replaced, one in use is not.
+    pub(super) fn listen(control: &Control, registry: &Registry, token: Token) -> io::Result<Self> {
+        let path = &control.socket;
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let text = "another agent is running there; stop it or choose another control.socket";
+            return Err(io::Error::new(ErrorKind::AddrInUse, text));
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+                std::fs::remove_file(path)?;
+            }
+            Ok(_) => {
+                return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket"));
+            }
+            Err(_) => {}
+        }
+        // The file has its mode from the first moment.
+        let mode = libc::mode_t::try_from(control.mode).unwrap_or(0o660);
+        let before = umask(Mode::from_bits_truncate(!mode & 0o777));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        let mut listener = listener?;
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Self {
+            listener,
+            control: control.clone(),
+            clients: BTreeMap::new(),
+            acceptable: true,
+            stuck_check: None,
+        })
+    }
+
+    /// Removes the socket file.
+    pub(super) fn unlink(&self) {
+        let _ = std::fs::remove_file(&self.control.socket);
+    }
+
+    pub(super) fn set_acceptable(&mut self) {
+        self.acceptable = true;
+    }
+
+    pub(super) fn set_ready(&mut self, token: Token, readable: bool, writable: bool) {
+        if let Some(client) = self.clients.get_mut(&token) {
+            client.readable |= readable;
+            client.writable |= writable;
+        }
+    }
+
+    /// Whether something can be done without waiting.
+    pub(super) fn has_work(&self) -> bool {
+        self.acceptable || self.clients.values().any(Client::has_work)
+    }
+
+    /// When a stuck client is to be looked at.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.stuck_check
+    }
+
+    /// Accepts waiting connections and tells the agent of them.
+    pub(super) fn accept(
+        &mut self,
+        registry: &Registry,
+        mut new_token: impl FnMut() -> Token,
+        mut pass: impl FnMut(Input<'_>),
+    ) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.acceptable {
+                return;
+            }
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    if self.clients.len() < MAX_CLIENTS && self.may_enter(&stream) {
+                        let token = new_token();
+                        let mut stream = stream;
+                        let interest = Interest::READABLE | Interest::WRITABLE;
+                        if registry.register(&mut stream, token, interest).is_ok() {
+                            let id = ClientId(token.0 as u64);
+                            self.clients.insert(token, Client::new(id, stream));
+                            pass(Input::ClientOpened(id));
+                        }
+                    } else {
+                        log::warn!("a client was turned away: too many, or not in control.allow_uids");
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.acceptable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Out of descriptors, perhaps: the next connection tries again.
+                    log::warn!("cannot accept a client: {error}");
+                    self.acceptable = false;
+                }
+            }
+        }
+    }
+
+    fn may_enter(&self, stream: &UnixStream) -> bool {
+        if self.control.allow_uids.is_empty() {
+            return true;
+        }
+        let Ok(peer) = getsockopt(stream, sockopt::PeerCredentials) else { return false };
+        let own = nix::unistd::geteuid().as_raw();
+        peer.uid() == 0 || peer.uid() == own || self.control.allow_uids.contains(&peer.uid())
+    }
+
+    /// Reads what clients have sent. Returns whether any of them has a line to take.
+    pub(super) fn read(&mut self) -> bool {
+        let mut lines = false;
+        for client in self.clients.values_mut() {
+            lines |= client.read();
+        }
+        lines
+    }
+
+    /// Passes on lines, a bounded number for each client.
+    pub(super) fn take_lines(&mut self, mut pass: impl FnMut(Input<'_>)) {
+        let tokens: Vec<Token> = self.clients.keys().copied().collect();
+        for token in tokens {
+            for _ in 0..LINES_PER_TURN {
+                let Some(client) = self.clients.get_mut(&token) else { break };
+                if !client.outbox.wants_input() {
+                    break;
+                }
+                let id = client.id;
+                let mut lines = std::mem::take(&mut client.lines);
+                let input = match lines.next_line() {
+                    Some(Line::Text(text)) => Some(Input::ClientLine(id, text)),
+                    Some(Line::TooLong) => Some(Input::ClientLineTooLong(id)),
+                    None => None,
+                };
+                let more = input.is_some();
+                if let Some(input) = input {
+                    pass(input);
+                }
+                if let Some(client) = self.clients.get_mut(&token) {
+                    client.lines = lines;
+                    client.has_line = more;
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Queues a reply.
+    pub(super) fn reply(&mut self, id: ClientId, line: &[u8]) {
+        if let Some(client) = self.client(id) {
+            client.gone |= client.outbox.push_reply(line) == Verdict::Close;
+        }
+    }
+
+    /// Queues an event.
+    pub(super) fn notify(&mut self, id: ClientId, name: &str, params: &[u8], class: Class) {
+        if let Some(client) = self.client(id) {
+            client.gone |= client.outbox.push_event(name, params, class) == Verdict::Close;
+        }
+    }
+
+    /// Sends what waits, and drops the connections that are over.
+    pub(super) fn write(&mut self, registry: &Registry, now: Mono, mut pass: impl FnMut(Input<'_>)) {
+        let mut stuck = false;
+        let check = self.stuck_check.is_some_and(|due| due <= now);
+        for client in self.clients.values_mut() {
+            client.write();
+            if client.outbox.queued() > 0 {
+                stuck = true;
+                if check {
+                    client.gone |= client.outbox.tick(now) == Verdict::Close;
+                }
+            }
+            client.gone |= client.finished && client.outbox.queued() == 0 && !client.has_line;
+        }
+        if check || !stuck || self.stuck_check.is_none() {
+            self.stuck_check = stuck.then_some(now + STUCK_CHECK);
+        }
+        self.clients.retain(|_, client| {
+            if client.gone {
+                let _ = registry.deregister(&mut client.stream);
+                pass(Input::ClientClosed(client.id));
+            }
+            !client.gone
+        });
+    }
+
+    fn client(&mut self, id: ClientId) -> Option<&mut Client> {
+        let token = Token(usize::try_from(id.0).ok()?);
+        self.clients.get_mut(&token)
+    }
+}
+
+impl Client {
+    fn new(id: ClientId, stream: UnixStream) -> Self {
+        Self {
+            id,
+            stream,
+            lines: LineBuffer::new(),
+            outbox: Outbox::new(),
+            has_line: false,
+            readable: true,
+            writable: true,
+            finished: false,
+            gone: false,
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        let reads = (self.readable && !self.finished || self.has_line) && self.outbox.wants_input();
+        reads || self.gone || (self.writable && self.outbox.queued() > 0)
+    }
+
+    /// Reads once. Returns whether there may be a line.
+    fn read(&mut self) -> bool {
+        if self.has_line || !self.outbox.wants_input() {
+            return self.has_line;
+        }
+        let mut octets = [0; READ_OCTETS];
+        while self.readable && !self.finished {
+            match self.stream.read(&mut octets) {
+                Ok(0) => self.finished = true,
+                Ok(count) => {
+                    self.gone |= self.lines.push(&octets[..count]).is_err();
+                    self.has_line = true;
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.gone = true,
+            }
+            if self.gone {
+                break;
+            }
+        }
+        self.has_line
+    }
+
+    fn write(&mut self) {
+        while self.writable && !self.gone && self.outbox.queued() > 0 {
+            match self.stream.write(self.outbox.peek()) {
+                Ok(count) => self.outbox.consume(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.gone = true,
+            }
+        }
+    }
+}

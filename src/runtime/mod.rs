@@ -1,0 +1,320 @@
+//! The mio loop: everything that touches the world, except disks, and decides nothing.
+//!
+//! Owns: sockets, signals, the mount watch, the clock, the order of a turn. A turn: poll; signals; answers
+//! of storage; RTP that is due; timers; clients (their octets are read first, then all RTP, then their
+//! lines are taken, so a request sees every packet that came before it); writing to clients. Invariant:
+//! nothing but poll waits.
+
+mod clients;
+pub mod clock;
+pub mod pacer;
+mod rtp_ports;
+
+use crate::agent::Agent;
+use crate::agent::io::{Action, Input, RecordingKey};
+use crate::config::Config;
+use crate::jobs::Job;
+use crate::storage::disks::MOUNT_TABLE;
+use crate::storage::fs::RealFs;
+use crate::storage::thread::{self, Handle};
+use crate::storage::writer::Writer;
+use crate::time::{Mono, Now};
+use clients::Clients;
+use clock::Clock;
+use crossbeam_channel::TrySendError;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rtp_ports::RtpPorts;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+const SIGNALS: Token = Token(0);
+const STORAGE: Token = Token(1);
+const MOUNTS: Token = Token(2);
+const LISTENER: Token = Token(3);
+/// The first token of connections and RTP ports; they count up and are never used twice.
+const FIRST_FREE: usize = 16;
+
+/// Events taken from poll at a time.
+const EVENTS: usize = 64;
+
+/// Longest time between two drains of an RTP port. A status and a pause look at the port at once anyway.
+const LONGEST_DRAIN: Duration = Duration::from_millis(950);
+
+/// Why the process can't go on.
+#[derive(Debug)]
+pub enum RuntimeError {
+    /// The local socket can't be created.
+    Socket(std::path::PathBuf, io::Error),
+    /// The system refused something that every Linux grants.
+    System(&'static str, io::Error),
+    /// The storage thread is gone.
+    StorageGone,
+    /// Storage did not finish in time after a signal to end.
+    NotFinalised,
+}
+
+impl fmt::Display for RuntimeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path, error) => {
+                write!(f, "cannot create the socket {}: {error} (control.socket)", path.display())
+            }
+            Self::System(what, error) => write!(f, "cannot {what}: {error}"),
+            Self::StorageGone => write!(f, "the storage thread ended unexpectedly; please report this"),
+            Self::NotFinalised => {
+                write!(
+                    f,
+                    "the disk did not answer, so recordings are not finalised; the next start repairs them"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for RuntimeError {}
+
+/// The loop and everything it holds.
+pub struct Runtime {
+    poll: Poll,
+    agent: Agent,
+    clock: Clock,
+    storage: Handle,
+    clients: Clients,
+    rtp: RtpPorts,
+    signals: SignalFd,
+    /// Kept open: poll watches its descriptor.
+    _mounts: Option<File>,
+    next_token: usize,
+    actions: Vec<Action>,
+    /// Answers to actions that are at hand at once.
+    answers: VecDeque<Answer>,
+    exit: Option<bool>,
+}
+
+enum Answer {
+    Bound(RecordingKey, Result<SocketAddr, String>),
+    Refused(Job),
+}
+
+impl Runtime {
+    /// Sets everything up: from here on the socket exists and signals are held for the loop.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] says what the system refused.
+    pub fn new(config: Config) -> Result<Self, RuntimeError> {
+        let system = |what| move |error: io::Error| RuntimeError::System(what, error);
+        let poll = Poll::new().map_err(system("create a poll"))?;
+        // Before any thread exists, so that none of them takes the signals.
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGTERM);
+        set.add(Signal::SIGINT);
+        set.thread_block().map_err(|errno| RuntimeError::System("block signals", errno.into()))?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map_err(|errno| RuntimeError::System("watch signals", errno.into()))?;
+        let registry = poll.registry();
+        registry
+            .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
+            .map_err(system("watch signals"))?;
+        let mounts = File::open(MOUNT_TABLE).ok();
+        if let Some(file) = &mounts {
+            registry
+                .register(&mut SourceFd(&file.as_raw_fd()), MOUNTS, Interest::PRIORITY)
+                .map_err(system("watch mounts"))?;
+        }
+        let clients = Clients::listen(&config.control, registry, LISTENER)
+            .map_err(|error| RuntimeError::Socket(config.control.socket.clone(), error))?;
+        let waker = Arc::new(Waker::new(registry, STORAGE).map_err(system("create a waker"))?);
+        let capacity = config.rtp.max_recordings * 4 + 64;
+        let storage = thread::spawn(Writer::new(RealFs, clock::mono), capacity, move || {
+            // The only failure is a full counter, and then the loop is woken already.
+            let _ = waker.wake();
+        })
+        .map_err(system("start the storage thread"))?;
+        let mut clock = Clock::default();
+        // A little less than the flush interval, so that no packet waits longer than it for the disk.
+        let longest_drain = LONGEST_DRAIN.min(config.storage.flush_interval * 19 / 20);
+        let agent = Agent::new(config, entropy(), clock.now());
+        Ok(Self {
+            poll,
+            agent,
+            clock,
+            storage,
+            clients,
+            rtp: RtpPorts::new(longest_drain),
+            signals,
+            _mounts: mounts,
+            next_token: FIRST_FREE,
+            actions: Vec::new(),
+            answers: VecDeque::new(),
+            exit: None,
+        })
+    }
+
+    /// Runs until a signal ends it and every recording is finished.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] if it can't go on or storage did not finish.
+    pub fn run(mut self) -> Result<(), RuntimeError> {
+        let mut events = Events::with_capacity(EVENTS);
+        let now = self.clock.now();
+        self.step(Input::Started, now)?;
+        while self.exit.is_none() {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(RuntimeError::System("wait for events", error));
+                }
+                _ => {}
+            }
+            let now = self.clock.now();
+            for event in &events {
+                match event.token() {
+                    SIGNALS => self.signalled(now)?,
+                    STORAGE => {}
+                    MOUNTS => self.step(Input::MountsChanged, now)?,
+                    LISTENER => self.clients.set_acceptable(),
+                    token => {
+                        self.rtp.woken(self.poll.registry(), token, now.mono);
+                        self.clients.set_ready(token, event.is_readable(), event.is_writable());
+                    }
+                }
+            }
+            self.turn(now)?;
+        }
+        self.clients.unlink();
+        match self.exit {
+            Some(false) => Err(RuntimeError::NotFinalised),
+            _ => Ok(()),
+        }
+    }
+
+    fn turn(&mut self, now: Now) -> Result<(), RuntimeError> {
+        while let Ok(done) = self.storage.done.try_recv() {
+            self.step(Input::Storage(done), now)?;
+        }
+        self.drain_rtp(now, false)?;
+        if self.agent.deadline().is_some_and(|due| due <= now.mono) {
+            self.step(Input::Tick, now)?;
+        }
+        if self.clients.has_work() {
+            self.serve_clients(now)?;
+        }
+        let Self { clients, agent, actions, poll, .. } = self;
+        clients.write(poll.registry(), now.mono, |input| agent.step(input, now, actions));
+        self.apply(now)
+    }
+
+    fn serve_clients(&mut self, now: Now) -> Result<(), RuntimeError> {
+        let Self { clients, agent, actions, poll, next_token, .. } = self;
+        let new_token = || {
+            *next_token += 1;
+            Token(*next_token)
+        };
+        clients.accept(poll.registry(), new_token, |input| agent.step(input, now, actions));
+        self.apply(now)?;
+        if !self.clients.read() {
+            return Ok(());
+        }
+        // Every packet that came before the request is counted before the request is taken.
+        self.drain_rtp(now, true)?;
+        let Self { clients, agent, actions, .. } = self;
+        clients.take_lines(|input| agent.step(input, now, actions));
+        self.apply(now)
+    }
+
+    fn drain_rtp(&mut self, now: Now, all: bool) -> Result<(), RuntimeError> {
+        let Self { rtp, agent, actions, poll, .. } = self;
+        rtp.drain(poll.registry(), now, all, |input| agent.step(input, now, actions));
+        self.apply(now)
+    }
+
+    fn step(&mut self, input: Input<'_>, now: Now) -> Result<(), RuntimeError> {
+        self.agent.step(input, now, &mut self.actions);
+        self.apply(now)
+    }
+
+    /// Does what the agent decided, until nothing is left.
+    fn apply(&mut self, now: Now) -> Result<(), RuntimeError> {
+        loop {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                self.act(action)?;
+            }
+            // Keeps the memory of the list, and what the answers below add to it.
+            actions.append(&mut self.actions);
+            self.actions = actions;
+            let Some(answer) = self.answers.pop_front() else {
+                if self.actions.is_empty() {
+                    return Ok(());
+                }
+                continue;
+            };
+            let input = match answer {
+                Answer::Bound(recording, result) => Input::RtpBound(recording, result),
+                Answer::Refused(job) => Input::JobRefused(job),
+            };
+            self.agent.step(input, now, &mut self.actions);
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), RuntimeError> {
+        match action {
+            Action::Reply(client, line) => self.clients.reply(client, &line),
+            Action::Notify { client, name, params, class } => {
+                self.clients.notify(client, name, &params, class);
+            }
+            Action::BindRtp { recording, addr, ports } => {
+                self.next_token += 1;
+                let token = Token(self.next_token);
+                let result = self.rtp.bind(self.poll.registry(), token, recording, addr, &ports);
+                self.answers.push_back(Answer::Bound(recording, result));
+            }
+            Action::CloseRtp(recording) => self.rtp.close(self.poll.registry(), recording),
+            Action::Job(job) => match self.storage.jobs.try_send(job) {
+                Ok(()) => {}
+                Err(TrySendError::Full(job)) => self.answers.push_back(Answer::Refused(job)),
+                Err(TrySendError::Disconnected(_)) => return Err(RuntimeError::StorageGone),
+            },
+            Action::Log(level, text) => log::log!(level, "{text}"),
+            Action::Exit { finalised } => self.exit = Some(finalised),
+        }
+        Ok(())
+    }
+
+    fn signalled(&mut self, now: Now) -> Result<(), RuntimeError> {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            log::info!("signal {} received, finishing", signal.ssi_signo);
+            self.step(Input::Shutdown, now)?;
+        }
+        Ok(())
+    }
+
+    /// How long poll may wait: not at all with work at hand, for ever with nothing due.
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.clients.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.agent.deadline(), self.rtp.deadline(), self.clients.deadline()];
+        let next: Option<Mono> = deadlines.into_iter().flatten().min();
+        next.map(|due| due.since(clock::mono()))
+    }
+}
+
+/// A number that differs from run to run.
+fn entropy() -> u64 {
+    use std::io::Read;
+    let mut octets = [0; 8];
+    let filled = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut octets));
+    match filled {
+        Ok(()) => u64::from_ne_bytes(octets),
+        Err(_) => clock::unix_ns().unsigned_abs() ^ u64::from(std::process::id()),
+    }
+}

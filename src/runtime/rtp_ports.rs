@@ -1,0 +1,218 @@
+//! The RTP sockets of the recordings.
+//!
+//! Owns: binding, socket options, draining in batches. An idle socket is watched by poll and wakes us with
+//! its next packet; a busy one is not watched but drained on time ([`super::pacer`]).
+
+use super::clock;
+use super::pacer::Pacer;
+use crate::agent::io::{Input, RecordingKey};
+use crate::sys::{BATCH_DATAGRAMS, Batch};
+use crate::time::{Mono, Now};
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// Socket buffer asked for; the kernel may give less.
+const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
+
+/// What a packet of a call takes of the kernel's socket buffer, bookkeeping included.
+const OCTETS_PER_PACKET: usize = 1024;
+
+/// Batches taken from one socket in a turn.
+const BATCHES_PER_TURN: usize = 256;
+
+/// Drains due within this time are done at once, to share a wake-up.
+const SHARED_WAKE_UP: Duration = Duration::from_millis(50);
+
+/// One bound socket.
+struct Port {
+    recording: RecordingKey,
+    token: Token,
+    socket: UdpSocket,
+    pacer: Pacer,
+    /// When to drain; `None` while poll watches the socket.
+    due: Option<Mono>,
+    drained: Mono,
+    overflow: u32,
+}
+
+/// All bound sockets and the buffers they share.
+pub(super) struct RtpPorts {
+    ports: Vec<Port>,
+    batch: Option<Batch>,
+    longest_wait: Duration,
+}
+
+impl RtpPorts {
+    /// No sockets; no socket will wait longer than `longest_wait` for its drain.
+    pub(super) fn new(longest_wait: Duration) -> Self {
+        Self { ports: Vec::new(), batch: None, longest_wait }
+    }
+
+    /// Binds the first free port of `ports` and watches it.
+    pub(super) fn bind(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        recording: RecordingKey,
+        addr: IpAddr,
+        ports: &[u16],
+    ) -> Result<SocketAddr, String> {
+        let mut problem = "every configured port is taken".to_owned();
+        for port in ports {
+            let addr = SocketAddr::new(addr, *port);
+            match self.try_bind(registry, token, recording, addr) {
+                Ok(bound) => return Ok(bound),
+                Err(error) => problem = format!("cannot bind {addr}: {error}"),
+            }
+        }
+        Err(problem)
+    }
+
+    fn try_bind(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        recording: RecordingKey,
+        addr: SocketAddr,
+    ) -> io::Result<SocketAddr> {
+        let mut socket = UdpSocket::bind(addr)?;
+        // More than the system's limit needs a privilege that the agent may not have.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_OCTETS).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_OCTETS)?;
+        }
+        // Without these two, arrival is when we look, and the kernel's own drops stay unknown.
+        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
+        let _ = setsockopt(&socket, sockopt::RxqOvfl, &1);
+        let buffer = nix::sys::socket::getsockopt(&socket, sockopt::RcvBuf)?;
+        let capacity = u32::try_from(buffer / OCTETS_PER_PACKET).unwrap_or(u32::MAX);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        let bound = socket.local_addr()?;
+        self.ports.push(Port {
+            recording,
+            token,
+            socket,
+            pacer: Pacer::new(capacity, self.longest_wait),
+            due: None,
+            drained: clock::mono(),
+            overflow: 0,
+        });
+        self.batch.get_or_insert_with(Batch::new);
+        Ok(bound)
+    }
+
+    /// Closes the socket of a recording.
+    pub(super) fn close(&mut self, registry: &Registry, recording: RecordingKey) {
+        self.ports.retain_mut(|port| {
+            let keep = port.recording != recording;
+            if !keep && port.due.is_none() {
+                let _ = registry.deregister(&mut port.socket);
+            }
+            keep
+        });
+        if self.ports.is_empty() {
+            self.batch = None;
+        }
+    }
+
+    /// When the next drain is due.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.ports.iter().filter_map(|port| port.due).min()
+    }
+
+    /// Poll saw a packet at an idle socket.
+    pub(super) fn woken(&mut self, registry: &Registry, token: Token, now: Mono) {
+        if let Some(port) = self.ports.iter_mut().find(|port| port.token == token && port.due.is_none()) {
+            let _ = registry.deregister(&mut port.socket);
+            port.pacer.restart();
+            port.due = Some(now);
+        }
+    }
+
+    /// Drains the sockets that are due, or every one with `all`, and passes on what they had.
+    pub(super) fn drain(
+        &mut self,
+        registry: &Registry,
+        now: Now,
+        all: bool,
+        mut pass: impl FnMut(Input<'_>),
+    ) {
+        let Some(batch) = &mut self.batch else { return };
+        let shared = now.mono + SHARED_WAKE_UP.min(self.longest_wait / 4);
+        let any_due = self.ports.iter().any(|port| port.due.is_some_and(|due| due <= now.mono));
+        if !all && !any_due {
+            return;
+        }
+        for port in &mut self.ports {
+            let due = port.due.is_some_and(|due| due <= shared);
+            if !due && !all {
+                continue;
+            }
+            let packets = port.take(batch, now.mono, &mut pass);
+            if due {
+                let wait = port.pacer.after(packets, now.mono.since(port.drained));
+                port.due = wait.map(|wait| now.mono + wait);
+                if wait.is_none() {
+                    // What came in the meantime is seen by poll at once.
+                    let _ = registry.register(&mut port.socket, port.token, Interest::READABLE);
+                }
+            }
+            if packets > 0 || due {
+                port.drained = now.mono;
+            }
+            pass(Input::Drained(port.recording));
+        }
+    }
+}
+
+impl Port {
+    /// Passes on everything that has arrived. Returns how many datagrams that were.
+    fn take(&mut self, batch: &mut Batch, now: Mono, pass: &mut impl FnMut(Input<'_>)) -> u32 {
+        let mut packets = 0;
+        for _ in 0..BATCHES_PER_TURN {
+            // A refused or otherwise failed datagram of the past is not ours: the next call goes on.
+            let count = batch.receive(self.socket.as_fd()).unwrap_or(0);
+            if count == 0 {
+                break;
+            }
+            let unix_ns = clock::unix_ns();
+            for datagram in batch.datagrams() {
+                if let Some(overflow) = datagram.overflow {
+                    let dropped = overflow.wrapping_sub(self.overflow);
+                    self.overflow = overflow;
+                    if dropped > 0 {
+                        pass(Input::SocketOverflow(self.recording, dropped));
+                    }
+                }
+                pass(Input::Datagram {
+                    recording: self.recording,
+                    octets: datagram.octets,
+                    truncated: datagram.truncated,
+                    source: datagram.source.ip(),
+                    arrival: self.arrival(datagram.arrived_ns, unix_ns, now),
+                });
+            }
+            packets += u32::try_from(count).unwrap_or(u32::MAX);
+            if count < BATCH_DATAGRAMS {
+                break;
+            }
+        }
+        packets
+    }
+
+    /// The kernel's calendar stamp as monotonic time; a stamp that can't be right (the clock was set in
+    /// between) or is missing counts as now.
+    fn arrival(&self, arrived_ns: Option<i64>, unix_ns: i64, now: Mono) -> Mono {
+        let ago = arrived_ns.and_then(|arrived| u64::try_from(unix_ns - arrived).ok());
+        let ago = ago.map(Duration::from_nanos);
+        let longest = now.since(self.drained) + Duration::from_secs(1);
+        match ago {
+            Some(ago) if ago <= longest => now.minus(ago),
+            _ => now,
+        }
+    }
+}
