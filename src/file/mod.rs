@@ -9,4 +9,5 @@ pub mod header;
 pub mod level;
 pub mod name;
 pub mod reader;
+pub mod recovery;
 pub mod sidecar;
