@@ -6,6 +6,7 @@ use crate::file::header::FileHeader;
 use crate::file::name::sidecar_name;
 use crate::file::sidecar::{Sidecar, SidecarState};
 use crate::rtp::codec::Codec;
+use clap::Args;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -252,4 +253,20 @@ fn a_pattern_that_names_sidecars_too_means_each_recording_once() {
     let files = vec![path.with_file_name(sidecar_name("Record_1.wav")), path];
     let outcome = run(|console| VerifyArgs { files, json: true }.run_on(console));
     assert_eq!(outcome.json().as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn the_options_fit_together_and_say_what_they_are() {
+    for command in [
+        InfoArgs::augment_args(clap::Command::new("info")),
+        VerifyArgs::augment_args(clap::Command::new("verify")),
+        RepairArgs::augment_args(clap::Command::new("repair")),
+        ExportArgs::augment_args(clap::Command::new("export")),
+    ] {
+        command.clone().debug_assert();
+        assert!(command.get_arguments().all(|argument| argument.get_help().is_some()));
+    }
+    let export = ExportArgs::augment_args(clap::Command::new("export"));
+    assert!(export.clone().try_get_matches_from(["export", "a.wav"]).is_err(), "-o is required");
+    assert!(export.try_get_matches_from(["export", "a.wav", "-o", "b.wav", "--codec", "copy"]).is_ok());
 }
