@@ -10,6 +10,7 @@ pub mod api;
 pub mod blocks;
 pub mod call;
 pub mod config;
+pub mod ctl;
 pub mod file;
 pub mod jobs;
 pub mod rtp;

@@ -55,13 +55,13 @@ impl G722Decoder {
 
     fn decode_octet(&mut self, octet: u8) -> [i16; 2] {
         let (code, coarse) = (usize::from(octet & 0x3F), usize::from(octet >> 2 & 0x0F));
-        let output = (self.low.s + (self.low.scale * LOW_OUTPUT[code] >> 15)).clamp(-16384, 16383);
-        let d = self.low.scale * LOW_PREDICTOR[coarse] >> 15;
+        let output = (self.low.s + ((self.low.scale * LOW_OUTPUT[code]) >> 15)).clamp(-16384, 16383);
+        let d = (self.low.scale * LOW_PREDICTOR[coarse]) >> 15;
         self.low.rescale(LOW_SCALE_STEP[coarse], 18432, 8);
         self.low.adapt(d);
 
         let code = usize::from(octet >> 6);
-        let d = self.high.scale * HIGH_OUTPUT[code] >> 15;
+        let d = (self.high.scale * HIGH_OUTPUT[code]) >> 15;
         let high_output = (self.high.s + d).clamp(-16384, 16383);
         self.high.rescale(HIGH_SCALE_STEP[code], 22528, 10);
         self.high.adapt(d);
@@ -99,7 +99,7 @@ impl Band {
 
     /// LOGSCL and SCALEL, or LOGSCH and SCALEH.
     fn rescale(&mut self, step: i32, max_log: i32, unity_shift: i32) {
-        self.log_scale = ((self.log_scale * 127 >> 7) + step).clamp(0, max_log);
+        self.log_scale = (((self.log_scale * 127) >> 7) + step).clamp(0, max_log);
         let mantissa = INVERSE_LOG[(self.log_scale >> 6 & 31).unsigned_abs() as usize];
         let shift = unity_shift - (self.log_scale >> 11);
         self.scale = (if shift < 0 { mantissa << -shift } else { mantissa >> shift }) << 2;
@@ -113,22 +113,23 @@ impl Band {
 
         let pole = saturate(self.a[0] * 4);
         let pole = (if same_sign(p, self.p[0]) { -pole } else { pole }).min(32767);
-        let a2 = (pole >> 7) + (if same_sign(p, self.p[1]) { 128 } else { -128 }) + (self.a[1] * 32512 >> 15);
+        let a2 =
+            (pole >> 7) + (if same_sign(p, self.p[1]) { 128 } else { -128 }) + ((self.a[1] * 32512) >> 15);
         let a2 = a2.clamp(-12288, 12288);
-        let a1 = saturate((if same_sign(p, self.p[0]) { 192 } else { -192 }) + (self.a[0] * 32640 >> 15));
+        let a1 = saturate((if same_sign(p, self.p[0]) { 192 } else { -192 }) + ((self.a[0] * 32640) >> 15));
         let limit = 15360 - a2;
         self.a = [a1.clamp(-limit, limit), a2];
 
         let step = if d == 0 { 0 } else { 128 };
         for (b, &past) in self.b.iter_mut().zip(&self.d) {
-            *b = saturate((if same_sign(past, d) { step } else { -step }) + (*b * 32640 >> 15));
+            *b = saturate((if same_sign(past, d) { step } else { -step }) + ((*b * 32640) >> 15));
         }
         self.d.copy_within(..5, 1);
         self.d[0] = d;
         self.r = [r, self.r[0]];
         self.p = [p, self.p[0]];
 
-        let filter = |coefficient: i32, past: i32| coefficient * saturate(past * 2) >> 15;
+        let filter = |coefficient: i32, past: i32| (coefficient * saturate(past * 2)) >> 15;
         let sp = saturate(filter(self.a[0], self.r[0]) + filter(self.a[1], self.r[1]));
         self.sz = saturate(self.b.iter().zip(&self.d).map(|(&b, &past)| filter(b, past)).sum());
         self.s = saturate(sp + self.sz);

@@ -171,7 +171,9 @@ fn parse_codec(name: &[u8; CODEC_OCTETS], fields: &[u8]) -> Result<Codec, Header
     if name.starts_with(b"RIFF") && name.get(8..12) == Some(b"WAVE") {
         return Err(HeaderError::StandardWav);
     }
-    let text = name.split(|&octet| octet == 0).next().unwrap_or_default();
+    // A C string: it ends within its 64 octets.
+    let end = name.iter().position(|&octet| octet == 0);
+    let text = end.and_then(|end| name.get(..end)).unwrap_or_default();
     if text.is_empty() || !text.iter().all(u8::is_ascii_graphic) {
         return Err(HeaderError::NotARecording);
     }

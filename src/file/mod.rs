@@ -4,9 +4,11 @@
 //! sidecar beside it. Everything works on byte slices and `std::io` traits: no file is opened here.
 //! Never trusts a byte that was read back: a stick may have been pulled, truncated or edited.
 
+pub mod export;
 pub mod g722;
 pub mod header;
 pub mod level;
 pub mod name;
 pub mod reader;
+pub mod recovery;
 pub mod sidecar;

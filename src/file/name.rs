@@ -1,6 +1,6 @@
 //! Names of recording files and their sidecars.
 //!
-//! Source document: "creates a file named Record_[SystemTime]". SystemTime is local time,
+//! Source document: "creates a file named `Record_[SystemTime]`". SystemTime is local time,
 //! `YYYYMMDD-HHMMSS`: it sorts by date and holds nothing that FAT forbids.
 
 use crate::time::Wall;
@@ -46,6 +46,18 @@ pub fn sidecar_name(wav_name: &str) -> String {
     format!("{stem}{SIDECAR_EXTENSION}")
 }
 
+/// Sorts names by when the files were made: by stamp, then by the number that a taken name got
+/// (`-2` before `-10`, and none before both).
+#[must_use]
+pub fn order_key(name: &str) -> (&str, u32) {
+    const STAMPED: usize = "Record_YYYYMMDD-HHMMSS".len();
+    let numbered = name.split_at_checked(STAMPED).and_then(|(stamped, rest)| {
+        let (suffix, _extension) = rest.rsplit_once('.')?;
+        Some((stamped, suffix.strip_prefix('-')?.parse().ok()?))
+    });
+    numbered.unwrap_or_else(|| (name.rsplit_once('.').map_or(name, |(stem, _)| stem), 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,10 +82,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn numbered_names_sort_in_the_order_of_their_making() {
+        let mut names: Vec<_> = [10, 1, 2].map(|attempt| record_file_name(WALL, attempt)).into();
+        names.push("Record_20260301-091501.wav".into());
+        names.sort_by(|a, b| order_key(a).cmp(&order_key(b)));
+        let attempts: Vec<_> = names.iter().map(|name| order_key(name)).collect();
+        let first = "Record_20260301-091500";
+        assert_eq!(attempts, [(first, 1), (first, 2), (first, 10), ("Record_20260301-091501", 1)]);
+    }
+
     proptest! {
         #[test]
         fn any_text_can_be_asked_about_and_gets_a_sidecar_name(name in "\\PC{0,40}") {
             let _ = is_record_file_name(&name);
+            let _ = order_key(&name);
             let sidecar = sidecar_name(&name);
             prop_assert!(sidecar.ends_with(".json") && sidecar != name);
         }

@@ -13,8 +13,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 /// Octets of an RTP header without extension and contributing sources (RFC 3550, section 5.1).
 pub const RTP_HEADER_OCTETS: u32 = 12;
 
-/// Octets from the start of the file that tell everything about it: the header and [`PROBE_FRAMES`] of the
-/// usual size. Frames of over 80 ms are recognised by fewer of them.
+/// Octets from the start of the file that tell everything about it: the header and 16 packets of the usual
+/// size. Frames of over 80 ms are recognised by fewer of them.
 pub const PROBE_OCTETS: usize = HEADER_OCTETS + PROBE_FRAMES * (640 + RTP_HEADER_OCTETS as usize);
 
 /// Packets looked at to tell whole packets from payloads.

@@ -1,0 +1,3 @@
+//! `recordctl`: the command line of the recorder.
+
+pub mod offline;

@@ -1,0 +1,21 @@
+//! Work on recording files without the agent: `info`, `verify`, `repair`, `export`.
+//!
+//! Owns: finding files and what is said about them. What a file holds, whether it is damaged and how it is
+//! mended is decided in [`crate::file`]. A file that the agent has locked is being recorded: it is
+//! read as far as it goes, and never written.
+
+mod console;
+mod export;
+mod info;
+mod recording;
+mod repair;
+mod verify;
+
+pub use export::ExportArgs;
+pub use info::InfoArgs;
+pub use recording::discover_segments;
+pub use repair::RepairArgs;
+pub use verify::VerifyArgs;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,104 @@
+//! Where the file commands write: results to stdout, reasons and progress to stderr.
+//!
+//! Invariant: text from outside (file names, callers' names) reaches a terminal without control characters.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+/// The two outputs and whether something went wrong.
+pub(super) struct Console<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    show_progress: bool,
+    progress_shown: String,
+    failed: bool,
+}
+
+impl<'a> Console<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, show_progress: bool) -> Self {
+        Self { out, err, show_progress, progress_shown: String::new(), failed: false }
+    }
+
+    /// Runs a command on the process's own outputs.
+    pub(super) fn with_stdio(command: impl FnOnce(&mut Console<'_>)) -> ExitCode {
+        let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+        let show_progress = err.is_terminal();
+        let mut console = Console::new(&mut out, &mut err, show_progress);
+        command(&mut console);
+        console.exit_code()
+    }
+
+    /// One line of the result.
+    pub(super) fn line(&mut self, text: &str) {
+        self.clear_progress();
+        // A reader that has gone (`| head`) wants no more; the exit status tells.
+        self.failed |= writeln!(self.out, "{text}").and_then(|()| self.out.flush()).is_err();
+    }
+
+    /// The result for scripts.
+    pub(super) fn json(&mut self, value: &serde_json::Value) {
+        self.line(&format!("{value:#}"));
+    }
+
+    /// A remark that changes nothing about success.
+    pub(super) fn remark(&mut self, text: &str) {
+        self.clear_progress();
+        let _ = writeln!(self.err, "recordctl: {text}");
+    }
+
+    /// A reason for failure.
+    pub(super) fn fail(&mut self, text: &str) {
+        self.remark(text);
+        self.failed = true;
+    }
+
+    /// Failure whose reason is part of the result.
+    pub(super) fn set_failed(&mut self) {
+        self.failed = true;
+    }
+
+    /// A line on the terminal that the next one replaces; nothing if stderr is none.
+    pub(super) fn progress(&mut self, what: &str, done: u64, total: u64) {
+        if !self.show_progress {
+            return;
+        }
+        let percent = u128::from(done) * 100 / u128::from(total.max(1));
+        let text = format!("{what} {percent} %");
+        if text != self.progress_shown {
+            let _ = write!(self.err, "\r\x1b[K{text}").and_then(|()| self.err.flush());
+            self.progress_shown = text;
+        }
+    }
+
+    pub(super) fn clear_progress(&mut self) {
+        if !self.progress_shown.is_empty() {
+            self.progress_shown.clear();
+            let _ = write!(self.err, "\r\x1b[K").and_then(|()| self.err.flush());
+        }
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
+        if self.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    #[cfg(test)]
+    pub(super) fn failed(&self) -> bool {
+        self.failed
+    }
+}
+
+/// `text` with control characters replaced.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+}
+
+/// `1:02:03.4`, or `0:07.0` under an hour.
+pub(super) fn clock(ms: u64) -> String {
+    let (tenths, seconds) = (ms / 100 % 10, ms / 1000);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}.{tenths}")
+    } else {
+        format!("{minutes}:{seconds:02}.{tenths}")
+    }
+}

@@ -1,0 +1,176 @@
+//! `recordctl info`: what a recording is.
+
+use super::console::{Console, clean, clock};
+use super::recording::{Recording, file_name, find};
+use crate::file::reader::Layout;
+use crate::file::sidecar::{Call, Direction, Sidecar, SidecarState};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `recordctl info`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct InfoArgs {
+    /// Recordings, or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl InfoArgs {
+    /// Prints what each file is; fails if one can't be read.
+    #[must_use]
+    pub fn run(&self) -> ExitCode {
+        Console::with_stdio(|console| self.run_on(console))
+    }
+
+    pub(super) fn run_on(&self, console: &mut Console<'_>) {
+        let mut array = Vec::new();
+        for path in find(&self.files, &mut |reason| console.fail(&reason)) {
+            let recording = match Recording::open(&path) {
+                Ok(recording) => recording,
+                Err(error) => {
+                    console.fail(&format!("{}: {error}", path.display()));
+                    continue;
+                }
+            };
+            if let Err(error) = &recording.audio {
+                console.fail(&format!("{}: {error}", path.display()));
+            }
+            if self.json {
+                array.push(as_json(&recording));
+            } else {
+                as_text(&recording).iter().for_each(|line| console.line(line));
+            }
+        }
+        if self.json {
+            console.json(&Value::Array(array));
+        }
+    }
+}
+
+/// Whether nothing is missing: closed, and nothing for a repair to do.
+fn is_complete(recording: &Recording) -> bool {
+    let sound = recording.audio.as_ref().is_ok_and(|reader| reader.facts().problems.is_empty());
+    let closed = recording.sidecar().is_none_or(|sidecar| sidecar.state == SidecarState::Ended);
+    sound && closed && !recording.busy
+}
+
+fn as_json(recording: &Recording) -> Value {
+    let mut value = json!({
+        "file": recording.path,
+        "size_bytes": recording.len,
+        "recording_now": recording.busy,
+        "complete": is_complete(recording),
+        "sidecar": recording.sidecar.as_ref().map(|sidecar| match sidecar {
+            Ok(sidecar) => json!(sidecar),
+            Err(reason) => json!({ "error": reason }),
+        }),
+    });
+    let facts = match &recording.audio {
+        Ok(reader) => reader.facts(),
+        Err(error) => {
+            value["error"] = json!(error.to_string());
+            return value;
+        }
+    };
+    value["codec"] = json!(facts.codec.name());
+    value["start"] = json!(recording.sidecar().map(|sidecar| &sidecar.start));
+    value["duration_ms"] = json!(facts.duration_ms);
+    value["frames"] = json!(facts.frames);
+    value["frame_octets"] = json!(facts.frame_octets);
+    value["increment"] = json!(facts.increment);
+    value["data_octets"] = json!(facts.data_octets);
+    value["declared_data_octets"] = json!(facts.declared_data_octets);
+    value["layout"] = json!(layout_name(facts.layout));
+    value["problems"] = facts.problems.iter().map(ToString::to_string).collect();
+    value
+}
+
+fn layout_name(layout: Layout) -> &'static str {
+    match layout {
+        Layout::PayloadOnly => "payload",
+        Layout::WholePackets => "rtp-packets",
+    }
+}
+
+fn as_text(recording: &Recording) -> Vec<String> {
+    let mut lines = vec![clean(&recording.path.display().to_string())];
+    let mut row = |name: &str, value: String| lines.push(format!("  {name:<10}{value}"));
+    match &recording.audio {
+        Ok(reader) => {
+            let facts = reader.facts();
+            let frame_ms = reader.format().frames_to_ms(1);
+            let packets = if facts.layout == Layout::WholePackets { ", whole RTP packets" } else { "" };
+            row("codec", format!("{}, frames of {frame_ms} ms{packets}", facts.codec.name()));
+            row("duration", clock(facts.duration_ms));
+        }
+        Err(error) => row("error", error.to_string()),
+    }
+    row("size", format!("{} bytes", recording.len));
+    if let Some(sidecar) = recording.sidecar() {
+        sidecar_rows(sidecar, &mut row);
+    } else {
+        let name = file_name(&recording.path);
+        row("start", format!("{} (by its name)", clean(name.get(7..22).unwrap_or(&name))));
+        let reason = recording.sidecar.as_ref().and_then(|sidecar| sidecar.as_ref().err());
+        row("sidecar", reason.map_or("none".into(), |reason| clean(reason)));
+    }
+    row("complete", completeness(recording));
+    lines
+}
+
+fn sidecar_rows(sidecar: &Sidecar, row: &mut impl FnMut(&str, String)) {
+    let doubt = if sidecar.clock_set { "" } else { " (the phone's clock was not set)" };
+    row("start", format!("{}{doubt}", clean(&sidecar.start)));
+    row("call", clean(&call_text(&sidecar.call)));
+    let packets = sidecar.packets;
+    row(
+        "packets",
+        format!(
+            "{} received, {} lost, {} late, {} duplicate, {} dropped",
+            packets.received, packets.lost, packets.late, packets.duplicate, packets.dropped
+        ),
+    );
+    row("gaps", format!("{}, {} ms of silence in all", sidecar.gaps_total, sidecar.gap_ms_total));
+    if !sidecar.pauses.is_empty() {
+        let paused_ms = sidecar.pauses.iter().fold(0_u64, |sum, pause| sum.saturating_add(pause.duration_ms));
+        row("pauses", format!("{}, {} in all", sidecar.pauses.len(), clock(paused_ms)));
+    }
+    row("segment", format!("{} of recording {}", sidecar.segment, clean(&sidecar.recording)));
+    if let Some(reason) = &sidecar.end_reason {
+        row("ended", clean(reason));
+    }
+}
+
+fn call_text(call: &Call) -> String {
+    let side = |number: &str, name: &str| match (number.is_empty(), name.is_empty()) {
+        (true, true) => "unknown".to_owned(),
+        (false, true) => number.to_owned(),
+        (true, false) => name.to_owned(),
+        (false, false) => format!("{name} <{number}>"),
+    };
+    let remote = side(&call.remote_number, &call.remote_name);
+    let local = side(&call.local_number, &call.local_name);
+    match call.direction {
+        Some(Direction::In) => format!("{remote} called {local}"),
+        Some(Direction::Out) => format!("{local} called {remote}"),
+        None => format!("{local} with {remote}"),
+    }
+}
+
+fn completeness(recording: &Recording) -> String {
+    if recording.busy {
+        return "no: it is being recorded".into();
+    }
+    if is_complete(recording) {
+        return "yes".into();
+    }
+    let problems =
+        recording.audio.as_ref().map(|reader| reader.facts().problems.as_slice()).unwrap_or_default();
+    let reasons: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let reasons = if reasons.is_empty() { "it was cut off".into() } else { reasons.join("; ") };
+    format!("no: {reasons} (see recordctl repair)")
+}

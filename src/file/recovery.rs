@@ -1,0 +1,464 @@
+//! What to do about a recording that was cut off: facts about one file in, steps out.
+//!
+//! Owns: the decision alone; whoever has the file carries the steps out ([`Patch`], [`apply`]). Steps may be
+//! interrupted and repeated: audio is made whole first, the header second, the sidecar (which marks the
+//! work as done) last. Audio octets are never changed, and never dropped but for a frame that can't be filled up.
+//! A cut-off last frame is filled with the codec's silence rather than cut away: up to a frame of audio
+//! is kept, and the silence fills time in which audio was lost anyway.
+
+use crate::file::header::{
+    ByteOrder, DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS, HeaderError, MAX_FILE_OCTETS,
+};
+use crate::file::reader::{Format, Layout, RTP_HEADER_OCTETS};
+use crate::file::sidecar::{Sidecar, SidecarState};
+use crate::rtp::codec::Codec;
+use std::fmt;
+use std::io;
+
+/// Reason that a recovered sidecar gives for its end: nobody was there to note the real one.
+pub const END_REASON_INTERRUPTED: &str = "interrupted";
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The agent, at its start and when a stick appears: only files beside an open sidecar of ours are
+    /// touched.
+    Automatic,
+    /// A person who named the file: everything that begins like a recording is put right.
+    Explicit,
+}
+
+/// One file, as found.
+#[derive(Clone, Copy, Debug)]
+pub struct FileState<'a> {
+    /// Name without folders.
+    pub name: &'a str,
+    /// Length in octets.
+    pub len: u64,
+    /// Its beginning: up to [`crate::file::reader::PROBE_OCTETS`], at least the header as far as it is there.
+    pub head: &'a [u8],
+    /// The bytes of its sidecar, if there is one.
+    pub sidecar: Option<&'a [u8]>,
+    /// Somebody is writing it now.
+    pub busy: bool,
+    /// The medium has room for the rest of a frame. Say true, and false if carrying the steps out then fails
+    /// with [`io::ErrorKind::StorageFull`].
+    pub may_grow: bool,
+}
+
+/// One change. Each can be carried out again without harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Append `octets` times `byte` at `at`, the end of the file.
+    Pad {
+        /// Length of the file so far.
+        at: u64,
+        /// How many.
+        octets: u32,
+        /// Silence of the codec.
+        byte: u8,
+    },
+    /// Cut the file to this length.
+    Truncate(u64),
+    /// Write the whole header anew.
+    WriteHeader(FileHeader),
+    /// Write `dataSize`, little-endian, at [`DATA_SIZE_OFFSET`].
+    SetDataSize(u32),
+    /// Replace the sidecar, whole or not at all.
+    WriteSidecar(Box<Sidecar>),
+}
+
+/// Why a file can't be put right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unrepairable {
+    /// The header is unreadable, and no sidecar says what it was.
+    Header(HeaderError),
+    /// Its data is longer than `dataSize` can say.
+    TooLarge,
+}
+
+impl fmt::Display for Unrepairable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(error) => error.fmt(f),
+            Self::TooLarge => f.write_str(
+                "over 4 GiB, more than dataSize can say; it plays by its length, nothing to repair",
+            ),
+        }
+    }
+}
+
+/// What a file is found to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// In order: no steps.
+    Sound,
+    /// The steps put it right.
+    Repairable,
+    /// No business of the automatic mode: no steps.
+    NotOurs,
+    /// Being written: no steps, ask again later.
+    Busy,
+    /// Left as it is.
+    Unrepairable(Unrepairable),
+}
+
+/// The answer for one file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What the file is found to be.
+    pub verdict: Verdict,
+    /// What to do, in this order.
+    pub steps: Vec<Step>,
+    /// Playing time once that is done.
+    pub duration_ms: u64,
+    /// Octets of audio once that is done.
+    pub data_octets: u64,
+}
+
+impl Plan {
+    fn nothing(verdict: Verdict) -> Self {
+        Self { verdict, steps: Vec::new(), duration_ms: 0, data_octets: 0 }
+    }
+}
+
+/// Decides about one file.
+#[must_use]
+pub fn plan(file: &FileState<'_>, mode: Mode) -> Plan {
+    if file.busy {
+        return Plan::nothing(Verdict::Busy);
+    }
+    let sidecar = file.sidecar.and_then(|octets| Sidecar::parse(octets).ok());
+    if mode == Mode::Automatic
+        && !sidecar.as_ref().is_some_and(|sidecar| is_open_and_ours(sidecar, file.name))
+    {
+        return Plan::nothing(Verdict::NotOurs);
+    }
+    let mut steps = Vec::new();
+    let format = match Format::detect(file.head) {
+        Ok(format) => format,
+        Err(error) => match rebuild_header(&error, sidecar.as_ref(), mode) {
+            Some(header) => {
+                steps.push(Step::WriteHeader(header));
+                let (byte_order, layout) = (ByteOrder::Little, Layout::PayloadOnly);
+                Format { header, byte_order, layout, stride: header.rtp_len }
+            }
+            None => return Plan::nothing(Verdict::Unrepairable(Unrepairable::Header(error))),
+        },
+    };
+    if file.len > MAX_FILE_OCTETS {
+        return Plan::nothing(Verdict::Unrepairable(Unrepairable::TooLarge));
+    }
+    let frames = repair_audio(&format, file, &mut steps);
+    repair_header(&format, frames, &mut steps);
+    let duration_ms = format.frames_to_ms(frames);
+    let data_octets = frames.saturating_mul(u64::from(format.stride));
+    if let Some(mended) = sidecar.and_then(|old| repair_sidecar(old, file.name, &format, frames)) {
+        steps.push(Step::WriteSidecar(Box::new(mended)));
+    }
+    let verdict = if steps.is_empty() { Verdict::Sound } else { Verdict::Repairable };
+    Plan { verdict, steps, duration_ms, data_octets }
+}
+
+/// Whether the sidecar is one that the agent left open, of the file beside it (FAT may change letter case).
+fn is_open_and_ours(sidecar: &Sidecar, name: &str) -> bool {
+    sidecar.state == SidecarState::Recording
+        && !sidecar.recording.is_empty()
+        && sidecar.file.eq_ignore_ascii_case(name)
+}
+
+/// The header as the sidecar has it, where nothing else can have stood in its place: it is cut off or blank
+/// because the power went before its sector was written. A person may have garbage replaced too.
+fn rebuild_header(error: &HeaderError, sidecar: Option<&Sidecar>, mode: Mode) -> Option<FileHeader> {
+    let lost = match error {
+        HeaderError::TooShort { .. } | HeaderError::Blank => true,
+        HeaderError::NotARecording | HeaderError::RtpLen(_) | HeaderError::Increment(_) => {
+            mode == Mode::Explicit
+        }
+        HeaderError::StandardWav | HeaderError::UnknownCodec(_) => false,
+    };
+    let sidecar = sidecar.filter(|_| lost)?;
+    let header = FileHeader::new(Codec::from_name(&sidecar.codec)?, sidecar.ptime_ms);
+    FileHeader::parse(&header.encode()).ok()
+}
+
+/// Makes the audio whole frames; gives their number. The header must not stand before the octets it speaks
+/// of, so these steps go in front.
+fn repair_audio(format: &Format, file: &FileState<'_>, steps: &mut Vec<Step>) -> u64 {
+    let len = file.len;
+    let facts = format.facts(len);
+    let partial = facts.trailing_octets;
+    if partial == 0 {
+        return facts.frames;
+    }
+    let missing = format.stride - partial;
+    let has_payload = format.layout == Layout::PayloadOnly || partial > RTP_HEADER_OCTETS;
+    if has_payload && file.may_grow && len + u64::from(missing) <= MAX_FILE_OCTETS {
+        let byte = format.header.codec.silence();
+        steps.insert(0, Step::Pad { at: len, octets: missing, byte });
+        facts.frames + 1
+    } else {
+        steps.insert(0, Step::Truncate(HEADER_OCTETS as u64 + facts.data_octets));
+        facts.frames
+    }
+}
+
+fn repair_header(format: &Format, frames: u64, steps: &mut Vec<Step>) {
+    let data_size = format.data_size_of(frames);
+    let whole = FileHeader { data_size, ..format.header };
+    let rebuilt = steps.iter_mut().find_map(|step| match step {
+        Step::WriteHeader(header) => Some(header),
+        _ => None,
+    });
+    if let Some(header) = rebuilt {
+        *header = whole;
+    } else if format.byte_order == ByteOrder::Big {
+        steps.push(Step::WriteHeader(whole));
+    } else {
+        let payload_alone = frames * u64::from(format.frame_octets());
+        let declared = format.header.data_size;
+        if declared != data_size && u64::from(declared) != payload_alone {
+            steps.push(Step::SetDataSize(data_size));
+        }
+    }
+}
+
+/// Whether the sidecar of a finished file says something else about its audio than the file itself. Less than
+/// a frame of difference is rounding.
+#[must_use]
+pub fn sidecar_disagrees(sidecar: &Sidecar, format: &Format, frames: u64) -> bool {
+    let apart_ms = sidecar.duration_ms.abs_diff(format.frames_to_ms(frames));
+    sidecar.data_bytes != frames.saturating_mul(u64::from(format.stride))
+        || apart_ms >= format.frames_to_ms(1).max(1)
+}
+
+/// The sidecar that agrees with the file; `None` if it does already.
+fn repair_sidecar(mut sidecar: Sidecar, name: &str, format: &Format, frames: u64) -> Option<Sidecar> {
+    let open = sidecar.state == SidecarState::Recording;
+    if !open && !sidecar_disagrees(&sidecar, format, frames) {
+        return None;
+    }
+    if open {
+        sidecar.state = SidecarState::Ended;
+        // Nobody knows when it really ended: `end` stays what it was.
+        sidecar.end_reason.get_or_insert_with(|| END_REASON_INTERRUPTED.into());
+        sidecar.no_media = frames == 0;
+    }
+    sidecar.duration_ms = format.frames_to_ms(frames);
+    sidecar.data_bytes = frames.saturating_mul(u64::from(format.stride));
+    sidecar.file = name.into();
+    sidecar.recovered = true;
+    Some(sidecar)
+}
+
+/// A file that steps can be carried out on.
+pub trait Patch {
+    /// Writes all of `octets` at `offset`.
+    ///
+    /// # Errors
+    /// The medium's; `StorageFull` if there is no room.
+    fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()>;
+
+    /// Sets the file's length.
+    ///
+    /// # Errors
+    /// The medium's.
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// Carries out every step of `plan` that concerns the recording. The caller syncs it, and then writes the
+/// sidecar that is returned, whole or not at all.
+///
+/// # Errors
+/// The medium's; the file can then be planned anew.
+pub fn apply<'plan>(plan: &'plan Plan, file: &mut impl Patch) -> io::Result<Option<&'plan Sidecar>> {
+    let mut sidecar = None;
+    for step in &plan.steps {
+        match step {
+            Step::Pad { at, octets, byte } => file.write_at(*at, &vec![*byte; *octets as usize])?,
+            Step::Truncate(len) => file.set_len(*len)?,
+            Step::WriteHeader(header) => file.write_at(0, &header.encode())?,
+            Step::SetDataSize(size) => file.write_at(DATA_SIZE_OFFSET, &size.to_le_bytes())?,
+            Step::WriteSidecar(planned) => sidecar = Some(planned.as_ref()),
+        }
+    }
+    Ok(sidecar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::reader::{PROBE_OCTETS, Reader};
+    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    const NAME: &str = "Record_20260301-091500.wav";
+
+    #[derive(Clone, Default)]
+    struct Memory(Vec<u8>);
+
+    impl Patch for Memory {
+        fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+            let start = usize::try_from(offset).unwrap();
+            self.0.resize(self.0.len().max(start + octets.len()), 0);
+            self.0[start..start + octets.len()].copy_from_slice(octets);
+            Ok(())
+        }
+
+        fn set_len(&mut self, len: u64) -> io::Result<()> {
+            self.0.resize(usize::try_from(len).unwrap(), 0);
+            Ok(())
+        }
+    }
+
+    fn open_sidecar() -> Sidecar {
+        Sidecar {
+            recording: "r1".into(),
+            file: NAME.into(),
+            codec: "PCMA".into(),
+            state: SidecarState::Recording,
+            ..Sidecar::default()
+        }
+    }
+
+    fn plan_of(octets: &[u8], sidecar: Option<&Sidecar>, mode: Mode) -> Plan {
+        let json = sidecar.map(Sidecar::to_json);
+        let head = &octets[..octets.len().min(PROBE_OCTETS)];
+        let len = octets.len() as u64;
+        let state =
+            FileState { name: NAME, len, head, sidecar: json.as_deref(), busy: false, may_grow: true };
+        plan(&state, mode)
+    }
+
+    fn recording(data_size: u32, data: &[u8]) -> Vec<u8> {
+        let header = FileHeader { data_size, ..FileHeader::new(Codec::Pcma, 20) };
+        [&header.encode()[..], data].concat()
+    }
+
+    #[test]
+    fn an_interrupted_recording_gets_its_size_a_filled_last_frame_and_a_closed_sidecar() {
+        let plan = plan_of(&recording(160, &[1; 500]), Some(&open_sidecar()), Mode::Automatic);
+        assert_eq!(plan.verdict, Verdict::Repairable);
+        assert_eq!(plan.steps[..2], [Step::Pad { at: 576, octets: 140, byte: 0xD5 }, Step::SetDataSize(640)]);
+        let Step::WriteSidecar(sidecar) = &plan.steps[2] else { panic!("{:?}", plan.steps) };
+        assert_eq!((sidecar.state, sidecar.duration_ms, sidecar.data_bytes), (SidecarState::Ended, 80, 640));
+        assert_eq!((sidecar.recovered, sidecar.end_reason.as_deref()), (true, Some("interrupted")));
+        assert_eq!((plan.duration_ms, plan.data_octets), (80, 640));
+    }
+
+    #[test]
+    fn without_room_the_last_frame_is_cut_away() {
+        let octets = recording(160, &[1; 500]);
+        let state =
+            FileState { name: NAME, len: 576, head: &octets, sidecar: None, busy: false, may_grow: false };
+        assert_eq!(plan(&state, Mode::Explicit).steps, [Step::Truncate(556), Step::SetDataSize(480)]);
+    }
+
+    #[test]
+    fn the_automatic_mode_touches_nothing_that_is_not_beside_an_open_sidecar_of_ours() {
+        let stale = recording(0, &[1; 320]);
+        let ended = Sidecar { state: SidecarState::Ended, ..open_sidecar() };
+        let anonymous = Sidecar { recording: String::new(), ..open_sidecar() };
+        let of_another = Sidecar { file: "Record_other.wav".into(), ..open_sidecar() };
+        for sidecar in [None, Some(&ended), Some(&anonymous), Some(&of_another)] {
+            assert_eq!(plan_of(&stale, sidecar, Mode::Automatic), Plan::nothing(Verdict::NotOurs));
+        }
+        assert_eq!(plan_of(&stale, None, Mode::Explicit).steps, [Step::SetDataSize(320)]);
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_alone() {
+        let octets = recording(0, &[1; 320]);
+        let state =
+            FileState { name: NAME, len: 396, head: &octets, sidecar: None, busy: true, may_grow: true };
+        assert_eq!(plan(&state, Mode::Explicit), Plan::nothing(Verdict::Busy));
+    }
+
+    #[test]
+    fn a_lost_header_is_rebuilt_from_the_sidecar_and_only_from_it() {
+        let mut blank = recording(0, &[7; 320]);
+        blank[..76].fill(0);
+        for (octets, data_size) in [(&blank[..], 320), (&blank[..20], 0), (&[], 0)] {
+            let plan = plan_of(octets, Some(&open_sidecar()), Mode::Automatic);
+            let header = FileHeader { data_size, ..FileHeader::new(Codec::Pcma, 20) };
+            assert_eq!(plan.steps[0], Step::WriteHeader(header));
+            assert!(matches!(plan_of(octets, None, Mode::Explicit).verdict, Verdict::Unrepairable(_)));
+        }
+    }
+
+    #[test]
+    fn a_standard_wav_is_never_overwritten_even_beside_an_open_sidecar() {
+        let mut wav = recording(0, &[7; 320]);
+        wav[..16].copy_from_slice(b"RIFF\x24\0\0\0WAVEfmt ");
+        for mode in [Mode::Automatic, Mode::Explicit] {
+            let plan = plan_of(&wav, Some(&open_sidecar()), mode);
+            assert_eq!(plan.verdict, Verdict::Unrepairable(Unrepairable::Header(HeaderError::StandardWav)));
+            assert_eq!(plan.steps, []);
+        }
+    }
+
+    #[test]
+    fn a_sound_file_needs_nothing_and_a_big_endian_one_a_new_header() {
+        assert_eq!(plan_of(&recording(320, &[1; 320]), None, Mode::Explicit).verdict, Verdict::Sound);
+        let mut big = recording(0, &[1; 320]);
+        big[64..76].copy_from_slice(&[0, 0, 0, 160, 0, 0, 0, 160, 0, 0, 1, 64]);
+        let header = FileHeader { data_size: 320, ..FileHeader::new(Codec::Pcma, 20) };
+        assert_eq!(plan_of(&big, None, Mode::Explicit).steps, [Step::WriteHeader(header)]);
+    }
+
+    #[test]
+    fn a_file_over_4_gib_is_left_as_it_is() {
+        let head = recording(0, &[]);
+        let state =
+            FileState { name: NAME, len: 1 << 32, head: &head, sidecar: None, busy: false, may_grow: true };
+        assert_eq!(plan(&state, Mode::Explicit).verdict, Verdict::Unrepairable(Unrepairable::TooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn after_the_steps_the_reader_finds_no_problem_and_every_audio_octet_is_where_it_was(
+            data in proptest::collection::vec(any::<u8>(), 0..2000), data_size: u32, rtp_len in 1..400u32,
+            cut in 0..2100usize, blank: bool, beside: bool, automatic: bool,
+        ) {
+            let header = FileHeader { codec: Codec::Pcma, rtp_len, increment: rtp_len, data_size };
+            let mut octets = [&header.encode()[..], &data].concat();
+            octets.truncate(cut);
+            if blank {
+                let end = octets.len().min(76);
+                octets[..end].fill(0);
+            }
+            let sidecar = beside.then(open_sidecar);
+            let mode = if automatic { Mode::Automatic } else { Mode::Explicit };
+            let plan = plan_of(&octets, sidecar.as_ref(), mode);
+            let mut file = Memory(octets.clone());
+            let written = apply(&plan, &mut file).unwrap().cloned();
+            match plan.verdict {
+                Verdict::Repairable | Verdict::Sound => {
+                    let reader = Reader::open(Cursor::new(file.0.clone())).unwrap();
+                    prop_assert_eq!(&reader.facts().problems, &[]);
+                    prop_assert_eq!(reader.facts().duration_ms, plan.duration_ms);
+                    let before = octets.get(76..).unwrap_or_default();
+                    prop_assert!(file.0[76..].starts_with(before));
+                    let again = plan_of(&file.0, written.as_ref().or(sidecar.as_ref()), Mode::Explicit);
+                    prop_assert_eq!(again.verdict, Verdict::Sound);
+                }
+                _ => prop_assert_eq!(file.0, octets),
+            }
+        }
+
+        #[test]
+        fn any_beginning_length_and_sidecar_give_a_plan(
+            head in proptest::collection::vec(any::<u8>(), 0..200), extra in 0..u64::MAX / 2,
+            sidecar in proptest::collection::vec(any::<u8>(), 0..100), ptime_ms: u32,
+        ) {
+            let odd = Sidecar { ptime_ms, ..open_sidecar() }.to_json();
+            for sidecar in [&sidecar, &odd] {
+                let len = head.len() as u64 + extra;
+                let state =
+                    FileState { name: NAME, len, head: &head, sidecar: Some(sidecar), busy: false, may_grow: true };
+                let _ = plan(&state, Mode::Explicit);
+                let _ = plan(&state, Mode::Automatic);
+            }
+        }
+    }
+}
