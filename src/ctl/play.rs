@@ -1,0 +1,144 @@
+//! `play`: lets the agent send a recording as RTP, or decodes a file to stdout.
+
+use super::client::{Client, Event};
+use super::failure::{Failure, advice, explained};
+use super::model::{PlaybackStatus, read};
+use super::output::{self, LiveLine, clock};
+use super::{AgentArgs, OutputArgs};
+use clap::Args;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How often Ctrl-C is looked for while events are awaited.
+const LOOK_ROUND: Duration = Duration::from_millis(200);
+/// Cells of the progress bar.
+const BAR_CELLS: u64 = 30;
+
+#[derive(Args, Debug)]
+pub(super) struct PlayArgs {
+    /// The recording, as recordctl list names it
+    file: String,
+    /// Where the agent sends the RTP
+    #[arg(long, value_name = "ADDR:PORT")]
+    rtp: SocketAddr,
+    /// Begin here
+    #[arg(long, value_name = "MS")]
+    position_ms: Option<u64>,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+impl PlayArgs {
+    pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
+        let interrupted = Interrupted::new()?;
+        let mut client = agent.connect()?;
+        client.call("events.subscribe", json!({"types": ["playback."]}))?;
+        let mut params = json!({
+            "file": self.file,
+            "rtp": {"addr": self.rtp.ip().to_string(), "port": self.rtp.port()},
+        });
+        if let Some(position_ms) = self.position_ms {
+            params["position_ms"] = json!(position_ms);
+        }
+        let started = client.call("play.start", params)?;
+        let mut shown = Shown { started: &started, live: LiveLine::new(), json: self.output.json };
+        if self.output.json {
+            output::line(&started.to_string())?;
+        }
+        loop {
+            if interrupted.yes()? {
+                shown.live.end()?;
+                return stop(&mut client, &started["playback"]);
+            }
+            if let Some(event) = client.next_event(Some(LOOK_ROUND))? {
+                if let Some(outcome) = shown.take(&event)? {
+                    return outcome.map_err(Failure::Ended);
+                }
+            }
+        }
+    }
+}
+
+fn stop(client: &mut Client, playback: &Value) -> Result<(), Failure> {
+    client.call("play.stop", json!({ "playback": playback }))?;
+    Ok(())
+}
+
+struct Shown<'a> {
+    started: &'a Value,
+    live: LiveLine,
+    json: bool,
+}
+
+impl Shown<'_> {
+    /// Shows an event of our playback; some outcome if it is over.
+    fn take(&mut self, event: &Event) -> Result<Option<Result<(), String>>, Failure> {
+        if event.params["playback"] != self.started["playback"] {
+            return Ok(None);
+        }
+        if self.json {
+            output::line(&event.line)?;
+        }
+        let status: PlaybackStatus = read(&event.params);
+        match event.name.as_str() {
+            "playback.progress" if !self.json => {
+                let duration_ms = self.started["duration_ms"].as_u64().unwrap_or(status.duration_ms);
+                self.live.show(&progress_line(status.position_ms, duration_ms))?;
+                Ok(None)
+            }
+            "playback.ended" => {
+                self.live.end()?;
+                let reason = status.end_reason.unwrap_or_default();
+                // Where there is something to do about the reason, it was no good end.
+                let bad = !advice(&reason).is_empty();
+                let failed = || format!("the playback failed: {}", explained(&reason, None));
+                Ok(Some(if bad { Err(failed()) } else { Ok(()) }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn progress_line(position_ms: u64, duration_ms: u64) -> String {
+    let lit = (position_ms.min(duration_ms) * BAR_CELLS).checked_div(duration_ms).unwrap_or(BAR_CELLS);
+    let bar: String = (0..BAR_CELLS).map(|cell| if cell < lit { '#' } else { '-' }).collect();
+    format!("{} / {} [{bar}]", clock(position_ms), clock(duration_ms))
+}
+
+/// Whether Ctrl-C was pressed: a playback would go on in the agent without us.
+struct Interrupted(SignalFd);
+
+impl Interrupted {
+    fn new() -> Result<Self, Failure> {
+        let failed = |error: nix::Error| Failure::Local(format!("cannot watch for Ctrl-C: {error}"));
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGINT);
+        signals.add(Signal::SIGTERM);
+        signals.thread_block().map_err(failed)?;
+        let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
+        Ok(Self(descriptor.map_err(failed)?))
+    }
+
+    fn yes(&self) -> Result<bool, Failure> {
+        let signal = self.0.read_signal();
+        Ok(signal.map_err(|error| Failure::Local(format!("cannot watch for Ctrl-C: {error}")))?.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_bar_fills_up_and_no_further() {
+        assert_eq!(
+            progress_line(5_000, 10_000),
+            format!("0:05 / 0:10 [{}{}]", "#".repeat(15), "-".repeat(15))
+        );
+        assert!(progress_line(11_000, 10_000).ends_with("##]"));
+        assert!(progress_line(0, 0).contains("0:00 / 0:00"));
+    }
+}
