@@ -39,6 +39,8 @@ pub enum Failure {
     Refused(AgentError),
     /// A recording or playback that was watched came to a bad end.
     Ended(String),
+    /// Ctrl-C, or a signal to the same end.
+    Interrupted,
     /// The arguments do not fit together or to the agent's state.
     Usage(String),
     /// Something outside the agent failed: a file, a socket for RTP, a process.
@@ -98,6 +100,7 @@ impl Failure {
             Self::ConnectionLost(_) => "agent_lost",
             Self::Protocol(_) => "agent_protocol",
             Self::Ended(_) => "ended",
+            Self::Interrupted => "interrupted",
             Self::Usage(_) => "usage",
             Self::Local(_) => "local",
             Self::Output(_) => "output",
@@ -139,6 +142,7 @@ impl fmt::Display for Failure {
                 }
             }
             Self::Ended(what) | Self::Usage(what) | Self::Local(what) => f.write_str(what),
+            Self::Interrupted => f.write_str("interrupted"),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }

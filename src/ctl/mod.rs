@@ -7,6 +7,7 @@ mod calls;
 pub mod client;
 pub mod failure;
 mod generate;
+mod interrupt;
 mod library;
 mod model;
 pub mod offline;

@@ -213,7 +213,7 @@ mod tests {
         let mut table = Table::new(&[("NAME", Align::Left), ("N", Align::Right)]);
         table.row(&["Zoë\x1b[2J".into(), "7".into()]);
         table.row(&["Al".into(), "12".into()]);
-        assert_eq!(table.render(), "NAME       N\nZoë\u{FFFD}[2J   7\nAl        12");
+        assert_eq!(table.render(), "NAME      N\nZoë\u{FFFD}[2J   7\nAl       12");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+/// Longest wait between two looks at the outside.
+const SLICE: Duration = Duration::from_millis(100);
+
 /// The present instant.
 #[expect(clippy::disallowed_methods, reason = "a command-line tool has no loop that could hand it the time")]
 pub(super) fn now() -> Instant {
@@ -19,4 +22,16 @@ pub(super) fn sleep_until(instant: Instant) {
 /// Waits for `span`.
 pub(super) fn sleep(span: Duration) {
     sleep_until(now() + span);
+}
+
+/// Waits until `instant` while `between` is called every now and then and may break off.
+pub(super) fn wait_in_slices<E>(
+    instant: Instant,
+    mut between: impl FnMut() -> Result<(), E>,
+) -> Result<(), E> {
+    while now() < instant {
+        sleep_until(instant.min(now() + SLICE));
+        between()?;
+    }
+    Ok(())
 }

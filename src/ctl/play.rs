@@ -2,12 +2,11 @@
 
 use super::client::{Client, Event};
 use super::failure::{Failure, advice, explained};
+use super::interrupt::Interrupt;
 use super::model::{PlaybackStatus, read};
 use super::output::{self, LiveLine, clock};
 use super::{AgentArgs, OutputArgs};
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,7 +32,8 @@ pub(super) struct PlayArgs {
 
 impl PlayArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
-        let interrupted = Interrupted::new()?;
+        // A playback would go on in the agent without us.
+        let interrupt = Interrupt::new()?;
         let mut client = agent.connect()?;
         client.call("events.subscribe", json!({"types": ["playback."]}))?;
         let mut params = json!({
@@ -49,7 +49,7 @@ impl PlayArgs {
             output::line(&started.to_string())?;
         }
         loop {
-            if interrupted.yes()? {
+            if interrupt.came()? {
                 shown.live.end()?;
                 return stop(&mut client, &started["playback"]);
             }
@@ -106,26 +106,6 @@ fn progress_line(position_ms: u64, duration_ms: u64) -> String {
     let lit = (position_ms.min(duration_ms) * BAR_CELLS).checked_div(duration_ms).unwrap_or(BAR_CELLS);
     let bar: String = (0..BAR_CELLS).map(|cell| if cell < lit { '#' } else { '-' }).collect();
     format!("{} / {} [{bar}]", clock(position_ms), clock(duration_ms))
-}
-
-/// Whether Ctrl-C was pressed: a playback would go on in the agent without us.
-struct Interrupted(SignalFd);
-
-impl Interrupted {
-    fn new() -> Result<Self, Failure> {
-        let failed = |error: nix::Error| Failure::Local(format!("cannot watch for Ctrl-C: {error}"));
-        let mut signals = SigSet::empty();
-        signals.add(Signal::SIGINT);
-        signals.add(Signal::SIGTERM);
-        signals.thread_block().map_err(failed)?;
-        let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
-        Ok(Self(descriptor.map_err(failed)?))
-    }
-
-    fn yes(&self) -> Result<bool, Failure> {
-        let signal = self.0.read_signal();
-        Ok(signal.map_err(|error| Failure::Local(format!("cannot watch for Ctrl-C: {error}")))?.is_some())
-    }
 }
 
 #[cfg(test)]

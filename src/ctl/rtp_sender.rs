@@ -221,13 +221,12 @@ impl RtpSender {
     pub(super) fn silence(
         &mut self,
         media: Duration,
-        mut between: impl FnMut() -> Result<(), Failure>,
+        between: impl FnMut() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let ticks = self.settings.codec.clock_rate().ticks_in(media);
         self.stream.skip(u32::try_from(ticks).unwrap_or(u32::MAX));
         self.next_due += self.real(media);
-        pace::sleep_until(self.next_due);
-        between()
+        pace::wait_in_slices(self.next_due, between)
     }
 
     /// Another source takes over: new SSRC, sequence numbers and timestamps.

@@ -20,15 +20,15 @@ struct State {
 }
 
 /// A listening agent; its threads end with the test process.
-pub struct FakeAgent {
+pub(crate) struct FakeAgent {
     _folder: tempfile::TempDir,
-    pub socket: PathBuf,
-    pub rtp: UdpSocket,
+    pub(crate) socket: PathBuf,
+    pub(crate) rtp: UdpSocket,
     state: Arc<Mutex<State>>,
 }
 
 impl FakeAgent {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("agent.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -47,16 +47,16 @@ impl FakeAgent {
     }
 
     /// From now on every request but subscriptions is refused with this error.
-    pub fn refuse(&self, error: Value) {
+    pub(crate) fn refuse(&self, error: Value) {
         self.state.lock().unwrap().refusal = Some(error);
     }
 
-    pub fn set_recording(&self, state: &'static str) {
+    pub(crate) fn set_recording(&self, state: &'static str) {
         self.state.lock().unwrap().recording = Some(state);
     }
 
     /// The params of the first request with this method.
-    pub fn asked(&self, method: &str) -> Option<Value> {
+    pub(crate) fn asked(&self, method: &str) -> Option<Value> {
         let state = self.state.lock().unwrap();
         state
             .requests
@@ -66,13 +66,13 @@ impl FakeAgent {
     }
 
     /// The methods in the order in which they were asked.
-    pub fn methods(&self) -> Vec<String> {
+    pub(crate) fn methods(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         state.requests.iter().filter_map(|request| Some(request["method"].as_str()?.to_owned())).collect()
     }
 
     /// The RTP packets that have arrived.
-    pub fn packets(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn packets(&self) -> Vec<Vec<u8>> {
         let mut packet = [0; 2048];
         std::iter::from_fn(|| self.rtp.recv(&mut packet).ok().map(|octets| packet[..octets].to_vec()))
             .collect()

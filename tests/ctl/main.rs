@@ -1,5 +1,7 @@
 //! What `recordctl` does for the people and scripts that run it, against an imaginary agent.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod fake_agent;
 
 use fake_agent::FakeAgent;
@@ -215,4 +217,27 @@ fn completions_and_man_pages_name_every_command() {
     for page in ["recordctl.1", "recordctl-start.1", "recordctl-simulate-phone.1"] {
         assert!(folder.path().join(page).is_file(), "{page}");
     }
+}
+
+#[test]
+fn ctrl_c_ends_the_simulated_call_and_its_recording() {
+    let agent = FakeAgent::start();
+    let phone = recordctl_in_background(&agent, &["simulate-phone", "--loop", "3600"]);
+    while agent.asked("record.start").is_none() {
+        std::thread::yield_now();
+    }
+    let pid = nix::unistd::Pid::from_raw(phone.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(stdout(&phone.wait_with_output().unwrap()), "Record_20260301-091500.wav\n");
+    assert!(agent.asked("record.stop").is_some());
+}
+
+#[test]
+fn a_spawned_agent_that_does_not_start_is_a_failure_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = Path::new("/nonexistent/agent.sock");
+    let dir = folder.path().to_str().unwrap();
+    let output = recordctl(nowhere, &["simulate-phone", "--spawn", "/bin/false", "--dir", dir]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the agent ended at once with exit status: 1"), "{output:?}");
 }

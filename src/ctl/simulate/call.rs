@@ -2,6 +2,7 @@
 
 use super::super::client::{Client, Event};
 use super::super::failure::{Failure, explained};
+use super::super::interrupt::Interrupt;
 use super::super::model::{RtpAddress, id_text};
 use super::super::pace;
 use super::super::rtp_sender::{Clip, RtpSender, SenderSettings};
@@ -24,6 +25,7 @@ pub(super) struct PhoneCall {
     /// None where the phone sends no RTP to the agent (sip-info).
     sender: Option<RtpSender>,
     speed: f64,
+    interrupt: Interrupt,
     log: Log,
     closed: Option<Value>,
 }
@@ -35,6 +37,7 @@ impl PhoneCall {
         params: Value,
         clip: Clip,
         settings: SenderSettings,
+        interrupt: Interrupt,
         log: Log,
     ) -> Result<Self, Failure> {
         client.call("events.subscribe", json!({"types": ["recording.", "storage.", "uplink."]}))?;
@@ -57,10 +60,10 @@ impl PhoneCall {
             );
         }
         let (recording, file) = (started["recording"].clone(), started["file"].clone());
-        Ok(Self { client, recording, file, sender, speed: settings.speed, log, closed: None })
+        Ok(Self { client, recording, file, sender, speed: settings.speed, interrupt, log, closed: None })
     }
 
-    /// Does one step of the script.
+    /// Does one step of the script; [`Failure::Interrupted`] if Ctrl-C cut it short.
     pub(super) fn step(&mut self, step: Step) -> Result<(), Failure> {
         match step {
             Step::Talk(media) => {
@@ -140,8 +143,8 @@ impl PhoneCall {
         media: Duration,
     ) -> Result<(), Failure> {
         let Some(mut sender) = self.sender.take() else {
-            pace::sleep(media.div_f64(self.speed));
-            return self.look();
+            let end = pace::now() + media.div_f64(self.speed);
+            return pace::wait_in_slices(end, || self.look());
         };
         let outcome = work(&mut sender, &mut || self.look());
         self.sender = Some(sender);
@@ -152,6 +155,9 @@ impl PhoneCall {
     fn look(&mut self) -> Result<(), Failure> {
         while let Some(event) = self.client.next_event(Some(Duration::ZERO))? {
             self.take(&event)?;
+        }
+        if self.interrupt.came()? {
+            return Err(Failure::Interrupted);
         }
         match &self.closed {
             None => Ok(()),

@@ -10,6 +10,7 @@ mod sip_stack;
 
 use super::calls::{CallArgs, Mode};
 use super::failure::Failure;
+use super::interrupt::Interrupt;
 use super::output;
 use super::rtp_sender::{Clip, Impairments, SenderSettings};
 use super::{AgentArgs, OutputArgs, pace};
@@ -18,7 +19,7 @@ use call::PhoneCall;
 use clap::Args;
 use private_agent::PrivateAgent;
 use script::{Script, Step};
-use serde_json::json;
+use serde_json::{Value, json};
 use sip_stack::SipStack;
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -98,14 +99,15 @@ impl SimulateArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
         let log = Log { start: pace::now() };
         let clip = self.clip()?;
+        let interrupt = Interrupt::new()?;
         let Some((program, dir)) = self.spawn.as_ref().zip(self.dir.as_ref()) else {
-            let outcome = self.make_call(agent, clip, log)?;
+            let outcome = self.make_call(agent, clip, interrupt, log)?;
             return self.print(&outcome);
         };
         let private = PrivateAgent::start(program, dir, self.server)?;
         log.line("agent", &format!("{} listens, recording to {}", program.display(), dir.display()));
         let agent = AgentArgs { socket: private.socket(), timeout: agent.timeout };
-        let mut outcome = self.make_call(&agent, clip, log)?;
+        let mut outcome = self.make_call(&agent, clip, interrupt, log)?;
         private.end()?;
         log.line("agent", "ended");
         if let Some(file) = outcome["file"].as_str().filter(|_| self.mode == Mode::Local) {
@@ -118,7 +120,13 @@ impl SimulateArgs {
         self.print(&outcome)
     }
 
-    fn make_call(&self, agent: &AgentArgs, clip: Clip, log: Log) -> Result<serde_json::Value, Failure> {
+    fn make_call(
+        &self,
+        agent: &AgentArgs,
+        clip: Clip,
+        interrupt: Interrupt,
+        log: Log,
+    ) -> Result<Value, Failure> {
         let _sip_stack = match self.mode {
             Mode::SipInfo => Some(SipStack::start(agent, self.sip_code, log)?),
             Mode::Local | Mode::Server => None,
@@ -136,9 +144,15 @@ impl SimulateArgs {
             "ptime_ms": self.ptime,
             "call": self.call.to_json(),
         });
-        let mut call = PhoneCall::start(agent.connect()?, params, clip, settings, log)?;
+        let mut call = PhoneCall::start(agent.connect()?, params, clip, settings, interrupt, log)?;
         for step in self.steps() {
-            call.step(step)?;
+            match call.step(step) {
+                Err(Failure::Interrupted) => {
+                    log.line("phone", "is interrupted: the call ends here");
+                    break;
+                }
+                outcome => outcome?,
+            }
         }
         call.stop()
     }
@@ -170,7 +184,7 @@ impl SimulateArgs {
         Clip::new(octets).ok_or_else(|| Failure::Usage("the clip is empty".into()))
     }
 
-    fn print(&self, outcome: &serde_json::Value) -> Result<(), Failure> {
+    fn print(&self, outcome: &Value) -> Result<(), Failure> {
         if self.output.json {
             return output::json(outcome);
         }

@@ -8,8 +8,10 @@ use super::super::pace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::DirBuilder;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -17,6 +19,9 @@ use std::time::Duration;
 /// How long the agent may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
+
+/// Most names tried for the folder.
+const MAX_ATTEMPTS: u32 = 100;
 
 /// A running agent that records to a folder.
 #[derive(Debug)]
@@ -31,10 +36,23 @@ struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
     fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("recordctl-{}", std::process::id()));
-        let failed = |error| Failure::Local(format!("cannot make the folder {}: {error}", path.display()));
-        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        Ok(Self(path))
+        let mut attempt = 0;
+        loop {
+            let path = std::env::temp_dir().join(format!("recordctl-{}-{attempt}", std::process::id()));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left behind by a process that was killed; never used, for it may be somebody else's.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < MAX_ATTEMPTS => {
+                    attempt += 1
+                }
+                Err(error) => {
+                    return Err(Failure::Local(format!(
+                        "cannot make the folder {}: {error}",
+                        path.display()
+                    )));
+                }
+            }
+        }
     }
 }
 
@@ -62,6 +80,8 @@ impl PrivateAgent {
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            // Ctrl-C is ours: the recording is stopped first, then the agent.
+            .process_group(0)
             .spawn()
             .map_err(|error| local("start", program, error))?;
         let mut agent = Self { child, folder };
