@@ -14,6 +14,7 @@ pub mod offline;
 mod output;
 mod pace;
 mod play;
+mod play_file;
 mod rtp_sender;
 mod simulate;
 mod watch;

@@ -5,10 +5,11 @@ use super::failure::{Failure, advice, explained};
 use super::interrupt::Interrupt;
 use super::model::{PlaybackStatus, read};
 use super::output::{self, LiveLine, clock};
-use super::{AgentArgs, OutputArgs};
+use super::{AgentArgs, OutputArgs, play_file};
 use clap::Args;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 /// How often Ctrl-C is looked for while events are awaited.
@@ -18,31 +19,39 @@ const BAR_CELLS: u64 = 30;
 
 #[derive(Args, Debug)]
 pub(super) struct PlayArgs {
-    /// The recording, as recordctl list names it
+    /// The recording, as recordctl list names it; with --stdout a file on this machine
     file: String,
     /// Where the agent sends the RTP
-    #[arg(long, value_name = "ADDR:PORT")]
-    rtp: SocketAddr,
+    #[arg(long, value_name = "ADDR:PORT", required_unless_present = "stdout")]
+    rtp: Option<SocketAddr>,
+    /// Decode the file to stdout, without an agent: recordctl play --stdout FILE | aplay -f S16_LE -r 8000
+    #[arg(long, conflicts_with_all = ["rtp", "json"])]
+    stdout: bool,
     /// Begin here
-    #[arg(long, value_name = "MS")]
-    position_ms: Option<u64>,
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    position_ms: u64,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
 
 impl PlayArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
+        match self.rtp {
+            Some(rtp) => self.play_by_rtp(agent, rtp),
+            None => play_file::to_stdout(Path::new(&self.file), self.position_ms),
+        }
+    }
+
+    fn play_by_rtp(&self, agent: &AgentArgs, rtp: SocketAddr) -> Result<(), Failure> {
         // A playback would go on in the agent without us.
         let interrupt = Interrupt::new()?;
         let mut client = agent.connect()?;
         client.call("events.subscribe", json!({"types": ["playback."]}))?;
-        let mut params = json!({
+        let params = json!({
             "file": self.file,
-            "rtp": {"addr": self.rtp.ip().to_string(), "port": self.rtp.port()},
+            "rtp": {"addr": rtp.ip().to_string(), "port": rtp.port()},
+            "position_ms": self.position_ms,
         });
-        if let Some(position_ms) = self.position_ms {
-            params["position_ms"] = json!(position_ms);
-        }
         let started = client.call("play.start", params)?;
         let mut shown = Shown { started: &started, live: LiveLine::new(), json: self.output.json };
         if self.output.json {
