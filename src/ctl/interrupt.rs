@@ -6,7 +6,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// From its making on, SIGINT, SIGTERM and SIGHUP no longer end this thread's process but are told here.
 ///
-/// Threads that are started afterwards inherit that; child processes do not.
+/// Threads and child processes that are started afterwards inherit that.
 #[derive(Debug)]
 pub(super) struct Interrupt(SignalFd);
 

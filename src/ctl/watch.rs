@@ -72,7 +72,8 @@ impl WatchArgs {
             if let Some(outcome) = outcome {
                 self.show(&followed, &mut live)?;
                 live.end()?;
-                return outcome.map_err(Failure::Ended);
+                outcome.map_err(Failure::Ended)?;
+                return if self.output.json { Ok(()) } else { output::line(&followed.epitaph()) };
             }
         }
     }
@@ -121,6 +122,16 @@ enum Step {
 impl Followed {
     fn new(status: Value) -> Self {
         Self { status: if status.is_object() { status } else { json!({}) } }
+    }
+
+    /// Where the recording is and why it ended.
+    fn epitaph(&self) -> String {
+        let status: RecordingStatus = read(&self.status);
+        let file = status.file.unwrap_or_else(|| "no file".into());
+        output::clean(&match status.end_reason {
+            Some(reason) => format!("{file} ({reason})"),
+            None => file,
+        })
     }
 
     /// Takes over what an event says; members that it does not mention stay as they were.

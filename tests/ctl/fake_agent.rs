@@ -84,7 +84,8 @@ fn status(state: &str) -> Value {
         "recording": "r1", "mode": "local", "state": state, "elapsed_ms": 83_000, "bytes": 664_000,
         "file": "Record_20260301-091500.wav", "segment": 1,
         "packets": {"received": 4150, "lost": 3, "late": 0, "duplicate": 0, "dropped": 0},
-        "buffered_ms": 40, "remaining_s": 3600, "level_dbfs": -20.5, "degraded": false, "end_reason": null
+        "buffered_ms": 40, "remaining_s": 3600, "level_dbfs": -20.5, "degraded": false,
+        "end_reason": (state == "ended").then_some("stopped")
     })
 }
 

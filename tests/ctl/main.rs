@@ -76,9 +76,10 @@ fn watch_follows_one_recording_to_its_end() {
     agent.set_recording("recording");
     let text = stdout(&recordctl(&agent.socket, &["watch"]));
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!(lines.len(), 4, "{text}");
     assert!(lines[0].starts_with("REC      1:23 [#############-------] -20 dB"), "{text}");
     assert!(lines[2].starts_with("ended    1:23"), "{text}");
+    assert_eq!(lines[3], "Record_20260301-091500.wav (stopped)");
     assert_eq!(agent.methods(), ["events.subscribe", "record.status"]);
 }
 
@@ -240,4 +241,23 @@ fn a_spawned_agent_that_does_not_start_is_a_failure_that_says_so() {
     let output = recordctl(nowhere, &["simulate-phone", "--spawn", "/bin/false", "--dir", dir]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("the agent ended at once with exit status: 1"), "{output:?}");
+}
+
+#[test]
+fn a_file_is_decoded_to_stdout_without_an_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("call.wav");
+    let mut octets = b"PCMU".to_vec();
+    octets.resize(64, 0);
+    for field in [160_u32, 160, 32_000] {
+        octets.extend(field.to_le_bytes());
+    }
+    octets.extend(include_bytes!("../media/speech.ul"));
+    std::fs::write(&file, octets).unwrap();
+    let nowhere = Path::new("/nonexistent/agent.sock");
+    let arguments = ["play", "--stdout", file.to_str().unwrap(), "--position-ms", "3000"];
+    let output = recordctl(nowhere, &arguments);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout.len(), 16_000);
+    assert!(stderr(&output).contains("PCMU, 0:04; raw S16_LE, 8000 Hz, mono"), "{output:?}");
 }

@@ -99,12 +99,14 @@ impl SimulateArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
         let log = Log { start: pace::now() };
         let clip = self.clip()?;
-        let interrupt = Interrupt::new()?;
         let Some((program, dir)) = self.spawn.as_ref().zip(self.dir.as_ref()) else {
-            let outcome = self.make_call(agent, clip, interrupt, log)?;
+            let outcome = self.make_call(agent, clip, Interrupt::new()?, log)?;
             return self.print(&outcome);
         };
-        let private = PrivateAgent::start(program, dir, self.server)?;
+        let mut private = PrivateAgent::launch(program, dir, self.server)?;
+        // Only now: the agent must not inherit our deafness to signals.
+        let interrupt = Interrupt::new()?;
+        private.wait_until_it_listens()?;
         log.line("agent", &format!("{} listens, recording to {}", program.display(), dir.display()));
         let agent = AgentArgs { socket: private.socket(), timeout: agent.timeout };
         let mut outcome = self.make_call(&agent, clip, interrupt, log)?;

@@ -64,8 +64,8 @@ impl Drop for TemporaryFolder {
 }
 
 impl PrivateAgent {
-    /// Starts `program` recording to `dir` and waits until it listens.
-    pub(super) fn start(program: &Path, dir: &Path, server: Option<SocketAddr>) -> Result<Self, Failure> {
+    /// Starts `program`, which is to record to `dir`; it does not listen yet.
+    pub(super) fn launch(program: &Path, dir: &Path, server: Option<SocketAddr>) -> Result<Self, Failure> {
         let local = |what: &str, path: &Path, error: std::io::Error| {
             Failure::Local(format!("cannot {what} {}: {error}", path.display()))
         };
@@ -84,9 +84,7 @@ impl PrivateAgent {
             .process_group(0)
             .spawn()
             .map_err(|error| local("start", program, error))?;
-        let mut agent = Self { child, folder };
-        agent.wait_until_it_listens()?;
-        Ok(agent)
+        Ok(Self { child, folder })
     }
 
     /// Where it listens.
@@ -103,7 +101,8 @@ impl PrivateAgent {
         }
     }
 
-    fn wait_until_it_listens(&mut self) -> Result<(), Failure> {
+    /// Waits until it can be connected to.
+    pub(super) fn wait_until_it_listens(&mut self) -> Result<(), Failure> {
         let deadline = pace::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
