@@ -125,6 +125,9 @@ fn answer(method: &str, rtp_port: u16, state: &mut State) -> Value {
         }),
         "record.start" => {
             state.recording = Some("recording");
+            if state.requests.last().is_some_and(|request| request["params"]["mode"] == "sip-info") {
+                return json!({"recording": "r1", "state": "starting", "rtp": null, "file": null});
+            }
             json!({"recording": "r1", "state": "recording", "file": "Record_20260301-091500.wav",
                    "rtp": {"addr": "127.0.0.1", "port": rtp_port}})
         }
@@ -164,6 +167,7 @@ fn events_after(method: &str, state: &State) -> Vec<(&'static str, Value)> {
             ("recording.progress", json!({"recording": "another", "elapsed_ms": 1})),
             ("recording.ended", status("ended")),
         ],
+        "record.start" => vec![("sip.info", json!({"recording": "r1", "headers": {"Record": "on"}}))],
         "record.stop" => vec![("recording.ended", status("ended"))],
         "play.start" => vec![
             ("playback.progress", playback(41_500)),

@@ -99,9 +99,7 @@ fn events_are_printed_as_they_came() {
     let agent = FakeAgent::start();
     agent.set_recording("recording");
     let events = recordctl_in_background(&agent, &["events", "recording.", "--count", "2"]);
-    while agent.asked("events.subscribe").is_none() {
-        std::thread::yield_now();
-    }
+    wait_until_asked(&agent, "events.subscribe");
     stdout(&recordctl(&agent.socket, &["watch"]));
     let output = events.wait_with_output().unwrap();
     let names: Vec<_> = stdout(&output)
@@ -109,6 +107,17 @@ fn events_are_printed_as_they_came() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(names, ["recording.progress", "recording.progress"]);
+}
+
+/// Waits up to ten seconds for a request of `recordctl` in the background.
+fn wait_until_asked(agent: &FakeAgent, method: &str) {
+    for _ in 0..2000 {
+        if agent.asked(method).is_some() {
+            return;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+    panic!("{method} was never asked; only {:?}", agent.methods());
 }
 
 fn recordctl_in_background(agent: &FakeAgent, arguments: &[&str]) -> std::process::Child {
@@ -221,14 +230,30 @@ fn completions_and_man_pages_name_every_command() {
 }
 
 #[test]
+fn the_simulated_phone_answers_the_sip_info_for_the_pbx() {
+    let agent = FakeAgent::start();
+    let phone = recordctl_in_background(
+        &agent,
+        &["simulate-phone", "--mode", "sip-info", "--sip-code", "403", "--loop", "3600"],
+    );
+    wait_until_asked(&agent, "sip.info_result");
+    assert_eq!(agent.asked("sip.info_result"), Some(json!({"recording": "r1", "code": 403})));
+    interrupt(&phone);
+    assert!(phone.wait_with_output().unwrap().status.success());
+    assert!(agent.packets().is_empty());
+}
+
+fn interrupt(process: &std::process::Child) {
+    let pid = nix::unistd::Pid::from_raw(process.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+}
+
+#[test]
 fn ctrl_c_ends_the_simulated_call_and_its_recording() {
     let agent = FakeAgent::start();
     let phone = recordctl_in_background(&agent, &["simulate-phone", "--loop", "3600"]);
-    while agent.asked("record.start").is_none() {
-        std::thread::yield_now();
-    }
-    let pid = nix::unistd::Pid::from_raw(phone.id().try_into().unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    wait_until_asked(&agent, "record.start");
+    interrupt(&phone);
     assert_eq!(stdout(&phone.wait_with_output().unwrap()), "Record_20260301-091500.wav\n");
     assert!(agent.asked("record.stop").is_some());
 }
