@@ -41,16 +41,12 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 struct AgentArgs {
     /// The agent's socket
-    #[arg(
-        long,
-        global = true,
-        env = "RECORDD_SOCKET",
-        default_value = "/run/recordd.sock",
-        value_name = "PATH"
-    )]
+    #[arg(long, global = true, help_heading = "Agent", value_name = "PATH")]
+    #[arg(env = "RECORDD_SOCKET", default_value = "/run/recordd.sock")]
     socket: PathBuf,
     /// Longest wait for an answer of the agent, in seconds
-    #[arg(long, global = true, help_heading = "Agent", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, global = true, help_heading = "Agent", value_name = "SECONDS")]
+    #[arg(default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
 
@@ -100,6 +96,14 @@ enum Command {
     Eject(library::EjectArgs),
     /// Show the agent's counters
     Stats(library::StatsArgs),
+    /// Tell what recording files hold
+    Info(offline::InfoArgs),
+    /// Check recording files for damage
+    Verify(offline::VerifyArgs),
+    /// Mend recording files that were cut off
+    Repair(offline::RepairArgs),
+    /// Turn recording files into a WAV that any player opens
+    Export(offline::ExportArgs),
     /// Play the phone: start a recording, send it a speech clip as RTP, pause, resume, stop
     SimulatePhone(simulate::SimulateArgs),
     /// Print the completion script of a shell
@@ -129,6 +133,10 @@ impl Cli {
             Command::Storage(args) => (args.output.json, args.run(agent)),
             Command::Eject(args) => (args.output.json, args.run(agent)),
             Command::Stats(args) => (args.output.json, args.run(agent)),
+            Command::Info(args) => return args.run(),
+            Command::Verify(args) => return args.run(),
+            Command::Repair(args) => return args.run(),
+            Command::Export(args) => return args.run(),
             Command::SimulatePhone(args) => (args.output.json, args.run(agent)),
             Command::Completions(args) => (false, args.run()),
             Command::Man(args) => (false, args.run()),

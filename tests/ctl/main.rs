@@ -9,14 +9,23 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
 
+/// `recordctl`, through the emulator if the tests were built for another machine: `RECORDD_TEST_RUNNER`, or
+/// the one that cargo was told of.
+fn program() -> Command {
+    let machine = format!("CARGO_TARGET_{}", std::env::consts::ARCH.to_uppercase());
+    let of_cargo = |(name, value): (String, String)| {
+        (name.starts_with(&machine) && name.ends_with("_RUNNER")).then_some(value)
+    };
+    let runner = std::env::var("RECORDD_TEST_RUNNER").ok().or_else(|| std::env::vars().find_map(of_cargo));
+    let runner = runner.unwrap_or_default();
+    let mut words = runner.split_whitespace().chain([env!("CARGO_BIN_EXE_recordctl")]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).env_remove("RECORDD_SOCKET");
+    command
+}
+
 fn recordctl(socket: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_recordctl"))
-        .env_remove("RECORDD_SOCKET")
-        .arg("--socket")
-        .arg(socket)
-        .args(arguments)
-        .output()
-        .unwrap()
+    program().arg("--socket").arg(socket).args(arguments).output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -121,7 +130,7 @@ fn wait_until_asked(agent: &FakeAgent, method: &str) {
 }
 
 fn recordctl_in_background(agent: &FakeAgent, arguments: &[&str]) -> std::process::Child {
-    Command::new(env!("CARGO_BIN_EXE_recordctl"))
+    program()
         .env("RECORDD_SOCKET", &agent.socket)
         .args(arguments)
         .stdout(std::process::Stdio::piped())
@@ -213,6 +222,17 @@ fn a_lossy_call_is_the_same_for_the_same_seed() {
     assert!((70..110).contains(&first.len()), "{}", first.len());
     assert_eq!(first, sent("7"));
     assert_ne!(first, sent("8"));
+}
+
+#[test]
+fn the_file_commands_are_there_and_keep_to_the_exit_statuses() {
+    let nowhere = Path::new("/nonexistent/agent.sock");
+    for command in ["info", "verify", "repair"] {
+        assert_eq!(recordctl(nowhere, &[command]).status.code(), Some(2), "{command} without a file");
+        let missing = recordctl(nowhere, &[command, "/nonexistent/a.wav"]);
+        assert_eq!(missing.status.code(), Some(1), "{missing:?}");
+    }
+    assert_eq!(recordctl(nowhere, &["export", "a.wav"]).status.code(), Some(2), "export without -o");
 }
 
 #[test]

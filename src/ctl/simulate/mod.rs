@@ -35,7 +35,8 @@ pub(super) struct SimulateArgs {
     #[arg(long, default_value = "talk 4; pause 1; talk 3; stop", value_name = "STEPS")]
     script: Script,
     /// Just talk for so many seconds, the clip over and over
-    #[arg(long = "loop", value_name = "SECONDS", conflicts_with = "script", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long = "loop", value_name = "SECONDS", conflicts_with = "script")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
     loop_s: Option<u32>,
     /// Start this recordd with a private socket and config, and end it afterwards
     #[arg(long, value_name = "RECORDD", requires = "dir")]
