@@ -1,2 +1,8 @@
 //! The command line of the recorder.
-fn main() {}
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    phone_recorder::ctl::Cli::parse().run()
+}

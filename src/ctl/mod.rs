@@ -1,3 +1,160 @@
-//! `recordctl`: the command line of the recorder.
+//! `recordctl`: the command line of the recorder, one module per group of commands.
+//!
+//! Owns: the words and options of the command line, what people and scripts get to read, exit status.
+//! Talks to the agent by its socket only, as any client would; the file commands need no agent.
 
+mod calls;
+pub mod client;
+pub mod failure;
+mod generate;
+mod interrupt;
+mod library;
+mod model;
 pub mod offline;
+mod output;
+mod pace;
+mod play;
+mod play_file;
+mod rtp_sender;
+mod simulate;
+mod watch;
+
+use clap::{Args, Parser, Subcommand};
+use client::Client;
+use failure::Failure;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Call recorder of the phone: drive the agent, and work on recording files.
+#[derive(Debug, Parser)]
+#[command(name = "recordctl", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage.")]
+pub struct Cli {
+    #[command(flatten)]
+    agent: AgentArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the agent is.
+#[derive(Args, Clone, Debug)]
+struct AgentArgs {
+    /// The agent's socket
+    #[arg(long, global = true, help_heading = "Agent", value_name = "PATH")]
+    #[arg(env = "RECORDD_SOCKET", default_value = "/run/recordd.sock")]
+    socket: PathBuf,
+    /// Longest wait for an answer of the agent, in seconds
+    #[arg(long, global = true, help_heading = "Agent", value_name = "SECONDS")]
+    #[arg(default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+impl AgentArgs {
+    fn connect(&self) -> Result<Client, Failure> {
+        Client::connect(&self.socket, Duration::from_secs(self.timeout))
+    }
+}
+
+/// How the result is shown.
+#[derive(Args, Clone, Copy, Debug)]
+struct OutputArgs {
+    /// Print the agent's result as JSON (and errors as JSON on stderr)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the agent, its storage and its recordings, or one recording
+    Status(calls::StatusArgs),
+    /// Start a recording; prints where to send the RTP
+    Start(calls::StartArgs),
+    /// Pause a recording
+    Pause(calls::OneRecording),
+    /// Go on with a paused recording
+    Resume(calls::OneRecording),
+    /// Stop a recording and close its file
+    Stop(calls::OneRecording),
+    /// Change numbers and names of a running recording (transfer, late caller id)
+    Update(calls::UpdateArgs),
+    /// Follow a recording: timer, level, buffer, time left, loss
+    Watch(watch::WatchArgs),
+    /// Print the agent's events as they come, one JSON text per line
+    Events(watch::EventsArgs),
+    /// List the recordings on the stick
+    List(library::ListArgs),
+    /// Play a recording as RTP, or as PCM to stdout
+    Play(play::PlayArgs),
+    /// Delete recordings from the stick
+    Delete(library::DeleteArgs),
+    /// Keep recordings from being deleted to make room
+    Protect(library::ProtectArgs),
+    /// Show the recording medium
+    Storage(library::StorageArgs),
+    /// Finish the recordings on the stick and make it safe to pull
+    Eject(library::EjectArgs),
+    /// Show the agent's counters
+    Stats(library::StatsArgs),
+    /// Tell what recording files hold
+    Info(offline::InfoArgs),
+    /// Check recording files for damage
+    Verify(offline::VerifyArgs),
+    /// Mend recording files that were cut off
+    Repair(offline::RepairArgs),
+    /// Turn recording files into a WAV that any player opens
+    Export(offline::ExportArgs),
+    /// Play the phone: start a recording, send it a speech clip as RTP, pause, resume, stop
+    SimulatePhone(simulate::SimulateArgs),
+    /// Print the completion script of a shell
+    Completions(generate::CompletionsArgs),
+    /// Print the man page, or write all pages into a folder
+    Man(generate::ManArgs),
+}
+
+impl Cli {
+    /// Does what the command line says; the reason of a failure goes to stderr.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let agent = &self.agent;
+        let (json, outcome) = match &self.command {
+            Command::Status(args) => (args.output.json, args.run(agent)),
+            Command::Start(args) => (args.output.json, args.run(agent)),
+            Command::Pause(args) => (args.output.json, args.run(agent, "record.pause")),
+            Command::Resume(args) => (args.output.json, args.run(agent, "record.resume")),
+            Command::Stop(args) => (args.output.json, args.run(agent, "record.stop")),
+            Command::Update(args) => (args.output.json, args.run(agent)),
+            Command::Watch(args) => (args.output.json, args.run(agent)),
+            Command::Events(args) => (true, args.run(agent)),
+            Command::List(args) => (args.output.json, args.run(agent)),
+            Command::Play(args) => (args.output.json, args.run(agent)),
+            Command::Delete(args) => (args.output.json, args.run(agent)),
+            Command::Protect(args) => (args.output.json, args.run(agent)),
+            Command::Storage(args) => (args.output.json, args.run(agent)),
+            Command::Eject(args) => (args.output.json, args.run(agent)),
+            Command::Stats(args) => (args.output.json, args.run(agent)),
+            Command::Info(args) => return args.run(),
+            Command::Verify(args) => return args.run(),
+            Command::Repair(args) => return args.run(),
+            Command::Export(args) => return args.run(),
+            Command::SimulatePhone(args) => (args.output.json, args.run(agent)),
+            Command::Completions(args) => (false, args.run()),
+            Command::Man(args) => (false, args.run()),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(json),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,40 @@
+//! Shell completions and man pages, made from the command line's own description.
+
+use super::failure::Failure;
+use super::{Cli, output};
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub(super) struct CompletionsArgs {
+    /// The shell that asks
+    shell: Shell,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ManArgs {
+    /// Folder for all pages; without it recordctl(1) goes to stdout
+    dir: Option<PathBuf>,
+}
+
+impl CompletionsArgs {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "recordctl", &mut script);
+        output::line(String::from_utf8_lossy(&script).trim_end())
+    }
+}
+
+impl ManArgs {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let Some(dir) = &self.dir else {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            return output::line(String::from_utf8_lossy(&page).trim_end());
+        };
+        let failed = |error| Failure::Local(format!("cannot write man pages to {}: {error}", dir.display()));
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        clap_mangen::generate_to(Cli::command(), dir).map_err(failed)
+    }
+}

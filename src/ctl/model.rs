@@ -1,0 +1,214 @@
+//! The agent's results as this tool reads them: every member may be missing, unknown ones are skipped.
+//!
+//! A second reader of the protocol on purpose: it shares no types with the agent, so that a phone's
+//! older or newer agent can still be talked to.
+
+use super::output::{Fields, clock, long_time, meter, size};
+use serde::Deserialize;
+use serde_json::Value;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Status of a recording.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct RecordingStatus {
+    pub(super) recording: Value,
+    pub(super) mode: String,
+    pub(super) state: String,
+    pub(super) elapsed_ms: u64,
+    pub(super) bytes: u64,
+    pub(super) file: Option<String>,
+    pub(super) segment: Option<u64>,
+    pub(super) packets: Packets,
+    pub(super) buffered_ms: u64,
+    pub(super) remaining_s: Option<u64>,
+    pub(super) level_dbfs: Option<f64>,
+    pub(super) degraded: bool,
+    pub(super) end_reason: Option<String>,
+    pub(super) rtp: Option<RtpAddress>,
+    pub(super) confirmed: Option<bool>,
+}
+
+/// Packet counters of a recording.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct Packets {
+    pub(super) received: u64,
+    pub(super) lost: u64,
+    pub(super) late: u64,
+    pub(super) duplicate: u64,
+    pub(super) dropped: u64,
+}
+
+/// Where RTP goes.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub(super) struct RtpAddress {
+    pub(super) addr: String,
+    pub(super) port: u16,
+}
+
+/// State of the recording medium.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct StorageStatus {
+    pub(super) present: bool,
+    pub(super) state: String,
+    pub(super) mount: Option<String>,
+    pub(super) filesystem: Option<String>,
+    pub(super) total_bytes: Option<u64>,
+    pub(super) free_bytes: Option<u64>,
+    pub(super) remaining_s: Option<u64>,
+    pub(super) sync_mount: bool,
+    pub(super) note: Option<String>,
+}
+
+/// One row of `recordings.list`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct Listed {
+    pub(super) file: String,
+    pub(super) codec: Option<String>,
+    pub(super) start: Option<String>,
+    pub(super) duration_ms: Option<u64>,
+    pub(super) size_bytes: Option<u64>,
+    pub(super) call: Option<Call>,
+    pub(super) protected: bool,
+}
+
+/// Who talked to whom.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct Call {
+    pub(super) direction: Option<String>,
+    pub(super) remote_number: Option<String>,
+    pub(super) remote_name: Option<String>,
+}
+
+/// Status of a playback, and the params of its events.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct PlaybackStatus {
+    pub(super) playback: Value,
+    pub(super) state: String,
+    pub(super) file: Option<String>,
+    pub(super) position_ms: u64,
+    pub(super) duration_ms: u64,
+    pub(super) end_reason: Option<String>,
+}
+
+/// Reads `value` as far as it can be understood.
+pub(super) fn read<T: Default + for<'de> Deserialize<'de>>(value: &Value) -> T {
+    T::deserialize(value).unwrap_or_default()
+}
+
+/// An id as the user types it, whether the agent made it a text or a number.
+pub(super) fn id_text(id: &Value) -> String {
+    match id {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl RecordingStatus {
+    /// The line of `watch`; under 80 columns unless the counters are huge.
+    pub(super) fn live_line(&self) -> String {
+        let sign = match self.state.as_str() {
+            "recording" => "REC  ",
+            "paused" => "PAUSE",
+            "" => "?",
+            other => other,
+        };
+        let mut text = format!("{sign} {:>7}", clock(self.elapsed_ms));
+        if let Some(level) = self.level_dbfs {
+            let _ = write!(text, " [{}] {level:>3.0} dB", meter(level));
+        }
+        let _ = write!(text, "  buf {} ms", self.buffered_ms);
+        if let Some(remaining_s) = self.remaining_s {
+            let _ = write!(text, "  left {}", long_time(Duration::from_secs(remaining_s)));
+        }
+        let _ = write!(text, "  lost {}", self.packets.lost);
+        if self.degraded {
+            text.push_str("  DEGRADED");
+        }
+        text
+    }
+
+    /// All there is to say, as fields.
+    pub(super) fn fields(&self) -> Fields {
+        let mut fields = Fields::default();
+        let optional = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+        fields.add("recording", id_text(&self.recording)).add("mode", &self.mode).add("state", &self.state);
+        if self.confirmed == Some(false) {
+            fields.add("confirmed", "no: the PBX took the request, which does not say that it records");
+        }
+        fields.add("recorded", format!("{} ({})", clock(self.elapsed_ms), size(self.bytes)));
+        fields.add("file", self.file.as_deref().unwrap_or(""));
+        fields.add("segment", optional(self.segment));
+        if let Some(rtp) = &self.rtp {
+            fields.add("rtp", format!("{}:{}", rtp.addr, rtp.port));
+        }
+        let p = &self.packets;
+        let packets = format!(
+            "{} received, {} lost, {} late, {} duplicate, {} dropped",
+            p.received, p.lost, p.late, p.duplicate, p.dropped
+        );
+        fields.add("packets", packets).add("buffered", format!("{} ms", self.buffered_ms));
+        if let Some(level) = self.level_dbfs {
+            fields.add("level", format!("{level:.0} dBFS"));
+        }
+        if let Some(remaining_s) = self.remaining_s {
+            fields.add("time left", long_time(Duration::from_secs(remaining_s)));
+        }
+        if self.degraded {
+            fields.add("degraded", "yes: audio was lost on the recorder's side");
+        }
+        fields.add("ended", self.end_reason.as_deref().unwrap_or(""));
+        fields
+    }
+}
+
+impl StorageStatus {
+    /// All there is to say, as fields.
+    pub(super) fn fields(&self) -> Fields {
+        let mut fields = Fields::default();
+        let state = if self.state.is_empty() && !self.present { "absent" } else { &self.state };
+        fields.add("state", state);
+        fields.add("mount", self.mount.as_deref().unwrap_or(""));
+        fields.add("filesystem", self.filesystem.as_deref().unwrap_or(""));
+        fields.add("size", self.total_bytes.map(size).unwrap_or_default());
+        fields.add("free", self.free_bytes.map(size).unwrap_or_default());
+        let left = self.remaining_s.map(|seconds| long_time(Duration::from_secs(seconds)));
+        fields.add("time left", left.unwrap_or_default());
+        if self.sync_mount {
+            fields.add("mounted", "sync: every write waits for the stick, which wears it out");
+        }
+        fields.add("note", self.note.as_deref().unwrap_or(""));
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_live_line_tells_timer_level_buffer_time_left_and_loss() {
+        let status: RecordingStatus = read(&json!({
+            "recording": "r1", "state": "recording", "elapsed_ms": 83_400, "level_dbfs": -30.0,
+            "buffered_ms": 40, "remaining_s": 45_296, "packets": {"lost": 3}, "unknown": 1
+        }));
+        let line = status.live_line();
+        assert_eq!(line, "REC      1:23 [##########----------] -30 dB  buf 40 ms  left 12 h 34 min  lost 3");
+        assert!(line.len() <= 80, "{}", line.len());
+    }
+
+    #[test]
+    fn an_answer_of_another_version_is_read_as_far_as_it_goes() {
+        assert_eq!(read::<RecordingStatus>(&json!("?")), RecordingStatus::default());
+        assert_eq!(id_text(&json!(7)), "7");
+        assert_eq!(read::<StorageStatus>(&json!({"present": false})).fields().render(), "state  absent");
+    }
+}
