@@ -16,3 +16,4 @@ pub mod storage;
 pub mod sys;
 pub mod time;
 pub mod units;
+pub mod uplink;
