@@ -7,7 +7,7 @@
 //! Invariants: exactly one [`Action::Ended`] per session, as its last action; between
 //! [`Action::Started`] and that there is an RTP target, and it is taken back before anything else.
 
-use super::framing::{FrameError, Framer, Terminator};
+use super::framing::{FrameError, Framer};
 use super::message::{Message, Outcome, Parties, StartRequest, StartResponse, StopRequest, StopResponse};
 use crate::call::Call;
 use crate::time::Mono;
@@ -28,8 +28,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// For each answer of the server.
     pub response_timeout: Duration,
-    /// What follows each message.
-    pub terminator: Terminator,
+    /// Octets that follow each message.
+    pub terminator: &'static [u8],
 }
 
 /// One recording to be started.
@@ -482,7 +482,7 @@ impl Client {
 
     fn send(&self, message: &Message, out: &mut Vec<Action>) {
         let mut octets = message.encode().into_bytes();
-        octets.extend_from_slice(self.settings.terminator.octets());
+        octets.extend_from_slice(self.settings.terminator);
         out.push(Action::Send(octets));
     }
 

@@ -3,7 +3,6 @@
 use phone_recorder::call::{Call, Direction};
 use phone_recorder::time::Mono;
 use phone_recorder::uplink::client::{Action, Client, End, Failure, Generation, Params, Settings};
-use phone_recorder::uplink::framing::Terminator;
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -19,7 +18,7 @@ fn settings() -> Settings {
     Settings {
         connect_timeout: Duration::from_millis(3000),
         response_timeout: Duration::from_millis(5000),
-        terminator: Terminator::None,
+        terminator: b"",
     }
 }
 
@@ -136,7 +135,7 @@ fn the_answer_is_taken_without_a_terminator_when_the_wire_is_quiet() {
 #[test]
 fn a_configured_terminator_follows_each_message() {
     let mut out = Vec::new();
-    let settings = Settings { terminator: Terminator::CrLf, ..settings() };
+    let settings = Settings { terminator: b"\r\n", ..settings() };
     let mut client = Client::start(settings, params("192.0.2.1"), at(0), &mut out);
     client.connected(Generation(1), None, at(0), &mut out);
     assert!(sent(&out)[0].ends_with("&codec=PCMA\r\n"));
