@@ -280,9 +280,9 @@ fn checked(options: Options, file: File) -> Result<Config, String> {
         limits: limits(&file.limits)?,
         reserve_octets: file.reserve.map_or(1 << 30, |size| size.0),
         max_file_octets: max_file(file.max_file_size)?,
-        flush_interval: within("flush_interval_ms", file.flush_interval_ms.unwrap_or(1000), 50, 60_000)
+        flush_interval: within("flush_interval_ms", file.flush_interval_ms.unwrap_or(5000), 50, 60_000)
             .map(Duration::from_millis)?,
-        buffer_octets: within("buffer", file.buffer.map_or(64 << 20, |size| size.0), 1 << 20, 16 << 30)?,
+        buffer_octets: within("buffer", file.buffer.map_or(256 << 20, |size| size.0), 1 << 20, 16 << 30)?,
         log_level: level(file.log.level.as_deref().unwrap_or("info"))?,
     })
 }

@@ -322,7 +322,7 @@ impl Message {
                 push_pair(&mut text, "id", &start.id);
                 push_pair(&mut text, "device", &start.device);
                 push_parties(&mut text, &start.parties);
-                push_pair(&mut text, "dir", direction_name(start.direction));
+                push_pair(&mut text, "dir", start.direction.map_or("", Direction::as_str));
                 push_pair(&mut text, "codec", &start.codec);
             }
             Self::StartResponse(answer) => {
@@ -385,14 +385,6 @@ fn direction_from(raw: &[u8]) -> Option<Direction> {
         Some(Direction::Out)
     } else {
         None
-    }
-}
-
-fn direction_name(direction: Option<Direction>) -> &'static str {
-    match direction {
-        Some(Direction::In) => "in",
-        Some(Direction::Out) => "out",
-        None => "",
     }
 }
 

@@ -55,7 +55,7 @@ fn failed(actions: &[Action], expected: Failure) {
 
 fn sent(actions: &[Action]) -> Vec<&str> {
     let text = |action| match action {
-        &Action::Send(ref octets) => std::str::from_utf8(octets).ok(),
+        Action::Send(octets) => std::str::from_utf8(octets).ok(),
         _ => None,
     };
     actions.iter().filter_map(text).collect()
