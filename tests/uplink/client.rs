@@ -54,11 +54,13 @@ fn failed(actions: &[Action], expected: Failure) {
 }
 
 fn sent(actions: &[Action]) -> Vec<&str> {
-    let text = |action| match action {
-        Action::Send(octets) => std::str::from_utf8(octets).ok(),
-        _ => None,
-    };
-    actions.iter().filter_map(text).collect()
+    let mut texts = Vec::new();
+    for action in actions {
+        if let Action::Send(octets) = action {
+            texts.push(std::str::from_utf8(octets).expect("text"));
+        }
+    }
+    texts
 }
 
 /// Drives one client and hands back what each event led to.
