@@ -19,3 +19,4 @@ pub mod storage;
 pub mod sys;
 pub mod time;
 pub mod units;
+pub mod uplink;

@@ -1,2 +1,49 @@
 //! `recordserver`, the companion server of server recording.
-fn main() {}
+
+use recordserver::config::{self, Command, HELP};
+use recordserver::{run, status};
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match config::from_args(std::env::args_os().skip(1), |path| std::fs::read_to_string(path)) {
+        Ok(command) => perform(command),
+        Err(error) => {
+            eprintln!("recordserver: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn perform(command: Command) -> ExitCode {
+    match command {
+        Command::Help => print(HELP),
+        Command::Version => print(concat!("recordserver ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Checked => ExitCode::SUCCESS,
+        Command::Sessions { http, json } => match status::query(http) {
+            Ok(sessions) if json => print(&(serde_json::to_string(&sessions).unwrap_or_default() + "\n")),
+            Ok(sessions) => print(&status::table(&sessions)),
+            Err(error) => failed(&format!("no answer from a server at http://{http}/sessions: {error}")),
+        },
+        Command::Run(config) => {
+            let mut log = env_logger::Builder::new();
+            log.filter_level(config.log_level).parse_default_env().init();
+            match run::run(*config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error.to_string()),
+            }
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn failed(text: &str) -> ExitCode {
+    eprintln!("recordserver: {text}");
+    ExitCode::FAILURE
+}

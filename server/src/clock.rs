@@ -1,0 +1,29 @@
+//! The only reader of clocks in the server.
+
+use chrono::{Local, Offset};
+use phone_recorder::time::{Mono, Now, Wall};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// Monotonic time since the first call.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+pub fn mono() -> Mono {
+    let now = Instant::now();
+    Mono::new(now.saturating_duration_since(*START.get_or_init(|| now)))
+}
+
+/// Both clocks.
+#[must_use]
+pub fn now() -> Now {
+    let local = Local::now();
+    Now {
+        mono: mono(),
+        wall: Wall {
+            unix_ms: local.timestamp_millis(),
+            utc_offset_s: local.offset().fix().local_minus_utc(),
+        },
+    }
+}

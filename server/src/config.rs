@@ -1,0 +1,418 @@
+//! The server's settings: command line over TOML file over defaults.
+//!
+//! Owns: names, defaults and ranges of all settings, and the command line. Never: opening anything but
+//! the config file. Invariant: every error is one message for a person, with file and line or option.
+
+use crate::limits::Limits;
+use crate::ports::PortRange;
+use crate::session::Timing;
+use serde::Deserialize;
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where metrics and status are served unless told otherwise.
+pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9755);
+
+/// `--help`.
+pub const HELP: &str = "\
+Records what phones upload: control commands by TCP, audio by RTP.
+
+recordserver --listen ADDR:PORT --storage DIR [options]    run the server
+recordserver sessions [--http ADDR:PORT] [--json]          what a running server is recording
+
+  --listen ADDR:PORT      where phones connect (TCP)
+  --storage DIR           recordings go to DIR/DEVICE/YYYY-MM-DD/
+  --rtp-ports LOW-HIGH    UDP ports for audio, one per recording (20000-28191)
+  --public-addr HOST      host that phones send audio to, if it is not the one they connect to
+  --http ADDR:PORT        metrics and status, loopback only (127.0.0.1:9755); \"off\" for none
+  --config FILE           the same and more settings, as TOML
+  --check-config          only say whether the settings are good
+  --version, --help
+";
+
+/// Where metrics and status are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// Nowhere.
+    Off,
+    /// At [`DEFAULT_HTTP`] if that port is free; the server does without it otherwise.
+    Default,
+    /// Here.
+    At(SocketAddr),
+}
+
+impl Http {
+    /// The address, if any.
+    #[must_use]
+    pub fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::Default => Some(DEFAULT_HTTP),
+            Self::At(addr) => Some(addr),
+        }
+    }
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where phones connect.
+    pub listen: SocketAddr,
+    /// Folder for all recordings.
+    pub storage: PathBuf,
+    /// UDP ports for RTP.
+    pub rtp_ports: PortRange,
+    /// Host that is given to phones; empty: the address that they are connected to.
+    pub public_addr: String,
+    /// Metrics and status.
+    pub http: Http,
+    /// Connections and sessions.
+    pub limits: Limits,
+    /// Time limits of connections.
+    pub timing: Timing,
+    /// Octets of the disk that are left free: new sessions are refused below it.
+    pub reserve_octets: u64,
+    /// Size at which a recording goes on in a new file, header included; `None`: no limit but the format's.
+    pub max_file_octets: Option<u64>,
+    /// Longest time that audio stays unsynced.
+    pub flush_interval: Duration,
+    /// Memory that bridges a slow disk, shared by all sessions.
+    pub buffer_octets: u64,
+    /// The least important level that is logged.
+    pub log_level: log::LevelFilter,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the server.
+    Run(Box<Config>),
+    /// The settings are good, and that is all one wanted to know.
+    Checked,
+    /// Ask the server with this status address what it records.
+    Sessions {
+        /// Its `--http`.
+        http: SocketAddr,
+        /// JSON rather than a table.
+        json: bool,
+    },
+    /// Print [`HELP`].
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// The config file; every key may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<SocketAddr>,
+    storage: Option<PathBuf>,
+    rtp_ports: Option<String>,
+    public_addr: Option<String>,
+    http: Option<String>,
+    reserve: Option<Size>,
+    max_file_size: Option<Size>,
+    flush_interval_ms: Option<u64>,
+    buffer: Option<Size>,
+    #[serde(default)]
+    limits: FileLimits,
+    #[serde(default)]
+    log: FileLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileLimits {
+    sessions: Option<usize>,
+    sessions_per_address: Option<usize>,
+    connections: Option<usize>,
+    connections_per_address: Option<usize>,
+    start_timeout_ms: Option<u64>,
+    idle_timeout_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileLog {
+    level: Option<String>,
+}
+
+/// Octets: a number, or a text with `KiB`, `MiB` or `GiB`; `none` is zero.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "SizeText")]
+struct Size(u64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SizeText {
+    Octets(u64),
+    Text(String),
+}
+
+impl TryFrom<SizeText> for Size {
+    type Error = String;
+
+    fn try_from(size: SizeText) -> Result<Self, Self::Error> {
+        let text = match size {
+            SizeText::Octets(octets) => return Ok(Self(octets)),
+            SizeText::Text(text) if text == "none" => return Ok(Self(0)),
+            SizeText::Text(text) => text,
+        };
+        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
+        units
+            .into_iter()
+            .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim().parse::<u64>().ok()?, shift)))
+            .and_then(|(count, shift): (u64, u32)| count.checked_mul(1 << shift))
+            .map(Self)
+            .ok_or_else(|| format!("\"{text}\" is no size such as \"512 MiB\""))
+    }
+}
+
+/// Settings that may stand on the command line too.
+#[derive(Debug, Default)]
+struct Options {
+    listen: Option<SocketAddr>,
+    storage: Option<PathBuf>,
+    rtp_ports: Option<PortRange>,
+    public_addr: Option<String>,
+    http: Option<Http>,
+    config: Option<PathBuf>,
+    check: bool,
+    sessions: bool,
+    json: bool,
+}
+
+/// Reads the command line (without the program's name), and through `read` the config file it names.
+///
+/// # Errors
+/// A message that says which option, or which file and line, is wrong and what would be right.
+pub fn from_args(
+    args: impl IntoIterator<Item = OsString>,
+    read: impl FnOnce(&Path) -> std::io::Result<String>,
+) -> Result<Command, String> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut options = Options::default();
+    if let Some(command) = options.fill(&mut parser).map_err(|error| error.to_string())? {
+        return Ok(command);
+    }
+    let file = match &options.config {
+        Some(path) => {
+            let text = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => File::default(),
+    };
+    if options.sessions {
+        let http = http(&options, &file)?.addr().ok_or("sessions: the server has no --http")?;
+        return Ok(Command::Sessions { http, json: options.json });
+    }
+    let check = options.check;
+    let config = checked(options, file)?;
+    Ok(if check { Command::Checked } else { Command::Run(Box::new(config)) })
+}
+
+impl Options {
+    fn fill(&mut self, parser: &mut lexopt::Parser) -> Result<Option<Command>, lexopt::Error> {
+        use lexopt::prelude::*;
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("listen") => self.listen = Some(parser.value()?.parse()?),
+                Long("storage") => self.storage = Some(parser.value()?.into()),
+                Long("rtp-ports") => self.rtp_ports = Some(parser.value()?.parse()?),
+                Long("public-addr") => self.public_addr = Some(parser.value()?.string()?),
+                Long("http") => self.http = Some(parser.value()?.parse_with(http_setting)?),
+                Long("config") => self.config = Some(parser.value()?.into()),
+                Long("check-config") => self.check = true,
+                Long("json") if self.sessions => self.json = true,
+                Long("help") | Short('h') => return Ok(Some(Command::Help)),
+                Long("version") | Short('V') => return Ok(Some(Command::Version)),
+                Value(word) if word == "sessions" && !self.sessions => self.sessions = true,
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn http_setting(text: &str) -> Result<Http, String> {
+    if matches!(text, "" | "off") {
+        return Ok(Http::Off);
+    }
+    let addr: SocketAddr = text.parse().map_err(|_| format!("\"{text}\" is no ADDR:PORT"))?;
+    if addr.ip().is_loopback() {
+        Ok(Http::At(addr))
+    } else {
+        Err(format!("\"{text}\" is not a loopback address; put a proxy with access control before it"))
+    }
+}
+
+fn http(options: &Options, file: &File) -> Result<Http, String> {
+    match (options.http, &file.http) {
+        (Some(http), _) => Ok(http),
+        (None, Some(text)) => http_setting(text).map_err(|error| format!("http: {error}")),
+        (None, None) => Ok(Http::Default),
+    }
+}
+
+fn checked(options: Options, file: File) -> Result<Config, String> {
+    let http = http(&options, &file)?;
+    let listen = options.listen.or(file.listen).ok_or("--listen ADDR:PORT is missing")?;
+    let storage = options.storage.or(file.storage).ok_or("--storage DIR is missing")?;
+    let rtp_ports = match (options.rtp_ports, file.rtp_ports) {
+        (Some(range), _) => range,
+        (None, Some(text)) => text.parse().map_err(|error| format!("rtp_ports: {error}"))?,
+        (None, None) => PortRange::DEFAULT,
+    };
+    let public_addr = options.public_addr.or(file.public_addr).unwrap_or_default();
+    if public_addr.len() > 253 || public_addr.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("public_addr: \"{public_addr}\" is no host name or address"));
+    }
+    Ok(Config {
+        listen,
+        storage,
+        rtp_ports,
+        public_addr,
+        http,
+        timing: timing(&file.limits)?,
+        limits: limits(&file.limits)?,
+        reserve_octets: file.reserve.map_or(1 << 30, |size| size.0),
+        max_file_octets: max_file(file.max_file_size)?,
+        flush_interval: within("flush_interval_ms", file.flush_interval_ms.unwrap_or(5000), 50, 60_000)
+            .map(Duration::from_millis)?,
+        buffer_octets: within("buffer", file.buffer.map_or(256 << 20, |size| size.0), 1 << 20, 16 << 30)?,
+        log_level: level(file.log.level.as_deref().unwrap_or("info"))?,
+    })
+}
+
+fn timing(file: &FileLimits) -> Result<Timing, String> {
+    let start = within("limits.start_timeout_ms", file.start_timeout_ms.unwrap_or(10_000), 100, 600_000)?;
+    let idle = within("limits.idle_timeout_s", file.idle_timeout_s.unwrap_or(900), 0, 86_400)?;
+    Ok(Timing {
+        start_within: Duration::from_millis(start),
+        idle: (idle > 0).then_some(Duration::from_secs(idle)),
+        stop_answer: Duration::from_secs(2),
+    })
+}
+
+fn limits(file: &FileLimits) -> Result<Limits, String> {
+    let default = Limits::default();
+    let limits = Limits {
+        sessions: file.sessions.unwrap_or(default.sessions),
+        sessions_per_address: file.sessions_per_address.unwrap_or(default.sessions_per_address),
+        connections: file.connections.unwrap_or(default.connections),
+        connections_per_address: file.connections_per_address.unwrap_or(default.connections_per_address),
+    };
+    for (name, value) in [
+        ("limits.sessions", limits.sessions),
+        ("limits.sessions_per_address", limits.sessions_per_address),
+        ("limits.connections", limits.connections),
+        ("limits.connections_per_address", limits.connections_per_address),
+    ] {
+        within(name, u64::try_from(value).unwrap_or(u64::MAX), 1, 65_535)?;
+    }
+    Ok(limits)
+}
+
+fn max_file(size: Option<Size>) -> Result<Option<u64>, String> {
+    match size {
+        None | Some(Size(0)) => Ok(None),
+        Some(Size(octets)) => within("max_file_size", octets, 4096, 1 << 40).map(Some),
+    }
+}
+
+fn level(text: &str) -> Result<log::LevelFilter, String> {
+    let wanted = "off, error, warn, info, debug or trace";
+    text.parse().map_err(|_| format!("log.level: \"{text}\" is none of {wanted}"))
+}
+
+fn within(name: &str, value: u64, lowest: u64, highest: u64) -> Result<u64, String> {
+    if (lowest..=highest).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{name}: {value} is not within {lowest} to {highest}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn with_file(line: &str, toml: &str) -> Result<Command, String> {
+        from_args(args(line), |path| {
+            assert_eq!(path, Path::new("server.toml"));
+            Ok(toml.to_owned())
+        })
+    }
+
+    fn run(line: &str, toml: &str) -> Config {
+        match with_file(line, toml) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const NEEDED: &str = "--listen 0.0.0.0:5055 --storage /srv/rec";
+
+    #[test]
+    fn listen_and_storage_are_enough() {
+        let config = run(NEEDED, "");
+        assert_eq!(config.listen.port(), 5055);
+        assert_eq!(config.storage, Path::new("/srv/rec"));
+        assert_eq!((config.rtp_ports, config.http), (PortRange::DEFAULT, Http::Default));
+        assert_eq!(config.limits, Limits::default());
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let toml = "listen = \"[::]:1\"\nstorage = \"/a\"\nrtp_ports = \"4000-4001\"\nhttp = \"\"\n\
+                    reserve = \"2 GiB\"\nmax_file_size = \"none\"\n\
+                    [limits]\nsessions = 7\nidle_timeout_s = 0\n[log]\nlevel = \"warn\"\n";
+        let config = run("--config server.toml --listen 127.0.0.1:2 --rtp-ports 5000-5009", toml);
+        assert_eq!(config.listen, "127.0.0.1:2".parse().expect("address"));
+        assert_eq!((config.rtp_ports.count(), config.http), (10, Http::Off));
+        assert_eq!((config.reserve_octets, config.max_file_octets), (2 << 30, None));
+        assert_eq!((config.limits.sessions, config.timing.idle), (7, None));
+        assert_eq!(config.log_level, log::LevelFilter::Warn);
+    }
+
+    #[test]
+    fn every_mistake_names_its_place() {
+        let error = |line: &str, toml: &str| with_file(line, toml).expect_err(line);
+        assert!(error("", "").contains("--listen"));
+        assert!(error("--listen 0.0.0.0:1", "").contains("--storage"));
+        assert!(error("--listen nowhere", "").contains("nowhere"));
+        assert!(error("--colour", "").contains("--colour"));
+        assert!(error(&format!("{NEEDED} --rtp-ports 9-8"), "").contains("9-8"));
+        assert!(error(&format!("{NEEDED} --http 0.0.0.0:80"), "").contains("loopback"));
+        let file = format!("{NEEDED} --config server.toml");
+        let unknown = error(&file, "reserve = 1\nsesions = 1\n");
+        assert!(unknown.contains("server.toml") && unknown.contains("line 2") && unknown.contains("sesions"));
+        assert!(error(&file, "reserve = \"1 TB\"").contains("1 TB"));
+        assert!(error(&file, "[limits]\nsessions = 0\n").contains("limits.sessions"));
+        assert!(error(&file, "[log]\nlevel = \"loud\"\n").contains("loud"));
+    }
+
+    #[test]
+    fn sessions_asks_the_address_that_the_server_would_serve() {
+        let command = with_file("sessions", "");
+        assert_eq!(command, Ok(Command::Sessions { http: DEFAULT_HTTP, json: false }));
+        let command = with_file("sessions --json --config server.toml", "http = \"127.0.0.1:80\"");
+        let http = "127.0.0.1:80".parse().expect("address");
+        assert_eq!(command, Ok(Command::Sessions { http, json: true }));
+        assert!(with_file("sessions --http off", "").is_err());
+    }
+
+    #[test]
+    fn help_and_version_need_nothing_else() {
+        assert_eq!(with_file("--help", ""), Ok(Command::Help));
+        assert_eq!(with_file("--version", ""), Ok(Command::Version));
+        assert_eq!(with_file(&format!("{NEEDED} --check-config"), ""), Ok(Command::Checked));
+    }
+}

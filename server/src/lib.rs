@@ -1,0 +1,20 @@
+//! The server that phones upload call recordings to: the parts of `recordserver`.
+//!
+//! Pure, told what time it is: [`session`] (one control connection), [`recording`] (RTP in, storage
+//! jobs out), [`media`] (whose RTP counts), [`limits`] (who gets in), [`ports`], [`naming`]. Touching the
+//! world: [`run`] (the loop), [`receive`], [`storage`], [`clock`], [`status`]. Settings come from [`config`].
+//! It reads the protocol with the library's `uplink` modules and stores with its `rtp`, `file` and `storage`.
+
+pub mod clock;
+pub mod config;
+pub mod limits;
+pub mod media;
+pub mod metrics;
+pub mod naming;
+pub mod ports;
+pub mod receive;
+pub mod recording;
+pub mod run;
+pub mod session;
+pub mod status;
+pub mod storage;

@@ -1,0 +1,54 @@
+//! Folder names made of what phones say.
+//!
+//! Invariant: the name is one path component, visible, and not longer than any filesystem takes.
+
+use phone_recorder::time::Wall;
+
+/// Longest device name in octets that becomes a folder.
+const MAX_DEVICE_OCTETS: usize = 64;
+
+/// The folder of a device: its name as it is, but for what has a meaning in paths or on a terminal.
+#[must_use]
+pub fn device_folder(device: &str) -> String {
+    let mut name = String::new();
+    for character in device.trim().chars() {
+        let plain = character.is_alphanumeric() || matches!(character, '-' | '_' | '.' | ':' | '@' | '+');
+        let kept = if plain && !(name.is_empty() && character == '.') { character } else { '_' };
+        if name.len() + kept.len_utf8() > MAX_DEVICE_OCTETS {
+            break;
+        }
+        name.push(kept);
+    }
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+/// The folder of a day, in local time: `YYYY-MM-DD`.
+#[must_use]
+pub fn day_folder(wall: Wall) -> String {
+    let stamp = wall.file_stamp();
+    match (stamp.get(..4), stamp.get(4..6), stamp.get(6..8)) {
+        (Some(year), Some(month), Some(day)) => format!("{year}-{month}-{day}"),
+        _ => "unknown-day".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_address_is_kept_and_a_path_is_not() {
+        assert_eq!(device_folder("0C:11:05:0A:0B:0C"), "0C:11:05:0A:0B:0C");
+        assert_eq!(device_folder("../../etc/passwd"), "_._.._etc_passwd");
+        assert_eq!(device_folder("."), "_");
+        assert_eq!(device_folder(" \n "), "unknown");
+        assert_eq!(device_folder("a\0b\u{1b}[2J"), "a_b__2J");
+        assert_eq!(device_folder(&"ü".repeat(500)).len(), MAX_DEVICE_OCTETS);
+    }
+
+    #[test]
+    fn the_day_is_the_local_one() {
+        let wall = Wall { unix_ms: 1_772_402_400_000, utc_offset_s: 7200 };
+        assert_eq!(day_folder(wall), "2026-03-02");
+    }
+}

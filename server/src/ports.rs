@@ -1,0 +1,109 @@
+//! UDP ports for RTP: one per session, out of a range.
+//!
+//! Invariant: a port is either free or given out. What is freed goes to the end of the line, so that
+//! late packets of one call do not meet the next one as long as there are other ports.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
+
+/// UDP ports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    low: u16,
+    high: u16,
+}
+
+impl PortRange {
+    /// Below the ports that Linux hands out by itself (32768 and up), so they are seldom taken.
+    pub const DEFAULT: Self = Self { low: 20_000, high: 28_191 };
+
+    /// The range; `None` if it is empty or has port 0.
+    #[must_use]
+    pub fn new(low: u16, high: u16) -> Option<Self> {
+        (low != 0 && low <= high).then_some(Self { low, high })
+    }
+
+    /// How many ports there are.
+    #[must_use]
+    pub fn count(self) -> usize {
+        usize::from(self.high - self.low) + 1
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.low, self.high)
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let range = || {
+            let (low, high) = text.split_once('-')?;
+            Self::new(low.trim().parse().ok()?, high.trim().parse().ok()?)
+        };
+        range().ok_or_else(|| format!("\"{text}\" is no range of UDP ports such as 20000-28191"))
+    }
+}
+
+/// The ports that no session has.
+#[derive(Debug)]
+pub struct Ports {
+    free: VecDeque<u16>,
+}
+
+impl Ports {
+    /// All of `range` is free.
+    #[must_use]
+    pub fn new(range: PortRange) -> Self {
+        Self { free: (range.low..=range.high).collect() }
+    }
+
+    /// The port that has been free for longest; `None` if all are in use.
+    pub fn take(&mut self) -> Option<u16> {
+        self.free.pop_front()
+    }
+
+    /// A session is over, or the port turned out to be taken by another program.
+    pub fn give_back(&mut self, port: u16) {
+        debug_assert!(!self.free.contains(&port), "port {port} was not given out");
+        self.free.push_back(port);
+    }
+
+    /// How many ports no session has.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_and_nonsense_is_refused() {
+        assert_eq!("4000-4003".parse::<PortRange>().map(PortRange::count), Ok(4));
+        for nonsense in ["", "4000", "4003-4000", "0-10", "1-70000", "a-b", "-5-7"] {
+            assert!(nonsense.parse::<PortRange>().is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn every_port_is_given_out_once_and_the_one_freed_last_comes_last() {
+        let mut ports = Ports::new(PortRange::new(4000, 4002).expect("range"));
+        assert_eq!([ports.take(), ports.take()], [Some(4000), Some(4001)]);
+        ports.give_back(4000);
+        assert_eq!([ports.take(), ports.take(), ports.take()], [Some(4002), Some(4000), None]);
+        assert_eq!(ports.free(), 0);
+    }
+
+    #[test]
+    fn the_last_port_number_is_no_special_case() {
+        let mut ports = Ports::new("65535-65535".parse().expect("range"));
+        assert_eq!([ports.take(), ports.take()], [Some(65535), None]);
+    }
+}

@@ -1,0 +1,83 @@
+//! One accepted control connection: its socket, its unsent answers, its session.
+
+use crate::recording::Recording;
+use crate::session::Session;
+use mio::net::TcpStream;
+use nix::sys::socket::{setsockopt, sockopt};
+use phone_recorder::time::{Mono, Now};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+/// Unsent octets after which a phone that does not read is given up.
+const MAX_UNSENT_OCTETS: usize = 64 * 1024;
+
+/// A recording that is going on, with its socket.
+pub(super) struct Call {
+    pub(super) id: String,
+    pub(super) device: String,
+    pub(super) codec: &'static str,
+    pub(super) socket: UdpSocket,
+    pub(super) v6: bool,
+    pub(super) port: u16,
+    pub(super) recording: Recording,
+    pub(super) begun: Now,
+    /// Below the storage folder, once it is known.
+    pub(super) file: String,
+}
+
+/// A control connection.
+pub(super) struct Conn {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) local: IpAddr,
+    pub(super) session: Session,
+    pub(super) call: Option<Call>,
+    /// When the timer table has it, if it does.
+    pub(super) timer: Option<Mono>,
+    /// The session is over; what the phone still sends is read and thrown away until then, because a
+    /// reset would take the answers under way with it.
+    pub(super) linger: Option<Mono>,
+    unsent: Vec<u8>,
+}
+
+impl Conn {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, session: Session) -> io::Result<Self> {
+        let local = stream.local_addr()?.ip().to_canonical();
+        // A phone that is gone without a word is noticed within 10 s.
+        setsockopt(&stream, sockopt::KeepAlive, &true)?;
+        setsockopt(&stream, sockopt::TcpKeepIdle, &3)?;
+        setsockopt(&stream, sockopt::TcpKeepInterval, &2)?;
+        setsockopt(&stream, sockopt::TcpKeepCount, &3)?;
+        setsockopt(&stream, sockopt::TcpUserTimeout, &9000)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, peer, local, session, call: None, timer: None, linger: None, unsent: Vec::new() })
+    }
+
+    /// Reads once; `Ok(0)` is the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+
+    /// Sends, or keeps what the socket does not take yet.
+    pub(super) fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        if self.unsent.len() + octets.len() > MAX_UNSENT_OCTETS {
+            return Err(io::Error::other("the phone does not read"));
+        }
+        self.unsent.extend_from_slice(octets);
+        self.flush()
+    }
+
+    /// Sends what is kept.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

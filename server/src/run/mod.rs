@@ -1,0 +1,236 @@
+//! The server's loop: sockets, clock, signals. Decisions are in the modules that it drives.
+//!
+//! Control connections wake the loop; RTP does not: all RTP sockets are swept on a timer, which costs a
+//! fraction of a wake-up for each packet. The loop never waits but in `poll`: files are the storage
+//! thread's, reached by a bounded channel and never waited for; what does not fit stays in the
+//! recordings' blocks until those run out.
+
+mod conn;
+mod office;
+
+use crate::clock;
+use crate::config::{Config, Http};
+use crate::metrics::Metrics;
+use crate::status::{self, SessionStatus};
+use crossbeam_channel::{Receiver as Queue, Sender, bounded};
+use mio::net::TcpListener;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use office::Office;
+use phone_recorder::jobs::{Job, Target};
+use phone_recorder::time::Mono;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const FIRST_CONNECTION: usize = 16;
+
+/// RTP waits at most this long in its socket: five packets of a call at 20 ms each.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The room on the disk is asked for this often.
+const SCAN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After this long the server goes down although something is not finished.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
+
+/// Jobs in the channel to the storage thread.
+const JOB_QUEUE: usize = 1024;
+
+/// Connections accepted before other things have their turn.
+const ACCEPT_BUDGET: usize = 128;
+
+type Asked = Sender<Vec<SessionStatus>>;
+
+/// Runs until SIGTERM or SIGINT, with every recording finalised then.
+///
+/// # Errors
+/// What keeps the server from starting: an address in use, a storage folder that is not there.
+pub fn run(config: Config) -> io::Result<()> {
+    // Before any thread, so that all have them blocked.
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGTERM);
+    mask.add(Signal::SIGINT);
+    mask.thread_block()?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    raise_file_limit();
+
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    let mut listener = TcpListener::bind(config.listen)
+        .map_err(|error| named(&format!("listen on {}", config.listen), &error))?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+
+    let metrics = Arc::new(Metrics::new());
+    let asked = serve_status(config.http, &metrics, &waker)?;
+    let storage_waker = Arc::clone(&waker);
+    let storage = crate::storage::spawn(JOB_QUEUE, move || {
+        // Failing to wake costs one sweep interval.
+        let _ = storage_waker.wake();
+    })?;
+    let registry = poll.registry().try_clone()?;
+    let disk = phone_recorder::storage::disks::scan(&Target::Directory(config.storage.clone()))
+        .filter(|disk| !disk.read_only)
+        .ok_or_else(|| {
+            io::Error::other(format!("{} is no folder that can be written to", config.storage.display()))
+        })?;
+    log::info!("listening on {}, recordings to {}", listener.local_addr()?, config.storage.display());
+    let office = Office::new(config, registry, storage, disk, metrics);
+    Loop {
+        poll,
+        listener,
+        signals,
+        office,
+        asked,
+        accepts: false,
+        swept: clock::mono(),
+        scanned: clock::mono(),
+    }
+    .run()
+}
+
+struct Loop {
+    poll: Poll,
+    listener: TcpListener,
+    signals: SignalFd,
+    office: Office,
+    asked: Queue<Asked>,
+    /// There may be connections to accept that no event will tell of.
+    accepts: bool,
+    swept: Mono,
+    scanned: Mono,
+}
+
+impl Loop {
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let mut down: Option<Mono> = None;
+        loop {
+            match self.poll.poll(&mut events, Some(self.timeout(down))) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let now = clock::now();
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accepts = true,
+                    WAKER => {}
+                    SIGNALS => {
+                        while let Ok(Some(_)) = self.signals.read_signal() {
+                            if down.is_some() {
+                                return Err(io::Error::other(
+                                    "told to go down twice: not everything is finished",
+                                ));
+                            }
+                            log::info!("going down, finishing {} recordings", self.office.calls());
+                            down = Some(now.mono + SHUTDOWN_WITHIN);
+                            self.office.shut_down(now);
+                        }
+                    }
+                    token => self.office.ready(token, now),
+                }
+            }
+            self.accept(now);
+            self.office.done(now);
+            self.office.resume(now);
+            self.office.timers(now);
+            if now.mono.since(self.swept) >= SWEEP_INTERVAL {
+                self.swept = now.mono;
+                self.office.sweep(now);
+            }
+            if now.mono.since(self.scanned) >= SCAN_INTERVAL {
+                self.scanned = now.mono;
+                self.office.scan();
+            }
+            while let Ok(answer) = self.asked.try_recv() {
+                let _ = answer.try_send(self.office.status(now.mono));
+            }
+            self.office.hand_over_jobs();
+            if let Some(deadline) = down {
+                if self.office.is_finished() {
+                    return Ok(());
+                }
+                if deadline <= now.mono {
+                    return Err(io::Error::other("the disk does not take the last recordings"));
+                }
+            }
+        }
+    }
+
+    fn timeout(&self, down: Option<Mono>) -> Duration {
+        if self.office.has_unread() {
+            return Duration::ZERO;
+        }
+        let now = clock::mono();
+        let sweep = (self.office.needs_sweep() || self.accepts).then_some(self.swept + SWEEP_INTERVAL);
+        let scan = Some(self.scanned + SCAN_INTERVAL);
+        let next = [sweep, scan, down, self.office.next_timer()].into_iter().flatten().min();
+        next.map_or(SCAN_INTERVAL, |next| next.since(now))
+    }
+
+    fn accept(&mut self, now: phone_recorder::time::Now) {
+        for _ in 0..ACCEPT_BUDGET {
+            if !self.accepts {
+                return;
+            }
+            match self.listener.accept() {
+                Ok((stream, peer)) => self.office.connected(stream, peer, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.accepts = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // Out of descriptors or memory: they wait in the backlog until the next sweep.
+                    self.office.accept_failed(&error, now.mono);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn serve_status(http: Http, metrics: &Arc<Metrics>, waker: &Arc<Waker>) -> io::Result<Queue<Asked>> {
+    let (ask, asked) = bounded::<Asked>(1);
+    let Some(addr) = http.addr() else { return Ok(asked) };
+    let waker = Arc::clone(waker);
+    let question = move || {
+        let (answer, answered) = bounded(1);
+        ask.send_timeout(answer, Duration::from_secs(2)).ok()?;
+        waker.wake().ok()?;
+        answered.recv_timeout(Duration::from_secs(2)).ok()
+    };
+    match status::serve(addr, Arc::clone(metrics), Box::new(question)) {
+        Ok(bound) => log::info!("metrics and status at http://{bound}/metrics and /sessions"),
+        Err(error) if http == Http::Default => {
+            log::warn!("no metrics and status: {}", named(&format!("serve on {addr}"), &error));
+        }
+        Err(error) => return Err(named(&format!("serve metrics on {addr}"), &error)),
+    }
+    Ok(asked)
+}
+
+/// A recording takes three descriptors; the usual limit is 1024.
+fn raise_file_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        if soft < hard {
+            // Without it the server takes fewer recordings, and says so.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        }
+    }
+}
+
+fn named(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what}: {error}"))
+}
+
+/// A job of the storage thread that asks for the room on the disk.
+fn scan_job(config: &Config) -> Job {
+    Job::Scan(Target::Directory(config.storage.clone()))
+}

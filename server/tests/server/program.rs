@@ -1,0 +1,234 @@
+//! The program against phones in Python that know nothing but the source document (tests/peers).
+
+use phone_recorder::file::header::HEADER_OCTETS;
+use phone_recorder::file::sidecar::{Sidecar, SidecarState};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+const PHONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/peers/docphone.py");
+
+struct Server {
+    process: Child,
+    control: SocketAddr,
+    http: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = folder.path().join("server.toml");
+        std::fs::write(&config, settings).expect("config");
+        std::fs::create_dir(folder.path().join("rec")).expect("folder");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_recordserver"))
+            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"])
+            .arg(&config)
+            .arg("--storage")
+            .arg(folder.path().join("rec"))
+            .env("RUST_LOG", "info")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("recordserver");
+        let mut log = BufReader::new(process.stderr.take().expect("piped"));
+        let mut address = |before: &str| loop {
+            let mut line = String::new();
+            assert_ne!(log.read_line(&mut line).expect("log"), 0, "the server ended early");
+            if let Some((_, rest)) = line.split_once(before) {
+                let end = rest.find([',', '/']).unwrap_or(rest.len());
+                return rest[..end].parse::<SocketAddr>().expect("address");
+            }
+        };
+        let http = address("http://");
+        let control = address("listening on ");
+        // The log is read on, so that the server never waits for a full pipe.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { process, control, http, folder }
+    }
+
+    fn terminate(mut self) -> (ExitStatus, tempfile::TempDir) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        let status = self.process.wait().expect("status");
+        (status, std::mem::replace(&mut self.folder, tempfile::tempdir().expect("folder")))
+    }
+
+    fn phone(&self, arguments: &[&str]) -> Command {
+        let mut phone = Command::new("python3");
+        phone.arg(PHONE).arg("--server").arg(self.control.to_string()).args(arguments);
+        phone.stdout(Stdio::piped());
+        phone
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.http).expect("http");
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("answer");
+        text
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sidecar(path: &Path) -> Sidecar {
+    Sidecar::parse(&std::fs::read(path).expect("sidecar")).expect("sidecar")
+}
+
+/// The sidecar of a recording and the audio beside it.
+fn recorded(folder: &Path, id: &str) -> (Sidecar, Vec<u8>) {
+    let path = files(folder, "json")
+        .into_iter()
+        .find(|path| sidecar(path).recording == id)
+        .unwrap_or_else(|| panic!("no recording {id}"));
+    let file = std::fs::read(path.with_extension("wav")).expect("recording");
+    (sidecar(&path), file[HEADER_OCTETS..].to_vec())
+}
+
+fn noise(octets: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..octets).map(|_| next()).collect()
+}
+
+#[test]
+fn many_phones_at_once_are_stored_bit_by_bit_however_they_cut_swap_and_end() {
+    let server = Server::start("rtp_ports = \"23000-23099\"\n");
+    let payload = server.folder.path().join("payload");
+    std::fs::write(&payload, noise(16_000)).expect("payload");
+    let payload = payload.to_str().expect("path");
+    let ways: [&[&str]; 4] = [
+        &["--id", "plain", "--device", "00:11:22:33:44:55"],
+        &["--id", "lines", "--terminator", "crlf", "--swap", "0.2", "--twice", "0.2", "--seed", "7"],
+        &["--id", "reset", "--codec", "G722", "--end", "reset"],
+        &["--id", "zero", "--terminator", "nul", "--codec", "pcmu", "--size", "240"],
+    ];
+    let phones: Vec<Child> = ways
+        .iter()
+        .map(|way| {
+            let mut phone = server.phone(&["--payload", payload, "--speed", "4"]);
+            phone.args(*way).spawn().expect("python3")
+        })
+        .collect();
+    for phone in phones {
+        let output = phone.wait_with_output().expect("phone");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let (status, folder) = server.terminate();
+    assert_eq!(status.code(), Some(0));
+    for (id, reason) in [
+        ("plain", "stopped: hangup"),
+        ("lines", "stopped: hangup"),
+        ("reset", "connection_lost"),
+        ("zero", "stopped: hangup"),
+    ] {
+        let (sidecar, audio) = recorded(folder.path(), id);
+        assert_eq!((sidecar.end_reason.as_deref(), sidecar.state), (Some(reason), SidecarState::Ended));
+        let expected = noise(16_000);
+        assert!(audio.starts_with(&expected), "{id}: {} of {} octets", audio.len(), expected.len());
+        assert!(audio.len() - expected.len() < 240, "only the last frame may be padded");
+        assert_eq!((sidecar.packets.lost, sidecar.packets.dropped), (0, 0));
+    }
+    let first = files(&folder.path().join("rec/00:11:22:33:44:55"), "wav");
+    assert_eq!(first.len(), 1, "one folder to a device");
+}
+
+#[test]
+fn loss_on_the_way_keeps_the_length_of_the_call() {
+    let server = Server::start("rtp_ports = \"23100-23109\"\n");
+    let output = server
+        .phone(&["--id", "lossy", "--seconds", "2", "--speed", "4", "--loss", "0.05", "--seed", "3"])
+        .output()
+        .expect("python3");
+    assert!(output.status.success());
+    let (_, folder) = server.terminate();
+    let (sidecar, audio) = recorded(folder.path(), "lossy");
+    assert_eq!(audio.len(), 16_000);
+    assert!(sidecar.packets.lost > 0 && sidecar.gap_ms_total == sidecar.packets.lost * 20, "{sidecar:?}");
+}
+
+#[test]
+fn a_range_without_a_free_port_refuses_by_reason_and_sigterm_finalises_what_runs() {
+    let server = Server::start("rtp_ports = \"23110-23110\"\n");
+    let mut first = server.phone(&["--id", "first", "--seconds", "30"]).spawn().expect("python3");
+    let mut lines = BufReader::new(first.stdout.take().expect("piped")).lines();
+    let mut wait_for = |event: &str| {
+        let wanted = format!("\"event\": \"{event}\"");
+        lines.by_ref().map_while(Result::ok).find(|line| line.contains(&wanted)).expect("event")
+    };
+    wait_for("started");
+    let refused = server.phone(&["--id", "second"]).output().expect("python3");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("no free RTP port on the server"));
+
+    // Another program's packets to the same port are nobody's.
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    while !server.get("/sessions").contains("Record_") {}
+    stranger.send_to(&[0x80, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 1, 1], "127.0.0.1:23110").expect("loopback");
+    let metrics = server.get("/metrics");
+    assert!(metrics.contains("recordserver_sessions 1"), "{metrics}");
+    assert!(metrics.contains("recordserver_refused_total{reason=\"ports\"} 1"), "{metrics}");
+
+    let (status, folder) = server.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(wait_for("stopped_by_server").contains("shutdown"));
+    assert!(first.wait().expect("phone").success());
+    let (sidecar, audio) = recorded(folder.path(), "first");
+    assert_eq!((sidecar.end_reason.as_deref(), sidecar.state), (Some("shutdown"), SidecarState::Ended));
+    assert!(!audio.is_empty() && sidecar.packets.dropped == 1, "{sidecar:?}");
+}
+
+#[test]
+fn too_much_from_one_address_and_too_little_room_are_refused_with_words() {
+    let server = Server::start("reserve = \"1000000 GiB\"\nrtp_ports = \"23120-23129\"\n");
+    let refused = server.phone(&[]).output().expect("python3");
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("disk full on the server"));
+
+    let server = Server::start("rtp_ports = \"23130-23139\"\n[limits]\nconnections_per_address = 1\n");
+    let _first = TcpStream::connect(server.control).expect("connection");
+    let mut second = TcpStream::connect(server.control).expect("connection");
+    assert_eq!(second.read(&mut [0; 16]).expect("closed"), 0);
+}
+
+#[test]
+fn a_connection_that_never_starts_is_closed() {
+    let server = Server::start("[limits]\nstart_timeout_ms = 100\n");
+    let mut stream = TcpStream::connect(server.control).expect("connection");
+    stream.write_all(b"cmd=RecordSta").expect("sends");
+    assert_eq!(stream.read(&mut [0; 16]).expect("closed"), 0);
+}
+
+#[test]
+fn settings_that_make_no_sense_end_the_program_with_status_2_and_a_missing_folder_with_1() {
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_recordserver")).args(arguments).output().expect("recordserver")
+    };
+    assert_eq!(run(&["--listen", "nowhere"]).status.code(), Some(2));
+    let missing = run(&["--listen", "127.0.0.1:0", "--storage", "/nonexistent", "--http", "off"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent"));
+    assert!(run(&["--help"]).stdout.starts_with(b"Records what phones upload"));
+}

@@ -1,0 +1,226 @@
+//! RTP in, storage jobs out.
+
+use phone_recorder::blocks::{BLOCK_OCTETS, BlockPool};
+use phone_recorder::jobs::{FileKey, Folder, Job, Piece};
+use phone_recorder::rtp::codec::Codec;
+use phone_recorder::rtp::counts::DropCause;
+use phone_recorder::time::{Mono, Now, Wall};
+use phone_recorder::uplink::message::Parties;
+use recordserver::recording::{Recording, Rules};
+use recordserver::session::{EndReason, Opening};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+fn now(ms: u64) -> Now {
+    let wall = Wall { unix_ms: 1_772_352_900_000 + i64::try_from(ms).expect("small"), utc_offset_s: 0 };
+    Now { mono: Mono::new(Duration::from_millis(ms)), wall }
+}
+
+fn phone() -> SocketAddr {
+    "192.0.2.1:4000".parse().expect("address")
+}
+
+fn rtp(seq: u16, payload: &[u8]) -> Vec<u8> {
+    let mut datagram = vec![0x80, 8];
+    datagram.extend(seq.to_be_bytes());
+    datagram.extend((u32::from(seq) * 160).to_be_bytes());
+    datagram.extend(7_u32.to_be_bytes());
+    datagram.extend(payload);
+    datagram
+}
+
+struct Bench {
+    recording: Recording,
+    pool: BlockPool,
+    keys: u64,
+}
+
+impl Bench {
+    fn new(pool_blocks: usize, max_file_octets: u64) -> Self {
+        let opening = Opening {
+            id: "7f3a".into(),
+            device: "phone".into(),
+            parties: Parties { remote_name: "Anna".into(), ..Parties::default() },
+            direction: None,
+            codec: Codec::Pcma,
+        };
+        let rules = Rules { flush_interval: Duration::from_secs(1), max_file_octets };
+        let folder = Folder { root: "/srv".into(), device: 1, name: "phone/2026-03-01".into() };
+        Self {
+            recording: Recording::new(rules, &opening, phone().ip(), folder, now(0)),
+            pool: BlockPool::new((pool_blocks * BLOCK_OCTETS) as u64),
+            keys: 0,
+        }
+    }
+
+    fn hears(&mut self, seqs: std::ops::Range<u16>) {
+        for seq in seqs {
+            let fill = u8::try_from(seq % 251).expect("below 251");
+            let at = now(u64::from(seq) * 20).mono;
+            self.recording.datagram(&rtp(seq, &[fill; 160]), phone(), at, &mut self.pool);
+        }
+    }
+
+    fn jobs(&mut self, ms: u64) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let keys = &mut self.keys;
+        let mut name = || {
+            *keys += 1;
+            FileKey(*keys)
+        };
+        self.recording.jobs(now(ms), &mut name, &mut jobs);
+        jobs
+    }
+
+    fn finish(&mut self, ms: u64) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let keys = &mut self.keys;
+        let mut name = || {
+            *keys += 1;
+            FileKey(*keys)
+        };
+        let reason = EndReason::Stopped("hangup".into());
+        let parties = Some(Parties { remote_name: "Bea".into(), ..Parties::default() });
+        self.recording.finish(&reason, parties, now(ms), &mut self.pool, &mut name, &mut jobs);
+        jobs
+    }
+}
+
+fn kinds(jobs: &[Job]) -> Vec<&'static str> {
+    let kind = |job: &Job| match job {
+        Job::Open(_) => "open",
+        Job::Append { flush: true, .. } => "flush",
+        Job::Append { .. } => "append",
+        Job::Close { .. } => "close",
+        Job::Abandon(_) => "abandon",
+        _ => "other",
+    };
+    jobs.iter().map(kind).collect()
+}
+
+/// The audio of all appends, silence written out.
+fn audio(jobs: &[Job]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for job in jobs {
+        let Job::Append { pieces, .. } = job else { continue };
+        for piece in pieces {
+            match piece {
+                Piece::Audio(block) => octets.extend_from_slice(block.octets()),
+                Piece::Silence(count) => {
+                    octets.resize(octets.len() + usize::try_from(*count).expect("small"), 0xD5)
+                }
+            }
+        }
+    }
+    octets
+}
+
+#[test]
+fn the_first_packet_opens_the_file_and_tells_its_frame_size() {
+    let mut bench = Bench::new(4, u64::MAX);
+    assert!(bench.jobs(0).is_empty());
+    let at = now(1).mono;
+    assert!(bench.recording.datagram(&rtp(1, &[1; 240]), phone(), at, &mut bench.pool));
+    let jobs = bench.jobs(100);
+    let [Job::Open(open)] = &jobs[..] else { panic!("{jobs:?}") };
+    assert_eq!((open.header.rtp_len, open.header.increment), (240, 240));
+    assert_eq!(open.stamp, now(0).wall, "named after the start of the call");
+}
+
+#[test]
+fn audio_goes_out_in_blocks_and_at_each_flush_interval() {
+    let mut bench = Bench::new(8, u64::MAX);
+    bench.hears(0..40);
+    assert_eq!(kinds(&bench.jobs(800)), ["open"]);
+    bench.hears(40..50);
+    assert_eq!(kinds(&bench.jobs(1000)), ["flush"]);
+    assert!(bench.jobs(1100).is_empty());
+    bench.hears(50..200);
+    let jobs = bench.jobs(1200);
+    assert_eq!(kinds(&jobs), ["append"]);
+    assert_eq!(audio(&jobs).len(), BLOCK_OCTETS);
+}
+
+#[test]
+fn lost_packets_are_silence_of_their_length_and_stand_in_the_sidecar() {
+    let mut bench = Bench::new(8, u64::MAX);
+    bench.hears(0..10);
+    bench.hears(15..40);
+    let jobs = bench.finish(900);
+    assert_eq!(kinds(&jobs), ["open", "flush", "close"]);
+    let audio = audio(&jobs);
+    assert_eq!(audio.len(), 40 * 160);
+    assert!(audio[10 * 160..15 * 160].iter().all(|octet| *octet == 0xD5));
+    let Some(Job::Close { sidecar, .. }) = jobs.last() else { panic!("{jobs:?}") };
+    assert_eq!((sidecar.packets.received, sidecar.packets.lost), (35, 5));
+    assert_eq!((sidecar.gaps_total, sidecar.gap_ms_total, sidecar.gaps[0].at_ms), (1, 100, 200));
+    assert_eq!(sidecar.call.remote_name, "Bea", "the name as it is known at the end");
+    assert_eq!(sidecar.end_reason.as_deref(), Some("stopped: hangup"));
+}
+
+#[test]
+fn what_finds_no_memory_is_silence_and_a_counted_drop() {
+    let mut bench = Bench::new(1, u64::MAX);
+    bench.hears(0..200);
+    let counts = *bench.recording.counts();
+    assert!(counts.dropped_for(DropCause::BufferFull) > 0 && counts.balance(), "{counts:?}");
+    let jobs = bench.finish(4000);
+    assert_eq!(audio(&jobs).len(), 200 * 160, "time stays true");
+}
+
+#[test]
+fn a_recording_without_rtp_leaves_an_empty_file_that_says_so() {
+    let jobs = Bench::new(4, u64::MAX).finish(5000);
+    assert_eq!(kinds(&jobs), ["open", "flush", "close"]);
+    let Some(Job::Close { sidecar, .. }) = jobs.last() else { panic!("{jobs:?}") };
+    assert!(sidecar.no_media);
+}
+
+#[test]
+fn a_file_that_is_full_is_followed_by_the_next_segment() {
+    let mut bench = Bench::new(64, 76 + 16_000);
+    let mut all = Vec::new();
+    for part in 0..8_u16 {
+        bench.hears(part * 50..(part + 1) * 50);
+        all.extend(bench.jobs(u64::from(part + 1) * 1000));
+    }
+    all.extend(bench.finish(8100));
+    assert_eq!(audio(&all).len(), 400 * 160);
+    let segments: Vec<u32> = all
+        .iter()
+        .filter_map(|job| match job {
+            Job::Close { sidecar, .. } => Some(sidecar.segment),
+            _ => None,
+        })
+        .collect();
+    assert!(segments.len() > 2 && segments.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{segments:?}");
+    let packets: u64 = all
+        .iter()
+        .map(|job| if let Job::Close { sidecar, .. } = job { sidecar.packets.received } else { 0 })
+        .sum();
+    assert_eq!(packets, 400);
+}
+
+#[test]
+fn other_hosts_other_codecs_and_noise_are_dropped_by_cause() {
+    let mut bench = Bench::new(4, u64::MAX);
+    let stranger = "192.0.2.66:4000".parse().expect("address");
+    let at = now(0).mono;
+    assert!(!bench.recording.datagram(&rtp(1, &[1; 160]), stranger, at, &mut bench.pool));
+    assert!(!bench.recording.datagram(b"hello", phone(), at, &mut bench.pool));
+    let counts = bench.recording.counts();
+    assert_eq!((counts.dropped_for(DropCause::Source), counts.dropped_for(DropCause::NotRtp)), (1, 1));
+    assert!(bench.jobs(100).is_empty());
+}
+
+#[test]
+fn a_failed_disk_gets_no_more_jobs_and_its_memory_comes_back() {
+    let mut bench = Bench::new(8, u64::MAX);
+    bench.hears(0..300);
+    bench.jobs(100);
+    let before = bench.pool.used_octets();
+    bench.recording.fail(&mut bench.pool);
+    assert!(bench.pool.used_octets() < before);
+    assert!(bench.jobs(5000).is_empty());
+    assert_eq!(kinds(&bench.finish(6000)), ["abandon"]);
+}

@@ -1,0 +1,509 @@
+//! The agent's side of one server recording, from name look-up to the answer to the stop request.
+//!
+//! Owns: the order of things, all time-outs, and what an end is called. Every call hands in one event
+//! and `now`, and gets [`Action`]s back. Look-ups and connections carry a [`Generation`]; an answer
+//! to an older one is ignored. Never: sockets, clocks, whether RTP is forwarded during a pause.
+//!
+//! Invariants: exactly one [`Action::Ended`] per session, as its last action; between
+//! [`Action::Started`] and that there is an RTP target, and it is taken back before anything else.
+
+use super::framing::{FrameError, Framer};
+use super::message::{Message, Outcome, Parties, StartRequest, StartResponse, StopRequest, StopResponse};
+use crate::call::Call;
+use crate::time::Mono;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Addresses of one host that are tried before the server counts as unreachable.
+pub const MAX_ADDRESSES: usize = 4;
+
+/// Numbers the look-ups and connections of a session, so that late answers are told from due ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Generation(pub u32);
+
+/// Settings that all recordings share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// For look-up and connection together.
+    pub connect_timeout: Duration,
+    /// For each answer of the server.
+    pub response_timeout: Duration,
+    /// Octets that follow each message.
+    pub terminator: &'static [u8],
+}
+
+/// One recording to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Server's host name or address.
+    pub host: String,
+    /// Server's TCP port.
+    pub port: u16,
+    /// From [`super::session_id`].
+    pub id: String,
+    /// The `device` to send; `None`: the MAC address that [`Client::connected`] is told.
+    pub device: Option<String>,
+    /// Encoding name.
+    pub codec: String,
+    /// The call.
+    pub call: Call,
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look the name up, off the loop, and answer with [`Client::resolved`].
+    Resolve {
+        /// To be repeated in the answer.
+        generation: Generation,
+        /// Host name.
+        host: String,
+    },
+    /// Connect by TCP without waiting, and answer with [`Client::connected`] or [`Client::connect_failed`].
+    Connect {
+        /// To be repeated in the answer.
+        generation: Generation,
+        /// Server.
+        addr: SocketAddr,
+    },
+    /// Send this on the connection.
+    Send(Vec<u8>),
+    /// Forward RTP to this address from now on, or to none.
+    SetRtpTarget(Option<SocketAddr>),
+    /// The server records.
+    Started,
+    /// Close the connection, or give up connecting, once what was sent before is on its way.
+    Close,
+    /// It is over; nothing follows.
+    Ended(End),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// We stopped it.
+    Stopped {
+        /// Whether the server said so too; the recording has ended well either way.
+        confirmed: bool,
+    },
+    /// The server stopped it.
+    StoppedByServer {
+        /// In the server's words; may be empty.
+        reason: String,
+    },
+    /// The server would not record.
+    Refused {
+        /// In the server's words, for the phone's prompt; may be empty.
+        text: String,
+    },
+    /// It broke.
+    Failed {
+        /// As the local socket calls it.
+        reason: Failure,
+        /// For the log.
+        detail: String,
+    },
+}
+
+/// Why a session broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The name has no address, or no address takes the connection in time.
+    ServerUnreachable,
+    /// The server is connected and does not answer.
+    ServerTimeout,
+    /// The connection broke, or the server does not keep to the protocol.
+    UplinkLost,
+}
+
+impl Failure {
+    /// The name on the local socket.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ServerUnreachable => "server_unreachable",
+            Self::ServerTimeout => "server_timeout",
+            Self::UplinkLost => "uplink_lost",
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// The server's name is being looked up.
+    Resolving {
+        deadline: Mono,
+    },
+    /// `addresses` are those not tried yet; `attempt` is this one's share of the time.
+    Connecting {
+        addr: SocketAddr,
+        addresses: Vec<SocketAddr>,
+        attempt: Mono,
+        deadline: Mono,
+    },
+    AwaitingStart {
+        peer: SocketAddr,
+        deadline: Mono,
+    },
+    /// The server named a host for the RTP, which is being looked up.
+    ResolvingMedia {
+        peer: SocketAddr,
+        port: u16,
+        deadline: Mono,
+    },
+    Streaming,
+    Stopping {
+        deadline: Mono,
+    },
+    Closed,
+}
+
+/// The state machine of one server recording.
+#[derive(Debug)]
+pub struct Client {
+    settings: Settings,
+    params: Params,
+    state: State,
+    generation: Generation,
+    framer: Framer,
+}
+
+impl Client {
+    /// Begins a session: looks the server up, or connects if it is given by address.
+    #[must_use]
+    pub fn start(settings: Settings, params: Params, now: Mono, out: &mut Vec<Action>) -> Self {
+        let deadline = now + settings.connect_timeout;
+        let mut client = Self {
+            settings,
+            params,
+            state: State::Resolving { deadline },
+            generation: Generation(0),
+            framer: Framer::new(),
+        };
+        match ip_literal(&client.params.host) {
+            Some(ip) => {
+                let addr = SocketAddr::new(ip, client.params.port);
+                client.connect_next(vec![addr], deadline, "no address", now, out);
+            }
+            None => client.resolve(client.params.host.clone(), out),
+        }
+        client
+    }
+
+    /// The `id` of the recording on the wire.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.params.id
+    }
+
+    /// Whether [`Action::Ended`] has been given.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// A name was looked up; no addresses mean that it failed.
+    pub fn resolved(
+        &mut self,
+        generation: Generation,
+        addresses: &[IpAddr],
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        if generation != self.generation {
+            return;
+        }
+        match self.state {
+            State::Resolving { deadline } => {
+                let port = self.params.port;
+                let all = addresses.iter().take(MAX_ADDRESSES).map(|&ip| SocketAddr::new(ip, port)).collect();
+                self.connect_next(all, deadline, "the server's name has no address", now, out);
+            }
+            State::ResolvingMedia { peer, port, .. } => {
+                let same_family = addresses.iter().find(|ip| ip.is_ipv4() == peer.is_ipv4());
+                match same_family.or(addresses.first()) {
+                    Some(&ip) => self.stream_to(SocketAddr::new(ip, port), out),
+                    None => {
+                        let detail = "the host that the server named for RTP has no address";
+                        self.fail(Failure::ServerUnreachable, detail, out);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection stands. `mac` is the MAC address of the interface that it goes out by.
+    pub fn connected(&mut self, generation: Generation, mac: Option<&str>, now: Mono, out: &mut Vec<Action>) {
+        let State::Connecting { addr, .. } = self.state else { return };
+        if generation != self.generation {
+            return;
+        }
+        let params = &self.params;
+        let request = Message::StartRequest(StartRequest {
+            id: params.id.clone(),
+            device: params.device.clone().or_else(|| mac.map(str::to_owned)).unwrap_or_default(),
+            parties: Parties::from(&params.call),
+            direction: params.call.direction,
+            codec: params.codec.clone(),
+        });
+        self.send(&request, out);
+        self.state = State::AwaitingStart { peer: addr, deadline: now + self.settings.response_timeout };
+    }
+
+    /// The connection could not be made.
+    pub fn connect_failed(&mut self, generation: Generation, error: &str, now: Mono, out: &mut Vec<Action>) {
+        if generation == self.generation {
+            self.next_address(error, now, out);
+        }
+    }
+
+    /// Bytes came from the server.
+    pub fn received(&mut self, bytes: &[u8], now: Mono, out: &mut Vec<Action>) {
+        if self.has_connection() {
+            self.framer.push(bytes, now);
+            self.read_messages(now, out);
+        }
+    }
+
+    /// The connection broke, or the server closed it (`error` is `None`).
+    pub fn peer_closed(&mut self, error: Option<&str>, now: Mono, out: &mut Vec<Action>) {
+        if !self.has_connection() {
+            return;
+        }
+        while !self.is_closed() {
+            match self.framer.next_at_close() {
+                Ok(Some(message)) => self.message(message, now, out),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        match self.state {
+            State::Closed => {}
+            State::Stopping { .. } => self.end(End::Stopped { confirmed: false }, out),
+            _ => self.fail(Failure::UplinkLost, error.unwrap_or("the server closed the connection"), out),
+        }
+    }
+
+    /// The server's RTP port is closed (ICMP port unreachable).
+    pub fn udp_refused(&mut self, out: &mut Vec<Action>) {
+        if matches!(self.state, State::Streaming) {
+            self.fail(Failure::UplinkLost, "the server's RTP port is closed", out);
+        }
+    }
+
+    /// Numbers and names changed; the stop request will carry them.
+    pub fn update(&mut self, call: Call) {
+        self.params.call = call;
+    }
+
+    /// Ends the recording. No RTP is to be sent any more, whatever the server answers.
+    pub fn stop(&mut self, reason: &str, now: Mono, out: &mut Vec<Action>) {
+        match self.state {
+            State::Resolving { .. } | State::Connecting { .. } => {
+                self.end(End::Stopped { confirmed: false }, out);
+            }
+            State::AwaitingStart { .. } | State::ResolvingMedia { .. } | State::Streaming => {
+                if matches!(self.state, State::Streaming) {
+                    out.push(Action::SetRtpTarget(None));
+                }
+                let request = Message::StopRequest(StopRequest {
+                    id: self.params.id.clone(),
+                    parties: Parties::from(&self.params.call),
+                    reason: reason.to_owned(),
+                });
+                self.send(&request, out);
+                self.state = State::Stopping { deadline: now + self.settings.response_timeout };
+            }
+            State::Stopping { .. } | State::Closed => {}
+        }
+    }
+
+    /// When [`timer`](Self::timer) is due.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<Mono> {
+        let own = match self.state {
+            State::Resolving { deadline }
+            | State::AwaitingStart { deadline, .. }
+            | State::ResolvingMedia { deadline, .. }
+            | State::Stopping { deadline } => Some(deadline),
+            State::Connecting { attempt, .. } => Some(attempt),
+            State::Streaming => None,
+            State::Closed => return None,
+        };
+        [own, self.framer.poll_deadline()].into_iter().flatten().min()
+    }
+
+    /// Time has passed; does nothing if nothing is due.
+    pub fn timer(&mut self, now: Mono, out: &mut Vec<Action>) {
+        if self.framer.poll_deadline().is_some_and(|deadline| deadline <= now) {
+            self.read_messages(now, out);
+        }
+        if self.poll_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        match self.state {
+            State::Resolving { .. } => {
+                self.fail(Failure::ServerUnreachable, "no answer to the name look-up in time", out);
+            }
+            State::Connecting { .. } => self.next_address("no connection in time", now, out),
+            State::AwaitingStart { .. } => {
+                self.fail(Failure::ServerTimeout, "no answer to the start request in time", out);
+            }
+            State::ResolvingMedia { .. } => {
+                let detail = "no answer to the look-up of the host that the server named for RTP in time";
+                self.fail(Failure::ServerUnreachable, detail, out);
+            }
+            State::Stopping { .. } => self.end(End::Stopped { confirmed: false }, out),
+            State::Streaming | State::Closed => {}
+        }
+    }
+
+    fn has_connection(&self) -> bool {
+        !matches!(self.state, State::Resolving { .. } | State::Connecting { .. } | State::Closed)
+    }
+
+    fn next_generation(&mut self) -> Generation {
+        self.generation = Generation(self.generation.0.wrapping_add(1));
+        self.generation
+    }
+
+    fn resolve(&mut self, host: String, out: &mut Vec<Action>) {
+        let generation = self.next_generation();
+        out.push(Action::Resolve { generation, host });
+    }
+
+    fn next_address(&mut self, error: &str, now: Mono, out: &mut Vec<Action>) {
+        let State::Connecting { addresses, deadline, .. } = &mut self.state else { return };
+        let (addresses, deadline) = (std::mem::take(addresses), *deadline);
+        if !addresses.is_empty() {
+            out.push(Action::Close);
+        }
+        self.connect_next(addresses, deadline, error, now, out);
+    }
+
+    /// Tries the first of `addresses`, which gets an equal share of the time that is left.
+    fn connect_next(
+        &mut self,
+        mut addresses: Vec<SocketAddr>,
+        deadline: Mono,
+        last_error: &str,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        let shares = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        if addresses.is_empty() || deadline <= now {
+            self.fail(Failure::ServerUnreachable, last_error, out);
+            return;
+        }
+        let addr = addresses.remove(0);
+        let generation = self.next_generation();
+        out.push(Action::Connect { generation, addr });
+        let attempt = now + deadline.since(now) / shares;
+        self.state = State::Connecting { addr, addresses, attempt, deadline };
+    }
+
+    fn read_messages(&mut self, now: Mono, out: &mut Vec<Action>) {
+        while !self.is_closed() {
+            match self.framer.next(now) {
+                Ok(Some(message)) => self.message(message, now, out),
+                Ok(None) => return,
+                Err(error) => self.protocol_error(error, out),
+            }
+        }
+    }
+
+    fn protocol_error(&mut self, error: FrameError, out: &mut Vec<Action>) {
+        match self.state {
+            State::Stopping { .. } => self.end(End::Stopped { confirmed: false }, out),
+            _ => self.fail(Failure::UplinkLost, &error.to_string(), out),
+        }
+    }
+
+    fn message(&mut self, message: Message, now: Mono, out: &mut Vec<Action>) {
+        if message.id().is_some_and(|id| id != self.params.id) {
+            match self.state {
+                State::Stopping { .. } => self.end(End::Stopped { confirmed: false }, out),
+                _ => self.fail(Failure::UplinkLost, "the server spoke of another recording", out),
+            }
+            return;
+        }
+        match message {
+            Message::StartResponse(answer) => self.start_answered(answer, now, out),
+            Message::StopRequest(request) => self.stopped_by_server(request.reason, out),
+            Message::StopResponse(_) if matches!(self.state, State::Stopping { .. }) => {
+                self.end(End::Stopped { confirmed: true }, out);
+            }
+            // Nobody asked, but what it says is that the server has stopped.
+            Message::StopResponse(_) => self.end(End::StoppedByServer { reason: String::new() }, out),
+            Message::StartRequest(_) | Message::Unknown { .. } => {}
+        }
+    }
+
+    fn start_answered(&mut self, answer: StartResponse, now: Mono, out: &mut Vec<Action>) {
+        let State::AwaitingStart { peer, .. } = self.state else { return };
+        if answer.outcome == Outcome::Failed {
+            self.end(End::Refused { text: answer.reason }, out);
+            return;
+        }
+        // The reader of messages lets no success without a port pass.
+        let Some(port) = answer.port else { return };
+        let host = answer.server.trim();
+        match ip_literal(host) {
+            Some(ip) if !ip.is_unspecified() => self.stream_to(SocketAddr::new(ip, port), out),
+            None if !host.is_empty() => {
+                self.resolve(host.to_owned(), out);
+                let deadline = now + self.settings.response_timeout;
+                self.state = State::ResolvingMedia { peer, port, deadline };
+            }
+            _ => self.stream_to(SocketAddr::new(peer.ip(), port), out),
+        }
+    }
+
+    fn stream_to(&mut self, target: SocketAddr, out: &mut Vec<Action>) {
+        out.extend([Action::SetRtpTarget(Some(target)), Action::Started]);
+        self.state = State::Streaming;
+    }
+
+    fn stopped_by_server(&mut self, reason: String, out: &mut Vec<Action>) {
+        let answer = StopResponse { id: self.params.id.clone(), outcome: Outcome::Success };
+        let end = match self.state {
+            // Both sides stopped at once.
+            State::Stopping { .. } => End::Stopped { confirmed: true },
+            State::AwaitingStart { .. } => End::Refused { text: reason },
+            _ => End::StoppedByServer { reason },
+        };
+        if matches!(self.state, State::Streaming) {
+            out.push(Action::SetRtpTarget(None));
+            self.state = State::Stopping { deadline: Mono::default() };
+        }
+        self.send(&Message::StopResponse(answer), out);
+        self.end(end, out);
+    }
+
+    fn send(&self, message: &Message, out: &mut Vec<Action>) {
+        let mut octets = message.encode().into_bytes();
+        octets.extend_from_slice(self.settings.terminator);
+        out.push(Action::Send(octets));
+    }
+
+    fn fail(&mut self, reason: Failure, detail: &str, out: &mut Vec<Action>) {
+        self.end(End::Failed { reason, detail: detail.to_owned() }, out);
+    }
+
+    fn end(&mut self, end: End, out: &mut Vec<Action>) {
+        if matches!(self.state, State::Streaming) {
+            out.push(Action::SetRtpTarget(None));
+        }
+        if !matches!(self.state, State::Resolving { .. }) {
+            out.push(Action::Close);
+        }
+        self.state = State::Closed;
+        out.push(Action::Ended(end));
+    }
+}
+
+/// The address that `host` spells out, with or without the brackets of a URL.
+fn ip_literal(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse().ok()
+}

@@ -1,0 +1,464 @@
+//! The four messages of server recording and their text: `key=value` pairs joined by `&`.
+//!
+//! Owns: key names and their order (the source document's), what is escaped, which keys a message
+//! needs. Sending, `%`, `&`, `=` and control characters in a value are percent-encoded and nothing
+//! else, so `+49…` and UTF-8 stay readable. Receiving, keys come in any order, unknown ones are
+//! ignored, the first of two equal ones counts, `%XX` is decoded and `+` is a plus.
+//! Never: where a message ends in a stream, which is [`super::framing`].
+
+use crate::call::{Call, Direction};
+use std::borrow::Cow;
+use std::fmt;
+
+/// Longest message in octets, terminator excluded; a longer one ends the session.
+pub const MAX_MESSAGE_OCTETS: usize = 8 * 1024;
+
+/// Longest `id` in octets that is accepted, so that an answer can always repeat it.
+pub const MAX_ID_OCTETS: usize = 256;
+
+/// Longest value in octets that is sent, after escaping; the rest is cut off at a character.
+/// It keeps a message with eight such values within [`MAX_MESSAGE_OCTETS`].
+pub const MAX_SENT_VALUE_OCTETS: usize = 900;
+
+/// Numbers and names of both ends of a call; empty where unknown. Personal data: not for the log.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Parties {
+    /// Number of the other party.
+    pub remote_number: String,
+    /// Display name of the other party.
+    pub remote_name: String,
+    /// Number of the phone's line.
+    pub local_number: String,
+    /// Display name of the phone's line.
+    pub local_name: String,
+}
+
+impl From<&Call> for Parties {
+    fn from(call: &Call) -> Self {
+        Self {
+            remote_number: call.remote_number.clone(),
+            remote_name: call.remote_name.clone(),
+            local_number: call.local_number.clone(),
+            local_name: call.local_name.clone(),
+        }
+    }
+}
+
+/// The phone asks the server to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartRequest {
+    /// Names the recording in all messages that follow.
+    pub id: String,
+    /// The phone's MAC address, in whatever spelling it uses.
+    pub device: String,
+    /// Both ends of the call.
+    pub parties: Parties,
+    /// Who called whom; `None` if missing or neither `in` nor `out`.
+    pub direction: Option<Direction>,
+    /// Encoding name, such as `PCMA`.
+    pub codec: String,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// `success`
+    Success,
+    /// `failed`, and anything else that is not `success`.
+    Failed,
+}
+
+/// The server's answer to a [`StartRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartResponse {
+    /// The request's `id`.
+    pub id: String,
+    /// Whether the server records.
+    pub outcome: Outcome,
+    /// Why not, for the phone's prompt; may be empty.
+    pub reason: String,
+    /// Host that takes the RTP; empty means the TCP peer.
+    pub server: String,
+    /// UDP port that takes the RTP; always there in a success.
+    pub port: Option<u16>,
+}
+
+/// Either side ends the recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopRequest {
+    /// Names the recording.
+    pub id: String,
+    /// Both ends of the call, as they are known by now.
+    pub parties: Parties,
+    /// Why it ends; may be empty.
+    pub reason: String,
+}
+
+/// The answer to a [`StopRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopResponse {
+    /// The request's `id`.
+    pub id: String,
+    /// Always success in the source document.
+    pub outcome: Outcome,
+}
+
+/// One message of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Phone to server.
+    StartRequest(StartRequest),
+    /// Server to phone.
+    StartResponse(StartResponse),
+    /// Either way.
+    StopRequest(StopRequest),
+    /// Either way.
+    StopResponse(StopResponse),
+    /// A `cmd` that the source document does not have; to be ignored.
+    Unknown {
+        /// Its name.
+        cmd: String,
+    },
+}
+
+/// Why a text is no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// A key that the message can't do without is missing.
+    Missing(&'static str),
+    /// A key is there but its value is of no use.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(key) => write!(f, "the message has no {key}"),
+            Self::Invalid(key) => write!(f, "the message has an unusable {key}"),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// The commands of the source document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    StartRequest,
+    StartResponse,
+    StopRequest,
+    StopResponse,
+}
+
+impl Command {
+    pub(super) const ALL: [Self; 4] =
+        [Self::StartRequest, Self::StartResponse, Self::StopRequest, Self::StopResponse];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::StartRequest => "RecordStartRequest",
+            Self::StartResponse => "RecordStartResponse",
+            Self::StopRequest => "RecordStopRequest",
+            Self::StopResponse => "RecordStopResponse",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|command| command.name().eq_ignore_ascii_case(name))
+    }
+
+    /// All keys of the source document after `cmd`, in its order.
+    pub(super) fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::StartRequest => &[
+                "id",
+                "device",
+                "remote_number",
+                "remote_name",
+                "local_number",
+                "local_name",
+                "dir",
+                "codec",
+            ],
+            Self::StartResponse => &["id", "result", "reason", "server", "port"],
+            Self::StopRequest => {
+                &["id", "remote_number", "remote_name", "local_number", "local_name", "reason"]
+            }
+            Self::StopResponse => &["id", "result"],
+        }
+    }
+}
+
+/// How much of a message a text holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Completeness {
+    /// Can't be a message yet.
+    Partial,
+    /// Has the keys that we need, but not all that the source document lists.
+    Usable,
+    /// Nothing more is to be expected.
+    Full,
+}
+
+/// The pairs of a message as they came, still escaped.
+pub(super) struct Pairs<'a>(&'a [u8]);
+
+impl<'a> Pairs<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self(text)
+    }
+
+    /// The raw value of the first pair named `key`.
+    fn raw(&self, key: &str) -> Option<&'a [u8]> {
+        self.0.split(|&octet| octet == b'&').find_map(|pair| {
+            let at = pair.iter().position(|&octet| octet == b'=')?;
+            (&pair[..at] == key.as_bytes()).then_some(&pair[at + 1..])
+        })
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.raw(key).map(unescape)
+    }
+
+    fn text_or_empty(&self, key: &str) -> String {
+        self.text(key).unwrap_or_default()
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.raw(key).is_some()
+    }
+
+    pub(super) fn has_command(&self) -> bool {
+        self.has("cmd")
+    }
+
+    fn parties(&self) -> Parties {
+        Parties {
+            remote_number: self.text_or_empty("remote_number"),
+            remote_name: self.text_or_empty("remote_name"),
+            local_number: self.text_or_empty("local_number"),
+            local_name: self.text_or_empty("local_name"),
+        }
+    }
+
+    fn id(&self) -> Result<String, ParseError> {
+        let id = self.text("id").ok_or(ParseError::Missing("id"))?;
+        if id.is_empty() || id.len() > MAX_ID_OCTETS {
+            return Err(ParseError::Invalid("id"));
+        }
+        Ok(id)
+    }
+
+    fn outcome(&self) -> Result<Outcome, ParseError> {
+        let result = self.raw("result").ok_or(ParseError::Missing("result"))?;
+        let success = result.eq_ignore_ascii_case(b"success");
+        Ok(if success { Outcome::Success } else { Outcome::Failed })
+    }
+
+    /// Judges by the keys alone whether the message is all here.
+    pub(super) fn completeness(&self) -> Completeness {
+        let Some(cmd) = self.text("cmd") else { return Completeness::Partial };
+        let Some(command) = Command::from_name(&cmd) else { return Completeness::Usable };
+        if command.keys().iter().all(|key| self.has(key)) {
+            return Completeness::Full;
+        }
+        let (usable, full) = match command {
+            Command::StartRequest => (self.has("codec"), false),
+            Command::StartResponse => match self.outcome() {
+                Ok(Outcome::Success) => (self.has("port"), self.has("port")),
+                Ok(Outcome::Failed) => (true, self.has("reason")),
+                Err(_) => (false, false),
+            },
+            Command::StopRequest => (true, false),
+            Command::StopResponse => (self.has("result"), true),
+        };
+        match (self.has("id") && usable, full) {
+            (true, true) => Completeness::Full,
+            (true, false) => Completeness::Usable,
+            (false, _) => Completeness::Partial,
+        }
+    }
+}
+
+impl Message {
+    /// Reads one message, without its terminator.
+    ///
+    /// # Errors
+    /// A command of the source document without the keys it needs, or with a useless value in one.
+    /// A `%` that is not followed by two hexadecimal digits stands for itself, and octets that are
+    /// not UTF-8 become U+FFFD: a bad name is no reason not to record.
+    pub fn parse(text: &[u8]) -> Result<Self, ParseError> {
+        let pairs = Pairs::new(text);
+        let cmd = pairs.text("cmd").ok_or(ParseError::Missing("cmd"))?;
+        let Some(command) = Command::from_name(&cmd) else { return Ok(Self::Unknown { cmd }) };
+        let id = pairs.id()?;
+        Ok(match command {
+            Command::StartRequest => Self::StartRequest(StartRequest {
+                id,
+                device: pairs.text_or_empty("device"),
+                parties: pairs.parties(),
+                direction: pairs.raw("dir").and_then(direction_from),
+                codec: pairs.text("codec").ok_or(ParseError::Missing("codec"))?,
+            }),
+            Command::StartResponse => Self::StartResponse(parse_start_response(id, &pairs)?),
+            Command::StopRequest => Self::StopRequest(StopRequest {
+                id,
+                parties: pairs.parties(),
+                reason: pairs.text_or_empty("reason"),
+            }),
+            Command::StopResponse => Self::StopResponse(StopResponse { id, outcome: pairs.outcome()? }),
+        })
+    }
+
+    /// The text of the message, without a terminator, at most [`MAX_MESSAGE_OCTETS`] long.
+    ///
+    /// Values over [`MAX_SENT_VALUE_OCTETS`] are cut.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::from("cmd=");
+        match self {
+            Self::StartRequest(start) => {
+                text.push_str(Command::StartRequest.name());
+                push_pair(&mut text, "id", &start.id);
+                push_pair(&mut text, "device", &start.device);
+                push_parties(&mut text, &start.parties);
+                push_pair(&mut text, "dir", start.direction.map_or("", Direction::as_str));
+                push_pair(&mut text, "codec", &start.codec);
+            }
+            Self::StartResponse(answer) => {
+                text.push_str(Command::StartResponse.name());
+                push_pair(&mut text, "id", &answer.id);
+                push_pair(&mut text, "result", outcome_name(answer.outcome));
+                push_pair(&mut text, "reason", &answer.reason);
+                push_pair(&mut text, "server", &answer.server);
+                push_pair(&mut text, "port", &answer.port.map(|port| port.to_string()).unwrap_or_default());
+            }
+            Self::StopRequest(stop) => {
+                text.push_str(Command::StopRequest.name());
+                push_pair(&mut text, "id", &stop.id);
+                push_parties(&mut text, &stop.parties);
+                push_pair(&mut text, "reason", &stop.reason);
+            }
+            Self::StopResponse(answer) => {
+                text.push_str(Command::StopResponse.name());
+                push_pair(&mut text, "id", &answer.id);
+                push_pair(&mut text, "result", outcome_name(answer.outcome));
+            }
+            Self::Unknown { cmd } => push_escaped(&mut text, cmd),
+        }
+        text
+    }
+
+    /// The recording that the message is about; `None` for an unknown one.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::StartRequest(message) => Some(&message.id),
+            Self::StartResponse(message) => Some(&message.id),
+            Self::StopRequest(message) => Some(&message.id),
+            Self::StopResponse(message) => Some(&message.id),
+            Self::Unknown { .. } => None,
+        }
+    }
+}
+
+fn parse_start_response(id: String, pairs: &Pairs<'_>) -> Result<StartResponse, ParseError> {
+    let outcome = pairs.outcome()?;
+    let port = pairs.text_or_empty("port").parse::<u16>().ok().filter(|&port| port != 0);
+    if outcome == Outcome::Success && port.is_none() {
+        let error = if pairs.has("port") { ParseError::Invalid } else { ParseError::Missing };
+        return Err(error("port"));
+    }
+    Ok(StartResponse {
+        id,
+        outcome,
+        reason: pairs.text_or_empty("reason"),
+        server: pairs.text_or_empty("server"),
+        port,
+    })
+}
+
+fn direction_from(raw: &[u8]) -> Option<Direction> {
+    if raw.eq_ignore_ascii_case(b"in") {
+        Some(Direction::In)
+    } else if raw.eq_ignore_ascii_case(b"out") {
+        Some(Direction::Out)
+    } else {
+        None
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Success => "success",
+        Outcome::Failed => "failed",
+    }
+}
+
+fn push_parties(text: &mut String, parties: &Parties) {
+    push_pair(text, "remote_number", &parties.remote_number);
+    push_pair(text, "remote_name", &parties.remote_name);
+    push_pair(text, "local_number", &parties.local_number);
+    push_pair(text, "local_name", &parties.local_name);
+}
+
+fn push_pair(text: &mut String, key: &str, value: &str) {
+    text.push('&');
+    text.push_str(key);
+    text.push('=');
+    push_escaped(text, value);
+}
+
+fn push_escaped(text: &mut String, value: &str) {
+    let limit = text.len() + MAX_SENT_VALUE_OCTETS;
+    let mut utf8 = [0; 4];
+    for character in value.chars() {
+        let octets = character.encode_utf8(&mut utf8);
+        let escape = matches!(character, '%' | '&' | '=') || character.is_control();
+        if text.len() + octets.len() * if escape { 3 } else { 1 } > limit {
+            return;
+        }
+        if escape {
+            for octet in octets.bytes() {
+                text.push('%');
+                text.push(hex_digit(octet >> 4));
+                text.push(hex_digit(octet & 0xF));
+            }
+        } else {
+            text.push(character);
+        }
+    }
+}
+
+fn hex_digit(nibble: u8) -> char {
+    char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase())
+}
+
+fn unescape(raw: &[u8]) -> String {
+    let octets = if raw.contains(&b'%') { Cow::Owned(percent_decoded(raw)) } else { Cow::Borrowed(raw) };
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+fn percent_decoded(raw: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((&first, tail)) = rest.split_first() {
+        match escaped_octet(rest) {
+            Some(octet) => {
+                octets.push(octet);
+                rest = &rest[3..];
+            }
+            None => {
+                octets.push(first);
+                rest = tail;
+            }
+        }
+    }
+    octets
+}
+
+fn escaped_octet(text: &[u8]) -> Option<u8> {
+    let &[b'%', high, low, ..] = text else { return None };
+    let digit = |octet: u8| char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(high)? << 4 | digit(low)?)
+}

@@ -1,0 +1,391 @@
+//! The agent's side of a session, event by event.
+
+use phone_recorder::call::{Call, Direction};
+use phone_recorder::time::Mono;
+use phone_recorder::uplink::client::{Action, Client, End, Failure, Generation, Params, Settings};
+use proptest::prelude::*;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+const SUCCESS: &str = "cmd=RecordStartResponse&id=abc&result=success&reason=&server=&port=40002\n";
+const STOPPED: &str = "cmd=RecordStopResponse&id=abc&result=success\n";
+
+fn at(ms: u64) -> Mono {
+    Mono::new(Duration::from_millis(ms))
+}
+
+fn settings() -> Settings {
+    Settings {
+        connect_timeout: Duration::from_millis(3000),
+        response_timeout: Duration::from_millis(5000),
+        terminator: b"",
+    }
+}
+
+fn params(host: &str) -> Params {
+    let call = Call {
+        id: "call-1".into(),
+        direction: Some(Direction::Out),
+        remote_number: "+4930".into(),
+        remote_name: "Anna & Co".into(),
+        local_number: "201".into(),
+        local_name: "Desk".into(),
+    };
+    Params { host: host.into(), port: 5055, id: "abc".into(), device: None, codec: "PCMA".into(), call }
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().expect(text)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect(text)
+}
+
+fn end(actions: &[Action]) -> &End {
+    match actions.last() {
+        Some(Action::Ended(end)) => end,
+        other => panic!("not ended: {other:?}"),
+    }
+}
+
+fn failed(actions: &[Action], expected: Failure) {
+    assert!(matches!(end(actions), End::Failed { reason, .. } if *reason == expected), "{actions:?}");
+}
+
+fn sent(actions: &[Action]) -> Vec<&str> {
+    let mut texts = Vec::new();
+    for action in actions {
+        if let Action::Send(octets) = action {
+            texts.push(std::str::from_utf8(octets).expect("text"));
+        }
+    }
+    texts
+}
+
+/// Drives one client and hands back what each event led to.
+struct Session(Client);
+
+impl Session {
+    fn start(host: &str) -> (Self, Vec<Action>) {
+        let mut out = Vec::new();
+        let client = Client::start(settings(), params(host), at(0), &mut out);
+        (Self(client), out)
+    }
+
+    fn awaiting_start() -> Self {
+        let (mut session, _) = Self::start("192.0.2.1");
+        session.act(|client, out| client.connected(Generation(1), Some("0c:11:05:00:00:01"), at(10), out));
+        session
+    }
+
+    fn streaming() -> Self {
+        let mut session = Self::awaiting_start();
+        session.receive(SUCCESS, 20);
+        session
+    }
+
+    fn act(&mut self, event: impl FnOnce(&mut Client, &mut Vec<Action>)) -> Vec<Action> {
+        let mut out = Vec::new();
+        event(&mut self.0, &mut out);
+        out
+    }
+
+    fn receive(&mut self, text: &str, ms: u64) -> Vec<Action> {
+        self.act(|client, out| client.received(text.as_bytes(), at(ms), out))
+    }
+
+    fn timer(&mut self, ms: u64) -> Vec<Action> {
+        self.act(|client, out| client.timer(at(ms), out))
+    }
+}
+
+#[test]
+fn a_recording_starts_streams_and_stops() {
+    let (mut session, actions) = Session::start("192.0.2.1");
+    assert_eq!(actions, [Action::Connect { generation: Generation(1), addr: addr("192.0.2.1:5055") }]);
+    let actions =
+        session.act(|client, out| client.connected(Generation(1), Some("0c:11:05:00:00:01"), at(10), out));
+    assert_eq!(
+        sent(&actions),
+        ["cmd=RecordStartRequest&id=abc&device=0c:11:05:00:00:01&remote_number=+4930\
+          &remote_name=Anna %26 Co&local_number=201&local_name=Desk&dir=out&codec=PCMA"]
+    );
+    let target = Some(addr("192.0.2.1:40002"));
+    assert_eq!(session.receive(SUCCESS, 20), [Action::SetRtpTarget(target), Action::Started]);
+    assert_eq!(session.0.poll_deadline(), None);
+    let actions = session.act(|client, out| client.stop("user", at(9000), out));
+    assert_eq!(actions[0], Action::SetRtpTarget(None));
+    assert!(sent(&actions)[0].ends_with("&reason=user"));
+    assert_eq!(
+        session.receive(STOPPED, 9001),
+        [Action::Close, Action::Ended(End::Stopped { confirmed: true })]
+    );
+    assert!(session.0.is_closed());
+    assert_eq!(session.0.poll_deadline(), None);
+}
+
+#[test]
+fn the_answer_is_taken_without_a_terminator_when_the_wire_is_quiet() {
+    let mut session = Session::awaiting_start();
+    assert_eq!(session.receive(SUCCESS.trim_end(), 20), []);
+    assert_eq!(session.0.poll_deadline(), Some(at(50)));
+    assert_eq!(session.timer(49), []);
+    assert!(session.timer(50).contains(&Action::Started));
+}
+
+#[test]
+fn a_configured_terminator_follows_each_message() {
+    let mut out = Vec::new();
+    let settings = Settings { terminator: b"\r\n", ..settings() };
+    let mut client = Client::start(settings, params("192.0.2.1"), at(0), &mut out);
+    client.connected(Generation(1), None, at(0), &mut out);
+    assert!(sent(&out)[0].ends_with("&codec=PCMA\r\n"));
+}
+
+#[test]
+fn a_host_name_is_looked_up_and_its_addresses_share_the_time() {
+    let (mut session, actions) = Session::start("rec.example.org");
+    assert_eq!(actions, [Action::Resolve { generation: Generation(1), host: "rec.example.org".into() }]);
+    let found = [ip("2001:db8::1"), ip("192.0.2.1")];
+    let actions = session.act(|client, out| client.resolved(Generation(1), &found, at(1000), out));
+    assert_eq!(actions, [Action::Connect { generation: Generation(2), addr: addr("[2001:db8::1]:5055") }]);
+    assert_eq!(session.0.poll_deadline(), Some(at(2000)));
+    let next = Action::Connect { generation: Generation(3), addr: addr("192.0.2.1:5055") };
+    assert_eq!(session.timer(2000), [Action::Close, next]);
+    let late = session.act(|client, out| client.connected(Generation(2), None, at(2100), out));
+    assert_eq!(late, [], "the answer of a given up connection is ignored");
+    assert_eq!(session.0.poll_deadline(), Some(at(3000)));
+    failed(&session.timer(3000), Failure::ServerUnreachable);
+}
+
+#[test]
+fn a_name_without_addresses_or_without_an_answer_is_unreachable() {
+    let (mut session, _) = Session::start("rec.example.org");
+    failed(
+        &session.act(|client, out| client.resolved(Generation(1), &[], at(5), out)),
+        Failure::ServerUnreachable,
+    );
+    let (mut session, _) = Session::start("rec.example.org");
+    assert_eq!(session.timer(2999), []);
+    failed(&session.timer(3000), Failure::ServerUnreachable);
+}
+
+#[test]
+fn a_refused_connection_is_unreachable() {
+    let (mut session, _) = Session::start("[2001:db8::1]");
+    let actions =
+        session.act(|client, out| client.connect_failed(Generation(1), "Connection refused", at(5), out));
+    failed(&actions, Failure::ServerUnreachable);
+}
+
+#[test]
+fn a_refusal_carries_the_servers_words_even_if_it_hangs_up_at_once() {
+    let text = "cmd=RecordStartResponse&id=abc&result=failed&reason=Disk full%21&server=&port=";
+    let mut session = Session::awaiting_start();
+    assert_eq!(session.receive(text, 20), []);
+    let actions = session.act(|client, out| client.peer_closed(None, at(21), out));
+    assert_eq!(actions, [Action::Close, Action::Ended(End::Refused { text: "Disk full!".into() })]);
+}
+
+#[test]
+fn a_server_that_never_answers_times_out() {
+    let mut session = Session::awaiting_start();
+    assert_eq!(session.timer(5009), []);
+    failed(&session.timer(5010), Failure::ServerTimeout);
+    assert_eq!(session.receive(SUCCESS, 5020), [], "an answer after that changes nothing");
+}
+
+#[test]
+fn an_answer_to_another_id_ends_the_session() {
+    let mut session = Session::awaiting_start();
+    failed(&session.receive(&SUCCESS.replace("abc", "abd"), 20), Failure::UplinkLost);
+    let mut session = Session::streaming();
+    let actions = session.receive("cmd=RecordStopRequest&id=other&reason=x\n", 30);
+    assert_eq!(actions[0], Action::SetRtpTarget(None));
+    failed(&actions, Failure::UplinkLost);
+}
+
+#[test]
+fn the_rtp_goes_where_the_server_says() {
+    for (server, target) in [
+        ("198.51.100.7", "198.51.100.7:40002"),
+        ("2001:db8::7", "[2001:db8::7]:40002"),
+        ("0.0.0.0", "192.0.2.1:40002"),
+        ("::", "192.0.2.1:40002"),
+        (" ", "192.0.2.1:40002"),
+    ] {
+        let mut session = Session::awaiting_start();
+        let answer = SUCCESS.replace("server=", &format!("server={server}"));
+        let target = Action::SetRtpTarget(Some(addr(target)));
+        assert_eq!(session.receive(&answer, 20), [target, Action::Started], "{server}");
+    }
+}
+
+#[test]
+fn a_host_name_for_the_rtp_is_looked_up_preferring_the_family_of_the_connection() {
+    let answer = SUCCESS.replace("server=", "server=media.example.org");
+    let mut session = Session::awaiting_start();
+    let actions = session.receive(&answer, 20);
+    assert_eq!(actions, [Action::Resolve { generation: Generation(2), host: "media.example.org".into() }]);
+    let found = [ip("2001:db8::7"), ip("198.51.100.7")];
+    let actions = session.act(|client, out| client.resolved(Generation(2), &found, at(30), out));
+    assert_eq!(actions, [Action::SetRtpTarget(Some(addr("198.51.100.7:40002"))), Action::Started]);
+
+    let mut session = Session::awaiting_start();
+    session.receive(&answer, 20);
+    failed(&session.timer(5020), Failure::ServerUnreachable);
+}
+
+#[test]
+fn an_update_is_told_in_the_stop_request() {
+    let mut session = Session::streaming();
+    session.0.update(Call { remote_name: "Bea".into(), ..Call::default() });
+    let actions = session.act(|client, out| client.stop("hangup", at(50), out));
+    assert_eq!(
+        sent(&actions),
+        [
+            "cmd=RecordStopRequest&id=abc&remote_number=&remote_name=Bea&local_number=&local_name=&reason=hangup"
+        ]
+    );
+}
+
+#[test]
+fn a_stop_that_is_never_answered_is_still_a_stop() {
+    let mut session = Session::streaming();
+    session.act(|client, out| client.stop("user", at(1000), out));
+    assert_eq!(session.timer(5999), []);
+    let stopped = Action::Ended(End::Stopped { confirmed: false });
+    assert_eq!(session.timer(6000), [Action::Close, stopped.clone()]);
+
+    let mut session = Session::streaming();
+    session.act(|client, out| client.stop("user", at(1000), out));
+    let actions = session.act(|client, out| client.peer_closed(Some("reset"), at(1001), out));
+    assert_eq!(actions, [Action::Close, stopped]);
+}
+
+#[test]
+fn a_stop_before_the_server_has_answered_takes_the_request_back() {
+    let (mut session, _) = Session::start("192.0.2.1");
+    let actions = session.act(|client, out| client.stop("user", at(5), out));
+    assert_eq!(actions, [Action::Close, Action::Ended(End::Stopped { confirmed: false })]);
+
+    let mut session = Session::awaiting_start();
+    let actions = session.act(|client, out| client.stop("user", at(15), out));
+    assert_eq!(actions.len(), 1);
+    assert!(sent(&actions)[0].starts_with("cmd=RecordStopRequest&id=abc&"));
+    assert_eq!(session.receive(SUCCESS, 20), [], "too late to start");
+    assert_eq!(end(&session.receive(STOPPED, 21)), &End::Stopped { confirmed: true });
+}
+
+#[test]
+fn the_server_may_stop_and_gets_an_answer() {
+    let mut session = Session::streaming();
+    let actions = session.receive("cmd=RecordStopRequest&id=abc&reason=maintenance\n", 30);
+    assert_eq!(
+        actions,
+        [
+            Action::SetRtpTarget(None),
+            Action::Send(STOPPED.trim_end().into()),
+            Action::Close,
+            Action::Ended(End::StoppedByServer { reason: "maintenance".into() }),
+        ]
+    );
+}
+
+#[test]
+fn a_broken_connection_or_a_closed_rtp_port_is_a_lost_uplink() {
+    let mut session = Session::streaming();
+    let actions = session.act(|client, out| client.peer_closed(Some("reset"), at(30), out));
+    assert_eq!(actions[..2], [Action::SetRtpTarget(None), Action::Close]);
+    failed(&actions, Failure::UplinkLost);
+
+    let mut session = Session::streaming();
+    failed(&session.act(Client::udp_refused), Failure::UplinkLost);
+
+    let mut session = Session::streaming();
+    session.act(|client, out| client.stop("user", at(30), out));
+    assert_eq!(session.act(Client::udp_refused), [], "the port is gone because we stopped");
+}
+
+#[test]
+fn unknown_commands_are_ignored_and_oversized_messages_end_the_session() {
+    let mut session = Session::streaming();
+    assert_eq!(session.receive("cmd=Ping&id=zzz\n", 30), []);
+    failed(&session.receive(&"x".repeat(9000), 31), Failure::UplinkLost);
+}
+
+/// One event of any kind, for any moment.
+#[derive(Clone, Debug)]
+enum Event {
+    Received(Vec<u8>),
+    Resolved(u32, usize),
+    Connected(u32),
+    ConnectFailed(u32),
+    PeerClosed,
+    UdpRefused,
+    Stop,
+    Pass(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let wire = prop_oneof![
+        Just(SUCCESS.to_owned()),
+        Just(SUCCESS.trim_end().to_owned()),
+        Just(SUCCESS.replace("server=", "server=host")),
+        Just(STOPPED.to_owned()),
+        Just("cmd=RecordStopRequest&id=abc\n".to_owned()),
+        "[ -~\n]{0,40}",
+    ];
+    prop_oneof![
+        4 => wire.prop_map(|text| Event::Received(text.into_bytes())),
+        2 => (0..4_u32, 0..6_usize).prop_map(|(generation, count)| Event::Resolved(generation, count)),
+        2 => (0..4_u32).prop_map(Event::Connected),
+        1 => (0..4_u32).prop_map(Event::ConnectFailed),
+        1 => Just(Event::PeerClosed),
+        1 => Just(Event::UdpRefused),
+        1 => Just(Event::Stop),
+        2 => (0..4000_u64).prop_map(Event::Pass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_session_ends_once_and_takes_its_rtp_target_back(
+        host in prop_oneof![Just("192.0.2.1"), Just("rec.example.org")],
+        events in proptest::collection::vec(event(), 0..40),
+    ) {
+        let mut now = at(0);
+        let mut out = Vec::new();
+        let mut client = Client::start(settings(), params(host), now, &mut out);
+        for event in events {
+            match event {
+                Event::Received(octets) => client.received(&octets, now, &mut out),
+                Event::Resolved(generation, count) => {
+                    client.resolved(Generation(generation), &vec![ip("192.0.2.9"); count], now, &mut out);
+                }
+                Event::Connected(generation) => client.connected(Generation(generation), None, now, &mut out),
+                Event::ConnectFailed(generation) => {
+                    client.connect_failed(Generation(generation), "no", now, &mut out);
+                }
+                Event::PeerClosed => client.peer_closed(None, now, &mut out),
+                Event::UdpRefused => client.udp_refused(&mut out),
+                Event::Stop => client.stop("user", now, &mut out),
+                Event::Pass(ms) => now = now + Duration::from_millis(ms),
+            }
+            client.timer(now, &mut out);
+            prop_assert!(client.poll_deadline().is_none_or(|deadline| deadline > now));
+        }
+        client.stop("end", now, &mut out);
+        client.timer(now + Duration::from_secs(6), &mut out);
+        prop_assert!(client.is_closed());
+        let ends = out.iter().filter(|action| matches!(action, Action::Ended(_))).count();
+        prop_assert_eq!(ends, 1);
+        prop_assert!(matches!(out.last(), Some(Action::Ended(_))));
+        let target = out.iter().rev().find_map(|action| match action {
+            Action::SetRtpTarget(target) => Some(*target),
+            _ => None,
+        });
+        prop_assert!(matches!(target, None | Some(None)));
+    }
+}

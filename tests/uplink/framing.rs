@@ -1,0 +1,251 @@
+//! Where messages end, with and without terminators.
+
+use phone_recorder::call::Direction;
+use phone_recorder::time::Mono;
+use phone_recorder::uplink::framing::{FrameError, Framer, PATIENT_QUIET, QUIET, Terminator};
+use phone_recorder::uplink::message::{
+    MAX_MESSAGE_OCTETS, Message, Outcome, ParseError, Parties, StartRequest, StartResponse, StopRequest,
+    StopResponse,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const START: &str = "cmd=RecordStartResponse&id=7&result=success&reason=&server=&port=40002";
+const STOP: &str = "cmd=RecordStopResponse&id=7&result=success";
+
+fn at(ms: u64) -> Mono {
+    Mono::new(Duration::from_millis(ms))
+}
+
+fn parsed(text: &str) -> Message {
+    Message::parse(text.as_bytes()).expect(text)
+}
+
+/// All messages that have ended at `now`.
+fn drain(framer: &mut Framer, now: Mono) -> Vec<Message> {
+    std::iter::from_fn(|| framer.next(now).expect("usable message")).collect()
+}
+
+#[test]
+fn each_terminator_ends_a_message_at_once_and_is_remembered() {
+    for (octets, terminator) in
+        [("\n", Terminator::Lf), ("\r\n", Terminator::CrLf), ("\r", Terminator::Cr), ("\0", Terminator::Nul)]
+    {
+        let mut framer = Framer::new();
+        framer.push(format!("{START}{octets}{STOP}{octets}").as_bytes(), at(0));
+        assert_eq!(drain(&mut framer, at(0)), [parsed(START), parsed(STOP)]);
+        assert_eq!(framer.terminator(), terminator);
+        assert_eq!(framer.poll_deadline(), None);
+    }
+}
+
+#[test]
+fn without_a_terminator_a_complete_message_ends_after_30_ms_of_quiet() {
+    let mut framer = Framer::new();
+    framer.push(&START.as_bytes()[..40], at(0));
+    assert_eq!(drain(&mut framer, at(10)), []);
+    framer.push(&START.as_bytes()[40..], at(20));
+    assert_eq!(drain(&mut framer, at(20)), []);
+    assert_eq!(framer.poll_deadline(), Some(at(20) + QUIET));
+    assert_eq!(drain(&mut framer, at(49)), []);
+    assert_eq!(drain(&mut framer, at(50)), [parsed(START)]);
+    assert_eq!(framer.terminator(), Terminator::None);
+    assert_eq!(framer.poll_deadline(), None);
+}
+
+#[test]
+fn a_success_with_only_the_keys_it_needs_ends_after_the_short_quiet() {
+    let mut framer = Framer::new();
+    framer.push(b"cmd=RecordStartResponse&id=7&result=success&port=9", at(0));
+    assert_eq!(drain(&mut framer, at(0)), []);
+    assert_eq!(framer.poll_deadline(), Some(at(30)));
+}
+
+#[test]
+fn a_message_that_could_go_on_is_given_more_time() {
+    let mut framer = Framer::new();
+    framer.push(b"cmd=RecordStopRequest&id=7", at(0));
+    assert_eq!(drain(&mut framer, at(100)), []);
+    framer.push(b"&reason=disk full", at(100));
+    assert_eq!(drain(&mut framer, at(100)), []);
+    assert_eq!(framer.poll_deadline(), Some(at(100) + PATIENT_QUIET));
+    assert_eq!(drain(&mut framer, at(350)), [parsed("cmd=RecordStopRequest&id=7&reason=disk full")]);
+}
+
+#[test]
+fn a_message_without_its_keys_is_waited_for() {
+    let mut framer = Framer::new();
+    framer.push(b"cmd=RecordStartResponse&id=7&resu", at(0));
+    assert_eq!(drain(&mut framer, at(100_000)), []);
+    assert_eq!(framer.poll_deadline(), None);
+}
+
+#[test]
+fn messages_that_follow_each_other_without_anything_between_are_told_apart() {
+    let mut framer = Framer::new();
+    framer.push(format!("{START}{STOP}&{STOP}").as_bytes(), at(0));
+    assert_eq!(drain(&mut framer, at(0)), [parsed(START), parsed(STOP)]);
+    assert_eq!(drain(&mut framer, at(30)), [parsed(STOP)]);
+}
+
+#[test]
+fn the_first_octets_of_a_second_message_are_not_taken_for_the_end_of_the_first() {
+    let mut framer = Framer::new();
+    framer.push(format!("{START}{}", &STOP[..14]).as_bytes(), at(0));
+    assert_eq!(drain(&mut framer, at(60)), []);
+    framer.push(&STOP.as_bytes()[14..], at(60));
+    assert_eq!(drain(&mut framer, at(60)), [parsed(START)]);
+    assert_eq!(drain(&mut framer, at(90)), [parsed(STOP)]);
+}
+
+#[test]
+fn a_command_mentioned_in_an_unescaped_reason_does_not_cut_the_message() {
+    let text =
+        "cmd=RecordStartResponse&id=7&result=failed&reason=unexpected cmd=RecordStopRequest&server=&port=";
+    let mut framer = Framer::new();
+    framer.push(text.as_bytes(), at(0));
+    assert_eq!(drain(&mut framer, at(0) + PATIENT_QUIET), [parsed(text)]);
+}
+
+#[test]
+fn a_terminator_that_comes_late_belongs_to_the_message_before() {
+    let mut framer = Framer::new();
+    framer.push(START.as_bytes(), at(0));
+    assert_eq!(drain(&mut framer, at(40)), [parsed(START)]);
+    framer.push(b"\r", at(50));
+    assert_eq!(drain(&mut framer, at(50)), []);
+    framer.push(b"\n", at(60));
+    assert_eq!(drain(&mut framer, at(60)), []);
+    assert_eq!(framer.terminator(), Terminator::CrLf);
+}
+
+#[test]
+fn what_was_said_in_full_counts_when_the_peer_closes() {
+    let mut framer = Framer::new();
+    framer.push(START.as_bytes(), at(0));
+    assert_eq!(framer.next_at_close(), Ok(Some(parsed(START))));
+    framer.push(b"cmd=RecordStartResponse&id=7", at(0));
+    assert_eq!(framer.next_at_close(), Ok(None));
+}
+
+#[test]
+fn a_bad_line_is_reported_and_the_next_one_is_read() {
+    let mut framer = Framer::new();
+    framer.push(format!("hello\n{STOP}\n").as_bytes(), at(0));
+    assert_eq!(framer.next(at(0)), Err(FrameError::Malformed(ParseError::Missing("cmd"))));
+    assert_eq!(framer.next(at(0)), Ok(Some(parsed(STOP))));
+}
+
+#[test]
+fn a_message_over_the_size_limit_is_an_error_with_and_without_its_end() {
+    let longest = format!("{STOP}&x={}", "x".repeat(MAX_MESSAGE_OCTETS - STOP.len() - 3));
+    assert_eq!(longest.len(), MAX_MESSAGE_OCTETS);
+    for end in ["", "\n"] {
+        let mut framer = Framer::new();
+        framer.push(format!("{longest}{end}").as_bytes(), at(0));
+        assert_eq!(framer.next(at(500)), Ok(Some(parsed(STOP))));
+        let mut framer = Framer::new();
+        framer.push(format!("{longest}x{end}").as_bytes(), at(0));
+        assert_eq!(framer.next(at(500)), Err(FrameError::TooLong));
+    }
+    let mut framer = Framer::new();
+    framer.push(&vec![b'x'; 2 * MAX_MESSAGE_OCTETS], at(0));
+    assert_eq!(framer.next(at(0)), Err(FrameError::TooLong));
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ -~äß€]{0,20}",
+        any::<String>().prop_map(|text| text.chars().take(40).collect()),
+        Just("cmd=RecordStopRequest&id=1".to_owned()),
+        Just("xcmd".to_owned()),
+    ]
+}
+
+fn id() -> impl Strategy<Value = String> {
+    text().prop_map(|text| format!("i{text}"))
+}
+
+fn parties() -> impl Strategy<Value = Parties> {
+    (text(), text(), text(), text()).prop_map(|(remote_number, remote_name, local_number, local_name)| {
+        Parties { remote_number, remote_name, local_number, local_name }
+    })
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![Just(Outcome::Success), Just(Outcome::Failed)]
+}
+
+/// Any message of the source document.
+pub(crate) fn message() -> impl Strategy<Value = Message> {
+    let direction = prop_oneof![Just(None), Just(Some(Direction::In)), Just(Some(Direction::Out))];
+    prop_oneof![
+        (id(), text(), parties(), direction, text()).prop_map(|(id, device, parties, direction, codec)| {
+            Message::StartRequest(StartRequest { id, device, parties, direction, codec })
+        }),
+        (id(), outcome(), text(), text(), 1..=u16::MAX).prop_map(|(id, outcome, reason, server, port)| {
+            let port = Some(port);
+            Message::StartResponse(StartResponse { id, outcome, reason, server, port })
+        }),
+        (id(), parties(), text()).prop_map(|(id, parties, reason)| Message::StopRequest(StopRequest {
+            id,
+            parties,
+            reason
+        })),
+        (id(), outcome()).prop_map(|(id, outcome)| Message::StopResponse(StopResponse { id, outcome })),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_back(message in message()) {
+        prop_assert_eq!(Message::parse(message.encode().as_bytes()), Ok(message));
+    }
+
+    #[test]
+    fn any_cut_of_any_sequence_of_messages_reads_the_same(
+        messages in vec((message(), prop_oneof!["", "\n", "\r\n", "\r", "\0", "&"]), 1..6),
+        cuts in vec(1..200_usize, 0..60),
+    ) {
+        let stream: String =
+            messages.iter().map(|(message, end)| message.encode() + end).collect();
+        let mut framer = Framer::new();
+        let mut read = Vec::new();
+        let mut rest = stream.as_bytes();
+        for cut in cuts {
+            let (piece, tail) = rest.split_at(cut.min(rest.len()));
+            framer.push(piece, at(0));
+            read.extend(drain(&mut framer, at(0)));
+            rest = tail;
+        }
+        framer.push(rest, at(0));
+        read.extend(drain(&mut framer, at(0)));
+        read.extend(drain(&mut framer, at(0) + PATIENT_QUIET));
+        let sent: Vec<Message> = messages.into_iter().map(|(message, _)| message).collect();
+        prop_assert_eq!(read, sent);
+    }
+
+    #[test]
+    fn arbitrary_octets_end_in_bounded_memory_and_never_in_a_panic(
+        pieces in vec(prop_oneof![
+            vec(any::<u8>(), 0..300),
+            "(cmd=|&|=|id=|RecordStart|Request|Response|result=|%4|\r|\n|x){0,40}".prop_map(String::into_bytes),
+        ], 0..40),
+    ) {
+        let mut framer = Framer::new();
+        for (turn, piece) in pieces.iter().enumerate() {
+            let now = at(turn as u64 * 20);
+            framer.push(piece, now);
+            let mut messages = 0;
+            loop {
+                match framer.next(now) {
+                    Ok(None) | Err(FrameError::TooLong) => break,
+                    Ok(Some(_)) | Err(FrameError::Malformed(_)) => messages += 1,
+                }
+                prop_assert!(messages <= MAX_MESSAGE_OCTETS);
+            }
+        }
+        let _ = framer.next_at_close();
+    }
+}
