@@ -59,6 +59,10 @@ pub const BATCH_DATAGRAMS: usize = 64;
 /// Octets kept of each datagram: more than any audio packet on Ethernet has.
 pub const DATAGRAM_OCTETS: usize = 2048;
 
+/// Length of the address buffer of a datagram, as the kernel wants it.
+#[expect(clippy::cast_possible_truncation, reason = "128 octets")]
+const NAME_OCTETS: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
 /// Room for the two control messages of a datagram, in words.
 const CONTROL_WORDS: usize = 10;
 
@@ -115,6 +119,7 @@ impl Batch {
     /// # Errors
     /// As the system says, never `WouldBlock`: nothing there is 0 datagrams.
     #[expect(unsafe_code, reason = "recvmmsg without an allocation for each call")]
+    #[allow(clippy::cast_possible_truncation, reason = "small constants; the C types differ by platform")]
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.count = 0;
         for index in 0..BATCH_DATAGRAMS {
@@ -122,7 +127,7 @@ impl Batch {
                 libc::iovec { iov_base: self.octets[index].as_mut_ptr().cast(), iov_len: DATAGRAM_OCTETS };
             let header = &mut self.headers[index].msg_hdr;
             header.msg_name = (&raw mut self.names[index]).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_namelen = NAME_OCTETS;
             header.msg_iov = &raw mut self.vectors[index];
             header.msg_iovlen = 1;
             header.msg_control = self.control[index].as_mut_ptr().cast();
@@ -191,6 +196,12 @@ fn source(name: &libc::sockaddr_storage) -> SocketAddr {
 
 /// Reads arrival time and drop counter from the control messages of a datagram.
 #[expect(unsafe_code, reason = "control messages are only reachable by the C macros")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::unnecessary_cast,
+    reason = "the C types differ by platform"
+)]
+#[allow(clippy::useless_conversion, reason = "the C types differ by platform")]
 fn control_messages(header: &libc::msghdr) -> (Option<i64>, Option<u32>) {
     let (mut arrived_ns, mut overflow) = (None, None);
     // SAFETY: the kernel has filled in the control buffer and its length; the macros stay inside, and the

@@ -22,7 +22,7 @@ const START_OCTETS: u64 = MARGIN_OCTETS + 64 * 1024;
 const LOW_S: u64 = 600;
 
 /// With `on_full = "delete-oldest"` room is made when less than this is left.
-const DELETE_BELOW_OCTETS: u64 = MARGIN_OCTETS + 512 * 1024;
+const DELETE_BELOW_OCTETS: u64 = MARGIN_OCTETS + 128 * 1024;
 
 /// What the agent has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

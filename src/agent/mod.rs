@@ -381,6 +381,8 @@ impl Agent {
     fn scanned(&mut self, disk: Option<crate::jobs::Disk>, now: Now, actions: &mut Vec<Action>) {
         self.scans = self.scans.saturating_sub(1);
         let old_device = self.medium.device();
+        // What is there when we start was not inserted; agent.info tells of it.
+        let inserted = self.medium.scanned;
         let (came, went) = self.medium.found(disk);
         if went {
             self.tell(&Event::StorageRemoved(self.storage_status()), actions);
@@ -394,7 +396,9 @@ impl Agent {
         }
         if came {
             self.nothing_to_delete = false;
-            self.tell(&Event::StorageInserted(self.storage_status()), actions);
+            if inserted {
+                self.tell(&Event::StorageInserted(self.storage_status()), actions);
+            }
             if let Some(folder) = self.medium.folder() {
                 actions.push(Action::Job(Job::Recover(folder)));
             }

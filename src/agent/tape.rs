@@ -8,7 +8,7 @@ use crate::blocks::{Block, BlockPool};
 use crate::file::sidecar::{Gap, MAX_LISTED, Pause};
 use crate::jobs::Piece;
 use crate::rtp::codec::Codec;
-use crate::rtp::timeline::{AudioSink, GapCause, MAX_PAYLOAD_OCTETS, REORDER_OCTETS, octets_to_ms};
+use crate::rtp::timeline::{AudioSink, GapCause, MAX_PAYLOAD_OCTETS, octets_to_ms};
 use std::collections::VecDeque;
 
 /// Longer silence is not stored in blocks but as a number.
@@ -18,7 +18,7 @@ const SILENCE_IN_BLOCKS_OCTETS: u64 = 2048;
 pub(super) const MAX_WAITING_ENTRIES: usize = 4096;
 
 /// Octets that one packet and the reorder window together may need at once.
-const PACKET_ROOM_OCTETS: usize = MAX_PAYLOAD_OCTETS + REORDER_OCTETS.unsigned_abs() as usize;
+const PACKET_ROOM_OCTETS: usize = 2 * MAX_PAYLOAD_OCTETS;
 
 /// What happened in a segment, positions counted from the start of its file.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Names of recording files and their sidecars.
 //!
-//! Source document: "creates a file named `Record_[SystemTime]`". SystemTime is local time,
+//! Source document: "creates a file named `Record_`\[SystemTime\]". SystemTime is local time,
 //! `YYYYMMDD-HHMMSS`: it sorts by date and holds nothing that FAT forbids.
 
 use crate::time::Wall;

@@ -288,7 +288,10 @@ impl Timeline {
         if pause > RESTART_SILENCE_OVER {
             let ticks = i64::try_from(self.codec.clock_rate().ticks_in(pause)).unwrap_or(i64::MAX);
             let last = self.stream.as_ref().map_or(0, |stream| stream.last_octets);
-            sink.silence((ticks - last).max(0).unsigned_abs(), GapCause::Restart);
+            // Whole packets, so that what follows stays aligned to the frames of the file.
+            let packet = octets_of(packet).max(1);
+            let silence = ((ticks - last).max(0) + packet / 2) / packet * packet;
+            sink.silence(silence.unsigned_abs(), GapCause::Restart);
         }
         let next = Stream {
             ssrc: packet.ssrc,

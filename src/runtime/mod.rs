@@ -292,6 +292,8 @@ impl Runtime {
     fn signalled(&mut self, now: Now) -> Result<(), RuntimeError> {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             log::info!("signal {} received, finishing", signal.ssi_signo);
+            // What has arrived belongs to the recordings.
+            self.drain_rtp(now, true)?;
             self.step(Input::Shutdown, now)?;
         }
         Ok(())

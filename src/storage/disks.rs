@@ -172,7 +172,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_mount_table_is_read(table in "[ -~\\n]{0,200}") {
-            parse_mounts(&table);
+            prop_assert!(parse_mounts(&table).len() <= table.lines().count());
         }
     }
 }

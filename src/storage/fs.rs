@@ -67,7 +67,7 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
-    /// Makes the whole filesystem of the file durable.
+    /// Makes durable what [`Self::sync_data`] may leave out: on vfat the size in the directory.
     ///
     /// # Errors
     /// As the system says.
@@ -174,7 +174,8 @@ impl Fs for RealFs {
     }
 
     fn sync_fs(&self, file: &File) -> io::Result<()> {
-        sys::sync_fs(file)
+        let filesystem = nix::sys::statfs::fstatfs(file)?.filesystem_type();
+        if filesystem == nix::sys::statfs::MSDOS_SUPER_MAGIC { sys::sync_fs(file) } else { Ok(()) }
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -223,6 +224,7 @@ impl Fs for RealFs {
         Ok(std::fs::metadata(path)?.dev())
     }
 
+    #[allow(clippy::useless_conversion, reason = "these counters have 32 bits on 32-bit systems")]
     fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = nix::sys::statvfs::statvfs(path)?;
         let fragment = u64::from(stat.fragment_size());

@@ -36,7 +36,7 @@ impl Codec {
         let octet = match self {
             Self::Pcma => 0xD5,
             Self::Pcmu => 0xFF,
-            Self::G722 => 0xFA,
+            Self::G722 => 0xFD,
         };
         vec![octet; octets]
     }
