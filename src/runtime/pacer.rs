@@ -7,7 +7,10 @@
 use std::time::Duration;
 
 /// First interval of a stream whose rate is not known yet.
-const FIRST: Duration = Duration::from_millis(10);
+const FIRST: Duration = Duration::from_millis(20);
+
+/// How much longer the next interval may be than the last one.
+const GROWTH: u32 = 4;
 
 /// Shortest interval.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -47,7 +50,7 @@ impl Pacer {
         }
         let elapsed = elapsed.max(SHORTEST);
         let fits = if packets == 0 { self.longest } else { elapsed * self.fill_packets / packets };
-        self.interval = (self.interval * 2).min(fits).clamp(SHORTEST, self.longest);
+        self.interval = (self.interval * GROWTH).min(fits).clamp(SHORTEST, self.longest);
         Some(self.interval)
     }
 }
