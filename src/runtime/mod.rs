@@ -48,6 +48,9 @@ const EVENTS: usize = 64;
 /// Longest time between two drains of an RTP port. A status and a pause look at the port at once anyway.
 const LONGEST_DRAIN: Duration = Duration::from_millis(950);
 
+/// The first look at the disks may keep clients waiting for so long.
+const FIRST_LOOK: Duration = Duration::from_millis(300);
+
 /// Why the process can't go on.
 #[derive(Debug)]
 pub enum RuntimeError {
@@ -166,6 +169,10 @@ impl Runtime {
         let mut events = Events::with_capacity(EVENTS);
         let now = self.clock.now();
         self.step(Input::Started, now)?;
+        // The first client should see the disk; one that does not answer keeps nobody waiting for long.
+        if let Ok(done) = self.storage.done.recv_timeout(FIRST_LOOK) {
+            self.step(Input::Storage(done), now)?;
+        }
         while self.exit.is_none() {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {

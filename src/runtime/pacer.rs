@@ -37,6 +37,11 @@ impl Pacer {
         Self { interval: FIRST.min(longest), longest, fill_packets: (capacity_packets / FILL_DIVISOR).max(1) }
     }
 
+    /// From now on waits at most `longest`.
+    pub fn limit(&mut self, longest: Duration) {
+        self.longest = self.longest.min(longest);
+    }
+
     /// How long to wait for the first drain after the socket was idle.
     pub fn restart(&mut self) -> Duration {
         self.interval = FIRST.min(self.longest);

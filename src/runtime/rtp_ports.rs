@@ -28,6 +28,9 @@ const BATCHES_PER_TURN: usize = 256;
 /// Drains due within this time are done at once, to share a wake-up.
 const SHARED_WAKE_UP: Duration = Duration::from_millis(50);
 
+/// Longest wait at a socket that does not tell when packets arrived: the drain's time stands for it then.
+const UNSTAMPED_WAIT: Duration = Duration::from_millis(100);
+
 /// One bound socket.
 struct Port {
     recording: RecordingKey,
@@ -187,6 +190,9 @@ impl Port {
                     if dropped > 0 {
                         pass(Input::SocketOverflow(self.recording, dropped));
                     }
+                }
+                if datagram.arrived_ns.is_none() {
+                    self.pacer.limit(UNSTAMPED_WAIT);
                 }
                 pass(Input::Datagram {
                     recording: self.recording,
