@@ -19,12 +19,13 @@ Usage: recordd [--config FILE] [--check-config]
 
 Options:
   --config FILE   read this config (default: /etc/recordd.toml if it exists, else built-in defaults)
-  --check-config  read the config, say whether it is good, and end
+  --check-config  read the config, say whether it is good, and end; nothing is started
   --version       print the version and end
   -h, --help      print this help and end
 
-Logs go to standard error; RUST_LOG=debug tells more. The UI drives the agent over its local socket,
-people by recordctl. SIGTERM and SIGINT finish every recording before the agent ends.
+Without a config it listens at /run/recordd.sock and records to the first removable disk. It stays in the
+foreground. Logs go to standard error; RUST_LOG=debug tells more. The UI drives the agent over its local
+socket, people by recordctl. SIGTERM and SIGINT finish every recording before the agent ends.
 
 Exit status: 0 after SIGTERM or SIGINT with every recording finalised, 1 runtime failure,
 2 bad usage or config.
