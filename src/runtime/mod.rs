@@ -119,7 +119,10 @@ impl Runtime {
         let mut set = SigSet::empty();
         set.add(Signal::SIGTERM);
         set.add(Signal::SIGINT);
-        set.thread_block().map_err(|errno| RuntimeError::System("block signals", errno.into()))?;
+        let mut blocked = set;
+        // A terminal that closes must not end a recording.
+        blocked.add(Signal::SIGHUP);
+        blocked.thread_block().map_err(|errno| RuntimeError::System("block signals", errno.into()))?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .map_err(|errno| RuntimeError::System("watch signals", errno.into()))?;
         let registry = poll.registry();
