@@ -93,10 +93,40 @@ pub enum Job {
     Abandon(FileKey),
     /// Make whole what a crash left in the folder.
     Recover(Folder),
+    /// Bring a file that lost its disk in mid-recording to what its recording counts on, now that the disk is back.
+    Mend(Box<Mend>),
+    /// Write and sync a little in a hidden file, delete it, and tell how fast that was.
+    MeasureSpeed(Folder),
     /// Delete the oldest finalised recording in the folder.
     DeleteOldest(Folder),
     /// Sync the filesystem of the folder and unmount it if permitted.
     Eject(Folder),
+}
+
+/// How a file is to be, whose disk was pulled while it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mend {
+    /// The key that the file had.
+    pub file: FileKey,
+    /// Where the disk is now.
+    pub folder: Folder,
+    /// Path below the recording folder.
+    pub name: String,
+    /// Octets of audio that belong to it: what is behind them stands in the next file too.
+    pub octets: u64,
+    /// Final sidecar; `file`, `data_bytes` and `duration_ms` are filled in.
+    pub sidecar: Box<Sidecar>,
+}
+
+/// How fast a disk takes audio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Speed {
+    /// What was written and synced.
+    pub octets: u64,
+    /// How long that took.
+    pub took: Duration,
+    /// The longest single sync.
+    pub longest_sync: Duration,
 }
 
 /// Free and used space.
@@ -200,6 +230,15 @@ pub enum Done {
     Abandoned(FileKey),
     /// To `Recover`.
     Recovered(Vec<Recovered>),
+    /// To `Mend`.
+    Mended {
+        /// The key that the file had.
+        file: FileKey,
+        /// False if the file is not on this disk.
+        result: Result<bool, Fault>,
+    },
+    /// To `MeasureSpeed`; `None` if the disk was busy with a recording.
+    SpeedMeasured(Result<Option<Speed>, Fault>),
     /// To `DeleteOldest`.
     Deleted {
         /// What was deleted, if there was anything to delete.

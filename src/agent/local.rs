@@ -4,13 +4,15 @@
 //! recording is under way, so a stalled disk holds back exactly one batch and the rest waits in the pool;
 //! a segment is closed before the next one is opened; counters of segments add up to the recording's.
 
+mod lost;
+
 use super::tape::{Feed, SegmentLog, Tape, give_back};
 use crate::blocks::BlockPool;
 use crate::call::Call;
 use crate::file::header::{FileHeader, max_data_octets};
 use crate::file::level::level_dbfs;
 use crate::file::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
-use crate::jobs::{FileKey, Folder, Job, Open, Opened, Piece};
+use crate::jobs::{FileKey, Folder, Job, Mend, Open, Opened, Piece};
 use crate::rtp::codec::{Codec, OCTETS_PER_MS};
 use crate::rtp::counts::{Counts, Verdict};
 use crate::rtp::packet::Packet;
@@ -31,6 +33,8 @@ enum FileState {
     Busy(Busy),
     /// Ready for the next job.
     Open,
+    /// The disk is gone: everything waits for the next one.
+    Lost,
     /// Nothing is on the disk, and nothing will be.
     None,
 }
@@ -41,6 +45,7 @@ enum Busy {
     Appending,
     Rolling,
     Finishing,
+    Mending,
 }
 
 /// What does not change during a recording.
@@ -76,6 +81,16 @@ pub(super) struct Local {
     segment_counts: Counts,
     level_dbfs: Option<f32>,
     finishing: Option<(&'static str, Wall)>,
+    /// Octets of the present file that the disk has acknowledged as durable.
+    durable_octets: u64,
+    /// A job that storage had no room for.
+    again: Option<(Busy, Job)>,
+    /// What was to be the final sidecar of the file being closed.
+    closing: Option<Box<Sidecar>>,
+    /// Files that lost their disk, to be finished when it is back; the oldest go first.
+    mends: Vec<Mend>,
+    /// Whether the next file is another segment than the present one.
+    next_is_new: bool,
 }
 
 impl Local {
@@ -99,6 +114,11 @@ impl Local {
             segment_counts: Counts::default(),
             level_dbfs: None,
             finishing: None,
+            durable_octets: 0,
+            again: None,
+            closing: None,
+            mends: Vec::new(),
+            next_is_new: false,
             spec,
         };
         let job = local.open(call, now);
@@ -156,7 +176,7 @@ impl Local {
 
     /// When audio that waits must go to the disk, if any waits and the disk is free.
     pub(super) fn flush_due(&self, interval: Duration) -> Option<Mono> {
-        let waits = self.tape.waiting_octets() > 0;
+        let waits = self.tape.waiting_octets() > 0 || self.again.is_some();
         (waits && self.state == FileState::Open).then_some(self.flushed_at + interval)
     }
 
@@ -194,6 +214,10 @@ impl Local {
         if self.state != FileState::Open {
             return None;
         }
+        if let Some((busy, job)) = self.again.take() {
+            self.set_busy(busy, now);
+            return Some(job);
+        }
         let at_roll = self.tape.at_roll();
         if !at_roll && self.tape.waiting_octets() > 0 && (flush || self.finishing.is_some()) {
             return Some(self.append(now));
@@ -204,18 +228,24 @@ impl Local {
             self.set_busy(Busy::Rolling, now);
             let sidecar = self.sidecar(call, counts, log, Some((reason, now.wall)));
             self.file_codec = next_codec;
-            return Some(Job::Close { file: self.file, sidecar: Box::new(sidecar) });
+            return Some(self.close(sidecar));
         }
         let finishing = self.finishing?;
         let log = self.tape.take_log();
         self.set_busy(Busy::Finishing, now);
         let sidecar = self.sidecar(call, counts, log, Some(finishing));
-        Some(Job::Close { file: self.file, sidecar: Box::new(sidecar) })
+        Some(self.close(sidecar))
+    }
+
+    fn close(&mut self, sidecar: Sidecar) -> Job {
+        self.closing = Some(Box::new(sidecar.clone()));
+        Job::Close { file: self.file, sidecar: Box::new(sidecar) }
     }
 
     /// The file was created.
     pub(super) fn opened(&mut self, opened: Opened) {
         self.file_name = Some(opened.name);
+        self.durable_octets = 0;
         self.state = FileState::Open;
     }
 
@@ -223,6 +253,7 @@ impl Local {
     pub(super) fn appended(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
         give_back(pieces, pool);
         self.state = FileState::Open;
+        self.durable_octets += self.in_flight_octets;
         std::mem::take(&mut self.in_flight_octets)
     }
 
@@ -244,6 +275,7 @@ impl Local {
 
     /// The file was finished. Returns the job that opens the next segment, or `None` at the end.
     pub(super) fn closed(&mut self, next: FileKey, call: &Call, counts: &Counts, now: Now) -> Option<Job> {
+        self.closing = None;
         if self.state != FileState::Busy(Busy::Rolling) {
             self.state = FileState::None;
             return None;
@@ -264,9 +296,13 @@ impl Local {
 
     /// A job that storage had no room for; the disk is stalled. It is tried again when due.
     pub(super) fn refused(&mut self, job: Job) {
-        if let Job::Append { pieces, .. } = job {
-            self.tape.put_back(pieces);
-            self.in_flight_octets = 0;
+        match (job, self.state) {
+            (Job::Append { pieces, .. }, _) => {
+                self.tape.put_back(pieces);
+                self.in_flight_octets = 0;
+            }
+            (job, FileState::Busy(busy)) => self.again = Some((busy, job)),
+            _ => {}
         }
         self.state = FileState::Open;
     }

@@ -7,7 +7,10 @@ use crate::api::reason::{AgentError, Reason};
 use crate::api::status::{StorageState, StorageStatus};
 use crate::config::Storage;
 use crate::jobs::{Disk, Folder, Space};
+use crate::jobs::Speed;
 use crate::rtp::codec::OCTETS_PER_MS;
+use log::Level as LogLevel;
+use std::time::Duration;
 
 /// Octets per second of one call.
 pub(super) const OCTETS_PER_S: u64 = OCTETS_PER_MS * 1000;
@@ -15,8 +18,17 @@ pub(super) const OCTETS_PER_S: u64 = OCTETS_PER_MS * 1000;
 /// Kept besides the reserve for what is still buffered, sidecars and the rounding to clusters.
 const MARGIN_OCTETS: u64 = 64 * 1024;
 
-/// A recording is not begun with less room than this.
-const START_OCTETS: u64 = MARGIN_OCTETS + 64 * 1024;
+/// A recording is not begun with less room than this for it and for each that runs: eight seconds.
+const START_OCTETS: u64 = 64 * 1024;
+
+/// With less room than this, the speed of a disk is not tried.
+pub(super) const SPEED_CHECK_OCTETS: u64 = 4 * 1024 * 1024;
+
+/// A disk has to be faster than all possible calls together by this factor.
+const SPEED_FACTOR: u64 = 4;
+
+/// A disk whose sync takes longer is too slow, whatever its rate.
+const SLOW_SYNC: Duration = Duration::from_secs(1);
 
 /// `storage.low` is told when less time than this is left: ten minutes.
 const LOW_S: u64 = 600;
@@ -41,6 +53,9 @@ pub(super) struct Medium {
     /// Octets given to storage since the room was last measured.
     spent_octets: u64,
     level: Level,
+    full_told: bool,
+    /// What the trial of its speed found, if it is too slow.
+    slow: Option<String>,
     ejected: bool,
     pub(super) scanned: bool,
 }
@@ -54,6 +69,8 @@ impl Medium {
             disk: None,
             spent_octets: 0,
             level: Level::Plenty,
+            full_told: false,
+            slow: None,
             ejected: false,
             scanned: false,
         }
@@ -72,6 +89,8 @@ impl Medium {
         if changed {
             self.ejected = false;
             self.level = Level::Plenty;
+            self.full_told = false;
+            self.slow = None;
         }
         let came = is.is_some() && (changed || (writable_now && !readable_before));
         (came, was.is_some() && changed)
@@ -101,8 +120,8 @@ impl Medium {
         self.spent_octets += octets;
     }
 
-    /// The folder to record to, or why that is not possible.
-    pub(super) fn folder_to_record(&self) -> Result<Folder, AgentError> {
+    /// The folder to record to, beside so many recordings that run, or why that is not possible.
+    pub(super) fn folder_to_record(&self, running: usize) -> Result<Folder, AgentError> {
         let disk = match &self.disk {
             Some(disk) if !self.ejected => disk,
             Some(_) => {
@@ -120,13 +139,15 @@ impl Medium {
             return Err(AgentError::new(Reason::StorageReadOnly).with_detail(at));
         }
         let room = self.room_octets();
-        if room < START_OCTETS {
+        let needed = MARGIN_OCTETS + START_OCTETS * (running as u64 + 1);
+        if room < needed {
             let free = disk.space.free_octets;
             let detail = format!("{free} octets are free at {at}, {} stay reserved", self.reserve_octets);
             return Err(AgentError::new(Reason::StorageFull)
                 .with_detail(detail)
                 .with("free_bytes", free)
-                .with("reserve_bytes", self.reserve_octets));
+                .with("reserve_bytes", self.reserve_octets)
+                .with("needed_bytes", self.reserve_octets + needed));
         }
         Ok(self.folder_of(disk))
     }
@@ -148,15 +169,67 @@ impl Medium {
         self.disk.as_ref().map(|_| room / (OCTETS_PER_S * calls))
     }
 
-    /// Whether the oldest recording should go.
-    pub(super) fn wants_deletion(&self) -> bool {
-        self.is_present() && self.room_octets() < DELETE_BELOW_OCTETS
+    /// Whether the oldest recording should go. `waiting` octets of audio are not on the disk yet.
+    pub(super) fn wants_deletion(&self, waiting: u64) -> bool {
+        self.is_present() && self.room_octets() < DELETE_BELOW_OCTETS + waiting
+    }
+
+    /// Whether there is just room for the `waiting` octets and what belongs to them.
+    pub(super) fn is_full(&self, waiting: u64) -> bool {
+        self.is_present() && self.room_octets() < MARGIN_OCTETS + waiting
+    }
+
+    /// Whether full is to be told: once, until there is room again.
+    pub(super) fn tell_full(&mut self) -> bool {
+        !std::mem::replace(&mut self.full_told, true)
+    }
+
+    /// Takes the result of the trial; the note if the disk is too slow for so many recordings at once.
+    pub(super) fn judge_speed(&mut self, speed: Speed, recordings: usize) -> Option<&str> {
+        let took_ms = u64::try_from(speed.took.as_millis()).unwrap_or(u64::MAX).max(1);
+        let octets_per_s = speed.octets.saturating_mul(1000) / took_ms;
+        let needed = SPEED_FACTOR * OCTETS_PER_S * recordings.max(1) as u64;
+        let sync_ms = speed.longest_sync.as_millis();
+        let slow = speed.longest_sync > SLOW_SYNC || octets_per_s < needed;
+        self.slow = (slow && self.disk.is_some()).then(|| {
+            let rate = octets_per_s / 1024;
+            format!("slow: {rate} KiB/s, {sync_ms} ms for a sync; use a faster stick, or audio may be lost")
+        });
+        self.slow.as_deref()
+    }
+
+    /// One line for the log about a disk that has come, and how much it matters.
+    pub(super) fn describe(&self) -> (LogLevel, String) {
+        let Some(disk) = &self.disk else { return (LogLevel::Info, "no disk".into()) };
+        let (at, filesystem) = (disk.mount.display(), &disk.filesystem);
+        let free_mib = disk.space.free_octets / (1024 * 1024);
+        let text = format!("disk at {at}: {filesystem}, {free_mib} MiB free");
+        match self.note() {
+            Some(note) => (LogLevel::Warn, format!("{text}, {note}")),
+            None => (LogLevel::Info, text),
+        }
+    }
+
+    fn note(&self) -> Option<String> {
+        let disk = self.disk.as_ref()?;
+        let mut notes = Vec::new();
+        if self.require_removable && !disk.removable {
+            notes.push("not a removable disk (storage.require_usb)");
+        }
+        if disk.read_only {
+            notes.push("read-only: nothing can be recorded");
+        }
+        if disk.sync_mount {
+            notes.push("mounted with `sync`: slow, and hard on the stick");
+        }
+        notes.extend(self.slow.as_deref());
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     /// The level, if it has become worse than what was told last.
     pub(super) fn level_to_tell(&mut self, recordings: usize) -> Option<Level> {
         let remaining_s = self.remaining_s(recordings)?;
-        let level = if self.room_octets() < MARGIN_OCTETS {
+        let level = if self.is_full(0) {
             Level::Full
         } else if remaining_s < LOW_S {
             Level::Low
@@ -167,6 +240,7 @@ impl Medium {
             Level::Plenty
         };
         let worse = level as u8 > self.level as u8;
+        self.full_told &= level == Level::Full;
         self.level = level;
         worse.then_some(level)
     }
@@ -192,13 +266,6 @@ impl Medium {
         } else {
             StorageState::Ok
         };
-        let note = if self.require_removable && !disk.removable {
-            Some("not a removable disk (storage.require_usb)")
-        } else if disk.sync_mount {
-            Some("mounted with `sync`: slow, and hard on the stick")
-        } else {
-            None
-        };
         StorageStatus {
             present: !self.ejected,
             mount: Some(disk.mount.display().to_string()),
@@ -210,7 +277,7 @@ impl Medium {
             read_only: disk.read_only,
             sync_mount: disk.sync_mount,
             removable: disk.removable,
-            note: note.map(Into::into),
+            note: self.note(),
         }
     }
 

@@ -9,6 +9,8 @@ mod local;
 mod medium;
 mod recording;
 mod requests;
+mod resume;
+mod room;
 mod tape;
 
 use crate::api::event::Event;
@@ -18,13 +20,13 @@ use crate::api::request::RecordStart;
 use crate::api::status::{RecordingState, RecordingStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::blocks::BlockPool;
-use crate::config::{Config, OnFull, StoragePath};
+use crate::config::{Config, StoragePath};
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Job, Opened, Piece, Target};
 use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
 use io::{Action, ClientId, Input, RecordingKey};
 use log::Level as LogLevel;
-use medium::{Level, Medium};
+use medium::Medium;
 use recording::{NO_MEDIA_AFTER, Recording, STALLED_AFTER, START_ANSWER_AFTER};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -149,7 +151,8 @@ impl Agent {
             let no_media = (!it.no_media_told && it.takes_audio()).then_some(it.media_at + NO_MEDIA_AFTER);
             let stalled = it.local.busy_since().filter(|_| !it.stalled_told).map(|at| at + STALLED_AFTER);
             let progress = (progress && it.is_live()).then_some(it.progress_at);
-            [flush, answer, no_media, stalled, progress].into_iter().flatten().min()
+            let lost = self.lost_due(it);
+            [flush, answer, no_media, stalled, progress, lost].into_iter().flatten().min()
         });
         let starts = self.waiting_starts.front().map(|(.., since)| *since + START_ANSWER_AFTER);
         recordings.chain(starts).chain(self.shutdown).min()
@@ -159,6 +162,7 @@ impl Agent {
         let progress = self.wants("recording.progress");
         for key in self.keys() {
             self.pump(key, now, actions);
+            self.check_lost(key, now, actions);
             let remaining_s = self.remaining_s();
             let Some(it) = self.recordings.get_mut(&key) else { continue };
             if now.mono >= it.started + START_ANSWER_AFTER {
@@ -194,6 +198,9 @@ impl Agent {
 
     /// Gives storage what is due of one recording.
     fn pump(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        if self.lose_pulled(key, now, actions) {
+            return;
+        }
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // A little early is better than a wake-up of its own a little later.
         let interval = self.config.storage.flush_interval * 9 / 10;
@@ -230,34 +237,6 @@ impl Agent {
             it.loss_told = true;
             let event = Event::RecordingStalled(it.status(remaining_s));
             self.tell(&event, actions);
-        }
-    }
-
-    /// Ends recordings on a full disk, or makes room, and tells.
-    fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let deletes = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
-        if deletes && !self.deleting && self.medium.wants_deletion() {
-            if let Some(folder) = self.medium.folder() {
-                self.deleting = true;
-                actions.push(Action::Job(Job::DeleteOldest(folder)));
-            }
-        }
-        let level = self.medium.level_to_tell(self.recordings.len());
-        match level {
-            Some(Level::Low) => {
-                let event = Event::StorageLow(self.storage_status());
-                self.tell(&event, actions);
-            }
-            Some(Level::Full) if !deletes => self.disk_full(now, actions),
-            _ => {}
-        }
-    }
-
-    fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let event = Event::StorageFull(self.storage_status());
-        self.tell(&event, actions);
-        for key in self.keys() {
-            self.stop(key, Reason::StorageFull.as_str(), now, actions);
         }
     }
 
@@ -348,23 +327,9 @@ impl Agent {
                     self.tell(&Event::StorageRecovered { files }, actions);
                 }
             }
-            Done::Deleted { file, space } => {
-                self.deleting = false;
-                self.nothing_to_delete = file.is_none();
-                if let Some(file) = file {
-                    actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
-                }
-                if let Some(space) = space {
-                    self.medium.measured(space);
-                }
-                if self.nothing_to_delete && self.medium.level_to_tell(self.recordings.len()).is_none() {
-                    // Nothing to make room with: the disk may have been full all the while.
-                    if self.medium.room_octets() == 0 {
-                        self.disk_full(now, actions);
-                    }
-                }
-                self.check_room(now, actions);
-            }
+            Done::Deleted { file, space } => self.deleted(file, space, now, actions),
+            Done::Mended { file, result } => self.mended(file, result, now, actions),
+            Done::SpeedMeasured(result) => self.speed_measured(result, actions),
             Done::Ejected(result) => self.ejected(result, actions),
         }
     }
@@ -389,16 +354,13 @@ impl Agent {
             for key in self.keys() {
                 let on_it = |it: &Recording| Some(it.local.folder().device) == old_device;
                 if self.recordings.get(&key).is_some_and(on_it) {
-                    let detail = "the disk was pulled".into();
-                    self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
+                    self.disk_pulled(key, now, actions);
                 }
             }
         }
+        self.resume_lost(came, now, actions);
         if came {
-            self.nothing_to_delete = false;
-            if inserted {
-                self.tell(&Event::StorageInserted(self.storage_status()), actions);
-            }
+            self.welcome_disk(inserted, actions);
             if let Some(folder) = self.medium.folder() {
                 actions.push(Action::Job(Job::Recover(folder)));
             }
@@ -420,6 +382,9 @@ impl Agent {
                 let Some(it) = self.recordings.get_mut(&key) else { return };
                 let first = it.local.file_name().is_none();
                 it.local.opened(opened);
+                if it.local.buffered_octets() == 0 {
+                    it.lost = None;
+                }
                 if it.state == RecordingState::Starting {
                     it.state = match it.paused {
                         Some(_) => RecordingState::Paused,
@@ -437,11 +402,10 @@ impl Agent {
             }
             Err(fault) => {
                 let starting = self.recordings.get(&key).is_some_and(|it| it.waiting.is_some());
-                let reason = if starting { reason_at_start(fault.kind) } else { reason_of(fault.kind) };
                 if starting {
-                    self.refuse_start(key, reason, fault.detail, actions);
+                    self.refuse_start(key, reason_at_start(fault.kind), fault.detail, actions);
                 } else {
-                    self.fail(key, reason, fault.detail, Vec::new(), now, actions);
+                    self.storage_failed(key, fault, Vec::new(), now, actions);
                 }
             }
         }
@@ -481,6 +445,7 @@ impl Agent {
                 if let Some(it) = self.recordings.get_mut(&key) {
                     self.stats.written_bytes += it.local.appended(pieces, &mut self.pool);
                     it.stalled_told = false;
+                    it.lost = None;
                 }
             }
             Err(fault) if fault.kind == FaultKind::Full => {
@@ -489,12 +454,10 @@ impl Agent {
                     it.local.filled(pieces, reason, now, &mut self.pool);
                 }
                 self.medium.filled();
-                // Marks the level as told, since it is told here in any case.
-                let _ = self.medium.level_to_tell(self.recordings.len());
                 self.disk_full(now, actions);
             }
             Err(fault) => {
-                return self.fail(key, reason_of(fault.kind), fault.detail, pieces, now, actions);
+                return self.storage_failed(key, fault, pieces, now, actions);
             }
         }
         self.pump(key, now, actions);
@@ -512,14 +475,22 @@ impl Agent {
             Ok(Some(space)) => self.medium.measured(space),
             Ok(None) => {}
             Err(fault) => {
-                return self.fail(key, reason_of(fault.kind), fault.detail, Vec::new(), now, actions);
+                return self.storage_failed(key, fault, Vec::new(), now, actions);
             }
         }
+        // One finished file more: perhaps there is something to make room with now.
+        self.nothing_to_delete = false;
         let next = self.new_file();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         if let Some(job) = it.local.closed(next, &it.call, &it.counts, now) {
             return actions.push(Action::Job(job));
         }
+        self.end(key, now, actions);
+    }
+
+    /// Everything of a recording is closed and synced.
+    fn end(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let Some(it) = self.recordings.get_mut(&key) else { return };
         it.state = RecordingState::Ended;
         let remaining_s = self.remaining_s();
         if let Some(it) = self.recordings.remove(&key) {
@@ -548,7 +519,8 @@ impl Agent {
                 self.deleting = false;
                 return;
             }
-            Job::Abandon(_) | Job::Recover(_) | Job::Eject(_) => return,
+            // What has lost its disk tries again by itself; recovery comes again with the next start.
+            Job::Abandon(_) | Job::Recover(_) | Job::Mend(_) | Job::MeasureSpeed(_) | Job::Eject(_) => return,
         };
         if let Some(it) = self.key_of(file).and_then(|key| self.recordings.get_mut(&key)) {
             it.local.refused(job);

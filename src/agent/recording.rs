@@ -3,6 +3,7 @@
 //! Owns: what is the same for every mode. Never: files or sockets; `local` turns its audio into jobs.
 
 use super::local::Local;
+use super::resume::Lost;
 use crate::api::reply::RequestId;
 use crate::api::status::{Mode, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
 use crate::blocks::BlockPool;
@@ -59,6 +60,10 @@ pub(super) struct Recording {
     /// Datagrams that the system dropped before we could read them.
     pub(super) overflowed: u64,
     pub(super) end_reason: Option<&'static str>,
+    /// Since its disk is gone, until another has proved to take it.
+    pub(super) lost: Option<Lost>,
+    /// Its disk went while storage had its audio in hands.
+    pub(super) pulled: bool,
     source: Option<IpAddr>,
     codec_changed: Option<Mono>,
 }
@@ -85,6 +90,8 @@ impl Recording {
             loss_told: false,
             overflowed: 0,
             end_reason: None,
+            lost: None,
+            pulled: false,
             source: None,
             codec_changed: None,
         }

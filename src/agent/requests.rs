@@ -133,7 +133,7 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) -> Answer {
-        if self.medium.folder_to_record().is_ok() {
+        if self.medium.folder_to_record(self.recordings.len()).is_ok() {
             self.start(client, id.cloned(), start, now, actions);
             return Ok(None);
         }
@@ -188,7 +188,7 @@ impl Agent {
             return Err(AgentError::new(Reason::TooManyRecordings)
                 .with_detail(format!("{limit} are running (rtp.max_recordings)")));
         }
-        let folder = self.medium.folder_to_record()?;
+        let folder = self.medium.folder_to_record(self.recordings.len())?;
         let recording = self.new_id();
         let spec = Spec {
             recording: recording.clone(),

@@ -7,7 +7,7 @@
 use crate::blocks::{Block, BlockPool};
 use crate::file::sidecar::{Gap, MAX_LISTED, Pause};
 use crate::jobs::Piece;
-use crate::rtp::codec::Codec;
+use crate::rtp::codec::{Codec, OCTETS_PER_MS};
 use crate::rtp::timeline::{AudioSink, GapCause, MAX_PAYLOAD_OCTETS, octets_to_ms};
 use std::collections::VecDeque;
 
@@ -33,6 +33,36 @@ pub(super) struct SegmentLog {
     pub(super) pauses: Vec<Pause>,
     /// End of the last gap and its cause, to join what touches.
     last: Option<(u64, GapCause)>,
+}
+
+impl SegmentLog {
+    /// Takes what happened before `at_octets`; positions of the rest count from there.
+    fn split_off_front(&mut self, at_octets: u64) -> Self {
+        let at_ms = octets_to_ms(at_octets);
+        let mut front = Self::default();
+        for gap in std::mem::take(&mut self.listed) {
+            let end_ms = gap.at_ms + gap.duration_ms;
+            let before_ms = end_ms.min(at_ms).saturating_sub(gap.at_ms);
+            if gap.at_ms < at_ms {
+                front.listed.push(Gap { duration_ms: before_ms, ..gap.clone() });
+            }
+            if end_ms > at_ms {
+                let duration_ms = gap.duration_ms - before_ms;
+                self.listed.push(Gap { at_ms: gap.at_ms.saturating_sub(at_ms), duration_ms, ..gap });
+            }
+        }
+        // Gaps beyond the list are past its end, so they are counted with the later part.
+        front.total = front.listed.len() as u64;
+        front.octets = front.listed.iter().map(|gap| gap.duration_ms * OCTETS_PER_MS).sum();
+        front.octets = front.octets.min(self.octets);
+        self.total = (self.total.saturating_sub(front.total)).max(self.listed.len() as u64);
+        self.octets -= front.octets;
+        let (before, after) = std::mem::take(&mut self.pauses).into_iter().partition(|it| it.at_ms < at_ms);
+        (front.pauses, self.pauses) = (before, after);
+        self.pauses.iter_mut().for_each(|pause| pause.at_ms -= at_ms);
+        self.last = self.last.map(|(end, cause)| (end.saturating_sub(at_octets), cause));
+        front
+    }
 }
 
 #[derive(Debug)]
@@ -123,6 +153,27 @@ impl Tape {
     /// What happened in the segment being filled, when it ends.
     pub(super) fn take_log(&mut self) -> SegmentLog {
         std::mem::take(&mut self.log)
+    }
+
+    /// Ends the segment in storage's hands at `at_octets` of its file; what comes behind is a segment of its own.
+    /// Returns what happened up to there.
+    pub(super) fn cut_segment(&mut self, at_octets: u64) -> SegmentLog {
+        let log = self.entries.iter_mut().find_map(|entry| match entry {
+            Entry::Roll(log, _) => Some(log.as_mut()),
+            Entry::Piece(_) => None,
+        });
+        match log {
+            Some(log) => log.split_off_front(at_octets),
+            None => {
+                self.segment_octets = self.segment_octets.saturating_sub(at_octets);
+                self.log.split_off_front(at_octets)
+            }
+        }
+    }
+
+    /// Whether nothing is left to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.waiting_octets == 0
     }
 
     /// Notes that recording was paused here for `duration_ms`.
@@ -380,6 +431,27 @@ mod tests {
             prop_assert_eq!(taken, octets as u64);
             prop_assert_eq!(tape.overrun_octets(), (octets as u64).saturating_sub(16 * 1024));
         }
+    }
+
+    #[test]
+    fn a_segment_that_is_cut_shares_its_gaps_and_pauses_with_the_next() {
+        let mut pool = BlockPool::new(1 << 20);
+        let mut tape = Tape::new(Codec::Pcmu, 1 << 30);
+        let mut feed = Feed { tape: &mut tape, pool: &mut pool };
+        feed.silence(160, GapCause::Loss);
+        feed.audio(&[1; 160]);
+        feed.silence(800, GapCause::Suppression);
+        feed.tape.note_pause(5);
+        feed.audio(&[1; 160]);
+        let front = tape.cut_segment(640);
+        let places = |log: &SegmentLog| -> Vec<_> {
+            log.listed.iter().map(|gap| (gap.at_ms, gap.duration_ms)).collect()
+        };
+        assert_eq!((places(&front), front.total, front.octets), (vec![(0, 20), (40, 40)], 2, 480));
+        assert_eq!(front.pauses, []);
+        let rest = tape.take_log();
+        assert_eq!((places(&rest), rest.octets), (vec![(0, 60)], 480));
+        assert_eq!(rest.pauses[0].at_ms, 60);
     }
 
     #[test]

@@ -6,5 +6,7 @@
 
 pub mod disks;
 pub mod fs;
+mod recover;
+mod speed;
 pub mod thread;
 pub mod writer;

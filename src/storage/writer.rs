@@ -1,16 +1,19 @@
 //! The writer: jobs in, answers out, and the order of operations that keeps every file openable.
 //!
 //! Order of a flush: audio, then `fdatasync`, then `dataSize`. So `dataSize` never promises what the disk
-//! does not have, and goes out with the next flush. At the end everything is synced twice, as vfat needs
-//! it: `syncfs` mends a directory entry that `fdatasync` may leave at size 0, `fdatasync` makes the stick
-//! empty its own cache. Invariants: the first failed sync of a file is final (on a dead disk the next one
-//! may return success); a descriptor is closed as soon as its file has failed for good.
+//! does not have, and goes out with the next flush: the first sector is written once per flush at most.
+//! At the end everything is synced twice, as vfat needs it: `syncfs` mends a directory entry that
+//! `fdatasync` may leave at size 0, `fdatasync` makes the stick empty its own cache. The sidecar that
+//! calls the file finished comes after both. Invariants: the first failed sync of a file is final (on a
+//! dead disk the next one may return success); a descriptor is closed as soon as its file has failed for
+//! good, so that nothing keeps a dead mount busy; on a full disk what was written stays.
 
 use super::fs::Fs;
+use super::{recover, speed};
 use crate::file::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
 use crate::file::name::{is_record_file_name, record_file_name, sidecar_name};
 use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
-use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space};
+use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Recovered, Space, Speed};
 use crate::time::{Mono, Wall};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
@@ -43,6 +46,8 @@ struct OpenFile<H> {
     folder: PathBuf,
     name: String,
     header: FileHeader,
+    /// Id of the recording.
+    recording: String,
     /// Octets of audio written, durable, and promised by the header.
     written: u64,
     durable: u64,
@@ -66,7 +71,13 @@ impl<F: Fs> Writer<F> {
                 self.files.remove(&file);
                 Done::Abandoned(file)
             }
-            Job::Recover(_) => Done::Recovered(Vec::new()),
+            Job::Recover(folder) => Done::Recovered(self.recover(&folder)),
+            Job::Mend(mend) => {
+                let checked = self.check_device(&mend.folder);
+                let result = checked.and_then(|()| recover::mend(&self.fs, &mend));
+                Done::Mended { file: mend.file, result }
+            }
+            Job::MeasureSpeed(folder) => Done::SpeedMeasured(self.measure_speed(&folder)),
             Job::DeleteOldest(folder) => self.delete_oldest(&folder),
             Job::Eject(folder) => {
                 let ejected = self.fs.eject(&folder.root);
@@ -83,9 +94,10 @@ impl<F: Fs> Writer<F> {
         }
         let space = self.fs.space(&folder).map_err(|error| fault("look at", &folder, &error))?;
         let (handle, name) = self.create(&folder, open.stamp)?;
-        let mut file =
-            OpenFile { handle, folder, name, header: open.header, written: 0, durable: 0, fault: None };
         let mut sidecar = *open.sidecar;
+        let (header, recording) = (open.header, sidecar.recording.clone());
+        let mut file =
+            OpenFile { handle, folder, name, header, recording, written: 0, durable: 0, fault: None };
         sidecar.file.clone_from(&file.name);
         if let Err(fault) = self.begin(&mut file, &sidecar) {
             // Nothing was recorded yet: leave no empty shell behind.
@@ -150,7 +162,10 @@ impl<F: Fs> Writer<F> {
             None => Ok(self.space_if_due(&file.folder, started)),
         };
         let durable_octets = file.durable;
-        self.files.insert(key, file);
+        // A full disk still has a file to finish. Any other failure is final, and the descriptor goes at once.
+        if file.fault.as_ref().is_none_or(|fault| fault.kind == FaultKind::Full) {
+            self.files.insert(key, file);
+        }
         Done::Appended { file: key, pieces, durable_octets, took, result }
     }
 
@@ -191,22 +206,10 @@ impl<F: Fs> Writer<F> {
     fn write_all(
         &self,
         handle: &mut F::File,
-        mut slices: &mut [IoSlice<'_>],
+        slices: &mut [IoSlice<'_>],
         written: &mut u64,
     ) -> io::Result<()> {
-        IoSlice::advance_slices(&mut slices, 0);
-        while !slices.is_empty() {
-            match self.fs.append(handle, slices) {
-                Ok(0) => return Err(Errno::ENOSPC.into()),
-                Ok(count) => {
-                    *written += count as u64;
-                    IoSlice::advance_slices(&mut slices, count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        append_all(&self.fs, handle, slices, written)
     }
 
     fn flush(&self, file: &mut OpenFile<F::File>) -> io::Result<()> {
@@ -239,14 +242,14 @@ impl<F: Fs> Writer<F> {
         }
         self.complete_frame(&mut file).map_err(failed)?;
         self.flush(&mut file).map_err(failed)?;
+        self.sync_whole(&file.handle).map_err(failed)?;
         let mut sidecar = sidecar;
         sidecar.file.clone_from(&file.name);
         sidecar.data_bytes = file.written;
         sidecar.duration_ms = file.duration_ms();
         // A full disk may have no room for another sidecar: the recording itself is what counts.
         let beside = self.write_sidecar(&file.folder, &file.name, &sidecar);
-        self.fs.sync_fs(&file.handle).map_err(failed)?;
-        self.fs.sync_data(&file.handle).map_err(failed)?;
+        self.sync_whole(&file.handle).map_err(failed)?;
         match beside {
             Err(fault) if fault.kind != FaultKind::Full => Err(fault),
             _ => Ok(self.fs.space(&file.folder).ok()),
@@ -262,41 +265,51 @@ impl<F: Fs> Writer<F> {
         }
         let silence = vec![file.header.codec.silence(); missing];
         let mut slices = [IoSlice::new(&silence)];
-        if self.write_all(&mut file.handle, &mut slices, &mut file.written).is_err() {
-            file.written = file.whole_frames();
-            self.fs.set_len(&file.handle, HEADER_OCTETS as u64 + file.written)?;
+        match self.write_all(&mut file.handle, &mut slices, &mut file.written) {
+            Err(error) if is_full(&error) => {
+                file.written = file.whole_frames();
+                self.fs.set_len(&file.handle, HEADER_OCTETS as u64 + file.written)
+            }
+            result => result,
         }
-        Ok(())
     }
 
-    /// Puts a sidecar in place, whole or not at all.
+    /// Makes names, sizes and content durable, in the stick's own cache too.
+    fn sync_whole(&self, handle: &F::File) -> io::Result<()> {
+        self.fs.sync_fs(handle)?;
+        self.fs.sync_data(handle)
+    }
+
+    fn recover(&self, folder: &Folder) -> Vec<Recovered> {
+        let path = folder.path();
+        match self.check_device(folder) {
+            Ok(()) => recover::recover(&self.fs, &path, |name| self.is_open(&path, name)),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn measure_speed(&self, folder: &Folder) -> Result<Option<Speed>, Fault> {
+        if !self.files.is_empty() {
+            return Ok(None);
+        }
+        self.check_device(folder)?;
+        let measured = speed::measure(&self.fs, &folder.root, self.clock);
+        measured.map(Some).map_err(|error| fault("try the speed of", &folder.root, &error))
+    }
+
     fn write_sidecar(&self, folder: &Path, wav_name: &str, sidecar: &Sidecar) -> Result<(), Fault> {
         let name = sidecar_name(wav_name);
-        let path = folder.join(&name);
-        let temporary = folder.join(format!(".{name}.tmp"));
-        let written = (|| {
-            let mut handle = match self.fs.create(&temporary) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    self.fs.remove(&temporary)?;
-                    self.fs.create(&temporary)?
-                }
-                created => created?,
-            };
-            let json = sidecar.to_json();
-            self.write_all(&mut handle, &mut [IoSlice::new(&json)], &mut 0)?;
-            self.fs.sync_data(&handle)?;
-            drop(handle);
-            self.fs.rename(&temporary, &path)
-        })();
-        written.map_err(|error: io::Error| {
-            let _ = self.fs.remove(&temporary);
-            fault("write", &path, &error)
-        })
+        recover::replace_sidecar(&self.fs, folder, &name, sidecar)
+            .map_err(|error| fault("write", &folder.join(&name), &error))
     }
 
-    /// Deletes the oldest recording that is ours, finished and not protected.
+    /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running.
     fn delete_oldest(&self, folder: &Folder) -> Done {
         let path = folder.path();
+        if self.check_device(folder).is_err() {
+            return Done::Deleted { file: None, space: None };
+        }
+        let running: Vec<&str> = self.files.values().map(|file| file.recording.as_str()).collect();
         let mut names: Vec<String> = self
             .fs
             .list(&path)
@@ -311,7 +324,10 @@ impl<F: Fs> Writer<F> {
             .filter_map(|name| {
                 let json = self.fs.read(&path.join(sidecar_name(&name)), MAX_SIDECAR_OCTETS).ok()?;
                 let sidecar = Sidecar::parse(&json).ok()?;
-                let ours = sidecar.state == SidecarState::Ended && !sidecar.protected;
+                let ours = sidecar.state == SidecarState::Ended
+                    && !sidecar.protected
+                    && !sidecar.recording.is_empty()
+                    && !running.contains(&sidecar.recording.as_str());
                 ours.then_some((Wall::from_rfc3339(&sidecar.start).map(|wall| wall.unix_ms), name))
             })
             .min();
@@ -351,13 +367,44 @@ impl<H> OpenFile<H> {
     }
 }
 
-fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
-    let kind = match error.raw_os_error().map(Errno::from_raw) {
+/// Appends everything and adds to `written` what the disk took, also in the case of an error.
+pub(super) fn append_all<F: Fs>(
+    fs: &F,
+    handle: &mut F::File,
+    mut slices: &mut [IoSlice<'_>],
+    written: &mut u64,
+) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match fs.append(handle, slices) {
+            Ok(0) => return Err(Errno::ENOSPC.into()),
+            Ok(count) => {
+                *written += count as u64;
+                IoSlice::advance_slices(&mut slices, count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an operation failed for want of room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    kind_of(error) == FaultKind::Full
+}
+
+fn kind_of(error: &io::Error) -> FaultKind {
+    match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => FaultKind::Full,
         Some(Errno::EROFS) => FaultKind::ReadOnly,
         Some(Errno::EACCES | Errno::EPERM) => FaultKind::Denied,
         Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV) => FaultKind::NoStorage,
         _ => FaultKind::Io,
-    };
-    Fault { kind, detail: format!("cannot {operation} {}: {error}", path.display()) }
+    }
+}
+
+/// A failure in the agent's terms: what, where, why.
+pub(super) fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
+    Fault { kind: kind_of(error), detail: format!("cannot {operation} {}: {error}", path.display()) }
 }

@@ -1,0 +1,154 @@
+//! Disks that go in mid-recording: what is given up, what waits, and how it goes on.
+//!
+//! Owns: `storage.resume_window_s`. Without a window a recording whose disk is gone has failed. With one it
+//! goes on in memory, `recording` as before, until a disk takes it or the window ends. A disk that is still
+//! there but gives errors is tried again now and then, for the same time.
+
+use super::io::{Action, RecordingKey};
+use super::recording::Recording;
+use super::{Agent, reason_of};
+use crate::api::event::Event;
+use crate::api::reason::Reason;
+use crate::jobs::{Fault, FaultKind, FileKey, Job, Piece};
+use crate::time::{Mono, Now};
+use log::Level as LogLevel;
+use std::time::Duration;
+
+/// A disk that is there but failed is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// A recording without its disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    since: Mono,
+    retry_at: Mono,
+}
+
+impl Agent {
+    /// Storage failed a job of a recording.
+    pub(super) fn storage_failed(
+        &mut self,
+        key: RecordingKey,
+        fault: Fault,
+        pieces: Vec<Piece>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let waits = !self.config.storage.resume_window.is_zero() && self.shutdown.is_none();
+        let gone = matches!(fault.kind, FaultKind::NoStorage | FaultKind::Io | FaultKind::ReadOnly);
+        let window = self.config.storage.resume_window;
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        // A disk that comes and fails again has no more time than one that stays away.
+        let waits = waits && it.lost.is_none_or(|lost| now.mono < lost.since + window);
+        if !waits || !gone || it.local.file_name().is_none() {
+            return self.fail(key, reason_of(fault.kind), fault.detail, pieces, now, actions);
+        }
+        let file = it.local.file();
+        it.local.lose_disk(pieces, &it.call, &it.counts, now);
+        it.pulled = false;
+        let first = it.lost.is_none();
+        let retry_at = now.mono + RETRY_AFTER;
+        it.lost = Some(Lost { since: it.lost.map_or(now.mono, |lost| lost.since), retry_at });
+        // Closes the descriptor, wherever the failure was seen: nothing keeps the dead mount busy.
+        actions.push(Action::Job(Job::Abandon(file)));
+        let text = format!("recording {} goes on in memory: {}", it.id, fault.detail);
+        actions.push(Action::Log(LogLevel::Warn, text));
+        if first {
+            it.stalled_told = true;
+            let event = Event::RecordingStalled(it.status(None));
+            self.tell(&event, actions);
+        }
+        self.scan(actions);
+    }
+
+    /// The disk of a recording is no longer mounted.
+    pub(super) fn disk_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let waits = !self.config.storage.resume_window.is_zero();
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        if it.local.is_lost() {
+            return;
+        }
+        if waits && it.local.is_busy() {
+            // Its audio is in storage's hands; the answer is not far now.
+            it.pulled = true;
+            return;
+        }
+        let fault = Fault { kind: FaultKind::Io, detail: "the disk was pulled".into() };
+        self.storage_failed(key, fault, Vec::new(), now, actions);
+    }
+
+    /// Takes up what was postponed while storage had the audio. True if the recording has no disk any more.
+    pub(super) fn lose_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) -> bool {
+        let due = self.recordings.get(&key).is_some_and(|it| it.pulled && !it.local.is_busy());
+        if due {
+            self.disk_pulled(key, now, actions);
+        }
+        due
+    }
+
+    /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
+    pub(super) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
+        for key in self.keys() {
+            let due = |lost: Lost| came || now.mono >= lost.retry_at;
+            let waits = self.recordings.get(&key).is_some_and(|it| it.local.is_lost() && it.lost.is_some_and(due));
+            let Some(folder) = self.medium.folder_to_record(0).ok().filter(|_| waits) else { continue };
+            let next = self.new_file();
+            let Some(it) = self.recordings.get_mut(&key) else { continue };
+            let jobs = it.local.resume(&folder, next, &it.call, now);
+            actions.extend(jobs.into_iter().map(Action::Job));
+        }
+    }
+
+    /// A file that had lost its disk was finished, or could not be.
+    pub(super) fn mended(
+        &mut self,
+        file: FileKey,
+        result: Result<bool, Fault>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let found = self.recordings.iter().find(|(_, it)| it.local.has_mend(file)).map(|(key, _)| *key);
+        let Some(key) = found else { return };
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        match result {
+            Ok(there) => {
+                if !there {
+                    let text = format!("recording {}: its file before is not on this disk", it.id);
+                    actions.push(Action::Log(LogLevel::Warn, text));
+                }
+                if it.local.mended(file) {
+                    it.lost = None;
+                    self.end(key, now, actions);
+                }
+            }
+            Err(fault) if it.local.is_mending() => {
+                self.storage_failed(key, fault, Vec::new(), now, actions);
+            }
+            Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
+        }
+    }
+
+    /// When a recording without disk needs a look.
+    pub(super) fn lost_due(&self, it: &Recording) -> Option<Mono> {
+        let lost = it.lost.filter(|_| it.local.is_lost())?;
+        let end = lost.since + self.config.storage.resume_window;
+        Some(if self.shutdown.is_some() { Mono::default() } else { lost.retry_at.min(end) })
+    }
+
+    /// Looks for a disk again, and gives up when the window has passed.
+    pub(super) fn check_lost(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let window = self.config.storage.resume_window;
+        let Some(it) = self.recordings.get_mut(&key).filter(|it| it.local.is_lost()) else { return };
+        let Some(lost) = it.lost.as_mut() else { return };
+        if now.mono >= lost.since + window || self.shutdown.is_some() {
+            let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
+            return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
+        }
+        if now.mono >= lost.retry_at && self.scans == 0 {
+            self.scan(actions);
+        } else if now.mono >= lost.retry_at {
+            // The look under way comes too late or is stuck in a stalled disk.
+            lost.retry_at = now.mono + RETRY_AFTER;
+        }
+    }
+}

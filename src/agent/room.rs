@@ -1,0 +1,96 @@
+//! Room on the disk: told in time, made where that is wanted, and kept in reserve at the end.
+//!
+//! Owns: what is done at `storage.low` and `storage.full`, deletion of old recordings, what is said of a
+//! disk that has just come. Numbers are the medium's.
+
+use super::medium::{Level, SPEED_CHECK_OCTETS};
+use super::{Agent, io::Action};
+use crate::api::event::Event;
+use crate::api::reason::Reason;
+use crate::config::OnFull;
+use crate::jobs::{Fault, Job, Space, Speed};
+use crate::time::Now;
+use log::Level as LogLevel;
+
+impl Agent {
+    /// Ends recordings on a full disk, or makes room, and tells.
+    pub(super) fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let waiting = self.recordings.values().map(|it| it.local.buffered_octets()).sum();
+        let deletes = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
+        if deletes && !self.deleting && self.medium.wants_deletion(waiting) {
+            if let Some(folder) = self.medium.folder() {
+                self.deleting = true;
+                actions.push(Action::Job(Job::DeleteOldest(folder)));
+            }
+        }
+        let level = self.medium.level_to_tell(self.recordings.len());
+        if level == Some(Level::Low) && !deletes {
+            self.tell(&Event::StorageLow(self.storage_status()), actions);
+        }
+        // As long as there is something to delete, the reserve bridges the time until that is done.
+        if !deletes && self.medium.is_full(waiting) {
+            self.disk_full(now, actions);
+        }
+    }
+
+    /// The disk takes no more: every recording is finished with what it has.
+    pub(super) fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.medium.tell_full() {
+            self.tell(&Event::StorageFull(self.storage_status()), actions);
+        }
+        for key in self.keys() {
+            self.stop(key, Reason::StorageFull.as_str(), now, actions);
+        }
+    }
+
+    pub(super) fn deleted(
+        &mut self,
+        file: Option<String>,
+        space: Option<Space>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.deleting = false;
+        self.nothing_to_delete = file.is_none();
+        if let Some(file) = file {
+            actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
+        }
+        if let Some(space) = space {
+            self.medium.measured(space);
+        }
+        if !self.recordings.is_empty() {
+            self.check_room(now, actions);
+        }
+    }
+
+    /// A disk has come: says what it is, and tries how fast it is.
+    pub(super) fn welcome_disk(&mut self, inserted: bool, actions: &mut Vec<Action>) {
+        self.nothing_to_delete = false;
+        let status = self.storage_status();
+        let (level, text) = self.medium.describe();
+        actions.push(Action::Log(level, text));
+        if inserted {
+            self.tell(&Event::StorageInserted(status), actions);
+        }
+        let idle = self.recordings.is_empty() && self.waiting_starts.is_empty();
+        let room = self.medium.room_octets() >= SPEED_CHECK_OCTETS;
+        if self.config.storage.speed_check && idle && room {
+            if let Ok(folder) = self.medium.folder_to_record(0) {
+                actions.push(Action::Job(Job::MeasureSpeed(folder)));
+            }
+        }
+    }
+
+    pub(super) fn speed_measured(&mut self, result: Result<Option<Speed>, Fault>, actions: &mut Vec<Action>) {
+        match result {
+            Ok(None) => {}
+            Ok(Some(speed)) => {
+                if let Some(note) = self.medium.judge_speed(speed, self.config.rtp.max_recordings) {
+                    actions.push(Action::Log(LogLevel::Warn, format!("the disk is {note}")));
+                    self.tell(&Event::StorageInserted(self.storage_status()), actions);
+                }
+            }
+            Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
+        }
+    }
+}

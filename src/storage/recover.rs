@@ -1,0 +1,194 @@
+//! Putting right what a power cut, a crash or a pulled stick left in the recording folder.
+//!
+//! Owns: carrying out the plans of [`crate::file::recovery`] on a [`Fs`], and bringing a file whose disk was
+//! pulled to the octets that its recording counts on. Never: touches a file that is not ours, is being
+//! written, or is locked by another process. A file that can't be put right now is left for the next time.
+
+use super::fs::Fs;
+use super::writer::{append_all, fault, is_full};
+use crate::file::header::HEADER_OCTETS;
+use crate::file::name::{is_record_file_name, order_key, sidecar_name};
+use crate::file::reader::PROBE_OCTETS;
+use crate::file::recovery::{FileState, Mode, Patch, Plan, apply, plan};
+use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar};
+use crate::jobs::{Fault, Mend, Recovered};
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+/// What stands around a sidecar's name while it is being written.
+const TEMPORARY: (&str, &str) = (".", ".tmp");
+
+/// Puts every unfinished recording of ours in `folder` right; `is_open` knows those that this process writes.
+pub(super) fn recover<F: Fs>(fs: &F, folder: &Path, is_open: impl Fn(&str) -> bool) -> Vec<Recovered> {
+    let entries = fs.list(folder).unwrap_or_default();
+    let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    // What was cut off last is most likely what somebody waits for.
+    names.sort_by(|a, b| order_key(b).cmp(&order_key(a)));
+    let mut recovered = Vec::new();
+    for name in names {
+        if is_leftover(name) {
+            // Sidecars are written between two jobs, so none of this process is under way.
+            let _ = fs.remove(&folder.join(name));
+        } else if is_record_file_name(name) && !is_open(name) {
+            // What fails now is found again next time.
+            recovered.extend(recover_file(fs, folder, name, Mode::Automatic).ok().flatten());
+        }
+    }
+    recovered
+}
+
+/// Whether `name` is a sidecar that was being written when the power went.
+fn is_leftover(name: &str) -> bool {
+    let inner = name.strip_prefix(TEMPORARY.0).and_then(|name| name.strip_suffix(TEMPORARY.1));
+    let stem = inner.and_then(|name| name.strip_suffix(".json"));
+    stem.is_some_and(|stem| is_record_file_name(&format!("{stem}.wav")))
+}
+
+/// Puts one file right if it needs it and we may.
+fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, mode: Mode) -> io::Result<Option<Recovered>> {
+    // Most files are finished, and their sidecar alone says so.
+    let Some(octets) = read_sidecar(fs, folder, name)? else { return Ok(None) };
+    let unread = FileState { name, len: 0, head: &[], sidecar: Some(&octets), busy: false, may_grow: true };
+    if plan(&unread, mode).verdict == crate::file::recovery::Verdict::NotOurs {
+        return Ok(None);
+    }
+    let file = fs.open(&folder.join(name))?;
+    // Where there are no locks, nobody else has one.
+    if !fs.lock(&file).unwrap_or(true) {
+        return Ok(None);
+    }
+    let planned = put_right(fs, &file, name, &octets, mode)?;
+    let Some(sidecar) = planned.steps.iter().find_map(as_sidecar) else { return Ok(None) };
+    replace_sidecar(fs, folder, &sidecar_name(name), sidecar)?;
+    fs.sync_fs(&file)?;
+    Ok(Some(Recovered {
+        file: name.into(),
+        recording: sidecar.recording.clone(),
+        duration_ms: planned.duration_ms,
+    }))
+}
+
+fn as_sidecar(step: &crate::file::recovery::Step) -> Option<&Sidecar> {
+    match step {
+        crate::file::recovery::Step::WriteSidecar(sidecar) => Some(sidecar),
+        _ => None,
+    }
+}
+
+fn read_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+    match fs.read(&folder.join(sidecar_name(name)), MAX_SIDECAR_OCTETS + 1) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Makes audio and header whole and durable; the sidecar is left to the caller.
+fn put_right<F: Fs>(fs: &F, file: &F::File, name: &str, sidecar: &[u8], mode: Mode) -> io::Result<Plan> {
+    let planned = |may_grow| -> io::Result<Plan> {
+        let len = fs.len(file)?;
+        let mut head = vec![0; PROBE_OCTETS];
+        let count = fs.read_at(file, &mut head, 0)?;
+        head.truncate(count);
+        let state = FileState { name, len, head: &head, sidecar: Some(sidecar), busy: false, may_grow };
+        Ok(plan(&state, mode))
+    };
+    let mut whole = planned(true)?;
+    match apply(&whole, &mut Patched { fs, file }) {
+        Err(error) if is_full(&error) => {
+            whole = planned(false)?;
+            apply(&whole, &mut Patched { fs, file })?;
+        }
+        result => drop(result?),
+    }
+    if !whole.steps.is_empty() {
+        fs.sync_data(file)?;
+    }
+    Ok(whole)
+}
+
+struct Patched<'a, F: Fs> {
+    fs: &'a F,
+    file: &'a F::File,
+}
+
+impl<F: Fs> Patch for Patched<'_, F> {
+    fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        self.fs.write_at(self.file, octets, offset)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.fs.set_len(self.file, len)
+    }
+}
+
+/// Cuts a file to what its recording counts on and finishes it. False if the file is not on this disk:
+/// another stick may have come back, with a file of the same name.
+pub(super) fn mend<F: Fs>(fs: &F, mend: &Mend) -> Result<bool, Fault> {
+    let folder = mend.folder.path();
+    let failed = |error: io::Error| fault("finish", &folder.join(&mend.name), &error);
+    let Some(octets) = read_sidecar(fs, &folder, &mend.name).map_err(failed)? else { return Ok(false) };
+    let same = Sidecar::parse(&octets).is_ok_and(|found| {
+        found.recording == mend.sidecar.recording && found.segment == mend.sidecar.segment
+    });
+    if !same {
+        return Ok(false);
+    }
+    mend_file(fs, &folder, mend, &octets).map_err(failed)
+}
+
+fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8]) -> io::Result<bool> {
+    let file = match fs.open(&folder.join(&mend.name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    if !fs.lock(&file).unwrap_or(true) {
+        return Ok(false);
+    }
+    // The disk may hold a little more than it acknowledged; that stands in the next file.
+    let wanted = HEADER_OCTETS as u64 + mend.octets;
+    if fs.len(&file)? > wanted {
+        fs.set_len(&file, wanted)?;
+    }
+    let whole = put_right(fs, &file, &mend.name, beside, Mode::Explicit)?;
+    fs.sync_data(&file)?;
+    let mut sidecar = (*mend.sidecar).clone();
+    sidecar.file.clone_from(&mend.name);
+    sidecar.data_bytes = whole.data_octets;
+    sidecar.duration_ms = whole.duration_ms;
+    replace_sidecar(fs, folder, &sidecar_name(&mend.name), &sidecar)?;
+    fs.sync_fs(&file)?;
+    fs.sync_data(&file)?;
+    Ok(true)
+}
+
+/// Puts a sidecar in place, whole or not at all.
+pub(super) fn replace_sidecar<F: Fs>(
+    fs: &F,
+    folder: &Path,
+    name: &str,
+    sidecar: &Sidecar,
+) -> io::Result<()> {
+    let temporary = folder.join(format!("{}{name}{}", TEMPORARY.0, TEMPORARY.1));
+    let written = (|| {
+        let mut handle = create_anew(fs, &temporary)?;
+        append_all(fs, &mut handle, &mut [IoSlice::new(&sidecar.to_json())], &mut 0)?;
+        fs.sync_data(&handle)?;
+        drop(handle);
+        fs.rename(&temporary, &folder.join(name))
+    })();
+    if written.is_err() {
+        let _ = fs.remove(&temporary);
+    }
+    written
+}
+
+/// Creates a file of ours whose content nobody needs, in place of one that a crash left.
+pub(super) fn create_anew<F: Fs>(fs: &F, path: &Path) -> io::Result<F::File> {
+    match fs.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs.remove(path)?;
+            fs.create(path)
+        }
+        created => created,
+    }
+}
