@@ -203,6 +203,8 @@ impl Local {
             let reason = if next_codec == self.file_codec { "rollover" } else { "codec_change" };
             self.set_busy(Busy::Rolling, now);
             let sidecar = self.sidecar(call, counts, log, Some((reason, now.wall)));
+            // What comes while the file is being closed belongs to the next one.
+            self.segment_counts = *counts;
             self.file_codec = next_codec;
             return Some(Job::Close { file: self.file, sidecar: Box::new(sidecar) });
         }
@@ -243,13 +245,12 @@ impl Local {
     }
 
     /// The file was finished. Returns the job that opens the next segment, or `None` at the end.
-    pub(super) fn closed(&mut self, next: FileKey, call: &Call, counts: &Counts, now: Now) -> Option<Job> {
+    pub(super) fn closed(&mut self, next: FileKey, call: &Call, now: Now) -> Option<Job> {
         if self.state != FileState::Busy(Busy::Rolling) {
             self.state = FileState::None;
             return None;
         }
         self.segment += 1;
-        self.segment_counts = *counts;
         self.file = next;
         self.stamp = now.wall;
         Some(self.open(call, now))
@@ -260,15 +261,6 @@ impl Local {
         give_back(pieces, pool);
         self.state = FileState::None;
         self.tape.discard(pool) + std::mem::take(&mut self.in_flight_octets)
-    }
-
-    /// A job that storage had no room for; the disk is stalled. It is tried again when due.
-    pub(super) fn refused(&mut self, job: Job) {
-        if let Job::Append { pieces, .. } = job {
-            self.tape.put_back(pieces);
-            self.in_flight_octets = 0;
-        }
-        self.state = FileState::Open;
     }
 
     fn append(&mut self, now: Now) -> Job {

@@ -149,14 +149,6 @@ impl Tape {
         (pieces, octets)
     }
 
-    /// Puts pieces back that storage could not write, to the front.
-    pub(super) fn put_back(&mut self, pieces: Vec<Piece>) {
-        for piece in pieces.into_iter().rev() {
-            self.waiting_octets += piece_octets(&piece);
-            self.entries.push_front(Entry::Piece(piece));
-        }
-    }
-
     /// Gives every block back; what waits is lost. Returns how many octets that are.
     pub(super) fn discard(&mut self, pool: &mut BlockPool) -> u64 {
         self.close_block();
