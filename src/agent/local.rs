@@ -83,8 +83,6 @@ pub(super) struct Local {
     finishing: Option<(&'static str, Wall)>,
     /// Octets of the present file that the disk has acknowledged as durable.
     durable_octets: u64,
-    /// A job that storage had no room for.
-    again: Option<(Busy, Job)>,
     /// What was to be the final sidecar of the file being closed.
     closing: Option<Box<Sidecar>>,
     /// Files that lost their disk, to be finished when it is back; the oldest go first.
@@ -115,7 +113,6 @@ impl Local {
             level_dbfs: None,
             finishing: None,
             durable_octets: 0,
-            again: None,
             closing: None,
             mends: Vec::new(),
             next_is_new: false,
@@ -176,7 +173,7 @@ impl Local {
 
     /// When audio that waits must go to the disk, if any waits and the disk is free.
     pub(super) fn flush_due(&self, interval: Duration) -> Option<Mono> {
-        let waits = self.tape.waiting_octets() > 0 || self.again.is_some();
+        let waits = self.tape.waiting_octets() > 0;
         (waits && self.state == FileState::Open).then_some(self.flushed_at + interval)
     }
 
@@ -214,10 +211,6 @@ impl Local {
         if self.state != FileState::Open {
             return None;
         }
-        if let Some((busy, job)) = self.again.take() {
-            self.set_busy(busy, now);
-            return Some(job);
-        }
         let at_roll = self.tape.at_roll();
         if !at_roll && self.tape.waiting_octets() > 0 && (flush || self.finishing.is_some()) {
             return Some(self.append(now));
@@ -227,6 +220,8 @@ impl Local {
             let reason = if next_codec == self.file_codec { "rollover" } else { "codec_change" };
             self.set_busy(Busy::Rolling, now);
             let sidecar = self.sidecar(call, counts, log, Some((reason, now.wall)));
+            // What comes while the file is being closed belongs to the next one.
+            self.segment_counts = *counts;
             self.file_codec = next_codec;
             return Some(self.close(sidecar));
         }
@@ -274,14 +269,13 @@ impl Local {
     }
 
     /// The file was finished. Returns the job that opens the next segment, or `None` at the end.
-    pub(super) fn closed(&mut self, next: FileKey, call: &Call, counts: &Counts, now: Now) -> Option<Job> {
+    pub(super) fn closed(&mut self, next: FileKey, call: &Call, now: Now) -> Option<Job> {
         self.closing = None;
         if self.state != FileState::Busy(Busy::Rolling) {
             self.state = FileState::None;
             return None;
         }
         self.segment += 1;
-        self.segment_counts = *counts;
         self.file = next;
         self.stamp = now.wall;
         Some(self.open(call, now))
@@ -292,19 +286,6 @@ impl Local {
         give_back(pieces, pool);
         self.state = FileState::None;
         self.tape.discard(pool) + std::mem::take(&mut self.in_flight_octets)
-    }
-
-    /// A job that storage had no room for; the disk is stalled. It is tried again when due.
-    pub(super) fn refused(&mut self, job: Job) {
-        match (job, self.state) {
-            (Job::Append { pieces, .. }, _) => {
-                self.tape.put_back(pieces);
-                self.in_flight_octets = 0;
-            }
-            (job, FileState::Busy(busy)) => self.again = Some((busy, job)),
-            _ => {}
-        }
-        self.state = FileState::Open;
     }
 
     fn append(&mut self, now: Now) -> Job {

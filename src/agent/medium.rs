@@ -6,8 +6,8 @@
 use crate::api::reason::{AgentError, Reason};
 use crate::api::status::{StorageState, StorageStatus};
 use crate::config::Storage;
-use crate::jobs::{Disk, Folder, Space};
 use crate::jobs::Speed;
+use crate::jobs::{Disk, Folder, Space};
 use crate::rtp::codec::OCTETS_PER_MS;
 use log::Level as LogLevel;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! [`Agent::step`], actions come out; there is no other way in. Invariants: each request with an id gets
 //! exactly one reply; the books of every recording balance; everything that grows has a limit.
 
+mod held;
 pub mod io;
 mod local;
 mod medium;
@@ -24,6 +25,7 @@ use crate::config::{Config, StoragePath};
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Job, Opened, Piece, Target};
 use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
+use held::Held;
 use io::{Action, ClientId, Input, RecordingKey};
 use log::Level as LogLevel;
 use medium::Medium;
@@ -59,6 +61,7 @@ pub struct Agent {
     scans: usize,
     waiting_starts: VecDeque<(ClientId, Option<RequestId>, RecordStart, Mono)>,
     ejecting: Option<Eject>,
+    held: Held,
     deleting: bool,
     nothing_to_delete: bool,
     shutdown: Option<Mono>,
@@ -89,6 +92,7 @@ impl Agent {
             scans: 0,
             waiting_starts: VecDeque::new(),
             ejecting: None,
+            held: Held::default(),
             deleting: false,
             nothing_to_delete: false,
             shutdown: None,
@@ -128,8 +132,12 @@ impl Agent {
             Input::ClientLineTooLong(client) => self.client_line_too_long(client, actions),
             Input::ClientClosed(client) => self.client_closed(client),
             Input::RtpBound(recording, result) => self.rtp_bound(recording, result, actions),
-            Input::Storage(done) => self.storage(done, now, actions),
-            Input::JobRefused(job) => self.job_refused(job),
+            Input::Storage(done) => {
+                // There is room for as many jobs as are answered.
+                actions.extend(self.held.take().map(Action::Job));
+                self.storage(done, now, actions);
+            }
+            Input::JobRefused(job) => self.job_refused(job, now),
             Input::Tick => self.tick(now, actions),
             Input::Shutdown => {
                 self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
@@ -155,10 +163,13 @@ impl Agent {
             [flush, answer, no_media, stalled, progress, lost].into_iter().flatten().min()
         });
         let starts = self.waiting_starts.front().map(|(.., since)| *since + START_ANSWER_AFTER);
-        recordings.chain(starts).chain(self.shutdown).min()
+        recordings.chain(starts).chain(self.held.retry_at()).chain(self.shutdown).min()
     }
 
     fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.held.retry_at().is_some_and(|at| now.mono >= at) {
+            actions.extend(self.held.take().map(Action::Job));
+        }
         let progress = self.wants("recording.progress");
         for key in self.keys() {
             self.pump(key, now, actions);
@@ -482,7 +493,7 @@ impl Agent {
         self.nothing_to_delete = false;
         let next = self.new_file();
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        if let Some(job) = it.local.closed(next, &it.call, &it.counts, now) {
+        if let Some(job) = it.local.closed(next, &it.call, now) {
             return actions.push(Action::Job(job));
         }
         self.end(key, now, actions);
@@ -506,24 +517,12 @@ impl Agent {
         self.finish_eject(now, actions);
     }
 
-    fn job_refused(&mut self, job: Job) {
-        let file = match &job {
-            Job::Append { file, .. } | Job::Close { file, .. } => *file,
-            Job::Open(open) => open.file,
-            // The disk is stalled: what it should have told or done is asked for again later.
-            Job::Scan(_) => {
-                self.scans = self.scans.saturating_sub(1);
-                return;
-            }
-            Job::DeleteOldest(_) => {
-                self.deleting = false;
-                return;
-            }
-            // What has lost its disk tries again by itself; recovery comes again with the next start.
-            Job::Abandon(_) | Job::Recover(_) | Job::Mend(_) | Job::MeasureSpeed(_) | Job::Eject(_) => return,
-        };
-        if let Some(it) = self.key_of(file).and_then(|key| self.recordings.get_mut(&key)) {
-            it.local.refused(job);
+    /// The disk is stalled: what it was to do is done when it goes on.
+    fn job_refused(&mut self, job: Job, now: Now) {
+        match self.held.hold(job, now.mono) {
+            Some(Job::Scan(_)) => self.scans = self.scans.saturating_sub(1),
+            Some(Job::Append { pieces, .. }) => tape::give_back(pieces, &mut self.pool),
+            _ => {}
         }
     }
 

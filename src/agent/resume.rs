@@ -90,7 +90,8 @@ impl Agent {
     pub(super) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
         for key in self.keys() {
             let due = |lost: Lost| came || now.mono >= lost.retry_at;
-            let waits = self.recordings.get(&key).is_some_and(|it| it.local.is_lost() && it.lost.is_some_and(due));
+            let waits =
+                self.recordings.get(&key).is_some_and(|it| it.local.is_lost() && it.lost.is_some_and(due));
             let Some(folder) = self.medium.folder_to_record(0).ok().filter(|_| waits) else { continue };
             let next = self.new_file();
             let Some(it) = self.recordings.get_mut(&key) else { continue };

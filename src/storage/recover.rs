@@ -162,12 +162,7 @@ fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8]) -> io::Re
 }
 
 /// Puts a sidecar in place, whole or not at all.
-pub(super) fn replace_sidecar<F: Fs>(
-    fs: &F,
-    folder: &Path,
-    name: &str,
-    sidecar: &Sidecar,
-) -> io::Result<()> {
+pub(super) fn replace_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str, sidecar: &Sidecar) -> io::Result<()> {
     let temporary = folder.join(format!("{}{name}{}", TEMPORARY.0, TEMPORARY.1));
     let written = (|| {
         let mut handle = create_anew(fs, &temporary)?;

@@ -13,7 +13,9 @@ use super::{recover, speed};
 use crate::file::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
 use crate::file::name::{is_record_file_name, record_file_name, sidecar_name};
 use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
-use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Recovered, Space, Speed};
+use crate::jobs::{
+    Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Recovered, Space, Speed,
+};
 use crate::time::{Mono, Wall};
 use nix::errno::Errno;
 use std::collections::BTreeMap;

@@ -473,7 +473,10 @@ impl Office {
                         self.space(space, now);
                     }
                 }
-                Done::Abandoned(_) | Done::Recovered(_) | Done::Deleted { .. } | Done::Ejected(_)
+                Done::Abandoned(_)
+                | Done::Recovered(_)
+                | Done::Deleted { .. }
+                | Done::Ejected(_)
                 | Done::Mended { .. }
                 | Done::SpeedMeasured(_) => {}
             }

@@ -35,8 +35,8 @@ impl Local {
     pub(in crate::agent) fn lose_disk(&mut self, pieces: Vec<Piece>, call: &Call, counts: &Counts, now: Now) {
         self.tape.put_back(pieces);
         self.in_flight_octets = 0;
-        let was = match (self.again.take(), self.state) {
-            (Some((busy, _)), _) | (None, FileState::Busy(busy)) => Some(busy),
+        let was = match self.state {
+            FileState::Busy(busy) => Some(busy),
             _ => None,
         };
         match was {

@@ -1,0 +1,50 @@
+//! Any file beside any sidecar: after the steps of a repair there is nothing left to repair.
+#![no_main]
+
+use libfuzzer_sys::{arbitrary, fuzz_target};
+use phone_recorder::file::reader::PROBE_OCTETS;
+use phone_recorder::file::recovery::{FileState, Mode, Patch, Plan, Verdict, apply, plan};
+use std::io;
+
+const NAME: &str = "Record_20260301-091500.wav";
+
+#[derive(arbitrary::Arbitrary, Debug)]
+struct Found<'a> {
+    octets: &'a [u8],
+    sidecar: Option<&'a [u8]>,
+    may_grow: bool,
+    explicit: bool,
+}
+
+struct Memory(Vec<u8>);
+
+impl Patch for Memory {
+    fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        self.0.resize(self.0.len().max(start + octets.len()), 0);
+        self.0[start..start + octets.len()].copy_from_slice(octets);
+        Ok(())
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.0.resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+}
+
+fn plan_of(octets: &[u8], sidecar: Option<&[u8]>, may_grow: bool, mode: Mode) -> Plan {
+    let head = &octets[..octets.len().min(PROBE_OCTETS)];
+    plan(&FileState { name: NAME, len: octets.len() as u64, head, sidecar, busy: false, may_grow }, mode)
+}
+
+fuzz_target!(|found: Found<'_>| {
+    let mode = if found.explicit { Mode::Explicit } else { Mode::Automatic };
+    let first = plan_of(found.octets, found.sidecar, found.may_grow, mode);
+    let mut file = Memory(found.octets.to_vec());
+    let mended = apply(&first, &mut file).unwrap().map(|sidecar| sidecar.to_json());
+    if matches!(first.verdict, Verdict::Sound | Verdict::Repairable) {
+        let sidecar = mended.as_deref().or(found.sidecar);
+        assert_eq!(plan_of(&file.0, sidecar, found.may_grow, Mode::Explicit).verdict, Verdict::Sound);
+    } else {
+        assert_eq!(file.0, found.octets);
+    }
+});

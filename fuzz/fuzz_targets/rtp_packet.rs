@@ -1,0 +1,11 @@
+//! Any datagram: a packet whose payload lies within it, or an error.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use phone_recorder::rtp::packet::{FIXED_HEADER_OCTETS, Packet};
+
+fuzz_target!(|datagram: &[u8]| {
+    if let Ok(packet) = Packet::parse(datagram) {
+        assert!(packet.payload.len() + FIXED_HEADER_OCTETS <= datagram.len());
+    }
+});

@@ -1,0 +1,155 @@
+//! Clients that ask for anything, and their books: each request with an id gets exactly one answer.
+
+use crate::rng::Rng;
+use phone_recorder::agent::io::ClientId;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The client that subscribes to everything and never leaves.
+pub(crate) const OBSERVER: ClientId = ClientId(1);
+
+/// An answer may take this long (a start waits 2 s for a look at the disks, and 2 s for its file); only an
+/// eject waits for the disk however long it takes.
+const ANSWER_WITHIN_MS: u64 = 4100;
+
+/// A request that waits for its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: &'static str,
+    pub(crate) recording: Option<String>,
+    at_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    waiting: BTreeMap<u64, Asked>,
+    /// Lines whose answer can't name a request.
+    nameless: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    pub(crate) open: BTreeMap<ClientId, Client>,
+    next_client: u64,
+    next_id: u64,
+}
+
+impl Clients {
+    pub(crate) fn new() -> Self {
+        Self { open: BTreeMap::new(), next_client: OBSERVER.0, next_id: 0 }
+    }
+
+    pub(crate) fn connect(&mut self) -> ClientId {
+        let client = ClientId(self.next_client);
+        self.next_client += 1;
+        self.open.insert(client, Client::default());
+        client
+    }
+
+    /// The line of a request, with an id unless it is a notification.
+    pub(crate) fn ask(
+        &mut self,
+        client: ClientId,
+        method: &'static str,
+        params: &Value,
+        with_id: bool,
+        now_ms: u64,
+    ) -> Vec<u8> {
+        let mut request = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+        if with_id {
+            self.next_id += 1;
+            request["id"] = self.next_id.into();
+            let recording = params["recording"].as_str().map(Into::into);
+            let asked = Asked { method, recording, at_ms: now_ms };
+            self.open.get_mut(&client).expect("open").waiting.insert(self.next_id, asked);
+        }
+        request.to_string().into_bytes()
+    }
+
+    /// A line that is no request.
+    pub(crate) fn garbage(&mut self, client: ClientId, rng: &mut Rng) -> Vec<u8> {
+        self.open.get_mut(&client).expect("open").nameless += 1;
+        let lines: [&[u8]; 8] = [
+            b"{",
+            b"\xFF\xFE",
+            b"[]",
+            b"42",
+            b"{\"jsonrpc\":\"1.0\",\"method\":\"agent.info\"}",
+            b"{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"agent.info\"}",
+            b"GET / HTTP/1.1",
+            b"{\"jsonrpc\":\"2.0\"}",
+        ];
+        rng.pick(&lines).to_vec()
+    }
+
+    pub(crate) fn too_long(&mut self, client: ClientId) {
+        self.open.get_mut(&client).expect("open").nameless += 1;
+    }
+
+    /// Books an answer; gives the request that it answers.
+    pub(crate) fn answered(&mut self, client: ClientId, line: &[u8]) -> Option<(Asked, Value)> {
+        let mut answer: Value = serde_json::from_slice(line).expect("an answer is JSON");
+        // The client may have left.
+        let client = self.open.get_mut(&client)?;
+        let both = answer.get("result").is_some() && answer.get("error").is_some();
+        assert!(!both, "result and error: {answer}");
+        let Some(id) = answer["id"].as_u64() else {
+            assert!(answer["error"].is_object(), "an answer to nobody: {answer}");
+            client.nameless = client.nameless.checked_sub(1).expect("one answer for each bad line");
+            return None;
+        };
+        let asked = client.waiting.remove(&id);
+        let asked = asked.unwrap_or_else(|| panic!("a second answer, or one to no request: {answer}"));
+        Some((asked, answer["result"].take()))
+    }
+
+    /// Everybody gets an answer in time.
+    pub(crate) fn check(&self, now_ms: u64, at_rest: bool) {
+        for (client, it) in &self.open {
+            assert_eq!(it.nameless, 0, "{client:?}: a bad line without an answer");
+            for (id, asked) in &it.waiting {
+                let patient = !at_rest && asked.method == "storage.eject";
+                let in_time = now_ms < asked.at_ms + ANSWER_WITHIN_MS && !at_rest;
+                assert!(patient || in_time, "{client:?}: no answer to request {id}: {asked:?}");
+            }
+        }
+    }
+
+    /// A random request.
+    pub(crate) fn random(rng: &mut Rng, recordings: &[String]) -> (&'static str, Value) {
+        let which = |rng: &mut Rng, mut params: Value| {
+            match rng.below(10) {
+                0..=6 if !recordings.is_empty() => {
+                    // One of the newest, mostly.
+                    let newest = &recordings[recordings.len().saturating_sub(4)..];
+                    params["recording"] = rng.pick(newest).as_str().into();
+                }
+                7 => params["recording"] = "none-such".into(),
+                _ => {}
+            }
+            params
+        };
+        match rng.below(100) {
+            0..=27 => {
+                let codec = *rng.pick(&["PCMA", "PCMU", "G722", "G722", "opus"]);
+                let mode = if rng.chance(30) { "sip-info" } else { "local" };
+                let ptime_ms = *rng.pick(&[10, 20, 20, 30, 60]);
+                let call = json!({ "id": "c", "direction": "in", "remote_number": "+4930123456" });
+                ("record.start", json!({ "codec": codec, "mode": mode, "ptime_ms": ptime_ms, "call": call }))
+            }
+            28..=39 => ("record.pause", which(rng, json!({}))),
+            40..=55 => ("record.resume", which(rng, json!({}))),
+            56..=61 => ("record.stop", which(rng, json!({}))),
+            62..=66 => ("record.update", which(rng, json!({ "call": { "remote_name": "Jörg" } }))),
+            67..=74 => ("record.status", which(rng, json!({}))),
+            75..=77 => ("agent.info", json!({})),
+            78..=82 => ("events.subscribe", json!({ "types": *rng.pick(&[&["recording"], &["storage"]]) })),
+            83..=84 => ("events.unsubscribe", json!({})),
+            85..=88 => ("storage.status", json!({})),
+            89..=91 => ("storage.eject", json!({})),
+            92..=93 => ("record.start", json!({ "codec": 3 })),
+            94 => ("no.such.method", json!({})),
+            _ => ("stats.get", json!({})),
+        }
+    }
+}

@@ -1,0 +1,563 @@
+//! The world around one agent: its loop as the runtime runs it, in virtual time.
+
+use crate::books::{Books, Fate, Made, Shadow};
+use crate::clients::{Asked, Clients, OBSERVER};
+use crate::disk::{Disks, ROOT, SimFs, Stick};
+use crate::rng::Rng;
+use crate::sender::{Datagram, Flight, Sender};
+use phone_recorder::agent::Agent;
+use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
+use phone_recorder::config::{Config, OnFull};
+use phone_recorder::jobs::{Done, FileKey, Job};
+use phone_recorder::storage::writer::Writer;
+use phone_recorder::time::{Mono, Now, Wall};
+use serde_json::{Value, json};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// More actions from one input would be a flood.
+const MAX_ACTIONS: usize = 600;
+
+thread_local! {
+    /// The writer takes its clock as a plain function.
+    static NOW_MS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn clock() -> Mono {
+    Mono::new(Duration::from_millis(NOW_MS.get()))
+}
+
+/// An RTP port: who sends to it, and what waits in its socket.
+struct Port {
+    recording: Option<String>,
+    sender: Option<Sender>,
+    socket: VecDeque<Flight>,
+    due_ms: u64,
+}
+
+/// The storage thread.
+struct Storage {
+    writer: Writer<SimFs>,
+    jobs: VecDeque<Job>,
+    capacity: usize,
+    answers: VecDeque<(u64, Done)>,
+    busy_until_ms: u64,
+}
+
+enum Answer {
+    Bound(RecordingKey, Result<SocketAddr, String>),
+    Refused(Job),
+}
+
+pub(crate) struct World {
+    rng: Rng,
+    now_ms: u64,
+    wall_ms: i64,
+    config: Config,
+    agent: Agent,
+    actions: Vec<Action>,
+    answers: VecDeque<Answer>,
+    ports: BTreeMap<RecordingKey, Port>,
+    storage: Storage,
+    disks: Rc<RefCell<Disks>>,
+    clients: Clients,
+    books: Books,
+    files: BTreeMap<FileKey, usize>,
+    streams: u32,
+    /// Datagrams passed to this agent.
+    passed: u64,
+    stall_permille: u64,
+    exit: Option<bool>,
+    trace: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut config = Config::default();
+        config.storage.max_file_octets = Some(*rng.pick(&[20_000, 60_000, 1 << 20]));
+        config.storage.reserve_octets = 0;
+        config.storage.buffer_octets = *rng.pick(&[1 << 16, 1 << 18, 1 << 22]);
+        config.storage.on_full = *rng.pick(&[OnFull::Stop, OnFull::DeleteOldest]);
+        config.rtp.port = *rng.pick(&[0, 40_000]);
+        config.rtp.max_recordings = *rng.pick(&[1, 2, 4]);
+        let mut disks = Disks::new(Rng::new(rng.next()));
+        for _ in 0..2 {
+            let capacity = *rng.pick(&[400_000, 2 << 20, 64 << 20]);
+            disks.sticks.push(Stick::new(capacity));
+        }
+        disks.insert(0);
+        disks.error_permille = *rng.pick(&[0, 0, 0, 0, 2]);
+        let disks = Rc::new(RefCell::new(disks));
+        let capacity = *rng.pick(&[1, 2, 4, 80, 80]);
+        let (now_ms, wall_ms) = (1000, *rng.pick(&[5000, 1_772_352_900_250]));
+        let agent = Agent::new(config.clone(), rng.next(), now_at(now_ms, wall_ms));
+        let mut world = Self {
+            now_ms,
+            wall_ms,
+            agent,
+            actions: Vec::new(),
+            answers: VecDeque::new(),
+            ports: BTreeMap::new(),
+            storage: Storage::new(&disks, capacity),
+            disks,
+            clients: Clients::new(),
+            books: Books { may_delete: config.storage.on_full == OnFull::DeleteOldest, ..Books::default() },
+            files: BTreeMap::new(),
+            streams: 0,
+            passed: 0,
+            stall_permille: *rng.pick(&[0, 0, 30]),
+            exit: None,
+            trace: 0,
+            config,
+            rng,
+        };
+        world.boot();
+        world
+    }
+
+    /// A fold over all that happened.
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// One turn of the loop, and something that happens before it.
+    pub(crate) fn step(&mut self) {
+        let span = match self.rng.below(100) {
+            0..=59 => self.rng.below(40),
+            60..=97 => self.rng.below(150),
+            _ => self.rng.below(2500),
+        };
+        self.pass_time(span);
+        match self.rng.below(1000) {
+            0..=299 => self.client_event(),
+            300..=304 => self.pull_or_insert(),
+            305..=307 => self.power_cut(),
+            308 => self.wall_ms += 86_400_000,
+            309..=311 => self.overflow(),
+            _ => {}
+        }
+        self.turn();
+        self.clients.check(self.now_ms, false);
+    }
+
+    /// Everything comes to an end, and the books are closed.
+    pub(crate) fn finish(&mut self) {
+        {
+            let mut disks = self.disks.borrow_mut();
+            disks.error_permille = 0;
+            disks.read_only = false;
+        }
+        self.stall_permille = 0;
+        let shutdown = self.rng.chance(500);
+        if shutdown {
+            self.input(Input::Shutdown);
+        } else {
+            for id in self.books.recordings.keys().cloned().collect::<Vec<_>>() {
+                self.ask(OBSERVER, "record.stop", &json!({ "recording": id }), true);
+            }
+        }
+        for _ in 0..300 {
+            self.pass_time(100);
+            self.turn();
+        }
+        assert_eq!(self.exit, shutdown.then_some(true), "it ends, with every recording finalised");
+        self.ask(OBSERVER, "stats.get", &json!({}), true);
+        self.ask(OBSERVER, "record.status", &json!({}), true);
+        self.turn();
+        self.clients.check(self.now_ms, true);
+        assert!(self.storage.jobs.is_empty() && self.storage.answers.is_empty(), "storage is at rest");
+        assert!(self.ports.is_empty(), "every port is closed");
+        assert_eq!(self.agent.deadline(), None, "nothing is due");
+        let disks = self.disks.borrow();
+        assert_eq!(Rc::strong_count(&disks.handles), 1, "every file is closed");
+        self.books.check_files(&disks.sticks);
+    }
+
+    fn now(&self) -> Now {
+        now_at(self.now_ms, self.wall_ms)
+    }
+
+    fn boot(&mut self) {
+        NOW_MS.set(self.now_ms);
+        self.input(Input::Started);
+        let observer = self.clients.connect();
+        self.input(Input::ClientOpened(observer));
+        let all = json!({});
+        let some = json!({ "types": ["recording.started", "recording.ended", "recording.failed"] });
+        let types = if self.rng.chance(500) { all } else { some };
+        self.ask(observer, "events.subscribe", &types, true);
+    }
+
+    fn pass_time(&mut self, span_ms: u64) {
+        self.now_ms += span_ms;
+        self.wall_ms += i64::try_from(span_ms).unwrap();
+        NOW_MS.set(self.now_ms);
+        let Self { ports, streams, books, rng, now_ms, .. } = self;
+        for port in ports.values_mut() {
+            if let Some(sender) = &mut port.sender {
+                let arrived = sender.run(*now_ms, streams, &mut books.sent, rng);
+                port.socket.extend(arrived);
+            }
+        }
+    }
+
+    /// In the order of the real loop.
+    fn turn(&mut self) {
+        if self.exit.is_some() {
+            return;
+        }
+        self.run_storage();
+        while self.storage.answers.front().is_some_and(|(ready, _)| *ready <= self.now_ms) {
+            let Some((_, done)) = self.storage.answers.pop_front() else { break };
+            self.input(Input::Storage(done));
+        }
+        self.drain(false);
+        if self.agent.deadline().is_some_and(|due| due <= self.now().mono) {
+            self.input(Input::Tick);
+            let due = self.agent.deadline();
+            assert!(due.is_none_or(|due| due > self.now().mono), "a deadline that passed is due again");
+        }
+        self.run_storage();
+    }
+
+    fn run_storage(&mut self) {
+        while self.now_ms >= self.storage.busy_until_ms {
+            let Some(job) = self.storage.jobs.pop_front() else { return };
+            let inserted = self.disks.borrow().inserted;
+            let done = self.storage.work(job, &mut self.books, &mut self.files, inserted);
+            let stalled = self.rng.chance(self.stall_permille);
+            let took_ms = if stalled { 500 + self.rng.below(9000) } else { self.rng.below(30) };
+            self.storage.busy_until_ms = self.now_ms + took_ms;
+            self.storage.answers.push_back((self.storage.busy_until_ms, done));
+        }
+    }
+
+    fn drain(&mut self, all: bool) {
+        for key in self.ports.keys().copied().collect::<Vec<_>>() {
+            let Some(port) = self.ports.get_mut(&key) else { continue };
+            if port.socket.is_empty() || (!all && port.due_ms > self.now_ms) {
+                continue;
+            }
+            port.due_ms = self.now_ms + self.rng.below(950);
+            for (at, datagram) in std::mem::take(&mut port.socket) {
+                self.pass_datagram(key, at, &datagram);
+            }
+            self.input(Input::Drained(key));
+        }
+    }
+
+    fn pass_datagram(&mut self, key: RecordingKey, at_ms: u64, datagram: &Datagram) {
+        // The input before may have closed the port.
+        let Some(port) = self.ports.get(&key) else { return };
+        if let (Some(id), Some(recording)) = (datagram.id, &port.recording) {
+            if self.books.is_fenced(recording) {
+                self.books.forbidden.insert(id);
+            }
+            self.books.addressed.insert(id, recording.clone());
+        }
+        self.passed += 1;
+        self.input(Input::Datagram {
+            recording: key,
+            octets: &datagram.octets,
+            truncated: datagram.truncated,
+            source: datagram.source,
+            arrival: Mono::new(Duration::from_millis(at_ms)),
+        });
+    }
+
+    /// Hands one input to the agent and does all that follows from it.
+    fn input(&mut self, input: Input<'_>) {
+        let now = self.now();
+        self.agent.step(input, now, &mut self.actions);
+        assert!(self.actions.len() <= MAX_ACTIONS, "{} actions at once", self.actions.len());
+        loop {
+            for action in std::mem::take(&mut self.actions) {
+                self.act(action);
+            }
+            let input = match self.answers.pop_front() {
+                None if self.actions.is_empty() => return,
+                None => continue,
+                Some(Answer::Refused(job)) => Input::JobRefused(job),
+                Some(Answer::Bound(key, result)) => {
+                    self.agent.step(Input::RtpBound(key, result), now, &mut self.actions);
+                    self.note_opening(key);
+                    continue;
+                }
+            };
+            self.agent.step(input, now, &mut self.actions);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Reply(client, line) => {
+                self.fold(&line);
+                if let Some((asked, result)) = self.clients.answered(client, &line) {
+                    self.answered(&asked, &result);
+                }
+            }
+            Action::Notify { client, name, params, .. } => {
+                self.fold(name.as_bytes());
+                self.fold(&params);
+                if client == OBSERVER {
+                    self.told(name, &params);
+                }
+            }
+            Action::BindRtp { recording, ports, .. } => {
+                self.fold(b"bind");
+                let fails = self.rng.chance(10) || ports.is_empty();
+                let result = if fails {
+                    Err("taken".into())
+                } else {
+                    let port =
+                        Port { recording: None, sender: None, socket: VecDeque::new(), due_ms: self.now_ms };
+                    self.ports.insert(recording, port);
+                    Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 40_000))
+                };
+                self.answers.push_back(Answer::Bound(recording, result));
+            }
+            Action::CloseRtp(recording) => {
+                self.fold(b"close");
+                self.ports.remove(&recording);
+            }
+            Action::Job(job) => {
+                self.fold(b"job");
+                if self.storage.jobs.len() < self.storage.capacity {
+                    self.storage.jobs.push_back(job);
+                } else {
+                    self.answers.push_back(Answer::Refused(job));
+                }
+            }
+            Action::Exit { finalised } => {
+                assert_eq!(self.exit.replace(finalised), None, "it ends once");
+            }
+            _ => {}
+        }
+    }
+
+    /// A port was bound: the job that follows tells whose it is, and a sender begins.
+    fn note_opening(&mut self, key: RecordingKey) {
+        let opens = self.actions.iter().find_map(|action| match action {
+            Action::Job(Job::Open(open)) => Some((open.sidecar.recording.clone(), open.header)),
+            _ => None,
+        });
+        let (Some((recording, header)), Some(port)) = (opens, self.ports.get_mut(&key)) else { return };
+        let shadow = Shadow { fate: Fate::Starting, paused: false, stopped: false };
+        assert!(self.books.recordings.insert(recording.clone(), shadow).is_none(), "an id is used twice");
+        self.streams += 1;
+        let codec = header.codec;
+        let ptime_ms = u64::from(header.rtp_len / 8);
+        port.sender = Some(Sender::new(codec, ptime_ms, self.now_ms + 1, self.streams, &mut self.rng));
+        port.recording = Some(recording);
+    }
+
+    fn answered(&mut self, asked: &Asked, result: &Value) {
+        if asked.method == "stats.get" {
+            self.check_stats(result);
+        }
+        if asked.method == "record.status" && self.exit.is_none() && asked.recording.is_none() {
+            let limit = self.config.rtp.max_recordings;
+            assert!(result["recordings"].as_array().is_some_and(|all| all.len() <= limit), "{result}");
+        }
+        let Some(recording) = result["recording"].as_str() else { return };
+        let Some(shadow) = self.books.recordings.get_mut(recording) else { return };
+        match asked.method {
+            "record.pause" => shadow.paused = true,
+            "record.resume" => shadow.paused = false,
+            "record.stop" => shadow.stopped = true,
+            _ => {}
+        }
+    }
+
+    fn check_stats(&self, stats: &Value) {
+        let number = |value: &Value| value.as_u64().expect("a counter");
+        assert_eq!(number(&stats["packets"]), self.passed, "every datagram is counted: {stats}");
+        let drops = stats["drops"].as_object().expect("drops by cause");
+        let dropped: u64 =
+            drops.iter().filter(|(cause, _)| *cause != "socket").map(|(_, count)| number(count)).sum();
+        let not_stored = dropped + number(&stats["late"]) + number(&stats["duplicate"]);
+        assert!(not_stored <= self.passed, "no datagram is counted twice: {stats}");
+        assert!(number(&stats["buffer_bytes"]) <= self.config.storage.buffer_octets as u64);
+        if self.books.recordings.values().all(|it| !matches!(it.fate, Fate::Starting | Fate::Live)) {
+            assert_eq!(number(&stats["buffer_bytes"]), 0, "no block is kept for nothing");
+        }
+    }
+
+    fn told(&mut self, name: &str, params: &[u8]) {
+        let fate = match name {
+            "recording.started" => Fate::Live,
+            "recording.ended" => Fate::Ended(Value::Null),
+            "recording.failed" => Fate::Failed,
+            _ => return,
+        };
+        let params: Value = serde_json::from_slice(params).expect("parameters are JSON");
+        match fate {
+            Fate::Live => {
+                let id = params["recording"].as_str().expect("its recording");
+                let shadow = self.books.recordings.get_mut(id).expect("it was opened");
+                assert_eq!(shadow.fate, Fate::Starting, "{id} starts once");
+                shadow.fate = Fate::Live;
+            }
+            Fate::Ended(_) => self.books.ended(&params, Fate::Ended(params.clone())),
+            fate => self.books.ended(&params, fate),
+        }
+    }
+
+    fn ask(&mut self, client: ClientId, method: &'static str, params: &Value, with_id: bool) {
+        // Network and sockets are empty before a request is taken.
+        for port in self.ports.values_mut() {
+            if let Some(sender) = &mut port.sender {
+                sender.settle(self.now_ms);
+            }
+        }
+        self.pass_time(0);
+        self.drain(true);
+        let line = self.clients.ask(client, method, params, with_id, self.now_ms);
+        self.input(Input::ClientLine(client, &line));
+    }
+
+    fn client_event(&mut self) {
+        let open: Vec<ClientId> = self.clients.open.keys().copied().collect();
+        let client = *self.rng.pick(&open);
+        match self.rng.below(100) {
+            0..=5 if open.len() < 4 => {
+                let client = self.clients.connect();
+                self.input(Input::ClientOpened(client));
+            }
+            6..=9 if client != OBSERVER => {
+                self.clients.open.remove(&client);
+                self.input(Input::ClientClosed(client));
+            }
+            10..=14 => {
+                let line = self.clients.garbage(client, &mut self.rng);
+                self.input(Input::ClientLine(client, &line));
+            }
+            15 => {
+                self.clients.too_long(client);
+                self.input(Input::ClientLineTooLong(client));
+            }
+            _ => {
+                let recordings: Vec<String> = self.books.recordings.keys().cloned().collect();
+                let (method, params) = Clients::random(&mut self.rng, &recordings);
+                // The observer hears everything it needs, always.
+                if client != OBSERVER || !method.starts_with("events.") {
+                    let with_id = self.rng.chance(950) || matches!(method, "record.pause" | "record.resume");
+                    self.ask(client, method, &params, with_id);
+                }
+            }
+        }
+    }
+
+    fn overflow(&mut self) {
+        if let Some(key) = self.ports.keys().next().copied() {
+            self.input(Input::SocketOverflow(key, 3));
+        }
+    }
+
+    fn pull_or_insert(&mut self) {
+        {
+            let mut disks = self.disks.borrow_mut();
+            if let Some(stick) = disks.inserted {
+                disks.pull();
+                self.books.check_survivors(stick, &disks.sticks[stick]);
+            } else {
+                let stick = usize::try_from(self.rng.below(2)).unwrap();
+                disks.insert(stick);
+                disks.read_only = self.rng.chance(100);
+            }
+        }
+        self.fold(b"mounts");
+        self.input(Input::MountsChanged);
+    }
+
+    /// The phone loses power in the middle of whatever the disk was doing, and boots again.
+    fn power_cut(&mut self) {
+        self.disks.borrow_mut().operations_left = Some(self.rng.below(40));
+        while let Some(job) = self.storage.jobs.pop_front() {
+            // Nobody hears the answers any more.
+            let _ = self.storage.writer.handle(job);
+        }
+        self.storage = Storage::new(&self.disks, self.storage.capacity);
+        {
+            let mut disks = self.disks.borrow_mut();
+            disks.operations_left = None;
+            if let Some(stick) = disks.inserted {
+                disks.pull();
+                self.books.check_survivors(stick, &disks.sticks[stick]);
+                disks.insert(stick);
+            }
+        }
+        for shadow in self.books.recordings.values_mut() {
+            if matches!(shadow.fate, Fate::Starting | Fate::Live) {
+                shadow.fate = Fate::Killed;
+            }
+        }
+        self.ports.clear();
+        self.files.clear();
+        self.clients.open.clear();
+        self.clients = Clients::new();
+        self.passed = 0;
+        self.agent = Agent::new(self.config.clone(), self.rng.next(), self.now());
+        self.boot();
+    }
+
+    fn fold(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.trace = (self.trace ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01B3);
+        }
+        self.trace = self.trace.rotate_left(7) ^ self.now_ms;
+    }
+}
+
+impl Storage {
+    fn new(disks: &Rc<RefCell<Disks>>, capacity: usize) -> Self {
+        Self {
+            writer: Writer::new(SimFs(Rc::clone(disks)), clock),
+            jobs: VecDeque::new(),
+            capacity,
+            answers: VecDeque::new(),
+            busy_until_ms: 0,
+        }
+    }
+
+    /// Does a job, and books what storage promises by its answer.
+    fn work(
+        &mut self,
+        job: Job,
+        books: &mut Books,
+        files: &mut BTreeMap<FileKey, usize>,
+        inserted: Option<usize>,
+    ) -> Done {
+        let recording = match &job {
+            Job::Open(open) => open.sidecar.recording.clone(),
+            _ => String::new(),
+        };
+        let done = self.writer.handle(job);
+        match &done {
+            Done::Opened { file, result: Ok(opened) } => {
+                files.insert(*file, books.files.len());
+                let stick = inserted.expect("there is a stick");
+                assert!(opened.path.starts_with(Path::new(ROOT)));
+                books.files.push(Made { recording, stick, path: opened.path.clone(), durable: 0 });
+            }
+            Done::Appended { file, durable_octets, .. } => {
+                if let Some(made) = files.get(file).map(|index| &mut books.files[*index]) {
+                    assert!(*durable_octets >= made.durable, "what is durable stays durable");
+                    made.durable = *durable_octets;
+                }
+            }
+            _ => {}
+        }
+        done
+    }
+}
+
+fn now_at(now_ms: u64, wall_ms: i64) -> Now {
+    let mono = Mono::new(Duration::from_millis(now_ms));
+    Now { mono, wall: Wall { unix_ms: wall_ms, utc_offset_s: 3600 } }
+}
