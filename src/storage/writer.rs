@@ -285,8 +285,9 @@ impl<F: Fs> Writer<F> {
             let json = sidecar.to_json();
             self.write_all(&mut handle, &mut [IoSlice::new(&json)], &mut 0)?;
             self.fs.sync_data(&handle)?;
-            drop(handle);
-            self.fs.rename(&temporary, &path)
+            self.fs.rename(&temporary, &path)?;
+            // vfat gives the new name size 0 until the file is synced once more.
+            self.fs.sync_data(&handle)
         })();
         written.map_err(|error: io::Error| {
             let _ = self.fs.remove(&temporary);
