@@ -8,7 +8,7 @@ import statistics
 import time
 
 import stick
-from agent import FRAME_MS, RPC_PORT, RTP_PORT, Agent, Refused, program, read_recording, verify
+from agent import FRAME_MS, RPC_PORT, RTP_PORT, Agent, Call, Refused, program, read_recording, verify
 from machine import CACHE, Machine, say
 
 FLUSH_MS = 1000                     # storage.flush_interval_ms
@@ -58,7 +58,7 @@ class Experiment:
 
     def judge(self, image, books, when, repaired):
         """Compares a stick with the books of the calls; returns the loss of each call that was cut off, in ms."""
-        files = {name: content for name, content in stick.files(image, "Record").items()}
+        files = stick.files(image, "Record")
         losses = []
         for file, state, sent in books:
             if file is None:
@@ -91,13 +91,15 @@ class Experiment:
         for name, (status, faults) in verify(folder).items():
             self.hold(status == "ok", f"{when}: recordctl verify: {name}: {status}: {faults}")
 
-    def put_back(self, image):
-        """Plugs a stick and waits until it is repaired: (seconds from plug to insertion told, repair told)."""
+    def put_back(self, image, is_due):
+        """Plugs a stick and waits until it is repaired: (seconds from plug to insertion told, repair told).
+
+        A stick without anything to repair gets a moment to be looked at."""
         since, plugged = self.agent.mark(), time.monotonic()
         self.machine.plug(image)
         inserted = self.agent.wait("storage.inserted", since)
         assert inserted, "storage.inserted did not come"
-        recovered = self.agent.wait("storage.recovered", since, SETTLE_S)
+        recovered = self.agent.wait("storage.recovered", since, SETTLE_S if is_due else 1)
         return inserted[0] - plugged, recovered
 
     def take_out(self):
@@ -150,8 +152,8 @@ def cuts(filesystem, count, kills):
     say("  each snapshot put into the phone, repaired, pulled and read")
     losses, unsaid = [], 0
     for number, (image, books) in enumerate(moments):
-        _, recovered = it.put_back(image)
         due = any(file and state != "ended" for file, state, _ in books)
+        _, recovered = it.put_back(image, due)
         unsaid += bool(due and not recovered)
         it.take_out()
         losses += it.judge(image, books, f"cut {number} repaired", True)
@@ -196,7 +198,6 @@ def cut_at_stop(it, calls, call, number):
 
 def cut_at_start(it, calls, number):
     """A cut while a file is being made: (call, (image, books))."""
-    from agent import Call
     call = Call(it.machine)
     request = it.agent.send("record.start", mode="local", codec="PCMA", call={"id": "rig"})
     time.sleep(random.uniform(0, 0.15))
