@@ -151,7 +151,8 @@ impl RtpPorts {
             return;
         }
         for port in &mut self.ports {
-            let due = port.due.is_some_and(|due| due <= shared);
+            // A drain for another reason also counts, so that the next one is not sooner than needed.
+            let due = port.due.is_some_and(|due| all || due <= shared);
             if !due && !all {
                 continue;
             }

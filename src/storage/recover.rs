@@ -168,8 +168,9 @@ pub(super) fn replace_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str, sidecar:
         let mut handle = create_anew(fs, &temporary)?;
         append_all(fs, &mut handle, &mut [IoSlice::new(&sidecar.to_json())], &mut 0)?;
         fs.sync_data(&handle)?;
-        drop(handle);
-        fs.rename(&temporary, &folder.join(name))
+        fs.rename(&temporary, &folder.join(name))?;
+        // vfat gives the new name size 0 until the file is synced once more.
+        fs.sync_data(&handle)
     })();
     if written.is_err() {
         let _ = fs.remove(&temporary);

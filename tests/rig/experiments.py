@@ -1,0 +1,425 @@
+"""What is done to the stick, and what the agent has to have saved.
+
+Every experiment returns its figures as (name, text) and the promises that it saw broken."""
+import os
+import random
+import shutil
+import statistics
+import time
+
+import stick
+from agent import FRAME_MS, RPC_PORT, RTP_PORT, Agent, Call, Refused, program, read_recording, verify
+from machine import CACHE, Machine, say
+
+FLUSH_MS = 1000                     # storage.flush_interval_ms
+LOSS_LIMIT_MS = FLUSH_MS + 1000
+REPORT_LIMIT_S = 2.0                # from the pull to recording.failed
+ANSWER_LIMIT_MS = 50                # of the user interface's requests
+SETTLE_S = 8                        # for the repair of an inserted stick to be told
+
+
+def spread(values, unit, digits=0):
+    if not values:
+        return "none"
+    return (f"median {statistics.median(values):.{digits}f} {unit}, worst {max(values):.{digits}f} {unit}"
+            f" ({len(values)})")
+
+
+class Experiment:
+    """A machine with an agent and a fresh stick, and a record of what went wrong."""
+
+    def __init__(self, filesystem):
+        self.filesystem = filesystem
+        self.machine = Machine(tcp=[RPC_PORT], udp=[RTP_PORT])
+        self.image = stick.make(f"{self.machine.dir}/{filesystem}.img", filesystem)
+        self.figures, self.broken = [], []
+
+    def begin(self, storage=""):
+        self.machine.boot()
+        self.machine.plug(self.image)
+        self.agent = Agent(self.machine, storage)
+        return self
+
+    def figure(self, name, text):
+        self.figures.append((name, text))
+        say(f"    {name}: {text}")
+
+    def hold(self, condition, promise):
+        if not condition:
+            self.broken.append(promise)
+            say(f"  ! {promise}")
+        return condition
+
+    def finish(self):
+        self.machine.power_cut()
+        return self.figures, self.broken
+
+    # -- what is on a stick
+
+    def judge(self, image, books, when, repaired):
+        """Compares a stick with the books of the calls; returns the loss of each call that was cut off, in ms."""
+        files = stick.files(image, "Record")
+        losses = []
+        for file, state, sent in books:
+            if file is None:
+                continue
+            content = files.get(file)
+            if not self.hold(content is not None, f"{when}: {file} ({state}, {sent} packets) is not there"):
+                continue
+            found = read_recording(content)
+            if not self.hold(found, f"{when}: {file} ({len(content)} octets, {state}) does not open"):
+                continue
+            lost = (sent - found["kept"] + found["filled"]) * FRAME_MS
+            if state == "ended":
+                self.hold(lost == 0 and found["exact"], f"{when}: {file} had ended: {lost} ms lost, {found}")
+            else:
+                losses.append(lost)
+                self.hold(lost <= LOSS_LIMIT_MS, f"{when}: {file} ({state}): {lost} ms lost of {sent * FRAME_MS}")
+            if repaired:
+                self.hold(found["exact"], f"{when}: {file}: dataSize is not exact: {found}")
+        if repaired:
+            self.verify(files, when)
+        return losses
+
+    def verify(self, files, when):
+        folder = f"{self.machine.dir}/files"
+        shutil.rmtree(folder, ignore_errors=True)
+        os.mkdir(folder)
+        for name, content in files.items():
+            with open(f"{folder}/{name}", "wb") as file:
+                file.write(content)
+        for name, (status, faults) in verify(folder).items():
+            self.hold(status == "ok", f"{when}: recordctl verify: {name}: {status}: {faults}")
+
+    def put_back(self, image, is_due):
+        """Plugs a stick and waits until it is repaired: (seconds from plug to insertion told, repair told).
+
+        A stick without anything to repair gets a moment to be looked at."""
+        since, plugged = self.agent.mark(), time.monotonic()
+        self.machine.plug(image)
+        inserted = self.agent.wait("storage.inserted", since)
+        assert inserted, "storage.inserted did not come"
+        recovered = self.agent.wait("storage.recovered", since, SETTLE_S if is_due else 1)
+        return inserted[0] - plugged, recovered
+
+    def take_out(self):
+        """Pulls a stick that nothing is recorded to."""
+        since = self.agent.mark()
+        when = self.machine.pull()
+        removed = self.agent.wait("storage.removed", since, 10)
+        self.hold(removed, "storage.removed did not come within 10 s")
+        self.machine.release()
+        return removed[0] - when if removed else 10
+
+    def leaks(self):
+        """What must not grow: open descriptors and threads."""
+        proc = f"/proc/{self.agent.pid}"
+        return tuple(int(number) for number in self.machine.run(
+            f"ls {proc}/fd | wc -l; ls {proc}/task | wc -l").split())
+
+
+# --------------------------------------------------------------------------------------------- power cut
+
+def cuts(filesystem, count, kills):
+    """The power fails, `count` times at moments of one life of the stick, and `kills` times in earnest."""
+    it = Experiment(filesystem).begin()
+    moments, calls, call = [], [], None
+    say(f"  {count} snapshots of a stick that is recorded to")
+    while len(moments) < count:
+        if call is None:
+            call = it.agent.start_call()
+            calls.append(call)
+            time.sleep(random.choice([0, 0.2, 1, 2]))
+        kind = random.random()
+        if kind < 0.12 and call.sent > 200:
+            moments += [cut_at_stop(it, calls, call, len(moments))]
+            call = None
+        elif kind < 0.2 and call.sent > 200:
+            it.agent.end_call(call)
+            fresh, moment = cut_at_start(it, calls, len(moments))
+            calls.append(fresh)
+            moments.append(moment)
+            call = fresh
+        else:
+            time.sleep(random.uniform(0.1, 1.5))
+            moments.append(snapshot(it, calls, len(moments)))
+    if call:
+        it.agent.end_call(call)
+    raw = [loss for image, books in moments for loss in it.judge(image, books, "as cut off", False)]
+    it.take_out()
+    it.judge(it.image, [call.book() for call in calls], "at the end", True)
+
+    say("  each snapshot put into the phone, repaired, pulled and read")
+    losses, unsaid = [], 0
+    for number, (image, books) in enumerate(moments):
+        due = any(file and state != "ended" for file, state, _ in books)
+        _, recovered = it.put_back(image, due)
+        unsaid += bool(due and not recovered)
+        it.take_out()
+        losses += it.judge(image, books, f"cut {number} repaired", True)
+        if not it.broken:
+            os.remove(image)
+    for number in range(kills):
+        losses += kill(it, number)
+    it.figure(f"{filesystem}: power cuts", f"{count} snapshots, {kills} kills of the machine")
+    it.figure(f"{filesystem}: lost in a cut, before repair", spread(raw, "ms"))
+    it.figure(f"{filesystem}: lost in a cut, after repair", spread(losses, "ms"))
+    it.hold(unsaid == 0, f"{filesystem}: {unsaid} repairs were not told (storage.recovered)")
+    return it.finish()
+
+
+def snapshot(it, calls, number):
+    """A power cut at this moment, as far as the stick is concerned: (image, books)."""
+    image = f"{it.machine.dir}/cut{number}.img"
+    live = calls[-1]
+    live.hold()
+    it.machine.freeze()
+    it.machine.snapshot(image)
+    books = [call.book() for call in calls]
+    it.machine.thaw()
+    live.go_on()
+    return image, books
+
+
+def cut_at_stop(it, calls, call, number):
+    """A cut while a file is being finished."""
+    call.hang_up()
+    time.sleep(0.1)
+    since = it.agent.mark()
+    call.state = "stopping"
+    request = it.agent.send("record.stop", recording=call.recording)
+    time.sleep(random.uniform(0, 0.15))
+    moment = snapshot(it, calls, number)
+    it.agent.reply(request)
+    assert it.agent.wait("recording.ended", since, recording=call.recording)
+    call.state = "ended"
+    return moment
+
+
+def cut_at_start(it, calls, number):
+    """A cut while a file is being made: (call, (image, books))."""
+    call = Call(it.machine)
+    request = it.agent.send("record.start", mode="local", codec="PCMA", call={"id": "rig"})
+    time.sleep(random.uniform(0, 0.15))
+    moment = snapshot(it, [*calls, call], number)
+    it.agent.adopt(call, it.agent.reply(request)[1])
+    call.talk()
+    return call, moment
+
+
+def kill(it, number):
+    """The machine is killed in mid-call and boots again; the agent finds the stick at its start."""
+    it.machine.plug(it.image)
+    assert it.agent.wait("storage.inserted", 0)
+    call = it.agent.start_call()
+    time.sleep(random.uniform(1.5, 5))
+    call.hold()
+    it.machine.power_cut()
+    books = [call.book()]
+    call.go_on()
+    call.hang_up()
+    it.machine = Machine(tcp=[RPC_PORT], udp=[RTP_PORT])
+    it.machine.boot()
+    it.machine.plug(it.image)
+    it.agent = Agent(it.machine)
+    it.agent.wait("storage.recovered", 0, SETTLE_S)
+    it.take_out()
+    return it.judge(it.image, books, f"kill {number}", True)
+
+
+# --------------------------------------------------------------------------------------------------- pull
+
+def pulls(filesystem, count):
+    """The stick is pulled out of a running recording, put back, and recorded to at once, `count` times."""
+    it = Experiment(filesystem).begin()
+    before = it.leaks()
+    reported, removed, lost, back, books, survived = [], [], [], [], [], 0
+    call = it.agent.start_call()
+    for number in range(count):
+        time.sleep(random.uniform(0.3, 4))
+        broken = len(it.broken)
+        kind = ("call", "call", "stop", "stall", "call")[number % 5]
+        since = it.agent.mark()
+        if kind == "stall":         # the pull finds a write under way
+            it.machine.throttle(1)
+            time.sleep(1.5)
+        if kind == "stop":          # the pull finds a file being finished
+            call.hang_up()
+            it.agent.send("record.stop", recording=call.recording)
+        call.hold()
+        pulled, sent = it.machine.pull(), call.sent
+        call.go_on()
+        event = it.agent.wait(["recording.failed", "recording.ended"], since, 15, call.recording)
+        call.hang_up()
+        if it.hold(event, f"pull {number} ({kind}): neither failed nor ended within 15 s"):
+            call.state = event[1].rsplit(".", 1)[1]
+            if call.state == "failed":
+                reported.append(event[0] - pulled)
+                it.hold(reported[-1] <= REPORT_LIMIT_S, f"pull {number} ({kind}): told after {reported[-1]:.2f} s")
+                it.hold(event[2].get("reason") == "storage_io", f"pull {number}: reason {event[2].get('reason')}")
+            else:
+                it.hold(kind == "stop", f"pull {number} ({kind}): told as ended")
+        gone = it.agent.wait("storage.removed", since, 10)
+        if it.hold(gone, f"pull {number}: storage.removed did not come within 10 s"):
+            removed.append(gone[0] - pulled)
+        it.hold(it.agent.answered_within("agent.info") < 1, f"pull {number}: the agent is slow to answer")
+        held = it.machine.run(f"ls -l /proc/{it.agent.pid}/fd | grep -c /media/ || true").strip()
+        it.hold(held == "0", f"pull {number}: {held} descriptors of the pulled stick are open")
+        it.machine.release()
+        lost += it.judge(it.image, [(call.file, call.state, sent)], f"pull {number} ({kind})", False)
+        books.append((call.file, call.state, sent))
+        inserted, _ = put_back_and_call(it)
+        back.append(inserted)
+        call = it.call
+        survived += len(it.broken) == broken
+    it.agent.end_call(call)
+    after = it.leaks()
+    it.take_out()
+    it.judge(it.image, [*books, call.book()], "after all pulls", True)
+    it.figure(f"{filesystem}: pulls survived", f"{survived} of {count}")
+    it.figure(f"{filesystem}: pull to recording.failed", spread(reported, "s", 2))
+    it.figure(f"{filesystem}: pull to storage.removed", spread(removed, "s", 2))
+    it.figure(f"{filesystem}: lost in a pull", spread(lost, "ms"))
+    it.figure(f"{filesystem}: put back to storage.inserted", spread(back, "s", 1))
+    it.figure(f"{filesystem}: descriptors, threads before and after", f"{before}, {after}")
+    it.hold(after[0] <= before[0] + 1 and after[1] <= before[1], f"{filesystem}: it grows: {before} to {after}")
+    return it.finish()
+
+
+def put_back_and_call(it):
+    """Puts the stick back and records at once: (seconds to insertion told, seconds to the call's start)."""
+    since, plugged = it.agent.mark(), time.monotonic()
+    it.machine.plug(it.image)
+    inserted = it.agent.wait("storage.inserted", since)
+    assert inserted, "storage.inserted did not come"
+    it.call = it.agent.start_call()
+    return inserted[0] - plugged, time.monotonic() - inserted[0]
+
+
+def replug(filesystem, count):
+    """No call: the stick is pulled and put back; between, a call is refused; afterwards, one is recorded."""
+    it = Experiment(filesystem).begin()
+    removed, back, ready = [], [], []
+    for number in range(count):
+        removed.append(it.take_out())
+        try:
+            it.agent.start_call(talk=False)
+            it.hold(False, f"replug {number}: recording began without a stick")
+        except Refused as refused:
+            it.hold(refused.reason == "no_storage", f"replug {number}: refused with {refused.reason}")
+        inserted, started = put_back_and_call(it)
+        back.append(inserted)
+        ready.append(started)
+        time.sleep(0.5)
+        it.agent.end_call(it.call)
+        books = [it.call.book()]
+    it.take_out()
+    it.judge(it.image, books, "after replugging", True)
+    it.figure(f"{filesystem}: stick put back, idle", f"{count} times")
+    it.figure(f"{filesystem}: pull to storage.removed, idle", spread(removed, "s", 2))
+    it.figure(f"{filesystem}: put back to storage.inserted, idle", spread(back, "s", 1))
+    it.figure(f"{filesystem}: storage.inserted to call recorded", spread(ready, "s", 2))
+    return it.finish()
+
+
+# -------------------------------------------------------------------------------------------------- stall
+
+def stall(filesystem, seconds):
+    """The stick takes nothing for `seconds` in mid-call, and again for 5 s while the call is stopped."""
+    it = Experiment(filesystem).begin()
+    call = it.agent.start_call()
+    since = it.agent.mark()
+    usual = answers(it, 4)
+    it.machine.throttle(1)
+    during = answers(it, seconds)
+    waiting = it.agent.ask("record.status", recording=call.recording)["buffered_ms"]
+    it.machine.throttle(0)
+    time.sleep(3)
+    told = it.agent.wait("recording.stalled", since, 0) is not None
+    it.machine.throttle(1)
+    time.sleep(1.5)
+    call.hang_up()
+    time.sleep(0.1)
+    since, asked = it.agent.mark(), time.monotonic()
+    when, status = it.agent.reply(it.agent.send("record.stop", recording=call.recording))
+    stopping = it.agent.wait("recording.ended", since, 2, call.recording) is None
+    it.machine.throttle(0)
+    ended = it.agent.wait("recording.ended", since, 20, call.recording)
+    it.hold(ended, "recording.ended did not come after the stall")
+    call.state = "ended"
+    it.take_out()
+    it.judge(it.image, [call.book()], "after the stall", True)
+    it.hold(status["state"] == "stopping" and stopping, f"stop in a stall: {status['state']}")
+    it.hold(not ended or not ended[2]["degraded"], "the recording is degraded")
+    it.hold(max(during) - statistics.median(usual) < ANSWER_LIMIT_MS,
+            f"an answer took {max(during):.0f} ms in the stall, {statistics.median(usual):.0f} ms usually")
+    it.figure(f"{filesystem}: stall", f"{seconds} s, {waiting} ms in memory at its end, told: {told}")
+    it.figure(f"{filesystem}: packets lost in the stall", f"{'none' if not it.broken else it.broken}"
+              f" of {call.sent}")
+    it.figure(f"{filesystem}: answers before the stall", spread(usual, "ms", 1))
+    it.figure(f"{filesystem}: answers in the stall", spread(during, "ms", 1))
+    it.figure(f"{filesystem}: answer to stop in the stall", f"{(when - asked) * 1000:.1f} ms, {status['state']}")
+    return it.finish()
+
+
+def answers(it, seconds):
+    """How long status requests take, asked ten times a second: milliseconds."""
+    took, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        took.append(it.agent.answered_within() * 1000)
+        time.sleep(0.1)
+    return took
+
+
+# ------------------------------------------------------------------------------------------------ measure
+
+def measure(filesystem="vfat", seconds=20):
+    """Memory and wake-ups of the agent, idle and with one call."""
+    it = Experiment(filesystem).begin()
+    time.sleep(2)
+    idle = wakeups(it, seconds)
+    idle_kib = memory(it)
+    call = it.agent.start_call()
+    time.sleep(3)
+    busy = wakeups(it, seconds)
+    busy_kib = memory(it)
+    it.agent.end_call(call)
+    for name in ("recordd", "recordctl"):
+        it.figure(f"{name}: size of the static binary", f"{os.path.getsize(program(name)) / 1024:.0f} KiB")
+    it.figure("recordd: resident memory", f"idle {idle_kib['VmRSS']} KiB, one call {busy_kib['VmRSS']} KiB,"
+              f" peak {busy_kib['VmHWM']} KiB")
+    it.figure("recordd: wake-ups a second (voluntary context switches of all threads)",
+              f"idle {idle:.1f}, one call {busy:.1f} ({seconds} s each)")
+    return it.finish()
+
+
+def wakeups(it, seconds):
+    count = f"cat /proc/{it.agent.pid}/task/*/status | grep ^voluntary | awk '{{s += $2}} END {{print s}}'"
+    first, begun = int(it.machine.run(count)), time.monotonic()
+    time.sleep(seconds)
+    return (int(it.machine.run(count)) - first) / (time.monotonic() - begun)
+
+
+def memory(it):
+    lines = it.machine.run(f"grep ^Vm /proc/{it.agent.pid}/status").splitlines()
+    return {line.split(":")[0]: int(line.split()[1]) for line in lines}
+
+
+# ----------------------------------------------------------------------------------------------- selftest
+
+def selftest(filesystem):
+    """That the rig itself is right: a whole call, a loss that is there is seen, a pull arrives."""
+    it = Experiment(filesystem).begin()
+    call = it.agent.start_call()
+    time.sleep(3)
+    ended = it.agent.end_call(call)
+    it.take_out()
+    it.judge(it.image, [call.book()], "a whole call", True)
+    files = stick.files(it.image, "Record")
+    found = read_recording(files[call.file])
+    it.hold(found and found["kept"] == call.sent, f"{call.sent} packets sent, on the stick: {found}")
+    damaged = read_recording(files[call.file][:-1000])
+    it.hold(not damaged["exact"] and damaged["kept"] < call.sent, "a file cut short is not seen as such")
+    it.figure(f"{filesystem}: a call of 3 s", f"{call.sent} packets sent, {found['kept']} on the stick,"
+              f" {ended['packets']['received']} received")
+    return it.finish()
