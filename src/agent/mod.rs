@@ -213,8 +213,8 @@ impl Agent {
             return;
         }
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        // A little early is better than a wake-up of its own a little later.
-        let interval = self.config.storage.flush_interval * 9 / 10;
+        // Early, with what else is awake, is better than a wake-up of its own; later all go together.
+        let interval = self.config.storage.flush_interval / 2;
         let due = it.local.flush_due(interval).is_some_and(|due| now.mono >= due);
         let flush = due || it.paused.is_some() || it.local.buffered_octets() > WRITE_EARLY_OCTETS;
         let waiting = it.local.buffered_octets();

@@ -25,9 +25,6 @@ const OCTETS_PER_PACKET: usize = 1024;
 /// Batches taken from one socket in a turn.
 const BATCHES_PER_TURN: usize = 256;
 
-/// Drains due within this time are done at once, to share a wake-up.
-const SHARED_WAKE_UP: Duration = Duration::from_millis(50);
-
 /// Longest wait at a socket that does not tell when packets arrived: the drain's time stands for it then.
 const UNSTAMPED_WAIT: Duration = Duration::from_millis(100);
 
@@ -145,7 +142,8 @@ impl RtpPorts {
         mut pass: impl FnMut(Input<'_>),
     ) {
         let Some(batch) = &mut self.batch else { return };
-        let shared = now.mono + SHARED_WAKE_UP.min(self.longest_wait / 4);
+        // Calls that began at different times are drained together after a second, and share their wake-ups.
+        let shared = now.mono + self.longest_wait / 2;
         let any_due = self.ports.iter().any(|port| port.due.is_some_and(|due| due <= now.mono));
         if !all && !any_due {
             return;

@@ -1,0 +1,116 @@
+//! Cost of the packet path: datagrams into the agent, its jobs into the writer, its answers back.
+//!
+//! One recording at the rate of a call, drained and flushed once a second, as the loop does it. Without
+//! sockets and threads nothing here depends on what else runs, so instructions can be counted and compared
+//! between versions: `scripts/cost` runs it under callgrind with two numbers of packets, and the difference
+//! is the path without start and end. Run by hand it tells time: `cargo bench --bench packet_path`.
+
+use phone_recorder::agent::Agent;
+use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
+use phone_recorder::config::{Config, StoragePath};
+use phone_recorder::runtime::clock;
+use phone_recorder::storage::fs::RealFs;
+use phone_recorder::storage::writer::Writer;
+use phone_recorder::time::{Mono, Now, Wall};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Packets between two drains.
+const DRAIN_PACKETS: u32 = 50;
+
+/// Length of a packet, header included: 20 ms of G.711.
+const PACKET_OCTETS: usize = 172;
+
+const START: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"mode":"local","codec":"PCMU"}}"#;
+
+/// The agent, and storage without its thread.
+struct Bench {
+    agent: Agent,
+    writer: Writer<RealFs>,
+    actions: Vec<Action>,
+    recording: Option<RecordingKey>,
+    appends: u64,
+}
+
+impl Bench {
+    fn step(&mut self, input: Input<'_>, now: Now) {
+        self.agent.step(input, now, &mut self.actions);
+    }
+
+    /// Does what the agent wants, until it wants nothing more.
+    fn settle(&mut self, now: Now) {
+        while !self.actions.is_empty() {
+            for action in std::mem::take(&mut self.actions) {
+                match action {
+                    Action::BindRtp { recording, .. } => {
+                        self.recording = Some(recording);
+                        let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+                        self.step(Input::RtpBound(recording, Ok(bound)), now);
+                    }
+                    Action::Job(job) => {
+                        self.appends += 1;
+                        let done = self.writer.handle(job);
+                        self.step(Input::Storage(done), now);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn main() {
+    let number = std::env::args().skip(1).find_map(|argument| argument.parse::<u32>().ok());
+    let packets = number.unwrap_or(1_000_000);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = Config::default();
+    config.storage.path = StoragePath::Directory(folder.path().into());
+    config.storage.require_usb = false;
+    config.storage.reserve_octets = 0;
+    let mut now = at(Duration::from_secs(1));
+    let mut bench = Bench {
+        agent: Agent::new(config, 1, now),
+        writer: Writer::new(RealFs, clock::mono),
+        actions: Vec::new(),
+        recording: None,
+        appends: 0,
+    };
+    bench.step(Input::Started, now);
+    bench.settle(now);
+    bench.step(Input::ClientOpened(ClientId(1)), now);
+    bench.step(Input::ClientLine(ClientId(1), START), now);
+    bench.settle(now);
+    let recording = bench.recording.expect("a recording that was started");
+
+    let began = clock::mono();
+    let mut datagram = [0x55; PACKET_OCTETS];
+    for number in 0..packets {
+        header(&mut datagram, number);
+        let arrival = Mono::new(Duration::from_secs(1) + Duration::from_millis(20) * number);
+        let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        bench.step(Input::Datagram { recording, octets: &datagram, truncated: false, source, arrival }, now);
+        if number % DRAIN_PACKETS == DRAIN_PACKETS - 1 {
+            now = at(Duration::from_secs(1) + Duration::from_millis(20) * number);
+            bench.step(Input::Drained(recording), now);
+            bench.settle(now);
+        }
+    }
+    let took = clock::mono().since(began);
+    // A bench that measures nothing would look very good.
+    assert!(bench.appends >= u64::from(packets / DRAIN_PACKETS), "audio went to storage");
+    let each = took.as_nanos() / u128::from(packets.max(1));
+    println!("{packets} packets, {} jobs, {each} ns a packet", bench.appends);
+}
+
+fn at(mono: Duration) -> Now {
+    let unix_ms = 1_772_352_900_000 + i64::try_from(mono.as_millis()).unwrap_or_default();
+    Now { mono: Mono::new(mono), wall: Wall { unix_ms, utc_offset_s: 0 } }
+}
+
+/// PCMU, one source.
+fn header(datagram: &mut [u8; PACKET_OCTETS], number: u32) {
+    let [.., high, low] = number.to_be_bytes();
+    datagram[..4].copy_from_slice(&[0x80, 0, high, low]);
+    datagram[4..8].copy_from_slice(&number.wrapping_mul(160).to_be_bytes());
+    datagram[8..12].copy_from_slice(&7u32.to_be_bytes());
+}
