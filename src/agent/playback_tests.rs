@@ -127,7 +127,7 @@ fn numbers_rise_by_one_and_timestamps_by_the_increment_across_their_wraps() {
     for (n, (_, packet)) in bench.heard.iter().enumerate() {
         assert_eq!((packet[0], packet[1] & 0x7F), (0x80, 8));
         assert_eq!(sequence(packet).packets_since(sequence(&first)), i32::try_from(n).unwrap());
-        assert_eq!(timestamp(packet).ticks_since(timestamp(&first)), n as i64 * 160);
+        assert_eq!(timestamp(packet).ticks_since(timestamp(&first)), i64::try_from(n).unwrap() * 160);
         assert_eq!(packet[8..12], first[8..12]);
         assert_eq!(has_marker(packet), n == 0);
         assert_eq!(packet[12..], [u8::try_from(n % 256).unwrap(); 160]);

@@ -367,7 +367,9 @@ fn a_disk_that_is_pulled_ends_the_playback_with_the_reason() {
     speaker.listen(5);
     drop(disk);
     assert_eq!(wait_end(&mut call.client, &params), "storage_io");
-    call.client.refused_because("no_storage", "recordings.list", json!({}));
+    // The empty folder where the disk was mounted is a disk of its own to the agent.
+    let listed = call.client.ok("recordings.list", json!({}));
+    assert_eq!(listed["recordings"], json!([]), "{listed}");
     assert!(agent.is_alive());
 }
 
@@ -381,4 +383,33 @@ fn an_eject_ends_the_playback_first() {
     call.client.ok("storage.eject", json!({}));
     assert_eq!(wait_end(&mut call.client, &params), "ejected");
     call.client.refused_because("no_storage", "play.start", speaker.params(&call.file));
+}
+
+#[test]
+fn what_is_protected_or_being_played_is_not_deleted_to_make_room() {
+    let Some(disk) = SmallDisk::mount(1024) else { return };
+    let setup = Setup::new().storage(disk.path()).quoted("storage", "on_full", "delete-oldest");
+    let agent = setup.quoted("storage", "max_file_size", "128 KiB").start();
+    let (protected, _) = recorded(&agent, Codec::Pcma, 100);
+    let (played, _) = recorded(&agent, Codec::Pcma, 100);
+    let (neither, _) = recorded(&agent, Codec::Pcma, 100);
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let client = &mut call.client;
+    client.ok("recordings.protect", json!({"file": name_of(&protected.file)}));
+    let speaker = Speaker::new();
+    let params = play(client, &speaker, &played.file);
+    client.ok("play.pause", params.clone());
+    for _ in 0..9 {
+        // A file of a running call is never deleted, so there have to be several calls.
+        call.speak(1000);
+        call.stop();
+        call = Call::start(&agent, Codec::Pcma);
+    }
+    assert!(!neither.file.exists(), "room was made");
+    assert!(protected.file.exists() && played.file.exists());
+    let listed = call.client.ok("recordings.list", json!({"limit": 1000}));
+    let files: Vec<&str> =
+        listed["recordings"].as_array().unwrap().iter().map(|entry| text(entry, "/file")).collect();
+    assert!(files.contains(&name_of(&played.file)) && !files.contains(&name_of(&neither.file)));
+    assert_eq!(files.len(), agent.recordings().len(), "the list follows");
 }
