@@ -3,10 +3,13 @@
 //! Owns: the vocabulary between the agent, which decides, and storage, which does. Pure data. Invariant:
 //! every [`Job`] is answered by exactly one [`Done`], in the order of the jobs.
 
+pub mod library;
+
 use crate::blocks::Block;
 use crate::file::header::FileHeader;
 use crate::file::sidecar::Sidecar;
 use crate::time::Wall;
+use library::{LibraryDone, LibraryJob};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,6 +104,8 @@ pub enum Job {
     DeleteOldest(Folder),
     /// Sync the filesystem of the folder and unmount it if permitted.
     Eject(Folder),
+    /// Something about finished recordings.
+    Library(LibraryJob),
 }
 
 /// How a file is to be, whose disk was pulled while it was written.
@@ -248,6 +253,8 @@ pub enum Done {
     },
     /// To `Eject`: whether the disk is unmounted too, not only synced.
     Ejected(Result<bool, Fault>),
+    /// To `Library`.
+    Library(LibraryDone),
 }
 
 /// A file just created.

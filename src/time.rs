@@ -7,7 +7,7 @@
 use std::time::Duration;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
-use time::{OffsetDateTime, UtcOffset};
+use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
 /// Monotonic time since an arbitrary start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -82,6 +82,14 @@ impl Wall {
         })
     }
 
+    /// Parses [`Self::file_stamp`], taken to be local time `utc_offset_s` east of UTC.
+    #[must_use]
+    pub fn from_file_stamp(stamp: &str, utc_offset_s: i32) -> Option<Self> {
+        let format = format_description!("[year][month][day]-[hour][minute][second]");
+        let local = PrimitiveDateTime::parse(stamp, format).ok()?.assume_utc().unix_timestamp();
+        Some(Self { unix_ms: (local - i64::from(utc_offset_s)).checked_mul(1000)?, utc_offset_s })
+    }
+
     fn local(self) -> OffsetDateTime {
         let offset = UtcOffset::from_whole_seconds(self.utc_offset_s).unwrap_or(UtcOffset::UTC);
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.unix_ms) * 1_000_000)
@@ -107,6 +115,9 @@ mod tests {
     fn a_wall_time_names_files_in_local_time() {
         let wall = Wall { unix_ms: 1_772_352_900_250, utc_offset_s: 3600 };
         assert_eq!(wall.file_stamp(), "20260301-091500");
+        let whole = Wall { unix_ms: 1_772_352_900_000, ..wall };
+        assert_eq!(Wall::from_file_stamp("20260301-091500", 3600), Some(whole));
+        assert_eq!(Wall::from_file_stamp("20260301-091500-2", 3600), None);
         assert_eq!(wall.rfc3339(), "2026-03-01T09:15:00.25+01:00");
         assert_eq!(Wall::from_rfc3339(&wall.rfc3339()), Some(wall));
     }

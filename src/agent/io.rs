@@ -1,6 +1,7 @@
 //! What goes into the agent and what comes out.
 
 use crate::api::event::Class;
+use crate::jobs::library::PlaybackKey;
 use crate::jobs::{Done, Job};
 use crate::time::Mono;
 use std::net::{IpAddr, SocketAddr};
@@ -50,6 +51,8 @@ pub enum Input<'a> {
     Storage(Done),
     /// Storage has no room for a job: the disk is stalled. The job comes back undone.
     JobRefused(Job),
+    /// Answer to [`Action::OpenPlayer`], if it can't be done.
+    PlayerFailed(PlaybackKey),
     /// The mount table changed.
     MountsChanged,
     /// A deadline may have passed.
@@ -87,6 +90,22 @@ pub enum Action {
     CloseRtp(RecordingKey),
     /// Give storage a job; answered by [`Input::Storage`] or [`Input::JobRefused`].
     Job(Job),
+    /// Open a socket that sends the RTP of a playback; only failure is answered, by [`Input::PlayerFailed`].
+    OpenPlayer {
+        /// The playback.
+        playback: PlaybackKey,
+        /// Where to send to.
+        target: SocketAddr,
+    },
+    /// Send an RTP packet of a playback.
+    SendPlayed {
+        /// The playback.
+        playback: PlaybackKey,
+        /// The packet, header included.
+        packet: Vec<u8>,
+    },
+    /// Close the socket of a playback.
+    ClosePlayer(PlaybackKey),
     /// Write to the log.
     Log(log::Level, String),
     /// End the process.

@@ -134,6 +134,16 @@ impl Local {
         self.file_name.as_deref()
     }
 
+    /// When the present file began.
+    pub(super) fn stamp(&self) -> Wall {
+        self.stamp
+    }
+
+    /// Header of the present file, without its length.
+    pub(super) fn header(&self) -> FileHeader {
+        FileHeader::new(self.file_codec, self.spec.ptime_ms)
+    }
+
     pub(super) fn segment(&self) -> u32 {
         self.segment
     }
@@ -317,7 +327,7 @@ impl Local {
             file: self.file,
             folder: self.spec.folder.clone(),
             stamp: self.stamp,
-            header: FileHeader::new(self.file_codec, self.spec.ptime_ms),
+            header: self.header(),
             sidecar: Box::new(self.sidecar(call, &Counts::default(), SegmentLog::default(), None)),
         })
     }

@@ -6,9 +6,13 @@
 
 mod held;
 pub mod io;
+mod library;
 mod local;
 mod medium;
+mod playback;
+mod playbacks;
 mod recording;
+mod recordings;
 mod requests;
 mod resume;
 mod room;
@@ -64,6 +68,9 @@ pub struct Agent {
     held: Held,
     deleting: bool,
     nothing_to_delete: bool,
+    library: library::Library,
+    asks: recordings::Asks,
+    players: playbacks::Players,
     shutdown: Option<Mono>,
     past: Counts,
     paused_packets: u64,
@@ -95,6 +102,9 @@ impl Agent {
             held: Held::default(),
             deleting: false,
             nothing_to_delete: false,
+            library: library::Library::default(),
+            asks: recordings::Asks::new(),
+            players: playbacks::Players::default(),
             shutdown: None,
             past: Counts::default(),
             paused_packets: 0,
@@ -136,11 +146,17 @@ impl Agent {
                 // There is room for as many jobs as are answered.
                 actions.extend(self.held.take().map(Action::Job));
                 self.storage(done, now, actions);
+                self.library_pump(actions);
             }
+            Input::JobRefused(Job::Library(job)) => self.library_refused(job, now, actions),
             Input::JobRefused(job) => self.job_refused(job, now),
+            Input::PlayerFailed(playback) => {
+                self.end_playback(playback, Reason::PermissionDenied.as_str(), actions);
+            }
             Input::Tick => self.tick(now, actions),
             Input::Shutdown => {
                 self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
+                self.end_playbacks("shutdown", actions);
                 for key in self.keys() {
                     self.stop(key, "shutdown", now, actions);
                 }
@@ -163,10 +179,16 @@ impl Agent {
             [flush, answer, no_media, stalled, progress, lost].into_iter().flatten().min()
         });
         let starts = self.waiting_starts.front().map(|(.., since)| *since + START_ANSWER_AFTER);
-        recordings.chain(starts).chain(self.held.retry_at()).chain(self.shutdown).min()
+        recordings
+            .chain(starts)
+            .chain(self.held.retry_at())
+            .chain(self.shutdown)
+            .chain(self.play_deadline())
+            .min()
     }
 
     fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.play_all(now, actions);
         if self.held.retry_at().is_some_and(|at| now.mono >= at) {
             actions.extend(self.held.take().map(Action::Job));
         }
@@ -321,7 +343,8 @@ impl Agent {
         match done {
             Done::Scanned(disk) => self.scanned(disk, now, actions),
             Done::Opened { file, result } => self.opened(file, result, now, actions),
-            Done::Appended { file, pieces, took, result, .. } => {
+            Done::Appended { file, pieces, took, result, durable_octets } => {
+                self.library_grew(file, durable_octets);
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
                 self.appended(file, pieces, result, now, actions);
@@ -339,9 +362,13 @@ impl Agent {
                 }
             }
             Done::Deleted { file, space } => self.deleted(file, space, now, actions),
-            Done::Mended { file, result } => self.mended(file, result, now, actions),
+            Done::Mended { file, result } => {
+                self.mended(file, result, now, actions);
+                self.library_anew();
+            }
             Done::SpeedMeasured(result) => self.speed_measured(result, actions),
             Done::Ejected(result) => self.ejected(result, actions),
+            Done::Library(done) => self.library_done(done, now, actions),
         }
     }
 
@@ -361,6 +388,7 @@ impl Agent {
         let inserted = self.medium.scanned;
         let (came, went) = self.medium.found(disk);
         if went {
+            self.library_gone(Reason::StorageIo.as_str(), actions);
             self.tell(&Event::StorageRemoved(self.storage_status()), actions);
             for key in self.keys() {
                 let on_it = |it: &Recording| Some(it.local.folder().device) == old_device;
@@ -375,6 +403,7 @@ impl Agent {
             if let Some(folder) = self.medium.folder() {
                 actions.push(Action::Job(Job::Recover(folder)));
             }
+            self.library_anew();
         }
         for (client, id, start, _) in std::mem::take(&mut self.waiting_starts) {
             self.start(client, id, start, now, actions);
@@ -409,6 +438,7 @@ impl Agent {
                 let event =
                     if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
                 self.tell(&event, actions);
+                self.library_opened(key);
                 self.pump(key, now, actions);
             }
             Err(fault) => {
@@ -491,6 +521,7 @@ impl Agent {
         }
         // One finished file more: perhaps there is something to make room with now.
         self.nothing_to_delete = false;
+        self.library_closed(key);
         let next = self.new_file();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         if let Some(job) = it.local.closed(next, &it.call, now) {
@@ -545,6 +576,7 @@ impl Agent {
         let Some(eject) = self.ejecting.take() else { return };
         if result.is_ok() {
             self.medium.eject();
+            self.library.clear();
         }
         for (client, id) in eject.clients {
             let line = match &result {

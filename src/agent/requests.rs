@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Why a request is not fulfilled.
-enum Failure {
+pub(super) enum Failure {
     /// For a reason of the agent's.
     Agent(AgentError),
     /// A parameter does not fit the situation.
@@ -38,7 +38,7 @@ impl From<AgentError> for Failure {
 }
 
 /// The result of a request, or nothing yet.
-type Answer = Result<Option<Value>, Failure>;
+pub(super) type Answer = Result<Option<Value>, Failure>;
 
 impl Agent {
     pub(super) fn client_line(&mut self, client: ClientId, line: &[u8], now: Now, actions: &mut Vec<Action>) {
@@ -93,6 +93,7 @@ impl Agent {
                 if let Some(it) = self.recordings.get_mut(&key) {
                     it.call.update(&call);
                 }
+                self.library_renamed(key);
                 answer(&self.status_of(key)?)
             }
             Method::RecordStatus { recording: None } => {
@@ -111,17 +112,22 @@ impl Agent {
             Method::EventsSubscribe { types } => self.subscribe(client, types.as_deref(), true),
             Method::EventsUnsubscribe { types } => self.subscribe(client, types.as_deref(), false),
             Method::StatsGet => answer(&self.stats()),
-            Method::RecordingsList { .. }
-            | Method::RecordingsInfo { .. }
+            Method::RecordingsList { limit, after, query } => {
+                // Up to a thousand entries: written at once, not built as a tree first.
+                let listed = self.list_recordings(limit, after.as_deref(), query.as_deref())?;
+                actions.extend(id.map(|id| Action::Reply(client, reply::result(id, &listed))));
+                Ok(None)
+            }
+            Method::RecordingsInfo { .. }
             | Method::RecordingsDelete { .. }
-            | Method::RecordingsProtect { .. }
-            | Method::PlayStart { .. }
+            | Method::RecordingsProtect { .. } => self.ask_about_recording(client, id, method, actions),
+            Method::PlayStart { .. }
             | Method::PlayPause { .. }
             | Method::PlayResume { .. }
             | Method::PlaySeek { .. }
             | Method::PlayStop { .. }
-            | Method::PlayStatus { .. }
-            | Method::SipInfoResult { .. } => Err(not_in_this_version()),
+            | Method::PlayStatus { .. } => self.play_request(client, id, method, now, actions),
+            Method::SipInfoResult { .. } => Err(not_in_this_version()),
         }
     }
 
@@ -271,6 +277,7 @@ impl Agent {
         if !self.medium.is_present() {
             return Err(Reason::NoStorage.into());
         }
+        self.end_playbacks("ejected", actions);
         let eject = self.ejecting.get_or_insert_with(Eject::default);
         if eject.clients.len() >= MAX_WAITING_STARTS {
             return Err(Reason::InvalidState.into());
@@ -302,7 +309,7 @@ impl Agent {
             uptime: now.mono.since(self.started).as_secs(),
             storage: self.storage_status(),
             recordings: self.recordings.values().map(|it| it.status(remaining_s)).collect(),
-            playbacks: Vec::new(),
+            playbacks: self.playbacks(),
         }
     }
 
@@ -352,7 +359,7 @@ impl Agent {
     }
 }
 
-fn answer(result: &impl Serialize) -> Answer {
+pub(super) fn answer(result: &impl Serialize) -> Answer {
     serde_json::to_value(result).map(Some).map_err(|error| Failure::Params(error.to_string()))
 }
 

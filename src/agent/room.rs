@@ -53,6 +53,7 @@ impl Agent {
         self.deleting = false;
         self.nothing_to_delete = file.is_none();
         if let Some(file) = file {
+            self.library.remove(&file);
             actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
         }
         if let Some(space) = space {

@@ -213,6 +213,9 @@ pub struct RecordingsListed {
     /// Whether there are more: ask again with `after` = the last file.
     #[serde(default)]
     pub more: bool,
+    /// Whether the disk is still being looked through, so that older ones may be missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub indexing: bool,
 }
 
 /// Where a playback is in its life.

@@ -8,12 +8,14 @@
 mod clients;
 pub mod clock;
 pub mod pacer;
+mod players;
 mod rtp_ports;
 
 use crate::agent::Agent;
 use crate::agent::io::{Action, Input, RecordingKey};
 use crate::config::Config;
 use crate::jobs::Job;
+use crate::jobs::library::PlaybackKey;
 use crate::storage::disks::MOUNT_TABLE;
 use crate::storage::fs::RealFs;
 use crate::storage::thread::{self, Handle};
@@ -26,6 +28,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use players::Players;
 use rtp_ports::RtpPorts;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -92,6 +95,7 @@ pub struct Runtime {
     storage: Handle,
     clients: Clients,
     rtp: RtpPorts,
+    players: Players,
     signals: SignalFd,
     /// Kept open: poll watches its descriptor.
     _mounts: Option<File>,
@@ -105,6 +109,7 @@ pub struct Runtime {
 enum Answer {
     Bound(RecordingKey, Result<SocketAddr, String>),
     Refused(Job),
+    NoPlayer(PlaybackKey),
 }
 
 impl Runtime {
@@ -155,6 +160,7 @@ impl Runtime {
             storage,
             clients,
             rtp: RtpPorts::new(longest_drain),
+            players: Players::default(),
             signals,
             _mounts: mounts,
             next_token: FIRST_FREE,
@@ -272,6 +278,7 @@ impl Runtime {
             let input = match answer {
                 Answer::Bound(recording, result) => Input::RtpBound(recording, result),
                 Answer::Refused(job) => Input::JobRefused(job),
+                Answer::NoPlayer(playback) => Input::PlayerFailed(playback),
             };
             self.agent.step(input, now, &mut self.actions);
         }
@@ -289,6 +296,14 @@ impl Runtime {
                 let result = self.rtp.bind(self.poll.registry(), token, recording, addr, &ports);
                 self.answers.push_back(Answer::Bound(recording, result));
             }
+            Action::OpenPlayer { playback, target } => {
+                if let Err(error) = self.players.open(playback, target) {
+                    log::warn!("no socket for a playback: {error}");
+                    self.answers.push_back(Answer::NoPlayer(playback));
+                }
+            }
+            Action::SendPlayed { playback, packet } => self.players.send(playback, &packet),
+            Action::ClosePlayer(playback) => self.players.close(playback),
             Action::CloseRtp(recording) => self.rtp.close(self.poll.registry(), recording),
             Action::Job(job) => match self.storage.jobs.try_send(job) {
                 Ok(()) => {}

@@ -32,6 +32,21 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens a plain file for reading: no link, no device.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn open_read(&self, path: &Path) -> io::Result<Self::File>;
+    /// When the file was last changed, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn modified_ms(&self, file: &Self::File) -> io::Result<i64>;
+    /// Shows the names in a folder, whatever they name.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()>;
     /// Takes the lock that tells other programs that the file is being written. False if it is taken.
     ///
     /// # Errors
@@ -134,6 +149,27 @@ impl Fs for RealFs {
 
     fn open(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<File> {
+        // Without the second flag a named pipe would wait for a writer.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    fn modified_ms(&self, file: &File) -> io::Result<i64> {
+        let metadata = file.metadata()?;
+        Ok(metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000))
+    }
+
+    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+        for entry in std::fs::read_dir(path)? {
+            if let Some(name) = entry?.file_name().to_str() {
+                show(name);
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self, file: &File) -> io::Result<bool> {

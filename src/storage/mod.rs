@@ -6,6 +6,7 @@
 
 pub mod disks;
 pub mod fs;
+mod library;
 mod recover;
 mod speed;
 pub mod thread;

@@ -9,6 +9,7 @@
 //! good, so that nothing keeps a dead mount busy; on a full disk what was written stays.
 
 use super::fs::Fs;
+use super::library::Shelf;
 use super::{recover, speed};
 use crate::file::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
 use crate::file::name::{is_record_file_name, record_file_name, sidecar_name};
@@ -37,7 +38,8 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Does the jobs of the agent on a filesystem.
 pub struct Writer<F: Fs> {
-    fs: F,
+    pub(super) fs: F,
+    pub(super) shelf: Shelf,
     clock: fn() -> Mono,
     files: BTreeMap<FileKey, OpenFile<F::File>>,
     space_seen: Option<Mono>,
@@ -59,7 +61,7 @@ struct OpenFile<H> {
 impl<F: Fs> Writer<F> {
     /// A writer on `fs`; `clock` measures how long the disk takes.
     pub fn new(fs: F, clock: fn() -> Mono) -> Self {
-        Self { fs, clock, files: BTreeMap::new(), space_seen: None }
+        Self { fs, shelf: Shelf::default(), clock, files: BTreeMap::new(), space_seen: None }
     }
 
     /// Does one job.
@@ -81,6 +83,7 @@ impl<F: Fs> Writer<F> {
             }
             Job::MeasureSpeed(folder) => Done::SpeedMeasured(self.measure_speed(&folder)),
             Job::DeleteOldest(folder) => self.delete_oldest(&folder),
+            Job::Library(job) => Done::Library(self.library(job)),
             Job::Eject(folder) => {
                 let ejected = self.fs.eject(&folder.root);
                 Done::Ejected(ejected.map_err(|error| fault("sync the disk at", &folder.root, &error)))
@@ -114,7 +117,7 @@ impl<F: Fs> Writer<F> {
     }
 
     /// The stick may have been pulled and its mount point be a plain folder in RAM by now.
-    fn check_device(&self, folder: &Folder) -> Result<(), Fault> {
+    pub(super) fn check_device(&self, folder: &Folder) -> Result<(), Fault> {
         let device = self.fs.device(&folder.root);
         if device.as_ref().is_ok_and(|device| *device == folder.device) {
             return Ok(());
@@ -299,7 +302,13 @@ impl<F: Fs> Writer<F> {
         measured.map(Some).map_err(|error| fault("try the speed of", &folder.root, &error))
     }
 
-    fn write_sidecar(&self, folder: &Path, wav_name: &str, sidecar: &Sidecar) -> Result<(), Fault> {
+    /// Puts a sidecar in place, whole or not at all.
+    pub(super) fn write_sidecar(
+        &self,
+        folder: &Path,
+        wav_name: &str,
+        sidecar: &Sidecar,
+    ) -> Result<(), Fault> {
         let name = sidecar_name(wav_name);
         recover::replace_sidecar(&self.fs, folder, &name, sidecar)
             .map_err(|error| fault("write", &folder.join(&name), &error))
@@ -318,7 +327,7 @@ impl<F: Fs> Writer<F> {
             .unwrap_or_default()
             .into_iter()
             .map(|entry| entry.name)
-            .filter(|name| is_record_file_name(name) && !self.is_open(&path, name))
+            .filter(|name| is_record_file_name(name) && !self.is_open(&path, name) && !self.is_kept(name))
             .collect();
         names.sort_unstable();
         let oldest = names
@@ -340,7 +349,7 @@ impl<F: Fs> Writer<F> {
         Done::Deleted { file: deleted, space: self.fs.space(&path).ok() }
     }
 
-    fn is_open(&self, folder: &Path, name: &str) -> bool {
+    pub(super) fn is_open(&self, folder: &Path, name: &str) -> bool {
         self.files.values().any(|file| file.folder == folder && file.name == name)
     }
 

@@ -27,6 +27,7 @@ mod events;
 mod files;
 mod library;
 mod pause;
+mod playback;
 mod program;
 mod recordings;
 mod rollover;

@@ -1,0 +1,328 @@
+//! What clients ask of playbacks, and the playbacks under way.
+//!
+//! Owns: which playbacks there are and how they end. Never: when a packet is due ([`super::playback`]).
+
+use super::io::{Action, ClientId};
+use super::playback::{PlayRequest, Playback};
+use super::recordings::{What, error_of};
+use super::requests::{Answer, Failure, answer};
+use super::{Agent, MAX_ENDED};
+use crate::api::event::Event;
+use crate::api::reason::{AgentError, Reason};
+use crate::api::reply::{self, RequestId};
+use crate::api::request::Method;
+use crate::api::status::{PlayStarted, PlaybackStatus, Playbacks, RtpAddress};
+use crate::blocks::Block;
+use crate::file::header::FileHeader;
+use crate::jobs::Job;
+use crate::jobs::library::{AskId, FramesRead, LibraryJob, Miss, Playable, PlaybackKey};
+use crate::time::{Mono, Now};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// Playbacks at the same time.
+const MAX_PLAYBACKS: usize = 4;
+
+/// Files of one recording that are played as one.
+const MAX_PARTS: usize = 512;
+
+/// The playbacks of the agent.
+#[derive(Debug, Default)]
+pub(super) struct Players {
+    live: BTreeMap<PlaybackKey, Playback>,
+    ended: VecDeque<PlaybackStatus>,
+    /// Files that storage was told to keep.
+    kept: usize,
+}
+
+impl Agent {
+    pub(super) fn play_request(
+        &mut self,
+        client: ClientId,
+        id: Option<&RequestId>,
+        method: Method,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        match method {
+            Method::PlayStart { file, rtp, position_ms } => {
+                self.play_start(client, id, file, &rtp, position_ms, actions)
+            }
+            Method::PlayStatus { playback: None } => answer(&Playbacks { playbacks: self.playbacks() }),
+            Method::PlayStatus { playback: Some(id) } => {
+                let live = self.players.live.values().find(|it| it.id == id).map(|it| it.status(None));
+                let ended = || self.players.ended.iter().find(|status| status.playback == id).cloned();
+                answer(&live.or_else(ended).ok_or(Reason::NotFound)?)
+            }
+            Method::PlayStop { playback } => {
+                let key = self.playing(playback.as_deref())?;
+                let status = self.end_playback(key, "stopped", actions);
+                answer(&status.ok_or(Reason::NotFound)?)
+            }
+            Method::PlayPause { playback } => self.play_change(playback.as_deref(), now, actions, |it, _| {
+                if it.is_paused() {
+                    return Err("it is paused already");
+                }
+                it.pause();
+                Ok(())
+            }),
+            Method::PlayResume { playback } => {
+                self.play_change(playback.as_deref(), now, actions, |it, _| {
+                    if !it.is_paused() {
+                        return Err("it is not paused");
+                    }
+                    it.resume(now);
+                    Ok(())
+                })
+            }
+            Method::PlaySeek { playback, position_ms } => {
+                self.play_change(playback.as_deref(), now, actions, |it, pool| {
+                    it.seek(position_ms, pool);
+                    Ok(())
+                })
+            }
+            _ => Err(Reason::InvalidState.into()),
+        }
+    }
+
+    fn play_start(
+        &mut self,
+        client: ClientId,
+        id: Option<&RequestId>,
+        file: String,
+        rtp: &RtpAddress,
+        position_ms: u64,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        if !rtp.addr.is_loopback() && !self.config.rtp.allow_remote {
+            let message = "RTP goes to this machine only, unless rtp.allow_remote is set";
+            return Err(AgentError::new(Reason::PermissionDenied).with_message(message).into());
+        }
+        if self.shutdown.is_some() || self.ejecting.is_some() {
+            return Err(Reason::InvalidState.into());
+        }
+        let folder = self.library_folder()?;
+        let waiting = self.asks.values().filter(|ask| matches!(ask.what, What::Play(_))).count();
+        if self.players.live.len() + waiting >= MAX_PLAYBACKS {
+            let message = format!("{MAX_PLAYBACKS} playbacks are running: stop one first");
+            return Err(AgentError::new(Reason::InvalidState).with_message(message).into());
+        }
+        let recording = self.library.get(&file).and_then(|entry| entry.recording()).map(str::to_owned);
+        let mut files =
+            recording.as_deref().map(|recording| self.library.segments(recording)).unwrap_or_default();
+        let named = files.iter().position(|other| *other == file);
+        match named {
+            None => files = vec![file.clone()],
+            Some(named) if files.len() > MAX_PARTS => {
+                files.drain(..named.min(files.len() - MAX_PARTS));
+                files.truncate(MAX_PARTS);
+            }
+            Some(_) => {}
+        }
+        let target = SocketAddr::new(rtp.addr, rtp.port);
+        let request = PlayRequest {
+            file,
+            files: files.clone(),
+            recording,
+            folder: folder.clone(),
+            target,
+            position_ms,
+        };
+        let ask = self.ask(client, id, What::Play(request))?;
+        actions.push(Action::Job(Job::Library(LibraryJob::OpenPlay { ask, folder, files })));
+        Ok(None)
+    }
+
+    /// Storage has looked at the files of a playback that is to begin.
+    pub(super) fn play_opened(
+        &mut self,
+        ask: AskId,
+        files: Vec<Result<Playable, Miss>>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((client, What::Play(request))) = self.take_ask(ask) else { return };
+        let refuse = |error: AgentError, actions: &mut Vec<Action>| {
+            if let Some((client, id)) = &client {
+                actions.push(Action::Reply(*client, reply::agent_error(id, &error)));
+            }
+        };
+        if self.shutdown.is_some() || self.ejecting.is_some() {
+            return refuse(Reason::InvalidState.into(), actions);
+        }
+        let mut parts = Vec::new();
+        for (name, result) in request.files.iter().zip(files) {
+            match result {
+                Ok(part) => parts.push(part),
+                // A segment that is damaged or gone is skipped, unless it is the one that is wanted.
+                Err(miss) if *name == request.file => return refuse(error_of(miss), actions),
+                Err(_) => {}
+            }
+        }
+        let key = PlaybackKey(self.new_key());
+        let playback_id = self.new_id();
+        let random = u64::from_str_radix(&self.new_id(), 16).unwrap_or_default();
+        let target = request.target;
+        let it = Playback::new(playback_id.clone(), request, parts, random, now);
+        let duration_ms = it.duration_ms();
+        actions
+            .push(Action::Log(log::Level::Info, format!("playback {playback_id} starts: {duration_ms} ms")));
+        actions.push(Action::OpenPlayer { playback: key, target });
+        self.players.live.insert(key, it);
+        if let Some((client, id)) = &client {
+            let started = PlayStarted { playback: playback_id, duration_ms };
+            actions.push(Action::Reply(*client, reply::result(id, &started)));
+        }
+        self.play(key, now, actions);
+    }
+
+    /// Frames were read.
+    pub(super) fn play_read(&mut self, read: FramesRead, now: Now, actions: &mut Vec<Action>) {
+        let key = read.playback;
+        let Some(it) = self.players.live.get_mut(&key) else { return self.give_back(read.block) };
+        if it.take_read(read, now, &mut self.pool) {
+            self.play(key, now, actions);
+        } else {
+            self.end_playback(key, Reason::StorageIo.as_str(), actions);
+        }
+    }
+
+    /// Storage had no room for a read.
+    pub(super) fn play_refused(&mut self, key: PlaybackKey, block: Block, now: Now) {
+        self.give_back(block);
+        if let Some(it) = self.players.live.get_mut(&key) {
+            it.refused(now);
+        }
+    }
+
+    /// Does what is due of all playbacks.
+    pub(super) fn play_all(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let keys: Vec<PlaybackKey> = self.players.live.keys().copied().collect();
+        for key in keys {
+            self.play(key, now, actions);
+        }
+    }
+
+    /// When the next packet of a playback is due.
+    pub(super) fn play_deadline(&self) -> Option<Mono> {
+        if self.players.live.is_empty() {
+            return None;
+        }
+        let progress = self.wants("playback.progress");
+        self.players.live.values().filter_map(|it| it.deadline(progress)).min()
+    }
+
+    /// All playbacks that have not ended.
+    pub(super) fn playbacks(&self) -> Vec<PlaybackStatus> {
+        self.players.live.values().map(|it| it.status(None)).collect()
+    }
+
+    pub(super) fn is_played(&self, file: &str) -> bool {
+        let asked =
+            |what: &What| matches!(what, What::Play(request) if request.files.iter().any(|it| it == file));
+        self.players.live.values().any(|it| it.plays(file)) || self.asks.values().any(|ask| asked(&ask.what))
+    }
+
+    /// A recording that may be being played goes on in another file.
+    pub(super) fn play_grows(&mut self, recording: &str, file: &str, header: FileHeader) {
+        for it in self.players.live.values_mut().filter(|it| it.recording() == Some(recording)) {
+            it.grow(file, header);
+        }
+    }
+
+    /// A file that may be being played has so many octets of audio by now.
+    pub(super) fn play_grew(&mut self, file: &str, octets: u64) {
+        self.players.live.values_mut().for_each(|it| it.grew(file, octets));
+    }
+
+    /// Tells storage which files are being played, if there are others than before.
+    fn keep_played(&mut self, actions: &mut Vec<Action>) {
+        let count = self.players.live.values().map(|it| it.files().count()).sum();
+        if std::mem::replace(&mut self.players.kept, count) == count {
+            return;
+        }
+        let files = self.players.live.values().flat_map(|it| it.files().map(str::to_owned)).collect();
+        actions.push(Action::Job(Job::Library(LibraryJob::Keep(files))));
+    }
+
+    /// Ends every playback.
+    pub(super) fn end_playbacks(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
+        let keys: Vec<PlaybackKey> = self.players.live.keys().copied().collect();
+        for key in keys {
+            self.end_playback(key, reason, actions);
+        }
+    }
+
+    /// Ends a playback; gives its last status.
+    pub(super) fn end_playback(
+        &mut self,
+        key: PlaybackKey,
+        reason: &'static str,
+        actions: &mut Vec<Action>,
+    ) -> Option<PlaybackStatus> {
+        let mut it = self.players.live.remove(&key)?;
+        it.discard(&mut self.pool);
+        let status = it.status(Some(reason));
+        actions.push(Action::ClosePlayer(key));
+        self.keep_played(actions);
+        actions.push(Action::Log(log::Level::Info, format!("playback {} ended: {reason}", it.id)));
+        self.players.ended.truncate(MAX_ENDED - 1);
+        self.players.ended.push_front(status.clone());
+        self.tell(&Event::PlaybackEnded(status.clone()), actions);
+        Some(status)
+    }
+
+    fn play(&mut self, key: PlaybackKey, now: Now, actions: &mut Vec<Action>) {
+        self.keep_played(actions);
+        let wanted = self.wants("playback.progress");
+        let Some(it) = self.players.live.get_mut(&key) else { return };
+        let mut send = |packet| actions.push(Action::SendPlayed { playback: key, packet });
+        if it.play(now, &mut self.pool, &mut send) {
+            self.end_playback(key, "finished", actions);
+            return;
+        }
+        let recorded = |id: &str| self.recordings.values().any(|recording| recording.id == id);
+        let growing = it.recording().is_some_and(recorded);
+        let read = it.next_read(key, growing, now, &mut self.pool);
+        actions.extend(read.map(|read| Action::Job(Job::Library(LibraryJob::ReadFrames(read)))));
+        let progress = it.progress_is_due(now) && wanted;
+        let event = progress.then(|| Event::PlaybackProgress(it.status(None)));
+        if let Some(event) = event {
+            self.tell(&event, actions);
+        }
+    }
+
+    /// Changes the playback that a request means, and gives its status.
+    fn play_change(
+        &mut self,
+        playback: Option<&str>,
+        now: Now,
+        actions: &mut Vec<Action>,
+        change: impl FnOnce(&mut Playback, &mut crate::blocks::BlockPool) -> Result<(), &'static str>,
+    ) -> Answer {
+        let key = self.playing(playback)?;
+        let Some(it) = self.players.live.get_mut(&key) else { return Err(Reason::NotFound.into()) };
+        if let Err(message) = change(it, &mut self.pool) {
+            return Err(AgentError::new(Reason::InvalidState).with_message(message).into());
+        }
+        let status = it.status(None);
+        self.play(key, now, actions);
+        answer(&status)
+    }
+
+    /// The playback that a request means: the one named, or the only one.
+    fn playing(&self, playback: Option<&str>) -> Result<PlaybackKey, Failure> {
+        if let Some(id) = playback {
+            let live = self.players.live.iter().find(|(_, it)| it.id == id);
+            let ended = self.players.ended.iter().any(|status| status.playback == id);
+            let missing = if ended { Reason::InvalidState } else { Reason::NotFound };
+            return live.map(|(key, _)| *key).ok_or_else(|| missing.into());
+        }
+        let mut keys = self.players.live.keys();
+        match (keys.next(), keys.next()) {
+            (Some(key), None) => Ok(*key),
+            (None, _) => Err(Reason::NotFound.into()),
+            _ => Err(Failure::Params("`playback` is missing, and there are several".into())),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What clients ask about the recordings on the disk.
+//!
+//! Owns: questions that wait for storage, and how the index follows what is recorded. Lists are answered
+//! from memory, the rest when storage has answered.
+
+use super::io::{Action, ClientId, RecordingKey};
+use super::library::Entry;
+use super::playback::PlayRequest;
+use super::requests::{Answer, Failure};
+use super::{Agent, reason_at_start};
+use crate::api::reason::{AgentError, Reason};
+use crate::api::reply::{self, Done as Empty, RequestId};
+use crate::api::request::Method;
+use crate::api::status::{RecordingEntry, RecordingsListed};
+use crate::blocks::Block;
+use crate::file::header::HEADER_OCTETS;
+use crate::file::reader::{Facts, Layout};
+use crate::file::sidecar::Sidecar;
+use crate::jobs::library::{AskId, Beside, Details, Found, LibraryDone, LibraryJob, Miss, ReadFrames};
+use crate::jobs::{FileKey, Folder, Job};
+use crate::rtp::codec::OCTETS_PER_MS;
+use crate::time::Now;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Questions that wait for the disk at the same time.
+const MAX_ASKS: usize = 64;
+
+/// Questions that wait for storage.
+pub(super) type Asks = BTreeMap<AskId, Ask>;
+
+/// A question that waits for storage.
+#[derive(Debug)]
+pub(super) struct Ask {
+    client: Option<(ClientId, RequestId)>,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// Nothing is to be remembered.
+    Look,
+    /// This file is being deleted.
+    Delete(String),
+    /// This is to be played.
+    Play(PlayRequest),
+}
+
+/// Result of `recordings.info`.
+#[derive(Serialize)]
+struct Info<'a> {
+    #[serde(flatten)]
+    entry: RecordingEntry,
+    /// What the file itself tells; `None` if it does not begin like a recording.
+    format: Option<FormatInfo>,
+    /// Why it does not, or what a repair would mend.
+    problems: Vec<String>,
+    /// The sidecar as it is on the disk.
+    sidecar: Option<&'a Sidecar>,
+}
+
+#[derive(Serialize)]
+struct FormatInfo {
+    frames: u64,
+    frame_bytes: u32,
+    increment: u32,
+    whole_packets: bool,
+}
+
+impl Agent {
+    pub(super) fn list_recordings(
+        &self,
+        limit: Option<u32>,
+        after: Option<&str>,
+        query: Option<&str>,
+    ) -> Result<RecordingsListed, AgentError> {
+        if !self.medium.scanned {
+            return Ok(RecordingsListed { indexing: true, ..RecordingsListed::default() });
+        }
+        self.library_folder()?;
+        let nowhere =
+            || AgentError::new(Reason::NotFound).with_message("there is no recording `after` which to list");
+        self.library.list(limit, after, query).ok_or_else(nowhere)
+    }
+
+    /// Answers what needs the disk.
+    pub(super) fn ask_about_recording(
+        &mut self,
+        client: ClientId,
+        id: Option<&RequestId>,
+        method: Method,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        let (Method::RecordingsInfo { file }
+        | Method::RecordingsDelete { file }
+        | Method::RecordingsProtect { file, .. }) = &method
+        else {
+            return Err(Reason::InvalidState.into());
+        };
+        let file = file.clone();
+        let folder = self.library_folder()?;
+        let deletes = matches!(method, Method::RecordingsDelete { .. });
+        if !matches!(method, Method::RecordingsInfo { .. }) && self.is_recorded(&file) {
+            return Err(busy("it is being recorded").into());
+        }
+        if deletes && self.is_played(&file) {
+            return Err(busy("it is being played").into());
+        }
+        let ask = self.ask(client, id, if deletes { What::Delete(file.clone()) } else { What::Look })?;
+        let job = match method {
+            Method::RecordingsProtect { protected, .. } => {
+                LibraryJob::Protect { ask, folder, file, protected }
+            }
+            _ if deletes => LibraryJob::Delete { ask, folder, file },
+            _ => LibraryJob::Info { ask, folder, file },
+        };
+        actions.push(Action::Job(Job::Library(job)));
+        Ok(None)
+    }
+
+    /// Notes who waits for an answer of storage.
+    pub(super) fn ask(
+        &mut self,
+        client: ClientId,
+        id: Option<&RequestId>,
+        what: What,
+    ) -> Result<AskId, Failure> {
+        if self.asks.len() >= MAX_ASKS {
+            let message = "too many requests wait for the disk";
+            return Err(AgentError::new(Reason::StorageIo).with_message(message).into());
+        }
+        let ask = AskId(self.new_key());
+        self.asks.insert(ask, Ask { client: id.map(|id| (client, id.clone())), what });
+        Ok(ask)
+    }
+
+    /// The folder to look into, or why there is none.
+    pub(super) fn library_folder(&self) -> Result<Folder, AgentError> {
+        // A disk that can't be recorded to can still be read.
+        match self.medium.folder_to_record(0) {
+            Err(error) if error.reason == Reason::NoStorage => Err(error),
+            _ => self.medium.folder().ok_or_else(|| Reason::NoStorage.into()),
+        }
+    }
+
+    /// A disk came, or files on it changed: the folder is read anew.
+    pub(super) fn library_anew(&mut self) {
+        self.library.begin();
+        for key in self.keys() {
+            if self.recordings.get(&key).is_some_and(|it| !it.local.is_lost()) {
+                self.library_opened(key);
+            }
+        }
+    }
+
+    /// The disk went, or may go.
+    pub(super) fn library_gone(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
+        self.library.clear();
+        self.end_playbacks(reason, actions);
+    }
+
+    /// Takes the next step of the index, if one is due.
+    pub(super) fn library_pump(&mut self, actions: &mut Vec<Action>) {
+        let medium = &self.medium;
+        let job = self.library.next_job(|| medium.folder());
+        actions.extend(job.map(|job| Action::Job(Job::Library(job))));
+    }
+
+    pub(super) fn library_done(&mut self, done: LibraryDone, now: Now, actions: &mut Vec<Action>) {
+        match done {
+            LibraryDone::Indexed { pass, found, next } => {
+                self.library.indexed(pass, &found, next, now.wall.utc_offset_s);
+            }
+            LibraryDone::Info(ask, result) => {
+                let result = result.map(|details| info(&details, now.wall.utc_offset_s));
+                self.answer_ask(ask, result, actions);
+            }
+            LibraryDone::Deleted(ask, result) => {
+                if let (Some(Ask { what: What::Delete(file), .. }), Ok(()) | Err(Miss::NotFound)) =
+                    (self.asks.get(&ask), &result)
+                {
+                    self.library.remove(file);
+                }
+                self.answer_ask(ask, result.map(|()| serde_json::json!(Empty {})), actions);
+            }
+            LibraryDone::Protected(ask, result) => {
+                let entry = result.map(|found| {
+                    let entry = Entry::new(&found, now.wall.utc_offset_s);
+                    let listed = entry.listed();
+                    self.library.change(&found.file, |it| it.set_protected(listed.protected));
+                    listed
+                });
+                self.answer_ask(ask, entry.map(|entry| serde_json::json!(entry)), actions);
+            }
+            LibraryDone::Opened(ask, files) => self.play_opened(ask, files, now, actions),
+            LibraryDone::Read(read) => self.play_read(read, now, actions),
+            LibraryDone::Kept => {}
+        }
+    }
+
+    /// Storage has no room for a job: the disk is stalled.
+    pub(super) fn library_refused(&mut self, job: LibraryJob, now: Now, actions: &mut Vec<Action>) {
+        match job {
+            LibraryJob::Index { .. } => self.library.refused(),
+            LibraryJob::Info { ask, .. }
+            | LibraryJob::Delete { ask, .. }
+            | LibraryJob::Protect { ask, .. }
+            | LibraryJob::OpenPlay { ask, .. } => {
+                let error = AgentError::new(Reason::StorageIo).with_message("the disk does not answer");
+                self.refuse_ask(ask, &error, actions);
+            }
+            LibraryJob::ReadFrames(ReadFrames { playback, block, .. }) => {
+                self.play_refused(playback, block, now);
+            }
+            // A stalled disk; the next playback that begins or ends tells anew.
+            LibraryJob::Keep(_) => {}
+        }
+    }
+
+    fn answer_ask(&mut self, ask: AskId, result: Result<serde_json::Value, Miss>, actions: &mut Vec<Action>) {
+        match result {
+            Ok(value) => {
+                if let Some((client, id)) = self.asks.remove(&ask).and_then(|ask| ask.client) {
+                    actions.push(Action::Reply(client, reply::result(&id, &value)));
+                }
+            }
+            Err(miss) => self.refuse_ask(ask, &error_of(miss), actions),
+        }
+    }
+
+    pub(super) fn refuse_ask(&mut self, ask: AskId, error: &AgentError, actions: &mut Vec<Action>) {
+        if let Some((client, id)) = self.asks.remove(&ask).and_then(|ask| ask.client) {
+            actions.push(Action::Reply(client, reply::agent_error(&id, error)));
+        }
+    }
+
+    /// Answers a question with a result; what it was about comes back.
+    pub(super) fn take_ask(&mut self, ask: AskId) -> Option<(Option<(ClientId, RequestId)>, What)> {
+        self.asks.remove(&ask).map(|ask| (ask.client, ask.what))
+    }
+
+    /// A file was created for a recording.
+    pub(super) fn library_opened(&mut self, key: RecordingKey) {
+        let Some(it) = self.recordings.get(&key) else { return };
+        let Some(file) = it.local.file_name() else { return };
+        let header = it.local.header();
+        let facts = Facts {
+            codec: header.codec,
+            frame_octets: header.rtp_len,
+            increment: header.increment,
+            frames: 0,
+            layout: Layout::PayloadOnly,
+            duration_ms: 0,
+            data_octets: 0,
+            declared_data_octets: 0,
+            trailing_octets: 0,
+            problems: Vec::new(),
+        };
+        let stamp = it.local.stamp();
+        let found = Found {
+            file: file.to_owned(),
+            octets: HEADER_OCTETS as u64,
+            modified_ms: stamp.unix_ms,
+            facts: Some(facts),
+            beside: Some(Beside {
+                recording: it.id.clone(),
+                segment: it.local.segment(),
+                call: it.call.clone(),
+                start: Some(stamp),
+                protected: false,
+            }),
+        };
+        let (recording, file) = (it.id.clone(), found.file.clone());
+        self.library.put(Entry::new(&found, stamp.utc_offset_s));
+        self.play_grows(&recording, &file, header);
+    }
+
+    /// The file of a recording has so many octets of audio by now.
+    pub(super) fn library_grew(&mut self, file: FileKey, durable_octets: u64) {
+        let Some(it) = self.key_of(file).and_then(|key| self.recordings.get(&key)) else { return };
+        let Some(name) = it.local.file_name().map(str::to_owned) else { return };
+        self.library.change(&name, |entry| {
+            let octets = HEADER_OCTETS as u64 + durable_octets;
+            entry.set_length(octets, durable_octets / OCTETS_PER_MS);
+        });
+        self.play_grew(&name, durable_octets);
+    }
+
+    /// The file of a recording was closed: its last frame was filled up.
+    pub(super) fn library_closed(&mut self, key: RecordingKey) {
+        let Some(it) = self.recordings.get(&key) else { return };
+        let frame = u64::from(it.local.header().rtp_len).max(1);
+        if let Some(name) = it.local.file_name() {
+            self.library.change(name, |entry| {
+                let octets = entry.audio_octets().next_multiple_of(frame);
+                entry.set_length(HEADER_OCTETS as u64 + octets, octets / OCTETS_PER_MS);
+            });
+        }
+        self.library_renamed(key);
+    }
+
+    /// Numbers and names of a call changed.
+    pub(super) fn library_renamed(&mut self, key: RecordingKey) {
+        let Some(it) = self.recordings.get(&key) else { return };
+        if let Some(name) = it.local.file_name() {
+            self.library.change(name, |entry| entry.set_call(&it.call));
+        }
+    }
+
+    pub(super) fn is_recorded(&self, file: &str) -> bool {
+        self.recordings.values().any(|it| it.local.file_name() == Some(file))
+    }
+
+    /// Gives a block back to the pool.
+    pub(super) fn give_back(&mut self, block: Block) {
+        self.pool.give_back(block);
+    }
+}
+
+fn info(details: &Details, utc_offset_s: i32) -> serde_json::Value {
+    let facts = details.found.facts.as_ref();
+    let mended = facts.into_iter().flat_map(|facts| facts.problems.iter().map(ToString::to_string));
+    let info = Info {
+        entry: Entry::new(&details.found, utc_offset_s).listed(),
+        format: facts.map(|facts| FormatInfo {
+            frames: facts.frames,
+            frame_bytes: facts.frame_octets,
+            increment: facts.increment,
+            whole_packets: facts.layout == Layout::WholePackets,
+        }),
+        problems: details.damage.iter().cloned().chain(mended).collect(),
+        sidecar: details.sidecar.as_ref(),
+    };
+    serde_json::json!(info)
+}
+
+fn busy(message: &str) -> AgentError {
+    AgentError::new(Reason::InvalidState).with_message(message)
+}
+
+pub(super) fn error_of(miss: Miss) -> AgentError {
+    match miss {
+        Miss::NotFound => {
+            AgentError::new(Reason::NotFound).with_message("there is no recording of this name")
+        }
+        Miss::Busy => busy("it is being recorded"),
+        Miss::Damaged(detail) => AgentError::new(Reason::FileDamaged).with_detail(detail),
+        Miss::Fault(fault) => AgentError::new(reason_at_start(fault.kind)).with_detail(fault.detail),
+    }
+}
