@@ -21,7 +21,8 @@ const DRAIN_PACKETS: u32 = 50;
 /// Length of a packet, header included: 20 ms of G.711.
 const PACKET_OCTETS: usize = 172;
 
-const START: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"mode":"local","codec":"PCMU"}}"#;
+const START: &[u8] =
+    br#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"mode":"local","codec":"PCMU"}}"#;
 
 /// The agent, and storage without its thread.
 struct Bench {

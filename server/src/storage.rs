@@ -6,6 +6,7 @@ use phone_recorder::storage::fs::RealFs;
 use phone_recorder::storage::thread::Handle;
 use phone_recorder::storage::writer::Writer;
 use std::io;
+use std::sync::Arc;
 
 /// Starts the thread. At most `capacity` jobs wait; `wake` is called after an urgent answer. It ends when
 /// the sender of jobs is dropped.
@@ -37,5 +38,5 @@ pub fn spawn(capacity: usize, wake: impl Fn() + Send + 'static) -> io::Result<Ha
             }
         }
     })?;
-    Ok(Handle { jobs, done })
+    Ok(Handle { jobs, done, wake_always: Arc::default() })
 }

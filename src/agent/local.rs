@@ -181,6 +181,11 @@ impl Local {
         matches!(self.state, FileState::Busy(_)).then_some(self.busy_since)
     }
 
+    /// Whether the next job can't wait until the loop wakes for another reason.
+    pub(super) fn is_impatient(&self) -> bool {
+        self.finishing.is_some() || self.tape.at_roll()
+    }
+
     /// When audio that waits must go to the disk, if any waits and the disk is free.
     pub(super) fn flush_due(&self, interval: Duration) -> Option<Mono> {
         let waits = self.tape.waiting_octets() > 0;

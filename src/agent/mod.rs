@@ -165,6 +165,12 @@ impl Agent {
         self.exit_if_done(now, actions);
     }
 
+    /// Whether something waits for the next answer of storage: a file to be finished, or the next one.
+    #[must_use]
+    pub fn waits_for_storage(&self) -> bool {
+        self.recordings.values().any(|it| it.local.is_impatient())
+    }
+
     /// When [`Input::Tick`] is due next.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {

@@ -35,6 +35,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -227,7 +228,15 @@ impl Runtime {
         }
         let Self { clients, agent, actions, poll, .. } = self;
         clients.write(poll.registry(), now.mono, |input| agent.step(input, now, actions));
-        self.apply(now)
+        self.apply(now)?;
+        // An answer that the next step depends on wakes us; one that came before this was said is here.
+        let waits = self.agent.waits_for_storage();
+        self.storage.wake_always.store(waits, Ordering::SeqCst);
+        while waits {
+            let Ok(done) = self.storage.done.try_recv() else { break };
+            self.step(Input::Storage(done), now)?;
+        }
+        Ok(())
     }
 
     fn serve_clients(&mut self, now: Now) -> Result<(), RuntimeError> {

@@ -5,6 +5,8 @@ use super::writer::Writer;
 use crate::jobs::{Done, Job};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The agent's end of the storage thread.
 #[derive(Debug)]
@@ -13,6 +15,9 @@ pub struct Handle {
     pub jobs: Sender<Job>,
     /// Answers, one for each job.
     pub done: Receiver<Done>,
+    /// While set, every answer wakes the loop, not only an urgent one. Who sets it has to look for answers
+    /// once more before waiting.
+    pub wake_always: Arc<AtomicBool>,
 }
 
 /// Starts the thread. At most `capacity` jobs wait; `wake` is called after an urgent answer.
@@ -33,6 +38,8 @@ where
     let (jobs, job_queue) = bounded::<Job>(capacity);
     // One answer a job, and one job in hand: sending an answer never waits.
     let (answers, done) = bounded(capacity + 1);
+    let wake_always = Arc::new(AtomicBool::new(false));
+    let always = Arc::clone(&wake_always);
     std::thread::Builder::new().name("storage".into()).stack_size(128 * 1024).spawn(move || {
         for job in job_queue {
             let answer = writer.handle(job);
@@ -40,10 +47,10 @@ where
             if answers.send(answer).is_err() {
                 break;
             }
-            if urgent {
+            if urgent || always.load(Ordering::SeqCst) {
                 wake();
             }
         }
     })?;
-    Ok(Handle { jobs, done })
+    Ok(Handle { jobs, done, wake_always })
 }

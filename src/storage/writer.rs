@@ -144,9 +144,10 @@ impl<F: Fs> Writer<F> {
         let failed = |error: io::Error| fault("create", &path, &error);
         // Without the lock nothing is lost but the warning of a repair tool.
         let _ = self.fs.lock(&file.handle);
-        // Not synced by itself: the first flush does that, and until then the sidecar tells all.
         self.write_all(&mut file.handle, &mut [IoSlice::new(&file.header.encode())], &mut 0)
             .map_err(failed)?;
+        // From here on a cut leaves a file that opens.
+        self.fs.sync_data(&file.handle).map_err(failed)?;
         self.write_sidecar(&file.folder, &file.name, sidecar)?;
         self.fs.sync_folder(&file.folder).map_err(failed)
     }

@@ -477,6 +477,7 @@ impl Office {
                 | Done::Recovered(_)
                 | Done::Deleted { .. }
                 | Done::Ejected(_)
+                | Done::Library(_)
                 | Done::Mended { .. }
                 | Done::SpeedMeasured(_) => {}
             }
