@@ -73,7 +73,40 @@ pub struct Batch {
     control: Box<[[u64; CONTROL_WORDS]]>,
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
+    /// Headers for sending; they are few if nothing is sent.
+    out: Vec<libc::mmsghdr>,
     count: usize,
+}
+
+/// Some of the datagrams of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection(u64);
+
+impl Selection {
+    /// Adds the datagram at `index` of [`Batch::datagrams`].
+    pub fn add(&mut self, index: usize) {
+        debug_assert!(index < BATCH_DATAGRAMS);
+        self.0 |= 1 << (index % BATCH_DATAGRAMS);
+    }
+
+    /// Whether it is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn has(self, index: usize) -> bool {
+        self.0 & (1 << (index % BATCH_DATAGRAMS)) != 0
+    }
+}
+
+/// What became of datagrams that were to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Datagrams that were not sent.
+    pub failed: u32,
+    /// The peer's port is closed.
+    pub refused: bool,
 }
 
 /// One received datagram.
@@ -110,6 +143,7 @@ impl Batch {
             control: vec![[0; CONTROL_WORDS]; BATCH_DATAGRAMS].into_boxed_slice(),
             vectors: vec![vector; BATCH_DATAGRAMS].into_boxed_slice(),
             headers: vec![header; BATCH_DATAGRAMS].into_boxed_slice(),
+            out: Vec::new(),
             count: 0,
         }
     }
@@ -156,6 +190,48 @@ impl Batch {
     /// The datagrams of the last call to [`Self::receive`].
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         (0..self.count).map(|index| self.datagram(index))
+    }
+
+    /// Sends `selection` of the datagrams of the last call to [`Self::receive`] by a connected socket, without
+    /// copying and without waiting: what the system does not take at once is not sent.
+    #[expect(unsafe_code, reason = "sendmmsg straight from the buffers of recvmmsg")]
+    pub fn send(&mut self, socket: BorrowedFd<'_>, selection: Selection) -> Sent {
+        self.out.clear();
+        for index in (0..self.count).filter(|index| selection.has(*index)) {
+            let octets = usize::try_from(self.headers[index].msg_len).unwrap_or(0).min(DATAGRAM_OCTETS);
+            self.vectors[index].iov_len = octets;
+            // SAFETY: a C structure of integers and pointers, for which all zeros is a valid value.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_iov = &raw mut self.vectors[index];
+            header.msg_hdr.msg_iovlen = 1;
+            self.out.push(header);
+        }
+        let mut sent = Sent::default();
+        let mut rest = &mut self.out[..];
+        while !rest.is_empty() {
+            let left = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+            // SAFETY: every header leads to one vector of `self`, and that to a buffer of `self` of at least
+            // the length given; `self` is borrowed for the call.
+            let result = Errno::result(unsafe {
+                libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), left, libc::MSG_DONTWAIT as _)
+            });
+            let done = match result {
+                Ok(count) => usize::try_from(count).unwrap_or(0).max(1),
+                Err(Errno::EINTR) => 0,
+                // This datagram can't be sent, the next one perhaps can.
+                Err(Errno::EMSGSIZE | Errno::EPERM) => {
+                    sent.failed += 1;
+                    1
+                }
+                Err(errno) => {
+                    sent.failed += left;
+                    sent.refused = errno == Errno::ECONNREFUSED;
+                    break;
+                }
+            };
+            rest = &mut rest[done..];
+        }
+        sent
     }
 
     fn datagram(&self, index: usize) -> Datagram<'_> {

@@ -4,8 +4,10 @@ use crate::api::event::Class;
 use crate::jobs::library::PlaybackKey;
 use crate::jobs::{Done, Job};
 use crate::time::Mono;
+use crate::uplink::client::Generation;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// One connection to the local socket. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +16,9 @@ pub struct ClientId(pub u64);
 /// One recording of this run of the agent. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordingKey(pub u64);
+
+/// A server that is gone without a word is noticed after this at the latest.
+pub const SILENT_PEER_AFTER: Duration = Duration::from_secs(9);
 
 /// Something that happened.
 #[derive(Debug)]
@@ -53,12 +58,54 @@ pub enum Input<'a> {
     JobRefused(Job),
     /// Answer to [`Action::OpenPlayer`], if it can't be done.
     PlayerFailed(PlaybackKey),
+    /// Something about the way of a recording to the server.
+    Uplink(RecordingKey, UplinkInput<'a>),
     /// The mount table changed.
     MountsChanged,
     /// A deadline may have passed.
     Tick,
     /// The process was asked to end.
     Shutdown,
+}
+
+/// What happened on the way to the server.
+#[derive(Debug)]
+pub enum UplinkInput<'a> {
+    /// Answer to [`UplinkAction::Resolve`]; no addresses mean that it failed.
+    Resolved(Generation, Vec<IpAddr>),
+    /// Answer to [`UplinkAction::Connect`]: it stands. With the MAC address of the interface it goes out by.
+    Connected(Generation, Option<String>),
+    /// Answer to [`UplinkAction::Connect`]: it failed.
+    ConnectFailed(Generation, String),
+    /// Octets came on the connection.
+    Received(&'a [u8]),
+    /// The connection is gone: closed by the server, or broken.
+    Closed {
+        /// Why it broke, in the system's words; `None` if the server closed it.
+        error: Option<String>,
+        /// It broke because the server had been silent for [`SILENT_PEER_AFTER`].
+        silent: bool,
+    },
+    /// So many packets could not be sent on.
+    RelayFailed(u32),
+    /// The server's RTP port is closed.
+    RelayRefused,
+}
+
+/// What to do towards the server of a recording.
+#[derive(Debug)]
+pub enum UplinkAction {
+    /// Look a name up without holding anything else up; answered by [`UplinkInput::Resolved`].
+    Resolve(Generation, String),
+    /// Connect by TCP; an older connection of the recording is dropped. Answered by
+    /// [`UplinkInput::Connected`] or [`UplinkInput::ConnectFailed`].
+    Connect(Generation, SocketAddr),
+    /// Send this on the connection.
+    Send(Vec<u8>),
+    /// Send datagrams on to this address, at once, or to none.
+    RelayTo(Option<SocketAddr>),
+    /// Close the connection, or give up connecting.
+    Close,
 }
 
 /// Something to be done.
@@ -88,6 +135,10 @@ pub enum Action {
     },
     /// Close the RTP port of a recording.
     CloseRtp(RecordingKey),
+    /// Send the datagram just given on to where [`UplinkAction::RelayTo`] said.
+    Relay(RecordingKey),
+    /// Something to be done towards the server of a recording.
+    Uplink(RecordingKey, UplinkAction),
     /// Give storage a job; answered by [`Input::Storage`] or [`Input::JobRefused`].
     Job(Job),
     /// Open a socket that sends the RTP of a playback; only failure is answered, by [`Input::PlayerFailed`].

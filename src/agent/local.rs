@@ -122,6 +122,11 @@ impl Local {
         (local, job)
     }
 
+    /// Packets counted in `counts` were recorded elsewhere.
+    pub(super) fn count_from(&mut self, counts: Counts) {
+        self.segment_counts = counts;
+    }
+
     pub(super) fn file(&self) -> FileKey {
         self.file
     }

@@ -4,6 +4,7 @@
 //! [`Agent::step`], actions come out; there is no other way in. Invariants: each request with an id gets
 //! exactly one reply; the books of every recording balance; everything that grows has a limit.
 
+mod backlog;
 mod held;
 pub mod io;
 mod library;
@@ -16,7 +17,12 @@ mod recordings;
 mod requests;
 mod resume;
 mod room;
+mod route;
+mod server;
+mod sip;
+mod sip_info;
 mod tape;
+mod upload;
 
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
@@ -31,9 +37,11 @@ use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
 use held::Held;
 use io::{Action, ClientId, Input, RecordingKey};
+use local::Local;
 use log::Level as LogLevel;
 use medium::Medium;
 use recording::{NO_MEDIA_AFTER, Recording, STALLED_AFTER, START_ANSWER_AFTER};
+use route::Route;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -115,16 +123,12 @@ impl Agent {
 
     /// Takes one input; what is to be done is added to `actions`.
     pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
+        if !matches!(input, Input::Datagram { .. }) {
+            self.show_clock(now);
+        }
         match input {
             Input::Datagram { recording, octets, truncated, source, arrival } => {
-                if let Some(it) = self.recordings.get_mut(&recording) {
-                    self.stats.bytes += octets.len() as u64;
-                    if it.takes_audio() {
-                        it.datagram(octets, truncated, source, arrival, &mut self.pool);
-                    } else {
-                        self.paused_packets += 1;
-                    }
-                }
+                return self.datagram(recording, octets, truncated, source, arrival, actions);
             }
             Input::Drained(recording) => self.pump(recording, now, actions),
             Input::SocketOverflow(recording, packets) => {
@@ -141,7 +145,8 @@ impl Agent {
             Input::ClientLine(client, line) => self.client_line(client, line, now, actions),
             Input::ClientLineTooLong(client) => self.client_line_too_long(client, actions),
             Input::ClientClosed(client) => self.client_closed(client),
-            Input::RtpBound(recording, result) => self.rtp_bound(recording, result, actions),
+            Input::RtpBound(recording, result) => self.rtp_bound(recording, result, now, actions),
+            Input::Uplink(recording, input) => self.uplink_input(recording, input, now, actions),
             Input::Storage(done) => {
                 // There is room for as many jobs as are answered.
                 actions.extend(self.held.take().map(Action::Job));
@@ -176,13 +181,16 @@ impl Agent {
     pub fn deadline(&self) -> Option<Mono> {
         let progress = self.wants("recording.progress");
         let recordings = self.recordings.values().filter_map(|it| {
-            let flush = it.local.flush_due(self.config.storage.flush_interval);
-            let answer = it.waiting.as_ref().map(|_| it.started + START_ANSWER_AFTER);
+            let local = it.route.local();
+            let flush = local.and_then(|local| local.flush_due(self.config.storage.flush_interval));
+            let answer = it.waiting.as_ref().and(local).map(|_| it.started + START_ANSWER_AFTER);
             let no_media = (!it.no_media_told && it.takes_audio()).then_some(it.media_at + NO_MEDIA_AFTER);
-            let stalled = it.local.busy_since().filter(|_| !it.stalled_told).map(|at| at + STALLED_AFTER);
+            let busy_since = local.and_then(Local::busy_since).filter(|_| !it.stalled_told);
+            let stalled = busy_since.map(|at| at + STALLED_AFTER);
             let progress = (progress && it.is_live()).then_some(it.progress_at);
             let lost = self.lost_due(it);
-            [flush, answer, no_media, stalled, progress, lost].into_iter().flatten().min()
+            let route = it.route.deadline();
+            [flush, answer, no_media, stalled, progress, lost, route].into_iter().flatten().min()
         });
         let starts = self.waiting_starts.front().map(|(.., since)| *since + START_ANSWER_AFTER);
         recordings
@@ -202,9 +210,11 @@ impl Agent {
         for key in self.keys() {
             self.pump(key, now, actions);
             self.check_lost(key, now, actions);
+            self.uplink(key, now, actions, |client, now, out| client.timer(now, out));
+            self.sip_timer(key, now, actions);
             let remaining_s = self.remaining_s();
             let Some(it) = self.recordings.get_mut(&key) else { continue };
-            if now.mono >= it.started + START_ANSWER_AFTER {
+            if it.is_local() && now.mono >= it.started + START_ANSWER_AFTER {
                 if let Some((client, id)) = it.waiting.take() {
                     actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
                 }
@@ -214,7 +224,8 @@ impl Agent {
                 it.no_media_told = true;
                 events.push(Event::RecordingNoMedia(it.status(remaining_s)));
             }
-            let stalled = it.local.busy_since().is_some_and(|since| now.mono >= since + STALLED_AFTER);
+            let busy_since = it.route.local().and_then(Local::busy_since);
+            let stalled = busy_since.is_some_and(|since| now.mono >= since + STALLED_AFTER);
             if stalled && !it.stalled_told {
                 it.stalled_told = true;
                 events.push(Event::RecordingStalled(it.status(remaining_s)));
@@ -243,10 +254,11 @@ impl Agent {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // Early, with what else is awake, is better than a wake-up of its own; later all go together.
         let interval = self.config.storage.flush_interval / 2;
-        let due = it.local.flush_due(interval).is_some_and(|due| now.mono >= due);
-        let flush = due || it.paused.is_some() || it.local.buffered_octets() > WRITE_EARLY_OCTETS;
-        let waiting = it.local.buffered_octets();
-        if let Some(job) = it.local.next_job(flush, &it.call, &it.counts, now) {
+        let waiting = it.buffered_octets();
+        let Route::Local(local) = &mut it.route else { return self.check_overrun(key, now, actions) };
+        let due = local.flush_due(interval).is_some_and(|due| now.mono >= due);
+        let flush = due || it.paused.is_some() || waiting > WRITE_EARLY_OCTETS;
+        if let Some(job) = local.next_job(flush, &it.call, &it.counts, now) {
             if matches!(job, Job::Append { .. }) {
                 self.medium.spend(waiting);
             }
@@ -268,7 +280,7 @@ impl Agent {
     fn check_overrun(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        if it.local.is_overfull() {
+        if it.route.local().is_some_and(Local::is_overfull) {
             let detail = "the disk has been stalled for too long".into();
             return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
         }
@@ -283,10 +295,18 @@ impl Agent {
     fn stop(&mut self, key: RecordingKey, reason: &'static str, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
         it.state = RecordingState::Stopping;
-        it.end_reason = Some(reason);
-        it.local.finish(reason, now, &mut self.pool);
-        actions.push(Action::CloseRtp(key));
-        self.pump(key, now, actions);
+        it.end_reason = Some(reason.into());
+        match &mut it.route {
+            Route::Local(local) => {
+                local.finish(reason, now, &mut self.pool);
+                actions.push(Action::CloseRtp(key));
+                self.pump(key, now, actions);
+            }
+            Route::Server(_) => {
+                self.uplink(key, now, actions, |client, now, out| client.stop(reason, now, out));
+            }
+            Route::SipInfo(_) => self.stop_sip_info(key, now, actions),
+        }
     }
 
     /// Ends a recording whose disk is gone.
@@ -300,13 +320,15 @@ impl Agent {
         actions: &mut Vec<Action>,
     ) {
         let Some(mut it) = self.recordings.remove(&key) else { return };
-        it.local.abandon(pieces, &mut self.pool);
+        if let Some(local) = it.route.local_mut() {
+            local.abandon(pieces, &mut self.pool);
+            actions.push(Action::Job(Job::Abandon(local.file())));
+        }
         it.state = RecordingState::Ended;
-        it.end_reason = Some(reason.as_str());
+        it.end_reason = Some(reason.as_str().into());
         self.past.add(&it.counts);
         self.stats.recordings_failed += 1;
         actions.push(Action::CloseRtp(key));
-        actions.push(Action::Job(Job::Abandon(it.local.file())));
         actions.push(Action::Log(LogLevel::Error, format!("recording {} failed: {detail}", it.id)));
         let status = it.status(self.remaining_s());
         self.remember(status.clone());
@@ -323,6 +345,7 @@ impl Agent {
         &mut self,
         key: RecordingKey,
         result: Result<std::net::SocketAddr, String>,
+        now: Now,
         actions: &mut Vec<Action>,
     ) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
@@ -330,6 +353,7 @@ impl Agent {
             Ok(addr) => {
                 it.rtp = Some(addr);
                 actions.extend(it.open.take().map(Action::Job));
+                self.begin_upload(key, now, actions);
             }
             Err(detail) => {
                 // The file has not been asked for yet: the recording never existed.
@@ -396,9 +420,9 @@ impl Agent {
         if went {
             self.library_gone(Reason::StorageIo.as_str(), actions);
             self.tell(&Event::StorageRemoved(self.storage_status()), actions);
-            for key in self.keys() {
-                let on_it = |it: &Recording| Some(it.local.folder().device) == old_device;
-                if self.recordings.get(&key).is_some_and(on_it) {
+            for key in self.on_disk() {
+                let local = self.recordings.get(&key).and_then(|it| it.route.local());
+                if local.is_some_and(|local| Some(local.folder().device) == old_device) {
                     self.disk_pulled(key, now, actions);
                 }
             }
@@ -426,9 +450,11 @@ impl Agent {
                 self.medium.measured(opened.space);
                 let remaining_s = self.remaining_s();
                 let Some(it) = self.recordings.get_mut(&key) else { return };
-                let first = it.local.file_name().is_none();
-                it.local.opened(opened);
-                if it.local.buffered_octets() == 0 {
+                let first = !std::mem::replace(&mut it.started_told, true);
+                if let Some(local) = it.route.local_mut() {
+                    local.opened(opened);
+                }
+                if it.buffered_octets() == 0 {
                     it.lost = None;
                 }
                 if it.state == RecordingState::Starting {
@@ -461,7 +487,9 @@ impl Agent {
     /// The first file could not be created: the recording never began.
     fn refuse_start(&mut self, key: RecordingKey, reason: Reason, detail: String, actions: &mut Vec<Action>) {
         let Some(mut it) = self.recordings.remove(&key) else { return };
-        it.local.abandon(Vec::new(), &mut self.pool);
+        if let Some(local) = it.route.local_mut() {
+            local.abandon(Vec::new(), &mut self.pool);
+        }
         self.past.add(&it.counts);
         actions.push(Action::CloseRtp(key));
         actions.push(Action::Log(LogLevel::Warn, format!("no recording: {detail}")));
@@ -490,15 +518,17 @@ impl Agent {
                     self.check_room(now, actions);
                 }
                 if let Some(it) = self.recordings.get_mut(&key) {
-                    self.stats.written_bytes += it.local.appended(pieces, &mut self.pool);
                     it.stalled_told = false;
                     it.lost = None;
+                    if let Some(local) = it.route.local_mut() {
+                        self.stats.written_bytes += local.appended(pieces, &mut self.pool);
+                    }
                 }
             }
             Err(fault) if fault.kind == FaultKind::Full => {
-                if let Some(it) = self.recordings.get_mut(&key) {
+                if let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) {
                     let reason = Reason::StorageFull.as_str();
-                    it.local.filled(pieces, reason, now, &mut self.pool);
+                    local.filled(pieces, reason, now, &mut self.pool);
                 }
                 self.medium.filled();
                 self.disk_full(now, actions);
@@ -530,7 +560,8 @@ impl Agent {
         self.library_closed(key);
         let next = self.new_file();
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        if let Some(job) = it.local.closed(next, &it.call, now) {
+        let Route::Local(local) = &mut it.route else { return };
+        if let Some(job) = local.closed(next, &it.call, now) {
             return actions.push(Action::Job(job));
         }
         self.end(key, now, actions);
@@ -538,19 +569,7 @@ impl Agent {
 
     /// Everything of a recording is closed and synced.
     fn end(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        it.state = RecordingState::Ended;
-        let remaining_s = self.remaining_s();
-        if let Some(it) = self.recordings.remove(&key) {
-            self.past.add(&it.counts);
-            let status = it.status(remaining_s);
-            actions.push(Action::Log(
-                LogLevel::Info,
-                format!("recording {} ended: {} ms", it.id, status.elapsed_ms),
-            ));
-            self.remember(status.clone());
-            self.tell(&Event::RecordingEnded(status), actions);
-        }
+        self.finish(key, actions);
         self.finish_eject(now, actions);
     }
 
@@ -566,7 +585,7 @@ impl Agent {
     /// When the last recording on the disk has ended, it can be ejected.
     fn finish_eject(&mut self, _now: Now, actions: &mut Vec<Action>) {
         if let Some(eject) = self.ejecting.as_mut().filter(|eject| !eject.asked) {
-            if self.recordings.is_empty() {
+            if !self.recordings.values().any(Recording::is_local) {
                 if let Some(folder) = self.medium.folder() {
                     eject.asked = true;
                     actions.push(Action::Job(Job::Eject(folder)));
@@ -639,19 +658,25 @@ impl Agent {
     }
 
     fn remaining_s(&self) -> Option<u64> {
-        self.medium.remaining_s(self.recordings.len())
+        self.medium.remaining_s(self.on_disk().len())
     }
 
     fn storage_status(&self) -> crate::api::status::StorageStatus {
-        self.medium.status(self.recordings.len())
+        self.medium.status(self.on_disk().len())
     }
 
     fn keys(&self) -> Vec<RecordingKey> {
         self.recordings.keys().copied().collect()
     }
 
+    /// The recordings that go to the disk.
+    fn on_disk(&self) -> Vec<RecordingKey> {
+        self.recordings.iter().filter(|(_, it)| it.is_local()).map(|(key, _)| *key).collect()
+    }
+
     fn key_of(&self, file: FileKey) -> Option<RecordingKey> {
-        self.recordings.iter().find(|(_, it)| it.local.file() == file).map(|(key, _)| *key)
+        let has_it = |it: &Recording| it.route.local().is_some_and(|local| local.file() == file);
+        self.recordings.iter().find(|(_, it)| has_it(it)).map(|(key, _)| *key)
     }
 
     fn new_key(&mut self) -> u64 {
@@ -663,13 +688,18 @@ impl Agent {
         FileKey(self.new_key())
     }
 
-    /// 16 hexadecimal digits from the SplitMix64 sequence, which repeats none of its values.
+    /// 16 hexadecimal digits.
     fn new_id(&mut self) -> String {
+        format!("{:016x}", self.next_random())
+    }
+
+    /// The next of the SplitMix64 sequence, which repeats none of its values.
+    fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.random;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        format!("{:016x}", mixed ^ (mixed >> 31))
+        mixed ^ (mixed >> 31)
     }
 }
 

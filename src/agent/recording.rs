@@ -1,9 +1,10 @@
 //! One recording: its state, its books, its status.
 //!
-//! Owns: what is the same for every mode. Never: files or sockets; `local` turns its audio into jobs.
+//! Owns: what is the same for every mode. Never: files or sockets; the route takes its audio.
 
 use super::local::Local;
 use super::resume::Lost;
+use super::route::Route;
 use crate::api::reply::RequestId;
 use crate::api::status::{Mode, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
 use crate::blocks::BlockPool;
@@ -14,6 +15,7 @@ use crate::rtp::counts::{Counts, DropCause, Verdict};
 use crate::rtp::packet::Packet;
 use crate::rtp::timeline::octets_to_ms;
 use crate::time::{Mono, Now};
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ pub(super) struct Recording {
     pub(super) mode: Mode,
     pub(super) codec: Codec,
     pub(super) call: Call,
-    pub(super) local: Local,
+    pub(super) route: Route,
     pub(super) counts: Counts,
     pub(super) state: RecordingState,
     pub(super) rtp: Option<SocketAddr>,
@@ -59,23 +61,28 @@ pub(super) struct Recording {
     pub(super) loss_told: bool,
     /// Datagrams that the system dropped before we could read them.
     pub(super) overflowed: u64,
-    pub(super) end_reason: Option<&'static str>,
+    pub(super) end_reason: Option<Cow<'static, str>>,
     /// Since its disk is gone, until another has proved to take it.
     pub(super) lost: Option<Lost>,
     /// Its disk went while storage had its audio in hands.
     pub(super) pulled: bool,
+    /// `recording.started` was sent: a file that comes later is another segment.
+    pub(super) started_told: bool,
+    /// Octets and lost packets of the upload that came before the present file.
+    pub(super) octets_before: u64,
+    pub(super) lost_before: u64,
     source: Option<IpAddr>,
     codec_changed: Option<Mono>,
 }
 
 impl Recording {
-    pub(super) fn new(id: String, mode: Mode, codec: Codec, call: Call, local: Local, now: Now) -> Self {
+    pub(super) fn new(id: String, mode: Mode, codec: Codec, call: Call, route: Route, now: Now) -> Self {
         Self {
             id,
             mode,
             codec,
             call,
-            local,
+            route,
             counts: Counts::default(),
             state: RecordingState::Starting,
             rtp: None,
@@ -92,14 +99,46 @@ impl Recording {
             end_reason: None,
             lost: None,
             pulled: false,
+            started_told: false,
+            octets_before: 0,
+            lost_before: 0,
             source: None,
             codec_changed: None,
         }
     }
 
-    /// Whether packets are wanted: not while paused or ending.
+    /// Whether packets are wanted: not while paused or ending, nor before the server has agreed.
     pub(super) fn takes_audio(&self) -> bool {
-        self.paused.is_none() && matches!(self.state, RecordingState::Starting | RecordingState::Recording)
+        let wanted = match (&self.route, self.state) {
+            (Route::SipInfo(_), _) => false,
+            (Route::Local(_), RecordingState::Starting) | (_, RecordingState::Recording) => true,
+            _ => false,
+        };
+        wanted && self.paused.is_none()
+    }
+
+    /// Whether it is a recording to the disk.
+    pub(super) fn is_local(&self) -> bool {
+        self.route.local().is_some()
+    }
+
+    /// Whether its disk is gone and another one is waited for.
+    pub(super) fn has_lost_disk(&self) -> bool {
+        self.route.local().is_some_and(Local::is_lost)
+    }
+
+    /// Octets recorded that are not on the disk yet.
+    pub(super) fn buffered_octets(&self) -> u64 {
+        self.route.local().map_or(0, Local::buffered_octets)
+    }
+
+    fn octets(&self) -> u64 {
+        self.octets_before + self.route.octets()
+    }
+
+    /// The present file, if there is one.
+    pub(super) fn file_name(&self) -> Option<&str> {
+        self.route.local().and_then(Local::file_name)
     }
 
     /// Whether pause, resume and stop are possible.
@@ -118,7 +157,7 @@ impl Recording {
     ) -> Verdict {
         let verdict = self.judge(octets, truncated, source, arrival, pool);
         self.counts.book(verdict);
-        self.counts.lost = self.local.lost();
+        self.counts.lost = self.lost_before + self.route.lost();
         verdict
     }
 
@@ -145,9 +184,9 @@ impl Recording {
                 return Verdict::Dropped(DropCause::PayloadType);
             }
             self.codec = codec;
-            self.local.switch_codec(codec, pool);
+            self.route.switch_codec(codec, pool);
         }
-        let verdict = self.local.push(&packet, arrival, pool);
+        let verdict = self.route.push(&packet, arrival, pool);
         if packet.payload_type == self.codec.payload_type() {
             self.source = Some(source);
             self.media_at = arrival;
@@ -166,7 +205,8 @@ impl Recording {
 
     /// Whether audio was lost on our side.
     pub(super) fn is_degraded(&self) -> bool {
-        self.overflowed > 0 || self.local.overrun_octets() > 0
+        let overrun = self.route.local().is_some_and(|local| local.overrun_octets() > 0);
+        self.overflowed > 0 || overrun || self.counts.dropped_for(DropCause::Uplink) > 0
     }
 
     pub(super) fn status(&self, remaining_s: Option<u64>) -> RecordingStatus {
@@ -174,10 +214,10 @@ impl Recording {
             recording: self.id.clone(),
             mode: self.mode,
             state: self.state,
-            elapsed_ms: octets_to_ms(self.local.octets()),
-            bytes: self.local.octets(),
-            file: self.local.file_name().map(Into::into),
-            segment: self.local.segment(),
+            elapsed_ms: octets_to_ms(self.octets()),
+            bytes: if self.confirmed().is_some() { 0 } else { self.octets() },
+            file: self.file_name().map(Into::into),
+            segment: self.route.local().map_or(1, Local::segment),
             packets: Packets {
                 received: self.counts.received,
                 lost: self.counts.lost,
@@ -185,13 +225,18 @@ impl Recording {
                 duplicate: self.counts.duplicate,
                 dropped: self.counts.dropped(),
             },
-            buffered_ms: octets_to_ms(self.local.buffered_octets()),
-            remaining_s,
-            level_dbfs: self.local.level_dbfs(),
+            buffered_ms: octets_to_ms(self.buffered_octets()),
+            remaining_s: remaining_s.filter(|_| self.is_local()),
+            level_dbfs: self.route.level_dbfs(),
             degraded: self.is_degraded(),
-            end_reason: self.end_reason.map(Into::into),
-            confirmed: None,
+            end_reason: self.end_reason.clone().map(Cow::into_owned),
+            confirmed: self.confirmed(),
         }
+    }
+
+    /// A PBX only says that it took the request, never that it records.
+    fn confirmed(&self) -> Option<bool> {
+        matches!(self.route, Route::SipInfo(_)).then_some(false)
     }
 
     pub(super) fn start_answer(&self) -> RecordStarted {
@@ -199,8 +244,8 @@ impl Recording {
             recording: self.id.clone(),
             state: self.state,
             rtp: self.rtp.map(|rtp| RtpAddress { addr: rtp.ip(), port: rtp.port() }),
-            file: self.local.file_name().map(Into::into),
-            confirmed: None,
+            file: self.file_name().map(Into::into),
+            confirmed: self.confirmed(),
         }
     }
 }

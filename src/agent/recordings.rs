@@ -146,8 +146,8 @@ impl Agent {
     /// A disk came, or files on it changed: the folder is read anew.
     pub(super) fn library_anew(&mut self) {
         self.library.begin();
-        for key in self.keys() {
-            if self.recordings.get(&key).is_some_and(|it| !it.local.is_lost()) {
+        for key in self.on_disk() {
+            if self.recordings.get(&key).is_some_and(|it| !it.has_lost_disk()) {
                 self.library_opened(key);
             }
         }
@@ -242,8 +242,9 @@ impl Agent {
     /// A file was created for a recording.
     pub(super) fn library_opened(&mut self, key: RecordingKey) {
         let Some(it) = self.recordings.get(&key) else { return };
-        let Some(file) = it.local.file_name() else { return };
-        let header = it.local.header();
+        let Some(local) = it.route.local() else { return };
+        let Some(file) = local.file_name() else { return };
+        let header = local.header();
         let facts = Facts {
             codec: header.codec,
             frame_octets: header.rtp_len,
@@ -256,7 +257,7 @@ impl Agent {
             trailing_octets: 0,
             problems: Vec::new(),
         };
-        let stamp = it.local.stamp();
+        let stamp = local.stamp();
         let found = Found {
             file: file.to_owned(),
             octets: HEADER_OCTETS as u64,
@@ -264,7 +265,7 @@ impl Agent {
             facts: Some(facts),
             beside: Some(Beside {
                 recording: it.id.clone(),
-                segment: it.local.segment(),
+                segment: local.segment(),
                 call: it.call.clone(),
                 start: Some(stamp),
                 protected: false,
@@ -278,7 +279,7 @@ impl Agent {
     /// The file of a recording has so many octets of audio by now.
     pub(super) fn library_grew(&mut self, file: FileKey, durable_octets: u64) {
         let Some(it) = self.key_of(file).and_then(|key| self.recordings.get(&key)) else { return };
-        let Some(name) = it.local.file_name().map(str::to_owned) else { return };
+        let Some(name) = it.file_name().map(str::to_owned) else { return };
         self.library.change(&name, |entry| {
             let octets = HEADER_OCTETS as u64 + durable_octets;
             entry.set_length(octets, durable_octets / OCTETS_PER_MS);
@@ -289,8 +290,9 @@ impl Agent {
     /// The file of a recording was closed: its last frame was filled up.
     pub(super) fn library_closed(&mut self, key: RecordingKey) {
         let Some(it) = self.recordings.get(&key) else { return };
-        let frame = u64::from(it.local.header().rtp_len).max(1);
-        if let Some(name) = it.local.file_name() {
+        let Some(local) = it.route.local() else { return };
+        let frame = u64::from(local.header().rtp_len).max(1);
+        if let Some(name) = local.file_name() {
             self.library.change(name, |entry| {
                 let octets = entry.audio_octets().next_multiple_of(frame);
                 entry.set_length(HEADER_OCTETS as u64 + octets, octets / OCTETS_PER_MS);
@@ -302,13 +304,13 @@ impl Agent {
     /// Numbers and names of a call changed.
     pub(super) fn library_renamed(&mut self, key: RecordingKey) {
         let Some(it) = self.recordings.get(&key) else { return };
-        if let Some(name) = it.local.file_name() {
+        if let Some(name) = it.file_name() {
             self.library.change(name, |entry| entry.set_call(&it.call));
         }
     }
 
     pub(super) fn is_recorded(&self, file: &str) -> bool {
-        self.recordings.values().any(|it| it.local.file_name() == Some(file))
+        self.recordings.values().any(|it| it.file_name() == Some(file))
     }
 
     /// Gives a block back to the pool.

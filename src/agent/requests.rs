@@ -3,6 +3,8 @@
 use super::io::{Action, ClientId, RecordingKey};
 use super::local::{Local, Spec};
 use super::recording::Recording;
+use super::route::Route;
+use super::sip_info::Purpose;
 use super::{Agent, Eject, MAX_WAITING_STARTS};
 use crate::api::PROTOCOL_VERSION;
 use crate::api::event::Event;
@@ -11,6 +13,7 @@ use crate::api::reply::{self, Done as Empty, INVALID_PARAMS, RequestId};
 use crate::api::request::{self, Method, RecordStart, Refused, Request};
 use crate::api::status::{AgentInfo, Mode, RecordingState, RecordingStatus, Recordings, Stats};
 use crate::file::header::MAX_FILE_OCTETS;
+use crate::jobs::Job;
 use crate::rtp::codec::Codec;
 use crate::rtp::counts::DropCause;
 use crate::time::Now;
@@ -81,8 +84,14 @@ impl Agent {
         match method {
             Method::AgentInfo => answer(&self.info(now)),
             Method::RecordStart(start) => self.record_start(client, id, start, now, actions),
-            Method::RecordPause { recording } => self.pause(recording.as_deref(), now, actions),
-            Method::RecordResume { recording } => self.resume(recording.as_deref(), now, actions),
+            Method::RecordPause { recording } => {
+                let key = self.live(recording.as_deref())?;
+                self.pause(key, client, id, now, actions)
+            }
+            Method::RecordResume { recording } => {
+                let key = self.live(recording.as_deref())?;
+                self.resume(key, client, id, now, actions)
+            }
             Method::RecordStop { recording } => {
                 let key = self.live(recording.as_deref())?;
                 self.stop(key, "stopped", now, actions);
@@ -92,6 +101,9 @@ impl Agent {
                 let key = self.live(recording.as_deref())?;
                 if let Some(it) = self.recordings.get_mut(&key) {
                     it.call.update(&call);
+                    if let Some(upload) = it.route.upload_mut() {
+                        upload.client.update(it.call.clone());
+                    }
                 }
                 self.library_renamed(key);
                 answer(&self.status_of(key)?)
@@ -127,7 +139,10 @@ impl Agent {
             | Method::PlaySeek { .. }
             | Method::PlayStop { .. }
             | Method::PlayStatus { .. } => self.play_request(client, id, method, now, actions),
-            Method::SipInfoResult { .. } => Err(not_in_this_version()),
+            Method::SipInfoResult { recording, code } => {
+                self.sip_info_result(&recording, code, now, actions)?;
+                answer(&Empty {})
+            }
         }
     }
 
@@ -139,7 +154,7 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) -> Answer {
-        if self.medium.folder_to_record(self.recordings.len()).is_ok() {
+        if start.mode != Mode::Local || self.medium.folder_to_record(self.on_disk().len()).is_ok() {
             self.start(client, id.cloned(), start, now, actions);
             return Ok(None);
         }
@@ -183,10 +198,7 @@ impl Agent {
             AgentError::new(Reason::UnsupportedCodec)
                 .with_detail(format!("{} is not one of {known}", start.codec))
         })?;
-        if start.mode != Mode::Local {
-            return Err(AgentError::new(Reason::NotConfigured));
-        }
-        if self.shutdown.is_some() || self.ejecting.is_some() {
+        if self.shutdown.is_some() || (self.ejecting.is_some() && start.mode == Mode::Local) {
             return Err(AgentError::new(Reason::InvalidState));
         }
         let limit = self.config.rtp.max_recordings;
@@ -194,27 +206,46 @@ impl Agent {
             return Err(AgentError::new(Reason::TooManyRecordings)
                 .with_detail(format!("{limit} are running (rtp.max_recordings)")));
         }
-        let folder = self.medium.folder_to_record(self.recordings.len())?;
         let recording = self.new_id();
-        let spec = Spec {
-            recording: recording.clone(),
-            codec,
-            ptime_ms: start.ptime_ms,
-            folder,
-            max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+        let (route, open) = match start.mode {
+            Mode::Local => self.local_route(&recording, codec, &start, now)?,
+            Mode::Server => (self.upload_route(codec, start.ptime_ms, &start.call, now)?, None),
+            Mode::SipInfo => (self.sip_info_route()?, None),
         };
         let key = RecordingKey(self.new_key());
-        let file = self.new_file();
-        let (local, open) = Local::begin(spec, file, &start.call, now);
-        let mut it = Recording::new(recording, start.mode, codec, start.call, local, now);
+        let mut it = Recording::new(recording, start.mode, codec, start.call, route, now);
         it.waiting = id.map(|id| (client, id.clone()));
-        it.open = Some(open);
-        let log = format!("recording {} starts: {} {} ms", it.id, codec.name(), start.ptime_ms);
+        it.open = open;
+        let (mode, name) = (start.mode.as_str(), codec.name());
+        let log = format!("recording {} starts: {mode}, {name} {} ms", it.id, start.ptime_ms);
         self.recordings.insert(key, it);
         self.stats.recordings_started += 1;
         actions.push(Action::Log(log::Level::Info, log));
-        actions.push(Action::BindRtp { recording: key, addr: self.config.rtp.bind, ports: self.ports() });
+        if start.mode == Mode::SipInfo {
+            self.ask_pbx(key, Purpose::Start, now, actions);
+        } else {
+            let (addr, ports) = (self.config.rtp.bind, self.ports());
+            actions.push(Action::BindRtp { recording: key, addr, ports });
+        }
         Ok(())
+    }
+
+    fn local_route(
+        &mut self,
+        recording: &str,
+        codec: Codec,
+        start: &RecordStart,
+        now: Now,
+    ) -> Result<(Route, Option<Job>), AgentError> {
+        let spec = Spec {
+            recording: recording.to_owned(),
+            codec,
+            ptime_ms: start.ptime_ms,
+            folder: self.medium.folder_to_record(self.on_disk().len())?,
+            max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+        };
+        let (local, open) = Local::begin(spec, self.new_file(), &start.call, now);
+        Ok((Route::Local(Box::new(local)), Some(open)))
     }
 
     /// Ports to try: an ephemeral one, or the configured one and those after it.
@@ -232,15 +263,29 @@ impl Agent {
             .collect()
     }
 
-    fn pause(&mut self, recording: Option<&str>, now: Now, actions: &mut Vec<Action>) -> Answer {
-        let key = self.live(recording)?;
+    fn pause(
+        &mut self,
+        key: RecordingKey,
+        client: ClientId,
+        id: Option<&RequestId>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
         if it.paused.is_some() {
             return Err(AgentError::new(Reason::InvalidState).with_message("it is paused already").into());
         }
+        match &mut it.route {
+            Route::Local(local) => local.pause(&mut self.pool),
+            Route::Server(upload) => upload.pause(),
+            Route::SipInfo(_) => {
+                let waiting = id.map(|id| (client, id.clone()));
+                self.switch_sip_info(key, Purpose::Pause, waiting, now, actions)?;
+                return Ok(None);
+            }
+        }
         it.paused = Some(now.mono);
-        it.local.pause(&mut self.pool);
         if it.state == RecordingState::Recording {
             it.state = RecordingState::Paused;
         }
@@ -250,14 +295,29 @@ impl Agent {
         answer(&status)
     }
 
-    fn resume(&mut self, recording: Option<&str>, now: Now, actions: &mut Vec<Action>) -> Answer {
-        let key = self.live(recording)?;
+    fn resume(
+        &mut self,
+        key: RecordingKey,
+        client: ClientId,
+        id: Option<&RequestId>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
-        let Some(since) = it.paused.take() else {
+        let Some(since) = it.paused else {
             return Err(AgentError::new(Reason::InvalidState).with_message("it is not paused").into());
         };
-        it.local.note_pause(now.mono.since(since));
+        match &mut it.route {
+            Route::Local(local) => local.note_pause(now.mono.since(since)),
+            Route::Server(_) => {}
+            Route::SipInfo(_) => {
+                let waiting = id.map(|id| (client, id.clone()));
+                self.switch_sip_info(key, Purpose::Resume, waiting, now, actions)?;
+                return Ok(None);
+            }
+        }
+        it.paused = None;
         it.media_at = now.mono;
         if it.state == RecordingState::Paused {
             it.state = RecordingState::Recording;
@@ -283,7 +343,7 @@ impl Agent {
             return Err(Reason::InvalidState.into());
         }
         eject.clients.extend(id.map(|id| (client, id.clone())));
-        for key in self.keys() {
+        for key in self.on_disk() {
             self.stop(key, "ejected", now, actions);
         }
         self.finish_eject(now, actions);
@@ -304,13 +364,23 @@ impl Agent {
         AgentInfo {
             version: env!("CARGO_PKG_VERSION").into(),
             protocol: PROTOCOL_VERSION,
-            modes: vec![Mode::Local],
+            modes: self.modes(),
             codecs: Codec::ALL.map(|codec| codec.name().into()).into(),
             uptime: now.mono.since(self.started).as_secs(),
             storage: self.storage_status(),
             recordings: self.recordings.values().map(|it| it.status(remaining_s)).collect(),
             playbacks: self.playbacks(),
         }
+    }
+
+    /// What can be started as things are.
+    fn modes(&self) -> Vec<Mode> {
+        let possible = |mode: &Mode| match mode {
+            Mode::Local => true,
+            Mode::Server => self.config.uplink.is_configured(),
+            Mode::SipInfo => self.wants("sip.info"),
+        };
+        Mode::ALL.into_iter().filter(possible).collect()
     }
 
     fn stats(&self) -> Stats {
@@ -331,6 +401,7 @@ impl Agent {
         stats.drops.ssrc = counts.dropped_for(DropCause::Ssrc);
         stats.drops.overlap = counts.dropped_for(DropCause::Overlap);
         stats.drops.buffer_full = counts.dropped_for(DropCause::BufferFull);
+        stats.drops.uplink = counts.dropped_for(DropCause::Uplink);
         stats.buffer_bytes = self.pool.used_octets();
         stats.buffer_high_water_bytes = self.pool.high_water_octets();
         stats
@@ -361,8 +432,4 @@ impl Agent {
 
 pub(super) fn answer(result: &impl Serialize) -> Answer {
     serde_json::to_value(result).map(Some).map_err(|error| Failure::Params(error.to_string()))
-}
-
-fn not_in_this_version() -> Failure {
-    Failure::Agent(AgentError::new(Reason::InvalidState).with_message("not possible in this version"))
 }

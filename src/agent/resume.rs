@@ -5,7 +5,9 @@
 //! there but gives errors is tried again now and then, for the same time.
 
 use super::io::{Action, RecordingKey};
+use super::local::Local;
 use super::recording::Recording;
+use super::route::Route;
 use super::{Agent, reason_of};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
@@ -40,11 +42,12 @@ impl Agent {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // A disk that comes and fails again has no more time than one that stays away.
         let waits = waits && it.lost.is_none_or(|lost| now.mono < lost.since + window);
-        if !waits || !gone || it.local.file_name().is_none() {
+        let Route::Local(local) = &mut it.route else { return };
+        if !waits || !gone || local.file_name().is_none() {
             return self.fail(key, reason_of(fault.kind), fault.detail, pieces, now, actions);
         }
-        let file = it.local.file();
-        it.local.lose_disk(pieces, &it.call, &it.counts, now);
+        let file = local.file();
+        local.lose_disk(pieces, &it.call, &it.counts, now);
         it.pulled = false;
         let first = it.lost.is_none();
         let retry_at = now.mono + RETRY_AFTER;
@@ -65,10 +68,11 @@ impl Agent {
     pub(super) fn disk_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let waits = !self.config.storage.resume_window.is_zero();
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        if it.local.is_lost() {
+        let Route::Local(local) = &it.route else { return };
+        if local.is_lost() {
             return;
         }
-        if waits && it.local.is_busy() {
+        if waits && local.is_busy() {
             // Its audio is in storage's hands; the answer is not far now.
             it.pulled = true;
             return;
@@ -79,7 +83,10 @@ impl Agent {
 
     /// Takes up what was postponed while storage had the audio. True if the recording has no disk any more.
     pub(super) fn lose_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) -> bool {
-        let due = self.recordings.get(&key).is_some_and(|it| it.pulled && !it.local.is_busy());
+        let due = self
+            .recordings
+            .get(&key)
+            .is_some_and(|it| it.pulled && !it.route.local().is_some_and(Local::is_busy));
         if due {
             self.disk_pulled(key, now, actions);
         }
@@ -88,14 +95,15 @@ impl Agent {
 
     /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
     pub(super) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
-        for key in self.keys() {
+        for key in self.on_disk() {
             let due = |lost: Lost| came || now.mono >= lost.retry_at;
             let waits =
-                self.recordings.get(&key).is_some_and(|it| it.local.is_lost() && it.lost.is_some_and(due));
+                self.recordings.get(&key).is_some_and(|it| it.has_lost_disk() && it.lost.is_some_and(due));
             let Some(folder) = self.medium.folder_to_record(0).ok().filter(|_| waits) else { continue };
             let next = self.new_file();
             let Some(it) = self.recordings.get_mut(&key) else { continue };
-            let jobs = it.local.resume(&folder, next, &it.call, now);
+            let Route::Local(local) = &mut it.route else { continue };
+            let jobs = local.resume(&folder, next, &it.call, now);
             actions.extend(jobs.into_iter().map(Action::Job));
         }
     }
@@ -108,21 +116,23 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let found = self.recordings.iter().find(|(_, it)| it.local.has_mend(file)).map(|(key, _)| *key);
+        let has_it = |it: &Recording| it.route.local().is_some_and(|local| local.has_mend(file));
+        let found = self.recordings.iter().find(|(_, it)| has_it(it)).map(|(key, _)| *key);
         let Some(key) = found else { return };
         let Some(it) = self.recordings.get_mut(&key) else { return };
+        let Route::Local(local) = &mut it.route else { return };
         match result {
             Ok(there) => {
                 if !there {
                     let text = format!("recording {}: its file before is not on this disk", it.id);
                     actions.push(Action::Log(LogLevel::Warn, text));
                 }
-                if it.local.mended(file) {
+                if local.mended(file) {
                     it.lost = None;
                     self.end(key, now, actions);
                 }
             }
-            Err(fault) if it.local.is_mending() => {
+            Err(fault) if local.is_mending() => {
                 self.storage_failed(key, fault, Vec::new(), now, actions);
             }
             Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
@@ -131,7 +141,7 @@ impl Agent {
 
     /// When a recording without disk needs a look.
     pub(super) fn lost_due(&self, it: &Recording) -> Option<Mono> {
-        let lost = it.lost.filter(|_| it.local.is_lost())?;
+        let lost = it.lost.filter(|_| it.has_lost_disk())?;
         let end = lost.since + self.config.storage.resume_window;
         Some(if self.shutdown.is_some() { Mono::default() } else { lost.retry_at.min(end) })
     }
@@ -139,7 +149,7 @@ impl Agent {
     /// Looks for a disk again, and gives up when the window has passed.
     pub(super) fn check_lost(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let window = self.config.storage.resume_window;
-        let Some(it) = self.recordings.get_mut(&key).filter(|it| it.local.is_lost()) else { return };
+        let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { return };
         let Some(lost) = it.lost.as_mut() else { return };
         if now.mono >= lost.since + window || self.shutdown.is_some() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());

@@ -4,6 +4,7 @@
 //! disk that has just come. Numbers are the medium's.
 
 use super::medium::{Level, SPEED_CHECK_OCTETS};
+use super::recording::Recording;
 use super::{Agent, io::Action};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
@@ -15,7 +16,7 @@ use log::Level as LogLevel;
 impl Agent {
     /// Ends recordings on a full disk, or makes room, and tells.
     pub(super) fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let waiting = self.recordings.values().map(|it| it.local.buffered_octets()).sum();
+        let waiting = self.recordings.values().map(Recording::buffered_octets).sum();
         let deletes = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
         if deletes && !self.deleting && self.medium.wants_deletion(waiting) {
             if let Some(folder) = self.medium.folder() {
@@ -23,7 +24,7 @@ impl Agent {
                 actions.push(Action::Job(Job::DeleteOldest(folder)));
             }
         }
-        let level = self.medium.level_to_tell(self.recordings.len());
+        let level = self.medium.level_to_tell(self.on_disk().len());
         if level == Some(Level::Low) && !deletes {
             self.tell(&Event::StorageLow(self.storage_status()), actions);
         }
@@ -38,7 +39,7 @@ impl Agent {
         if self.medium.tell_full() {
             self.tell(&Event::StorageFull(self.storage_status()), actions);
         }
-        for key in self.keys() {
+        for key in self.on_disk() {
             self.stop(key, Reason::StorageFull.as_str(), now, actions);
         }
     }

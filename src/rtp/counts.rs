@@ -21,11 +21,13 @@ pub enum DropCause {
     Overlap,
     /// The buffer that bridges a stalled disk was full.
     BufferFull,
+    /// It could not be sent on to the server.
+    Uplink,
 }
 
 impl DropCause {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotRtp,
         Self::Oversize,
         Self::PayloadType,
@@ -35,6 +37,7 @@ impl DropCause {
         Self::Ssrc,
         Self::Overlap,
         Self::BufferFull,
+        Self::Uplink,
     ];
 
     /// Name in `stats.get`.
@@ -50,6 +53,7 @@ impl DropCause {
             Self::Ssrc => "ssrc",
             Self::Overlap => "overlap",
             Self::BufferFull => "buffer_full",
+            Self::Uplink => "uplink",
         }
     }
 }
@@ -95,6 +99,13 @@ impl Counts {
         }
     }
 
+    /// Books `packets` that counted as stored as dropped after all.
+    pub fn rebook(&mut self, packets: u64, cause: DropCause) {
+        let packets = packets.min(self.stored);
+        self.stored -= packets;
+        self.dropped[cause as usize] += packets;
+    }
+
     /// Packets dropped for `cause`.
     #[must_use]
     pub fn dropped_for(&self, cause: DropCause) -> u64 {
@@ -123,13 +134,13 @@ impl Counts {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut difference = *self;
-        difference.received -= earlier.received;
-        difference.stored -= earlier.stored;
-        difference.duplicate -= earlier.duplicate;
-        difference.late -= earlier.late;
+        difference.received = difference.received.saturating_sub(earlier.received);
+        difference.stored = difference.stored.saturating_sub(earlier.stored);
+        difference.duplicate = difference.duplicate.saturating_sub(earlier.duplicate);
+        difference.late = difference.late.saturating_sub(earlier.late);
         difference.lost = difference.lost.saturating_sub(earlier.lost);
         for (left, less) in difference.dropped.iter_mut().zip(earlier.dropped) {
-            *left -= less;
+            *left = left.saturating_sub(less);
         }
         difference
     }

@@ -7,12 +7,14 @@
 
 mod clients;
 pub mod clock;
+mod interface;
 pub mod pacer;
 mod players;
 mod rtp_ports;
+mod uplinks;
 
 use crate::agent::Agent;
-use crate::agent::io::{Action, Input, RecordingKey};
+use crate::agent::io::{Action, Input, RecordingKey, UplinkAction, UplinkInput};
 use crate::config::Config;
 use crate::jobs::Job;
 use crate::jobs::library::PlaybackKey;
@@ -21,6 +23,7 @@ use crate::storage::fs::RealFs;
 use crate::storage::thread::{self, Handle};
 use crate::storage::writer::Writer;
 use crate::time::{Mono, Now};
+use crate::uplink::client::Generation;
 use clients::Clients;
 use clock::Clock;
 use crossbeam_channel::TrySendError;
@@ -38,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fmt, io};
+use uplinks::Uplinks;
 
 const SIGNALS: Token = Token(0);
 const STORAGE: Token = Token(1);
@@ -97,6 +101,7 @@ pub struct Runtime {
     clients: Clients,
     rtp: RtpPorts,
     players: Players,
+    uplinks: Uplinks,
     signals: SignalFd,
     /// Kept open: poll watches its descriptor.
     _mounts: Option<File>,
@@ -111,6 +116,9 @@ enum Answer {
     Bound(RecordingKey, Result<SocketAddr, String>),
     Refused(Job),
     NoPlayer(PlaybackKey),
+    NotResolved(RecordingKey, Generation),
+    NotConnected(RecordingKey, Generation, String),
+    NoRelay(RecordingKey, String),
 }
 
 impl Runtime {
@@ -144,6 +152,7 @@ impl Runtime {
         let clients = Clients::listen(&config.control, registry, LISTENER)
             .map_err(|error| RuntimeError::Socket(config.control.socket.clone(), error))?;
         let waker = Arc::new(Waker::new(registry, STORAGE).map_err(system("create a waker"))?);
+        let uplinks = Uplinks::new(&config.uplink, Arc::clone(&waker));
         let capacity = config.rtp.max_recordings * 4 + 64;
         let storage = thread::spawn(Writer::new(RealFs, clock::mono), capacity, move || {
             // The only failure is a full counter, and then the loop is woken already.
@@ -162,6 +171,7 @@ impl Runtime {
             clients,
             rtp: RtpPorts::new(longest_drain),
             players: Players::default(),
+            uplinks,
             signals,
             _mounts: mounts,
             next_token: FIRST_FREE,
@@ -201,6 +211,7 @@ impl Runtime {
                     token => {
                         self.rtp.woken(self.poll.registry(), token, now.mono);
                         self.clients.set_ready(token, event.is_readable(), event.is_writable());
+                        self.uplinks.set_ready(token, event.is_readable(), event.is_writable());
                     }
                 }
             }
@@ -217,6 +228,7 @@ impl Runtime {
         while let Ok(done) = self.storage.done.try_recv() {
             self.step(Input::Storage(done), now)?;
         }
+        self.serve_uplinks(now)?;
         let is_due = self.agent.deadline().is_some_and(|due| due <= now.mono);
         // A flush takes along what has arrived; with older drains only, the disk would be behind by both intervals.
         self.drain_rtp(now, is_due)?;
@@ -257,9 +269,24 @@ impl Runtime {
         self.apply(now)
     }
 
+    /// What the server says counts before its closed RTP port does.
+    fn serve_uplinks(&mut self, now: Now) -> Result<(), RuntimeError> {
+        let Self { uplinks, agent, actions, poll, .. } = self;
+        uplinks.take_answers(|input| agent.step(input, now, actions));
+        uplinks.work(poll.registry(), |input| agent.step(input, now, actions));
+        self.apply(now)
+    }
+
     fn drain_rtp(&mut self, now: Now, all: bool) -> Result<(), RuntimeError> {
         let Self { rtp, agent, actions, poll, .. } = self;
-        rtp.drain(poll.registry(), now, all, |input| agent.step(input, now, actions));
+        rtp.drain(poll.registry(), now, all, |input| {
+            agent.step(input, now, actions);
+            let goes_on = matches!(actions.last(), Some(Action::Relay(_)));
+            if goes_on {
+                actions.pop();
+            }
+            goes_on
+        });
         self.apply(now)
     }
 
@@ -288,6 +315,15 @@ impl Runtime {
                 Answer::Bound(recording, result) => Input::RtpBound(recording, result),
                 Answer::Refused(job) => Input::JobRefused(job),
                 Answer::NoPlayer(playback) => Input::PlayerFailed(playback),
+                Answer::NotResolved(recording, generation) => {
+                    Input::Uplink(recording, UplinkInput::Resolved(generation, Vec::new()))
+                }
+                Answer::NotConnected(recording, generation, error) => {
+                    Input::Uplink(recording, UplinkInput::ConnectFailed(generation, error))
+                }
+                Answer::NoRelay(recording, error) => {
+                    Input::Uplink(recording, UplinkInput::Closed { error: Some(error), silent: false })
+                }
             };
             self.agent.step(input, now, &mut self.actions);
         }
@@ -314,6 +350,9 @@ impl Runtime {
             Action::SendPlayed { playback, packet } => self.players.send(playback, &packet),
             Action::ClosePlayer(playback) => self.players.close(playback),
             Action::CloseRtp(recording) => self.rtp.close(self.poll.registry(), recording),
+            // The datagram is gone by now; none is asked for outside of a drain.
+            Action::Relay(_) => {}
+            Action::Uplink(recording, action) => self.act_on_uplink(recording, action),
             Action::Job(job) => match self.storage.jobs.try_send(job) {
                 Ok(()) => {}
                 Err(TrySendError::Full(job)) => self.answers.push_back(Answer::Refused(job)),
@@ -323,6 +362,35 @@ impl Runtime {
             Action::Exit { finalised } => self.exit = Some(finalised),
         }
         Ok(())
+    }
+
+    fn act_on_uplink(&mut self, recording: RecordingKey, action: UplinkAction) {
+        let Self { uplinks, rtp, poll, answers, next_token, .. } = self;
+        match action {
+            UplinkAction::Resolve(generation, host) => {
+                if !uplinks.resolve(recording, generation, host) {
+                    answers.push_back(Answer::NotResolved(recording, generation));
+                }
+            }
+            UplinkAction::Connect(generation, addr) => {
+                *next_token += 1;
+                let result =
+                    uplinks.connect(poll.registry(), Token(*next_token), recording, generation, addr);
+                if let Err(error) = result {
+                    answers.push_back(Answer::NotConnected(recording, generation, error.to_string()));
+                }
+            }
+            UplinkAction::Send(octets) => uplinks.send(recording, &octets),
+            UplinkAction::RelayTo(None) => rtp.relay(poll.registry(), recording, None),
+            UplinkAction::RelayTo(Some(target)) => match uplinks.media_socket(recording, target) {
+                Ok(socket) => rtp.relay(poll.registry(), recording, Some(socket)),
+                Err(error) => {
+                    let error = format!("cannot send RTP to {target}: {error}");
+                    answers.push_back(Answer::NoRelay(recording, error));
+                }
+            },
+            UplinkAction::Close => uplinks.close(poll.registry(), recording),
+        }
     }
 
     fn signalled(&mut self, now: Now) -> Result<(), RuntimeError> {
@@ -337,7 +405,7 @@ impl Runtime {
 
     /// How long poll may wait: not at all with work at hand, for ever with nothing due.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.clients.has_work() {
+        if self.clients.has_work() || self.uplinks.has_work() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.agent.deadline(), self.rtp.deadline(), self.clients.deadline()];

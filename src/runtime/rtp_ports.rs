@@ -1,18 +1,19 @@
 //! The RTP sockets of the recordings.
 //!
 //! Owns: binding, socket options, draining in batches. An idle socket is watched by poll and wakes us with
-//! its next packet; a busy one is not watched but drained on time ([`super::pacer`]).
+//! its next packet; a busy one is not watched but drained on time ([`super::pacer`]). A port whose packets
+//! go on to a server is watched all the time, and its packets are sent on from where they were received.
 
 use super::clock;
 use super::pacer::Pacer;
-use crate::agent::io::{Input, RecordingKey};
-use crate::sys::{BATCH_DATAGRAMS, Batch};
+use crate::agent::io::{Input, RecordingKey, UplinkInput};
+use crate::sys::{BATCH_DATAGRAMS, Batch, Selection};
 use crate::time::{Mono, Now};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket as MediaSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ struct Port {
     due: Option<Mono>,
     drained: Mono,
     overflow: u32,
+    /// Where packets are sent on to, at once.
+    relay: Option<MediaSocket>,
 }
 
 /// All bound sockets and the buffers they share.
@@ -100,6 +103,7 @@ impl RtpPorts {
             due: None,
             drained: clock::mono(),
             overflow: 0,
+            relay: None,
         });
         self.batch.get_or_insert_with(Batch::new);
         Ok(bound)
@@ -109,7 +113,7 @@ impl RtpPorts {
     pub(super) fn close(&mut self, registry: &Registry, recording: RecordingKey) {
         self.ports.retain_mut(|port| {
             let keep = port.recording != recording;
-            if !keep && port.due.is_none() {
+            if !keep && port.is_watched() {
                 let _ = registry.deregister(&mut port.socket);
             }
             keep
@@ -119,6 +123,17 @@ impl RtpPorts {
         }
     }
 
+    /// Sends the packets of a recording on by `relay` from now on, or no more.
+    pub(super) fn relay(&mut self, registry: &Registry, recording: RecordingKey, relay: Option<MediaSocket>) {
+        let Some(port) = self.ports.iter_mut().find(|port| port.recording == recording) else { return };
+        if !port.is_watched() {
+            // What is there already is seen by poll at once.
+            let _ = registry.register(&mut port.socket, port.token, Interest::READABLE);
+        }
+        port.due = None;
+        port.relay = relay;
+    }
+
     /// When the next drain is due.
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.ports.iter().filter_map(|port| port.due).min()
@@ -126,7 +141,12 @@ impl RtpPorts {
 
     /// Poll saw a packet at an idle socket.
     pub(super) fn woken(&mut self, registry: &Registry, token: Token, now: Mono) {
-        if let Some(port) = self.ports.iter_mut().find(|port| port.token == token && port.due.is_none()) {
+        let woken = |port: &&mut Port| port.token == token && port.is_watched();
+        if let Some(port) = self.ports.iter_mut().find(woken) {
+            if port.relay.is_some() {
+                port.due = Some(now);
+                return;
+            }
             let _ = registry.deregister(&mut port.socket);
             port.pacer.restart();
             port.due = Some(now);
@@ -139,7 +159,7 @@ impl RtpPorts {
         registry: &Registry,
         now: Now,
         all: bool,
-        mut pass: impl FnMut(Input<'_>),
+        mut pass: impl FnMut(Input<'_>) -> bool,
     ) {
         let Some(batch) = &mut self.batch else { return };
         // Calls that began at different times are drained together after a second, and share their wake-ups.
@@ -155,7 +175,11 @@ impl RtpPorts {
                 continue;
             }
             let packets = port.take(batch, now.mono, &mut pass);
-            if due {
+            if port.relay.is_some() {
+                // A packet that comes from here on wakes us, unless there are more than fit a turn.
+                port.due = (packets >= BATCHES_PER_TURN * BATCH_DATAGRAMS).then_some(now.mono);
+            } else if due {
+                let packets = u32::try_from(packets).unwrap_or(u32::MAX);
                 let wait = port.pacer.after(packets, now.mono.since(port.drained));
                 port.due = wait.map(|wait| now.mono + wait);
                 if wait.is_none() {
@@ -172,8 +196,13 @@ impl RtpPorts {
 }
 
 impl Port {
+    /// Whether poll looks at the socket.
+    fn is_watched(&self) -> bool {
+        self.due.is_none() || self.relay.is_some()
+    }
+
     /// Passes on everything that has arrived. Returns how many datagrams that were.
-    fn take(&mut self, batch: &mut Batch, now: Mono, pass: &mut impl FnMut(Input<'_>)) -> u32 {
+    fn take(&mut self, batch: &mut Batch, now: Mono, pass: &mut impl FnMut(Input<'_>) -> bool) -> usize {
         let mut packets = 0;
         for _ in 0..BATCHES_PER_TURN {
             // A refused or otherwise failed datagram of the past is not ours: the next call goes on.
@@ -182,7 +211,8 @@ impl Port {
                 break;
             }
             let unix_ns = clock::unix_ns();
-            for datagram in batch.datagrams() {
+            let mut relayed = Selection::default();
+            for (index, datagram) in batch.datagrams().enumerate() {
                 if let Some(overflow) = datagram.overflow {
                     let dropped = overflow.wrapping_sub(self.overflow);
                     self.overflow = overflow;
@@ -193,20 +223,36 @@ impl Port {
                 if datagram.arrived_ns.is_none() {
                     self.pacer.limit(UNSTAMPED_WAIT);
                 }
-                pass(Input::Datagram {
+                let goes_on = pass(Input::Datagram {
                     recording: self.recording,
                     octets: datagram.octets,
                     truncated: datagram.truncated,
                     source: datagram.source.ip(),
                     arrival: self.arrival(datagram.arrived_ns, unix_ns, now),
                 });
+                if goes_on {
+                    relayed.add(index);
+                }
             }
-            packets += u32::try_from(count).unwrap_or(u32::MAX);
+            self.send_on(batch, relayed, pass);
+            packets += count;
             if count < BATCH_DATAGRAMS {
                 break;
             }
         }
         packets
+    }
+
+    /// Sends what was selected on to the server, and tells what failed.
+    fn send_on(&self, batch: &mut Batch, relayed: Selection, pass: &mut impl FnMut(Input<'_>) -> bool) {
+        let Some(relay) = self.relay.as_ref().filter(|_| !relayed.is_empty()) else { return };
+        let sent = batch.send(relay.as_fd(), relayed);
+        if sent.failed > 0 {
+            pass(Input::Uplink(self.recording, UplinkInput::RelayFailed(sent.failed)));
+        }
+        if sent.refused {
+            pass(Input::Uplink(self.recording, UplinkInput::RelayRefused));
+        }
     }
 
     /// The kernel's calendar stamp as monotonic time; a stamp that can't be right (the clock was set in

@@ -20,7 +20,7 @@ pub(crate) struct Call {
     pub(crate) id: String,
     /// The stream.
     pub(crate) source: RtpSource,
-    /// The file that the answer to `record.start` named.
+    /// The file that the answer to `record.start` named; empty if it named none.
     pub(crate) file: PathBuf,
     /// The codec.
     pub(crate) codec: Codec,
@@ -49,7 +49,7 @@ impl Call {
             client,
             id: text(&answer, "/recording").to_owned(),
             source: RtpSource::new(rtp, codec),
-            file: agent.path_of(text(&answer, "/file")),
+            file: answer["file"].as_str().map(|name| agent.path_of(name)).unwrap_or_default(),
             codec,
             rtp,
         }

@@ -12,6 +12,7 @@ pub(crate) mod client;
 pub(crate) mod environment;
 pub(crate) mod recording_file;
 pub(crate) mod rtp_source;
+pub(crate) mod server;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub(crate) use call::Call;
 pub(crate) use client::Client;
 pub(crate) use recording_file::{Recording, assert_audio, read_recording};
 pub(crate) use rtp_source::{Codec, RtpSource, packet};
+pub(crate) use server::Server;
 
 /// How long a test waits for something that should happen at once; emulation is given more.
 pub(crate) fn patience() -> Duration {

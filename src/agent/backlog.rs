@@ -1,0 +1,138 @@
+//! The last packets of an upload, in case the server dies and the recording goes on at the phone.
+//!
+//! Invariants: at most [`BACKLOG_SPAN`] and [`BACKLOG_OCTETS`]; memory is taken once, when it is made.
+
+use super::io::SILENT_PEER_AFTER;
+use crate::time::Mono;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// What is on its way to a server, or in its memory, when it dies is younger.
+pub(super) const IN_FLIGHT: Duration = Duration::from_secs(2);
+
+/// Older packets are forgotten.
+const BACKLOG_SPAN: Duration = SILENT_PEER_AFTER.saturating_add(IN_FLIGHT);
+
+/// Room for packets: what a call of 64 kbit/s with headers needs in that time.
+const BACKLOG_OCTETS: usize = 128 * 1024;
+
+/// Packets that are kept: those of that time with 10 ms to a packet, and some more.
+const BACKLOG_PACKETS: usize = 1280;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    octets: usize,
+    arrival: Mono,
+    /// A pause lies between this packet and the one before.
+    after_pause: bool,
+}
+
+/// A ring of whole packets.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    entries: VecDeque<Entry>,
+    octets: VecDeque<u8>,
+    pause: bool,
+}
+
+impl Backlog {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: VecDeque::with_capacity(BACKLOG_PACKETS),
+            octets: VecDeque::with_capacity(BACKLOG_OCTETS),
+            pause: false,
+        }
+    }
+
+    /// Keeps a packet and forgets what is too old or too much.
+    pub(super) fn push(&mut self, packet: &[u8], arrival: Mono) {
+        if packet.len() > BACKLOG_OCTETS {
+            return;
+        }
+        while let Some(oldest) = self.entries.front().copied() {
+            let fits =
+                self.entries.len() < BACKLOG_PACKETS && self.octets.len() + packet.len() <= BACKLOG_OCTETS;
+            if fits && arrival.since(oldest.arrival) <= BACKLOG_SPAN {
+                break;
+            }
+            self.entries.pop_front();
+            self.octets.drain(..oldest.octets);
+        }
+        self.octets.extend(packet);
+        let after_pause = std::mem::take(&mut self.pause);
+        self.entries.push_back(Entry { octets: packet.len(), arrival, after_pause });
+    }
+
+    /// What comes next does not follow on what came before.
+    pub(super) fn note_pause(&mut self) {
+        self.pause = true;
+    }
+
+    /// Gives every packet that came after `since`, oldest first: content, arrival, and whether a pause lies
+    /// before it.
+    pub(super) fn replay(mut self, since: Mono, mut take: impl FnMut(&[u8], Mono, bool)) {
+        let mut rest: &[u8] = self.octets.make_contiguous();
+        for entry in &self.entries {
+            let (packet, later) = rest.split_at(entry.octets);
+            if entry.arrival >= since {
+                take(packet, entry.arrival, entry.after_pause);
+            }
+            rest = later;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(ms: u64) -> Mono {
+        Mono::new(Duration::from_millis(ms))
+    }
+
+    fn kept(backlog: Backlog) -> Vec<(Vec<u8>, Mono, bool)> {
+        let mut all = Vec::new();
+        backlog.replay(Mono::default(), |packet, arrival, pause| all.push((packet.to_vec(), arrival, pause)));
+        all
+    }
+
+    #[test]
+    fn the_last_seconds_come_back_in_order() {
+        let mut backlog = Backlog::new();
+        for number in 0..250_u8 {
+            if number == 180 {
+                backlog.note_pause();
+            }
+            backlog.push(&[number; 172], at(u64::from(number) * 100));
+        }
+        let kept = kept(backlog);
+        assert_eq!(kept.len(), 111);
+        let numbers: Vec<u8> = kept.iter().map(|(packet, ..)| packet[0]).collect();
+        assert_eq!(numbers, (139..250).collect::<Vec<u8>>());
+        let pauses: Vec<u8> =
+            kept.iter().filter(|(.., pause)| *pause).map(|(packet, ..)| packet[0]).collect();
+        assert_eq!(pauses, [180]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_the_newest_packets_stay_whole_and_memory_does_not_grow(
+            sizes in prop::collection::vec((0..2049usize, 0..40u64), 1..2000),
+        ) {
+            let mut backlog = Backlog::new();
+            let room = (backlog.entries.capacity(), backlog.octets.capacity());
+            let mut sent = Vec::new();
+            let mut now_ms = 0;
+            for (number, (octets, gap_ms)) in sizes.into_iter().enumerate() {
+                now_ms += gap_ms;
+                let packet = vec![u8::try_from(number % 251).unwrap(); octets];
+                backlog.push(&packet, at(now_ms));
+                sent.push(packet);
+            }
+            prop_assert_eq!((backlog.entries.capacity(), backlog.octets.capacity()), room);
+            let kept: Vec<Vec<u8>> = kept(backlog).into_iter().map(|(packet, ..)| packet).collect();
+            prop_assert!(!kept.is_empty() && sent.ends_with(&kept));
+        }
+    }
+}

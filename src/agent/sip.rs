@@ -1,0 +1,218 @@
+//! What the agent does about recordings that the PBX makes: requests, answers and their consequences.
+
+use super::Agent;
+use super::io::{Action, ClientId, RecordingKey};
+use super::route::Route;
+use super::sip_info::{Outcome, Purpose, Refusal};
+use crate::api::event::{Event, SipRecord};
+use crate::api::reason::{AgentError, Reason};
+use crate::api::reply::{self, RequestId};
+use crate::api::status::RecordingState;
+use crate::time::Now;
+use std::time::Duration;
+
+/// `end_reason` of a recording whose call the PBX knows no more.
+const CALL_GONE: &str = "call_gone";
+
+impl Agent {
+    /// A recording by the PBX, if there is a SIP stack that can ask for it.
+    pub(super) fn sip_info_route(&self) -> Result<Route, AgentError> {
+        if self.wants("sip.info") {
+            return Ok(Route::SipInfo(Box::default()));
+        }
+        let message = "no SIP stack has subscribed to the event sip.info";
+        Err(AgentError::new(Reason::NotConfigured).with_message(message))
+    }
+
+    /// Tells recordings by the PBX what time it is: they have no audio to tell them.
+    pub(super) fn show_clock(&mut self, now: Now) {
+        for sip in self.recordings.values_mut().filter_map(|it| it.route.sip_info_mut()) {
+            sip.see(now.mono);
+        }
+    }
+
+    /// Begins a pause or ends it; answered when the PBX has answered.
+    pub(super) fn switch_sip_info(
+        &mut self,
+        key: RecordingKey,
+        purpose: Purpose,
+        waiting: Option<(ClientId, RequestId)>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), AgentError> {
+        let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;
+        let Some(sip) = it.route.sip_info_mut() else { return Err(Reason::InvalidState.into()) };
+        if sip.is_busy() {
+            let message = "the PBX has not answered the last request yet";
+            return Err(AgentError::new(Reason::InvalidState).with_message(message));
+        }
+        sip.waiting = waiting;
+        self.ask_pbx(key, purpose, now, actions);
+        Ok(())
+    }
+
+    /// Ends a recording: now if the PBX does not record, else when it has answered.
+    pub(super) fn stop_sip_info(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        let paused = it.paused.is_some();
+        let Some(sip) = it.route.sip_info_mut() else { return };
+        if sip.is_busy() {
+            sip.stop_wanted = true;
+        } else if paused {
+            self.finish(key, actions);
+        } else {
+            self.ask_pbx(key, Purpose::Stop, now, actions);
+        }
+    }
+
+    /// The phone's SIP stack tells what the PBX answered.
+    pub(super) fn sip_info_result(
+        &mut self,
+        recording: &str,
+        code: u16,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), AgentError> {
+        // RFC 3261, section 14.1: whoever owns the Call-ID waits 2.1 to 4 s, in steps of 10 ms.
+        let retry_after = Duration::from_millis(2100 + self.next_random() % 191 * 10);
+        let found = self.recordings.iter_mut().find(|(_, it)| it.id == recording);
+        let Some((&key, it)) = found else {
+            let ended = self.ended.iter().any(|status| status.recording == recording);
+            return if ended { Ok(()) } else { Err(Reason::NotFound.into()) };
+        };
+        let Some(sip) = it.route.sip_info_mut() else { return Err(Reason::InvalidState.into()) };
+        if let Some(outcome) = sip.answered(code, retry_after, now.mono) {
+            self.sip_outcome(key, outcome, now, actions);
+        }
+        Ok(())
+    }
+
+    pub(super) fn sip_timer(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let sip = self.recordings.get_mut(&key).and_then(|it| it.route.sip_info_mut());
+        if let Some(outcome) = sip.and_then(|sip| sip.timer(now.mono)) {
+            self.sip_outcome(key, outcome, now, actions);
+        }
+    }
+
+    /// Sends an INFO.
+    pub(super) fn ask_pbx(
+        &mut self,
+        key: RecordingKey,
+        purpose: Purpose,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let sip = self.recordings.get_mut(&key).and_then(|it| it.route.sip_info_mut());
+        if let Some(record) = sip.and_then(|sip| sip.ask(purpose, now.mono)) {
+            self.tell_sip_info(key, record, actions);
+        }
+    }
+
+    fn tell_sip_info(&self, key: RecordingKey, record: SipRecord, actions: &mut Vec<Action>) {
+        let Some(it) = self.recordings.get(&key) else { return };
+        let event = Event::SipInfo { recording: it.id.clone(), call: it.call.clone(), record };
+        self.tell(&event, actions);
+    }
+
+    fn sip_outcome(&mut self, key: RecordingKey, outcome: Outcome, now: Now, actions: &mut Vec<Action>) {
+        match outcome {
+            Outcome::Send(record) => self.tell_sip_info(key, record, actions),
+            Outcome::Done(purpose) => self.sip_done(key, purpose, now, actions),
+            Outcome::Failed(purpose, refusal) => self.sip_failed(key, purpose, refusal, now, actions),
+        }
+    }
+
+    fn sip_done(&mut self, key: RecordingKey, purpose: Purpose, now: Now, actions: &mut Vec<Action>) {
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        let live = it.is_live();
+        let Some(sip) = it.route.sip_info_mut() else { return };
+        let records = matches!(purpose, Purpose::Start | Purpose::Resume);
+        sip.run(records, now.mono);
+        let (waiting, stop_wanted) = (sip.waiting.take(), sip.stop_wanted);
+        let event: fn(crate::api::status::RecordingStatus) -> Event = match purpose {
+            Purpose::Stop => return self.finish(key, actions),
+            Purpose::Undo => return self.sip_undone(key, actions),
+            Purpose::Start => Event::RecordingStarted,
+            Purpose::Pause => Event::RecordingPaused,
+            Purpose::Resume => Event::RecordingResumed,
+        };
+        it.paused = (!records).then_some(now.mono);
+        it.progress_at = now.mono + Duration::from_secs(1);
+        if live {
+            it.state = if records { RecordingState::Recording } else { RecordingState::Paused };
+        }
+        let status = it.status(None);
+        if let Some((client, id)) = it.waiting.take() {
+            actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
+        }
+        if let Some((client, id)) = waiting {
+            actions.push(Action::Reply(client, reply::result(&id, &status)));
+        }
+        self.tell(&event(status), actions);
+        match (stop_wanted, records) {
+            (true, true) => self.ask_pbx(key, Purpose::Stop, now, actions),
+            (true, false) => self.finish(key, actions),
+            (false, _) => {}
+        }
+    }
+
+    fn sip_failed(
+        &mut self,
+        key: RecordingKey,
+        purpose: Purpose,
+        refusal: Refusal,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        let start = it.waiting.take();
+        let Some(sip) = it.route.sip_info_mut() else { return };
+        let stop_wanted = sip.stop_wanted;
+        let error = match &refusal {
+            Refusal::CallGone => AgentError::new(Reason::InvalidState)
+                .with_message("the call is gone: the PBX knows it no more")
+                .with_detail("SIP 481"),
+            Refusal::Because(reason, detail) => AgentError::new(*reason).with_detail(detail.clone()),
+        };
+        for (client, id) in start.into_iter().chain(sip.waiting.take()) {
+            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+        }
+        // Whether an unanswered `on` got through is not known.
+        let unsure = matches!(refusal, Refusal::Because(Reason::ServerTimeout, _));
+        match (purpose, refusal) {
+            (Purpose::Undo, _) => self.sip_undone(key, actions),
+            (Purpose::Start, _) => {
+                sip.discard = !stop_wanted;
+                it.end_reason = Some(error.reason.as_str().into());
+                it.state = RecordingState::Stopping;
+                if unsure {
+                    return self.ask_pbx(key, Purpose::Undo, now, actions);
+                }
+                self.sip_undone(key, actions);
+            }
+            (_, Refusal::CallGone) => {
+                if !matches!(it.state, RecordingState::Stopping) {
+                    it.end_reason = Some(CALL_GONE.into());
+                }
+                self.finish(key, actions);
+            }
+            (Purpose::Stop, Refusal::Because(reason, detail)) => self.lose(key, reason, detail, actions),
+            (Purpose::Resume, _) if unsure => self.ask_pbx(key, Purpose::Undo, now, actions),
+            (Purpose::Resume, _) if stop_wanted => self.finish(key, actions),
+            (Purpose::Pause, _) if stop_wanted => self.ask_pbx(key, Purpose::Stop, now, actions),
+            (Purpose::Resume | Purpose::Pause, _) => {}
+        }
+    }
+
+    /// The PBX does not record, as far as that can be made sure: ends what was to end.
+    fn sip_undone(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        let stopping = !it.is_live();
+        let discard = it.route.sip_info_mut().is_some_and(|sip| sip.discard);
+        if discard {
+            self.recordings.remove(&key);
+        } else if stopping {
+            self.finish(key, actions);
+        }
+    }
+}

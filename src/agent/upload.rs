@@ -1,0 +1,143 @@
+//! The audio of one server recording: counted, metered and, if need be, remembered.
+//!
+//! Owns: the session with the server ([`Client`]) and the books of its audio. Never: the packets
+//! themselves; they are sent on from where they were received, without a copy. A timeline of its own
+//! tells lost, late and doubled packets and recorded time as a file would have them.
+
+use super::backlog::Backlog;
+use crate::file::level::level_dbfs;
+use crate::rtp::codec::Codec;
+use crate::rtp::counts::{DropCause, Verdict};
+use crate::rtp::packet::Packet;
+use crate::rtp::timeline::{AudioSink, GapCause, Timeline};
+use crate::time::Mono;
+use crate::uplink::client::{Action, Client};
+use std::net::SocketAddr;
+
+/// Octets of audio that the level is taken from: the last second.
+const LEVEL_OCTETS: usize = 8000;
+
+/// Only every fourth octet counts for the level, as in a recording to a file.
+const LEVEL_STRIDE: usize = 4;
+
+/// A recording on its way to the server.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) client: Client,
+    /// What the session wants done first, as soon as the RTP port is bound.
+    pub(super) first: Vec<Action>,
+    /// The server, once a connection to it was tried.
+    pub(super) server: Option<SocketAddr>,
+    pub(super) ptime_ms: u32,
+    /// The connection broke because the server had been silent.
+    pub(super) silent: bool,
+    timeline: Timeline,
+    /// Packets lost before the codec changed.
+    lost_before: u64,
+    tally: Tally,
+    backlog: Option<Backlog>,
+}
+
+/// Where the timeline's audio ends: it is counted and the newest second is kept for the level.
+#[derive(Debug)]
+struct Tally {
+    octets: u64,
+    newest: Vec<u8>,
+    at: usize,
+}
+
+impl AudioSink for Tally {
+    fn audio(&mut self, octets: &[u8]) {
+        self.octets += octets.len() as u64;
+        let mut rest = &octets[octets.len().saturating_sub(LEVEL_OCTETS)..];
+        while !rest.is_empty() {
+            let room = rest.len().min(LEVEL_OCTETS - self.at);
+            let (now, later) = rest.split_at(room);
+            let end = self.at + room;
+            if self.newest.len() < end {
+                self.newest.resize(end, 0);
+            }
+            self.newest[self.at..end].copy_from_slice(now);
+            self.at = end % LEVEL_OCTETS;
+            rest = later;
+        }
+    }
+
+    fn silence(&mut self, octets: u64, _cause: GapCause) {
+        self.octets += octets;
+    }
+}
+
+impl Upload {
+    /// An upload of `codec`; `remember` if it may have to go on at the phone.
+    pub(super) fn new(
+        client: Client,
+        first: Vec<Action>,
+        codec: Codec,
+        ptime_ms: u32,
+        remember: bool,
+    ) -> Self {
+        Self {
+            client,
+            first,
+            server: None,
+            ptime_ms,
+            silent: false,
+            timeline: Timeline::new(codec),
+            lost_before: 0,
+            tally: Tally { octets: 0, newest: Vec::with_capacity(LEVEL_OCTETS), at: 0 },
+            backlog: remember.then(Backlog::new),
+        }
+    }
+
+    pub(super) fn push(&mut self, packet: &Packet<'_>, arrival: Mono) -> Verdict {
+        self.timeline.push(packet, arrival, true, &mut self.tally)
+    }
+
+    /// Remembers a whole packet, if need be.
+    pub(super) fn keep(&mut self, packet: &[u8], arrival: Mono) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.push(packet, arrival);
+        }
+    }
+
+    /// Hands out what is remembered; nothing more will be.
+    pub(super) fn take_backlog(&mut self) -> Option<Backlog> {
+        self.backlog.take()
+    }
+
+    pub(super) fn switch_codec(&mut self, codec: Codec) {
+        self.timeline.settle(&mut self.tally);
+        self.lost_before += self.timeline.lost();
+        self.timeline = Timeline::new(codec);
+        self.tally.newest.clear();
+        self.tally.at = 0;
+    }
+
+    /// A pause begins.
+    pub(super) fn pause(&mut self) {
+        self.timeline.settle(&mut self.tally);
+        if let Some(backlog) = &mut self.backlog {
+            backlog.note_pause();
+        }
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost_before + self.timeline.lost()
+    }
+
+    pub(super) fn octets(&self) -> u64 {
+        self.tally.octets + self.timeline.waiting_octets()
+    }
+
+    pub(super) fn level_dbfs(&self) -> Option<f32> {
+        level_dbfs(self.timeline.codec(), &self.tally.newest, LEVEL_STRIDE)
+    }
+}
+
+/// Whether a packet goes on to the server: all that is RTP of this call, as it came. What to make of
+/// another payload type, a duplicate or a latecomer is the server's business.
+pub(super) fn goes_on(verdict: Verdict) -> bool {
+    use DropCause::{NotRtp, Oversize, Source};
+    !matches!(verdict, Verdict::Dropped(NotRtp | Oversize | Source))
+}

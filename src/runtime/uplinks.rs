@@ -1,0 +1,341 @@
+//! The connections to the recording server and the look-ups of its name.
+//!
+//! Owns: one TCP connection per recording with its options, readiness and unsent octets; threads that wait
+//! for the resolver. Never waits itself. Invariants: what comes of an older connection of a recording is
+//! not told; whatever grows has a limit.
+
+use super::interface::mac_address;
+use crate::agent::io::{Input, RecordingKey, UplinkInput};
+use crate::config::Uplink;
+use crate::uplink::client::Generation;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token, Waker};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
+};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+/// Look-ups at the same time; a resolver can take half a minute to give up.
+const MAX_LOOKUPS: usize = 8;
+
+/// Addresses taken of one name.
+const MAX_ADDRESSES: usize = 16;
+
+/// Octets that may wait to be sent: many messages, so that more means a server that does not read.
+const MAX_UNSENT_OCTETS: usize = 64 * 1024;
+
+/// Octets read from a connection at a time, and how often in a turn.
+const READ_OCTETS: usize = 4096;
+const READS_PER_TURN: usize = 8;
+
+/// A connection is idle for so long before the peer is asked for a sign of life, again and again; with
+/// [`USER_TIMEOUT_MS`] a peer gone without a word is noticed within `SILENT_PEER_AFTER`.
+const KEEP_ALIVE_S: u32 = 2;
+
+/// Octets or questions that the peer does not acknowledge for so long break the connection.
+const USER_TIMEOUT_MS: u32 = 7000;
+
+struct Looked {
+    recording: RecordingKey,
+    generation: Generation,
+    addresses: Vec<IpAddr>,
+}
+
+struct Link {
+    recording: RecordingKey,
+    generation: Generation,
+    stream: TcpStream,
+    connecting: bool,
+    readable: bool,
+    writable: bool,
+    unsent: Vec<u8>,
+}
+
+/// What became of a connection in a turn.
+enum Fate {
+    Open,
+    Over(Option<io::Error>),
+}
+
+/// All connections and look-ups.
+pub(super) struct Uplinks {
+    links: BTreeMap<Token, Link>,
+    lookups: usize,
+    answers: Sender<Looked>,
+    answered: Receiver<Looked>,
+    waker: Arc<Waker>,
+    dscp_control: u8,
+    dscp_media: u8,
+}
+
+impl Uplinks {
+    /// No connections; `waker` ends a poll when a look-up is done.
+    pub(super) fn new(config: &Uplink, waker: Arc<Waker>) -> Self {
+        let (answers, answered) = bounded(MAX_LOOKUPS);
+        Self {
+            links: BTreeMap::new(),
+            lookups: 0,
+            answers,
+            answered,
+            waker,
+            dscp_control: config.dscp_control,
+            dscp_media: config.dscp_media,
+        }
+    }
+
+    /// Looks a name up on a thread of its own. False if that is not possible now.
+    pub(super) fn resolve(&mut self, recording: RecordingKey, generation: Generation, host: String) -> bool {
+        if self.lookups >= MAX_LOOKUPS {
+            return false;
+        }
+        let (answers, waker) = (self.answers.clone(), Arc::clone(&self.waker));
+        let look = move || {
+            let found = (host.as_str(), 0).to_socket_addrs();
+            let addresses = found.into_iter().flatten().map(|addr| addr.ip()).take(MAX_ADDRESSES).collect();
+            // There is room for the answer of every look-up, and an agent that ended needs none.
+            let _ = answers.try_send(Looked { recording, generation, addresses });
+            let _ = waker.wake();
+        };
+        let started = std::thread::Builder::new().name("resolver".into()).spawn(look).is_ok();
+        self.lookups += usize::from(started);
+        started
+    }
+
+    /// Passes on what the look-ups have found.
+    pub(super) fn take_answers(&mut self, mut pass: impl FnMut(Input<'_>)) {
+        while let Ok(Looked { recording, generation, addresses }) = self.answered.try_recv() {
+            self.lookups -= 1;
+            pass(Input::Uplink(recording, UplinkInput::Resolved(generation, addresses)));
+        }
+    }
+
+    /// Begins to connect; an older connection of the recording is dropped.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(super) fn connect(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        recording: RecordingKey,
+        generation: Generation,
+        addr: SocketAddr,
+    ) -> io::Result<()> {
+        self.close(registry, recording);
+        let mut stream = open(addr, self.dscp_control)?;
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let link = Link {
+            recording,
+            generation,
+            stream,
+            connecting: true,
+            readable: false,
+            writable: false,
+            unsent: Vec::new(),
+        };
+        self.links.insert(token, link);
+        Ok(())
+    }
+
+    /// Sends `octets`, or keeps them until the connection takes them.
+    pub(super) fn send(&mut self, recording: RecordingKey, octets: &[u8]) {
+        if let Some(link) = self.links.values_mut().find(|link| link.recording == recording) {
+            link.unsent.extend_from_slice(octets);
+            // An error shows again when the connection is looked at.
+            let _ = link.flush();
+        }
+    }
+
+    /// A socket for the RTP of a recording to `target`. Its packets come from the address that the
+    /// connection comes from, which is how the server knows them.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(super) fn media_socket(&self, recording: RecordingKey, target: SocketAddr) -> io::Result<UdpSocket> {
+        let link = self.links.values().find(|link| link.recording == recording);
+        let own = link.and_then(|link| link.stream.local_addr().ok()).map(|addr| addr.ip());
+        let any =
+            if target.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let from = own.filter(|ip| ip.is_ipv4() == target.is_ipv4()).unwrap_or(any);
+        let socket = UdpSocket::bind((from, 0))?;
+        socket.set_nonblocking(true)?;
+        mark(&socket, target, self.dscp_media);
+        socket.connect(target)?;
+        Ok(socket)
+    }
+
+    /// Closes the connection of a recording, or gives up connecting.
+    pub(super) fn close(&mut self, registry: &Registry, recording: RecordingKey) {
+        self.links.retain(|_, link| {
+            let keep = link.recording != recording;
+            if !keep {
+                // What has come and was not read would make a reset of the end.
+                let _ = link.read(&mut |_| {});
+                let _ = registry.deregister(&mut link.stream);
+            }
+            keep
+        });
+    }
+
+    pub(super) fn set_ready(&mut self, token: Token, readable: bool, writable: bool) {
+        if let Some(link) = self.links.get_mut(&token) {
+            link.readable |= readable;
+            link.writable |= writable;
+        }
+    }
+
+    /// Whether something can be done without waiting.
+    pub(super) fn has_work(&self) -> bool {
+        self.links.values().any(Link::has_work)
+    }
+
+    /// Goes on with every connection that is ready.
+    pub(super) fn work(&mut self, registry: &Registry, mut pass: impl FnMut(Input<'_>)) {
+        self.links.retain(|_, link| {
+            if !link.has_work() {
+                return true;
+            }
+            let (recording, generation) = (link.recording, link.generation);
+            let mut tell = |input: UplinkInput<'_>| pass(Input::Uplink(recording, input));
+            if link.connecting {
+                match link.finish_connecting() {
+                    Ok(false) => return true,
+                    Ok(true) => {
+                        let local = link.stream.local_addr().ok();
+                        let mac = local.and_then(|local| mac_address(local.ip()));
+                        tell(UplinkInput::Connected(generation, mac));
+                    }
+                    Err(error) => {
+                        let _ = registry.deregister(&mut link.stream);
+                        tell(UplinkInput::ConnectFailed(generation, error.to_string()));
+                        return false;
+                    }
+                }
+            }
+            match link.work(&mut tell) {
+                Fate::Open => true,
+                Fate::Over(error) => {
+                    let _ = registry.deregister(&mut link.stream);
+                    let silent = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::TimedOut);
+                    let error = error.map(|error| error.to_string());
+                    tell(UplinkInput::Closed { error, silent });
+                    false
+                }
+            }
+        });
+    }
+}
+
+impl Link {
+    fn has_work(&self) -> bool {
+        if self.connecting {
+            return self.writable;
+        }
+        self.readable || (self.writable && !self.unsent.is_empty())
+    }
+
+    /// Whether the connection stands, or why it can't be made.
+    fn finish_connecting(&mut self) -> io::Result<bool> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        match self.stream.peer_addr() {
+            Ok(_) => {
+                self.connecting = false;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::NotConnected => {
+                self.writable = false;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn work(&mut self, tell: &mut impl FnMut(UplinkInput<'_>)) -> Fate {
+        if self.unsent.len() > MAX_UNSENT_OCTETS {
+            return Fate::Over(Some(io::Error::other("the server does not read")));
+        }
+        let sent = self.flush();
+        // What the server said last counts even if nothing can be sent to it any more.
+        match self.read(&mut |octets| tell(UplinkInput::Received(octets))) {
+            Ok(true) => Fate::Over(None),
+            Ok(false) => match sent {
+                Ok(()) => Fate::Open,
+                Err(error) => Fate::Over(Some(error)),
+            },
+            Err(error) => Fate::Over(Some(error)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.writable && !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(count) => {
+                    self.unsent.drain(..count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what there is, up to the budget. Returns whether the server has closed.
+    fn read(&mut self, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+        let mut octets = [0; READ_OCTETS];
+        for _ in 0..READS_PER_TURN {
+            if !self.readable {
+                break;
+            }
+            match self.stream.read(&mut octets) {
+                Ok(0) => return Ok(true),
+                Ok(count) => take(&octets[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// A TCP socket that is connecting, its options set before the first packet goes out.
+fn open(addr: SocketAddr, dscp: u8) -> io::Result<TcpStream> {
+    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
+    setsockopt(&socket, sockopt::KeepAlive, &true)?;
+    setsockopt(&socket, sockopt::TcpKeepIdle, &KEEP_ALIVE_S)?;
+    setsockopt(&socket, sockopt::TcpKeepInterval, &KEEP_ALIVE_S)?;
+    setsockopt(&socket, sockopt::TcpKeepCount, &3)?;
+    // Emulators do not know it; the keep-alive alone then notices a dead peer.
+    let _ = setsockopt(&socket, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS);
+    mark(&socket, addr, dscp);
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(addr)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Marks what goes out with a DSCP (RFC 2474); a network that does not let us may go without.
+fn mark(socket: &impl AsFd, target: SocketAddr, dscp: u8) {
+    if dscp == 0 {
+        return;
+    }
+    let class = i32::from(dscp) << 2;
+    let _ = if target.is_ipv4() {
+        setsockopt(socket, sockopt::Ipv4Tos, &class)
+    } else {
+        setsockopt(socket, sockopt::Ipv6TClass, &class)
+    };
+}

@@ -1,0 +1,180 @@
+//! Recording by the PBX: the test plays the phone's SIP stack.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Agent, Client, patience, text};
+
+/// The agent, a UI and a SIP stack.
+struct Phone {
+    _agent: Agent,
+    ui: Client,
+    stack: Client,
+}
+
+impl Phone {
+    fn new() -> Self {
+        let agent = Agent::start();
+        let ui = agent.client();
+        let mut stack = agent.client();
+        stack.ok("events.subscribe", json!({"types": ["sip.", "recording.started", "recording.ended"]}));
+        Self { _agent: agent, ui, stack }
+    }
+
+    /// Sends a request of the UI; the answer comes later.
+    fn ask(&mut self, method: &str) {
+        let params = match method {
+            "record.start" => json!({"mode": "sip-info", "codec": "PCMA", "call": {"id": "c7"}}),
+            _ => json!({}),
+        };
+        self.ui.send(&json!({"jsonrpc": "2.0", "id": method, "method": method, "params": params}));
+    }
+
+    /// Waits for an INFO and gives the recording.
+    fn info(&mut self, record: &str) -> String {
+        let info = self.stack.wait_event("sip.info", patience());
+        assert_eq!(info["headers"], json!({"Record": record}), "{info}");
+        assert_eq!(info["call"]["id"], "c7", "{info}");
+        text(&info, "/recording").to_owned()
+    }
+
+    /// Waits for an INFO and answers it.
+    fn answer(&mut self, record: &str, code: u16) {
+        let recording = self.info(record);
+        self.stack.ok("sip.info_result", json!({"recording": recording, "code": code}));
+    }
+
+    fn result(&mut self) -> Value {
+        let answer = self.ui.read_answer();
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer["result"].clone()
+    }
+
+    fn reason(&mut self) -> String {
+        text(&self.ui.read_answer(), "/error/data/reason").to_owned()
+    }
+
+    fn start(&mut self) -> Value {
+        self.ask("record.start");
+        self.answer("on", 200);
+        self.result()
+    }
+}
+
+#[test]
+fn the_pbx_is_asked_and_nothing_is_taken_for_certain() {
+    let mut phone = Phone::new();
+    let started = phone.start();
+    assert_eq!((&started["state"], &started["confirmed"]), (&json!("recording"), &json!(false)), "{started}");
+    assert_eq!((&started["rtp"], &started["file"]), (&Value::Null, &Value::Null), "{started}");
+    phone.stack.wait_event("recording.started", patience());
+    for (method, record, state) in [("record.pause", "off", "paused"), ("record.resume", "on", "recording")] {
+        phone.ask(method);
+        phone.answer(record, 200);
+        assert_eq!(phone.result()["state"], state);
+    }
+    phone.ask("record.stop");
+    assert_eq!(phone.result()["state"], "stopping");
+    phone.answer("off", 200);
+    let ended = phone.stack.wait_event("recording.ended", patience());
+    assert_eq!((&ended["end_reason"], &ended["mode"]), (&json!("stopped"), &json!("sip-info")), "{ended}");
+}
+
+#[test]
+fn status_codes_of_the_pbx_become_reasons() {
+    let mut phone = Phone::new();
+    let codes = [
+        (403, "server_refused"),
+        (405, "unsupported_by_server"),
+        (415, "unsupported_by_server"),
+        (469, "unsupported_by_server"),
+        (489, "unsupported_by_server"),
+        (501, "unsupported_by_server"),
+        (481, "invalid_state"),
+        (500, "server_refused"),
+    ];
+    for (code, reason) in codes {
+        phone.ask("record.start");
+        phone.answer("on", code);
+        assert_eq!(phone.reason(), reason, "{code}");
+        assert_eq!(phone.ui.ok("record.status", json!({}))["recordings"], json!([]), "{code}");
+    }
+}
+
+#[test]
+fn a_pending_request_is_repeated_after_a_moment() {
+    let mut phone = Phone::new();
+    phone.ask("record.start");
+    phone.answer("on", 491);
+    let early = phone.stack.next_event(Duration::from_millis(1900));
+    assert!(early.is_none(), "too early: {early:?}");
+    phone.answer("on", 200);
+    assert_eq!(phone.result()["state"], "recording");
+}
+
+#[test]
+fn an_unanswered_on_times_out_and_is_taken_back() {
+    let mut phone = Phone::new();
+    phone.ask("record.start");
+    phone.info("on");
+    let off = phone.stack.wait_event("sip.info", Duration::from_secs(7));
+    assert_eq!(off["headers"]["Record"], "off", "{off}");
+    assert_eq!(phone.reason(), "server_timeout");
+    let recording = text(&off, "/recording").to_owned();
+    phone.stack.ok("sip.info_result", json!({"recording": recording, "code": 200}));
+    assert_eq!(phone.ui.ok("record.status", json!({}))["recordings"], json!([]));
+}
+
+#[test]
+fn a_pause_that_the_pbx_refuses_is_no_pause() {
+    let mut phone = Phone::new();
+    phone.start();
+    phone.ask("record.pause");
+    phone.answer("off", 403);
+    assert_eq!(phone.reason(), "server_refused");
+    let status = phone.ui.ok("record.status", json!({}));
+    assert_eq!(status["recordings"][0]["state"], "recording", "{status}");
+    phone.ask("record.pause");
+    phone.answer("off", 481);
+    assert_eq!(phone.reason(), "invalid_state");
+    let ended = phone.stack.wait_event("recording.ended", patience());
+    assert_eq!(ended["end_reason"], "call_gone", "{ended}");
+}
+
+#[test]
+fn a_paused_recording_ends_without_another_off() {
+    let mut phone = Phone::new();
+    phone.start();
+    phone.ask("record.pause");
+    phone.answer("off", 200);
+    phone.result();
+    phone.ask("record.stop");
+    phone.result();
+    let next = phone.stack.wait_event("recording.ended", patience());
+    assert_eq!(next["end_reason"], "stopped", "{next}");
+}
+
+#[test]
+fn a_stop_while_the_pbx_still_thinks_about_the_start_is_carried_out_afterwards() {
+    let mut phone = Phone::new();
+    phone.ask("record.start");
+    let recording = phone.info("on");
+    phone.ask("record.stop");
+    phone.result();
+    phone.stack.ok("sip.info_result", json!({"recording": recording, "code": 200}));
+    phone.result();
+    phone.answer("off", 200);
+    phone.stack.wait_event("recording.ended", patience());
+}
+
+#[test]
+fn without_a_sip_stack_it_is_not_configured() {
+    let agent = Agent::start();
+    let start = json!({"mode": "sip-info", "codec": "PCMA"});
+    agent.client().refused_because("not_configured", "record.start", start);
+    let mut stack = agent.client();
+    stack.ok("events.subscribe", json!({"types": ["sip.info"]}));
+    assert_eq!(stack.ok("agent.info", json!({}))["modes"], json!(["local", "sip-info"]));
+    stack.refused_because("not_found", "sip.info_result", json!({"recording": "nobody", "code": 200}));
+}

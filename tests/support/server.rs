@@ -1,0 +1,166 @@
+//! Recording servers for the agent to upload to: one in Python that knows nothing but the source document,
+//! and the real one.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::environment::{has_program, skip};
+use super::{Setup, number, patience, text};
+
+/// A server process; killed when dropped.
+pub(crate) struct Server {
+    process: Child,
+    /// Where it listens.
+    pub(crate) addr: SocketAddr,
+    reports: Receiver<Value>,
+    folder: TempDir,
+}
+
+impl Server {
+    /// `tests/peers/docserver.py` in a mode; `None`, with the reason said, where there is no Python.
+    pub(crate) fn by_document(mode: &str, more: &[&str]) -> Option<Self> {
+        if !has_program("python3") {
+            skip("python3 is missing");
+            return None;
+        }
+        let folder = tempfile::Builder::new().prefix("docserver-").tempdir().expect("a folder");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/docserver.py");
+        let mut command = Command::new("python3");
+        command.arg(script).args(["--mode", mode, "--dump"]).arg(folder.path()).args(more);
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("docserver.py");
+        let reports = read_reports(process.stdout.take().expect("piped"));
+        let first = reports.recv_timeout(patience()).expect("a first report");
+        assert_eq!(first["event"], "listening", "{first}");
+        eprintln!("docserver: {first}");
+        let port = u16::try_from(number(&first, "/port")).expect("a port");
+        Some(Self { process, addr: ([127, 0, 0, 1], port).into(), reports, folder })
+    }
+
+    /// The real `recordserver`; `None`, with the reason said, where it has not been built.
+    pub(crate) fn real() -> Option<Self> {
+        let program = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
+        if !program.is_file() || super::agent::is_emulated() {
+            skip("recordserver is not there: build the whole workspace");
+            return None;
+        }
+        let folder = tempfile::Builder::new().prefix("recordserver-").tempdir().expect("a folder");
+        let mut command = Command::new(program);
+        let config = folder.path().join("recordserver.toml");
+        // Killed, it has what is older than this and the time between two looks at its sockets.
+        std::fs::write(&config, "flush_interval_ms = 1000\n").expect("a config");
+        command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"]).arg(config);
+        command.arg("--storage").arg(folder.path()).env("RUST_LOG", "info");
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("recordserver");
+        let addr = read_address(process.stderr.take().expect("piped"));
+        let (_, reports) = sync_channel(1);
+        Some(Self { process, addr, reports, folder })
+    }
+
+    /// Waits for a report of docserver and gives it.
+    pub(crate) fn wait_report(&self, event: &str) -> Value {
+        self.report_within(event, patience()).unwrap_or_else(|| panic!("no report {event} of the server"))
+    }
+
+    /// A report of docserver, if it comes in time.
+    pub(crate) fn report_within(&self, event: &str, wait: Duration) -> Option<Value> {
+        let end = Instant::now() + wait;
+        loop {
+            match self.reports.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(report) if report["event"] == event => return Some(report),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// The text of the next message that docserver received.
+    pub(crate) fn wait_message(&self, command: &str) -> String {
+        loop {
+            let report = self.wait_report("received");
+            let message = text(&report, "/text");
+            if message.starts_with(&format!("cmd={command}&")) {
+                return message.to_owned();
+            }
+        }
+    }
+
+    /// All files with this extension below the server's folder, by name.
+    pub(crate) fn files(&self, extension: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|it| it == extension) {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// The payload that docserver received of its only recording.
+    pub(crate) fn payload(&self) -> Vec<u8> {
+        let files = self.files("payload");
+        assert_eq!(files.len(), 1, "{files:?}");
+        std::fs::read(&files[0]).expect("a payload file")
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn read_reports(out: ChildStdout) -> Receiver<Value> {
+    let (sender, reports) = sync_channel(10_000);
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            if sender.send(serde_json::from_str(&line).expect("a report in JSON")).is_err() {
+                break;
+            }
+        }
+    });
+    reports
+}
+
+fn read_address(log: ChildStderr) -> SocketAddr {
+    let mut log = BufReader::new(log);
+    loop {
+        let mut line = String::new();
+        assert_ne!(log.read_line(&mut line).expect("a log"), 0, "the server ended early");
+        if let Some((_, rest)) = line.split_once("listening on ") {
+            let addr = rest.trim().split([',', ' ']).next().and_then(|addr| addr.parse().ok());
+            // Read on, so that the server never waits for a full pipe.
+            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+            return addr.unwrap_or_else(|| panic!("no address in {line}"));
+        }
+    }
+}
+
+impl Setup {
+    /// An agent that uploads to `addr`, with short time-outs.
+    pub(crate) fn uploads_to(self, addr: SocketAddr) -> Self {
+        self.quoted("uplink", "server_addr", &addr.ip().to_string())
+            .set("uplink", "server_port", addr.port())
+            .set("uplink", "connect_timeout_ms", 1000)
+            .set("uplink", "response_timeout_ms", 1000)
+    }
+}
