@@ -479,7 +479,8 @@ impl Office {
                 | Done::Ejected(_)
                 | Done::Library(_)
                 | Done::Mended { .. }
-                | Done::SpeedMeasured(_) => {}
+                | Done::SpeedMeasured(_)
+                | Done::Library(_) => {}
             }
         }
     }
