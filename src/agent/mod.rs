@@ -173,7 +173,7 @@ impl Agent {
     /// Whether something waits for the next answer of storage: a file to be finished, or the next one.
     #[must_use]
     pub fn waits_for_storage(&self) -> bool {
-        self.recordings.values().any(|it| it.local.is_impatient())
+        self.recordings.values().any(|it| it.route.local().is_some_and(Local::is_impatient))
     }
 
     /// When [`Input::Tick`] is due next.
