@@ -32,21 +32,28 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
-    /// Opens a plain file for reading: no link, no device.
+    /// Opens a plain file for reading: no link, no device. A filesystem that has only plain files, all of
+    /// them writable, need not tell the difference.
     ///
     /// # Errors
     /// As the system says.
-    fn open_read(&self, path: &Path) -> io::Result<Self::File>;
-    /// When the file was last changed, in milliseconds since the Unix epoch.
+    fn open_read(&self, path: &Path) -> io::Result<Self::File> {
+        self.open(path)
+    }
+    /// When the file was last changed, in milliseconds since the Unix epoch; 0 if that is not kept.
     ///
     /// # Errors
     /// As the system says.
-    fn modified_ms(&self, file: &Self::File) -> io::Result<i64>;
+    fn modified_ms(&self, _file: &Self::File) -> io::Result<i64> {
+        Ok(0)
+    }
     /// Shows the names in a folder, whatever they name.
     ///
     /// # Errors
     /// As the system says.
-    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()>;
+    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.list(path).map(|entries| entries.iter().for_each(|entry| show(&entry.name)))
+    }
     /// Takes the lock that tells other programs that the file is being written. False if it is taken.
     ///
     /// # Errors
