@@ -72,7 +72,7 @@ pub fn run(config: Config) -> io::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let asked = serve_status(config.http, &metrics, &waker)?;
     let storage_waker = Arc::clone(&waker);
-    let storage = crate::storage::spawn(JOB_QUEUE, move || {
+    let storage = crate::storage::spawn(JOB_QUEUE, config.flush_interval / 2, move || {
         // Failing to wake costs one sweep interval.
         let _ = storage_waker.wake();
     })?;

@@ -90,7 +90,8 @@ impl Office {
         metrics: Arc<Metrics>,
     ) -> Self {
         let rules = Rules {
-            flush_interval: config.flush_interval,
+            // The other half is for the time until the writer's checkpoint.
+            flush_interval: config.flush_interval / 2,
             max_file_octets: config.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
         };
         let office = Self {
@@ -365,6 +366,9 @@ impl Office {
         drain(&mut call, receiver, pool, metrics, now.mono);
         let mut jobs = Vec::new();
         let mut name_file = || next_key(next_file);
+        if let Some(file) = call.recording.file() {
+            owners.remove(&file);
+        }
         call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
         let what = format!(
             "session_ended id={:?} device={:?} peer={} file={:?} seconds={} reason={:?}",
@@ -384,7 +388,6 @@ impl Office {
             Some(file) => drop(closing.insert(file, last)),
             None => log::error!("{} fault=\"the disk failed before the end\"", last.summary()),
         }
-        owners.retain(|_, owner| *owner != token);
         waiting_jobs.extend(jobs);
         metrics.ended(reason_class(reason));
         metrics.packets_lost.inc_by(counts.lost);
