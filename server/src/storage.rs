@@ -1,15 +1,23 @@
 //! The storage thread of the server: jobs of all recordings, and a checkpoint from time to time.
 
 use crate::writer::OfficeWriter;
-use crossbeam_channel::{RecvTimeoutError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use phone_recorder::jobs::{Done, Job};
 use phone_recorder::storage::fs::RealFs;
-use phone_recorder::storage::thread::Handle;
 use std::io;
 use std::time::Duration;
 
 /// A checkpoint that takes longer is worth a warning: until it is done, audio stays in memory.
 const SLOW: Duration = Duration::from_secs(2);
+
+/// The loop's end of the thread.
+#[derive(Debug)]
+pub struct Handle {
+    /// Jobs; full means that the disk is stalled.
+    pub jobs: Sender<Job>,
+    /// Answers.
+    pub done: Receiver<Done>,
+}
 
 /// Starts the thread. At most `capacity` jobs wait, and at most so many answers; `wake` is called after an
 /// urgent answer. All is made durable each `checkpoint`. It ends when the sender of jobs is dropped.
@@ -61,5 +69,5 @@ pub fn spawn(capacity: usize, checkpoint: Duration, wake: impl Fn() + Send + 'st
             }
         }
     })?;
-    Ok(Handle { jobs, done, wake_always: Arc::default() })
+    Ok(Handle { jobs, done })
 }

@@ -77,28 +77,24 @@ impl<F: Fs> OfficeWriter<F> {
         }
     }
 
-    /// Does one job. No answer to a `Close`: the next checkpoint has it.
+    /// Does one job. No answer to a `Close`, the next checkpoint has it, and none to what only an agent asks for.
     pub fn handle(&mut self, job: Job) -> Option<Done> {
         Some(match job {
             Job::Scan(target) => Done::Scanned(self.fs.scan(&target)),
             Job::Open(open) => Done::Opened { file: open.file, result: self.open(open) },
             Job::Append { file, pieces, .. } => self.append(file, pieces),
             Job::Close { file, sidecar } => {
-                return self.close(file, *sidecar).err().map(|fault| Done::Closed { file, result: Err(fault) });
+                return self
+                    .close(file, *sidecar)
+                    .err()
+                    .map(|fault| Done::Closed { file, result: Err(fault) });
             }
             Job::Abandon(file) => {
                 self.files.remove(&file);
                 Done::Abandoned(file)
             }
-            // The office recovers before it opens, and asks for nothing else of this.
-            Job::Recover(_) => Done::Recovered(Vec::new()),
-            Job::Mend(mend) => Done::Mended { file: mend.file, result: Ok(false) },
-            Job::MeasureSpeed(_) => Done::SpeedMeasured(Ok(None)),
-            Job::DeleteOldest(_) => Done::Deleted { file: None, space: None },
-            Job::Eject(folder) => {
-                let ejected = self.fs.eject(&folder.root);
-                Done::Ejected(ejected.map_err(|error| fault("sync the disk at", &folder.root, &error)))
-            }
+            // An office recovers before it opens, and asks for nothing else.
+            _ => return None,
         })
     }
 
@@ -128,7 +124,7 @@ impl<F: Fs> OfficeWriter<F> {
     fn sync(&self) -> io::Result<()> {
         let oldest = self.files.values().map(|file| &file.handle).next();
         let handle = self.witness.as_ref().or(oldest).or_else(|| Some(&self.closing.first()?.1.handle));
-        handle.map_or(Ok(()), |handle| self.fs.sync_fs(handle))
+        handle.map_or(Ok(()), |handle| self.fs.sync_everything(handle))
     }
 
     /// Everything written so far is durable: the headers may say so.

@@ -65,7 +65,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    println!("| calls | packets | complete | missing | overruns | server CPU % | us/packet | RSS MiB | late us | end s |");
+    println!(
+        "| calls | packets | complete | missing | overruns | server CPU % | us/packet | RSS MiB | late us | end s |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut complete = true;
     for calls in &plan.calls {
@@ -88,8 +90,11 @@ fn measure(plan: &Plan, calls: usize) -> std::io::Result<bool> {
     let before = server.cpu_s()?;
     let sent = phones.talk(plan.seconds)?;
     let cpu_s = server.cpu_s()? - before;
-    let overruns = server.metric("recordserver_packets_overrun_total");
     phones.hang_up()?;
+    let overruns = server.metrics("recordserver_packets_overrun_total")?;
+    for line in server.metrics("recordserver_packets_dropped_total")? {
+        eprintln!("office: {line}");
+    }
     let rss_kib = server.status("VmHWM")?;
     let end_s = server.terminate()?;
     let found = check::check(folder.path(), calls, sent.packets_per_call)?;
@@ -98,7 +103,7 @@ fn measure(plan: &Plan, calls: usize) -> std::io::Result<bool> {
         sent.packets,
         found.complete,
         found.missing,
-        overruns.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+        overruns.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("-"),
         cpu_s / sent.seconds * 100.0,
         cpu_s * 1e6 / sent.packets as f64,
         rss_kib / 1024.0,

@@ -57,10 +57,10 @@ impl Phones {
             let mut stream = BufReader::new(TcpStream::connect(server)?);
             stream.get_ref().set_nodelay(true)?;
             stream.get_ref().set_read_timeout(Some(Duration::from_secs(10)))?;
-            write!(
+            writeln!(
                 stream.get_mut(),
                 "cmd=RecordStartRequest&id=call{call}&device=phone{call}&remote_number=1&remote_name=\
-                 &local_number=2&local_name=&dir=out&codec=PCMA\n"
+                 &local_number=2&local_name=&dir=out&codec=PCMA"
             )?;
             let Message::StartResponse(answer) = read(&mut stream)? else {
                 return Err(io::Error::other("no answer to a start request"));
@@ -118,7 +118,8 @@ impl Phones {
             let slices: Vec<_> = self.packets[done..].iter().map(|packet| [IoSlice::new(packet)]).collect();
             let targets = &self.targets[done..];
             let flags = MsgFlags::empty();
-            let sent = sendmmsg(self.media.as_raw_fd(), &mut self.headers, &slices, targets, [], flags)?.count();
+            let sent =
+                sendmmsg(self.media.as_raw_fd(), &mut self.headers, &slices, targets, [], flags)?.count();
             done += sent;
             self.sent += sent as u64;
         }
@@ -130,10 +131,10 @@ impl Phones {
     /// Stops all recordings.
     pub(crate) fn hang_up(&mut self) -> io::Result<()> {
         for (call, (stream, _)) in self.calls.iter_mut().enumerate() {
-            write!(
+            writeln!(
                 stream.get_mut(),
                 "cmd=RecordStopRequest&id=call{call}&remote_number=1&remote_name=&local_number=2&local_name=\
-                 &reason=hangup\n"
+                 &reason=hangup"
             )?;
         }
         for (stream, _) in &mut self.calls {

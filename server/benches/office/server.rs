@@ -69,13 +69,13 @@ impl Server {
         Ok(line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default())
     }
 
-    /// A counter of `/metrics`.
-    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
-        let mut stream = TcpStream::connect(self.http).ok()?;
-        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").ok()?;
+    /// Lines of `/metrics` that begin with `name`.
+    pub(crate) fn metrics(&self, name: &str) -> io::Result<Vec<String>> {
+        let mut stream = TcpStream::connect(self.http)?;
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
         let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        stream.read_to_string(&mut text)?;
+        Ok(text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect())
     }
 
     /// Ends it; how many seconds that took.
