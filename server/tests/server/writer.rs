@@ -45,6 +45,15 @@ impl Fs for Watched {
     fn open(&self, path: &Path) -> io::Result<File> {
         RealFs.open(path)
     }
+    fn open_read(&self, path: &Path) -> io::Result<File> {
+        RealFs.open_read(path)
+    }
+    fn modified_ms(&self, file: &File) -> io::Result<i64> {
+        RealFs.modified_ms(file)
+    }
+    fn names(&self, path: &Path, take: &mut dyn FnMut(&str)) -> io::Result<()> {
+        RealFs.names(path, take)
+    }
     fn lock(&self, file: &File) -> io::Result<bool> {
         RealFs.lock(file)
     }
