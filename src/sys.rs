@@ -35,6 +35,30 @@ pub fn sync_fs(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Datagrams that the kernel has dropped at this socket so far because its buffer was full.
+///
+/// # Errors
+/// As the system says; emulators and Linux before 4.12 don't know the option.
+#[expect(unsafe_code, reason = "SO_MEMINFO has no wrapper")]
+pub fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    /// Values of `SO_MEMINFO`, and the place of the drop counter among them (linux/sock_diag.h).
+    const VALUES: usize = 9;
+    const DROPS: usize = 8;
+    let mut values = [0_u32; VALUES];
+    let mut octets = libc::socklen_t::try_from(size_of_val(&values)).unwrap_or_default();
+    // SAFETY: the kernel writes at most `octets` octets, the size of the array, into it.
+    Errno::result(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut octets,
+        )
+    })?;
+    Ok(values[DROPS])
+}
+
 /// Seconds east of UTC of the local time zone at a time given in seconds since the Unix epoch; 0 if unknown.
 #[must_use]
 #[expect(unsafe_code, reason = "the time zone is known to the C library only")]

@@ -370,6 +370,19 @@ mod tests {
     }
 
     #[test]
+    fn the_example_file_has_every_setting_at_its_default() {
+        let example = include_str!("../recordserver.example.toml");
+        let from_example = run("--config server.toml", example);
+        let needed = "--listen 0.0.0.0:5055 --storage /var/lib/recordserver";
+        let mut defaults = run(needed, "");
+        // Given, the port must be free; as a default it need not.
+        defaults.http = Http::At(DEFAULT_HTTP);
+        assert_eq!(from_example, defaults);
+        let keys = example.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+        assert_eq!(keys, 16, "a new setting belongs into the example");
+    }
+
+    #[test]
     fn the_command_line_goes_before_the_file() {
         let toml = "listen = \"[::]:1\"\nstorage = \"/a\"\nrtp_ports = \"4000-4001\"\nhttp = \"\"\n\
                     reserve = \"2 GiB\"\nmax_file_size = \"none\"\n\

@@ -2,7 +2,7 @@
 //!
 //! Pure, told what time it is: [`session`] (one control connection), [`recording`] (RTP in, storage
 //! jobs out), [`media`] (whose RTP counts), [`limits`] (who gets in), [`ports`], [`naming`]. Touching the
-//! world: [`run`] (the loop), [`receive`], [`storage`], [`clock`], [`status`]. Settings come from [`config`].
+//! world: [`run`] (the loop), [`receive`], [`storage`] with its [`writer`], [`recover`], [`clock`], [`status`]. Settings come from [`config`].
 //! It reads the protocol with the library's `uplink` modules and stores with its `rtp`, `file` and `storage`.
 
 pub mod clock;
@@ -14,7 +14,9 @@ pub mod naming;
 pub mod ports;
 pub mod receive;
 pub mod recording;
+pub mod recover;
 pub mod run;
 pub mod session;
 pub mod status;
 pub mod storage;
+pub mod writer;

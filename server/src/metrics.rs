@@ -35,6 +35,8 @@ pub struct Metrics {
     pub packets_received: Counter,
     /// RTP packets that never arrived, by sequence number.
     pub packets_lost: Counter,
+    /// Datagrams that the kernel dropped because the server did not fetch them in time.
+    pub packets_overrun: Counter,
     /// Octets of audio handed to the disk.
     pub audio_bytes: Counter,
     ended: ByName,
@@ -62,6 +64,7 @@ impl Metrics {
             sessions_started: Counter::default(),
             packets_received: Counter::default(),
             packets_lost: Counter::default(),
+            packets_overrun: Counter::default(),
             audio_bytes: Counter::default(),
             ended: Family::default(),
             refused: Family::default(),
@@ -92,6 +95,7 @@ impl Metrics {
             ("sessions_started", "Recordings that began", &self.sessions_started),
             ("packets_received", "RTP datagrams that arrived for a session", &self.packets_received),
             ("packets_lost", "RTP packets that never arrived", &self.packets_lost),
+            ("packets_overrun", "Datagrams dropped before the server fetched them", &self.packets_overrun),
         ] {
             registry.register(name, help, counter.clone());
         }

@@ -54,6 +54,9 @@ pub struct Recording {
     /// `counts` when the present file began.
     counts_before: Counts,
     lost_before: u64,
+    /// Datagrams that the kernel dropped because they were not fetched in time: in all, and before this file.
+    overruns: u64,
+    overruns_before: u64,
     octets_before: u64,
     ptime_ms: Option<u32>,
     sidecar: Sidecar,
@@ -205,6 +208,8 @@ impl Recording {
             counts: Counts::default(),
             counts_before: Counts::default(),
             lost_before: 0,
+            overruns: 0,
+            overruns_before: 0,
             octets_before: 0,
             ptime_ms: None,
             sidecar,
@@ -289,6 +294,13 @@ impl Recording {
         self.release(pool);
     }
 
+    /// The kernel has dropped `total` datagrams of this call so far; how many of them are news.
+    pub fn overran(&mut self, total: u64) -> u64 {
+        let news = total.saturating_sub(self.overruns);
+        self.overruns += news;
+        news
+    }
+
     /// What became of the datagrams so far.
     #[must_use]
     pub fn counts(&self) -> &Counts {
@@ -350,12 +362,14 @@ impl Recording {
             self.sidecar.push_gap(described(gap));
         }
         let counts = self.counts.since(&self.counts_before);
+        // What the kernel dropped did come, so it is our loss and not the network's.
+        let overruns = self.overruns - self.overruns_before;
         let packets = Packets {
-            received: counts.received,
-            lost: self.counts.lost.saturating_sub(self.lost_before),
+            received: counts.received + overruns,
+            lost: self.counts.lost.saturating_sub(self.lost_before).saturating_sub(overruns),
             late: counts.late,
             duplicate: counts.duplicate,
-            dropped: counts.dropped(),
+            dropped: counts.dropped() + overruns,
         };
         let mut sidecar = self.sidecar.clone();
         sidecar.state = SidecarState::Ended;
@@ -368,6 +382,7 @@ impl Recording {
         self.octets_before += std::mem::take(&mut self.store.octets);
         self.counts_before = self.counts;
         self.lost_before = self.counts.lost;
+        self.overruns_before = self.overruns;
         self.sidecar.gaps.clear();
         (self.sidecar.gaps_total, self.sidecar.gap_ms_total) = (0, 0);
     }

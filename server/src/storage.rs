@@ -1,42 +1,73 @@
-//! The storage thread of the server: the library's writer, and a folder for each device.
+//! The storage thread of the server: jobs of all recordings, and a checkpoint from time to time.
 
-use crossbeam_channel::bounded;
-use phone_recorder::jobs::Job;
+use crate::writer::OfficeWriter;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use phone_recorder::jobs::{Done, Job};
 use phone_recorder::storage::fs::RealFs;
-use phone_recorder::storage::thread::Handle;
-use phone_recorder::storage::writer::Writer;
 use std::io;
-use std::sync::Arc;
+use std::time::Duration;
 
-/// Starts the thread. At most `capacity` jobs wait; `wake` is called after an urgent answer. It ends when
-/// the sender of jobs is dropped.
+/// A checkpoint that takes longer is worth a warning: until it is done, audio stays in memory.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// The loop's end of the thread.
+#[derive(Debug)]
+pub struct Handle {
+    /// Jobs; full means that the disk is stalled.
+    pub jobs: Sender<Job>,
+    /// Answers.
+    pub done: Receiver<Done>,
+}
+
+/// Starts the thread. At most `capacity` jobs wait, and at most so many answers; `wake` is called after an
+/// urgent answer. All is made durable each `checkpoint`. It ends when the sender of jobs is dropped.
 ///
 /// # Errors
 /// If the system refuses a thread.
-pub fn spawn(capacity: usize, wake: impl Fn() + Send + 'static) -> io::Result<Handle> {
+pub fn spawn(capacity: usize, checkpoint: Duration, wake: impl Fn() + Send + 'static) -> io::Result<Handle> {
     let (jobs, job_queue) = bounded::<Job>(capacity);
     let (answers, done) = bounded(capacity + 1);
-    let mut writer = Writer::new(RealFs, crate::clock::mono);
+    let mut writer = OfficeWriter::new(RealFs, crate::clock::mono, checkpoint);
     std::thread::Builder::new().name("storage".into()).spawn(move || {
-        for job in job_queue {
-            if let Job::Open(open) = &job {
-                // The writer makes one folder; ours has its device's folder above it. If that fails, the
-                // writer's own attempt says why.
-                if let Some(parent) = open.folder.path().parent() {
-                    if parent != open.folder.root {
-                        let _ = std::fs::create_dir(parent);
+        let mut ready = Vec::new();
+        loop {
+            let wait = writer.poll_deadline().map(|deadline| deadline.since(crate::clock::mono()));
+            let job = match wait {
+                Some(Duration::ZERO) => Err(RecvTimeoutError::Timeout),
+                Some(wait) => job_queue.recv_timeout(wait),
+                None => job_queue.recv().map_err(RecvTimeoutError::from),
+            };
+            match job {
+                Ok(job) => ready.extend(writer.handle(job)),
+                Err(RecvTimeoutError::Timeout) => {
+                    let began = crate::clock::mono();
+                    writer.checkpoint(&mut ready);
+                    let took = crate::clock::mono().since(began);
+                    if took > SLOW {
+                        log::warn!("disk_slow checkpoint_ms={} closed={}", took.as_millis(), ready.len());
                     }
                 }
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            let answer = writer.handle(job);
-            let urgent = answer.is_urgent();
-            if answers.send(answer).is_err() {
-                break;
+            let urgent = ready.iter().any(Done::is_urgent);
+            for answer in ready.drain(..) {
+                let sent = answers.try_send(answer).or_else(|error| match error {
+                    // A checkpoint has more answers than there is room: the loop, which never waits for
+                    // this thread, makes some.
+                    TrySendError::Full(answer) => {
+                        wake();
+                        answers.send(answer).map_err(|_| ())
+                    }
+                    TrySendError::Disconnected(_) => Err(()),
+                });
+                if sent.is_err() {
+                    return;
+                }
             }
             if urgent {
                 wake();
             }
         }
     })?;
-    Ok(Handle { jobs, done, wake_always: Arc::default() })
+    Ok(Handle { jobs, done })
 }

@@ -94,6 +94,13 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn sync_fs(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes everything durable that was written to the filesystem of the file, whoever wrote it.
+    ///
+    /// # Errors
+    /// As the system says, also about what was written to other files since `file` was opened.
+    fn sync_everything(&self, file: &Self::File) -> io::Result<()> {
+        self.sync_fs(file)
+    }
     /// Makes the names in a folder durable.
     ///
     /// # Errors
@@ -219,6 +226,10 @@ impl Fs for RealFs {
     fn sync_fs(&self, file: &File) -> io::Result<()> {
         let filesystem = nix::sys::statfs::fstatfs(file)?.filesystem_type();
         if filesystem == nix::sys::statfs::MSDOS_SUPER_MAGIC { sys::sync_fs(file) } else { Ok(()) }
+    }
+
+    fn sync_everything(&self, file: &File) -> io::Result<()> {
+        sys::sync_fs(file)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

@@ -7,7 +7,7 @@
 pub mod disks;
 pub mod fs;
 mod library;
-mod recover;
+pub mod recover;
 mod speed;
 pub mod thread;
 pub mod writer;

@@ -19,7 +19,7 @@ use std::path::Path;
 const TEMPORARY: (&str, &str) = (".", ".tmp");
 
 /// Puts every unfinished recording of ours in `folder` right; `is_open` knows those that this process writes.
-pub(super) fn recover<F: Fs>(fs: &F, folder: &Path, is_open: impl Fn(&str) -> bool) -> Vec<Recovered> {
+pub fn recover<F: Fs>(fs: &F, folder: &Path, is_open: impl Fn(&str) -> bool) -> Vec<Recovered> {
     let entries = fs.list(folder).unwrap_or_default();
     let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     // What was cut off last is most likely what somebody waits for.
@@ -179,7 +179,10 @@ pub(super) fn replace_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str, sidecar:
 }
 
 /// Creates a file of ours whose content nobody needs, in place of one that a crash left.
-pub(super) fn create_anew<F: Fs>(fs: &F, path: &Path) -> io::Result<F::File> {
+///
+/// # Errors
+/// As the system says.
+pub fn create_anew<F: Fs>(fs: &F, path: &Path) -> io::Result<F::File> {
     match fs.create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs.remove(path)?;

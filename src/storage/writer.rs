@@ -380,7 +380,10 @@ impl<H> OpenFile<H> {
 }
 
 /// Appends everything and adds to `written` what the disk took, also in the case of an error.
-pub(super) fn append_all<F: Fs>(
+///
+/// # Errors
+/// As the system says; a disk that takes nothing is full.
+pub fn append_all<F: Fs>(
     fs: &F,
     handle: &mut F::File,
     mut slices: &mut [IoSlice<'_>],
@@ -417,6 +420,7 @@ fn kind_of(error: &io::Error) -> FaultKind {
 }
 
 /// A failure in the agent's terms: what, where, why.
-pub(super) fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
+#[must_use]
+pub fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
     Fault { kind: kind_of(error), detail: format!("cannot {operation} {}: {error}", path.display()) }
 }

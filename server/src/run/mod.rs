@@ -11,6 +11,7 @@ mod office;
 use crate::clock;
 use crate::config::{Config, Http};
 use crate::metrics::Metrics;
+use crate::recover::Marker;
 use crate::status::{self, SessionStatus};
 use crossbeam_channel::{Receiver as Queue, Sender, bounded};
 use mio::net::TcpListener;
@@ -21,6 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use office::Office;
 use phone_recorder::jobs::{Job, Target};
+use phone_recorder::storage::fs::RealFs;
 use phone_recorder::time::Mono;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -72,7 +74,7 @@ pub fn run(config: Config) -> io::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let asked = serve_status(config.http, &metrics, &waker)?;
     let storage_waker = Arc::clone(&waker);
-    let storage = crate::storage::spawn(JOB_QUEUE, move || {
+    let storage = crate::storage::spawn(JOB_QUEUE, config.flush_interval / 2, move || {
         // Failing to wake costs one sweep interval.
         let _ = storage_waker.wake();
     })?;
@@ -82,6 +84,11 @@ pub fn run(config: Config) -> io::Result<()> {
         .ok_or_else(|| {
             io::Error::other(format!("{} is no folder that can be written to", config.storage.display()))
         })?;
+    let (marker, found) = Marker::recover(&RealFs, &config.storage, clock::now().wall)
+        .map_err(|error| named(&format!("recover recordings in {}", config.storage.display()), &error))?;
+    if found.folders > 0 {
+        log::warn!("recovered recordings={} folders={}", found.recordings, found.folders);
+    }
     log::info!("listening on {}, recordings to {}", listener.local_addr()?, config.storage.display());
     let office = Office::new(config, registry, storage, disk, metrics);
     Loop {
@@ -90,6 +97,7 @@ pub fn run(config: Config) -> io::Result<()> {
         signals,
         office,
         asked,
+        marker,
         accepts: false,
         swept: clock::mono(),
         scanned: clock::mono(),
@@ -103,6 +111,7 @@ struct Loop {
     signals: SignalFd,
     office: Office,
     asked: Queue<Asked>,
+    marker: Marker,
     /// There may be connections to accept that no event will tell of.
     accepts: bool,
     swept: Mono,
@@ -149,6 +158,9 @@ impl Loop {
             if now.mono.since(self.scanned) >= SCAN_INTERVAL {
                 self.scanned = now.mono;
                 self.office.scan();
+                if self.office.is_quiet() {
+                    self.marker.all_is_finished(now.wall);
+                }
             }
             while let Ok(answer) = self.asked.try_recv() {
                 let _ = answer.try_send(self.office.status(now.mono));
@@ -156,6 +168,7 @@ impl Loop {
             self.office.hand_over_jobs();
             if let Some(deadline) = down {
                 if self.office.is_finished() {
+                    self.marker.remove();
                     return Ok(());
                 }
                 if deadline <= now.mono {

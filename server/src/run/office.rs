@@ -15,26 +15,33 @@ use crate::receive::Receiver;
 use crate::recording::{Recording, Rules};
 use crate::session::{Action, EndReason, Opening, Session};
 use crate::status::SessionStatus;
+use crate::storage::Handle;
 use crossbeam_channel::TrySendError;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use nix::sys::socket::{setsockopt, sockopt};
 use phone_recorder::blocks::BlockPool;
 use phone_recorder::file::header::MAX_FILE_OCTETS;
 use phone_recorder::jobs::{Disk, Done, Fault, FaultKind, FileKey, Folder, Job, Piece, Space};
 use phone_recorder::rtp::counts::{Counts, DropCause};
-use phone_recorder::storage::thread::Handle;
+use phone_recorder::sys::socket_drops;
 use phone_recorder::time::{Mono, Now};
 use phone_recorder::uplink::message::Parties;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Octets read from a connection at once, and how often before others have their turn.
 const READ_OCTETS: usize = 4096;
 const READ_BUDGET: usize = 8;
+
+/// Receive buffer of each call: Linux doubles it, which holds some ten seconds of a call, whatever the
+/// system's default is. Used only while the loop is late.
+const RECEIVE_BUFFER_OCTETS: usize = 212_992;
 
 /// Ports that are tried for one call, if other programs have them.
 const PORT_ATTEMPTS: usize = 16;
@@ -90,7 +97,8 @@ impl Office {
         metrics: Arc<Metrics>,
     ) -> Self {
         let rules = Rules {
-            flush_interval: config.flush_interval,
+            // The other half is for the time until the writer's checkpoint.
+            flush_interval: config.flush_interval / 2,
             max_file_octets: config.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
         };
         let office = Self {
@@ -138,13 +146,14 @@ impl Office {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    /// Whether no recording is unfinished.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.calls == 0 && self.closing.is_empty() && self.waiting_jobs.is_empty()
+    }
+
     /// Whether everything is on the disk and everybody knows.
     pub(super) fn is_finished(&self) -> bool {
-        self.calls == 0
-            && self.closing.is_empty()
-            && self.waiting_jobs.is_empty()
-            && self.unanswered == 0
-            && self.conns.values().all(|conn| conn.session.is_closed())
+        self.is_quiet() && self.unanswered == 0 && self.conns.values().all(|conn| conn.session.is_closed())
     }
 
     pub(super) fn connected(&mut self, stream: TcpStream, peer: SocketAddr, now: Now) {
@@ -345,7 +354,11 @@ impl Office {
         for _ in 0..PORT_ATTEMPTS {
             let port = self.ports.take()?;
             match UdpSocket::bind((ip, port)) {
-                Ok(socket) => return Some((socket, port)),
+                Ok(socket) => {
+                    // A smaller buffer than asked for serves as well, for a shorter time.
+                    let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_OCTETS);
+                    return Some((socket, port));
+                }
                 Err(error) => {
                     self.ports.give_back(port);
                     self.complain(now, || format!("rtp_port_unusable port={port}: {error}"));
@@ -363,8 +376,12 @@ impl Office {
         let Some(conn) = conns.get_mut(&token) else { return };
         let Some(mut call) = conn.call.take() else { return };
         drain(&mut call, receiver, pool, metrics, now.mono);
+        book_overruns(&mut call, metrics);
         let mut jobs = Vec::new();
         let mut name_file = || next_key(next_file);
+        if let Some(file) = call.recording.file() {
+            owners.remove(&file);
+        }
         call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
         let what = format!(
             "session_ended id={:?} device={:?} peer={} file={:?} seconds={} reason={:?}",
@@ -384,7 +401,6 @@ impl Office {
             Some(file) => drop(closing.insert(file, last)),
             None => log::error!("{} fault=\"the disk failed before the end\"", last.summary()),
         }
-        owners.retain(|_, owner| *owner != token);
         waiting_jobs.extend(jobs);
         metrics.ended(reason_class(reason));
         metrics.packets_lost.inc_by(counts.lost);
@@ -410,6 +426,9 @@ impl Office {
             }
             if keeps_up {
                 call.recording.jobs(now, &mut || next_key(next_file), &mut jobs);
+                if !jobs.is_empty() {
+                    book_overruns(call, metrics);
+                }
                 for job in jobs.drain(..) {
                     if let Job::Open(open) = &job {
                         owners.insert(open.file, *token);
@@ -460,6 +479,7 @@ impl Office {
                     }
                 }
                 Done::Closed { file, result } => {
+                    self.owners.remove(&file);
                     let last = self.closing.remove(&file);
                     match (&result, last) {
                         (Ok(_), Some(last)) => log::info!("{}", last.summary()),
@@ -473,14 +493,8 @@ impl Office {
                         self.space(space, now);
                     }
                 }
-                Done::Abandoned(_)
-                | Done::Recovered(_)
-                | Done::Deleted { .. }
-                | Done::Ejected(_)
-                | Done::Library(_)
-                | Done::Mended { .. }
-                | Done::SpeedMeasured(_)
-                | Done::Library(_) => {}
+                // Nothing else is asked for.
+                _ => {}
             }
         }
     }
@@ -668,6 +682,17 @@ fn drain(
         Err(error) => log::debug!("rtp port={}: {error}", call.port),
     }
     heard
+}
+
+/// Asks the kernel, now and then, what it could not keep for us.
+fn book_overruns(call: &mut Call, metrics: &Metrics) {
+    if let Ok(drops) = socket_drops(call.socket.as_fd()) {
+        let news = call.recording.overran(u64::from(drops));
+        if news > 0 {
+            log::warn!("rtp_overrun port={} packets={news}", call.port);
+            metrics.packets_overrun.inc_by(news);
+        }
+    }
 }
 
 fn reason_class(reason: &EndReason) -> &'static str {

@@ -1,6 +1,10 @@
 //! Behaviour of the server: sessions on their own, recordings on their own, and the program as a whole
 //! with phones that are a literal re-reading of the source document in another language.
 
+mod network;
 mod program;
 mod recording;
+mod recovery;
 mod session;
+mod support;
+mod writer;

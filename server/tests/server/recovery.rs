@@ -1,0 +1,38 @@
+//! A server that was killed in mid-call, and its next start.
+
+use crate::support::{PROGRAM, Server, files, recorded, recorded_if_any};
+use phone_recorder::file::header::FileHeader;
+use phone_recorder::file::sidecar::SidecarState;
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+
+#[test]
+fn what_kill_9_cut_off_is_whole_after_the_next_start_and_at_most_a_flush_interval_is_missing() {
+    let settings = "flush_interval_ms = 400\nrtp_ports = \"23150-23159\"\n";
+    let server = Server::start(settings);
+    let mut phone = server.phone(&["--id", "killed", "--seconds", "60"]).spawn().expect("python3");
+    while recorded_if_any(server.folder.path(), "killed").is_none_or(|(_, audio)| audio.len() < 8000) {
+        std::thread::yield_now();
+    }
+    let sent_at_least = server.get("/sessions");
+    let folder = server.kill();
+    let output = BufReader::new(phone.stdout.take().expect("piped")).lines();
+    assert!(!phone.wait().expect("phone").success(), "the phone notices that its server is gone");
+    drop(output);
+    let (cut_off, _) = recorded(folder.path(), "killed");
+    assert_eq!(cut_off.state, SidecarState::Recording);
+
+    let server = Server::start_in(folder, settings, Command::new(PROGRAM), "127.0.0.1");
+    let (sidecar, audio) = recorded(server.folder.path(), "killed");
+    assert_eq!((sidecar.state, sidecar.recovered), (SidecarState::Ended, true));
+    assert_eq!(sidecar.end_reason.as_deref(), Some("interrupted"));
+    assert_eq!((audio.len() % 160, sidecar.data_bytes), (0, audio.len() as u64));
+    let file = std::fs::read(&files(server.folder.path(), "wav")[0]).expect("file");
+    let header = FileHeader::parse(&file).expect("header");
+    assert_eq!(header.data_size as usize, audio.len());
+    let packets = sent_at_least.split_once("\"packets\":").expect("status").1;
+    let packets: usize = packets[..packets.find(',').expect("number")].parse().expect("number");
+    assert!(audio.len() + 400 * 8 >= packets * 160, "{} octets of {packets} packets", audio.len());
+    let (status, _) = server.terminate();
+    assert_eq!(status.code(), Some(0));
+}
