@@ -102,6 +102,21 @@ impl Fs for FaultFs {
         RealFs.open(path)
     }
 
+    fn open_read(&self, path: &Path) -> io::Result<File> {
+        self.pass()?;
+        RealFs.open_read(path)
+    }
+
+    fn modified_ms(&self, file: &File) -> io::Result<i64> {
+        self.pass()?;
+        RealFs.modified_ms(file)
+    }
+
+    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.pass()?;
+        RealFs.names(path, show)
+    }
+
     fn lock(&self, file: &File) -> io::Result<bool> {
         self.pass()?;
         RealFs.lock(file)
