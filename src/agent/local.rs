@@ -172,6 +172,11 @@ impl Local {
         self.tape.waiting_octets() + self.in_flight_octets + self.timeline.waiting_octets()
     }
 
+    /// Octets recorded that have not been given to storage yet.
+    pub(super) fn waiting_octets(&self) -> u64 {
+        self.tape.waiting_octets() + self.timeline.waiting_octets()
+    }
+
     /// Octets that became silence because the disk was too slow.
     pub(super) fn overrun_octets(&self) -> u64 {
         self.tape.overrun_octets()

@@ -268,6 +268,9 @@ impl Agent {
                 self.tell_progress(key, now, actions);
             }
             self.pool.trim();
+        } else if waiting > WRITE_EARLY_OCTETS {
+            // The disk is behind, and what waits needs room too.
+            self.check_room(now, actions);
         }
         self.check_overrun(key, now, actions);
     }

@@ -132,6 +132,11 @@ impl Recording {
         self.route.local().map_or(0, Local::buffered_octets)
     }
 
+    /// Octets recorded that have not been given to storage yet.
+    pub(super) fn waiting_octets(&self) -> u64 {
+        self.route.local().map_or(0, Local::waiting_octets)
+    }
+
     fn octets(&self) -> u64 {
         self.octets_before + self.route.octets()
     }

@@ -163,7 +163,7 @@ impl Agent {
             return Err(Reason::TooManyRecordings.into());
         }
         self.waiting_starts.push_back((client, id.cloned(), start, now.mono));
-        if self.scans == 0 {
+        if !self.deletes_for_start(actions) && self.scans == 0 {
             self.scan(actions);
         }
         Ok(None)

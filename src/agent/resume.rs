@@ -24,6 +24,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Lost {
     since: Mono,
     retry_at: Mono,
+    /// The next look at the disks is to try the one that is there.
+    tries: bool,
 }
 
 impl Agent {
@@ -51,7 +53,8 @@ impl Agent {
         it.pulled = false;
         let first = it.lost.is_none();
         let retry_at = now.mono + RETRY_AFTER;
-        it.lost = Some(Lost { since: it.lost.map_or(now.mono, |lost| lost.since), retry_at });
+        let since = it.lost.map_or(now.mono, |lost| lost.since);
+        it.lost = Some(Lost { since, retry_at, tries: false });
         // Closes the descriptor, wherever the failure was seen: nothing keeps the dead mount busy.
         actions.push(Action::Job(Job::Abandon(file)));
         let text = format!("recording {} goes on in memory: {}", it.id, fault.detail);
@@ -96,12 +99,12 @@ impl Agent {
     /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
     pub(super) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
         for key in self.on_disk() {
-            let due = |lost: Lost| came || now.mono >= lost.retry_at;
-            let waits =
-                self.recordings.get(&key).is_some_and(|it| it.has_lost_disk() && it.lost.is_some_and(due));
-            let Some(folder) = self.medium.folder_to_record(0).ok().filter(|_| waits) else { continue };
             let next = self.new_file();
-            let Some(it) = self.recordings.get_mut(&key) else { continue };
+            let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { continue };
+            let tries = it.lost.as_mut().is_some_and(|lost| std::mem::take(&mut lost.tries));
+            let Some(folder) = self.medium.folder_to_record(0).ok().filter(|_| came || tries) else {
+                continue;
+            };
             let Route::Local(local) = &mut it.route else { continue };
             let jobs = local.resume(&folder, next, &it.call, now);
             actions.extend(jobs.into_iter().map(Action::Job));
@@ -155,11 +158,12 @@ impl Agent {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
             return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
         }
-        if now.mono >= lost.retry_at && self.scans == 0 {
-            self.scan(actions);
-        } else if now.mono >= lost.retry_at {
-            // The look under way comes too late or is stuck in a stalled disk.
+        if now.mono >= lost.retry_at {
             lost.retry_at = now.mono + RETRY_AFTER;
+            lost.tries = true;
+            if self.scans == 0 {
+                self.scan(actions);
+            }
         }
     }
 }

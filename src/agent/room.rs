@@ -16,7 +16,7 @@ use log::Level as LogLevel;
 impl Agent {
     /// Ends recordings on a full disk, or makes room, and tells.
     pub(super) fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let waiting = self.recordings.values().map(Recording::buffered_octets).sum();
+        let waiting = self.recordings.values().map(Recording::waiting_octets).sum();
         let deletes = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
         if deletes && !self.deleting && self.medium.wants_deletion(waiting) {
             if let Some(folder) = self.medium.folder() {
@@ -60,9 +60,25 @@ impl Agent {
         if let Some(space) = space {
             self.medium.measured(space);
         }
+        // Whoever waits to start is answered by the scan.
+        if !self.waiting_starts.is_empty() && !self.deletes_for_start(actions) && self.scans == 0 {
+            self.scan(actions);
+        }
         if !self.recordings.is_empty() {
             self.check_room(now, actions);
         }
+    }
+
+    /// Makes room for a recording that is to start, one old file after another. False if there is nothing to do.
+    pub(super) fn deletes_for_start(&mut self, actions: &mut Vec<Action>) -> bool {
+        let refused = self.medium.folder_to_record(self.recordings.len()).err();
+        let full = refused.is_some_and(|error| error.reason == Reason::StorageFull);
+        let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
+        let Some(folder) = self.medium.folder().filter(|_| full && wanted) else { return false };
+        if !std::mem::replace(&mut self.deleting, true) {
+            actions.push(Action::Job(Job::DeleteOldest(folder)));
+        }
+        true
     }
 
     /// A disk has come: says what it is, and tries how fast it is.

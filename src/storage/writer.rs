@@ -4,7 +4,7 @@
 //! does not have, and goes out with the next flush: the first sector is written once per flush at most.
 //! At the end everything is synced twice, as vfat needs it: `syncfs` mends a directory entry that
 //! `fdatasync` may leave at size 0, `fdatasync` makes the stick empty its own cache. The sidecar that
-//! calls the file finished comes after both. Invariants: the first failed sync of a file is final (on a
+//! calls the file finished is written once the exact header is durable. Invariants: the first failed sync of a file is final (on a
 //! dead disk the next one may return success); a descriptor is closed as soon as its file has failed for
 //! good, so that nothing keeps a dead mount busy; on a full disk what was written stays.
 
@@ -248,7 +248,8 @@ impl<F: Fs> Writer<F> {
         }
         self.complete_frame(&mut file).map_err(failed)?;
         self.flush(&mut file).map_err(failed)?;
-        self.sync_whole(&file.handle).map_err(failed)?;
+        // The exact header is durable before a sidecar says that it is exact.
+        self.fs.sync_data(&file.handle).map_err(failed)?;
         let mut sidecar = sidecar;
         sidecar.file.clone_from(&file.name);
         sidecar.data_bytes = file.written;
