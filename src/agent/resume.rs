@@ -22,6 +22,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Lost {
     since: Mono,
     retry_at: Mono,
+    /// The next look at the disks is for this recording, also if the disk never went.
+    asked: bool,
 }
 
 impl Agent {
@@ -48,7 +50,7 @@ impl Agent {
         it.pulled = false;
         let first = it.lost.is_none();
         let retry_at = now.mono + RETRY_AFTER;
-        it.lost = Some(Lost { since: it.lost.map_or(now.mono, |lost| lost.since), retry_at });
+        it.lost = Some(Lost { since: it.lost.map_or(now.mono, |lost| lost.since), retry_at, asked: false });
         // Closes the descriptor, wherever the failure was seen: nothing keeps the dead mount busy.
         actions.push(Action::Job(Job::Abandon(file)));
         let text = format!("recording {} goes on in memory: {}", it.id, fault.detail);
@@ -89,9 +91,9 @@ impl Agent {
     /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
     pub(super) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
         for key in self.keys() {
-            let due = |lost: Lost| came || now.mono >= lost.retry_at;
-            let waits =
-                self.recordings.get(&key).is_some_and(|it| it.local.is_lost() && it.lost.is_some_and(due));
+            let it = self.recordings.get_mut(&key).filter(|it| it.local.is_lost());
+            let Some(lost) = it.and_then(|it| it.lost.as_mut()) else { continue };
+            let waits = std::mem::take(&mut lost.asked) || came;
             let Some(folder) = self.medium.folder_to_record(0).ok().filter(|_| waits) else { continue };
             let next = self.new_file();
             let Some(it) = self.recordings.get_mut(&key) else { continue };
@@ -145,11 +147,12 @@ impl Agent {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
             return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
         }
-        if now.mono >= lost.retry_at && self.scans == 0 {
-            self.scan(actions);
-        } else if now.mono >= lost.retry_at {
-            // The look under way comes too late or is stuck in a stalled disk.
+        if now.mono >= lost.retry_at {
             lost.retry_at = now.mono + RETRY_AFTER;
+            lost.asked = true;
+            if self.scans == 0 {
+                self.scan(actions);
+            }
         }
     }
 }

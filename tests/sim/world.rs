@@ -86,6 +86,7 @@ impl World {
         config.storage.reserve_octets = 0;
         config.storage.buffer_octets = *rng.pick(&[1 << 16, 1 << 18, 1 << 22]);
         config.storage.on_full = *rng.pick(&[OnFull::Stop, OnFull::DeleteOldest]);
+        config.storage.resume_window = Duration::from_secs(*rng.pick(&[0, 0, 5]));
         config.rtp.port = *rng.pick(&[0, 40_000]);
         config.rtp.max_recordings = *rng.pick(&[1, 2, 4]);
         let mut disks = Disks::new(Rng::new(rng.next()));
