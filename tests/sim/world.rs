@@ -588,7 +588,8 @@ impl Storage {
                 let path = opened.path.clone();
                 books.made(Made { recording, stick, path, durable: 0, frame_octets, replaced: false });
             }
-            Done::Appended { file, durable_octets, .. } => {
+            // After an error the agent may write the same octets elsewhere and cut them off here.
+            Done::Appended { file, durable_octets, result: Ok(_), .. } => {
                 if let Some(made) = files.get(file).map(|index| &mut books.files[*index]) {
                     assert!(*durable_octets >= made.durable, "what is durable stays durable");
                     made.durable = *durable_octets;
