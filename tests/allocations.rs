@@ -3,7 +3,7 @@
 use phone_recorder::agent::Agent;
 use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
 use phone_recorder::config::Config;
-use phone_recorder::jobs::{Disk, Done, Job, Opened, Space};
+use phone_recorder::jobs::{Disk, Done, Job, Opened, Piece, Space};
 use phone_recorder::time::{Mono, Now, Wall};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -76,13 +76,16 @@ struct Bench {
     actions: Vec<Action>,
     recording: Option<RecordingKey>,
     now_ms: u64,
+    /// Octets that storage took.
+    durable_octets: u64,
 }
 
 impl Bench {
     fn recording() -> Self {
         let now = now_at(0);
         let agent = Agent::new(Config::default(), 1, now);
-        let mut bench = Self { agent, actions: Vec::with_capacity(64), recording: None, now_ms: 0 };
+        let mut bench =
+            Self { agent, actions: Vec::with_capacity(64), recording: None, now_ms: 0, durable_octets: 0 };
         bench.step(Input::Started);
         bench.step(Input::ClientOpened(ClientId(1)));
         let start = br#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"codec":"PCMA"}}"#;
@@ -101,13 +104,37 @@ impl Bench {
                     let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 40_000);
                     Input::RtpBound(recording, Ok(addr))
                 }
-                Action::Job(job) => match answer(job) {
+                Action::Job(job) => match self.answer(job) {
                     Some(done) => Input::Storage(done),
                     None => continue,
                 },
                 _ => continue,
             };
             self.agent.step(answer, now, &mut self.actions);
+        }
+    }
+
+    fn answer(&mut self, job: Job) -> Option<Done> {
+        match job {
+            Job::Scan(_) => Some(Done::Scanned(Some(Disk {
+                root: "/stick".into(),
+                mount: "/stick".into(),
+                device: 1,
+                filesystem: "vfat".into(),
+                space: space(),
+                removable: true,
+                ..Disk::default()
+            }))),
+            Job::Open(open) => {
+                let opened = Opened { path: "/stick/a.wav".into(), name: "a.wav".into(), space: space() };
+                Some(Done::Opened { file: open.file, result: Ok(opened) })
+            }
+            Job::Append { file, pieces, .. } => {
+                self.durable_octets += pieces.iter().map(octets_of).sum::<u64>();
+                let (durable_octets, took) = (self.durable_octets, Duration::from_millis(3));
+                Some(Done::Appended { file, pieces, durable_octets, took, result: Ok(None) })
+            }
+            _ => None,
         }
     }
 
@@ -139,26 +166,10 @@ fn space() -> Space {
     Space { total_octets: 32 << 30, free_octets: 16 << 30 }
 }
 
-fn answer(job: Job) -> Option<Done> {
-    match job {
-        Job::Scan(_) => Some(Done::Scanned(Some(Disk {
-            root: "/stick".into(),
-            mount: "/stick".into(),
-            device: 1,
-            filesystem: "vfat".into(),
-            space: space(),
-            removable: true,
-            ..Disk::default()
-        }))),
-        Job::Open(open) => {
-            let opened = Opened { path: "/stick/a.wav".into(), name: "a.wav".into(), space: space() };
-            Some(Done::Opened { file: open.file, result: Ok(opened) })
-        }
-        Job::Append { file, pieces, .. } => {
-            let (durable_octets, took) = (u64::MAX, Duration::from_millis(3));
-            Some(Done::Appended { file, pieces, durable_octets, took, result: Ok(None) })
-        }
-        _ => None,
+fn octets_of(piece: &Piece) -> u64 {
+    match piece {
+        Piece::Audio(block) => block.octets().len() as u64,
+        Piece::Silence(octets) => *octets,
     }
 }
 

@@ -198,6 +198,14 @@ impl Fs for SimFs {
         node.map(|node| self.handle(&node)).ok_or_else(|| os_error(ENOENT))
     }
 
+    fn open_read(&self, path: &Path) -> io::Result<SimFile> {
+        self.open(path)
+    }
+
+    fn modified_ms(&self, _file: &SimFile) -> io::Result<i64> {
+        Ok(0)
+    }
+
     fn lock(&self, _file: &SimFile) -> io::Result<bool> {
         Ok(true)
     }
@@ -301,6 +309,13 @@ impl Fs for SimFs {
             octets: node.borrow().content.len() as u64,
         };
         Ok(inside.map(entry).collect())
+    }
+
+    fn names(&self, path: &Path, each: &mut dyn FnMut(&str)) -> io::Result<()> {
+        for entry in self.list(path)? {
+            each(&entry.name);
+        }
+        Ok(())
     }
 
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
