@@ -130,24 +130,24 @@ impl Clients {
             params
         };
         match rng.below(100) {
-            0..=27 => {
+            0..=24 => {
                 let codec = *rng.pick(&["PCMA", "PCMU", "G722", "G722", "opus"]);
                 let mode = if rng.chance(30) { "sip-info" } else { "local" };
                 let ptime_ms = *rng.pick(&[10, 20, 20, 30, 60]);
                 let call = json!({ "id": "c", "direction": "in", "remote_number": "+4930123456" });
                 ("record.start", json!({ "codec": codec, "mode": mode, "ptime_ms": ptime_ms, "call": call }))
             }
-            28..=39 => ("record.pause", which(rng, json!({}))),
-            40..=55 => ("record.resume", which(rng, json!({}))),
-            56..=61 => ("record.stop", which(rng, json!({}))),
+            25..=34 => ("record.pause", which(rng, json!({}))),
+            35..=57 => ("record.resume", which(rng, json!({}))),
+            58..=61 => ("record.stop", which(rng, json!({}))),
             62..=66 => ("record.update", which(rng, json!({ "call": { "remote_name": "Jörg" } }))),
             67..=74 => ("record.status", which(rng, json!({}))),
             75..=77 => ("agent.info", json!({})),
             78..=82 => ("events.subscribe", json!({ "types": *rng.pick(&[&["recording"], &["storage"]]) })),
             83..=84 => ("events.unsubscribe", json!({})),
             85..=88 => ("storage.status", json!({})),
-            89..=91 => ("storage.eject", json!({})),
-            92..=93 => ("record.start", json!({ "codec": 3 })),
+            89 if rng.chance(150) => ("storage.eject", json!({})),
+            90..=93 => ("record.start", json!({ "codec": 3 })),
             94 => ("no.such.method", json!({})),
             _ => ("stats.get", json!({})),
         }

@@ -60,7 +60,7 @@ impl Stick {
         Self { capacity, names: BTreeMap::new(), durable_names: BTreeMap::new() }
     }
 
-    fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.names.values().map(|node| node.borrow().content.len() as u64).sum()
     }
 
@@ -93,6 +93,8 @@ pub(crate) struct Disks {
     /// Rises with every insertion: handles of before are dead.
     pub(crate) insertion: u64,
     pub(crate) read_only: bool,
+    /// A write found no room.
+    pub(crate) was_full: bool,
     /// Operations in a thousand that fail with an I/O error.
     pub(crate) error_permille: u64,
     /// Operations until the power goes: what is done after that has no effect.
@@ -109,6 +111,7 @@ impl Disks {
             inserted: None,
             insertion: 0,
             read_only: false,
+            was_full: false,
             error_permille: 0,
             operations_left: None,
             rng,
@@ -195,13 +198,21 @@ impl Fs for SimFs {
         node.map(|node| self.handle(&node)).ok_or_else(|| os_error(ENOENT))
     }
 
+    fn open_read(&self, path: &Path) -> io::Result<SimFile> {
+        self.open(path)
+    }
+
+    fn modified_ms(&self, _file: &SimFile) -> io::Result<i64> {
+        Ok(0)
+    }
+
     fn lock(&self, _file: &SimFile) -> io::Result<bool> {
         Ok(true)
     }
 
     fn append(&self, file: &mut SimFile, octets: &[IoSlice<'_>]) -> io::Result<usize> {
         let short = self.0.borrow_mut().rng.chance(20);
-        self.on(file, |stick, node| {
+        let written = self.on(file, |stick, node| {
             let mut free = usize::try_from(stick.capacity).unwrap_or(usize::MAX);
             let used: u64 = {
                 // The file itself is borrowed: its length is added apart.
@@ -219,8 +230,13 @@ impl Fs for SimFs {
                     break;
                 }
             }
-            if written == 0 { Err(os_error(ENOSPC)) } else { Ok(written) }
-        })?
+            written
+        })?;
+        if written == 0 {
+            self.0.borrow_mut().was_full = true;
+            return Err(os_error(ENOSPC));
+        }
+        Ok(written)
     }
 
     fn write_at(&self, file: &SimFile, octets: &[u8], offset: u64) -> io::Result<()> {
@@ -293,6 +309,13 @@ impl Fs for SimFs {
             octets: node.borrow().content.len() as u64,
         };
         Ok(inside.map(entry).collect())
+    }
+
+    fn names(&self, path: &Path, each: &mut dyn FnMut(&str)) -> io::Result<()> {
+        for entry in self.list(path)? {
+            each(&entry.name);
+        }
+        Ok(())
     }
 
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {

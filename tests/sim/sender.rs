@@ -131,7 +131,7 @@ impl Sender {
 
     fn misbehave(&mut self, streams: &mut u32, sent: &mut Vec<Sent>, rng: &mut Rng) {
         match rng.below(600) {
-            0 => self.silent_until_ms = self.next_ms + rng.below(7000),
+            0 => self.silent_until_ms = self.next_ms + rng.below(12_000),
             1 => self.jump(streams, |it, rng| it.ssrc = lowest_32(rng.next()), rng),
             2 => self.jump(streams, |it, rng| it.timestamp = lowest_32(rng.next()) & !7, rng),
             3 => self.jump(

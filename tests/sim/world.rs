@@ -72,7 +72,10 @@ pub(crate) struct World {
     passed: u64,
     stall_permille: u64,
     exit: Option<bool>,
+    at_rest: bool,
     trace: u64,
+    /// What happened, and how often.
+    seen: BTreeMap<String, u64>,
 }
 
 impl World {
@@ -83,11 +86,12 @@ impl World {
         config.storage.reserve_octets = 0;
         config.storage.buffer_octets = *rng.pick(&[1 << 16, 1 << 18, 1 << 22]);
         config.storage.on_full = *rng.pick(&[OnFull::Stop, OnFull::DeleteOldest]);
+        config.storage.resume_window = Duration::from_secs(*rng.pick(&[0, 0, 5]));
         config.rtp.port = *rng.pick(&[0, 40_000]);
         config.rtp.max_recordings = *rng.pick(&[1, 2, 4]);
         let mut disks = Disks::new(Rng::new(rng.next()));
         for _ in 0..2 {
-            let capacity = *rng.pick(&[400_000, 2 << 20, 64 << 20]);
+            let capacity = *rng.pick(&[190_000, 400_000, 64 << 20, 64 << 20]);
             disks.sticks.push(Stick::new(capacity));
         }
         disks.insert(0);
@@ -112,7 +116,9 @@ impl World {
             passed: 0,
             stall_permille: *rng.pick(&[0, 0, 30]),
             exit: None,
+            at_rest: false,
             trace: 0,
+            seen: BTreeMap::new(),
             config,
             rng,
         };
@@ -125,6 +131,15 @@ impl World {
         self.trace
     }
 
+    /// What happened, and how often.
+    pub(crate) fn seen(&self) -> &BTreeMap<String, u64> {
+        &self.seen
+    }
+
+    fn saw(&mut self, what: &str) {
+        *self.seen.entry(what.to_owned()).or_default() += 1;
+    }
+
     /// One turn of the loop, and something that happens before it.
     pub(crate) fn step(&mut self) {
         let span = match self.rng.below(100) {
@@ -135,10 +150,12 @@ impl World {
         self.pass_time(span);
         match self.rng.below(1000) {
             0..=299 => self.client_event(),
-            300..=304 => self.pull_or_insert(),
-            305..=307 => self.power_cut(),
-            308 => self.wall_ms += 86_400_000,
-            309..=311 => self.overflow(),
+            300 => self.pull_or_insert(),
+            301..=330 if self.disks.borrow().inserted.is_none() => self.pull_or_insert(),
+            331 => self.power_cut(),
+            332 => self.wall_ms += 86_400_000,
+            333 => self.overflow(),
+            334 => self.fill_stick(),
             _ => {}
         }
         self.turn();
@@ -161,21 +178,29 @@ impl World {
                 self.ask(OBSERVER, "record.stop", &json!({ "recording": id }), true);
             }
         }
-        for _ in 0..300 {
+        for _ in 0..400 {
             self.pass_time(100);
             self.turn();
         }
         assert_eq!(self.exit, shutdown.then_some(true), "it ends, with every recording finalised");
+        assert!(self.ports.is_empty(), "every port is closed");
+        if !shutdown {
+            self.check_rest();
+            self.saw("rest");
+        }
+        self.books.check_files(&self.disks.borrow().sticks);
+    }
+
+    /// An agent with nothing to do keeps nothing and waits for nothing.
+    fn check_rest(&mut self) {
+        self.at_rest = true;
         self.ask(OBSERVER, "stats.get", &json!({}), true);
         self.ask(OBSERVER, "record.status", &json!({}), true);
         self.turn();
         self.clients.check(self.now_ms, true);
         assert!(self.storage.jobs.is_empty() && self.storage.answers.is_empty(), "storage is at rest");
-        assert!(self.ports.is_empty(), "every port is closed");
         assert_eq!(self.agent.deadline(), None, "nothing is due");
-        let disks = self.disks.borrow();
-        assert_eq!(Rc::strong_count(&disks.handles), 1, "every file is closed");
-        self.books.check_files(&disks.sticks);
+        assert_eq!(Rc::strong_count(&self.disks.borrow().handles), 1, "every file is closed");
     }
 
     fn now(&self) -> Now {
@@ -256,6 +281,7 @@ impl World {
         let Some(port) = self.ports.get(&key) else { return };
         if let (Some(id), Some(recording)) = (datagram.id, &port.recording) {
             if self.books.is_fenced(recording) {
+                *self.seen.entry("fenced packet".to_owned()).or_default() += 1;
                 self.books.forbidden.insert(id);
             }
             self.books.addressed.insert(id, recording.clone());
@@ -330,6 +356,7 @@ impl World {
                 if self.storage.jobs.len() < self.storage.capacity {
                     self.storage.jobs.push_back(job);
                 } else {
+                    self.saw("refused job");
                     self.answers.push_back(Answer::Refused(job));
                 }
             }
@@ -347,7 +374,7 @@ impl World {
             _ => None,
         });
         let (Some((recording, header)), Some(port)) = (opens, self.ports.get_mut(&key)) else { return };
-        let shadow = Shadow { fate: Fate::Starting, paused: false, stopped: false };
+        let shadow = Shadow { fate: Fate::Starting, paused: false, stopped: false, cut_off: false };
         assert!(self.books.recordings.insert(recording.clone(), shadow).is_none(), "an id is used twice");
         self.streams += 1;
         let codec = header.codec;
@@ -364,6 +391,7 @@ impl World {
             let limit = self.config.rtp.max_recordings;
             assert!(result["recordings"].as_array().is_some_and(|all| all.len() <= limit), "{result}");
         }
+        self.saw(if result.is_null() { "error" } else { asked.method });
         let Some(recording) = result["recording"].as_str() else { return };
         let Some(shadow) = self.books.recordings.get_mut(recording) else { return };
         match asked.method {
@@ -383,12 +411,13 @@ impl World {
         let not_stored = dropped + number(&stats["late"]) + number(&stats["duplicate"]);
         assert!(not_stored <= self.passed, "no datagram is counted twice: {stats}");
         assert!(number(&stats["buffer_bytes"]) <= self.config.storage.buffer_octets as u64);
-        if self.books.recordings.values().all(|it| !matches!(it.fate, Fate::Starting | Fate::Live)) {
+        if self.at_rest {
             assert_eq!(number(&stats["buffer_bytes"]), 0, "no block is kept for nothing");
         }
     }
 
     fn told(&mut self, name: &str, params: &[u8]) {
+        self.saw(name);
         let fate = match name {
             "recording.started" => Fate::Live,
             "recording.ended" => Fate::Ended(Value::Null),
@@ -403,8 +432,12 @@ impl World {
                 assert_eq!(shadow.fate, Fate::Starting, "{id} starts once");
                 shadow.fate = Fate::Live;
             }
-            Fate::Ended(_) => self.books.ended(&params, Fate::Ended(params.clone())),
-            fate => self.books.ended(&params, fate),
+            Fate::Ended(_) => {
+                self.saw(params["end_reason"].as_str().expect("a reason"));
+                let was_full = self.disks.borrow().was_full;
+                self.books.ended(&params, Fate::Ended(params.clone()), was_full);
+            }
+            fate => self.books.ended(&params, fate, false),
         }
     }
 
@@ -459,6 +492,14 @@ impl World {
         }
     }
 
+    /// Somebody else has written to the stick.
+    fn fill_stick(&mut self) {
+        let mut disks = self.disks.borrow_mut();
+        if let Some(stick) = disks.inserted.filter(|_| self.rng.chance(200)) {
+            disks.sticks[stick].capacity = disks.sticks[stick].used() + self.rng.below(3000);
+        }
+    }
+
     fn pull_or_insert(&mut self) {
         {
             let mut disks = self.disks.borrow_mut();
@@ -477,6 +518,7 @@ impl World {
 
     /// The phone loses power in the middle of whatever the disk was doing, and boots again.
     fn power_cut(&mut self) {
+        self.saw("power cut");
         self.disks.borrow_mut().operations_left = Some(self.rng.below(40));
         while let Some(job) = self.storage.jobs.pop_front() {
             // Nobody hears the answers any more.
@@ -533,9 +575,9 @@ impl Storage {
         files: &mut BTreeMap<FileKey, usize>,
         inserted: Option<usize>,
     ) -> Done {
-        let recording = match &job {
-            Job::Open(open) => open.sidecar.recording.clone(),
-            _ => String::new(),
+        let (recording, frame_octets) = match &job {
+            Job::Open(open) => (open.sidecar.recording.clone(), u64::from(open.header.rtp_len)),
+            _ => (String::new(), 1),
         };
         let done = self.writer.handle(job);
         match &done {
@@ -543,12 +585,20 @@ impl Storage {
                 files.insert(*file, books.files.len());
                 let stick = inserted.expect("there is a stick");
                 assert!(opened.path.starts_with(Path::new(ROOT)));
-                books.files.push(Made { recording, stick, path: opened.path.clone(), durable: 0 });
+                let path = opened.path.clone();
+                books.made(Made { recording, stick, path, durable: 0, frame_octets, replaced: false });
             }
-            Done::Appended { file, durable_octets, .. } => {
+            // After an error the agent may write the same octets elsewhere and cut them off here.
+            Done::Appended { file, durable_octets, result: Ok(_), .. } => {
                 if let Some(made) = files.get(file).map(|index| &mut books.files[*index]) {
                     assert!(*durable_octets >= made.durable, "what is durable stays durable");
                     made.durable = *durable_octets;
+                }
+            }
+            Done::Closed { file, .. } => {
+                // Without room for the rest of its last frame, the part of a frame goes.
+                if let Some(made) = files.get(file).map(|index| &mut books.files[*index]) {
+                    made.durable = made.durable / made.frame_octets * made.frame_octets;
                 }
             }
             _ => {}

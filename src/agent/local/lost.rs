@@ -43,6 +43,7 @@ impl Local {
             None | Some(Busy::Appending) => {
                 let log = self.tape.cut_segment(self.durable_octets);
                 let sidecar = self.sidecar(call, counts, log, Some((END_REASON_PULLED, now.wall)));
+                self.segment_counts = *counts;
                 self.mend_later(Box::new(sidecar));
                 self.next_is_new = true;
             }
@@ -55,7 +56,6 @@ impl Local {
             // Storage left nothing behind, or what it left is known already.
             Some(Busy::Opening | Busy::Mending) => {}
         }
-        self.segment_counts = *counts;
         self.state = FileState::Lost;
     }
 

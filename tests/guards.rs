@@ -1,0 +1,218 @@
+//! The rules of the house that a compiler does not know: what each folder may import, how long a file may get,
+//! and that the documents mention everything that can be asked, told or set.
+
+use phone_recorder::api::event::Event;
+use phone_recorder::api::request::method_names;
+use phone_recorder::config::{Config, SECTIONS};
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Folders of `src` that open no socket, read no clock, start no thread, and do no file I/O of their own.
+const PURE: &[&str] = &["rtp", "file", "uplink", "api", "agent"];
+
+/// Modules at the top of `src` that are pure, too.
+const PURE_FILES: &[&str] = &["blocks.rs", "call.rs", "config.rs", "jobs.rs", "time.rs", "units.rs"];
+
+/// What pure code never mentions. Addresses (`IpAddr`, `SocketAddr`) are plain numbers, and fine.
+const TOUCHES_THE_WORLD: &[&str] = &[
+    "mio::",
+    "nix::",
+    "libc::",
+    "std::fs",
+    "std::thread",
+    "std::process",
+    "std::env::",
+    "std::os::",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "UnixListener",
+    "UnixDatagram",
+    "ToSocketAddrs",
+    "Instant::now",
+    "SystemTime::now",
+    "crate::runtime",
+    "crate::storage",
+    "crate::sys",
+];
+
+/// Imports run one way: who may not know whom.
+const ONE_WAY: &[(&str, &[&str])] = &[
+    ("rtp", &["crate::agent", "crate::api", "crate::file", "crate::uplink", "crate::jobs", "crate::config"]),
+    ("file", &["crate::agent", "crate::api", "crate::uplink", "crate::jobs", "crate::config"]),
+    ("uplink", &["crate::agent", "crate::api", "crate::file", "crate::jobs"]),
+    ("api", &["crate::agent", "crate::file", "crate::uplink", "crate::jobs"]),
+    ("agent", &["crate::ctl"]),
+    ("storage", &["crate::agent", "crate::api", "crate::uplink", "crate::runtime", "crate::rtp::timeline"]),
+];
+
+/// More lines than this are more than one thing.
+const MAX_FILE_LINES: usize = 900;
+
+/// The one file outside of tests that may contain `unsafe`.
+const UNSAFE_FILE: &str = "src/sys.rs";
+
+/// Documents that mention every method and event of the local socket, and every key of the configuration.
+const LOCAL_API: &str = "docs/local-api.md";
+const CONFIGURATION: &str = "docs/configuration.md";
+
+/// Configurations that are shipped.
+const EXAMPLES: &[&str] = &["recordd.example.toml"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The lines of a file that are code outside of its tests, with their numbers.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
+    let numbered = text[..tests].lines().enumerate().map(|(index, line)| (index + 1, line));
+    numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// Every mention of `words` in the code of `files`.
+fn mentions(files: &[PathBuf], words: &[&str]) -> String {
+    let mut found = String::new();
+    for path in files {
+        for (number, line) in code(&read(path)) {
+            if let Some(word) = words.iter().find(|word| line.contains(**word)) {
+                let name = path.strip_prefix(root()).unwrap_or(path).display();
+                writeln!(found, "{name}:{number}: {word}").unwrap();
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_pure_folders_touch_nothing_of_the_world() {
+    let source = root().join("src");
+    let mut files: Vec<PathBuf> = PURE.iter().flat_map(|folder| rust_files(&source.join(folder))).collect();
+    files.extend(PURE_FILES.iter().map(|name| source.join(name)));
+    // A file of tests alone is no part of the program.
+    files.retain(|path| !path.ends_with("tests.rs") && !path.to_string_lossy().ends_with("_tests.rs"));
+    assert!(files.len() > 20, "the folders have moved: tell this guard where");
+    let found = mentions(&files, TOUCHES_THE_WORLD);
+    assert!(found.is_empty(), "only runtime and storage may do this:\n{found}");
+}
+
+#[test]
+fn imports_run_one_way() {
+    let mut found = String::new();
+    for (folder, forbidden) in ONE_WAY {
+        found += &mentions(&rust_files(&root().join("src").join(folder)), forbidden);
+    }
+    assert!(found.is_empty(), "imports run one way (src/lib.rs):\n{found}");
+}
+
+#[test]
+fn no_source_file_grows_too_long() {
+    let mut found = String::new();
+    for folder in ["src", "server/src"] {
+        for path in rust_files(&root().join(folder)) {
+            let lines = read(&path).lines().count();
+            if lines > MAX_FILE_LINES {
+                writeln!(found, "{}: {lines} lines", path.display()).unwrap();
+            }
+        }
+    }
+    assert!(found.is_empty(), "over {MAX_FILE_LINES} lines, so more than one thing:\n{found}");
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    let mut files = rust_files(&root().join("src"));
+    files.extend(rust_files(&root().join("server/src")));
+    files.retain(|path| !path.ends_with(UNSAFE_FILE));
+    let found = mentions(&files, &["unsafe {", "unsafe fn", "unsafe impl", "expect(unsafe_code"]);
+    assert!(found.is_empty(), "unsafe belongs into {UNSAFE_FILE}:\n{found}");
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let mut found = String::new();
+    for folder in ["src", "server/src"] {
+        for path in rust_files(&root().join(folder)) {
+            // A module of tests beside its subject needs no introduction.
+            let is_tests = path.to_string_lossy().ends_with("tests.rs");
+            if !is_tests && !read(&path).starts_with("//!") {
+                writeln!(found, "{}", path.display()).unwrap();
+            }
+        }
+    }
+    assert!(found.is_empty(), "without a header that says what they own:\n{found}");
+}
+
+/// Which of `names` a document does not mention as code.
+fn missing<'n>(document: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let text = read(&root().join(document));
+    // Whole: `play.start` does not mention `play.start_all`.
+    let joins = |part: Option<char>| part.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let mentioned = |name: &str| {
+        text.match_indices(name).any(|(at, _)| {
+            let (before, after) = (text[..at].chars().next_back(), text[at + name.len()..].chars().next());
+            !joins(before) && !joins(after)
+        })
+    };
+    names.filter(|name| !mentioned(name)).fold(String::new(), |all, name| all + "\n  " + name)
+}
+
+#[test]
+fn the_document_of_the_local_socket_mentions_every_method() {
+    let found = missing(LOCAL_API, method_names());
+    assert!(found.is_empty(), "{LOCAL_API} does not mention:{found}");
+}
+
+#[test]
+fn the_document_of_the_local_socket_mentions_every_event() {
+    let found = missing(LOCAL_API, Event::NAMES.into_iter());
+    assert!(found.is_empty(), "{LOCAL_API} does not mention:{found}");
+}
+
+#[test]
+fn the_document_of_the_configuration_mentions_every_key() {
+    let sections: Vec<String> = SECTIONS.iter().map(|(section, _)| format!("[{section}]")).collect();
+    let text = read(&root().join(CONFIGURATION));
+    let absent: Vec<&String> = sections.iter().filter(|section| !text.contains(*section)).collect();
+    assert!(absent.is_empty(), "{CONFIGURATION} does not mention: {absent:?}");
+    let keys = SECTIONS.iter().flat_map(|(_, keys)| keys.iter().copied());
+    let found = missing(CONFIGURATION, keys);
+    assert!(found.is_empty(), "{CONFIGURATION} does not mention:{found}");
+}
+
+#[test]
+fn the_shipped_configurations_load_and_show_every_key() {
+    for example in EXAMPLES {
+        let text = read(&root().join(example));
+        Config::parse(&text, example).unwrap_or_else(|error| panic!("{error}"));
+        let shown = |key: &&&str| {
+            text.lines().any(|line| {
+                let line = line.trim_start_matches(['#', ' ']);
+                line.strip_prefix(**key).is_some_and(|rest| rest.trim_start().starts_with('='))
+            })
+        };
+        let keys = SECTIONS.iter().flat_map(|(_, keys)| keys.iter());
+        let absent: Vec<&&str> = keys.filter(|key| !shown(key)).collect();
+        assert!(absent.is_empty(), "{example} does not show: {absent:?}");
+    }
+}
