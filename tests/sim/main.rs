@@ -8,6 +8,8 @@
 //! A failure prints seed and step. Environment: `SIM_SEED` (run only this one), `SIM_SEEDS` (how many, 120),
 //! `SIM_STEPS` (of each, 500).
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod books;
 mod clients;
 mod disk;
