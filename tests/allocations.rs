@@ -67,8 +67,8 @@ const WARM_UP: u32 = 5000;
 /// Packets between two drains: half a second.
 const BATCH: u32 = 25;
 
-/// One flush: the list of pieces, and little else.
-const MAX_PER_FLUSH: u64 = 4;
+/// One flush: the list of pieces, of recordings, and little else.
+const MAX_PER_FLUSH: u64 = 6;
 
 /// An agent that records one call of PCMA, and a storage that hands everything straight back.
 struct Bench {

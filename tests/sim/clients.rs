@@ -10,7 +10,7 @@ pub(crate) const OBSERVER: ClientId = ClientId(1);
 
 /// An answer may take this long (a start waits 2 s for a look at the disks, and 2 s for its file); only an
 /// eject waits for the disk however long it takes.
-const ANSWER_WITHIN_MS: u64 = 4100;
+const ANSWER_WITHIN_MS: u64 = 6100;
 
 /// A request that waits for its answer.
 #[derive(Clone, Debug)]

@@ -425,6 +425,10 @@ impl World {
             _ => return,
         };
         let params: Value = serde_json::from_slice(params).expect("parameters are JSON");
+        if params["mode"] != "local" {
+            // No file of ours: nothing to keep books of.
+            return;
+        }
         match fate {
             Fate::Live => {
                 let id = params["recording"].as_str().expect("its recording");
