@@ -256,6 +256,7 @@ impl<F: Fs> Writer<F> {
         sidecar.duration_ms = file.duration_ms();
         // A full disk may have no room for another sidecar: the recording itself is what counts.
         let beside = self.write_sidecar(&file.folder, &file.name, &sidecar);
+        self.fs.sync_folder(&file.folder).map_err(failed)?;
         self.sync_whole(&file.handle).map_err(failed)?;
         match beside {
             Err(fault) if fault.kind != FaultKind::Full => Err(fault),
