@@ -19,6 +19,8 @@ mod resume;
 mod room;
 mod route;
 mod server;
+#[cfg(test)]
+mod server_tests;
 mod sip;
 mod sip_info;
 mod tape;

@@ -1,0 +1,178 @@
+//! Server recordings without a network: what the agent asks for, and what it makes of what it is told.
+
+use super::Agent;
+use super::io::{Action, ClientId, Input, RecordingKey, UplinkAction, UplinkInput};
+use crate::config::Config;
+use crate::time::{Mono, Now};
+use crate::uplink::client::Generation;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+const UI: ClientId = ClientId(1);
+
+struct Bench {
+    agent: Agent,
+    now: Now,
+    recording: RecordingKey,
+    generation: Generation,
+}
+
+impl Bench {
+    /// An agent whose client has subscribed to everything.
+    fn new() -> Self {
+        let text = "[uplink]\nserver_addr = \"192.0.2.1\"\nserver_port = 9099\n";
+        let now = Now::default();
+        let agent = Agent::new(Config::parse(text, "test").unwrap(), 7, now);
+        let mut bench = Self { agent, now, recording: RecordingKey(0), generation: Generation(0) };
+        bench.step(Input::ClientOpened(UI));
+        bench.ask(r#"{"jsonrpc":"2.0","id":0,"method":"events.subscribe"}"#);
+        bench
+    }
+
+    fn step(&mut self, input: Input<'_>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.agent.step(input, self.now, &mut actions);
+        actions
+    }
+
+    fn ask(&mut self, line: &str) -> Vec<Action> {
+        self.step(Input::ClientLine(UI, line.as_bytes()))
+    }
+
+    fn uplink(&mut self, input: UplinkInput<'_>) -> Vec<Action> {
+        self.step(Input::Uplink(self.recording, input))
+    }
+
+    /// Asks for a recording up to the start request, and gives its id on the wire.
+    fn request(&mut self) -> String {
+        let start =
+            r#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"mode":"server","codec":"PCMA"}}"#;
+        let actions = self.ask(start);
+        let bind = actions.iter().find_map(|action| match action {
+            Action::BindRtp { recording, .. } => Some(*recording),
+            _ => None,
+        });
+        self.recording = bind.expect("a port is asked for");
+        let rtp = SocketAddr::from((Ipv4Addr::LOCALHOST, 4000));
+        let actions = self.step(Input::RtpBound(self.recording, Ok(rtp)));
+        let connect = actions.iter().find_map(|action| match action {
+            Action::Uplink(_, UplinkAction::Connect(generation, addr)) => Some((*generation, *addr)),
+            _ => None,
+        });
+        let (generation, addr) = connect.expect("a connection is asked for");
+        assert_eq!(addr, SocketAddr::from(([192, 0, 2, 1], 9099)));
+        self.generation = generation;
+        let actions = self.uplink(UplinkInput::Connected(generation, Some("0C:11:05:0A:0B:0C".into())));
+        let sent = actions.into_iter().find_map(|action| match action {
+            Action::Uplink(_, UplinkAction::Send(octets)) => String::from_utf8(octets).ok(),
+            _ => None,
+        });
+        let sent = sent.expect("a start request");
+        assert!(sent.contains("&device=0C:11:05:0A:0B:0C&"), "{sent}");
+        sent.split('&').find_map(|pair| pair.strip_prefix("id=")).expect("an id").to_owned()
+    }
+
+    fn start(&mut self) -> Vec<Action> {
+        let id = self.request();
+        let answer =
+            format!("cmd=RecordStartResponse&id={id}&result=success&reason=&server=192.0.2.9&port=7000\n");
+        self.uplink(UplinkInput::Received(answer.as_bytes()))
+    }
+
+    /// Whether a packet goes on to the server.
+    fn goes_on(&mut self, seq: u8) -> bool {
+        let mut packet = vec![0x80, 8, 0, seq, 0, 0, 0, 0, 0, 0, 0, 1];
+        packet[4..8].copy_from_slice(&(u32::from(seq) * 160).to_be_bytes());
+        packet.extend([0x55; 160]);
+        let recording = self.recording;
+        let source = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let arrival = self.now.mono;
+        let actions =
+            self.step(Input::Datagram { recording, octets: &packet, truncated: false, source, arrival });
+        matches!(actions.last(), Some(Action::Relay(key)) if *key == recording)
+    }
+}
+
+fn replies(actions: &[Action]) -> String {
+    let lines = actions.iter().filter_map(|action| match action {
+        Action::Reply(_, line) => Some(String::from_utf8_lossy(line).into_owned()),
+        _ => None,
+    });
+    lines.collect()
+}
+
+fn events(actions: &[Action]) -> Vec<&'static str> {
+    let names = actions.iter().filter_map(|action| match action {
+        Action::Notify { name, .. } => Some(*name),
+        _ => None,
+    });
+    names.collect()
+}
+
+#[test]
+fn packets_go_on_from_the_servers_answer_to_the_stop_but_for_pauses() {
+    let mut bench = Bench::new();
+    let id = bench.request();
+    assert!(!bench.goes_on(1), "before the server has agreed");
+    let answer = format!("cmd=RecordStartResponse&id={id}&result=success&reason=&server=&port=7000\n");
+    let actions = bench.uplink(UplinkInput::Received(answer.as_bytes()));
+    let target = SocketAddr::from(([192, 0, 2, 1], 7000));
+    let relays = |action: &Action| matches!(action, Action::Uplink(_, UplinkAction::RelayTo(Some(to))) if *to == target);
+    assert!(actions.iter().any(relays), "{actions:?}");
+    assert_eq!(events(&actions), ["uplink.connected", "recording.started"]);
+    assert!(bench.goes_on(2));
+    bench.ask(r#"{"jsonrpc":"2.0","id":2,"method":"record.pause"}"#);
+    assert!(!bench.goes_on(3));
+    bench.ask(r#"{"jsonrpc":"2.0","id":3,"method":"record.resume"}"#);
+    assert!(bench.goes_on(4));
+    bench.ask(r#"{"jsonrpc":"2.0","id":4,"method":"record.stop"}"#);
+    assert!(!bench.goes_on(5));
+}
+
+#[test]
+fn what_could_not_be_sent_is_counted_and_not_waited_for() {
+    let mut bench = Bench::new();
+    bench.start();
+    assert!(bench.goes_on(1) && bench.goes_on(2));
+    bench.uplink(UplinkInput::RelayFailed(1));
+    let stats = replies(&bench.ask(r#"{"jsonrpc":"2.0","id":2,"method":"stats.get"}"#));
+    assert!(stats.contains("\"uplink\":1"), "{stats}");
+    let status = replies(&bench.ask(r#"{"jsonrpc":"2.0","id":3,"method":"record.status"}"#));
+    assert!(status.contains("\"degraded\":true") && status.contains("\"received\":2"), "{status}");
+}
+
+#[test]
+fn a_stop_request_that_waits_for_silence_explains_a_closed_port() {
+    let mut bench = Bench::new();
+    let id = bench.request();
+    let answer = format!("cmd=RecordStartResponse&id={id}&result=success&reason=&server=&port=7000\n");
+    bench.uplink(UplinkInput::Received(answer.as_bytes()));
+    let stop = format!(
+        "cmd=RecordStopRequest&id={id}&remote_number=&remote_name=&local_number=&local_name=&reason=quota"
+    );
+    let actions = bench.uplink(UplinkInput::Received(stop.as_bytes()));
+    assert!(events(&actions).is_empty(), "{actions:?}");
+    let actions = bench.uplink(UplinkInput::RelayRefused);
+    assert_eq!(events(&actions), ["recording.ended"]);
+}
+
+#[test]
+fn an_answer_of_an_earlier_attempt_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.request();
+    let old = Generation(bench.generation.0.wrapping_sub(1));
+    let actions = bench.uplink(UplinkInput::ConnectFailed(old, "too late".into()));
+    assert!(actions.is_empty(), "{actions:?}");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_a_time_out_of_the_start() {
+    let mut bench = Bench::new();
+    bench.request();
+    bench.now.mono = Mono::new(Duration::from_millis(4999));
+    assert!(replies(&bench.step(Input::Tick)).is_empty());
+    bench.now.mono = Mono::new(Duration::from_secs(5));
+    assert!(bench.agent.deadline().is_some_and(|due| due <= bench.now.mono));
+    let actions = bench.step(Input::Tick);
+    assert!(replies(&actions).contains("\"reason\":\"server_timeout\""), "{actions:?}");
+}
