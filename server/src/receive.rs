@@ -14,6 +14,9 @@ const BATCH: usize = 16;
 /// Batches taken from one socket before the next one's turn.
 const MAX_BATCHES: usize = 16;
 
+/// Datagrams taken from one socket before the next one's turn; so many mean that there may be more.
+pub const MAX_DRAINED: usize = BATCH * MAX_BATCHES;
+
 /// Longer datagrams are cut, and then too long for any codec.
 const DATAGRAM_OCTETS: usize = 2304;
 

@@ -11,7 +11,7 @@ use crate::limits::{Admission, Refusal};
 use crate::metrics::Metrics;
 use crate::naming::{day_folder, device_folder};
 use crate::ports::Ports;
-use crate::receive::Receiver;
+use crate::receive::{MAX_DRAINED, Receiver};
 use crate::recording::{Recording, Rules};
 use crate::session::{Action, EndReason, Opening, Session};
 use crate::status::SessionStatus;
@@ -42,6 +42,9 @@ const READ_BUDGET: usize = 8;
 /// Receive buffer of each call: Linux doubles it, which holds some ten seconds of a call, whatever the
 /// system's default is. Used only while the loop is late.
 const RECEIVE_BUFFER_OCTETS: usize = 212_992;
+
+/// Looks into the socket of a call that ends: more than its receive buffer can hold.
+const MAX_LAST_DRAINS: usize = 16;
 
 /// Ports that are tried for one call, if other programs have them.
 const PORT_ATTEMPTS: usize = 16;
@@ -375,7 +378,12 @@ impl Office {
         let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, closing, .. } = self;
         let Some(conn) = conns.get_mut(&token) else { return };
         let Some(mut call) = conn.call.take() else { return };
-        drain(&mut call, receiver, pool, metrics, now.mono);
+        // What was sent before the end belongs to the call, also if it is more than a sweep takes.
+        for _ in 0..MAX_LAST_DRAINS {
+            if !drain(&mut call, receiver, pool, metrics, now.mono).more {
+                break;
+            }
+        }
         book_overruns(&mut call, metrics);
         let mut jobs = Vec::new();
         let mut name_file = || next_key(next_file);
@@ -421,7 +429,7 @@ impl Office {
         let mut jobs = Vec::new();
         for (token, conn) in conns.iter_mut() {
             let Some(call) = &mut conn.call else { continue };
-            if drain(call, receiver, pool, metrics, now.mono) {
+            if drain(call, receiver, pool, metrics, now.mono).heard {
                 conn.session.media(now.mono);
             }
             if keeps_up {
@@ -664,24 +672,34 @@ fn next_key(last: &mut u64) -> FileKey {
     FileKey(*last)
 }
 
+/// What a look into a call's socket found.
+struct Drained {
+    /// RTP of the call.
+    heard: bool,
+    /// There may be more.
+    more: bool,
+}
+
 fn drain(
     call: &mut Call,
     receiver: &mut Receiver,
     pool: &mut BlockPool,
     metrics: &Metrics,
     now: Mono,
-) -> bool {
+) -> Drained {
     let recording = &mut call.recording;
     let mut heard = false;
     let received = receiver.drain(&call.socket, call.v6, |datagram, source| {
         heard |= recording.datagram(datagram, source, now, pool);
     });
-    match received {
-        Ok(0) => {}
-        Ok(count) => drop(metrics.packets_received.inc_by(count as u64)),
-        Err(error) => log::debug!("rtp port={}: {error}", call.port),
+    let count = received.unwrap_or_else(|error| {
+        log::debug!("rtp port={}: {error}", call.port);
+        0
+    });
+    if count > 0 {
+        metrics.packets_received.inc_by(count as u64);
     }
-    heard
+    Drained { heard, more: count >= MAX_DRAINED }
 }
 
 /// Asks the kernel, now and then, what it could not keep for us.

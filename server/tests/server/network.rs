@@ -1,10 +1,11 @@
-//! Bad networks: loss and disorder on the way, and a link that is cut without a word, in network namespaces
+//! Bad networks: loss and disorder on the way, a server that is not scheduled, and a link that is cut without a word, in network namespaces
 //! of the test's own (needs root and iproute2; says so where it can't run).
 
 use crate::support::{PHONE, PROGRAM, Server, recorded, recorded_if_any};
 use phone_recorder::file::sidecar::SidecarState;
 use recordserver::clock;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -138,4 +139,47 @@ fn a_link_that_is_cut_without_a_word_ends_the_recording_within_ten_seconds() {
     let (sidecar, audio) = recorded(server.folder.path(), "cut");
     assert_eq!(sidecar.end_reason.as_deref(), Some("connection_lost"));
     assert_eq!((audio.len() as u64, sidecar.packets.lost), (sidecar.data_bytes, 0));
+}
+
+#[test]
+fn what_the_kernel_could_not_keep_is_counted_as_dropped_here_and_not_as_lost_on_the_way() {
+    let server = Server::start("rtp_ports = \"23160-23169\"\n");
+    let signal = |name: &str| {
+        let pid = server.process.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().expect("kill").success());
+    };
+    let mut control = TcpStream::connect(server.control).expect("connection");
+    control.write_all(b"cmd=RecordStartRequest&id=late&device=d&codec=PCMA\n").expect("sends");
+    let mut answer = String::new();
+    let mut answers = BufReader::new(control.try_clone().expect("clone"));
+    answers.read_line(&mut answer).expect("answer");
+    let port: u16 = answer.trim_end().rsplit_once("port=").expect("port").1.parse().expect("port");
+
+    // The server is not scheduled for a minute of the call: more than its socket holds.
+    signal("-STOP");
+    let media = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    for number in 0..3000_u32 {
+        let mut packet = vec![0x80, 8];
+        packet.extend_from_slice(&number.to_be_bytes()[2..]);
+        packet.extend_from_slice(&(number * 160).to_be_bytes());
+        packet.extend_from_slice(&[0, 0, 0, 9]);
+        packet.extend_from_slice(&[0x55; 160]);
+        media.send_to(&packet, ("127.0.0.1", port)).expect("loopback");
+    }
+    signal("-CONT");
+    control.write_all(b"cmd=RecordStopRequest&id=late&reason=hangup\n").expect("sends");
+    answer.clear();
+    answers.read_line(&mut answer).expect("answer");
+    let metrics = server.get("/metrics");
+    let overruns = metrics.lines().find_map(|line| line.strip_prefix("recordserver_packets_overrun_total "));
+    let overruns: u64 = overruns.expect("metric").parse().expect("number");
+    assert!(overruns > 0, "{metrics}");
+    let (_, folder) = server.terminate();
+    let (sidecar, audio) = recorded(folder.path(), "late");
+    assert_eq!((sidecar.packets.received, sidecar.packets.dropped), (3000, overruns), "{sidecar:?}");
+    assert_eq!(
+        (sidecar.packets.lost, audio.len() as u64),
+        (0, (3000 - overruns) * 160),
+        "the end is not there"
+    );
 }
