@@ -1,5 +1,6 @@
 //! Recordings played back as RTP: what is heard, when, and how it ends.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -43,7 +44,17 @@ impl Speaker {
     fn next(&self, wait: Duration) -> Option<Heard> {
         self.socket.set_read_timeout(Some(wait)).unwrap();
         let mut octets = [0; 2048];
-        let count = self.socket.recv(&mut octets).ok()?;
+        let count = loop {
+            match self.socket.recv(&mut octets) {
+                Ok(count) => break count,
+                // A stopped and continued process is told so, even without signal handlers (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+                    return None;
+                }
+            }
+        };
         let (head, payload) = octets[..count].split_at(12);
         assert_eq!(head[0], 0x80, "version 2 and nothing else");
         Some(Heard {
@@ -367,9 +378,11 @@ fn a_disk_that_is_pulled_ends_the_playback_with_the_reason() {
     speaker.listen(5);
     drop(disk);
     assert_eq!(wait_end(&mut call.client, &params), "storage_io");
-    // The empty folder where the disk was mounted is a disk of its own to the agent.
-    let listed = call.client.ok("recordings.list", json!({}));
-    assert_eq!(listed["recordings"], json!([]), "{listed}");
+    // The empty folder where the disk was mounted is a disk of its own to the agent, as long as it is there.
+    match call.client.request("recordings.list", json!({})) {
+        Ok(listed) => assert_eq!(listed["recordings"], json!([]), "{listed}"),
+        Err(refusal) => assert_eq!(refusal.reason, "no_storage"),
+    }
     assert!(agent.is_alive());
 }
 
@@ -405,11 +418,14 @@ fn what_is_protected_or_being_played_is_not_deleted_to_make_room() {
         call.stop();
         call = Call::start(&agent, Codec::Pcma);
     }
-    assert!(!neither.file.exists(), "room was made");
     assert!(protected.file.exists() && played.file.exists());
     let listed = call.client.ok("recordings.list", json!({"limit": 1000}));
     let files: Vec<&str> =
         listed["recordings"].as_array().unwrap().iter().map(|entry| text(entry, "/file")).collect();
-    assert!(files.contains(&name_of(&played.file)) && !files.contains(&name_of(&neither.file)));
+    assert!(files.contains(&name_of(&played.file)));
+    // Its name may be that of a later recording by now.
+    let gone =
+        !listed["recordings"].as_array().unwrap().iter().any(|it| it["recording"] == neither.id.as_str());
+    assert!(gone, "room was made");
     assert_eq!(files.len(), agent.recordings().len(), "the list follows");
 }

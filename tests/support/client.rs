@@ -68,7 +68,7 @@ impl Client {
                 return Ok(None);
             }
             self.stream.set_read_timeout(Some(left))?;
-            let mut chunk = [0; 4096];
+            let mut chunk = [0; 65536];
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.unread.extend_from_slice(&chunk[..count]),
