@@ -20,8 +20,8 @@ use crate::rtp::timeline::{Timeline, octets_to_ms};
 use crate::time::{Mono, Now, Wall};
 use std::time::Duration;
 
-/// Only every fourth octet counts for the level: the meter of a second of speech does not need more.
-const LEVEL_STRIDE: usize = 4;
+/// Only every so many octets count for the level of a second. A prime, so that no common tone falls into step.
+const LEVEL_STRIDE: usize = 13;
 
 /// Octets of audio that the level is taken from: the last second.
 const LEVEL_OCTETS: usize = 8000;

@@ -177,7 +177,8 @@ impl<F: Fs> Writer<F> {
 
     fn write_pieces(&self, file: &mut OpenFile<F::File>, pieces: &[Piece], flush: bool) -> Result<(), Fault> {
         let path = file.path();
-        let silence = [file.header.codec.silence(); SILENCE_OCTETS];
+        let silent = pieces.iter().any(|piece| matches!(piece, Piece::Silence(_)));
+        let silence = vec![file.header.codec.silence(); if silent { SILENCE_OCTETS } else { 0 }];
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(MAX_SLICES);
         let failed = |error: io::Error| fault("write", &path, &error);
         for piece in pieces {
