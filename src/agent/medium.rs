@@ -289,3 +289,66 @@ impl Medium {
         Folder { root: disk.root.clone(), device: disk.device, name: self.folder_name.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    fn medium(free_octets: u64) -> Medium {
+        let config = Storage { reserve_octets: 1024 * KIB, ..crate::config::Config::default().storage };
+        let mut medium = Medium::new(&config);
+        let space = Space { total_octets: 1 << 30, free_octets };
+        medium.found(Some(Disk { device: 1, space, removable: true, ..Disk::default() }));
+        medium
+    }
+
+    #[test]
+    fn a_start_needs_room_for_every_call_that_runs_too_and_is_told_the_figure() {
+        let medium = medium(1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
+        assert!(medium.folder_to_record(0).is_ok() && medium.folder_to_record(1).is_ok());
+        let refused = medium.folder_to_record(2).unwrap_err();
+        assert_eq!(refused.reason, Reason::StorageFull);
+        assert_eq!(refused.data["needed_bytes"], 1024 * KIB + MARGIN_OCTETS + 3 * START_OCTETS);
+        assert_eq!(refused.data["free_bytes"], 1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
+    }
+
+    #[test]
+    fn low_is_told_once_ten_minutes_before_the_end_and_sooner_with_more_calls() {
+        let mut medium = medium(1024 * KIB + MARGIN_OCTETS + (LOW_S + 300) * OCTETS_PER_S);
+        assert_eq!(medium.level_to_tell(1), None);
+        assert_eq!(medium.level_to_tell(2), Some(Level::Low));
+        assert_eq!(medium.level_to_tell(2), None);
+        medium.spend(400 * OCTETS_PER_S);
+        assert_eq!(medium.level_to_tell(1), None, "it was told already");
+        assert_eq!(medium.remaining_s(1), Some(500));
+    }
+
+    #[test]
+    fn full_counts_what_waits_and_is_told_again_only_after_there_was_room() {
+        let mut medium = medium(1024 * KIB + MARGIN_OCTETS + 10 * KIB);
+        assert!(!medium.is_full(10 * KIB) && medium.is_full(11 * KIB));
+        assert!(medium.tell_full() && !medium.tell_full());
+        medium.measured(Space { total_octets: 1 << 30, free_octets: 1 << 29 });
+        let _ = medium.level_to_tell(1);
+        assert!(medium.tell_full());
+    }
+
+    #[test]
+    fn a_disk_slower_than_four_times_all_calls_or_with_one_long_sync_is_called_slow() {
+        let mut medium = medium(1 << 29);
+        let speed = |octets, took_ms, sync_ms| Speed {
+            octets,
+            took: Duration::from_millis(took_ms),
+            longest_sync: Duration::from_millis(sync_ms),
+        };
+        assert_eq!(medium.judge_speed(speed(256 * KIB, 1000, 300), 4), None);
+        assert!(medium.judge_speed(speed(120 * KIB, 1000, 300), 4).is_some());
+        assert!(medium.status(0).note.is_some_and(|note| note.contains("slow")));
+        assert!(medium.judge_speed(speed(64 * 1024 * KIB, 1500, 1001), 1).is_some());
+        let another = Disk { device: 2, removable: true, ..Disk::default() };
+        medium.found(Some(another));
+        assert_eq!(medium.status(0).note, None, "another disk is not yet known to be slow");
+    }
+}

@@ -191,3 +191,76 @@ pub fn create_anew<F: Fs>(fs: &F, path: &Path) -> io::Result<F::File> {
         created => created,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::header::FileHeader;
+    use crate::file::sidecar::SidecarState;
+    use crate::rtp::codec::Codec;
+    use crate::storage::fs::RealFs;
+
+    const NAME: &str = "Record_20260301-091500.wav";
+
+    fn leave(folder: &Path, name: &str, octets: usize) {
+        let mut audio = FileHeader::new(Codec::Pcma, 20).encode().to_vec();
+        audio.resize(HEADER_OCTETS + octets, 1);
+        std::fs::write(folder.join(name), audio).unwrap();
+        let sidecar = Sidecar {
+            recording: "r1".into(),
+            file: name.into(),
+            codec: "PCMA".into(),
+            ptime_ms: 20,
+            state: SidecarState::Recording,
+            ..Sidecar::default()
+        };
+        std::fs::write(folder.join(sidecar_name(name)), sidecar.to_json()).unwrap();
+    }
+
+    #[test]
+    fn ours_is_put_right_once_and_what_is_not_ours_open_or_locked_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        leave(folder, NAME, 330);
+        let (open, locked) = ("Record_20260301-091501.wav", "Record_20260301-091502.wav");
+        leave(folder, open, 330);
+        leave(folder, locked, 330);
+        let holder = RealFs.open(&folder.join(locked)).unwrap();
+        assert!(RealFs.lock(&holder).unwrap());
+        let others = ["Record_theirs.wav", "music.wav", ".Record_notes.txt.tmp"];
+        others.iter().for_each(|name| std::fs::write(folder.join(name), [7; 100]).unwrap());
+        std::fs::write(folder.join(".Record_20260301-091500.json.tmp"), "{").unwrap();
+
+        let recovered = recover(&RealFs, folder, |name| name == open);
+        assert_eq!(recovered.len(), 1);
+        assert_eq!((recovered[0].file.as_str(), recovered[0].duration_ms), (NAME, 60));
+        assert_eq!(std::fs::metadata(folder.join(NAME)).unwrap().len(), 76 + 480);
+        for name in [open, locked] {
+            assert_eq!(std::fs::metadata(folder.join(name)).unwrap().len(), 76 + 330);
+        }
+        others.iter().for_each(|name| assert_eq!(std::fs::read(folder.join(name)).unwrap(), [7; 100]));
+        assert!(!folder.join(".Record_20260301-091500.json.tmp").exists());
+        assert_eq!(recover(&RealFs, folder, |name| name == open), []);
+    }
+
+    #[test]
+    fn a_file_is_mended_to_the_octets_that_count_and_one_of_another_recording_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        leave(dir.path(), NAME, 800);
+        let device = RealFs.device(dir.path()).unwrap();
+        let folder = crate::jobs::Folder { root: dir.path().into(), device, name: String::new() };
+        let sidecar = |recording: &str| {
+            let state = SidecarState::Ended;
+            Box::new(Sidecar { recording: recording.into(), state, ..Sidecar::default() })
+        };
+        let file = crate::jobs::FileKey(1);
+        let mut job = Mend { file, folder, name: NAME.into(), octets: 480, sidecar: sidecar("another") };
+        assert_eq!(mend(&RealFs, &job), Ok(false));
+        assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 76 + 800);
+        job.sidecar = sidecar("r1");
+        assert_eq!(mend(&RealFs, &job), Ok(true));
+        assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 76 + 480);
+        let json = std::fs::read(dir.path().join(sidecar_name(NAME))).unwrap();
+        assert_eq!(Sidecar::parse(&json).unwrap().data_bytes, 480);
+    }
+}
