@@ -15,6 +15,7 @@ import argparse
 import datetime
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +64,8 @@ def main():
     if not arguments.no_build:
         agent.build()
     random.seed(arguments.seed)
+    # So that QEMU ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     table, broken, begun = [], [], time.monotonic()
     for title, function, parameters in plan(arguments):
         say(f"== {title}")
