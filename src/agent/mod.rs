@@ -172,10 +172,12 @@ impl Agent {
         self.exit_if_done(now, actions);
     }
 
-    /// Whether something waits for the next answer of storage: a file to be finished, or the next one.
+    /// Whether something waits for the next answer of storage: a file to be finished, the next one, or the end
+    /// of what was said before a pause, in which no packet may come to wake us.
     #[must_use]
     pub fn waits_for_storage(&self) -> bool {
-        self.recordings.values().any(|it| it.route.local().is_some_and(Local::is_impatient))
+        let waits = |it: &Recording, local: &Local| local.is_impatient() || it.paused.is_some();
+        self.recordings.values().any(|it| it.route.local().is_some_and(|local| waits(it, local)))
     }
 
     /// When [`Input::Tick`] is due next.

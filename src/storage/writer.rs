@@ -96,6 +96,10 @@ impl<F: Fs> Writer<F> {
         self.check_device(&open.folder)?;
         if !open.folder.name.is_empty() {
             self.fs.create_folder(&folder).map_err(|error| fault("create the folder", &folder, &error))?;
+            // vfat keeps the sectors of a folder made since the mount with its parent: until that is synced,
+            // syncing the folder writes none of its names.
+            let root = &open.folder.root;
+            self.fs.sync_folder(root).map_err(|error| fault("sync the folder", root, &error))?;
         }
         let space = self.fs.space(&folder).map_err(|error| fault("look at", &folder, &error))?;
         let (handle, name) = self.create(&folder, open.stamp)?;

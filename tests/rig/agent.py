@@ -41,9 +41,11 @@ class Refused(Exception):
         self.reason = (error.get("data") or {}).get("reason")
 
 
+programs = f"{os.environ.get('CARGO_TARGET_DIR', f'{ROOT}/target')}/{TARGET}/release"
+
+
 def program(name):
-    target = os.environ.get("CARGO_TARGET_DIR", f"{ROOT}/target")
-    return f"{target}/{TARGET}/release/{name}"
+    return f"{programs}/{name}"
 
 
 def build():

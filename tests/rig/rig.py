@@ -15,6 +15,7 @@ import argparse
 import datetime
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -57,12 +58,16 @@ def main():
     parser.add_argument("--seconds", type=int, default=20, choices=range(1, 26), metavar="1..25")
     parser.add_argument("--fs", choices=["vfat", "exfat", "both"], default="both")
     parser.add_argument("--seed", type=int, default=1, help="for the moments of cuts and pulls")
-    parser.add_argument("--no-build", action="store_true", help="take the programs as they are")
+    parser.add_argument("--programs", metavar="DIR", help="ARM recordd and recordctl, instead of building them")
     arguments = parser.parse_args()
     subprocess.run([f"{HERE}/setup"], check=True)
-    if not arguments.no_build:
+    if arguments.programs:
+        agent.programs = arguments.programs
+    else:
         agent.build()
     random.seed(arguments.seed)
+    # So that QEMU ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     table, broken, begun = [], [], time.monotonic()
     for title, function, parameters in plan(arguments):
         say(f"== {title}")
