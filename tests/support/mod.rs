@@ -4,7 +4,7 @@
 //! Nothing here uses the library: these are a second reading of the formats, so that a mistake in
 //! the library's own encoder cannot hide behind its own decoder.
 
-#![allow(dead_code, reason = "each test binary uses its share")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its share")]
 
 pub(crate) mod agent;
 pub(crate) mod call;
