@@ -27,6 +27,9 @@ use std::time::Duration;
 /// Names tried for one second before giving up.
 const MAX_NAME_ATTEMPTS: u32 = 999;
 
+/// The page that the header is on.
+const HEADER_PAGE_OCTETS: u32 = 4096;
+
 /// Octets of silence written at a time.
 const SILENCE_OCTETS: usize = 4096;
 
@@ -228,7 +231,10 @@ impl<F: Fs> Writer<F> {
             self.fs.sync_data(&file.handle)?;
             file.durable = file.written;
         }
-        self.promise(file, file.whole_frames())
+        self.promise(file, file.whole_frames())?;
+        // On its way now, the header is not another page that the next sync sleeps for.
+        self.fs.start_writing(&file.handle, HEADER_PAGE_OCTETS);
+        Ok(())
     }
 
     /// Writes `dataSize`, if it changes.
