@@ -244,9 +244,10 @@ impl Runtime {
         // An answer that the next step depends on wakes us; one that came before this was said is here.
         let waits = self.agent.waits_for_storage();
         self.storage.wake_always.store(waits, Ordering::SeqCst);
-        while waits {
-            let Ok(done) = self.storage.done.try_recv() else { break };
-            self.step(Input::Storage(done), now)?;
+        if waits {
+            while let Ok(done) = self.storage.done.try_recv() {
+                self.step(Input::Storage(done), now)?;
+            }
         }
         Ok(())
     }
