@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::recording_file::wait_finished;
+use crate::support::server::Server;
 use crate::support::{
-    Agent, Call, Codec, Server, Setup, assert_audio, number, patience, read_recording, sidecar, text,
+    Agent, Call, Codec, Setup, assert_audio, number, patience, read_recording, sidecar, text,
 };
 
 /// How long the agent may take to notice that a server is gone.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::call::Books;
+use crate::support::server::Server;
 use crate::support::{
-    Agent, Call, Codec, RtpSource, Server, Setup, assert_audio, number, patience, read_recording, wait_until,
+    Agent, Call, Codec, RtpSource, Setup, assert_audio, number, patience, read_recording, wait_until,
 };
 
 fn start(agent: &Agent, codec: Codec) -> Call {

@@ -24,8 +24,6 @@ pub(crate) use call::Call;
 pub(crate) use client::Client;
 pub(crate) use recording_file::{Recording, assert_audio, read_recording};
 pub(crate) use rtp_source::{Codec, RtpSource, packet};
-#[allow(unused_imports, reason = "not every test binary starts a server")]
-pub(crate) use server::Server;
 
 /// How long a test waits for something that should happen at once; emulation is given more.
 pub(crate) fn patience() -> Duration {
