@@ -33,6 +33,7 @@ mod recordings;
 mod rollover;
 mod server_failure;
 mod server_mode;
+mod server_network;
 mod sip_info;
 mod speech;
 mod state;

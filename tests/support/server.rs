@@ -1,6 +1,7 @@
 //! Recording servers for the agent to upload to: one in Python that knows nothing but the source document,
 //! and the real one.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -43,24 +44,52 @@ impl Server {
         Some(Self { process, addr: ([127, 0, 0, 1], port).into(), reports, folder })
     }
 
-    /// The real `recordserver`; `None`, with the reason said, where it has not been built.
+    /// The real `recordserver`, always one of this machine; `None`, with the reason said, where it has not been
+    /// built. Where the agent is emulated, `RECORDSERVER_TEST_BINARY` names it.
     pub(crate) fn real() -> Option<Self> {
-        let program = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
-        if !program.is_file() || super::agent::is_emulated() {
+        Self::real_at(&[], "127.0.0.1")
+    }
+
+    /// The same at `host`, with `prefix` before its command.
+    pub(crate) fn real_at(prefix: &[&str], host: &str) -> Option<Self> {
+        let named = std::env::var_os("RECORDSERVER_TEST_BINARY").map(PathBuf::from);
+        let beside = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
+        let program = named.or_else(|| (!super::agent::is_emulated()).then_some(beside));
+        let Some(program) = program.filter(|program| program.is_file()) else {
             skip("recordserver is not there: build the whole workspace");
             return None;
-        }
+        };
         let folder = tempfile::Builder::new().prefix("recordserver-").tempdir().expect("a folder");
-        let mut command = Command::new(program);
+        let mut words = prefix.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next()?);
+        command.args(words);
         let config = folder.path().join("recordserver.toml");
         // Killed, it has what is older than this and the time between two looks at its sockets.
         std::fs::write(&config, "flush_interval_ms = 1000\n").expect("a config");
-        command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"]).arg(config);
+        let listen = format!("{host}:0");
+        command.args(["--listen", &listen, "--http", "127.0.0.1:0", "--config"]).arg(config);
         command.arg("--storage").arg(folder.path()).env("RUST_LOG", "info");
         let mut process = command.stderr(Stdio::piped()).spawn().expect("recordserver");
         let addr = read_address(process.stderr.take().expect("piped"));
         let (_, reports) = sync_channel(1);
         Some(Self { process, addr, reports, folder })
+    }
+
+    /// A bad network before the server at `addr`; `None`, with the reason said, where there is no Python.
+    pub(crate) fn lossy(addr: SocketAddr) -> Option<Self> {
+        if !has_program("python3") {
+            skip("python3 is missing");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new("python3");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/lossy.py"));
+        command.args(["--seed", "11", "--server", &addr.to_string()]);
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("lossy.py");
+        let reports = read_reports(process.stdout.take().expect("piped"));
+        let first = reports.recv_timeout(patience()).expect("a first report");
+        let port = u16::try_from(number(&first, "/port")).expect("a port");
+        Some(Self { process, addr: ([127, 0, 0, 1], port).into(), reports, folder })
     }
 
     /// Waits for a report of docserver and gives it.
