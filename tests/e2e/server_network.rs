@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::environment::skip_here;
-use crate::support::{Agent, Call, Codec, Server, Setup, number, patience, read_recording, wait_until};
+use crate::support::server::Server;
+use crate::support::{Agent, Call, Codec, Setup, number, patience, read_recording, wait_until};
 
 /// Names the namespace with the server, in the run inside the one with the phone.
 const SERVER_NAMESPACE: &str = "SERVER_NETWORK_TEST_NAMESPACE";
