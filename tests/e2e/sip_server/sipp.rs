@@ -159,25 +159,24 @@ fn scenario(script: &[Step]) -> String {
          v=0\no=- 1 1 IN IP4 [local_ip]\ns=-\nc=IN IP4 [local_ip]\nt=0 0\n\
          m=audio 9 RTP/AVP 8\na=rtpmap:8 PCMA/8000\n]]></send>\n<recv request=\"ACK\" />\n",
     );
+    let reply = REPLY.replace(";tag=[call_number]", "");
     for (record, code) in script {
-        let _ = write!(
+        let check = format!("regexp=\"^ *{record}$\" search_in=\"hdr\" header=\"Record:\" check_it=\"true\"");
+        let _ = writeln!(
             xml,
-            "<recv request=\"INFO\"><action><ereg regexp=\"^ *{record}$\" search_in=\"hdr\" header=\"Record:\" \
-             check_it=\"true\" assign_to=\"record\" /></action></recv>\n",
+            "<recv request=\"INFO\"><action><ereg {check} assign_to=\"record\" /></action></recv>"
         );
         if let Some(code) = code {
-            let reply = REPLY.replace(";tag=[call_number]", "");
-            let _ = write!(
+            let _ = writeln!(
                 xml,
-                "<send><![CDATA[\nSIP/2.0 {code} Told So\n{reply}Content-Length: 0\n\n]]></send>\n"
+                "<send><![CDATA[\nSIP/2.0 {code} Told So\n{reply}Content-Length: 0\n\n]]></send>"
             );
         }
     }
-    let reply = REPLY.replace(";tag=[call_number]", "");
-    let _ = write!(
+    let _ = writeln!(
         xml,
         "<recv request=\"BYE\" />\n<send><![CDATA[\nSIP/2.0 200 OK\n{reply}Content-Length: 0\n\n]]></send>\n\
-         <Reference variables=\"record\" />\n</scenario>\n",
+         <Reference variables=\"record\" />\n</scenario>",
     );
     xml
 }
