@@ -35,6 +35,7 @@ mod server_failure;
 mod server_mode;
 mod server_network;
 mod sip_info;
+mod sip_server;
 mod speech;
 mod state;
 mod storage;
