@@ -153,7 +153,8 @@ def cuts(filesystem, count, kills):
     say("  each snapshot put into the phone, repaired, pulled and read")
     losses, unsaid = [], 0
     for number, (image, books) in enumerate(moments):
-        due = any(file and state != "ended" for file, state, _ in books)
+        # One that was being stopped may have been finished.
+        due = any(file and state == "recording" for file, state, _ in books)
         _, recovered = it.put_back(image, due)
         unsaid += bool(due and not recovered)
         it.take_out()
