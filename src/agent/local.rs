@@ -177,7 +177,7 @@ impl Local {
         self.tape.waiting_octets() + self.timeline.waiting_octets()
     }
 
-    /// Octets that became silence because the disk was too slow.
+    /// Octets lost because the disk was too slow, full or gone.
     pub(super) fn overrun_octets(&self) -> u64 {
         self.tape.overrun_octets()
     }
@@ -289,7 +289,8 @@ impl Local {
         self.in_flight_octets = 0;
         self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
         self.tape.discard(pool);
-        self.finishing.get_or_insert((reason, now.wall));
+        // Also of a recording that was being stopped: its end did not fit.
+        self.finishing = Some((reason, now.wall));
         self.state = FileState::Open;
     }
 

@@ -533,9 +533,12 @@ impl Agent {
                 }
             }
             Err(fault) if fault.kind == FaultKind::Full => {
-                if let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) {
-                    let reason = Reason::StorageFull.as_str();
-                    local.filled(pieces, reason, now, &mut self.pool);
+                let reason = Reason::StorageFull.as_str();
+                if let Some(it) = self.recordings.get_mut(&key) {
+                    it.end_reason = it.end_reason.take().map(|_| reason.into());
+                    if let Some(local) = it.route.local_mut() {
+                        local.filled(pieces, reason, now, &mut self.pool);
+                    }
                 }
                 self.medium.filled();
                 self.disk_full(now, actions);

@@ -113,7 +113,7 @@ impl Tape {
         self.waiting_octets
     }
 
-    /// Octets that became silence for want of room.
+    /// Octets that became silence for want of room, or were given up with the disk.
     pub(super) fn overrun_octets(&self) -> u64 {
         self.overrun_octets
     }
@@ -216,7 +216,9 @@ impl Tape {
             Entry::Roll(..) => None,
         });
         give_back(pieces, pool);
-        std::mem::take(&mut self.waiting_octets)
+        let lost = std::mem::take(&mut self.waiting_octets);
+        self.overrun_octets += lost;
+        lost
     }
 
     fn close_block(&mut self) {
