@@ -277,6 +277,8 @@ def pulls(filesystem, count):
         back.append(inserted)
         call = it.call
         survived += len(it.broken) == broken
+        if number % 10 == 9:
+            say(f"  {number + 1} pulls")
     it.agent.end_call(call)
     after = it.leaks()
     it.take_out()
