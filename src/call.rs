@@ -10,6 +10,7 @@ pub const MAX_CALL_FIELD_CHARS: usize = 256;
 
 /// Direction of a call, seen from the phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// The phone was called.
@@ -37,6 +38,7 @@ impl Direction {
 
 /// A call; texts that are not known are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Call {
     /// The phone's id of the call.

@@ -15,6 +15,8 @@ pub mod file;
 pub mod jobs;
 pub mod rtp;
 pub mod runtime;
+#[cfg(test)]
+mod schema_tests;
 pub mod storage;
 pub mod sys;
 pub mod time;

@@ -3,6 +3,7 @@
 use crate::api::event::Class;
 use crate::jobs::library::PlaybackKey;
 use crate::jobs::{Done, Job};
+use crate::rtp::codec::Codec;
 use crate::time::Mono;
 use crate::uplink::client::Generation;
 use std::net::{IpAddr, SocketAddr};
@@ -132,6 +133,8 @@ pub enum Action {
         addr: IpAddr,
         /// Ports to try in this order; 0 is an ephemeral one.
         ports: Vec<u16>,
+        /// What is expected there.
+        codec: Codec,
     },
     /// Close the RTP port of a recording.
     CloseRtp(RecordingKey),

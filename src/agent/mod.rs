@@ -43,6 +43,8 @@ use local::Local;
 use log::Level as LogLevel;
 use medium::Medium;
 use recording::{NO_MEDIA_AFTER, Recording, STALLED_AFTER, START_ANSWER_AFTER};
+#[cfg(test)]
+pub(crate) use recordings::Info as RecordingInfo;
 use route::Route;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;

@@ -48,7 +48,8 @@ pub(super) enum What {
 
 /// Result of `recordings.info`.
 #[derive(Serialize)]
-struct Info<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RecordingInfo"))]
+pub(crate) struct Info<'a> {
     #[serde(flatten)]
     entry: RecordingEntry,
     /// What the file itself tells; `None` if it does not begin like a recording.
@@ -60,7 +61,8 @@ struct Info<'a> {
 }
 
 #[derive(Serialize)]
-struct FormatInfo {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct FormatInfo {
     frames: u64,
     frame_bytes: u32,
     increment: u32,

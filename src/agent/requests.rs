@@ -225,7 +225,7 @@ impl Agent {
             self.ask_pbx(key, Purpose::Start, now, actions);
         } else {
             let (addr, ports) = (self.config.rtp.bind, self.ports());
-            actions.push(Action::BindRtp { recording: key, addr, ports });
+            actions.push(Action::BindRtp { recording: key, addr, ports, codec });
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ pub enum Class {
 
 /// What a SIP INFO asks of the PBX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SipRecord {
     /// Begin to record.
@@ -199,7 +200,8 @@ impl Event {
 }
 
 #[derive(Serialize)]
-struct Failed<'s> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RecordingFailed"))]
+pub(crate) struct Failed<'s> {
     #[serde(flatten)]
     status: &'s RecordingStatus,
     reason: Reason,
@@ -207,13 +209,13 @@ struct Failed<'s> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::status::tests::example;
     use super::super::status::{PlaybackState, StorageState};
     use super::*;
     use serde_json::Value;
 
-    fn one_of_each() -> Vec<Event> {
+    pub(crate) fn one_of_each() -> Vec<Event> {
         let storage = StorageStatus { present: true, state: StorageState::Low, ..StorageStatus::default() };
         let playback = PlaybackStatus {
             playback: "p1".to_owned(),

@@ -8,6 +8,7 @@ use std::fmt;
 
 /// The reasons, named on the wire in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// No disk to record to.

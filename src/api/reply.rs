@@ -44,6 +44,7 @@ impl RequestId {
 
 /// The result of methods that have nothing to tell: `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Done {}
 
 /// The line that answers `id` with `result`.

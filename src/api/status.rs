@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 /// Where a recording goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// To the disk at the phone.
@@ -36,6 +37,7 @@ impl Mode {
 
 /// Where a recording is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RecordingState {
     /// The file is being made, or the server asked.
@@ -52,6 +54,7 @@ pub enum RecordingState {
 
 /// An IP address and UDP port for RTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RtpAddress {
     /// IPv4 or IPv6 address.
     pub addr: IpAddr,
@@ -61,6 +64,7 @@ pub struct RtpAddress {
 
 /// Packets of a recording, by fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Packets {
     /// Taken as audio of this recording.
@@ -77,6 +81,7 @@ pub struct Packets {
 
 /// Status of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RecordingStatus {
     /// Its id.
     pub recording: String,
@@ -111,6 +116,7 @@ pub struct RecordingStatus {
 
 /// Result of `record.start`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RecordStarted {
     /// Id for all further requests.
     pub recording: String,
@@ -127,6 +133,7 @@ pub struct RecordStarted {
 
 /// Result of `record.status` without a recording named.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Recordings {
     /// All that have not ended.
     pub recordings: Vec<RecordingStatus>,
@@ -134,6 +141,7 @@ pub struct Recordings {
 
 /// What can be done with the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StorageState {
     /// There is none.
@@ -155,6 +163,7 @@ pub enum StorageState {
 
 /// Status of the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct StorageStatus {
     /// Whether there is a disk.
@@ -183,6 +192,7 @@ pub struct StorageStatus {
 
 /// One recording file in a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RecordingEntry {
     /// Path below the recording folder.
@@ -207,6 +217,7 @@ pub struct RecordingEntry {
 
 /// Result of `recordings.list`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RecordingsListed {
     /// Newest first.
     pub recordings: Vec<RecordingEntry>,
@@ -220,6 +231,7 @@ pub struct RecordingsListed {
 
 /// Where a playback is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PlaybackState {
     /// RTP is sent.
@@ -232,6 +244,7 @@ pub enum PlaybackState {
 
 /// Status of a playback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlaybackStatus {
     /// Its id.
     pub playback: String,
@@ -249,6 +262,7 @@ pub struct PlaybackStatus {
 
 /// Result of `play.start`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlayStarted {
     /// Id for all further requests.
     pub playback: String,
@@ -258,6 +272,7 @@ pub struct PlayStarted {
 
 /// Result of `play.status` without a playback named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Playbacks {
     /// All that have not ended.
     pub playbacks: Vec<PlaybackStatus>,
@@ -265,6 +280,7 @@ pub struct Playbacks {
 
 /// Result of `agent.info`: who the agent is and all of its present state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AgentInfo {
     /// Version of the program.
     pub version: String,
@@ -286,6 +302,7 @@ pub struct AgentInfo {
 
 /// Packets that did not become audio, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Drops {
     /// Not RTP of version 2, or cut short.
@@ -316,6 +333,7 @@ pub struct Drops {
 
 /// Result of `stats.get`: counters since the agent started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Stats {
     /// RTP packets received.

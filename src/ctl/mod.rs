@@ -106,6 +106,8 @@ enum Command {
     Export(offline::ExportArgs),
     /// Play the phone: start a recording, send it a speech clip as RTP, pause, resume, stop
     SimulatePhone(simulate::SimulateArgs),
+    /// Play the agent for a user interface: the real one on a simulated stick that fails on command
+    SimulateAgent(simulate::agent::SimulateAgentArgs),
     /// Print the completion script of a shell
     Completions(generate::CompletionsArgs),
     /// Print the man page, or write all pages into a folder
@@ -138,6 +140,7 @@ impl Cli {
             Command::Repair(args) => return args.run(),
             Command::Export(args) => return args.run(),
             Command::SimulatePhone(args) => (args.output.json, args.run(agent)),
+            Command::SimulateAgent(args) => (false, args.run(agent)),
             Command::Completions(args) => (false, args.run()),
             Command::Man(args) => (false, args.run()),
         };

@@ -19,6 +19,7 @@ pub const MAX_SIDECAR_OCTETS: usize = 1024 * 1024;
 
 /// What became of the RTP packets of this segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SidecarPackets"))]
 #[serde(default)]
 pub struct Packets {
     /// Taken from the socket.
@@ -35,6 +36,7 @@ pub struct Packets {
 
 /// A stretch of the file that holds silence instead of received audio.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Gap {
     /// Position in the file.
@@ -47,6 +49,7 @@ pub struct Gap {
 
 /// A pause: its time is not in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Pause {
     /// Position in the file at which recording paused.
@@ -57,6 +60,7 @@ pub struct Pause {
 
 /// Whether the file is still being written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SidecarState {
     /// Being written, or cut off.
@@ -68,6 +72,7 @@ pub enum SidecarState {
 
 /// Everything that is known about one file of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Sidecar {
     /// Layout version, [`SIDECAR_VERSION`].

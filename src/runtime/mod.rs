@@ -11,6 +11,7 @@ mod interface;
 pub mod pacer;
 mod players;
 mod rtp_ports;
+pub mod surroundings;
 mod uplinks;
 
 use crate::agent::Agent;
@@ -18,15 +19,14 @@ use crate::agent::io::{Action, Input, RecordingKey, UplinkAction, UplinkInput};
 use crate::config::Config;
 use crate::jobs::Job;
 use crate::jobs::library::PlaybackKey;
-use crate::storage::disks::MOUNT_TABLE;
-use crate::storage::fs::RealFs;
+use crate::storage::fs::Fs;
 use crate::storage::thread::{self, Handle};
 use crate::storage::writer::Writer;
 use crate::time::{Mono, Now};
 use crate::uplink::client::Generation;
 use clients::Clients;
 use clock::Clock;
-use crossbeam_channel::TrySendError;
+use crossbeam_channel::{Sender, TrySendError};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fmt, io};
+use surroundings::{RtpPortChange, Surroundings};
 use uplinks::Uplinks;
 
 const SIGNALS: Token = Token(0);
@@ -105,6 +106,7 @@ pub struct Runtime {
     signals: SignalFd,
     /// Kept open: poll watches its descriptor.
     _mounts: Option<File>,
+    rtp_watch: Option<Sender<RtpPortChange>>,
     next_token: usize,
     actions: Vec<Action>,
     /// Answers to actions that are at hand at once.
@@ -127,6 +129,19 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the system refused.
     pub fn new(config: Config) -> Result<Self, RuntimeError> {
+        Self::within(config, Surroundings::real())
+    }
+
+    /// The same in other surroundings.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] says what the system refused.
+    pub fn within<F>(config: Config, surroundings: Surroundings<F>) -> Result<Self, RuntimeError>
+    where
+        F: Fs + Send + 'static,
+        F::File: Send,
+    {
+        let Surroundings { fs, disk_changes, rtp_watch } = surroundings;
         let system = |what| move |error: io::Error| RuntimeError::System(what, error);
         let poll = Poll::new().map_err(system("create a poll"))?;
         // Before any thread exists, so that none of them takes the signals.
@@ -143,10 +158,9 @@ impl Runtime {
         registry
             .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
             .map_err(system("watch signals"))?;
-        let mounts = File::open(MOUNT_TABLE).ok();
-        if let Some(file) = &mounts {
+        if let Some((file, interest)) = &disk_changes {
             registry
-                .register(&mut SourceFd(&file.as_raw_fd()), MOUNTS, Interest::PRIORITY)
+                .register(&mut SourceFd(&file.as_raw_fd()), MOUNTS, *interest)
                 .map_err(system("watch mounts"))?;
         }
         let clients = Clients::listen(&config.control, registry, LISTENER)
@@ -154,7 +168,7 @@ impl Runtime {
         let waker = Arc::new(Waker::new(registry, STORAGE).map_err(system("create a waker"))?);
         let uplinks = Uplinks::new(&config.uplink, Arc::clone(&waker));
         let capacity = config.rtp.max_recordings * 4 + 64;
-        let storage = thread::spawn(Writer::new(RealFs, clock::mono), capacity, move || {
+        let storage = thread::spawn(Writer::new(fs, clock::mono), capacity, move || {
             // The only failure is a full counter, and then the loop is woken already.
             let _ = waker.wake();
         })
@@ -173,7 +187,8 @@ impl Runtime {
             players: Players::default(),
             uplinks,
             signals,
-            _mounts: mounts,
+            _mounts: disk_changes.map(|(file, _)| file),
+            rtp_watch,
             next_token: FIRST_FREE,
             actions: Vec::new(),
             answers: VecDeque::new(),
@@ -336,10 +351,13 @@ impl Runtime {
             Action::Notify { client, name, params, class } => {
                 self.clients.notify(client, name, &params, class);
             }
-            Action::BindRtp { recording, addr, ports } => {
+            Action::BindRtp { recording, addr, ports, codec } => {
                 self.next_token += 1;
                 let token = Token(self.next_token);
                 let result = self.rtp.bind(self.poll.registry(), token, recording, addr, &ports);
+                if let (Some(watch), Ok(addr)) = (&self.rtp_watch, &result) {
+                    let _ = watch.try_send(RtpPortChange::Bound { recording, addr: *addr, codec });
+                }
                 self.answers.push_back(Answer::Bound(recording, result));
             }
             Action::OpenPlayer { playback, target } => {
@@ -350,7 +368,12 @@ impl Runtime {
             }
             Action::SendPlayed { playback, packet } => self.players.send(playback, &packet),
             Action::ClosePlayer(playback) => self.players.close(playback),
-            Action::CloseRtp(recording) => self.rtp.close(self.poll.registry(), recording),
+            Action::CloseRtp(recording) => {
+                self.rtp.close(self.poll.registry(), recording);
+                if let Some(watch) = &self.rtp_watch {
+                    let _ = watch.try_send(RtpPortChange::Closed(recording));
+                }
+            }
             // The datagram is gone by now; none is asked for outside of a drain.
             Action::Relay(_) => {}
             Action::Uplink(recording, action) => self.act_on_uplink(recording, action),

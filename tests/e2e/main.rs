@@ -34,6 +34,7 @@ mod rollover;
 mod server_failure;
 mod server_mode;
 mod server_network;
+mod simulated_agent;
 mod sip_info;
 mod sip_server;
 mod speech;

@@ -2,7 +2,9 @@
 //!
 //! For integrators without a phone, and for the demo: what happens is logged to stderr, the
 //! recording's file (or with `--json` the final status) is the only thing on stdout.
+//! [`agent`] is the other side: `simulate-agent`, for those who build a user interface.
 
+pub(super) mod agent;
 mod call;
 mod private_agent;
 mod script;
@@ -169,11 +171,7 @@ impl SimulateArgs {
 
     fn clip(&self) -> Result<Clip, Failure> {
         let octets: Cow<'static, [u8]> = match &self.clip {
-            None => Cow::Borrowed(match self.codec {
-                Codec::Pcma => include_bytes!("../../../tests/media/speech.al"),
-                Codec::Pcmu => include_bytes!("../../../tests/media/speech.ul"),
-                Codec::G722 => include_bytes!("../../../tests/media/speech.g722"),
-            }),
+            None => Cow::Borrowed(speech(self.codec)),
             Some(path) => {
                 let failed =
                     |what: &str| Failure::Local(format!("cannot use the clip {}: {what}", path.display()));
@@ -195,6 +193,15 @@ impl SimulateArgs {
             Some(file) => output::line(file),
             None => Ok(()),
         }
+    }
+}
+
+/// The built-in clip.
+fn speech(codec: Codec) -> &'static [u8] {
+    match codec {
+        Codec::Pcma => include_bytes!("../../../tests/media/speech.al"),
+        Codec::Pcmu => include_bytes!("../../../tests/media/speech.ul"),
+        Codec::G722 => include_bytes!("../../../tests/media/speech.g722"),
     }
 }
 

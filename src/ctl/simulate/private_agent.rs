@@ -32,10 +32,10 @@ pub(super) struct PrivateAgent {
 
 /// A folder that only we may enter, for socket and config.
 #[derive(Debug)]
-struct TemporaryFolder(PathBuf);
+pub(super) struct TemporaryFolder(pub(super) PathBuf);
 
 impl TemporaryFolder {
-    fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         let mut attempt = 0;
         loop {
             let path = std::env::temp_dir().join(format!("recordctl-{}-{attempt}", std::process::id()));

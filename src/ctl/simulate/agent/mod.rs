@@ -1,0 +1,202 @@
+//! `simulate-agent`: a desktop stands for the phone, so that a user interface can be built without one.
+//!
+//! The agent and its loop are the real ones; simulated are the stick, the call's speech and the SIP stack, each
+//! by a thread of its own. Commands come from stdin, a script and a socket. Never part of `recordd`.
+
+mod command;
+mod disk;
+mod media;
+
+use super::super::AgentArgs;
+use super::super::failure::Failure;
+use super::super::{output, pace};
+use super::Log;
+use super::private_agent::TemporaryFolder;
+use super::sip_stack::SipStack;
+use crate::config::{Config, StoragePath};
+use crate::runtime::Runtime;
+use crate::runtime::surroundings::Surroundings;
+use clap::Args;
+use command::Command;
+use crossbeam_channel::bounded;
+use disk::Stick;
+use mio::Interest;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Changes of RTP ports that may wait for the speech.
+const MAX_WAITING_CHANGES: usize = 256;
+
+/// Longest line of commands.
+const MAX_LINE_OCTETS: u64 = 4096;
+
+#[derive(Args, Debug)]
+pub(in super::super) struct SimulateAgentArgs {
+    /// Folder that stands for the stick (default: a temporary one, gone at the end)
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Commands to obey from the start, one a line; `wait N` between them
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// Also take commands at this socket, one client after the other; each is answered by ok or error
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Config of the agent; its socket and its disk are not used
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What commands act on.
+struct Simulation {
+    stick: Stick,
+    media: Arc<AtomicBool>,
+    sip: Mutex<Option<SipStack>>,
+    agent: AgentArgs,
+    log: Log,
+}
+
+impl SimulateAgentArgs {
+    /// Runs until `quit` or a signal.
+    pub(in super::super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
+        let _ =
+            env_logger::Builder::new().filter_level(log::LevelFilter::Warn).parse_default_env().try_init();
+        let log = Log { start: pace::now() };
+        let (_folder, root) = self.stick_folder()?;
+        let config = self.config(agent, &root)?;
+        let stick =
+            Stick::new(root.clone(), root.join(&config.storage.directory), config.storage.reserve_octets)?;
+        let (rtp_watch, changes) = bounded(MAX_WAITING_CHANGES);
+        let runtime = Runtime::within(
+            config,
+            Surroundings {
+                fs: stick.clone(),
+                disk_changes: Some((stick.changes()?, Interest::READABLE)),
+                rtp_watch: Some(rtp_watch),
+            },
+        )
+        .map_err(|error| Failure::Local(error.to_string()))?;
+        // Threads only now: they must not take the signals that the loop waits for.
+        let media = Arc::new(AtomicBool::new(true));
+        let on = Arc::clone(&media);
+        std::thread::spawn(move || media::send(&changes, &on, log));
+        let simulation =
+            Arc::new(Simulation { stick, media, sip: Mutex::new(None), agent: agent.clone(), log });
+        self.take_commands(&simulation)?;
+        output::line(&format!("listening at {}, the stick is {}", agent.socket.display(), root.display()))?;
+        let outcome = runtime.run().map_err(|error| Failure::Local(error.to_string()));
+        if let Some(path) = &self.control {
+            let _ = std::fs::remove_file(path);
+        }
+        outcome
+    }
+
+    /// The folder that stands for the stick, and what removes it if it is ours.
+    fn stick_folder(&self) -> Result<(Option<TemporaryFolder>, PathBuf), Failure> {
+        let Some(dir) = &self.dir else {
+            let folder = TemporaryFolder::new()?;
+            let root = folder.0.clone();
+            return Ok((Some(folder), root));
+        };
+        std::fs::create_dir_all(dir).map_err(|error| failed("make the folder", dir, &error))?;
+        let root = dir.canonicalize().map_err(|error| failed("find the folder", dir, &error))?;
+        Ok((None, root))
+    }
+
+    fn config(&self, agent: &AgentArgs, root: &Path) -> Result<Config, Failure> {
+        let mut config = match &self.config {
+            None => Config::default(),
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|error| failed("read the config", path, &error))?;
+                Config::parse(&text, &path.display().to_string())
+                    .map_err(|error| Failure::Usage(error.to_string()))?
+            }
+        };
+        config.control.socket.clone_from(&agent.socket);
+        config.storage.path = StoragePath::Directory(root.to_owned());
+        Ok(config)
+    }
+
+    fn take_commands(&self, simulation: &Arc<Simulation>) -> Result<(), Failure> {
+        if let Some(path) = &self.script {
+            let file = File::open(path).map_err(|error| failed("read the script", path, &error))?;
+            let simulation = Arc::clone(simulation);
+            std::thread::spawn(move || simulation.obey(file, &mut std::io::sink()));
+        }
+        if let Some(path) = &self.control {
+            // Left by a simulation that was killed. One that runs has the agent's socket, and we have it now.
+            let _ = std::fs::remove_file(path);
+            let listener =
+                UnixListener::bind(path).map_err(|error| failed("create the socket", path, &error))?;
+            let simulation = Arc::clone(simulation);
+            std::thread::spawn(move || {
+                for client in listener.incoming().flatten() {
+                    let mut answers = &client;
+                    simulation.obey(&client, &mut answers);
+                }
+            });
+        }
+        let simulation = Arc::clone(simulation);
+        std::thread::spawn(move || simulation.obey(std::io::stdin(), &mut std::io::stdout()));
+        Ok(())
+    }
+}
+
+impl Simulation {
+    /// Obeys commands until there are no more, and answers each.
+    fn obey(&self, commands: impl Read, answers: &mut dyn Write) {
+        let mut lines = BufReader::new(commands);
+        loop {
+            let mut line = String::new();
+            match lines.by_ref().take(MAX_LINE_OCTETS).read_line(&mut line) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
+            }
+            for command in command::commands(&line) {
+                let answer = match command.and_then(|command| self.act(command)) {
+                    Ok(answer) => answer.to_owned(),
+                    Err(problem) => {
+                        self.log.line("error", &problem);
+                        format!("error: {problem}")
+                    }
+                };
+                if writeln!(answers, "{answer}").is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn act(&self, command: Command) -> Result<&'static str, String> {
+        match command {
+            Command::Help => return Ok(command::HELP),
+            Command::Storage(state) => self.stick.set(state),
+            Command::Media(on) => self.media.store(on, Ordering::Relaxed),
+            Command::Sip(code) => {
+                let mut sip = self.sip.lock().unwrap_or_else(PoisonError::into_inner);
+                // The old one first, or both would answer.
+                *sip = None;
+                if let Some(code) = code {
+                    let stack = SipStack::start(&self.agent, code, self.log);
+                    *sip = Some(stack.map_err(|failure| failure.to_string())?);
+                }
+            }
+            Command::Wait(span) => pace::sleep(span),
+            Command::Quit => {
+                kill(Pid::this(), Signal::SIGTERM).map_err(|errno| errno.to_string())?;
+            }
+        }
+        self.log.line("sim", &format!("{command:?}"));
+        Ok("ok")
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Local(format!("cannot {what} {}: {error}", path.display()))
+}

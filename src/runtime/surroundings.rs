@@ -1,0 +1,46 @@
+//! What the loop is put into: the system, or something that stands for it where there is no phone.
+
+use crate::agent::io::RecordingKey;
+use crate::rtp::codec::Codec;
+use crate::storage::disks::MOUNT_TABLE;
+use crate::storage::fs::{Fs, RealFs};
+use crossbeam_channel::Sender;
+use mio::Interest;
+use std::fs::File;
+use std::net::SocketAddr;
+
+/// An RTP port that came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtpPortChange {
+    /// It takes packets from now on.
+    Bound {
+        /// Of this recording.
+        recording: RecordingKey,
+        /// Where.
+        addr: SocketAddr,
+        /// What is expected there.
+        codec: Codec,
+    },
+    /// The port of this recording is closed.
+    Closed(RecordingKey),
+}
+
+/// The disks, and who is told what.
+#[derive(Debug)]
+pub struct Surroundings<F: Fs> {
+    /// Where recordings go.
+    pub fs: F,
+    /// A descriptor whose readiness tells that disks came or went, and the readiness meant.
+    pub disk_changes: Option<(File, Interest)>,
+    /// Is told of RTP ports; what it has no room for is not told.
+    pub rtp_watch: Option<Sender<RtpPortChange>>,
+}
+
+impl Surroundings<RealFs> {
+    /// The system's own.
+    #[must_use]
+    pub fn real() -> Self {
+        let mounts = File::open(MOUNT_TABLE).ok();
+        Self { fs: RealFs, disk_changes: mounts.map(|file| (file, Interest::PRIORITY)), rtp_watch: None }
+    }
+}

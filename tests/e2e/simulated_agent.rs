@@ -1,0 +1,148 @@
+//! `recordctl simulate-agent`: a user interface meets everything that can happen, without a phone.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::agent::recordctl;
+use crate::support::{Client, number, patience, read_recording, text, wait_until};
+
+/// As long as a user may wait for what happened to show.
+const SHOWN: Duration = Duration::from_secs(2);
+
+struct Simulation {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Simulation {
+    /// Starts one that obeys `script` first.
+    fn start(script: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("simulated-agent-").tempdir().expect("a folder");
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("script"), script).expect("a script");
+        let mut command = recordctl();
+        command.arg("simulate-agent");
+        for (option, name) in
+            [("--socket", "socket"), ("--control", "control"), ("--script", "script"), ("--dir", "stick")]
+        {
+            command.arg(option).arg(path(name));
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("recordctl");
+        let it = Self { child, dir };
+        wait_until("the agent's socket", patience(), || UnixStream::connect(it.path("socket")).is_ok());
+        it
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn client(&self) -> Client {
+        let mut client = Client::connect(&self.path("socket"));
+        client.ok("events.subscribe", json!({}));
+        client
+    }
+
+    /// The answer to a line of commands.
+    fn command(&self, line: &str) -> String {
+        let mut stream = UnixStream::connect(self.path("control")).expect("the control socket");
+        writeln!(stream, "{line}").expect("sent");
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).expect("an answer");
+        answer.trim().to_owned()
+    }
+
+    fn set(&self, line: &str) {
+        assert_eq!(self.command(line), "ok", "{line}");
+    }
+}
+
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a recording that has heard something.
+fn record(client: &mut Client) {
+    client.ok("record.start", json!({"codec": "PCMU"}));
+    client.wait_event_where("recording.progress", patience(), |status| {
+        number(status, "/packets/received") > 10 && status["level_dbfs"].is_number()
+    });
+}
+
+#[test]
+fn a_simulated_call_is_heard_and_a_pulled_stick_is_told_and_comes_back() {
+    let simulation = Simulation::start("");
+    let mut client = simulation.client();
+    record(&mut client);
+    simulation.set("storage pulled");
+    let failed = client.wait_event("recording.failed", SHOWN);
+    assert_eq!(text(&failed, "/reason"), "storage_io", "{failed}");
+    client.refused_because("no_storage", "record.start", json!({"codec": "PCMA"}));
+    simulation.set("storage inserted");
+    client.wait_event("storage.inserted", SHOWN);
+    record(&mut client);
+    client.ok("record.stop", json!({}));
+    let ended = client.wait_event("recording.ended", patience());
+    let file = simulation.path("stick/Record").join(text(&ended, "/file"));
+    assert!(!read_recording(&file).data.is_empty());
+}
+
+#[test]
+fn a_stick_that_stalls_and_goes_on_is_told_and_loses_nothing() {
+    let simulation = Simulation::start("");
+    let mut client = simulation.client();
+    record(&mut client);
+    simulation.set("storage stalled");
+    // Two seconds of one job, which begins with the next flush.
+    client.wait_event("recording.stalled", patience());
+    simulation.set("storage ok");
+    client.ok("record.stop", json!({}));
+    let ended = client.wait_event("recording.ended", patience());
+    assert_eq!(ended["degraded"], false, "{ended}");
+}
+
+#[test]
+fn a_stick_is_low_then_full_then_read_only() {
+    let simulation = Simulation::start("");
+    let mut client = simulation.client();
+    record(&mut client);
+    simulation.set("storage low");
+    client.wait_event("storage.low", SHOWN);
+    simulation.set("storage full");
+    client.wait_event("storage.full", SHOWN);
+    let ended = client.wait_event("recording.ended", patience());
+    assert_eq!(ended["end_reason"], "storage_full", "{ended}");
+    client.refused_because("storage_full", "record.start", json!({"codec": "PCMA"}));
+    simulation.set("storage ok");
+    simulation.set("storage read_only");
+    wait_until("a read-only stick", SHOWN, || client.ok("storage.status", json!({}))["state"] == "read_only");
+    client.refused_because("storage_read_only", "record.start", json!({"codec": "PCMA"}));
+}
+
+#[test]
+fn a_script_sets_the_scene_and_the_pbx_says_what_it_is_told_to() {
+    let mut simulation = Simulation::start("# no stick, a PBX that refuses\nstorage pulled; sip 403\n");
+    let mut client = simulation.client();
+    wait_until("the script", patience(), || {
+        let info = client.ok("agent.info", json!({}));
+        info["storage"]["present"] == false && info["modes"].to_string().contains("sip-info")
+    });
+    let start = json!({"codec": "PCMA", "mode": "sip-info"});
+    client.refused_because("server_refused", "record.start", start.clone());
+    simulation.set("sip 200");
+    let started = client.ok("record.start", start);
+    assert_eq!(started["confirmed"], false, "{started}");
+    assert!(simulation.command("storage gone").starts_with("error: "));
+    simulation.set("quit");
+    let status =
+        crate::support::wait_for("its end", patience(), || simulation.child.try_wait().expect("a child"));
+    assert!(status.success(), "{status}");
+}
