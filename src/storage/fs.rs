@@ -3,6 +3,8 @@
 use super::disks;
 use crate::jobs::{Disk, Space, Target};
 use crate::sys;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statfs::{MSDOS_SUPER_MAGIC, fstatfs};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -97,6 +99,17 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn sync_fs(&self, file: &Self::File) -> io::Result<()>;
+    /// Sets room aside for a file to grow to `octets` without changing its length, where a filesystem could
+    /// otherwise be left with a length beyond the room that it has (vfat). As good as it can: what is not
+    /// set aside now is found when it is written.
+    fn set_aside(&self, _file: &Self::File, _octets: u64) {}
+    /// Gives back what was set aside beyond the `octets` that the file has.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn give_back(&self, _file: &Self::File, _octets: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Makes everything durable that was written to the filesystem of the file, whoever wrote it.
     ///
     /// # Errors
@@ -151,6 +164,10 @@ pub trait Fs {
     fn eject(&self, root: &Path) -> io::Result<bool>;
     /// The disk to record to, if there is one.
     fn scan(&self, target: &Target) -> Option<Disk>;
+}
+
+fn is_vfat(file: &File) -> io::Result<bool> {
+    Ok(fstatfs(file)?.filesystem_type() == MSDOS_SUPER_MAGIC)
 }
 
 /// The system's filesystem.
@@ -232,8 +249,18 @@ impl Fs for RealFs {
     }
 
     fn sync_fs(&self, file: &File) -> io::Result<()> {
-        let filesystem = nix::sys::statfs::fstatfs(file)?.filesystem_type();
-        if filesystem == nix::sys::statfs::MSDOS_SUPER_MAGIC { sys::sync_fs(file) } else { Ok(()) }
+        if is_vfat(file)? { sys::sync_fs(file) } else { Ok(()) }
+    }
+
+    fn set_aside(&self, file: &File, octets: u64) {
+        let room = libc::off_t::try_from(octets);
+        if let (Ok(true), Ok(room)) = (is_vfat(file), room) {
+            let _ = fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, room);
+        }
+    }
+
+    fn give_back(&self, file: &File, octets: u64) -> io::Result<()> {
+        if is_vfat(file)? { file.set_len(octets) } else { Ok(()) }
     }
 
     fn sync_everything(&self, file: &File) -> io::Result<()> {

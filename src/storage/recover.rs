@@ -101,6 +101,7 @@ fn put_right<F: Fs>(fs: &F, file: &F::File, name: &str, sidecar: &[u8], mode: Mo
         result => drop(result?),
     }
     if !whole.steps.is_empty() {
+        fs.give_back(file, fs.len(file)?)?;
         fs.sync_data(file)?;
     }
     Ok(whole)

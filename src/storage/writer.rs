@@ -36,6 +36,12 @@ const SILENCE_OCTETS: usize = 4096;
 /// Buffers handed to one write call.
 const MAX_SLICES: usize = 64;
 
+/// Room set aside at a time on filesystems that need it: half a minute of a call.
+const SET_ASIDE_OCTETS: u64 = 256 * 1024;
+
+/// Room is set aside anew when less than this is left: several flushes of a call.
+const SET_ASIDE_AGAIN_OCTETS: u64 = 64 * 1024;
+
 /// The room on the disk is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -55,6 +61,8 @@ struct OpenFile<H> {
     header: FileHeader,
     /// Id of the recording.
     recording: String,
+    /// Octets of audio that room is set aside for.
+    set_aside: u64,
     /// Octets of audio written, durable, and promised by the header.
     written: u64,
     durable: u64,
@@ -108,8 +116,17 @@ impl<F: Fs> Writer<F> {
         let (handle, name) = self.create(&folder, open.stamp)?;
         let mut sidecar = *open.sidecar;
         let (header, recording) = (open.header, sidecar.recording.clone());
-        let mut file =
-            OpenFile { handle, folder, name, header, recording, written: 0, durable: 0, fault: None };
+        let mut file = OpenFile {
+            handle,
+            folder,
+            name,
+            header,
+            recording,
+            set_aside: 0,
+            written: 0,
+            durable: 0,
+            fault: None,
+        };
         sidecar.file.clone_from(&file.name);
         if let Err(fault) = self.begin(&mut file, &sidecar) {
             // Nothing was recorded yet: leave no empty shell behind.
@@ -153,6 +170,7 @@ impl<F: Fs> Writer<F> {
         let _ = self.fs.lock(&file.handle);
         self.write_all(&mut file.handle, &mut [IoSlice::new(&file.header.encode())], &mut 0)
             .map_err(failed)?;
+        self.set_aside(file, 0);
         // From here on a cut leaves a file that opens.
         self.fs.sync_data(&file.handle).map_err(failed)?;
         self.write_sidecar(&file.folder, &file.name, sidecar)?;
@@ -210,10 +228,21 @@ impl<F: Fs> Writer<F> {
             }
         }
         self.write_all(&mut file.handle, &mut slices, &mut file.written).map_err(failed)?;
+        // After the write, so that what is set aside is durable before the length comes near it.
+        self.set_aside(file, file.written);
         if flush {
             self.flush(file).map_err(|error| fault("sync", &path, &error))?;
         }
         Ok(())
+    }
+
+    /// Keeps room ahead of the `written` octets: vfat makes a length durable before the clusters that it
+    /// needs, so a file pulled at that moment would end in octets that can't be read.
+    fn set_aside(&self, file: &mut OpenFile<F::File>, written: u64) {
+        if written + SET_ASIDE_AGAIN_OCTETS > file.set_aside {
+            file.set_aside = written + SET_ASIDE_OCTETS;
+            self.fs.set_aside(&file.handle, HEADER_OCTETS as u64 + file.set_aside);
+        }
     }
 
     /// Writes everything and adds to `written` what the disk took, also in the case of an error.
@@ -258,6 +287,7 @@ impl<F: Fs> Writer<F> {
             _ => {}
         }
         self.complete_frame(&mut file).map_err(failed)?;
+        self.fs.give_back(&file.handle, HEADER_OCTETS as u64 + file.written).map_err(failed)?;
         self.flush(&mut file).map_err(failed)?;
         // The exact header is durable before a sidecar says that it is exact.
         self.fs.sync_data(&file.handle).map_err(failed)?;
