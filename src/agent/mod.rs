@@ -182,6 +182,12 @@ impl Agent {
         self.recordings.values().any(|it| it.route.local().is_some_and(|local| waits(it, local)))
     }
 
+    /// Whether a batch of packets would find room. If not, they are better left where they are.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.pool.has_room()
+    }
+
     /// When [`Input::Tick`] is due next.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
@@ -190,7 +196,8 @@ impl Agent {
             let local = it.route.local();
             let flush = local.and_then(|local| local.flush_due(self.config.storage.flush_interval));
             let answer = it.waiting.as_ref().and(local).map(|_| it.started + START_ANSWER_AFTER);
-            let no_media = (!it.no_media_told && it.takes_audio()).then_some(it.media_at + NO_MEDIA_AFTER);
+            let no_media = (!it.no_media_told && it.takes_audio() && self.has_room())
+                .then_some(it.media_at + NO_MEDIA_AFTER);
             let busy_since = local.and_then(Local::busy_since).filter(|_| !it.stalled_told);
             let stalled = busy_since.map(|at| at + STALLED_AFTER);
             let progress = (progress && it.is_live()).then_some(it.progress_at);
@@ -226,7 +233,9 @@ impl Agent {
                 }
             }
             let mut events = Vec::new();
-            if it.takes_audio() && !it.no_media_told && now.mono >= it.media_at + NO_MEDIA_AFTER {
+            // Without room, packets wait in the socket.
+            let silent = it.takes_audio() && now.mono >= it.media_at + NO_MEDIA_AFTER;
+            if silent && !it.no_media_told && self.pool.has_room() {
                 it.no_media_told = true;
                 events.push(Event::RecordingNoMedia(it.status(remaining_s)));
             }

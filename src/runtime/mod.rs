@@ -33,6 +33,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use players::Players;
 use rtp_ports::RtpPorts;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -246,7 +247,7 @@ impl Runtime {
         self.serve_uplinks(now)?;
         let is_due = self.agent.deadline().is_some_and(|due| due <= now.mono);
         // A flush takes along what has arrived; with older drains only, the disk would be behind by both intervals.
-        self.drain_rtp(now, is_due)?;
+        self.drain_rtp(now, is_due, false)?;
         if is_due {
             self.step(Input::Tick, now)?;
         }
@@ -279,7 +280,7 @@ impl Runtime {
             return Ok(());
         }
         // Every packet that came before the request is counted before the request is taken.
-        self.drain_rtp(now, true)?;
+        self.drain_rtp(now, true, true)?;
         let Self { clients, agent, actions, .. } = self;
         clients.take_lines(|input| agent.step(input, now, actions));
         self.apply(now)
@@ -293,10 +294,13 @@ impl Runtime {
         self.apply(now)
     }
 
-    fn drain_rtp(&mut self, now: Now, all: bool) -> Result<(), RuntimeError> {
+    /// Unless `forced`, what there is no room for stays in the sockets' buffers, which bridge a stalled disk, too.
+    fn drain_rtp(&mut self, now: Now, all: bool, forced: bool) -> Result<(), RuntimeError> {
         let Self { rtp, agent, actions, poll, .. } = self;
-        rtp.drain(poll.registry(), now, all, |input| {
+        let hold = Cell::new(!forced && !agent.has_room());
+        rtp.drain(poll.registry(), now, all, &hold, |input| {
             agent.step(input, now, actions);
+            hold.set(!forced && !agent.has_room());
             let goes_on = matches!(actions.last(), Some(Action::Relay(_)));
             if goes_on {
                 actions.pop();
@@ -421,7 +425,7 @@ impl Runtime {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             log::info!("signal {} received, finishing", signal.ssi_signo);
             // What has arrived belongs to the recordings.
-            self.drain_rtp(now, true)?;
+            self.drain_rtp(now, true, true)?;
             self.step(Input::Shutdown, now)?;
         }
         Ok(())

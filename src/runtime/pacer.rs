@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-/// First interval of a stream whose rate is not known yet.
-const FIRST: Duration = Duration::from_millis(20);
+/// First interval of a stream whose rate is not known yet. After the packet that woke us it has grown once.
+const FIRST: Duration = Duration::from_millis(5);
 
 /// How much longer the next interval may be than the last one.
 const GROWTH: u32 = 4;

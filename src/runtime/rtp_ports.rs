@@ -12,6 +12,7 @@ use crate::time::{Mono, Now};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{setsockopt, sockopt};
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket as MediaSocket};
 use std::os::fd::AsFd;
@@ -25,6 +26,9 @@ const OCTETS_PER_PACKET: usize = 1024;
 
 /// Batches taken from one socket in a turn.
 const BATCHES_PER_TURN: usize = 256;
+
+/// With no room for audio, a socket is looked at again after this long.
+const HELD_WAIT: Duration = Duration::from_millis(20);
 
 /// Longest wait at a socket that does not tell when packets arrived: the drain's time stands for it then.
 const UNSTAMPED_WAIT: Duration = Duration::from_millis(100);
@@ -153,12 +157,14 @@ impl RtpPorts {
         }
     }
 
-    /// Drains the sockets that are due, or every one with `all`, and passes on what they had.
+    /// Drains the sockets that are due, or every one with `all`, and passes on what they had; with `hold`, which
+    /// may change at every packet, only what goes to a server.
     pub(super) fn drain(
         &mut self,
         registry: &Registry,
         now: Now,
         all: bool,
+        hold: &Cell<bool>,
         mut pass: impl FnMut(Input<'_>) -> bool,
     ) {
         let Some(batch) = &mut self.batch else { return };
@@ -174,7 +180,14 @@ impl RtpPorts {
             if !due && !all {
                 continue;
             }
-            let packets = port.take(batch, now.mono, &mut pass);
+            let packets = port.take(batch, now.mono, hold, &mut pass);
+            if port.relay.is_none() && hold.get() {
+                if port.due.is_some() {
+                    port.due = Some(now.mono + HELD_WAIT);
+                }
+                pass(Input::Drained(port.recording));
+                continue;
+            }
             if port.relay.is_some() {
                 // A packet that comes from here on wakes us, unless there are more than fit a turn.
                 port.due = (packets >= BATCHES_PER_TURN * BATCH_DATAGRAMS).then_some(now.mono);
@@ -202,9 +215,18 @@ impl Port {
     }
 
     /// Passes on everything that has arrived. Returns how many datagrams that were.
-    fn take(&mut self, batch: &mut Batch, now: Mono, pass: &mut impl FnMut(Input<'_>) -> bool) -> usize {
+    fn take(
+        &mut self,
+        batch: &mut Batch,
+        now: Mono,
+        hold: &Cell<bool>,
+        pass: &mut impl FnMut(Input<'_>) -> bool,
+    ) -> usize {
         let mut packets = 0;
         for _ in 0..BATCHES_PER_TURN {
+            if hold.get() && self.relay.is_none() {
+                break;
+            }
             // A refused or otherwise failed datagram of the past is not ours: the next call goes on.
             let count = batch.receive(self.socket.as_fd()).unwrap_or(0);
             if count == 0 {
