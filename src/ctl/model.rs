@@ -121,7 +121,8 @@ impl RecordingStatus {
             other => other,
         };
         let mut text = format!("{sign} {:>7}", clock(self.elapsed_ms));
-        if let Some(level) = self.level_dbfs {
+        // Of what is paused or over there is nothing to hear.
+        if let Some(level) = self.level_dbfs.filter(|_| self.state == "recording") {
             let _ = write!(text, " [{}] {level:>3.0} dB", meter(level));
         }
         let _ = write!(text, "  buf {} ms", self.buffered_ms);
