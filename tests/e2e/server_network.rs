@@ -2,30 +2,29 @@
 //! namespaces of the test's own: it runs itself again inside one (needs root and iproute2).
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::support::agent::is_emulated;
 use crate::support::environment::skip_here;
-use crate::support::server::Server;
+use crate::support::server::{SERVER_ADDR, SERVER_NAMESPACE, Server};
 use crate::support::{Agent, Call, Codec, Setup, number, patience, read_recording, wait_until};
-
-/// Names the namespace with the server, in the run inside the one with the phone.
-const SERVER_NAMESPACE: &str = "SERVER_NETWORK_TEST_NAMESPACE";
-const SERVER_ADDR: &str = "10.213.78.1";
 
 fn start(agent: &Agent) -> Call {
     Call::start_with(agent, Codec::Pcma, json!({"mode": "server"}))
 }
 
-#[test]
-fn a_link_cut_without_a_word_is_noticed_on_both_sides_within_ten_seconds() {
-    let id = std::process::id();
-    let (phone, server) = (format!("rdp{id}"), format!("rds{id}"));
+/// Runs tests of this program in the network namespace of a phone, with the servers in another one and a
+/// cable between them.
+fn across_a_network(arguments: &[&str]) {
     if is_emulated() {
         return skip_here("this test starts itself in a namespace, which an emulated program can't");
     }
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let (phone, server) = (format!("rdp{id}"), format!("rds{id}"));
     let ready = [
         format!("netns add {phone}"),
         format!("netns add {server}"),
@@ -40,12 +39,9 @@ fn a_link_cut_without_a_word_is_noticed_on_both_sides_within_ten_seconds() {
     .iter()
     .all(|step| ip(step));
     let inside = ready.then(|| {
-        Command::new("ip")
-            .args(["netns", "exec", &phone])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "server_network::inside_a_namespace", "--ignored", "--nocapture"])
-            .env(SERVER_NAMESPACE, &server)
-            .status()
+        let mut again = Command::new("ip");
+        again.args(["netns", "exec", &phone]).arg(std::env::current_exe().unwrap()).args(arguments);
+        again.env(SERVER_NAMESPACE, &server).status()
     });
     for namespace in [phone, server] {
         ip(&format!("netns del {namespace}"));
@@ -56,16 +52,25 @@ fn a_link_cut_without_a_word_is_noticed_on_both_sides_within_ten_seconds() {
     }
 }
 
+#[test]
+fn a_link_cut_without_a_word_is_noticed_on_both_sides_within_ten_seconds() {
+    across_a_network(&["--exact", "server_network::inside_a_namespace", "--ignored", "--nocapture"]);
+}
+
+#[test]
+fn servers_across_a_network_fail_in_every_way_as_those_on_this_machine_do() {
+    across_a_network(&["server_failure::", "server_mode::a_pause", "server_mode::what_the_phone_sends"]);
+}
+
 fn ip(arguments: &str) -> bool {
     Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
 }
 
 #[test]
-#[ignore = "run by the test above, in a namespace"]
+#[ignore = "run by a_link_cut…, in a namespace"]
 fn inside_a_namespace() {
-    let namespace = std::env::var(SERVER_NAMESPACE).expect("run by the test above");
-    let prefix = ["ip", "netns", "exec", &namespace];
-    let Some(server) = Server::real_at(&prefix, SERVER_ADDR) else { return };
+    let namespace = std::env::var(SERVER_NAMESPACE).expect("run by the test of a link cut");
+    let Some(server) = Server::real() else { return };
     let agent = Setup::new().uploads_to(server.addr).start();
     let mut call = start(&agent);
     call.speak_in_real_time(50);

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -14,6 +14,18 @@ use tempfile::TempDir;
 
 use super::environment::{has_program, skip};
 use super::{Setup, number, patience, text};
+
+/// Set in a run inside a network namespace: the namespace of the servers, and their address there.
+pub(crate) const SERVER_NAMESPACE: &str = "SERVER_TEST_NAMESPACE";
+pub(crate) const SERVER_ADDR: Ipv4Addr = Ipv4Addr::new(10, 213, 78, 1);
+
+/// What starts a server, and where it is to listen: here, or across the network of two namespaces.
+fn place() -> (Vec<String>, Ipv4Addr) {
+    match std::env::var(SERVER_NAMESPACE) {
+        Ok(namespace) => (["ip", "netns", "exec", &namespace].map(Into::into).into(), SERVER_ADDR),
+        Err(_) => (Vec::new(), Ipv4Addr::LOCALHOST),
+    }
+}
 
 /// A server process; killed when dropped.
 pub(crate) struct Server {
@@ -33,25 +45,23 @@ impl Server {
         }
         let folder = tempfile::Builder::new().prefix("docserver-").tempdir().expect("a folder");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/docserver.py");
-        let mut command = Command::new("python3");
-        command.arg(script).args(["--mode", mode, "--dump"]).arg(folder.path()).args(more);
+        let (mut words, host) = place();
+        words.extend(["python3", script, "--listen", &format!("{host}:0")].map(Into::into));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(["--mode", mode, "--dump"]).arg(folder.path()).args(more);
         let mut process = command.stdout(Stdio::piped()).spawn().expect("docserver.py");
         let reports = read_reports(process.stdout.take().expect("piped"));
         let first = reports.recv_timeout(patience()).expect("a first report");
         assert_eq!(first["event"], "listening", "{first}");
         eprintln!("docserver: {first}");
         let port = u16::try_from(number(&first, "/port")).expect("a port");
-        Some(Self { process, addr: ([127, 0, 0, 1], port).into(), reports, folder })
+        Some(Self { process, addr: (host, port).into(), reports, folder })
     }
 
     /// The real `recordserver`, always one of this machine; `None`, with the reason said, where it has not been
     /// built. Where the agent is emulated, `RECORDSERVER_TEST_BINARY` names it.
     pub(crate) fn real() -> Option<Self> {
-        Self::real_at(&[], "127.0.0.1")
-    }
-
-    /// The same at `host`, with `prefix` before its command.
-    pub(crate) fn real_at(prefix: &[&str], host: &str) -> Option<Self> {
+        let (prefix, host) = place();
         let named = std::env::var_os("RECORDSERVER_TEST_BINARY").map(PathBuf::from);
         let beside = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
         let program = named.or_else(|| (!super::agent::is_emulated()).then_some(beside));
@@ -60,7 +70,7 @@ impl Server {
             return None;
         };
         let folder = tempfile::Builder::new().prefix("recordserver-").tempdir().expect("a folder");
-        let mut words = prefix.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut words = prefix.iter().map(|word| OsStr::new(word.as_str())).chain([program.as_os_str()]);
         let mut command = Command::new(words.next()?);
         command.args(words);
         let config = folder.path().join("recordserver.toml");
