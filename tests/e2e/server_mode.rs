@@ -29,6 +29,7 @@ fn what_the_phone_sends_is_what_the_server_gets() {
         assert!(request.contains("&local_name=Front desk&dir=in&"), "{request}");
         assert!(request.ends_with(&format!("&codec={}", codec.name())), "{request}");
         let heard = call.speak(300);
+        assert_eq!(number(&server.wait_report("rtp"), "/dscp"), 46, "EF by default");
         let status = call.status();
         assert_eq!((&status["mode"], &status["state"]), (&json!("server"), &json!("recording")), "{status}");
         assert_eq!((&status["file"], &status["remaining_s"]), (&Value::Null, &Value::Null), "{status}");

@@ -37,6 +37,10 @@ def arguments():
     return parser.parse_args()
 
 
+# ip(7); the socket module lacks it.
+IP_RECVTOS = 13
+
+
 class Media(threading.Thread):
     """Receives the RTP of one recording until it is closed."""
 
@@ -44,6 +48,8 @@ class Media(threading.Thread):
         super().__init__(daemon=True)
         self.sock = socket.socket(socket.AF_INET6 if ":" in addr else socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        if self.sock.family == socket.AF_INET:
+            self.sock.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
         self.sock.bind((addr, 0))
         self.sock.settimeout(0.1)
         self.port = self.sock.getsockname()[1]
@@ -51,22 +57,30 @@ class Media(threading.Thread):
         self.packets = self.octets = self.not_rtp = self.out_of_order = 0
         self.last_seq, self.sources, self.ssrcs = None, set(), set()
         self.closing = threading.Event()
+        self.tos = 0
 
     def run(self):
         while not self.closing.is_set():
             try:
-                self.take(*self.sock.recvfrom(4096))
+                self.receive()
             except TimeoutError:
                 continue
         self.sock.setblocking(False)
         try:
             while True:
-                self.take(*self.sock.recvfrom(4096))
+                self.receive()
         except BlockingIOError:
             pass
         self.sock.close()
         if self.file:
             self.file.close()
+
+    def receive(self):
+        datagram, control, _, source = self.sock.recvmsg(4096, 64)
+        for level, kind, data in control:
+            if (level, kind) == (socket.IPPROTO_IP, socket.IP_TOS):
+                self.tos = data[0]
+        self.take(datagram, source)
 
     def take(self, datagram, source):
         parts = rtp_parts(datagram)
@@ -75,7 +89,7 @@ class Media(threading.Thread):
             return
         kind, seq, timestamp, ssrc, payload = parts
         if self.packets == 0:
-            report("rtp", port=self.port, payload_type=kind, seq=seq, timestamp=timestamp, ssrc=ssrc)
+            report("rtp", port=self.port, payload_type=kind, seq=seq, timestamp=timestamp, ssrc=ssrc, dscp=self.tos >> 2)
         elif seq != (self.last_seq + 1) & 0xFFFF:
             self.out_of_order += 1
         self.last_seq = seq
