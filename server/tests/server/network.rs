@@ -1,7 +1,7 @@
 //! Bad networks: loss and disorder on the way, a server that is not scheduled, and a link that is cut without a word, in network namespaces
 //! of the test's own (needs root and iproute2; says so where it can't run).
 
-use crate::support::{PHONE, PROGRAM, Server, recorded, recorded_if_any};
+use crate::support::{PHONE, Server, program, recorded, recorded_if_any};
 use phone_recorder::file::sidecar::SidecarState;
 use recordserver::clock;
 use std::io::{BufRead, BufReader, Write};
@@ -113,7 +113,7 @@ fn a_link_that_is_cut_without_a_word_ends_the_recording_within_ten_seconds() {
     let Some(cable) = Cable::lay() else { return };
     let folder = tempfile::tempdir().expect("folder");
     std::fs::create_dir(folder.path().join("rec")).expect("folder");
-    let program = Cable::command(&cable.server, PROGRAM);
+    let program = Cable::command(&cable.server, &program());
     let settings = "flush_interval_ms = 200\n";
     let server = Server::start_in(folder, settings, program, Cable::SERVER);
     let mut phone = Cable::command(&cable.phone, "python3");

@@ -1,6 +1,6 @@
 //! The program against phones in Python that know nothing but the source document (tests/peers).
 
-use crate::support::{Server, files, noise, recorded};
+use crate::support::{Server, files, noise, program, recorded};
 use phone_recorder::file::sidecar::SidecarState;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -115,9 +115,7 @@ fn a_connection_that_never_starts_is_closed() {
 
 #[test]
 fn settings_that_make_no_sense_end_the_program_with_status_2_and_a_missing_folder_with_1() {
-    let run = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_recordserver")).args(arguments).output().expect("recordserver")
-    };
+    let run = |arguments: &[&str]| Command::new(program()).args(arguments).output().expect("recordserver");
     assert_eq!(run(&["--listen", "nowhere"]).status.code(), Some(2));
     let missing = run(&["--listen", "127.0.0.1:0", "--storage", "/nonexistent", "--http", "off"]);
     assert_eq!(missing.status.code(), Some(1));

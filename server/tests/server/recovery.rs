@@ -1,6 +1,6 @@
 //! A server that was killed in mid-call, and its next start.
 
-use crate::support::{PROGRAM, Server, files, recorded, recorded_if_any};
+use crate::support::{Server, files, program, recorded, recorded_if_any};
 use phone_recorder::file::header::FileHeader;
 use phone_recorder::file::sidecar::SidecarState;
 use std::io::{BufRead, BufReader};
@@ -22,7 +22,7 @@ fn what_kill_9_cut_off_is_whole_after_the_next_start_and_at_most_a_flush_interva
     let (cut_off, _) = recorded(folder.path(), "killed");
     assert_eq!(cut_off.state, SidecarState::Recording);
 
-    let server = Server::start_in(folder, settings, Command::new(PROGRAM), "127.0.0.1");
+    let server = Server::start_in(folder, settings, Command::new(program()), "127.0.0.1");
     let (sidecar, audio) = recorded(server.folder.path(), "killed");
     assert_eq!((sidecar.state, sidecar.recovered), (SidecarState::Ended, true));
     assert_eq!(sidecar.end_reason.as_deref(), Some("interrupted"));

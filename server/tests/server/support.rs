@@ -9,7 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 pub(crate) const PHONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/peers/docphone.py");
 
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_recordserver");
+/// The server, always one of this machine: offices run it, not phones, so a run of these tests under an
+/// emulator names a native one by `RECORDSERVER_TEST_BINARY`.
+pub(crate) fn program() -> String {
+    std::env::var("RECORDSERVER_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_recordserver").into())
+}
 
 pub(crate) struct Server {
     pub(crate) process: Child,
@@ -22,7 +26,7 @@ impl Server {
     pub(crate) fn start(settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         std::fs::create_dir(folder.path().join("rec")).expect("folder");
-        Self::start_in(folder, settings, Command::new(PROGRAM), "127.0.0.1")
+        Self::start_in(folder, settings, Command::new(program()), "127.0.0.1")
     }
 
     /// Starts `command`, which is or runs the program, at `addr`, with what an earlier one left in `folder`.
