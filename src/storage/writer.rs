@@ -36,6 +36,9 @@ const SILENCE_OCTETS: usize = 4096;
 /// Buffers handed to one write call.
 const MAX_SLICES: usize = 64;
 
+/// Of a batch that filled the disk, so much is given up again: a sidecar and its predecessor in clusters.
+const ROOM_TO_FINISH_OCTETS: u64 = 64 * 1024;
+
 /// Room set aside at a time on filesystems that need it: half a minute of a call.
 const SET_ASIDE_OCTETS: u64 = 256 * 1024;
 
@@ -186,6 +189,9 @@ impl<F: Fs> Writer<F> {
         };
         if file.fault.is_none() {
             file.fault = self.write_pieces(&mut file, &pieces, flush).err();
+            if file.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Full) {
+                self.make_room_to_finish(&mut file);
+            }
         }
         let took = (self.clock)().since(started);
         let result = match file.fault.clone() {
@@ -234,6 +240,17 @@ impl<F: Fs> Writer<F> {
             self.flush(file).map_err(|error| fault("sync", &path, &error))?;
         }
         Ok(())
+    }
+
+    /// Gives up the end of what did not fit, none of which was acknowledged, so that header and final
+    /// sidecar find room; otherwise the recording would look interrupted.
+    fn make_room_to_finish(&self, file: &mut OpenFile<F::File>) {
+        let frame = u64::from(file.header.rtp_len).max(1);
+        let keep =
+            file.written.saturating_sub(ROOM_TO_FINISH_OCTETS).max(file.durable).div_ceil(frame) * frame;
+        if keep < file.written && self.fs.set_len(&file.handle, HEADER_OCTETS as u64 + keep).is_ok() {
+            file.written = keep;
+        }
     }
 
     /// Keeps room ahead of the `written` octets: vfat makes a length durable before the clusters that it
