@@ -97,23 +97,35 @@ pub const BATCH_DATAGRAMS: usize = 64;
 /// Octets kept of each datagram: more than any audio packet on Ethernet has.
 pub const DATAGRAM_OCTETS: usize = 2048;
 
+/// Octets of each datagram that lie close to those of its neighbours. Packets of a call end here, so a drain
+/// touches few pages; after an idle second each of them costs more than the packets in it.
+const NEAR_OCTETS: usize = 512;
+
+/// Room for the sender's address: the larger one of the two that UDP has.
+type Name = libc::sockaddr_in6;
+
 /// Length of the address buffer of a datagram, as the kernel wants it.
-#[expect(clippy::cast_possible_truncation, reason = "128 octets")]
-const NAME_OCTETS: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+#[expect(clippy::cast_possible_truncation, reason = "28 octets")]
+const NAME_OCTETS: libc::socklen_t = size_of::<Name>() as libc::socklen_t;
 
 /// Room for the two control messages of a datagram, in words.
 const CONTROL_WORDS: usize = 10;
 
 /// Buffers for [`BATCH_DATAGRAMS`] datagrams, used again for every batch and every socket.
 pub struct Batch {
-    octets: Box<[[u8; DATAGRAM_OCTETS]]>,
-    names: Box<[libc::sockaddr_storage]>,
+    near: Box<[[u8; NEAR_OCTETS]]>,
+    /// Longer datagrams, whole; the kernel writes only what `near` has no room for.
+    far: Box<[[u8; DATAGRAM_OCTETS]]>,
+    names: Box<[Name]>,
     control: Box<[[u64; CONTROL_WORDS]]>,
-    vectors: Box<[libc::iovec]>,
+    vectors: Box<[[libc::iovec; 2]]>,
     headers: Box<[libc::mmsghdr]>,
-    /// Headers for sending; they are few if nothing is sent.
+    /// Headers for sending, and what they point to; they are few if nothing is sent.
     out: Vec<libc::mmsghdr>,
+    out_vectors: Vec<libc::iovec>,
     count: usize,
+    /// Headers that the kernel or we have changed since they were made ready.
+    used: usize,
 }
 
 /// Some of the datagrams of a batch.
@@ -176,13 +188,16 @@ impl Batch {
         // SAFETY: these are C structures of integers and pointers, for which all zeros is a valid value.
         let (name, vector, header) = unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
         Self {
-            octets: vec![[0; DATAGRAM_OCTETS]; BATCH_DATAGRAMS].into_boxed_slice(),
+            near: vec![[0; NEAR_OCTETS]; BATCH_DATAGRAMS].into_boxed_slice(),
+            far: vec![[0; DATAGRAM_OCTETS]; BATCH_DATAGRAMS].into_boxed_slice(),
             names: vec![name; BATCH_DATAGRAMS].into_boxed_slice(),
             control: vec![[0; CONTROL_WORDS]; BATCH_DATAGRAMS].into_boxed_slice(),
-            vectors: vec![vector; BATCH_DATAGRAMS].into_boxed_slice(),
+            vectors: vec![[vector; 2]; BATCH_DATAGRAMS].into_boxed_slice(),
             headers: vec![header; BATCH_DATAGRAMS].into_boxed_slice(),
             out: Vec::new(),
+            out_vectors: Vec::new(),
             count: 0,
+            used: BATCH_DATAGRAMS,
         }
     }
 
@@ -194,20 +209,24 @@ impl Batch {
     #[allow(clippy::cast_possible_truncation, reason = "small constants; the C types differ by platform")]
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.count = 0;
-        for index in 0..BATCH_DATAGRAMS {
-            self.vectors[index] =
-                libc::iovec { iov_base: self.octets[index].as_mut_ptr().cast(), iov_len: DATAGRAM_OCTETS };
+        // Only what was used: making all of them ready would cost more than the one packet of a relay.
+        for index in 0..std::mem::take(&mut self.used) {
+            let (near, far) = (&mut self.near[index], &mut self.far[index][NEAR_OCTETS..]);
+            self.vectors[index] = [
+                libc::iovec { iov_base: near.as_mut_ptr().cast(), iov_len: near.len() },
+                libc::iovec { iov_base: far.as_mut_ptr().cast(), iov_len: far.len() },
+            ];
             let header = &mut self.headers[index].msg_hdr;
             header.msg_name = (&raw mut self.names[index]).cast();
             header.msg_namelen = NAME_OCTETS;
-            header.msg_iov = &raw mut self.vectors[index];
-            header.msg_iovlen = 1;
+            header.msg_iov = self.vectors[index].as_mut_ptr();
+            header.msg_iovlen = 2;
             header.msg_control = self.control[index].as_mut_ptr().cast();
             header.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
             header.msg_flags = 0;
         }
-        // SAFETY: every pointer set above leads into a buffer of `self` of the length given beside it, and
-        // `self` is borrowed for the call.
+        // SAFETY: every pointer set above, now or before an earlier call, leads into a buffer of `self` of the
+        // length given beside it. The buffers stay where they are as long as `self` lives.
         let result = Errno::result(unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -220,9 +239,24 @@ impl Batch {
         match result {
             Ok(count) => self.count = usize::try_from(count).unwrap_or(0),
             Err(Errno::EWOULDBLOCK) => {}
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => {
+                // It may have got as far as the first header.
+                self.used = 1;
+                return Err(errno.into());
+            }
+        }
+        self.used = self.count.max(1);
+        for index in 0..self.count {
+            if self.len(index) > NEAR_OCTETS {
+                self.far[index][..NEAR_OCTETS].copy_from_slice(&self.near[index]);
+            }
         }
         Ok(self.count)
+    }
+
+    /// Octets kept of the datagram at `index`.
+    fn len(&self, index: usize) -> usize {
+        usize::try_from(self.headers[index].msg_len).unwrap_or(usize::MAX).min(DATAGRAM_OCTETS)
     }
 
     /// The datagrams of the last call to [`Self::receive`].
@@ -235,12 +269,16 @@ impl Batch {
     #[expect(unsafe_code, reason = "sendmmsg straight from the buffers of recvmmsg")]
     pub fn send(&mut self, socket: BorrowedFd<'_>, selection: Selection) -> Sent {
         self.out.clear();
+        self.out_vectors.clear();
         for index in (0..self.count).filter(|index| selection.has(*index)) {
-            let octets = usize::try_from(self.headers[index].msg_len).unwrap_or(0).min(DATAGRAM_OCTETS);
-            self.vectors[index].iov_len = octets;
+            let octets = self.octets(index);
+            let vector = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+            self.out_vectors.push(vector);
+        }
+        for vector in &mut self.out_vectors {
             // SAFETY: a C structure of integers and pointers, for which all zeros is a valid value.
             let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            header.msg_hdr.msg_iov = &raw mut self.vectors[index];
+            header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
             self.out.push(header);
         }
@@ -248,8 +286,8 @@ impl Batch {
         let mut rest = &mut self.out[..];
         while !rest.is_empty() {
             let left = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-            // SAFETY: every header leads to one vector of `self`, and that to a buffer of `self` of at least
-            // the length given; `self` is borrowed for the call.
+            // SAFETY: every header leads to one vector of `self`, and that to octets of `self`, which the kernel
+            // only reads; `self` is borrowed for the call.
             let result = Errno::result(unsafe {
                 libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), left, libc::MSG_DONTWAIT as _)
             });
@@ -272,12 +310,16 @@ impl Batch {
         sent
     }
 
+    fn octets(&self, index: usize) -> &[u8] {
+        let len = self.len(index);
+        if len > NEAR_OCTETS { &self.far[index][..len] } else { &self.near[index][..len] }
+    }
+
     fn datagram(&self, index: usize) -> Datagram<'_> {
         let header = &self.headers[index];
-        let octets = usize::try_from(header.msg_len).unwrap_or(usize::MAX).min(DATAGRAM_OCTETS);
         let (arrived_ns, overflow) = control_messages(&header.msg_hdr);
         Datagram {
-            octets: &self.octets[index][..octets],
+            octets: self.octets(index),
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             source: source(&self.names[index]),
             arrived_ns,
@@ -288,23 +330,19 @@ impl Batch {
 
 /// Reads the sender's address; anything but IP is the unspecified address.
 #[expect(unsafe_code, reason = "the kernel tells the type of the address in its first field")]
-fn source(name: &libc::sockaddr_storage) -> SocketAddr {
-    let name: *const libc::sockaddr_storage = name;
-    // SAFETY: a sockaddr_storage is large enough and aligned for every address type; the family field says
-    // which one the kernel has written.
-    unsafe {
-        match i32::from((*name).ss_family) {
-            libc::AF_INET => {
-                let name = &*name.cast::<libc::sockaddr_in>();
-                let addr = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
-                SocketAddr::new(addr.into(), u16::from_be(name.sin_port))
-            }
-            libc::AF_INET6 => {
-                let name = &*name.cast::<libc::sockaddr_in6>();
-                SocketAddr::new(Ipv6Addr::from(name.sin6_addr.s6_addr).into(), u16::from_be(name.sin6_port))
-            }
-            _ => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+fn source(name: &Name) -> SocketAddr {
+    match i32::from(name.sin6_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the kernel wrote the other, shorter type, whose alignment is no
+            // stricter.
+            let name = unsafe { &*std::ptr::from_ref(name).cast::<libc::sockaddr_in>() };
+            let addr = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+            SocketAddr::new(addr.into(), u16::from_be(name.sin_port))
         }
+        libc::AF_INET6 => {
+            SocketAddr::new(Ipv6Addr::from(name.sin6_addr.s6_addr).into(), u16::from_be(name.sin6_port))
+        }
+        _ => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
     }
 }
 
@@ -341,4 +379,62 @@ fn control_messages(header: &libc::msghdr) -> (Option<i64>, Option<u32>) {
         }
     }
     (arrived_ns, overflow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    fn pair() -> io::Result<(UdpSocket, UdpSocket)> {
+        let receiver = UdpSocket::bind("127.0.0.1:0")?;
+        let sender = UdpSocket::bind("127.0.0.1:0")?;
+        sender.connect(receiver.local_addr()?)?;
+        Ok((sender, receiver))
+    }
+
+    fn datagram(number: usize, octets: usize) -> Vec<u8> {
+        (0..octets).map(|at| u8::try_from((at * 7 + number) % 251).unwrap_or(0)).collect()
+    }
+
+    #[test]
+    fn a_datagram_of_any_length_arrives_whole_and_goes_on_whole() {
+        let lengths = [
+            0,
+            1,
+            172,
+            NEAR_OCTETS - 1,
+            NEAR_OCTETS,
+            NEAR_OCTETS + 1,
+            1500,
+            DATAGRAM_OCTETS,
+            DATAGRAM_OCTETS + 1,
+        ];
+        let (sender, receiver) = pair().expect("sockets");
+        let (relay, server) = pair().expect("sockets");
+        let mut batch = Batch::new();
+        // Batches of different sizes use the places again for datagrams of other lengths.
+        for (round, count) in [9, 1, 5, 64, 3].into_iter().enumerate() {
+            let sent: Vec<_> = (0..count).map(|at| datagram(at + round, lengths[(at + round) % 9])).collect();
+            for octets in &sent {
+                sender.send(octets).expect("sent");
+            }
+            assert_eq!(batch.receive(receiver.as_fd()).expect("received"), count);
+            let mut all = Selection::default();
+            for (index, (got, octets)) in batch.datagrams().zip(&sent).enumerate() {
+                let kept = octets.len().min(DATAGRAM_OCTETS);
+                assert_eq!((got.octets, got.truncated), (&octets[..kept], octets.len() > kept));
+                assert_eq!(got.source, sender.local_addr().expect("bound"));
+                all.add(index);
+            }
+            assert_eq!(batch.send(relay.as_fd(), all), Sent::default());
+            for octets in &sent {
+                let mut buffer = [0; DATAGRAM_OCTETS + 1];
+                let got = server.recv(&mut buffer).expect("relayed");
+                assert_eq!(&buffer[..got], &octets[..octets.len().min(DATAGRAM_OCTETS)]);
+            }
+            assert_eq!(batch.receive(receiver.as_fd()).expect("nothing there"), 0);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::tape::{Feed, SegmentLog, Tape, give_back};
 use crate::blocks::BlockPool;
 use crate::call::Call;
 use crate::file::header::{FileHeader, max_data_octets};
-use crate::file::level::level_dbfs;
+use crate::file::level::{Level, level};
 use crate::file::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
 use crate::jobs::{FileKey, Folder, Job, Mend, Open, Opened, Piece};
 use crate::rtp::codec::{Codec, OCTETS_PER_MS};
@@ -79,7 +79,7 @@ pub(super) struct Local {
     in_flight_octets: u64,
     /// Counters when the present segment began.
     segment_counts: Counts,
-    level_dbfs: Option<f32>,
+    level: Option<Level>,
     finishing: Option<(&'static str, Wall)>,
     /// Octets of the present file that the disk has acknowledged as durable.
     durable_octets: u64,
@@ -110,7 +110,7 @@ impl Local {
             file_name: None,
             in_flight_octets: 0,
             segment_counts: Counts::default(),
-            level_dbfs: None,
+            level: None,
             finishing: None,
             durable_octets: 0,
             closing: None,
@@ -154,7 +154,7 @@ impl Local {
     }
 
     pub(super) fn level_dbfs(&self) -> Option<f32> {
-        self.level_dbfs
+        self.level.map(Level::dbfs)
     }
 
     /// Packets that never came.
@@ -328,7 +328,7 @@ impl Local {
         let newest = self.tape.newest();
         let second = &newest[newest.len().saturating_sub(LEVEL_OCTETS)..];
         if !second.is_empty() {
-            self.level_dbfs = level_dbfs(self.timeline.codec(), second, LEVEL_STRIDE);
+            self.level = level(self.timeline.codec(), second, LEVEL_STRIDE);
         }
     }
 

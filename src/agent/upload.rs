@@ -5,7 +5,7 @@
 //! tells lost, late and doubled packets and recorded time as a file would have them.
 
 use super::backlog::Backlog;
-use crate::file::level::level_dbfs;
+use crate::file::level::{Level, level};
 use crate::rtp::codec::Codec;
 use crate::rtp::counts::{DropCause, Verdict};
 use crate::rtp::packet::Packet;
@@ -131,7 +131,7 @@ impl Upload {
     }
 
     pub(super) fn level_dbfs(&self) -> Option<f32> {
-        level_dbfs(self.timeline.codec(), &self.tally.newest, LEVEL_STRIDE)
+        level(self.timeline.codec(), &self.tally.newest, LEVEL_STRIDE).map(Level::dbfs)
     }
 }
 

@@ -8,10 +8,27 @@ use std::sync::OnceLock;
 /// at -96, so no signal is down here.
 pub const FLOOR_DBFS: f32 = -100.0;
 
-/// Root mean square of every `stride`-th of `octets`, in decibels below a full-scale square wave
-/// (the dBov of RFC 6464). `None` for G.722, which has no level without decoding, and for no octets.
+/// How loud a stretch of audio was. Taken once a second and seldom looked at, so the logarithm waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Level {
+    /// Mean square, full scale being 1.
+    mean: f64,
+}
+
+impl Level {
+    /// The root mean square in decibels below a full-scale square wave (the dBov of RFC 6464).
+    #[must_use]
+    pub fn dbfs(self) -> f32 {
+        #[expect(clippy::cast_possible_truncation, reason = "a level of a few digits")]
+        let level = (10.0 * self.mean.log10()) as f32;
+        level.max(FLOOR_DBFS)
+    }
+}
+
+/// The level of every `stride`-th of `octets`. `None` for G.722, which has no level without decoding, and
+/// for no octets.
 #[must_use]
-pub fn level_dbfs(codec: Codec, octets: &[u8], stride: usize) -> Option<f32> {
+pub fn level(codec: Codec, octets: &[u8], stride: usize) -> Option<Level> {
     let squares = square_table(codec)?;
     let (mut sum, mut count) = (0.0_f64, 0_u32);
     for &octet in octets.iter().step_by(stride.max(1)) {
@@ -21,10 +38,7 @@ pub fn level_dbfs(codec: Codec, octets: &[u8], stride: usize) -> Option<f32> {
     if count == 0 {
         return None;
     }
-    let mean = sum / f64::from(count);
-    #[expect(clippy::cast_possible_truncation, reason = "a level of a few digits")]
-    let level = (10.0 * mean.log10()) as f32;
-    Some(level.max(FLOOR_DBFS))
+    Some(Level { mean: sum / f64::from(count) })
 }
 
 /// The squares of a codec's 256 values, full scale being 1.
@@ -48,6 +62,10 @@ fn square_table(codec: Codec) -> Option<&'static [f32; 256]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn level_dbfs(codec: Codec, octets: &[u8], stride: usize) -> Option<f32> {
+        level(codec, octets, stride).map(Level::dbfs)
+    }
 
     #[test]
     fn silence_is_quiet_full_scale_is_near_zero_and_g722_has_no_level() {

@@ -381,7 +381,7 @@ impl Runtime {
             // The datagram is gone by now; none is asked for outside of a drain.
             Action::Relay(_) => {}
             Action::Uplink(recording, action) => self.act_on_uplink(recording, action),
-            Action::Job(job) => match self.storage.jobs.try_send(job) {
+            Action::Job(job) => match self.storage.submit(job) {
                 Ok(()) => {}
                 Err(TrySendError::Full(job)) => self.answers.push_back(Answer::Refused(job)),
                 Err(TrySendError::Disconnected(_)) => return Err(RuntimeError::StorageGone),
