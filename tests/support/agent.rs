@@ -175,14 +175,14 @@ fn scratch_folder() -> PathBuf {
 pub(crate) fn output_of(command: &mut Command) -> Output {
     let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = piped.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let pid = child.id().to_string();
+    let pid = Pid::from_raw(child.id() as i32);
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     // Read while it runs: a full pipe would hold it up.
     std::thread::spawn(move || sender.send(child.wait_with_output()));
     match receiver.recv_timeout(patience()) {
         Ok(output) => output.expect("output"),
         Err(_) => {
-            let _ = Command::new("kill").args(["-KILL", &pid]).status();
+            let _ = kill(pid, Signal::SIGKILL);
             let output = receiver.recv().expect("a child to end").expect("output");
             panic!("{command:?} does not end:\n{}", String::from_utf8_lossy(&output.stderr));
         }

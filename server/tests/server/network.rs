@@ -2,6 +2,7 @@
 //! of the test's own (needs root and iproute2; says so where it can't run).
 
 use crate::support::{PHONE, Server, program, recorded, recorded_if_any};
+use nix::sys::signal::Signal;
 use phone_recorder::file::sidecar::SidecarState;
 use recordserver::clock;
 use std::io::{BufRead, BufReader, Write};
@@ -144,10 +145,6 @@ fn a_link_that_is_cut_without_a_word_ends_the_recording_within_ten_seconds() {
 #[test]
 fn what_the_kernel_could_not_keep_is_counted_as_dropped_here_and_not_as_lost_on_the_way() {
     let server = Server::start("rtp_ports = \"23160-23169\"\n");
-    let signal = |name: &str| {
-        let pid = server.process.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().expect("kill").success());
-    };
     let mut control = TcpStream::connect(server.control).expect("connection");
     control.write_all(b"cmd=RecordStartRequest&id=late&device=d&codec=PCMA\n").expect("sends");
     let mut answer = String::new();
@@ -156,7 +153,7 @@ fn what_the_kernel_could_not_keep_is_counted_as_dropped_here_and_not_as_lost_on_
     let port: u16 = answer.trim_end().rsplit_once("port=").expect("port").1.parse().expect("port");
 
     // The server is not scheduled for a minute of the call: more than its socket holds.
-    signal("-STOP");
+    server.signal(Signal::SIGSTOP);
     let media = UdpSocket::bind("127.0.0.1:0").expect("loopback");
     for number in 0..3000_u32 {
         let mut packet = vec![0x80, 8];
@@ -166,7 +163,7 @@ fn what_the_kernel_could_not_keep_is_counted_as_dropped_here_and_not_as_lost_on_
         packet.extend_from_slice(&[0x55; 160]);
         media.send_to(&packet, ("127.0.0.1", port)).expect("loopback");
     }
-    signal("-CONT");
+    server.signal(Signal::SIGCONT);
     control.write_all(b"cmd=RecordStopRequest&id=late&reason=hangup\n").expect("sends");
     answer.clear();
     answers.read_line(&mut answer).expect("answer");

@@ -1,5 +1,7 @@
 //! A server to test, phones in Python that know nothing but the source document (tests/peers), and what was recorded.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use phone_recorder::file::header::HEADER_OCTETS;
 use phone_recorder::file::sidecar::Sidecar;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -64,10 +66,14 @@ impl Server {
     }
 
     pub(crate) fn terminate(mut self) -> (ExitStatus, tempfile::TempDir) {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        self.signal(Signal::SIGTERM);
         let status = self.process.wait().expect("status");
         (status, std::mem::replace(&mut self.folder, tempfile::tempdir().expect("folder")))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).expect("a process number");
+        kill(Pid::from_raw(pid), signal).expect("signal sent");
     }
 
     /// Ends it as a crash would.
