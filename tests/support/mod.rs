@@ -10,6 +10,8 @@ pub(crate) mod agent;
 pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod environment;
+pub(crate) mod network;
+pub(crate) mod peer;
 pub(crate) mod recording_file;
 pub(crate) mod rtp_source;
 pub(crate) mod server;

@@ -5,62 +5,73 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::environment::{has_program, skip};
+use super::environment::skip;
+use super::network::{SERVER_NAMESPACE, words_into};
+use super::peer::Peer;
 use super::{Setup, number, patience, text};
 
-/// Set in a run inside a network namespace: the namespace of the servers, and their address there.
-pub(crate) const SERVER_NAMESPACE: &str = "SERVER_TEST_NAMESPACE";
+/// Address of the servers across a network.
 pub(crate) const SERVER_ADDR: Ipv4Addr = Ipv4Addr::new(10, 213, 78, 1);
 
 /// What starts a server, and where it is to listen: here, or across the network of two namespaces.
 fn place() -> (Vec<String>, Ipv4Addr) {
-    match std::env::var(SERVER_NAMESPACE) {
-        Ok(namespace) => (["ip", "netns", "exec", &namespace].map(Into::into).into(), SERVER_ADDR),
-        Err(_) => (Vec::new(), Ipv4Addr::LOCALHOST),
-    }
+    words_into(SERVER_NAMESPACE).map_or((Vec::new(), Ipv4Addr::LOCALHOST), |words| (words, SERVER_ADDR))
 }
 
 /// A server process; killed when dropped.
 pub(crate) struct Server {
-    process: Child,
+    process: Process,
     /// Where it listens.
     pub(crate) addr: SocketAddr,
-    reports: Receiver<Value>,
-    folder: TempDir,
+    storage: PathBuf,
+    _folder: TempDir,
+}
+
+enum Process {
+    /// `recordserver`
+    Real(Child),
+    /// A program of `tests/peers`.
+    Peer(Peer),
 }
 
 impl Server {
     /// `tests/peers/docserver.py` in a mode; `None`, with the reason said, where there is no Python.
     pub(crate) fn by_document(mode: &str, more: &[&str]) -> Option<Self> {
-        if !has_program("python3") {
-            skip("python3 is missing");
-            return None;
-        }
         let folder = tempfile::Builder::new().prefix("docserver-").tempdir().expect("a folder");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/docserver.py");
-        let (mut words, host) = place();
-        words.extend(["python3", script, "--listen", &format!("{host}:0")].map(Into::into));
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["--mode", mode, "--dump"]).arg(folder.path()).args(more);
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("docserver.py");
-        let reports = read_reports(process.stdout.take().expect("piped"));
-        let first = reports.recv_timeout(patience()).expect("a first report");
+        let (prefix, host) = place();
+        let (listen, dump) = (format!("{host}:0"), folder.path().to_str().expect("UTF-8"));
+        let arguments = [&["--listen", &listen, "--mode", mode, "--dump", dump], more].concat();
+        Self::of_peer(Peer::start(&prefix, "docserver.py", &arguments)?, host, folder)
+    }
+
+    /// A bad network before the server at `addr`; `None`, with the reason said, where there is no Python.
+    pub(crate) fn lossy(addr: SocketAddr) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let relay = Peer::start(&[], "lossy.py", &["--seed", "11", "--server", &addr.to_string()])?;
+        Self::of_peer(relay, Ipv4Addr::LOCALHOST, folder)
+    }
+
+    fn of_peer((peer, first): (Peer, Value), host: Ipv4Addr, folder: TempDir) -> Option<Self> {
         assert_eq!(first["event"], "listening", "{first}");
-        eprintln!("docserver: {first}");
         let port = u16::try_from(number(&first, "/port")).expect("a port");
-        Some(Self { process, addr: (host, port).into(), reports, folder })
+        let storage = folder.path().to_owned();
+        Some(Self { process: Process::Peer(peer), addr: (host, port).into(), storage, _folder: folder })
     }
 
     /// The real `recordserver`, always one of this machine; `None`, with the reason said, where it has not been
     /// built. Where the agent is emulated, `RECORDSERVER_TEST_BINARY` names it.
     pub(crate) fn real() -> Option<Self> {
+        Self::real_with(None, "")
+    }
+
+    /// The same with a folder for its recordings and further settings.
+    pub(crate) fn real_with(storage: Option<&Path>, settings: &str) -> Option<Self> {
         let (prefix, host) = place();
         let named = std::env::var_os("RECORDSERVER_TEST_BINARY").map(PathBuf::from);
         let beside = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
@@ -70,36 +81,19 @@ impl Server {
             return None;
         };
         let folder = tempfile::Builder::new().prefix("recordserver-").tempdir().expect("a folder");
+        let storage = storage.unwrap_or(folder.path()).to_owned();
         let mut words = prefix.iter().map(|word| OsStr::new(word.as_str())).chain([program.as_os_str()]);
         let mut command = Command::new(words.next()?);
         command.args(words);
         let config = folder.path().join("recordserver.toml");
         // Killed, it has what is older than this and the time between two looks at its sockets.
-        std::fs::write(&config, "flush_interval_ms = 1000\n").expect("a config");
+        std::fs::write(&config, format!("flush_interval_ms = 1000\n{settings}")).expect("a config");
         let listen = format!("{host}:0");
         command.args(["--listen", &listen, "--http", "127.0.0.1:0", "--config"]).arg(config);
-        command.arg("--storage").arg(folder.path()).env("RUST_LOG", "info");
+        command.arg("--storage").arg(&storage).env("RUST_LOG", "info");
         let mut process = command.stderr(Stdio::piped()).spawn().expect("recordserver");
         let addr = read_address(process.stderr.take().expect("piped"));
-        let (_, reports) = sync_channel(1);
-        Some(Self { process, addr, reports, folder })
-    }
-
-    /// A bad network before the server at `addr`; `None`, with the reason said, where there is no Python.
-    pub(crate) fn lossy(addr: SocketAddr) -> Option<Self> {
-        if !has_program("python3") {
-            skip("python3 is missing");
-            return None;
-        }
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new("python3");
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/lossy.py"));
-        command.args(["--seed", "11", "--server", &addr.to_string()]);
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("lossy.py");
-        let reports = read_reports(process.stdout.take().expect("piped"));
-        let first = reports.recv_timeout(patience()).expect("a first report");
-        let port = u16::try_from(number(&first, "/port")).expect("a port");
-        Some(Self { process, addr: ([127, 0, 0, 1], port).into(), reports, folder })
+        Some(Self { process: Process::Real(process), addr, storage, _folder: folder })
     }
 
     /// Waits for a report of docserver and gives it.
@@ -109,13 +103,9 @@ impl Server {
 
     /// A report of docserver, if it comes in time.
     pub(crate) fn report_within(&self, event: &str, wait: Duration) -> Option<Value> {
-        let end = Instant::now() + wait;
-        loop {
-            match self.reports.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(report) if report["event"] == event => return Some(report),
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
-            }
+        match &self.process {
+            Process::Peer(peer) => peer.report_within(event, wait),
+            Process::Real(_) => None,
         }
     }
 
@@ -133,7 +123,7 @@ impl Server {
     /// All files with this extension below the server's folder, by name.
     pub(crate) fn files(&self, extension: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        let mut folders = vec![self.folder.path().to_owned()];
+        let mut folders = vec![self.storage.clone()];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
@@ -157,8 +147,13 @@ impl Server {
 
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        match &mut self.process {
+            Process::Peer(peer) => peer.kill(),
+            Process::Real(process) => {
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+        }
     }
 }
 
@@ -166,18 +161,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn read_reports(out: ChildStdout) -> Receiver<Value> {
-    let (sender, reports) = sync_channel(10_000);
-    std::thread::spawn(move || {
-        for line in BufReader::new(out).lines().map_while(Result::ok) {
-            if sender.send(serde_json::from_str(&line).expect("a report in JSON")).is_err() {
-                break;
-            }
-        }
-    });
-    reports
 }
 
 fn read_address(log: ChildStderr) -> SocketAddr {
