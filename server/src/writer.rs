@@ -46,7 +46,7 @@ pub struct OfficeWriter<F: Fs> {
     witness: Option<F::File>,
     dirty: bool,
     synced: Mono,
-    space: Option<(Mono, Space)>,
+    room: Room,
 }
 
 struct OpenFile<H> {
@@ -73,7 +73,7 @@ impl<F: Fs> OfficeWriter<F> {
             witness: None,
             dirty: false,
             synced,
-            space: None,
+            room: Room::default(),
         }
     }
 
@@ -151,6 +151,8 @@ impl<F: Fs> OfficeWriter<F> {
             return;
         }
         let mut results = Vec::with_capacity(closing.len());
+        let now = (self.clock)();
+        let space = closing.first().and_then(|(_, file)| self.room.at(now, &self.fs, &file.folder).ok());
         for (key, file) in closing {
             let result = match file.fault {
                 Some(fault) => Err(fault),
@@ -162,7 +164,6 @@ impl<F: Fs> OfficeWriter<F> {
         let synced = self.sync();
         // Only headers of files that are still open may wait.
         self.dirty = !self.files.is_empty();
-        let space = self.room(None).ok();
         for (key, result) in results {
             let result = match (&synced, result) {
                 (Err(error), Ok(())) => Err(fault("sync", Path::new("recordings"), error)),
@@ -176,7 +177,8 @@ impl<F: Fs> OfficeWriter<F> {
         let folder = open.folder.path();
         self.check_device(&open.folder)?;
         self.create_folders(&open.folder)?;
-        let space = self.room(Some(&folder))?;
+        let space = self.room.at((self.clock)(), &self.fs, &folder);
+        let space = space.map_err(|error| fault("look at", &folder, &error))?;
         let (handle, name) = self.create(&folder, open.stamp)?;
         let mut file =
             OpenFile { handle, folder, name, header: open.header, written: 0, durable: 0, fault: None };
@@ -249,7 +251,12 @@ impl<F: Fs> OfficeWriter<F> {
             let written = write_pieces(&self.fs, file, &pieces);
             file.fault = written.err().map(|error| fault("write", &file.path(), &error));
         }
-        let (durable_octets, result) = (file.durable, file.fault.clone().map_or(Ok(None), Err));
+        let durable_octets = file.durable;
+        let result = match &file.fault {
+            Some(fault) => Err(fault.clone()),
+            // Those who write have to hear of it before the reserve is used up.
+            None => Ok(self.room.at(started, &self.fs, &file.folder).ok()),
+        };
         Done::Appended { file: key, pieces, durable_octets, took: (self.clock)().since(started), result }
     }
 
@@ -288,17 +295,19 @@ impl<F: Fs> OfficeWriter<F> {
         let renamed = self.fs.rename(&folder.join(temporary_name(wav_name)), &path);
         renamed.map_err(|error| fault("write", &path, &error))
     }
+}
 
-    /// Room on the disk, not asked for each time.
-    fn room(&mut self, folder: Option<&Path>) -> Result<Space, Fault> {
-        let now = (self.clock)();
-        match (self.space, folder) {
-            (Some((at, space)), _) if now.since(at) < SPACE_INTERVAL => Ok(space),
-            (Some((_, space)), None) => Ok(space),
-            (None, None) => Ok(Space::default()),
-            (_, Some(folder)) => {
-                let space = self.fs.space(folder).map_err(|error| fault("look at", folder, &error))?;
-                self.space = Some((now, space));
+/// Room on the disk, not asked for each time.
+#[derive(Default)]
+struct Room(Option<(Mono, Space)>);
+
+impl Room {
+    fn at<F: Fs>(&mut self, now: Mono, fs: &F, folder: &Path) -> io::Result<Space> {
+        match self.0 {
+            Some((seen, space)) if now.since(seen) < SPACE_INTERVAL => Ok(space),
+            _ => {
+                let space = fs.space(folder)?;
+                self.0 = Some((now, space));
                 Ok(space)
             }
         }

@@ -1,0 +1,120 @@
+//! The disk of a recording server that a call fills: the call ends in order, others hear why not, and with room
+//! again all is as before.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::statvfs::statvfs;
+use serde_json::{Value, json};
+
+use crate::loop_disk::LoopDisk;
+use crate::row;
+use crate::support::agent::recordctl;
+use crate::support::client::Refusal;
+use crate::support::environment::run;
+use crate::support::server::Server;
+use crate::support::{Agent, Call, Codec, Setup, number, patience, read_recording, sidecar, wait_for};
+
+const MIB: u64 = 1 << 20;
+const RESERVE: u64 = 2 * MIB;
+
+fn free(folder: &Path) -> u64 {
+    let stat = statvfs(folder).expect("the disk");
+    stat.blocks_available() * stat.fragment_size()
+}
+
+/// Somebody else's file, so large that little more than the reserve is left.
+fn hog(folder: &Path) -> PathBuf {
+    let path = folder.join("hog");
+    let octets = free(folder) - RESERVE - 256 * 1024;
+    std::fs::write(&path, vec![1; octets as usize]).expect("a large file");
+    path
+}
+
+fn start(agent: &Agent) -> Call {
+    let mut call = Call::start_with(agent, Codec::Pcma, json!({"mode": "server"}));
+    // 60 ms in a packet: more audio from fewer packets.
+    call.source.octets = 480;
+    call
+}
+
+/// Speaks, thirty times as fast as a call, until the disk has less than `until` left or the call has ended.
+fn speak_until(call: &mut Call, disk: &Path, until: u64, heard: &mut Vec<u8>) {
+    let end = Instant::now() + 4 * patience();
+    while free(disk) >= until && call.status()["state"] == "recording" {
+        assert!(Instant::now() < end, "{} octets are left, and it goes on", free(disk));
+        for _ in 0..10 {
+            heard.extend(call.source.send_next());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A call that begins and ends, if it may.
+fn try_another(agent: &Agent) -> Result<(), Refusal> {
+    let mut client = agent.subscribed_client();
+    let started = client.request("record.start", json!({"mode": "server", "codec": "PCMA"}))?;
+    let recording = started["recording"].clone();
+    client.ok("record.stop", json!({"recording": recording}));
+    client.wait_event_where("recording.ended", patience(), |params| params["recording"] == recording);
+    Ok(())
+}
+
+fn ended_sidecar(server: &Server, reason: &str) -> (PathBuf, Value) {
+    wait_for(&format!("a file that ended with {reason}"), patience(), || {
+        let files = server.files("wav").into_iter().map(|file| (sidecar(&file), file));
+        files.into_iter().find_map(|(sidecar, file)| {
+            sidecar.filter(|sidecar| sidecar["end_reason"] == reason).map(|sidecar| (file, sidecar))
+        })
+    })
+}
+
+#[test]
+fn a_server_with_little_room_ends_what_runs_in_time_refuses_what_comes_and_goes_on_with_room_again() {
+    let Some(disk) = LoopDisk::mount(24) else { return };
+    let folder = disk.stick();
+    let Some(server) = Server::real_with(Some(&folder), &format!("reserve = {RESERVE}\n")) else { return };
+    let agent = Setup::new().uploads_to(server.addr).start();
+    let mut call = start(&agent);
+    let hog = hog(&folder);
+    let mut heard = Vec::new();
+
+    // Below the reserve nobody else gets in; what runs goes on.
+    speak_until(&mut call, &folder, RESERVE - 128 * 1024, &mut heard);
+    let refused = wait_for("a refusal", patience(), || try_another(&agent).err());
+    assert_eq!(refused.reason, "server_refused", "{}", refused.whole);
+    assert_eq!(refused.whole["data"]["detail"], "disk full on the server", "{}", refused.whole);
+    assert_eq!(call.status()["state"], "recording");
+
+    // Below half of it what runs is ended, while there is room to end it.
+    speak_until(&mut call, &folder, 0, &mut heard);
+    let ended = call.wait_ended();
+    assert_eq!(ended["end_reason"], "storage_full", "{ended}");
+    let (file, sidecar) = ended_sidecar(&server, "storage_full");
+    let left = free(&folder);
+    let packets = heard.len() as u64 / 480;
+    assert_eq!(sidecar["state"], "ended", "{sidecar}");
+    assert_eq!(number(&sidecar, "/packets/lost") + number(&sidecar, "/packets/dropped"), 0, "{sidecar}");
+    assert!(left > RESERVE / 4, "only {left} octets are left");
+    let stored = read_recording(&file);
+    assert_eq!(stored.data_size as usize, stored.data.len());
+    assert_eq!(number(&sidecar, "/packets/received") * 480, stored.data.len() as u64, "{sidecar}");
+    assert!(heard.starts_with(&stored.data), "something else was stored");
+    assert!(stored.data.len() as u64 > RESERVE / 2 - 256 * 1024, "ended early: {} octets", stored.data.len());
+    run(recordctl().arg("verify").arg(&file));
+    assert_eq!(try_another(&agent).expect_err("a full disk").reason, "server_refused");
+    row(
+        "a server's disk filled to the reserve",
+        &format!("{} of {packets} packets kept, {left} octets left", stored.data.len() / 480),
+    );
+
+    std::fs::remove_file(hog).expect("removed");
+    wait_for("a call that is accepted again", patience(), || try_another(&agent).ok());
+    let mut call = start(&agent);
+    let heard = call.speak(10);
+    call.stop();
+    wait_for("the next call's file", patience(), || {
+        let files = server.files("wav").into_iter().map(|file| read_recording(&file).data);
+        files.into_iter().find(|data| *data == heard)
+    });
+}
