@@ -3,15 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 use serde_json::{Value, json};
 
+use crate::support::environment::skip_here;
 use crate::support::network::{PHONE_ADDR, SERVER_NAMESPACE, Way, across, bad_cable, inside, ip};
 use crate::support::server::{SERVER_ADDR, Server};
 use crate::support::{
-    Agent, Call, Codec, Setup, assert_audio, number, patience, read_recording, text, wait_for, wait_until,
+    Agent, Call, Codec, Setup, assert_audio, number, patience, read_recording, wait_for, wait_until,
 };
 
 fn start(agent: &Agent) -> Call {
@@ -63,6 +66,16 @@ fn in_a_namespace_a_link_is_cut() {
     let file = read_recording(&server.files("wav")[0]);
     assert_eq!(file.data.len() % 160, 0);
     assert!(file.data.len() >= 40 * 160, "{} octets", file.data.len());
+}
+
+#[test]
+fn a_name_that_takes_its_time_to_be_looked_up_holds_up_nothing_else() {
+    inside(Way::Middle, "server_network::in_a_namespace_no_name_server_answers");
+}
+
+#[test]
+fn what_the_network_does_not_take_is_counted_packet_by_packet_and_not_waited_for() {
+    inside(Way::Cable, "server_network::in_a_namespace_the_network_is_slow");
 }
 
 /// The sidecar of the server's only recording, once it has ended.
@@ -163,4 +176,65 @@ fn in_a_namespace_marks_are_read_off_the_wire() {
         assert!(flagged(2) && flagged(1) && says("cmd=RecordStartRequest") && says("cmd=RecordStopRequest"));
         assert_eq!(packets.iter().filter(|packet| packet[9] == UDP).count(), 20);
     }
+}
+
+#[test]
+#[ignore = "run by a_name_that_takes_its_time…, in a namespace"]
+fn in_a_namespace_no_name_server_answers() {
+    // `ip netns exec` has given us mounts of our own: only we see this file. Nobody passes questions on.
+    let setup = Setup::new().uploads_to((SERVER_ADDR, 9).into());
+    let resolver = setup.dir().join("resolv.conf");
+    std::fs::write(&resolver, format!("nameserver {SERVER_ADDR}\noptions timeout:5 attempts:2\n")).unwrap();
+    let none = None::<&str>;
+    mount(Some(&resolver), "/etc/resolv.conf", none, MsFlags::MS_BIND, none).expect("a file over another");
+    let mut agent = setup.quoted("uplink", "server_addr", "recorder.example").start();
+    let mut kept = Call::start(&agent, Codec::Pcma);
+    let mut client = agent.subscribed_client();
+    let params = json!({"mode": "server", "codec": "PCMA"});
+    let asked = Instant::now();
+    client.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "record.start", "params": params}));
+    let mut heard = Vec::new();
+    let mut longest = Duration::ZERO;
+    while asked.elapsed() < Duration::from_millis(800) {
+        let begin = Instant::now();
+        heard.extend(kept.speak(1));
+        kept.status();
+        longest = longest.max(begin.elapsed());
+    }
+    assert!(longest < Duration::from_millis(400), "the agent did not answer for {longest:?}");
+    let answer = client.read_answer();
+    assert_eq!(answer["error"]["data"]["reason"], "server_unreachable", "{answer}");
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_millis(900), "it was no slow look-up: {answer} after {took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    kept.finish_and_expect(&heard);
+    // And the end does not wait for the look-up that is still under way.
+    let begin = Instant::now();
+    assert!(agent.terminate().success());
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[test]
+#[ignore = "run by what_the_network_does_not_take…, in a namespace"]
+fn in_a_namespace_the_network_is_slow() {
+    let slow =
+        ["qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "1mbit", "burst", "2kb", "limit", "10mb"];
+    if !Command::new("tc").args(slow).status().is_ok_and(|status| status.success()) {
+        return skip_here("the kernel has no token bucket filter");
+    }
+    let Some(server) = Server::by_document("ok", &[]) else { return };
+    let agent = Setup::new().uploads_to(server.addr).start();
+    let mut call = start(&agent);
+    let begin = Instant::now();
+    call.speak(800);
+    assert!(begin.elapsed() < Duration::from_secs(1), "the call waited: {:?}", begin.elapsed());
+    let stats = agent.client().ok("stats.get", json!({}));
+    let failed = number(&stats, "/drops/uplink");
+    assert!(failed > 0, "{stats}");
+    let ended = call.stop();
+    assert_eq!((&ended["end_reason"], &ended["degraded"]), (&json!("stopped"), &json!(true)), "{ended}");
+    assert_eq!((number(&ended, "/packets/received"), number(&ended, "/packets/dropped")), (800, failed));
+    let stopped = server.wait_report("stopped");
+    eprintln!("{failed} of 800 packets did not fit: {stopped}");
+    assert_eq!(number(&stopped, "/packets") + failed, 800, "{stopped}");
 }

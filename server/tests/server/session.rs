@@ -87,7 +87,7 @@ fn a_recording_is_asked_for_granted_and_stopped() {
 
 #[test]
 fn answers_end_as_the_request_did() {
-    for end in ["\n", "\r\n", "\0"] {
+    for end in ["\n", "\r\n", "\r", "\0"] {
         let mut phone = Phone::connected();
         phone.says(&format!("{START}{end}"), 0);
         let answer = phone.act(|session, out| session.granted("192.0.2.9", 20_000, at(1), out));
