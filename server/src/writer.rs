@@ -7,27 +7,17 @@
 //! disk does not have, and a file that was reported closed is on the disk. Invariants: every job is answered
 //! once, all but closing at once; after a failed sync no file of that time takes more or counts as whole.
 
-use phone_recorder::file::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
-use phone_recorder::file::name::{record_file_name, sidecar_name};
+use phone_recorder::file::name::sidecar_name;
 use phone_recorder::file::sidecar::Sidecar;
 use phone_recorder::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space};
 use phone_recorder::storage::fs::Fs;
+use phone_recorder::storage::open_file::{OpenFile, append_all, check_device, closed_before, fault};
 use phone_recorder::storage::recover::create_anew;
-use phone_recorder::storage::writer::{append_all, fault};
-use phone_recorder::time::{Mono, Wall};
+use phone_recorder::time::Mono;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-/// Names tried for one second before giving up.
-const MAX_NAME_ATTEMPTS: u32 = 999;
-
-/// Octets of silence written at a time.
-const SILENCE_OCTETS: usize = 4096;
-
-/// Buffers handed to one write call.
-const MAX_SLICES: usize = 64;
 
 /// The room on the disk is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,7 +31,7 @@ pub struct OfficeWriter<F: Fs> {
     clock: fn() -> Mono,
     interval: Duration,
     files: BTreeMap<FileKey, OpenFile<F::File>>,
-    closing: Vec<(FileKey, OpenFile<F::File>)>,
+    closing: Vec<Closing<F::File>>,
     /// A file that was open at the last checkpoint: a failed write-back is told to who was there.
     witness: Option<F::File>,
     dirty: bool,
@@ -49,15 +39,12 @@ pub struct OfficeWriter<F: Fs> {
     room: Room,
 }
 
-struct OpenFile<H> {
-    handle: H,
-    folder: PathBuf,
-    name: String,
-    header: FileHeader,
-    /// Octets of audio written, and durable.
-    written: u64,
-    durable: u64,
-    fault: Option<Fault>,
+/// A file that waits for its last checkpoint.
+struct Closing<H> {
+    key: FileKey,
+    file: OpenFile<H>,
+    /// Whether its final sidecar is there, under its temporary name.
+    sidecar: Result<(), Fault>,
 }
 
 impl<F: Fs> OfficeWriter<F> {
@@ -123,16 +110,16 @@ impl<F: Fs> OfficeWriter<F> {
 
     fn sync(&self) -> io::Result<()> {
         let oldest = self.files.values().map(|file| &file.handle).next();
-        let handle = self.witness.as_ref().or(oldest).or_else(|| Some(&self.closing.first()?.1.handle));
+        let handle = self.witness.as_ref().or(oldest).or_else(|| Some(&self.closing.first()?.file.handle));
         handle.map_or(Ok(()), |handle| self.fs.sync_everything(handle))
     }
 
     /// Everything written so far is durable: the headers may say so.
     fn promise_all(&mut self) {
-        for file in self.files.values_mut().chain(self.closing.iter_mut().map(|(_, file)| file)) {
+        for file in self.files.values_mut().chain(self.closing.iter_mut().map(|closing| &mut closing.file)) {
             if file.fault.is_none() {
                 file.durable = file.written;
-                let changed = promise(&self.fs, file);
+                let changed = file.promise(&self.fs);
                 self.dirty |= matches!(changed, Ok(true));
                 file.fault = changed.err().map(|error| fault("write", &file.path(), &error));
             }
@@ -140,7 +127,7 @@ impl<F: Fs> OfficeWriter<F> {
     }
 
     fn fail_all(&mut self, error: &io::Error) {
-        for file in self.files.values_mut().chain(self.closing.iter_mut().map(|(_, file)| file)) {
+        for file in self.files.values_mut().chain(self.closing.iter_mut().map(|closing| &mut closing.file)) {
             file.fault.get_or_insert_with(|| fault("sync", &file.folder.join(&file.name), error));
         }
     }
@@ -152,11 +139,11 @@ impl<F: Fs> OfficeWriter<F> {
         }
         let mut results = Vec::with_capacity(closing.len());
         let now = (self.clock)();
-        let space = closing.first().and_then(|(_, file)| self.room.at(now, &self.fs, &file.folder).ok());
-        for (key, file) in closing {
+        let space = closing.first().and_then(|it| self.room.at(now, &self.fs, &it.file.folder).ok());
+        for Closing { key, file, sidecar } in closing {
             let result = match file.fault {
                 Some(fault) => Err(fault),
-                None => self.put_sidecar(&file.folder, &file.name),
+                None => sidecar.and_then(|()| self.put_sidecar(&file.folder, &file.name)),
             };
             self.witness = Some(file.handle);
             results.push((key, result));
@@ -175,13 +162,11 @@ impl<F: Fs> OfficeWriter<F> {
 
     fn open(&mut self, open: Open) -> Result<Opened, Fault> {
         let folder = open.folder.path();
-        self.check_device(&open.folder)?;
+        check_device(&self.fs, &open.folder)?;
         self.create_folders(&open.folder)?;
         let space = self.room.at((self.clock)(), &self.fs, &folder);
         let space = space.map_err(|error| fault("look at", &folder, &error))?;
-        let (handle, name) = self.create(&folder, open.stamp)?;
-        let mut file =
-            OpenFile { handle, folder, name, header: open.header, written: 0, durable: 0, fault: None };
+        let mut file = OpenFile::create(&self.fs, folder, open.stamp, open.header)?;
         let mut sidecar = *open.sidecar;
         sidecar.file.clone_from(&file.name);
         if let Err(fault) = self.begin(&mut file, &sidecar) {
@@ -197,16 +182,6 @@ impl<F: Fs> OfficeWriter<F> {
         Ok(opened)
     }
 
-    /// The disk may be unmounted and its mount point be a plain folder by now.
-    fn check_device(&self, folder: &Folder) -> Result<(), Fault> {
-        let device = self.fs.device(&folder.root);
-        if device.as_ref().is_ok_and(|device| *device == folder.device) {
-            return Ok(());
-        }
-        let detail = format!("the disk at {} is gone; mount it again", folder.root.display());
-        Err(Fault { kind: FaultKind::NoStorage, detail })
-    }
-
     /// The folder of the device, and that of the day in it.
     fn create_folders(&self, folder: &Folder) -> Result<(), Fault> {
         let mut path = folder.root.clone();
@@ -217,25 +192,8 @@ impl<F: Fs> OfficeWriter<F> {
         Ok(())
     }
 
-    fn create(&self, folder: &Path, stamp: Wall) -> Result<(F::File, String), Fault> {
-        for attempt in 1..=MAX_NAME_ATTEMPTS {
-            let name = record_file_name(stamp, attempt);
-            match self.fs.create(&folder.join(&name)) {
-                Ok(handle) => return Ok((handle, name)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(fault("create", &folder.join(&name), &error)),
-            }
-        }
-        let detail = format!("{} has {MAX_NAME_ATTEMPTS} files of this second", folder.display());
-        Err(Fault { kind: FaultKind::Io, detail })
-    }
-
     fn begin(&self, file: &mut OpenFile<F::File>, sidecar: &Sidecar) -> Result<(), Fault> {
-        let path = file.path();
-        // Without the lock nothing is lost but that recovery knows the file is being written.
-        let _ = self.fs.lock(&file.handle);
-        append_all(&self.fs, &mut file.handle, &mut [IoSlice::new(&file.header.encode())], &mut 0)
-            .map_err(|error| fault("create", &path, &error))?;
+        file.begin(&self.fs).map_err(|error| fault("create", &file.path(), &error))?;
         self.write_sidecar(&file.folder, &file.name, sidecar)?;
         self.put_sidecar(&file.folder, &file.name)
     }
@@ -248,8 +206,11 @@ impl<F: Fs> OfficeWriter<F> {
         };
         if file.fault.is_none() {
             self.dirty = true;
-            let written = write_pieces(&self.fs, file, &pieces);
+            let written = file.write_pieces(&self.fs, &pieces);
             file.fault = written.err().map(|error| fault("write", &file.path(), &error));
+            if file.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Full) {
+                file.make_room_to_finish(&self.fs);
+            }
         }
         let durable_octets = file.durable;
         let result = match &file.fault {
@@ -266,13 +227,15 @@ impl<F: Fs> OfficeWriter<F> {
             Some(fault) if fault.kind != FaultKind::Full => return Err(fault),
             _ => {}
         }
-        complete_frame(&self.fs, &mut file).map_err(|error| fault("finish", &file.path(), &error))?;
-        sidecar.file.clone_from(&file.name);
-        sidecar.data_bytes = file.written;
-        sidecar.duration_ms = file.duration_ms();
-        self.write_sidecar(&file.folder, &file.name, &sidecar)?;
+        file.complete_frame(&self.fs).map_err(|error| fault("finish", &file.path(), &error))?;
+        file.describe(&mut sidecar);
+        let sidecar = match self.write_sidecar(&file.folder, &file.name, &sidecar) {
+            // A full disk may have no room for another sidecar: the recording itself is what counts.
+            Err(fault) if fault.kind != FaultKind::Full => return Err(fault),
+            written => written,
+        };
         self.dirty = true;
-        self.closing.push((key, file));
+        self.closing.push(Closing { key, file, sidecar });
         Ok(())
     }
 
@@ -314,79 +277,6 @@ impl Room {
     }
 }
 
-impl<H> OpenFile<H> {
-    fn path(&self) -> PathBuf {
-        self.folder.join(&self.name)
-    }
-
-    fn whole_frames(&self) -> u64 {
-        let frame = u64::from(self.header.rtp_len).max(1);
-        self.written / frame * frame
-    }
-
-    fn duration_ms(&self) -> u64 {
-        let frames = self.written / u64::from(self.header.rtp_len).max(1);
-        self.header.codec.clock_rate().ticks_to_ms(frames * u64::from(self.header.increment))
-    }
-}
-
-fn closed_before() -> Fault {
-    Fault { kind: FaultKind::Io, detail: "the file was closed before".into() }
-}
-
 fn temporary_name(wav_name: &str) -> String {
     format!(".{}.tmp", sidecar_name(wav_name))
-}
-
-/// Writes `dataSize`, if it changes; whether it did.
-fn promise<F: Fs>(fs: &F, file: &mut OpenFile<F::File>) -> io::Result<bool> {
-    let data_size = u32::try_from(file.whole_frames()).unwrap_or(u32::MAX);
-    if file.header.data_size == data_size {
-        return Ok(false);
-    }
-    fs.write_at(&file.handle, &data_size.to_le_bytes(), DATA_SIZE_OFFSET)?;
-    file.header.data_size = data_size;
-    Ok(true)
-}
-
-fn write_pieces<F: Fs>(fs: &F, file: &mut OpenFile<F::File>, pieces: &[Piece]) -> io::Result<()> {
-    let silence = [file.header.codec.silence(); SILENCE_OCTETS];
-    let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(pieces.len().min(MAX_SLICES));
-    for piece in pieces {
-        let mut left = match piece {
-            Piece::Audio(block) => {
-                slices.push(IoSlice::new(block.octets()));
-                0
-            }
-            Piece::Silence(octets) => *octets,
-        };
-        loop {
-            if slices.len() == MAX_SLICES {
-                append_all(fs, &mut file.handle, &mut slices, &mut file.written)?;
-                slices.clear();
-            }
-            if left == 0 {
-                break;
-            }
-            let count = usize::try_from(left).unwrap_or(usize::MAX).min(SILENCE_OCTETS);
-            slices.push(IoSlice::new(&silence[..count]));
-            left -= count as u64;
-        }
-    }
-    append_all(fs, &mut file.handle, &mut slices, &mut file.written)
-}
-
-/// Pads the last frame with silence; a disk without room for that loses the part of a frame instead.
-fn complete_frame<F: Fs>(fs: &F, file: &mut OpenFile<F::File>) -> io::Result<()> {
-    let frame = u64::from(file.header.rtp_len).max(1);
-    let missing = usize::try_from((frame - file.written % frame) % frame).unwrap_or_default();
-    if missing == 0 {
-        return Ok(());
-    }
-    let silence = vec![file.header.codec.silence(); missing];
-    if append_all(fs, &mut file.handle, &mut [IoSlice::new(&silence)], &mut file.written).is_err() {
-        file.written = file.whole_frames();
-        fs.set_len(&file.handle, HEADER_OCTETS as u64 + file.written)?;
-    }
-    Ok(())
 }

@@ -5,7 +5,8 @@
 //! never through a link, and none that is being written.
 
 use super::fs::Fs;
-use super::writer::{Writer, fault};
+use super::open_file::fault;
+use super::writer::Writer;
 use crate::file::header::HEADER_OCTETS;
 use crate::file::name::{is_record_file_name, order_key, sidecar_name};
 use crate::file::reader::{Facts, Format};

@@ -7,6 +7,7 @@
 pub mod disks;
 pub mod fs;
 mod library;
+pub mod open_file;
 pub mod recover;
 mod speed;
 pub mod thread;

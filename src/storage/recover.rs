@@ -5,7 +5,7 @@
 //! written, or is locked by another process. A file that can't be put right now is left for the next time.
 
 use super::fs::Fs;
-use super::writer::{append_all, fault, is_full};
+use super::open_file::{append_all, fault, is_full};
 use crate::file::header::HEADER_OCTETS;
 use crate::file::name::{is_record_file_name, order_key, sidecar_name};
 use crate::file::reader::PROBE_OCTETS;

@@ -4,8 +4,8 @@
 //! sees to that. A trial ends early at the first sync that is too slow by itself.
 
 use super::fs::Fs;
+use super::open_file::append_all;
 use super::recover::create_anew;
-use super::writer::append_all;
 use crate::jobs::Speed;
 use crate::time::Mono;
 use std::io::{self, IoSlice};

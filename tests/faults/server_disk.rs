@@ -1,6 +1,7 @@
 //! The disk of a recording server that a call fills: the call ends in order, others hear why not, and with room
 //! again all is as before.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,17 @@ fn hog(folder: &Path) -> PathBuf {
     let octets = free(folder) - RESERVE - 256 * 1024;
     std::fs::write(&path, vec![1; octets as usize]).expect("a large file");
     path
+}
+
+/// Somebody else takes every last block.
+fn fill_up(folder: &Path) {
+    let mut hog = std::fs::File::create(folder.join("hog")).expect("a file");
+    let mut octets = 1 << 16;
+    while octets > 0 {
+        if hog.write_all(&vec![1; octets]).is_err() {
+            octets /= 2;
+        }
+    }
 }
 
 fn start(agent: &Agent) -> Call {
@@ -117,4 +129,31 @@ fn a_server_with_little_room_ends_what_runs_in_time_refuses_what_comes_and_goes_
         let files = server.files("wav").into_iter().map(|file| read_recording(&file).data);
         files.into_iter().find(|data| *data == heard)
     });
+}
+
+#[test]
+fn without_a_reserve_a_server_whose_disk_is_full_to_the_last_block_keeps_what_it_wrote_and_says_so() {
+    let Some(disk) = LoopDisk::mount(12) else { return };
+    let folder = disk.stick();
+    let Some(server) = Server::real_with(Some(&folder), "reserve = 0\n") else { return };
+    let agent = Setup::new().uploads_to(server.addr).start();
+    let mut call = start(&agent);
+    let mut heard = call.speak(100);
+    let first = heard.len();
+    wait_for("what was said on the disk", patience(), || {
+        let file = server.files("wav").first().map(|file| read_recording(file))?;
+        (file.data_size as usize == first).then_some(())
+    });
+    fill_up(&folder);
+    speak_until(&mut call, &folder, 0, &mut heard);
+    let ended = call.wait_ended();
+    assert_eq!(ended["end_reason"], "storage_full", "{ended}");
+    let file = server.files("wav").remove(0);
+    let exact = || Some(read_recording(&file)).filter(|file| file.data_size as usize == file.data.len());
+    let stored = wait_for("an exact header", patience(), exact);
+    assert!(heard.starts_with(&stored.data) && stored.data.len() >= first, "{}", stored.data.len());
+    run(recordctl().arg("verify").arg(&file));
+
+    std::fs::remove_file(folder.join("hog")).expect("removed");
+    wait_for("a call that is accepted again", patience(), || try_another(&agent).ok());
 }

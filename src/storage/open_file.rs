@@ -1,0 +1,247 @@
+//! A recording file that is being written: what the phone's writer and the server's do to one alike.
+//!
+//! Owns: its name and header, what is written and what is durable of it, and the room it needs to be finished.
+//! Never: when to sync, which makes the difference between the two writers. Invariant: `written` is what the
+//! disk took, also after an error.
+
+use super::fs::Fs;
+use crate::file::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
+use crate::file::name::record_file_name;
+use crate::file::sidecar::Sidecar;
+use crate::jobs::{Fault, FaultKind, Folder, Piece};
+use crate::time::Wall;
+use nix::errno::Errno;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+/// Names tried for one second before giving up.
+const MAX_NAME_ATTEMPTS: u32 = 999;
+
+/// Octets of silence written at a time.
+const SILENCE_OCTETS: usize = 4096;
+
+/// Buffers handed to one write call.
+const MAX_SLICES: usize = 64;
+
+/// Of a batch that filled the disk, so much is given up again: a sidecar and its predecessor in clusters.
+const ROOM_TO_FINISH_OCTETS: u64 = 64 * 1024;
+
+/// The file.
+#[derive(Debug)]
+pub struct OpenFile<H> {
+    /// What the file system knows it by.
+    pub handle: H,
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Its name there.
+    pub name: String,
+    /// As it is on the disk.
+    pub header: FileHeader,
+    /// Octets of audio written.
+    pub written: u64,
+    /// Octets of audio that a power cut leaves.
+    pub durable: u64,
+    /// Why it takes no more.
+    pub fault: Option<Fault>,
+}
+
+impl<H> OpenFile<H> {
+    /// Makes an empty file in `folder`, named after `stamp`; the header is not written yet.
+    ///
+    /// # Errors
+    /// As the system says, or that the folder has too many files of this second.
+    pub fn create<F: Fs<File = H>>(
+        fs: &F,
+        folder: PathBuf,
+        stamp: Wall,
+        header: FileHeader,
+    ) -> Result<Self, Fault> {
+        for attempt in 1..=MAX_NAME_ATTEMPTS {
+            let name = record_file_name(stamp, attempt);
+            match fs.create(&folder.join(&name)) {
+                Ok(handle) => {
+                    return Ok(Self { handle, folder, name, header, written: 0, durable: 0, fault: None });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(fault("create", &folder.join(&name), &error)),
+            }
+        }
+        let detail = format!("{} has {MAX_NAME_ATTEMPTS} files of this second", folder.display());
+        Err(Fault { kind: FaultKind::Io, detail })
+    }
+
+    /// Takes the lock and writes the header.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn begin<F: Fs<File = H>>(&mut self, fs: &F) -> io::Result<()> {
+        // Without the lock nothing is lost but that repair and recovery know the file is being written.
+        let _ = fs.lock(&self.handle);
+        append_all(fs, &mut self.handle, &mut [IoSlice::new(&self.header.encode())], &mut 0)
+    }
+
+    /// Folder and name.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    /// Appends audio and silence.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn write_pieces<F: Fs<File = H>>(&mut self, fs: &F, pieces: &[Piece]) -> io::Result<()> {
+        let silent = pieces.iter().any(|piece| matches!(piece, Piece::Silence(_)));
+        let silence = vec![self.header.codec.silence(); if silent { SILENCE_OCTETS } else { 0 }];
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(MAX_SLICES);
+        for piece in pieces {
+            let mut left = match piece {
+                Piece::Audio(block) => {
+                    slices.push(IoSlice::new(block.octets()));
+                    0
+                }
+                Piece::Silence(octets) => *octets,
+            };
+            loop {
+                if slices.len() == MAX_SLICES {
+                    append_all(fs, &mut self.handle, &mut slices, &mut self.written)?;
+                    slices.clear();
+                }
+                if left == 0 {
+                    break;
+                }
+                let count = usize::try_from(left).unwrap_or(usize::MAX).min(SILENCE_OCTETS);
+                slices.push(IoSlice::new(&silence[..count]));
+                left -= count as u64;
+            }
+        }
+        append_all(fs, &mut self.handle, &mut slices, &mut self.written)
+    }
+
+    /// Gives up the end of what did not fit, none of which was acknowledged, so that header and final
+    /// sidecar find room; otherwise the recording would look interrupted.
+    pub fn make_room_to_finish<F: Fs<File = H>>(&mut self, fs: &F) {
+        let frame = self.frame_octets();
+        let keep =
+            self.written.saturating_sub(ROOM_TO_FINISH_OCTETS).max(self.durable).div_ceil(frame) * frame;
+        if keep < self.written && fs.set_len(&self.handle, HEADER_OCTETS as u64 + keep).is_ok() {
+            self.written = keep;
+        }
+    }
+
+    /// Pads the last frame with silence; a disk without room for that loses the part of a frame instead.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn complete_frame<F: Fs<File = H>>(&mut self, fs: &F) -> io::Result<()> {
+        let frame = self.frame_octets();
+        let missing = usize::try_from((frame - self.written % frame) % frame).unwrap_or_default();
+        if missing == 0 {
+            return Ok(());
+        }
+        let silence = vec![self.header.codec.silence(); missing];
+        match append_all(fs, &mut self.handle, &mut [IoSlice::new(&silence)], &mut self.written) {
+            Err(error) if is_full(&error) => {
+                self.written = self.whole_frames();
+                fs.set_len(&self.handle, HEADER_OCTETS as u64 + self.written)
+            }
+            result => result,
+        }
+    }
+
+    /// Writes into the header what is there in whole frames, if it changes; whether it did.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn promise<F: Fs<File = H>>(&mut self, fs: &F) -> io::Result<bool> {
+        let data_size = u32::try_from(self.whole_frames()).unwrap_or(u32::MAX);
+        if self.header.data_size == data_size {
+            return Ok(false);
+        }
+        fs.write_at(&self.handle, &data_size.to_le_bytes(), DATA_SIZE_OFFSET)?;
+        self.header.data_size = data_size;
+        Ok(true)
+    }
+
+    /// Puts into a final sidecar what only the file knows.
+    pub fn describe(&self, sidecar: &mut Sidecar) {
+        sidecar.file.clone_from(&self.name);
+        sidecar.data_bytes = self.written;
+        let frames = self.written / self.frame_octets();
+        sidecar.duration_ms =
+            self.header.codec.clock_rate().ticks_to_ms(frames * u64::from(self.header.increment));
+    }
+
+    fn frame_octets(&self) -> u64 {
+        u64::from(self.header.rtp_len).max(1)
+    }
+
+    fn whole_frames(&self) -> u64 {
+        self.written / self.frame_octets() * self.frame_octets()
+    }
+}
+
+/// A disk may be gone, and its mount point be a plain folder by now, in the RAM of a phone.
+///
+/// # Errors
+/// [`FaultKind::NoStorage`] if the folder is not on its device any more.
+pub fn check_device<F: Fs>(fs: &F, folder: &Folder) -> Result<(), Fault> {
+    let device = fs.device(&folder.root);
+    if device.as_ref().is_ok_and(|device| *device == folder.device) {
+        return Ok(());
+    }
+    let detail = format!("the disk at {} is gone; put it back", folder.root.display());
+    Err(Fault { kind: FaultKind::NoStorage, detail })
+}
+
+/// The answer to a job for a file that is not open any more.
+#[must_use]
+pub fn closed_before() -> Fault {
+    Fault { kind: FaultKind::Io, detail: "the file was closed before".into() }
+}
+
+/// Appends everything and adds to `written` what the disk took, also in the case of an error.
+///
+/// # Errors
+/// As the system says; a disk that takes nothing is full.
+pub fn append_all<F: Fs>(
+    fs: &F,
+    handle: &mut F::File,
+    mut slices: &mut [IoSlice<'_>],
+    written: &mut u64,
+) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match fs.append(handle, slices) {
+            Ok(0) => return Err(Errno::ENOSPC.into()),
+            Ok(count) => {
+                *written += count as u64;
+                IoSlice::advance_slices(&mut slices, count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an operation failed for want of room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    kind_of(error) == FaultKind::Full
+}
+
+fn kind_of(error: &io::Error) -> FaultKind {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => FaultKind::Full,
+        Some(Errno::EROFS) => FaultKind::ReadOnly,
+        Some(Errno::EACCES | Errno::EPERM) => FaultKind::Denied,
+        Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV) => FaultKind::NoStorage,
+        _ => FaultKind::Io,
+    }
+}
+
+/// A failure in the agent's terms: what, where, why.
+#[must_use]
+pub fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
+    Fault { kind: kind_of(error), detail: format!("cannot {operation} {}: {error}", path.display()) }
+}
