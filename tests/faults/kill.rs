@@ -1,7 +1,7 @@
 //! kill -9 at random moments.
 
 use crate::support::recording_file::wait_finished;
-use crate::support::{Agent, Call, Codec, Random, assert_audio, sidecar_of};
+use crate::support::{Agent, Call, Codec, Random, assert_audio, read_recording, sidecar_of};
 use crate::{amount, row};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,16 +60,26 @@ fn kill_and_recover(seed: u64) -> u64 {
     }
     let killed = Instant::now();
     agent.kill_at_once();
+    let heard: Vec<u8> = sent.iter().flat_map(|(_, payload)| payload.clone()).collect();
+    // Whoever pulls the stick now has a file that opens and promises no more than is there.
+    let left = read_recording(&call.file);
+    assert_eq!((left.codec.as_str(), left.rtp_len, left.increment), (codec.name(), 160, 160), "seed {seed}");
+    assert!(left.data_size as usize <= left.data.len(), "seed {seed}: dataSize beyond the file");
+    assert_audio(&left.data, &heard[..left.data.len().min(heard.len())]);
+
     agent.restart();
     let saved = wait_finished(&call.file);
     saved.assert_header(codec, 160);
-    let heard: Vec<u8> = sent.iter().flat_map(|(_, payload)| payload.clone()).collect();
-    assert_audio(&saved.data, &heard[..saved.data.len().min(heard.len())]);
+    assert_audio(&saved.data, &heard[..left.data.len() / 160 * 160]);
     let sidecar = sidecar_of(&call.file);
     assert_eq!(sidecar["recovered"], true, "seed {seed}: {sidecar}");
     assert_eq!(sidecar["recording"], call.id.as_str(), "seed {seed}: {sidecar}");
     let safe = sent.iter().filter(|(at, _)| killed - *at > MAY_BE_MISSING).count();
     let there = saved.data.len() / 160;
     assert!(there >= safe, "seed {seed}: {there} packets of {}, {safe} were due", sent.len());
+    // The agent works on as if nothing had been.
+    let mut next = Call::start(&agent, codec);
+    let heard = next.speak(5);
+    next.finish_and_expect(&heard);
     (sent.len() - there) as u64 * 20
 }
