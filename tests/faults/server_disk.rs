@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::statvfs::statvfs;
+use phone_recorder::storage::fs::{Fs, RealFs};
 use serde_json::{Value, json};
 
 use crate::loop_disk::LoopDisk;
@@ -20,8 +20,7 @@ const MIB: u64 = 1 << 20;
 const RESERVE: u64 = 2 * MIB;
 
 fn free(folder: &Path) -> u64 {
-    let stat = statvfs(folder).expect("the disk");
-    stat.blocks_available() * stat.fragment_size()
+    RealFs.space(folder).expect("the disk").free_octets
 }
 
 /// Somebody else's file, so large that little more than the reserve is left.
