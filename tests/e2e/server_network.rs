@@ -11,7 +11,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType
 use serde_json::{Value, json};
 
 use crate::support::environment::skip_here;
-use crate::support::network::{PHONE_ADDR, SERVER_NAMESPACE, Way, across, bad_cable, inside, ip};
+use crate::support::network::{PHONE_ADDR, Way, across, bad_cable, inside, ip, servers_namespace};
 use crate::support::server::{SERVER_ADDR, Server};
 use crate::support::{
     Agent, Call, Codec, Setup, assert_audio, number, patience, read_recording, wait_for, wait_until,
@@ -44,7 +44,7 @@ fn commands_and_audio_are_marked_on_the_wire_as_configured_from_the_first_packet
 #[test]
 #[ignore = "run by a_link_cut…, in a namespace"]
 fn in_a_namespace_a_link_is_cut() {
-    let namespace = std::env::var(SERVER_NAMESPACE).expect("run by the test of a link cut");
+    let namespace = servers_namespace();
     let Some(server) = Server::real() else { return };
     let agent = Setup::new().uploads_to(server.addr).start();
     let mut call = start(&agent);
@@ -90,6 +90,7 @@ fn ended_sidecar(server: &Server) -> Value {
 #[test]
 #[ignore = "run by two_percent_loss…, in a namespace"]
 fn in_a_namespace_rtp_is_lost_and_reordered() {
+    servers_namespace();
     let Some(server) = Server::real() else { return };
     let Some(cable) = bad_cable() else { return };
     let agent = Setup::new().uploads_to(server.addr).start();
@@ -146,6 +147,7 @@ fn sent_to_servers(wire: &impl AsRawFd) -> Vec<Vec<u8>> {
 #[test]
 #[ignore = "run by commands_and_audio_are_marked…, in a namespace"]
 fn in_a_namespace_marks_are_read_off_the_wire() {
+    servers_namespace();
     const TCP: u8 = 6;
     const UDP: u8 = 17;
     for (settings, control, media) in [(None, 24, 46), (Some((10, 34)), 10, 34), (Some((0, 0)), 0, 0)] {
@@ -181,6 +183,7 @@ fn in_a_namespace_marks_are_read_off_the_wire() {
 #[test]
 #[ignore = "run by a_name_that_takes_its_time…, in a namespace"]
 fn in_a_namespace_no_name_server_answers() {
+    servers_namespace();
     // `ip netns exec` has given us mounts of our own: only we see this file. Nobody passes questions on.
     let setup = Setup::new().uploads_to((SERVER_ADDR, 9).into());
     let resolver = setup.dir().join("resolv.conf");
@@ -217,6 +220,7 @@ fn in_a_namespace_no_name_server_answers() {
 #[test]
 #[ignore = "run by what_the_network_does_not_take…, in a namespace"]
 fn in_a_namespace_the_network_is_slow() {
+    servers_namespace();
     let slow =
         ["qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "1mbit", "burst", "2kb", "limit", "10mb"];
     if !Command::new("tc").args(slow).status().is_ok_and(|status| status.success()) {

@@ -98,6 +98,12 @@ pub(crate) fn ip(arguments: &str) -> bool {
     Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
 }
 
+/// The servers' namespace, in a run that [`across`] has started; fails in any other, where such a test would
+/// change the machine's own network and mounts.
+pub(crate) fn servers_namespace() -> String {
+    std::env::var(SERVER_NAMESPACE).expect("started by `across`, in a network of its own")
+}
+
 /// The words before a program that is to run in the namespace which this variable names, if it is set.
 pub(crate) fn words_into(variable: &str) -> Option<Vec<String>> {
     let namespace = std::env::var(variable).ok()?;
