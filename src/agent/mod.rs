@@ -59,6 +59,9 @@ const MAX_WAITING_STARTS: usize = 64;
 /// Audio beyond this is written before its flush is due.
 const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
 
+/// More than a flush of a call has: with so much waiting, the room is looked at without a write, too.
+const BEHIND_OCTETS: u64 = 16 * 1024;
+
 /// At the end of the process storage has so long to finish.
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
 
@@ -283,8 +286,8 @@ impl Agent {
                 self.tell_progress(key, now, actions);
             }
             self.pool.trim();
-        } else if waiting > WRITE_EARLY_OCTETS {
-            // The disk is behind, and what waits needs room too.
+        } else if waiting > BEHIND_OCTETS {
+            // The disk is behind, or the stream fast, and what waits needs room too.
             self.check_room(now, actions);
         }
         self.check_overrun(key, now, actions);
