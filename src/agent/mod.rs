@@ -23,6 +23,7 @@ mod server;
 mod server_tests;
 mod sip;
 mod sip_info;
+mod strays;
 mod tape;
 mod upload;
 
@@ -83,6 +84,7 @@ pub struct Agent {
     library: library::Library,
     asks: recordings::Asks,
     players: playbacks::Players,
+    strays: strays::Strays,
     shutdown: Option<Mono>,
     past: Counts,
     paused_packets: u64,
@@ -117,6 +119,7 @@ impl Agent {
             library: library::Library::default(),
             asks: recordings::Asks::new(),
             players: playbacks::Players::default(),
+            strays: strays::Strays::default(),
             shutdown: None,
             past: Counts::default(),
             paused_packets: 0,
@@ -340,6 +343,10 @@ impl Agent {
         let Some(mut it) = self.recordings.remove(&key) else { return };
         if let Some(local) = it.route.local_mut() {
             local.abandon(pieces, &mut self.pool);
+            // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
+            let mut mends = local.take_mends();
+            mends.pop();
+            self.strays.keep(mends);
             actions.push(Action::Job(Job::Abandon(local.file())));
         }
         it.state = RecordingState::Ended;
@@ -590,6 +597,9 @@ impl Agent {
 
     /// Everything of a recording is closed and synced.
     fn end(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        if let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) {
+            self.strays.keep(local.take_mends());
+        }
         self.finish(key, actions);
         self.finish_eject(now, actions);
     }
