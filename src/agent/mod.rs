@@ -86,6 +86,8 @@ pub struct Agent {
     players: playbacks::Players,
     strays: strays::Strays,
     shutdown: Option<Mono>,
+    /// The process was told to end: nothing begins any more.
+    exited: bool,
     past: Counts,
     paused_packets: u64,
     stats: Stats,
@@ -121,6 +123,7 @@ impl Agent {
             players: playbacks::Players::default(),
             strays: strays::Strays::default(),
             shutdown: None,
+            exited: false,
             past: Counts::default(),
             paused_packets: 0,
             stats: Stats::default(),
@@ -212,7 +215,7 @@ impl Agent {
         recordings
             .chain(starts)
             .chain(self.held.retry_at())
-            .chain(self.shutdown)
+            .chain(self.shutdown.filter(|_| !self.exited))
             .chain(self.play_deadline())
             .min()
     }
@@ -650,9 +653,9 @@ impl Agent {
     }
 
     fn exit_if_done(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if let Some(deadline) = self.shutdown {
+        if let Some(deadline) = self.shutdown.filter(|_| !self.exited) {
             if self.recordings.is_empty() || now.mono >= deadline {
-                self.shutdown = None;
+                self.exited = true;
                 actions.push(Action::Exit { finalised: self.recordings.is_empty() });
             }
         }
