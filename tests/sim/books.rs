@@ -37,6 +37,10 @@ pub(crate) struct Shadow {
     pub(crate) stopped: bool,
     /// Its stick was full before it ended, so that its last audio may have found no room.
     pub(crate) cut_off: bool,
+    /// The power has failed since: what was to be done for it is not known any more.
+    pub(crate) outlived: bool,
+    /// Every stick was put in after it had ended.
+    pub(crate) all_back: bool,
 }
 
 /// A file that storage said was created.
@@ -236,6 +240,10 @@ impl Books {
         );
         assert_eq!(Some(held.acknowledged), status["bytes"].as_u64(), "{recording}: {status} {held:?}");
         assert_eq!(held.octets, held.whole_frames, "{recording}: {status} {held:?}");
+        assert!(
+            !shadow.all_back || held.spare.is_empty(),
+            "{recording}: a pulled file was never cut: {status}"
+        );
         let lost = held.spare.iter().find(|word| !seen.contains(word));
         assert_eq!(lost, None, "{recording}: what was not acknowledged was written anew: {status}");
     }

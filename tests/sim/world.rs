@@ -203,8 +203,10 @@ impl World {
         }
     }
 
-    /// Every stick is in the phone once more: what is unfinished there is finished.
+    /// Every stick is in the phone once more: what this agent knows to be unfinished there is finished.
     fn bring_all_sticks(&mut self) {
+        let ours = |it: &&mut Shadow| !it.outlived;
+        self.books.recordings.values_mut().filter(ours).for_each(|it| it.all_back = true);
         let sticks = self.disks.borrow().sticks.len();
         for stick in 0..sticks {
             self.disks.borrow_mut().pull();
@@ -412,7 +414,14 @@ impl World {
             _ => None,
         });
         let (Some((recording, header)), Some(port)) = (opens, self.ports.get_mut(&key)) else { return };
-        let shadow = Shadow { fate: Fate::Starting, paused: false, stopped: false, cut_off: false };
+        let shadow = Shadow {
+            fate: Fate::Starting,
+            paused: false,
+            stopped: false,
+            cut_off: false,
+            outlived: false,
+            all_back: false,
+        };
         assert!(self.books.recordings.insert(recording.clone(), shadow).is_none(), "an id is used twice");
         self.streams += 1;
         let codec = header.codec;
@@ -580,6 +589,7 @@ impl World {
             if matches!(shadow.fate, Fate::Starting | Fate::Live) {
                 shadow.fate = Fate::Killed;
             }
+            shadow.outlived = true;
         }
         self.ports.clear();
         self.files.clear();
