@@ -1,7 +1,11 @@
 //! The shadow model: what was sent, what was promised, and what the files say.
 
+#[path = "../support/memory.rs"]
+mod memory;
+
 use crate::disk::Stick;
 use crate::sender::{Sent, WORD_OCTETS, parse_word};
+use memory::Memory;
 use phone_recorder::file::header::{FileHeader, HEADER_OCTETS};
 use phone_recorder::file::name::{is_record_file_name, sidecar_name};
 use phone_recorder::file::reader::{PROBE_OCTETS, Reader};
@@ -9,7 +13,7 @@ use phone_recorder::file::recovery::{FileState, Mode, Patch, apply, plan};
 use phone_recorder::file::sidecar::{Sidecar, SidecarState};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Cursor};
+use std::io::Cursor;
 use std::path::PathBuf;
 
 /// How a recording ended, as far as the model knows.
@@ -68,22 +72,6 @@ pub(crate) struct Books {
     pub(crate) recordings: BTreeMap<String, Shadow>,
     pub(crate) files: Vec<Made>,
     pub(crate) may_delete: bool,
-}
-
-struct Memory(Vec<u8>);
-
-impl Patch for Memory {
-    fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        self.0.resize(self.0.len().max(start + octets.len()), 0);
-        self.0[start..start + octets.len()].copy_from_slice(octets);
-        Ok(())
-    }
-
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.0.resize(usize::try_from(len).unwrap(), 0);
-        Ok(())
-    }
 }
 
 /// What the files of one recording hold.
