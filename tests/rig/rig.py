@@ -9,7 +9,7 @@
     rig.py stall [--seconds 20] [--fs ...]
     rig.py measure                        memory, wake-ups, size
     rig.py short                          a few of each, for every change (under 4 minutes)
-    rig.py all                            all of it (about 40 minutes)
+    rig.py all                            all of it (about 45 minutes)
 
 Prints a table; exit status 1 if the agent broke a promise."""
 import argparse
