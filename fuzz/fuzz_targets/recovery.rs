@@ -1,10 +1,13 @@
 //! Any file beside any sidecar: after the steps of a repair there is nothing left to repair.
 #![no_main]
 
+#[path = "../../tests/support/memory.rs"]
+mod memory;
+
 use libfuzzer_sys::{arbitrary, fuzz_target};
+use memory::Memory;
 use phone_recorder::file::reader::PROBE_OCTETS;
 use phone_recorder::file::recovery::{FileState, Mode, Patch, Plan, Verdict, apply, plan};
-use std::io;
 
 const NAME: &str = "Record_20260301-091500.wav";
 
@@ -14,21 +17,6 @@ struct Found<'a> {
     sidecar: Option<&'a [u8]>,
     may_grow: bool,
     explicit: bool,
-}
-
-struct Memory(Vec<u8>);
-
-impl Patch for Memory {
-    fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        self.0.resize(self.0.len().max(start + octets.len()), 0);
-        self.0[start..start + octets.len()].copy_from_slice(octets);
-        Ok(())
-    }
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.0.resize(usize::try_from(len).unwrap(), 0);
-        Ok(())
-    }
 }
 
 fn plan_of(octets: &[u8], sidecar: Option<&[u8]>, may_grow: bool, mode: Mode) -> Plan {

@@ -254,6 +254,7 @@ impl Local {
         let log = self.tape.take_log();
         self.set_busy(Busy::Finishing, now);
         let sidecar = self.sidecar(call, counts, log, Some(finishing));
+        self.segment_counts = *counts;
         Some(self.close(sidecar))
     }
 

@@ -23,6 +23,7 @@ mod server;
 mod server_tests;
 mod sip;
 mod sip_info;
+mod strays;
 mod tape;
 mod upload;
 
@@ -86,7 +87,10 @@ pub struct Agent {
     library: library::Library,
     asks: recordings::Asks,
     players: playbacks::Players,
+    strays: strays::Strays,
     shutdown: Option<Mono>,
+    /// The process was told to end: nothing begins any more.
+    exited: bool,
     past: Counts,
     paused_packets: u64,
     stats: Stats,
@@ -120,7 +124,9 @@ impl Agent {
             library: library::Library::default(),
             asks: recordings::Asks::new(),
             players: playbacks::Players::default(),
+            strays: strays::Strays::default(),
             shutdown: None,
+            exited: false,
             past: Counts::default(),
             paused_packets: 0,
             stats: Stats::default(),
@@ -212,7 +218,7 @@ impl Agent {
         recordings
             .chain(starts)
             .chain(self.held.retry_at())
-            .chain(self.shutdown)
+            .chain(self.shutdown.filter(|_| !self.exited))
             .chain(self.play_deadline())
             .min()
     }
@@ -343,6 +349,10 @@ impl Agent {
         let Some(mut it) = self.recordings.remove(&key) else { return };
         if let Some(local) = it.route.local_mut() {
             local.abandon(pieces, &mut self.pool);
+            // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
+            let mut mends = local.take_mends();
+            mends.pop();
+            self.strays.keep(mends);
             actions.push(Action::Job(Job::Abandon(local.file())));
         }
         it.state = RecordingState::Ended;
@@ -593,6 +603,9 @@ impl Agent {
 
     /// Everything of a recording is closed and synced.
     fn end(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        if let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) {
+            self.strays.keep(local.take_mends());
+        }
         self.finish(key, actions);
         self.finish_eject(now, actions);
     }
@@ -643,9 +656,9 @@ impl Agent {
     }
 
     fn exit_if_done(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if let Some(deadline) = self.shutdown {
+        if let Some(deadline) = self.shutdown.filter(|_| !self.exited) {
             if self.recordings.is_empty() || now.mono >= deadline {
-                self.shutdown = None;
+                self.exited = true;
                 actions.push(Action::Exit { finalised: self.recordings.is_empty() });
             }
         }

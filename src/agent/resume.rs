@@ -98,6 +98,9 @@ impl Agent {
 
     /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
     pub(super) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
+        if let Some(folder) = self.medium.folder().filter(|_| came) {
+            actions.extend(self.strays.jobs(&folder).map(Action::Job));
+        }
         for key in self.on_disk() {
             let next = self.new_file();
             let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { continue };
@@ -106,7 +109,7 @@ impl Agent {
                 continue;
             };
             let Route::Local(local) = &mut it.route else { continue };
-            let jobs = local.resume(&folder, next, &it.call, now);
+            let jobs = local.resume(&folder, next, &it.call, &it.counts, now);
             actions.extend(jobs.into_iter().map(Action::Job));
         }
     }
@@ -120,18 +123,26 @@ impl Agent {
         actions: &mut Vec<Action>,
     ) {
         let has_it = |it: &Recording| it.route.local().is_some_and(|local| local.has_mend(file));
-        let found = self.recordings.iter().find(|(_, it)| has_it(it)).map(|(key, _)| *key);
-        let Some(key) = found else { return };
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        let Route::Local(local) = &mut it.route else { return };
+        let found = self.recordings.iter_mut().find(|(_, it)| has_it(it));
+        let waits = found.and_then(|(key, it)| Some((*key, it.route.local_mut()?)));
+        let Some((key, local)) = waits else {
+            // Its recording ended, or goes on elsewhere.
+            return match result {
+                Ok(true) => self.strays.mended(file),
+                Ok(false) => {}
+                Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
+            };
+        };
         match result {
             Ok(there) => {
-                if !there {
-                    let text = format!("recording {}: its file before is not on this disk", it.id);
+                let (mend, done) = local.mended(file);
+                if let Some(mend) = mend.filter(|_| !there) {
+                    let text =
+                        format!("{} is not on this disk: it is finished when its own is back", mend.name);
                     actions.push(Action::Log(LogLevel::Warn, text));
+                    self.strays.keep([mend]);
                 }
-                if local.mended(file) {
-                    it.lost = None;
+                if done {
                     self.end(key, now, actions);
                 }
             }

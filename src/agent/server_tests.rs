@@ -176,3 +176,15 @@ fn a_server_that_does_not_answer_is_a_time_out_of_the_start() {
     let actions = bench.step(Input::Tick);
     assert!(replies(&actions).contains("\"reason\":\"server_timeout\""), "{actions:?}");
 }
+
+#[test]
+fn after_the_end_nothing_begins_whatever_still_comes() {
+    let mut bench = Bench::new();
+    let actions = bench.step(Input::Shutdown);
+    assert!(actions.iter().any(|action| matches!(action, Action::Exit { finalised: true })));
+    let start =
+        r#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"mode":"server","codec":"PCMA"}}"#;
+    let actions = bench.ask(start);
+    assert!(matches!(&actions[..], [Action::Reply(..)]), "{actions:?}");
+    assert_eq!(bench.agent.deadline(), None);
+}

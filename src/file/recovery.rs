@@ -286,30 +286,18 @@ pub fn apply<'plan>(plan: &'plan Plan, file: &mut impl Patch) -> io::Result<Opti
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/memory.rs"]
+mod memory;
+
+#[cfg(test)]
 mod tests {
+    use super::memory::Memory;
     use super::*;
     use crate::file::reader::{PROBE_OCTETS, Reader};
     use proptest::prelude::*;
     use std::io::Cursor;
 
     const NAME: &str = "Record_20260301-091500.wav";
-
-    #[derive(Clone, Default)]
-    struct Memory(Vec<u8>);
-
-    impl Patch for Memory {
-        fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
-            let start = usize::try_from(offset).unwrap();
-            self.0.resize(self.0.len().max(start + octets.len()), 0);
-            self.0[start..start + octets.len()].copy_from_slice(octets);
-            Ok(())
-        }
-
-        fn set_len(&mut self, len: u64) -> io::Result<()> {
-            self.0.resize(usize::try_from(len).unwrap(), 0);
-            Ok(())
-        }
-    }
 
     fn open_sidecar() -> Sidecar {
         Sidecar {

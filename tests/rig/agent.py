@@ -116,8 +116,9 @@ def frame(number):
     return struct.pack(">I", number) * (FRAME_OCTETS // 4)
 
 
-def read_recording(content):
-    """How a file's audio compares with what was sent, in packets; None if its header does not open.
+def read_recording(content, first=0):
+    """How a file's audio compares with what was sent from packet `first` on, in packets; None if its header does
+    not open.
 
     `kept`: the leading packets in their places; `filled`: how many of these places hold silence instead;
     `exact`: dataSize is what the file holds; `ahead`: octets that dataSize promises beyond the file's end."""
@@ -132,7 +133,7 @@ def read_recording(content):
         octets = audio[number * FRAME_OCTETS:(number + 1) * FRAME_OCTETS]
         if octets == SILENCE:
             filled += 1
-        elif octets != frame(number):
+        elif octets != frame(first + number):
             break
         kept += 1
     return {"kept": kept, "filled": filled, "exact": data_size == len(audio),

@@ -1,6 +1,7 @@
 """What is done to the stick, and what the agent has to have saved.
 
 Every experiment returns its figures as (name, text) and the promises that it saw broken."""
+import json
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ LOSS_LIMIT_MS = FLUSH_MS + 1000
 REPORT_LIMIT_S = 2.0                # from the pull to recording.failed
 ANSWER_LIMIT_MS = 50                # of the user interface's requests
 STALL_BEFORE_PULL_S = 1.5           # nothing of this time can have reached the stick
+RESUME_WINDOW_S = 30                # storage.resume_window_s, of `resume` only
 SETTLE_S = 8                        # for the repair of an inserted stick to be told
 
 
@@ -328,6 +330,82 @@ def replug(filesystem, count):
     it.figure(f"{filesystem}: put back to storage.inserted, idle", spread(back, "s", 1))
     it.figure(f"{filesystem}: storage.inserted to call recorded", spread(ready, "s", 2))
     return it.finish()
+
+
+# ------------------------------------------------------------------------------------------------- resume
+
+def resume(filesystem, count):
+    """The stick is pulled in mid-call and is back 5 to 10 s later, `count` times: the call goes on in a new file.
+
+    Every fifth call is stopped while there is no stick."""
+    it = Experiment(filesystem).begin(f"resume_window_s = {RESUME_WINDOW_S}")
+    told, waited, back, lost, sent, survived = [], [], [], [], 0, 0
+    for number in range(count):
+        broken, since = len(it.broken), it.agent.mark()
+        call = it.agent.start_call()
+        time.sleep(random.uniform(1.5, 5))
+        call.hold()
+        pulled, book = it.machine.pull(), (call.file, "pulled", call.sent)
+        call.go_on()
+        stalled = it.agent.wait(["recording.stalled", "recording.failed"], since, 10, call.recording)
+        if it.hold(stalled and stalled[1] == "recording.stalled", f"resume {number}: told as {stalled}"):
+            told.append(stalled[0] - pulled)
+            it.hold(told[-1] <= REPORT_LIMIT_S, f"resume {number}: told after {told[-1]:.2f} s")
+        it.machine.release()
+        lost += it.judge(it.image, [book], f"resume {number}, as pulled", False)
+        time.sleep(max(0, pulled + random.uniform(5, 10) - time.monotonic()))
+        stops = number % 5 == 4
+        since = it.agent.mark()
+        if stops:
+            call.hang_up()
+            time.sleep(0.1)
+            it.agent.ask("record.stop", recording=call.recording)
+        waited.append(it.agent.ask("record.status", recording=call.recording)["buffered_ms"])
+        plugged = time.monotonic()
+        it.machine.plug(it.image)
+        segment = it.agent.wait("recording.segment", since, 20, call.recording)
+        if it.hold(segment, f"resume {number}: no new file"):
+            back.append(segment[0] - plugged)
+        if stops:
+            ended = it.agent.wait(["recording.ended", "recording.failed"], since, 20, call.recording)
+            ended = ended and ended[2]
+        else:
+            time.sleep(random.uniform(1, 3))
+            ended = it.agent.end_call(call)
+        it.take_out()
+        judge_resumed(it, call, ended, f"resume {number}")
+        sent += call.sent
+        survived += len(it.broken) == broken
+        it.put_back(it.image, False)
+    it.figure(f"{filesystem}: calls that went on after a pull", f"{survived} of {count}")
+    it.figure(f"{filesystem}: pull to recording.stalled", spread(told, "s", 2))
+    it.figure(f"{filesystem}: not on the stick when it was pulled", spread(lost, "ms"))
+    it.figure(f"{filesystem}: in memory when it was put back", spread(waited, "ms"))
+    it.figure(f"{filesystem}: put back to recording.segment", spread(back, "s", 1))
+    it.figure(f"{filesystem}: packets that are in neither file", f"{'none' if not it.broken else it.broken} of {sent}")
+    return it.finish()
+
+
+def judge_resumed(it, call, ended, when):
+    """Both files together hold every packet once, and both sidecars and the agent say so."""
+    if not it.hold(ended and ended["state"] == "ended" and not ended["degraded"], f"{when}: told as {ended}"):
+        return
+    it.hold(ended["packets"]["received"] == call.sent, f"{when}: {call.sent} sent, {ended}")
+    files = stick.files(it.image, "Record")
+    names = [call.file, ended["file"].rsplit("/", 1)[-1]]
+    kept, received, reasons = 0, 0, []
+    for name in names:
+        found = read_recording(files.get(name, b""), kept)
+        if not it.hold(found and found["exact"] and not found["filled"], f"{when}: {name}: {found}"):
+            return
+        kept += found["kept"]
+        sidecar = json.loads(files[name.replace(".wav", ".json")])
+        received += sidecar["packets"]["received"]
+        reasons.append((sidecar["segment"], sidecar["end_reason"]))
+    it.hold(kept == call.sent, f"{when}: {kept} packets in both files of {call.sent} sent")
+    it.hold(received == call.sent, f"{when}: {received} packets in both sidecars of {call.sent} sent")
+    it.hold(reasons == [(1, "storage_io"), (2, "stopped")], f"{when}: the sidecars say {reasons}")
+    it.verify(files, when)
 
 
 # -------------------------------------------------------------------------------------------------- stall

@@ -5,10 +5,11 @@
     rig.py pulls [--count 50] [--fs vfat|exfat|both]
     rig.py cuts [--count 50] [--kills 5] [--fs vfat|exfat|both]
     rig.py replug [--count 10] [--fs ...]
+    rig.py resume [--count 5] [--fs ...]  pulled and put back in one call (storage.resume_window_s)
     rig.py stall [--seconds 20] [--fs ...]
     rig.py measure                        memory, wake-ups, size
     rig.py short                          a few of each, for every change (under 4 minutes)
-    rig.py all                            all of it (about 40 minutes)
+    rig.py all                            all of it (about 45 minutes)
 
 Prints a table; exit status 1 if the agent broke a promise."""
 import argparse
@@ -39,21 +40,23 @@ def plan(arguments):
         "pulls": lambda: each(experiments.pulls, count or 50),
         "cuts": lambda: each(experiments.cuts, count or 50, it.kills),
         "replug": lambda: each(experiments.replug, count or 10),
+        "resume": lambda: each(experiments.resume, count or 5),
         "stall": lambda: each(experiments.stall, it.seconds),
         "measure": lambda: measure,
         "short": lambda: each(experiments.pulls, 5, filesystems=["vfat"])
         + each(experiments.cuts, 8, 1, filesystems=["vfat"]) + each(experiments.cuts, 8, 0, filesystems=["exfat"])
-        + each(experiments.stall, 6, filesystems=["exfat"]),
+        + each(experiments.resume, 1, filesystems=["vfat"]) + each(experiments.stall, 6, filesystems=["exfat"]),
         "all": lambda: each(experiments.selftest) + each(experiments.cuts, 50, it.kills)
-        + each(experiments.pulls, 50) + each(experiments.replug, 10) + each(experiments.stall, it.seconds) + measure,
+        + each(experiments.pulls, 50) + each(experiments.replug, 10) + each(experiments.resume, 5)
+        + each(experiments.stall, it.seconds) + measure,
     }[it.experiment]()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=["selftest", "pulls", "cuts", "replug", "stall", "measure", "short",
-                                               "all"])
-    parser.add_argument("--count", type=int, help="how many pulls, cuts or replugs")
+    parser.add_argument("experiment", choices=["selftest", "pulls", "cuts", "replug", "resume", "stall", "measure",
+                                               "short", "all"])
+    parser.add_argument("--count", type=int, help="how many pulls, cuts, replugs or resumes")
     parser.add_argument("--kills", type=int, default=5, help="power cuts that kill the machine, besides snapshots")
     parser.add_argument("--seconds", type=int, default=20, choices=range(1, 26), metavar="1..25")
     parser.add_argument("--fs", choices=["vfat", "exfat", "both"], default="both")

@@ -1,7 +1,11 @@
 //! The shadow model: what was sent, what was promised, and what the files say.
 
+#[path = "../support/memory.rs"]
+mod memory;
+
 use crate::disk::Stick;
 use crate::sender::{Sent, WORD_OCTETS, parse_word};
+use memory::Memory;
 use phone_recorder::file::header::{FileHeader, HEADER_OCTETS};
 use phone_recorder::file::name::{is_record_file_name, sidecar_name};
 use phone_recorder::file::reader::{PROBE_OCTETS, Reader};
@@ -9,7 +13,7 @@ use phone_recorder::file::recovery::{FileState, Mode, Patch, apply, plan};
 use phone_recorder::file::sidecar::{Sidecar, SidecarState};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Cursor};
+use std::io::Cursor;
 use std::path::PathBuf;
 
 /// How a recording ended, as far as the model knows.
@@ -37,6 +41,10 @@ pub(crate) struct Shadow {
     pub(crate) stopped: bool,
     /// Its stick was full before it ended, so that its last audio may have found no room.
     pub(crate) cut_off: bool,
+    /// The power has failed since: what was to be done for it is not known any more.
+    pub(crate) outlived: bool,
+    /// Every stick was put in after it had ended.
+    pub(crate) all_back: bool,
 }
 
 /// A file that storage said was created.
@@ -45,8 +53,10 @@ pub(crate) struct Made {
     pub(crate) recording: String,
     pub(crate) stick: usize,
     pub(crate) path: PathBuf,
-    /// Octets of audio that storage said were durable.
+    /// Octets of audio that storage said were durable, as far as a file that was finished keeps them.
     pub(crate) durable: u64,
+    /// Octets of audio that storage said were durable, and that the agent counts on.
+    pub(crate) acknowledged: u64,
     pub(crate) frame_octets: u64,
     /// Deleted to make room, and its name taken by another.
     pub(crate) replaced: bool,
@@ -64,32 +74,23 @@ pub(crate) struct Books {
     pub(crate) may_delete: bool,
 }
 
-struct Memory(Vec<u8>);
-
-impl Patch for Memory {
-    fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        self.0.resize(self.0.len().max(start + octets.len()), 0);
-        self.0[start..start + octets.len()].copy_from_slice(octets);
-        Ok(())
-    }
-
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.0.resize(usize::try_from(len).unwrap(), 0);
-        Ok(())
-    }
-}
-
 /// What the files of one recording hold.
 #[derive(Debug, Default)]
 struct Held {
     packets: BTreeSet<u32>,
+    /// Octets that its disks acknowledged, and so many with the last frame of each finished file filled up.
+    acknowledged: u64,
+    whole_frames: u64,
     octets: u64,
-    padding_at_most: u64,
     received: u64,
     missing: bool,
     unfinished_sidecar: bool,
+    /// Words behind what was acknowledged.
+    spare: Vec<Word>,
 }
+
+/// A packet, and the place in it.
+type Word = (u32, u16);
 
 impl Books {
     /// Notes a file just created.
@@ -151,41 +152,47 @@ impl Books {
                 continue;
             };
             let file = repaired(stick, made, &node.borrow().content);
-            let header = FileHeader::parse(&file).expect("it was repaired");
-            let silence = header.codec.silence();
-            let is_silence = |octets: &[u8]| octets.iter().all(|octet| *octet == silence);
-            for (index, word) in file[HEADER_OCTETS..].chunks_exact(WORD_OCTETS).enumerate() {
-                if is_silence(word) {
+            let counted = held.count(made, self.sidecar(stick, made), (file.len() - HEADER_OCTETS) as u64);
+            for (at, word) in self.words(made, &file) {
+                if at >= counted {
+                    held.spare.push(word);
                     continue;
                 }
-                let Some((id, place)) = parse_word(word) else {
-                    // The last one may have been cut off, and its frame filled up.
-                    let rest = &file[HEADER_OCTETS + (index + 1) * WORD_OCTETS..];
-                    let cut_off =
-                        is_silence(&word[WORD_OCTETS - 1..]) && rest.len() < header.rtp_len as usize;
-                    assert!(cut_off && is_silence(rest), "{}: garbage {word:?}", made.path.display());
-                    continue;
-                };
-                assert!(seen.insert((id, place)), "packet {id} is stored twice");
-                assert_eq!(self.addressed.get(&id), Some(&made.recording), "packet {id} went elsewhere");
-                assert!(!self.forbidden.contains(&id), "packet {id} came after the pause or stop");
-                let sent = self.sent[id as usize];
-                let before = last.insert((&made.recording, sent.stream), (sent.place, place));
-                assert!(before < Some((sent.place, place)), "packet {id} is out of order");
-                held.packets.insert(id);
-            }
-            held.octets += (file.len() - HEADER_OCTETS) as u64;
-            held.padding_at_most += u64::from(header.rtp_len);
-            match self.sidecar(stick, made).filter(|it| it.state == SidecarState::Ended && !it.recovered) {
-                Some(sidecar) => held.received += sidecar.packets.received,
-                // On a full stick there may be no room for the last sidecar, and a stick that was pulled may
-                // come back when its recording has gone on elsewhere.
-                None => held.unfinished_sidecar = true,
+                assert!(seen.insert(word), "packet {} is stored twice", word.0);
+                let sent = self.sent[word.0 as usize];
+                let before = last.insert((&made.recording, sent.stream), (sent.place, word.1));
+                assert!(before < Some((sent.place, word.1)), "packet {} is out of order", word.0);
+                held.packets.insert(word.0);
             }
         }
         for (recording, shadow) in &self.recordings {
-            self.check_recording(recording, shadow, &held.remove(recording.as_str()).unwrap_or_default());
+            let held = held.remove(recording.as_str()).unwrap_or_default();
+            self.check_recording(recording, shadow, &held, &seen);
         }
+    }
+
+    /// The audio of a file that is not silence: where each word stands, and whose it is.
+    fn words(&self, made: &Made, file: &[u8]) -> Vec<(u64, Word)> {
+        let header = FileHeader::parse(file).expect("it was repaired");
+        let silence = header.codec.silence();
+        let is_silence = |octets: &[u8]| octets.iter().all(|octet| *octet == silence);
+        let mut words = Vec::new();
+        for (index, word) in file[HEADER_OCTETS..].chunks_exact(WORD_OCTETS).enumerate() {
+            if is_silence(word) {
+                continue;
+            }
+            let Some((id, place)) = parse_word(word) else {
+                // The last one may have been cut off, and its frame filled up.
+                let rest = &file[HEADER_OCTETS + (index + 1) * WORD_OCTETS..];
+                let cut_off = is_silence(&word[WORD_OCTETS - 1..]) && rest.len() < header.rtp_len as usize;
+                assert!(cut_off && is_silence(rest), "{}: garbage {word:?}", made.path.display());
+                continue;
+            };
+            assert_eq!(self.addressed.get(&id), Some(&made.recording), "packet {id} went elsewhere");
+            assert!(!self.forbidden.contains(&id), "packet {id} came after the pause or stop");
+            words.push(((index * WORD_OCTETS) as u64, (id, place)));
+        }
+        words
     }
 
     fn sidecar(&self, stick: &Stick, made: &Made) -> Option<Sidecar> {
@@ -197,7 +204,7 @@ impl Books {
     }
 
     /// The books of a recording that ended well: every stored packet is in its files, and nothing else.
-    fn check_recording(&self, recording: &str, shadow: &Shadow, held: &Held) {
+    fn check_recording(&self, recording: &str, shadow: &Shadow, held: &Held, seen: &BTreeSet<Word>) {
         let Fate::Ended(status) = &shadow.fate else {
             assert_ne!(shadow.fate, Fate::Live, "{recording} never ended");
             return;
@@ -209,17 +216,44 @@ impl Books {
         let kept = packets("received") - packets("late") - packets("duplicate") - packets("dropped");
         let in_files = held.packets.len() as u64;
         // What waits for reordering when the buffer runs full was booked before.
-        // And what a pulled stick had not finished is what it was found to be.
-        let exact = status["degraded"] == false && !held.unfinished_sidecar;
+        let exact = status["degraded"] == false;
         assert!(
             in_files == kept || (!exact && in_files < kept),
             "{in_files} packets in files: {status} {held:?}"
         );
-        let received = if held.unfinished_sidecar { packets("received") } else { held.received };
-        assert_eq!(received, packets("received"), "{recording}: segments add up to the recording");
-        let octets = status["bytes"].as_u64().expect("its length");
-        let padding = held.octets.checked_sub(octets).expect("no audio is missing");
-        assert!(padding < held.padding_at_most.max(1), "{recording}: {padding} octets too many");
+        let rest = packets("received").checked_sub(held.received);
+        assert!(
+            rest == Some(0) || (rest.is_some() && held.unfinished_sidecar),
+            "{recording}: {rest:?} packets are in no sidecar: {status}"
+        );
+        assert_eq!(Some(held.acknowledged), status["bytes"].as_u64(), "{recording}: {status} {held:?}");
+        assert_eq!(held.octets, held.whole_frames, "{recording}: {status} {held:?}");
+        assert!(
+            !shadow.all_back || held.spare.is_empty(),
+            "{recording}: a pulled file was never cut: {status}"
+        );
+        let lost = held.spare.iter().find(|word| !seen.contains(word));
+        assert_eq!(lost, None, "{recording}: what was not acknowledged was written anew: {status}");
+    }
+}
+
+impl Held {
+    /// Takes a file of so many `octets` of audio into the sum. Returns how many of them count: all of a file
+    /// that was finished, and what was acknowledged of one whose disk was pulled. What stands behind that
+    /// was in flight, and is in the next file as well.
+    fn count(&mut self, made: &Made, sidecar: Option<Sidecar>, octets: u64) -> u64 {
+        assert!(octets >= made.durable, "{}: {octets} of {}", made.path.display(), made.durable);
+        self.acknowledged += made.acknowledged;
+        let Some(sidecar) = sidecar.filter(|it| it.state == SidecarState::Ended && !it.recovered) else {
+            self.unfinished_sidecar = true;
+            self.whole_frames += made.acknowledged;
+            self.octets += octets.min(made.acknowledged);
+            return made.acknowledged;
+        };
+        self.received += sidecar.packets.received;
+        self.whole_frames += made.acknowledged.next_multiple_of(made.frame_octets);
+        self.octets += octets;
+        octets
     }
 }
 
@@ -234,7 +268,7 @@ fn repaired(stick: &Stick, made: &Made, content: &[u8]) -> Vec<u8> {
     let sidecar = sidecar.map(|node| node.borrow().content.clone());
     let head = &content[..content.len().min(PROBE_OCTETS)];
     let len = content.len() as u64;
-    let state = FileState { name, len, head, sidecar: sidecar.as_deref(), busy: false, may_grow: false };
+    let state = FileState { name, len, head, sidecar: sidecar.as_deref(), busy: false, may_grow: true };
     let mut file = Memory(content.to_vec());
     apply(&plan(&state, Mode::Explicit), &mut file).expect("memory does not fail");
     let reader = Reader::open(Cursor::new(&file.0)).expect("a repaired file opens");

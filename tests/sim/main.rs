@@ -23,6 +23,8 @@ use world::World;
 /// A simulation that never gets here says nothing.
 const REACHED: &[&str] = &[
     "fenced packet",
+    "mended",
+    "not mended",
     "power cut",
     "recording.ended",
     "recording.failed",

@@ -156,6 +156,7 @@ impl World {
             332 => self.wall_ms += 86_400_000,
             333 => self.overflow(),
             334 => self.fill_stick(),
+            335..=337 if !self.config.storage.resume_window.is_zero() => self.pull_or_insert(),
             _ => {}
         }
         self.turn();
@@ -174,21 +175,51 @@ impl World {
         if shutdown {
             self.input(Input::Shutdown);
         } else {
-            for id in self.books.recordings.keys().cloned().collect::<Vec<_>>() {
-                self.ask(OBSERVER, "record.stop", &json!({ "recording": id }), true);
-            }
+            self.stop_all();
         }
         for _ in 0..400 {
             self.pass_time(100);
             self.turn();
+            if !shutdown {
+                // One that waited for room has begun only now.
+                self.stop_all();
+            }
         }
         assert_eq!(self.exit, shutdown.then_some(true), "it ends, with every recording finalised");
         assert!(self.ports.is_empty(), "every port is closed");
         if !shutdown {
+            self.bring_all_sticks();
             self.check_rest();
             self.saw("rest");
         }
         self.books.check_files(&self.disks.borrow().sticks);
+    }
+
+    fn stop_all(&mut self) {
+        let goes_on = |it: &Shadow| matches!(it.fate, Fate::Starting | Fate::Live) && !it.stopped;
+        let all = self.books.recordings.iter().filter(|(_, it)| goes_on(it));
+        for id in all.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.ask(OBSERVER, "record.stop", &json!({ "recording": id }), true);
+        }
+    }
+
+    /// Every stick is in the phone once more: what this agent knows to be unfinished there is finished.
+    fn bring_all_sticks(&mut self) {
+        let ours = |it: &&mut Shadow| !it.outlived;
+        self.books.recordings.values_mut().filter(ours).for_each(|it| it.all_back = true);
+        let sticks = self.disks.borrow().sticks.len();
+        for stick in 0..sticks {
+            self.disks.borrow_mut().pull();
+            self.input(Input::MountsChanged);
+            self.pass_time(100);
+            self.turn();
+            self.disks.borrow_mut().insert(stick);
+            self.input(Input::MountsChanged);
+            for _ in 0..100 {
+                self.pass_time(100);
+                self.turn();
+            }
+        }
     }
 
     /// An agent with nothing to do keeps nothing and waits for nothing.
@@ -242,12 +273,18 @@ impl World {
             self.input(Input::Storage(done));
         }
         self.drain(false);
-        if self.agent.deadline().is_some_and(|due| due <= self.now().mono) {
-            self.input(Input::Tick);
-            let due = self.agent.deadline();
-            assert!(due.is_none_or(|due| due > self.now().mono), "a deadline that passed is due again");
+        // What one recording gives up may be room for another, whose silence is told then: that is a second turn.
+        for _ in 0..2 {
+            if self.is_due() {
+                self.input(Input::Tick);
+            }
         }
+        assert!(!self.is_due(), "a deadline that passed is due again");
         self.run_storage();
+    }
+
+    fn is_due(&self) -> bool {
+        self.agent.deadline().is_some_and(|due| due <= self.now().mono)
     }
 
     fn run_storage(&mut self) {
@@ -255,6 +292,9 @@ impl World {
             let Some(job) = self.storage.jobs.pop_front() else { return };
             let inserted = self.disks.borrow().inserted;
             let done = self.storage.work(job, &mut self.books, &mut self.files, inserted);
+            if let Done::Mended { result, .. } = &done {
+                self.saw(if *result == Ok(true) { "mended" } else { "not mended" });
+            }
             let stalled = self.rng.chance(self.stall_permille);
             let took_ms = if stalled { 500 + self.rng.below(9000) } else { self.rng.below(30) };
             self.storage.busy_until_ms = self.now_ms + took_ms;
@@ -374,7 +414,14 @@ impl World {
             _ => None,
         });
         let (Some((recording, header)), Some(port)) = (opens, self.ports.get_mut(&key)) else { return };
-        let shadow = Shadow { fate: Fate::Starting, paused: false, stopped: false, cut_off: false };
+        let shadow = Shadow {
+            fate: Fate::Starting,
+            paused: false,
+            stopped: false,
+            cut_off: false,
+            outlived: false,
+            all_back: false,
+        };
         assert!(self.books.recordings.insert(recording.clone(), shadow).is_none(), "an id is used twice");
         self.streams += 1;
         let codec = header.codec;
@@ -542,6 +589,7 @@ impl World {
             if matches!(shadow.fate, Fate::Starting | Fate::Live) {
                 shadow.fate = Fate::Killed;
             }
+            shadow.outlived = true;
         }
         self.ports.clear();
         self.files.clear();
@@ -590,13 +638,17 @@ impl Storage {
                 let stick = inserted.expect("there is a stick");
                 assert!(opened.path.starts_with(Path::new(ROOT)));
                 let path = opened.path.clone();
-                books.made(Made { recording, stick, path, durable: 0, frame_octets, replaced: false });
+                let (durable, acknowledged) = (0, 0);
+                let made =
+                    Made { recording, stick, path, durable, acknowledged, frame_octets, replaced: false };
+                books.made(made);
             }
             // After an error the agent may write the same octets elsewhere and cut them off here.
             Done::Appended { file, durable_octets, result: Ok(_), .. } => {
                 if let Some(made) = files.get(file).map(|index| &mut books.files[*index]) {
                     assert!(*durable_octets >= made.durable, "what is durable stays durable");
                     made.durable = *durable_octets;
+                    made.acknowledged = *durable_octets;
                 }
             }
             Done::Closed { file, .. } => {

@@ -3,11 +3,13 @@
 //! Owns: what is kept, where the old file is cut and where the new one begins. Invariant: the old file ends
 //! at the last octet that its disk acknowledged as durable, and the new one begins with the next.
 
-use super::{Busy, FileState, Local};
+use super::{Busy, FileState, Local, packets};
 use crate::call::Call;
+use crate::file::sidecar::{MAX_LISTED, Pause};
 use crate::jobs::{FileKey, Folder, Job, Mend, Piece};
 use crate::rtp::counts::Counts;
-use crate::time::Now;
+use crate::rtp::timeline::octets_to_ms;
+use crate::time::{Now, Wall};
 
 /// Files that wait to be finished on a disk that is gone; what is beyond is left to the ordinary recovery.
 const MAX_MENDS: usize = 16;
@@ -65,18 +67,23 @@ impl Local {
         folder: &Folder,
         next: FileKey,
         call: &Call,
+        counts: &Counts,
         now: Now,
     ) -> Vec<Job> {
         if self.state != FileState::Lost {
             return Vec::new();
         }
         self.spec.folder = folder.clone();
+        let nothing_follows = self.finishing.filter(|_| self.tape.is_empty() && !self.mends.is_empty());
+        if let Some(end) = nothing_follows {
+            self.end_in_last_mend(counts, end);
+        }
         let mut jobs: Vec<Job> = self
             .mends
             .iter()
             .map(|mend| Job::Mend(Box::new(Mend { folder: folder.clone(), ..mend.clone() })))
             .collect();
-        if self.finishing.is_some() && self.tape.is_empty() && !jobs.is_empty() {
+        if nothing_follows.is_some() {
             self.set_busy(Busy::Mending, now);
             return jobs;
         }
@@ -89,19 +96,45 @@ impl Local {
         jobs
     }
 
+    /// No file follows: the last one also tells of the packets that came since, and why the recording ended.
+    fn end_in_last_mend(&mut self, counts: &Counts, (reason, wall): (&'static str, Wall)) {
+        let Some(Mend { octets, sidecar, .. }) = self.mends.last_mut() else { return };
+        let since = packets(&counts.since(&self.segment_counts));
+        self.segment_counts = *counts;
+        let packets = &mut sidecar.packets;
+        packets.received += since.received;
+        packets.lost += since.lost;
+        packets.late += since.late;
+        packets.duplicate += since.duplicate;
+        packets.dropped += since.dropped;
+        let at_ms = octets_to_ms(*octets);
+        let pauses = self.tape.take_log().pauses.into_iter();
+        sidecar.pauses.extend(pauses.map(|pause| Pause { at_ms: at_ms + pause.at_ms, ..pause }));
+        sidecar.pauses.truncate(MAX_LISTED);
+        sidecar.end = Some(wall.rfc3339());
+        sidecar.end_reason = Some(reason.into());
+        sidecar.no_media &= packets.received == 0;
+    }
+
+    /// Files that wait to be finished; they wait without this recording from now on.
+    pub(in crate::agent) fn take_mends(&mut self) -> Vec<Mend> {
+        std::mem::take(&mut self.mends)
+    }
+
     /// Whether a file of this recording waits to be finished under this key.
     pub(in crate::agent) fn has_mend(&self, file: FileKey) -> bool {
         self.mends.iter().any(|mend| mend.file == file)
     }
 
-    /// A file was finished, or is not on this disk. Returns true if that was all that was left to do.
-    pub(in crate::agent) fn mended(&mut self, file: FileKey) -> bool {
-        self.mends.retain(|mend| mend.file != file);
+    /// A file was finished, or is not on this disk. Returns what it waits for, and whether that was all that
+    /// was left to do.
+    pub(in crate::agent) fn mended(&mut self, file: FileKey) -> (Option<Mend>, bool) {
+        let mend = self.mends.iter().position(|mend| mend.file == file).map(|at| self.mends.remove(at));
         let done = self.mends.is_empty() && self.is_mending();
         if done {
             self.state = FileState::None;
         }
-        done
+        (mend, done)
     }
 
     fn mend_later(&mut self, sidecar: Box<crate::file::sidecar::Sidecar>) {
@@ -111,5 +144,68 @@ impl Local {
         }
         let folder = self.spec.folder.clone();
         self.mends.push(Mend { file: self.file, folder, name, octets: self.durable_octets, sidecar });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Spec;
+    use super::*;
+    use crate::blocks::BlockPool;
+    use crate::jobs::{Opened, Space};
+    use crate::rtp::codec::Codec;
+    use crate::rtp::counts::{DropCause, Verdict};
+
+    fn folder(device: u64) -> Folder {
+        Folder { root: "/stick".into(), device, name: "Record".into() }
+    }
+
+    fn recording() -> Local {
+        let spec = Spec {
+            recording: "r".into(),
+            codec: Codec::Pcma,
+            ptime_ms: 20,
+            folder: folder(1),
+            max_file_octets: 1 << 20,
+        };
+        let (mut local, _) = Local::begin(spec, FileKey(1), &Call::default(), Now::default());
+        let space = Space::default();
+        local.opened(Opened { path: "/stick/Record/a.wav".into(), name: "a.wav".into(), space });
+        local
+    }
+
+    #[test]
+    fn what_comes_between_the_pull_and_the_stop_is_in_the_last_sidecar_when_no_file_follows() {
+        let (call, now, mut pool) = (Call::default(), Now::default(), BlockPool::new(1 << 20));
+        let mut counts = Counts::default();
+        counts.book(Verdict::Late);
+        let mut local = recording();
+        local.lose_disk(Vec::new(), &call, &counts, now);
+        counts.book(Verdict::Duplicate);
+        counts.book(Verdict::Dropped(DropCause::NotRtp));
+        local.finish("stopped", now, &mut pool);
+        // A disk that goes again before it has finished the file changes nothing.
+        for next in [2, 3] {
+            let jobs = local.resume(&folder(next), FileKey(next), &call, &counts, now);
+            let [Job::Mend(mend)] = &jobs[..] else { panic!("{jobs:?}") };
+            let packets = &mend.sidecar.packets;
+            assert_eq!((packets.received, packets.late, packets.duplicate, packets.dropped), (3, 1, 1, 1));
+            assert_eq!(mend.sidecar.end_reason.as_deref(), Some("stopped"));
+            local.lose_disk(Vec::new(), &call, &counts, now);
+        }
+    }
+
+    #[test]
+    fn a_disk_that_goes_while_the_last_file_is_finished_counts_no_packet_twice() {
+        let (call, now, mut pool) = (Call::default(), Now::default(), BlockPool::new(1 << 20));
+        let mut counts = Counts::default();
+        counts.book(Verdict::Late);
+        let mut local = recording();
+        local.finish("stopped", now, &mut pool);
+        assert!(matches!(local.next_job(true, &call, &counts, now), Some(Job::Close { .. })));
+        local.lose_disk(Vec::new(), &call, &counts, now);
+        let jobs = local.resume(&folder(2), FileKey(2), &call, &counts, now);
+        let [Job::Mend(mend)] = &jobs[..] else { panic!("{jobs:?}") };
+        assert_eq!(mend.sidecar.packets.received, 1);
     }
 }
