@@ -73,6 +73,8 @@ pub(super) struct Local {
     state: FileState,
     busy_since: Mono,
     flushed_at: Mono,
+    /// Arrival of the first packet that waits for a write.
+    waiting_since: Mono,
     segment: u32,
     stamp: Wall,
     file_name: Option<String>,
@@ -105,6 +107,7 @@ impl Local {
             state: FileState::None,
             busy_since: now.mono,
             flushed_at: now.mono,
+            waiting_since: now.mono,
             segment: 1,
             stamp: now.wall,
             file_name: None,
@@ -199,11 +202,14 @@ impl Local {
     /// When audio that waits must go to the disk, if any waits and the disk is free.
     pub(super) fn flush_due(&self, interval: Duration) -> Option<Mono> {
         let waits = self.tape.waiting_octets() > 0;
-        (waits && self.state == FileState::Open).then_some(self.flushed_at + interval)
+        (waits && self.state == FileState::Open).then_some(self.flushed_at.max(self.waiting_since) + interval)
     }
 
     pub(super) fn push(&mut self, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
         let room = self.tape.has_room(pool);
+        if self.tape.waiting_octets() == 0 {
+            self.waiting_since = arrival;
+        }
         self.timeline.push(packet, arrival, room, &mut Feed { tape: &mut self.tape, pool })
     }
 

@@ -56,7 +56,7 @@ const FIRST_FREE: usize = 16;
 const EVENTS: usize = 64;
 
 /// Longest time between two drains of an RTP port. A status and a pause look at the port at once anyway.
-const LONGEST_DRAIN: Duration = Duration::from_millis(950);
+const LONGEST_DRAIN: Duration = Duration::from_millis(980);
 
 /// The first look at the disks may keep clients waiting for so long.
 const FIRST_LOOK: Duration = Duration::from_millis(300);
@@ -176,7 +176,7 @@ impl Runtime {
         .map_err(system("start the storage thread"))?;
         let mut clock = Clock::default();
         // Less than the flush interval, so that waking and writing fit in it, too: no packet waits longer for the disk.
-        let longest_drain = LONGEST_DRAIN.min(config.storage.flush_interval * 95 / 100);
+        let longest_drain = LONGEST_DRAIN.min(config.storage.flush_interval * 98 / 100);
         let agent = Agent::new(config, entropy(), clock.now());
         Ok(Self {
             poll,

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 /// First interval of a stream whose rate is not known yet. After the packet that woke us it has grown once.
-const FIRST: Duration = Duration::from_millis(5);
+const FIRST: Duration = Duration::from_millis(1);
 
 /// How much longer the next interval may be than the last one.
-const GROWTH: u32 = 4;
+const GROWTH: u32 = 16;
 
 /// Shortest interval.
 const SHORTEST: Duration = Duration::from_millis(1);
