@@ -159,6 +159,7 @@ impl Simulation {
                 Ok(0) | Err(_) => return,
             }
             for command in command::commands(&line) {
+                let ends = matches!(command, Ok(Command::Quit));
                 let answer = match command.and_then(|command| self.act(command)) {
                     Ok(answer) => answer.to_owned(),
                     Err(problem) => {
@@ -166,7 +167,14 @@ impl Simulation {
                         format!("error: {problem}")
                     }
                 };
-                if writeln!(answers, "{answer}").is_err() {
+                let heard = writeln!(answers, "{answer}");
+                if ends {
+                    // Only now, or the process could be gone before its answer.
+                    if let Err(errno) = kill(Pid::this(), Signal::SIGTERM) {
+                        self.log.line("error", &format!("cannot end: {errno}"));
+                    }
+                }
+                if heard.is_err() {
                     return;
                 }
             }
@@ -188,9 +196,8 @@ impl Simulation {
                 }
             }
             Command::Wait(span) => pace::sleep(span),
-            Command::Quit => {
-                kill(Pid::this(), Signal::SIGTERM).map_err(|errno| errno.to_string())?;
-            }
+            // Done after the answer.
+            Command::Quit => {}
         }
         self.log.line("sim", &format!("{command:?}"));
         Ok("ok")
