@@ -59,20 +59,6 @@ pub fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(values[DROPS])
 }
 
-/// Starts to write changed pages of `file` between two offsets to its disk, without waiting for it.
-///
-/// # Errors
-/// As the system says. Nothing is promised of the data either way: only a sync tells.
-#[expect(unsafe_code, reason = "sync_file_range has no wrapper")]
-pub fn start_writing(file: &File, offset: u32, octets: u32) -> io::Result<()> {
-    let (offset, octets) = (offset.into(), octets.into());
-    // SAFETY: plain system call on a descriptor that outlives it.
-    Errno::result(unsafe {
-        libc::sync_file_range(file.as_raw_fd(), offset, octets, libc::SYNC_FILE_RANGE_WRITE)
-    })?;
-    Ok(())
-}
-
 /// Seconds east of UTC of the local time zone at a time given in seconds since the Unix epoch; 0 if unknown.
 #[must_use]
 #[expect(unsafe_code, reason = "the time zone is known to the C library only")]
@@ -99,7 +85,7 @@ pub const DATAGRAM_OCTETS: usize = 2048;
 
 /// Octets of each datagram that lie close to those of its neighbours. Packets of a call end here, so a drain
 /// touches few pages; after an idle second each of them costs more than the packets in it.
-const NEAR_OCTETS: usize = 512;
+const NEAR_OCTETS: usize = 256;
 
 /// Room for the sender's address: the larger one of the two that UDP has.
 type Name = libc::sockaddr_in6;

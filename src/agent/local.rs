@@ -214,6 +214,7 @@ impl Local {
     }
 
     /// The sender changed to `codec`: the audio so far stays in its file, a new one follows.
+    #[inline(never)]
     pub(super) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
         self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
         self.tape.roll(codec);
@@ -285,6 +286,7 @@ impl Local {
     }
 
     /// The disk is full: the file is to be finished with what it has.
+    #[inline(never)]
     pub(super) fn filled(
         &mut self,
         pieces: Vec<Piece>,
@@ -356,6 +358,7 @@ impl Local {
     }
 
     /// The sidecar of the present segment; storage fills in name, size and duration.
+    #[inline(never)]
     fn sidecar(
         &self,
         call: &Call,

@@ -35,7 +35,7 @@ use crate::api::status::{RecordingState, RecordingStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::blocks::BlockPool;
 use crate::config::{Config, StoragePath};
-use crate::jobs::{Done, Fault, FaultKind, FileKey, Job, Opened, Piece, Target};
+use crate::jobs::{Done, Fault, FaultKind, FileKey, Job, Opened, Piece, Recovered, Target};
 use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
 use held::Held;
@@ -172,15 +172,18 @@ impl Agent {
                 self.end_playback(playback, Reason::PermissionDenied.as_str(), actions);
             }
             Input::Tick => self.tick(now, actions),
-            Input::Shutdown => {
-                self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
-                self.end_playbacks("shutdown", actions);
-                for key in self.keys() {
-                    self.stop(key, "shutdown", now, actions);
-                }
-            }
+            Input::Shutdown => self.shut_down(now, actions),
         }
         self.exit_if_done(now, actions);
+    }
+
+    #[inline(never)]
+    fn shut_down(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
+        self.end_playbacks("shutdown", actions);
+        for key in self.keys() {
+            self.stop(key, "shutdown", now, actions);
+        }
     }
 
     /// Whether something waits for the next answer of storage: a file to be finished, the next one, or the end
@@ -223,6 +226,7 @@ impl Agent {
             .min()
     }
 
+    #[inline(never)]
     fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.play_all(now, actions);
         if self.held.retry_at().is_some_and(|at| now.mono >= at) {
@@ -319,6 +323,7 @@ impl Agent {
     }
 
     /// Begins to end a recording; `recording.ended` follows when its file is closed.
+    #[inline(never)]
     fn stop(&mut self, key: RecordingKey, reason: &'static str, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
         it.state = RecordingState::Stopping;
@@ -337,6 +342,7 @@ impl Agent {
     }
 
     /// Ends a recording whose disk is gone.
+    #[inline(never)]
     fn fail(
         &mut self,
         key: RecordingKey,
@@ -372,6 +378,7 @@ impl Agent {
         self.finish_eject(now, actions);
     }
 
+    #[inline(never)]
     fn rtp_bound(
         &mut self,
         key: RecordingKey,
@@ -412,16 +419,7 @@ impl Agent {
             }
             Done::Closed { file, result } => self.closed(file, result, now, actions),
             Done::Abandoned(_) => {}
-            Done::Recovered(files) => {
-                if !files.is_empty() {
-                    for file in &files {
-                        let text = format!("recovered {} ({} ms)", file.file, file.duration_ms);
-                        actions.push(Action::Log(LogLevel::Warn, text));
-                    }
-                    let files = files.into_iter().map(|file| file.file).collect();
-                    self.tell(&Event::StorageRecovered { files }, actions);
-                }
-            }
+            Done::Recovered(files) => self.recovered(files, actions),
             Done::Deleted { file, space } => self.deleted(file, space, now, actions),
             Done::Mended { file, result } => {
                 self.mended(file, result, now, actions);
@@ -433,6 +431,19 @@ impl Agent {
         }
     }
 
+    #[inline(never)]
+    fn recovered(&self, files: Vec<Recovered>, actions: &mut Vec<Action>) {
+        if files.is_empty() {
+            return;
+        }
+        for file in &files {
+            let text = format!("recovered {} ({} ms)", file.file, file.duration_ms);
+            actions.push(Action::Log(LogLevel::Warn, text));
+        }
+        let files = files.into_iter().map(|file| file.file).collect();
+        self.tell(&Event::StorageRecovered { files }, actions);
+    }
+
     fn scan(&mut self, actions: &mut Vec<Action>) {
         let target = match &self.config.storage.path {
             StoragePath::Auto => Target::Auto,
@@ -442,6 +453,7 @@ impl Agent {
         actions.push(Action::Job(Job::Scan(target)));
     }
 
+    #[inline(never)]
     fn scanned(&mut self, disk: Option<crate::jobs::Disk>, now: Now, actions: &mut Vec<Action>) {
         self.scans = self.scans.saturating_sub(1);
         let old_device = self.medium.device();
@@ -471,6 +483,7 @@ impl Agent {
         }
     }
 
+    #[inline(never)]
     fn opened(&mut self, file: FileKey, result: Result<Opened, Fault>, now: Now, actions: &mut Vec<Action>) {
         let Some(key) = self.key_of(file) else {
             // The recording ended meanwhile, so nobody will close the file.
@@ -574,6 +587,7 @@ impl Agent {
         self.pump(key, now, actions);
     }
 
+    #[inline(never)]
     fn closed(
         &mut self,
         file: FileKey,
@@ -611,6 +625,7 @@ impl Agent {
     }
 
     /// The disk is stalled: what it was to do is done when it goes on.
+    #[inline(never)]
     fn job_refused(&mut self, job: Job, now: Now) {
         match self.held.hold(job, now.mono) {
             Some(Job::Scan(_)) => self.scans = self.scans.saturating_sub(1),
@@ -664,6 +679,7 @@ impl Agent {
         }
     }
 
+    #[inline(never)]
     fn tell_progress(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let remaining_s = self.remaining_s();
         let wanted = self.wants("recording.progress");
@@ -676,6 +692,7 @@ impl Agent {
     }
 
     /// Sends an event to every client that wants it; serialised once.
+    #[inline(never)]
     fn tell(&self, event: &Event, actions: &mut Vec<Action>) {
         let name = event.name();
         let mut params: Option<Rc<[u8]>> = None;

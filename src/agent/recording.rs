@@ -202,6 +202,7 @@ impl Recording {
 
     /// Whether a packet of another codec means that the sender changed to it, and not that two senders
     /// compete: then the one that came last stays until it is silent.
+    #[inline(never)]
     fn follows_codec_change(&mut self, arrival: Mono) -> bool {
         let contest = self.codec_changed.is_some_and(|at| arrival.since(at) < CODEC_CONTEST_SPAN);
         self.codec_changed = Some(arrival);

@@ -168,6 +168,7 @@ impl Agent {
         actions.extend(job.map(|job| Action::Job(Job::Library(job))));
     }
 
+    #[inline(never)]
     pub(super) fn library_done(&mut self, done: LibraryDone, now: Now, actions: &mut Vec<Action>) {
         match done {
             LibraryDone::Indexed { pass, found, next } => {
@@ -201,6 +202,7 @@ impl Agent {
     }
 
     /// Storage has no room for a job: the disk is stalled.
+    #[inline(never)]
     pub(super) fn library_refused(&mut self, job: LibraryJob, now: Now, actions: &mut Vec<Action>) {
         match job {
             LibraryJob::Index { .. } => self.library.refused(),

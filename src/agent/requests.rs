@@ -44,6 +44,7 @@ impl From<AgentError> for Failure {
 pub(super) type Answer = Result<Option<Value>, Failure>;
 
 impl Agent {
+    #[inline(never)]
     pub(super) fn client_line(&mut self, client: ClientId, line: &[u8], now: Now, actions: &mut Vec<Action>) {
         self.stats.requests += 1;
         let Request { id, method } = match request::parse(line) {
@@ -64,10 +65,12 @@ impl Agent {
         actions.push(Action::Reply(client, line));
     }
 
+    #[inline(never)]
     pub(super) fn client_line_too_long(&mut self, client: ClientId, actions: &mut Vec<Action>) {
         actions.extend(Refused::line_too_long().line().map(|line| Action::Reply(client, line)));
     }
 
+    #[inline(never)]
     pub(super) fn client_closed(&mut self, client: ClientId) {
         self.clients.remove(&client);
         self.stats.clients = self.stats.clients.saturating_sub(1);

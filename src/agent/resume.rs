@@ -30,6 +30,7 @@ pub(super) struct Lost {
 
 impl Agent {
     /// Storage failed a job of a recording.
+    #[inline(never)]
     pub(super) fn storage_failed(
         &mut self,
         key: RecordingKey,
@@ -115,6 +116,7 @@ impl Agent {
     }
 
     /// A file that had lost its disk was finished, or could not be.
+    #[inline(never)]
     pub(super) fn mended(
         &mut self,
         file: FileKey,

@@ -35,6 +35,7 @@ impl Agent {
     }
 
     /// The disk takes no more: every recording is finished with what it has.
+    #[inline(never)]
     pub(super) fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.medium.tell_full() {
             self.tell(&Event::StorageFull(self.storage_status()), actions);
@@ -44,6 +45,7 @@ impl Agent {
         }
     }
 
+    #[inline(never)]
     pub(super) fn deleted(
         &mut self,
         file: Option<String>,

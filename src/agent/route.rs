@@ -62,6 +62,7 @@ impl Route {
     }
 
     /// The sender changed to `codec`.
+    #[inline(never)]
     pub(super) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
         match self {
             Self::Local(local) => local.switch_codec(codec, pool),

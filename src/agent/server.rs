@@ -98,6 +98,7 @@ impl Agent {
         self.uplink_actions(key, first, now, actions);
     }
 
+    #[inline(never)]
     pub(super) fn uplink_input(
         &mut self,
         key: RecordingKey,

@@ -185,6 +185,7 @@ impl Timeline {
     }
 
     /// A packet of another payload type: its sequence number is accounted for, its content is not kept.
+    #[inline(never)]
     fn pass_over(&mut self, packet: &Packet<'_>) -> Verdict {
         if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
             if let Arrival::New { skipped } = stream.seen.note(packet.seq) {
@@ -258,6 +259,7 @@ impl Timeline {
     }
 
     /// A packet of another SSRC: a straggler of the stream before, a rival, or the next stream.
+    #[inline(never)]
     fn place_other_source(
         previous: Option<&mut Stream>,
         changed: &mut Option<Mono>,
@@ -283,6 +285,7 @@ impl Timeline {
     }
 
     /// Starts a stream right after what is there, with silence for a long `pause`.
+    #[inline(never)]
     fn restart(&mut self, packet: &Packet<'_>, arrival: Mono, pause: Duration, sink: &mut impl AudioSink) {
         self.hand_over_all(sink);
         if pause > RESTART_SILENCE_OVER {

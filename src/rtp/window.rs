@@ -85,6 +85,7 @@ impl Window {
     }
 
     /// Puts audio at `offset`, into holes only. Returns whether any of it found a place.
+    #[inline(never)]
     pub(super) fn insert(
         &mut self,
         offset: i64,

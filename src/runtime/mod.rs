@@ -268,6 +268,7 @@ impl Runtime {
         Ok(())
     }
 
+    #[inline(never)]
     fn serve_clients(&mut self, now: Now) -> Result<(), RuntimeError> {
         let Self { clients, agent, actions, poll, next_token, .. } = self;
         let new_token = || {
@@ -350,6 +351,20 @@ impl Runtime {
     }
 
     fn act(&mut self, action: Action) -> Result<(), RuntimeError> {
+        let Action::Job(job) = action else {
+            self.act_rarely(action);
+            return Ok(());
+        };
+        match self.storage.submit(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => self.answers.push_back(Answer::Refused(job)),
+            Err(TrySendError::Disconnected(_)) => return Err(RuntimeError::StorageGone),
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn act_rarely(&mut self, action: Action) {
         match action {
             Action::Reply(client, line) => self.clients.reply(client, &line),
             Action::Notify { client, name, params, class } => {
@@ -379,19 +394,14 @@ impl Runtime {
                 }
             }
             // The datagram is gone by now; none is asked for outside of a drain.
-            Action::Relay(_) => {}
+            Action::Job(_) | Action::Relay(_) => {}
             Action::Uplink(recording, action) => self.act_on_uplink(recording, action),
-            Action::Job(job) => match self.storage.submit(job) {
-                Ok(()) => {}
-                Err(TrySendError::Full(job)) => self.answers.push_back(Answer::Refused(job)),
-                Err(TrySendError::Disconnected(_)) => return Err(RuntimeError::StorageGone),
-            },
             Action::Log(level, text) => log::log!(level, "{text}"),
             Action::Exit { finalised } => self.exit = Some(finalised),
         }
-        Ok(())
     }
 
+    #[inline(never)]
     fn act_on_uplink(&mut self, recording: RecordingKey, action: UplinkAction) {
         let Self { uplinks, rtp, poll, answers, next_token, .. } = self;
         match action {
@@ -421,6 +431,7 @@ impl Runtime {
         }
     }
 
+    #[inline(never)]
     fn signalled(&mut self, now: Now) -> Result<(), RuntimeError> {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             log::info!("signal {} received, finishing", signal.ssi_signo);

@@ -196,6 +196,7 @@ impl Uplinks {
     }
 
     /// Goes on with every connection that is ready.
+    #[inline(never)]
     pub(super) fn work(&mut self, registry: &Registry, mut pass: impl FnMut(Input<'_>)) {
         self.links.retain(|_, link| {
             if !link.has_work() {
@@ -241,6 +242,7 @@ impl Link {
     }
 
     /// Whether the connection stands, or why it can't be made.
+    #[inline(never)]
     fn finish_connecting(&mut self) -> io::Result<bool> {
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
@@ -258,6 +260,7 @@ impl Link {
         }
     }
 
+    #[inline(never)]
     fn work(&mut self, tell: &mut impl FnMut(UplinkInput<'_>)) -> Fate {
         if self.unsent.len() > MAX_UNSENT_OCTETS {
             return Fate::Over(Some(io::Error::other("the server does not read")));

@@ -71,9 +71,6 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn write_at(&self, file: &Self::File, octets: &[u8], offset: u64) -> io::Result<()>;
-    /// Begins to write the first octets of a file to the disk and does not wait for it; the next sync then has
-    /// less to wait for. Promises nothing.
-    fn start_writing(&self, _file: &Self::File, _octets: u32) {}
     /// Reads at an offset until the buffer is full or the file ends.
     ///
     /// # Errors
@@ -216,11 +213,6 @@ impl Fs for RealFs {
 
     fn write_at(&self, file: &File, octets: &[u8], offset: u64) -> io::Result<()> {
         file.write_all_at(octets, offset)
-    }
-
-    fn start_writing(&self, file: &File, octets: u32) {
-        // The next sync tells what went wrong.
-        let _ = sys::start_writing(file, 0, octets);
     }
 
     fn read_at(&self, file: &File, octets: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -39,6 +39,7 @@ pub(super) struct Shelf {
 }
 
 impl<F: Fs> Writer<F> {
+    #[inline(never)]
     pub(super) fn library(&mut self, job: LibraryJob) -> LibraryDone {
         match job {
             LibraryJob::Index { pass, folder, after, limit } => {

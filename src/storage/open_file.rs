@@ -120,6 +120,7 @@ impl<H> OpenFile<H> {
 
     /// Gives up the end of what did not fit, none of which was acknowledged, so that header and final
     /// sidecar find room; otherwise the recording would look interrupted.
+    #[inline(never)]
     pub fn make_room_to_finish<F: Fs<File = H>>(&mut self, fs: &F) {
         let frame = self.frame_octets();
         let keep =

@@ -24,9 +24,6 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// The page that the header is on.
-const HEADER_PAGE_OCTETS: u32 = 4096;
-
 /// Room set aside at a time on filesystems that need it: half a minute of a call.
 const SET_ASIDE_OCTETS: u64 = 256 * 1024;
 
@@ -87,6 +84,7 @@ impl<F: Fs> Writer<F> {
         }
     }
 
+    #[inline(never)]
     fn open(&mut self, open: Open) -> Result<Opened, Fault> {
         let folder = open.folder.path();
         self.check_device(&open.folder)?;
@@ -125,7 +123,7 @@ impl<F: Fs> Writer<F> {
         let path = ours.file.path();
         let failed = |error: io::Error| fault("create", &path, &error);
         ours.file.begin(&self.fs).map_err(failed)?;
-        self.set_aside(ours);
+        ours.set_aside(&self.fs);
         let file = &ours.file;
         // From here on a cut leaves a file that opens.
         self.fs.sync_data(&file.handle).map_err(failed)?;
@@ -135,61 +133,32 @@ impl<F: Fs> Writer<F> {
 
     fn append(&mut self, key: FileKey, pieces: Vec<Piece>, flush: bool) -> Done {
         let started = (self.clock)();
-        let Some(mut ours) = self.files.remove(&key) else {
+        let Self { fs, files, space_seen, .. } = self;
+        let Some(ours) = files.get_mut(&key) else {
             let result = Err(closed_before());
             return Done::Appended { file: key, pieces, durable_octets: 0, took: Duration::ZERO, result };
         };
         if ours.file.fault.is_none() {
-            ours.file.fault = self.write_pieces(&mut ours, &pieces, flush).err();
+            ours.file.fault = ours.write_pieces(fs, &pieces, flush).err();
             if ours.file.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Full) {
-                ours.file.make_room_to_finish(&self.fs);
+                ours.file.make_room_to_finish(fs);
             }
         }
         let took = (self.clock)().since(started);
         let file = &ours.file;
+        let durable_octets = file.durable;
         let result = match file.fault.clone() {
             Some(fault) => Err(fault),
-            None => Ok(self.space_if_due(&file.folder, started)),
+            None => Ok(space_if_due(fs, space_seen, &file.folder, started)),
         };
-        let durable_octets = file.durable;
         // A full disk still has a file to finish. Any other failure is final, and the descriptor goes at once.
-        if file.fault.as_ref().is_none_or(|fault| fault.kind == FaultKind::Full) {
-            self.files.insert(key, ours);
+        if result.as_ref().is_err_and(|fault| fault.kind != FaultKind::Full) {
+            files.remove(&key);
         }
         Done::Appended { file: key, pieces, durable_octets, took, result }
     }
 
-    fn write_pieces(&self, ours: &mut Ours<F::File>, pieces: &[Piece], flush: bool) -> Result<(), Fault> {
-        let failed = |operation, ours: &Ours<F::File>, error| fault(operation, &ours.file.path(), &error);
-        ours.file.write_pieces(&self.fs, pieces).map_err(|error| failed("write", ours, error))?;
-        // After the write, so that what is set aside is durable before the length comes near it.
-        self.set_aside(ours);
-        if flush {
-            self.flush(&mut ours.file).map_err(|error| failed("sync", ours, error))?;
-        }
-        Ok(())
-    }
-
-    /// Keeps room ahead of what is written: vfat makes a length durable before the clusters that it
-    /// needs, so a file pulled at that moment would end in octets that can't be read.
-    fn set_aside(&self, ours: &mut Ours<F::File>) {
-        if ours.file.written + SET_ASIDE_AGAIN_OCTETS > ours.set_aside {
-            ours.set_aside = ours.file.written + SET_ASIDE_OCTETS;
-            self.fs.set_aside(&ours.file.handle, HEADER_OCTETS as u64 + ours.set_aside);
-        }
-    }
-
-    fn flush(&self, file: &mut OpenFile<F::File>) -> io::Result<()> {
-        if file.durable != file.written {
-            self.fs.sync_data(&file.handle)?;
-            file.durable = file.written;
-        }
-        file.promise(&self.fs)?;
-        // On its way now, the header is not another page that the next sync sleeps for.
-        self.fs.start_writing(&file.handle, HEADER_PAGE_OCTETS);
-        Ok(())
-    }
-
+    #[inline(never)]
     fn close(&mut self, key: FileKey, mut sidecar: Sidecar) -> Result<Option<Space>, Fault> {
         let Some(Ours { mut file, .. }) = self.files.remove(&key) else { return Err(closed_before()) };
         let path = file.path();
@@ -200,7 +169,7 @@ impl<F: Fs> Writer<F> {
         }
         file.complete_frame(&self.fs).map_err(failed)?;
         self.fs.give_back(&file.handle, HEADER_OCTETS as u64 + file.written).map_err(failed)?;
-        self.flush(&mut file).map_err(failed)?;
+        flush_file(&self.fs, &mut file).map_err(failed)?;
         // The exact header is durable before a sidecar says that it is exact.
         self.fs.sync_data(&file.handle).map_err(failed)?;
         file.describe(&mut sidecar);
@@ -220,6 +189,7 @@ impl<F: Fs> Writer<F> {
         self.fs.sync_data(handle)
     }
 
+    #[inline(never)]
     fn recover(&self, folder: &Folder) -> Vec<Recovered> {
         let path = folder.path();
         match self.check_device(folder) {
@@ -228,6 +198,7 @@ impl<F: Fs> Writer<F> {
         }
     }
 
+    #[inline(never)]
     fn measure_speed(&self, folder: &Folder) -> Result<Option<Speed>, Fault> {
         if !self.files.is_empty() {
             return Ok(None);
@@ -250,6 +221,7 @@ impl<F: Fs> Writer<F> {
     }
 
     /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running.
+    #[inline(never)]
     fn delete_oldest(&self, folder: &Folder) -> Done {
         let path = folder.path();
         if self.check_device(folder).is_err() {
@@ -287,12 +259,44 @@ impl<F: Fs> Writer<F> {
     pub(super) fn is_open(&self, folder: &Path, name: &str) -> bool {
         self.files.values().any(|Ours { file, .. }| file.folder == folder && file.name == name)
     }
+}
 
-    fn space_if_due(&mut self, folder: &Path, now: Mono) -> Option<Space> {
-        if self.space_seen.is_some_and(|seen| now.since(seen) < SPACE_INTERVAL) {
-            return None;
+impl<H> Ours<H> {
+    fn write_pieces<F: Fs<File = H>>(&mut self, fs: &F, pieces: &[Piece], flush: bool) -> Result<(), Fault> {
+        let written = self.file.write_pieces(fs, pieces);
+        written.map_err(|error| fault("write", &self.file.path(), &error))?;
+        // After the write, so that what is set aside is durable before the length comes near it.
+        self.set_aside(fs);
+        if flush {
+            let flushed = flush_file(fs, &mut self.file);
+            flushed.map_err(|error| fault("sync", &self.file.path(), &error))?;
         }
-        self.space_seen = Some(now);
-        self.fs.space(folder).ok()
+        Ok(())
     }
+
+    /// Keeps room ahead of what is written: vfat makes a length durable before the clusters that it
+    /// needs, so a file pulled at that moment would end in octets that can't be read.
+    fn set_aside<F: Fs<File = H>>(&mut self, fs: &F) {
+        if self.file.written + SET_ASIDE_AGAIN_OCTETS > self.set_aside {
+            self.set_aside = self.file.written + SET_ASIDE_OCTETS;
+            fs.set_aside(&self.file.handle, HEADER_OCTETS as u64 + self.set_aside);
+        }
+    }
+}
+
+fn flush_file<F: Fs>(fs: &F, file: &mut OpenFile<F::File>) -> io::Result<()> {
+    if file.durable != file.written {
+        fs.sync_data(&file.handle)?;
+        file.durable = file.written;
+    }
+    file.promise(fs)?;
+    Ok(())
+}
+
+fn space_if_due<F: Fs>(fs: &F, seen: &mut Option<Mono>, folder: &Path, now: Mono) -> Option<Space> {
+    if seen.is_some_and(|seen| now.since(seen) < SPACE_INTERVAL) {
+        return None;
+    }
+    *seen = Some(now);
+    fs.space(folder).ok()
 }
