@@ -268,7 +268,7 @@ def pulls(filesystem, count):
         if it.hold(gone, f"pull {number}: storage.removed did not come within 10 s"):
             removed.append(gone[0] - pulled)
         it.hold(it.agent.answered_within("agent.info") < 1, f"pull {number}: the agent is slow to answer")
-        held = it.machine.run(f"ls -l /proc/{it.agent.pid}/fd | grep -c /media/ || true").strip()
+        held = it.machine.run(f"ls -l /proc/{it.agent.pid}/fd 2>/dev/null | grep -c /media/ || true").strip()
         it.hold(held == "0", f"pull {number}: {held} descriptors of the pulled stick are open")
         it.machine.release()
         late = STALL_BEFORE_PULL_S if kind == "stall" else 0
