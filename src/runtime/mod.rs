@@ -393,7 +393,7 @@ impl Runtime {
                     let _ = watch.try_send(RtpPortChange::Closed(recording));
                 }
             }
-            // The datagram is gone by now; none is asked for outside of a drain.
+            // A job is `act`'s. The datagram is gone by now; none is asked for outside of a drain.
             Action::Job(_) | Action::Relay(_) => {}
             Action::Uplink(recording, action) => self.act_on_uplink(recording, action),
             Action::Log(level, text) => log::log!(level, "{text}"),
