@@ -59,7 +59,7 @@ impl BlockPool {
     #[must_use]
     pub fn new(limit_octets: u64) -> Self {
         let limit = usize::try_from(limit_octets).unwrap_or(usize::MAX) / BLOCK_OCTETS;
-        Self { free: Vec::new(), in_use: 0, limit: limit.max(1), high_water: 0 }
+        Self { free: Vec::with_capacity(2 * KEPT_BLOCKS), in_use: 0, limit: limit.max(1), high_water: 0 }
     }
 
     /// An empty block, or `None` if the limit is reached.

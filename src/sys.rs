@@ -3,10 +3,19 @@
 //! All `unsafe` of the project is here, each use with its reason.
 
 use nix::errno::Errno;
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Lets all threads share one heap: they hardly ever allocate at the same time, and a heap for each takes memory.
+#[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "mallopt has no wrapper"))]
+pub fn share_heap() {
+    // SAFETY: it only changes where later allocations come from.
+    #[cfg(target_env = "gnu")]
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
 
 /// Takes an exclusive advisory lock without waiting; false if another open file has it. Released when
 /// the file is closed.
@@ -95,17 +104,44 @@ type Name = libc::sockaddr_in6;
 const NAME_OCTETS: libc::socklen_t = size_of::<Name>() as libc::socklen_t;
 
 /// Room for the two control messages of a datagram, in words.
-const CONTROL_WORDS: usize = 10;
+const CONTROL_WORDS: usize = 8;
+
+/// A datagram and what the kernel says of it, side by side.
+struct Slot {
+    near: [u8; NEAR_OCTETS],
+    name: Name,
+    control: [u64; CONTROL_WORDS],
+    vectors: [libc::iovec; 2],
+}
+
+/// All that a drain touches, from the start of a page on: a second of a call is one page of headers and five of slots.
+#[repr(C, align(4096))]
+struct Slots {
+    headers: [libc::mmsghdr; BATCH_DATAGRAMS],
+    slots: [Slot; BATCH_DATAGRAMS],
+}
+
+impl Slots {
+    #[expect(unsafe_code, reason = "made in place: 28 KiB are not to pass over the stack")]
+    fn new() -> Box<Self> {
+        let layout = Layout::new::<Self>();
+        // SAFETY: the layout is not empty. What is allocated has the layout of the type and is zeros, a valid value of
+        // integers, pointers and C structures of them; the box is its only owner.
+        unsafe {
+            let slots = alloc_zeroed(layout).cast::<Self>();
+            if slots.is_null() {
+                handle_alloc_error(layout);
+            }
+            Box::from_raw(slots)
+        }
+    }
+}
 
 /// Buffers for [`BATCH_DATAGRAMS`] datagrams, used again for every batch and every socket.
 pub struct Batch {
-    near: Box<[[u8; NEAR_OCTETS]]>,
+    near: Box<Slots>,
     /// Longer datagrams, whole; the kernel writes only what `near` has no room for.
     far: Box<[[u8; DATAGRAM_OCTETS]]>,
-    names: Box<[Name]>,
-    control: Box<[[u64; CONTROL_WORDS]]>,
-    vectors: Box<[[libc::iovec; 2]]>,
-    headers: Box<[libc::mmsghdr]>,
     /// Headers for sending, and what they point to; they are few if nothing is sent.
     out: Vec<libc::mmsghdr>,
     out_vectors: Vec<libc::iovec>,
@@ -169,17 +205,10 @@ impl Default for Batch {
 impl Batch {
     /// Empty buffers; pages are only used once datagrams arrive.
     #[must_use]
-    #[expect(unsafe_code, reason = "C structures start as zeros")]
     pub fn new() -> Self {
-        // SAFETY: these are C structures of integers and pointers, for which all zeros is a valid value.
-        let (name, vector, header) = unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
         Self {
-            near: vec![[0; NEAR_OCTETS]; BATCH_DATAGRAMS].into_boxed_slice(),
+            near: Slots::new(),
             far: vec![[0; DATAGRAM_OCTETS]; BATCH_DATAGRAMS].into_boxed_slice(),
-            names: vec![name; BATCH_DATAGRAMS].into_boxed_slice(),
-            control: vec![[0; CONTROL_WORDS]; BATCH_DATAGRAMS].into_boxed_slice(),
-            vectors: vec![[vector; 2]; BATCH_DATAGRAMS].into_boxed_slice(),
-            headers: vec![header; BATCH_DATAGRAMS].into_boxed_slice(),
             out: Vec::new(),
             out_vectors: Vec::new(),
             count: 0,
@@ -197,17 +226,17 @@ impl Batch {
         self.count = 0;
         // Only what was used: making all of them ready would cost more than the one packet of a relay.
         for index in 0..std::mem::take(&mut self.used) {
-            let (near, far) = (&mut self.near[index], &mut self.far[index][NEAR_OCTETS..]);
-            self.vectors[index] = [
-                libc::iovec { iov_base: near.as_mut_ptr().cast(), iov_len: near.len() },
+            let (slot, far) = (&mut self.near.slots[index], &mut self.far[index][NEAR_OCTETS..]);
+            slot.vectors = [
+                libc::iovec { iov_base: slot.near.as_mut_ptr().cast(), iov_len: slot.near.len() },
                 libc::iovec { iov_base: far.as_mut_ptr().cast(), iov_len: far.len() },
             ];
-            let header = &mut self.headers[index].msg_hdr;
-            header.msg_name = (&raw mut self.names[index]).cast();
+            let header = &mut self.near.headers[index].msg_hdr;
+            header.msg_name = (&raw mut slot.name).cast();
             header.msg_namelen = NAME_OCTETS;
-            header.msg_iov = self.vectors[index].as_mut_ptr();
+            header.msg_iov = slot.vectors.as_mut_ptr();
             header.msg_iovlen = 2;
-            header.msg_control = self.control[index].as_mut_ptr().cast();
+            header.msg_control = slot.control.as_mut_ptr().cast();
             header.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
             header.msg_flags = 0;
         }
@@ -216,7 +245,7 @@ impl Batch {
         let result = Errno::result(unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
+                self.near.headers.as_mut_ptr(),
                 BATCH_DATAGRAMS as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
@@ -234,7 +263,7 @@ impl Batch {
         self.used = self.count.max(1);
         for index in 0..self.count {
             if self.len(index) > NEAR_OCTETS {
-                self.far[index][..NEAR_OCTETS].copy_from_slice(&self.near[index]);
+                self.far[index][..NEAR_OCTETS].copy_from_slice(&self.near.slots[index].near);
             }
         }
         Ok(self.count)
@@ -242,7 +271,7 @@ impl Batch {
 
     /// Octets kept of the datagram at `index`.
     fn len(&self, index: usize) -> usize {
-        usize::try_from(self.headers[index].msg_len).unwrap_or(usize::MAX).min(DATAGRAM_OCTETS)
+        usize::try_from(self.near.headers[index].msg_len).unwrap_or(usize::MAX).min(DATAGRAM_OCTETS)
     }
 
     /// The datagrams of the last call to [`Self::receive`].
@@ -298,16 +327,16 @@ impl Batch {
 
     fn octets(&self, index: usize) -> &[u8] {
         let len = self.len(index);
-        if len > NEAR_OCTETS { &self.far[index][..len] } else { &self.near[index][..len] }
+        if len > NEAR_OCTETS { &self.far[index][..len] } else { &self.near.slots[index].near[..len] }
     }
 
     fn datagram(&self, index: usize) -> Datagram<'_> {
-        let header = &self.headers[index];
+        let header = &self.near.headers[index];
         let (arrived_ns, overflow) = control_messages(&header.msg_hdr);
         Datagram {
             octets: self.octets(index),
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            source: source(&self.names[index]),
+            source: source(&self.near.slots[index].name),
             arrived_ns,
             overflow,
         }

@@ -279,14 +279,13 @@ impl Local {
 
     /// The disk took what it was given. Returns how many octets that were.
     pub(super) fn appended(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
-        give_back(pieces, pool);
+        self.tape.written(pieces, pool);
         self.state = FileState::Open;
         self.durable_octets += self.in_flight_octets;
         std::mem::take(&mut self.in_flight_octets)
     }
 
     /// The disk is full: the file is to be finished with what it has.
-    #[inline(never)]
     pub(super) fn filled(
         &mut self,
         pieces: Vec<Piece>,

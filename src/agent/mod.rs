@@ -136,14 +136,31 @@ impl Agent {
 
     /// Takes one input; what is to be done is added to `actions`.
     pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
-        if !matches!(input, Input::Datagram { .. }) {
-            self.show_clock(now);
-        }
         match input {
             Input::Datagram { recording, octets, truncated, source, arrival } => {
                 return self.datagram(recording, octets, truncated, source, arrival, actions);
             }
-            Input::Drained(recording) => self.pump(recording, now, actions),
+            Input::Drained(recording) => {
+                self.show_clock(now);
+                self.pump(recording, now, actions);
+            }
+            Input::Storage(done) => {
+                self.show_clock(now);
+                // There is room for as many jobs as are answered.
+                actions.extend(self.held.take().map(Action::Job));
+                self.storage(done, now, actions);
+                self.library_pump(actions);
+            }
+            input => self.step_rarely(input, now, actions),
+        }
+        self.exit_if_done(now, actions);
+    }
+
+    /// Inputs that do not come each second of a call.
+    #[inline(never)]
+    fn step_rarely(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
+        self.show_clock(now);
+        match input {
             Input::SocketOverflow(recording, packets) => {
                 self.stats.drops.socket += u64::from(packets);
                 if let Some(it) = self.recordings.get_mut(&recording) {
@@ -160,12 +177,6 @@ impl Agent {
             Input::ClientClosed(client) => self.client_closed(client),
             Input::RtpBound(recording, result) => self.rtp_bound(recording, result, now, actions),
             Input::Uplink(recording, input) => self.uplink_input(recording, input, now, actions),
-            Input::Storage(done) => {
-                // There is room for as many jobs as are answered.
-                actions.extend(self.held.take().map(Action::Job));
-                self.storage(done, now, actions);
-                self.library_pump(actions);
-            }
             Input::JobRefused(Job::Library(job)) => self.library_refused(job, now, actions),
             Input::JobRefused(job) => self.job_refused(job, now),
             Input::PlayerFailed(playback) => {
@@ -173,8 +184,9 @@ impl Agent {
             }
             Input::Tick => self.tick(now, actions),
             Input::Shutdown => self.shut_down(now, actions),
+            // `step` has taken them.
+            Input::Datagram { .. } | Input::Drained(_) | Input::Storage(_) => {}
         }
-        self.exit_if_done(now, actions);
     }
 
     #[inline(never)]
@@ -408,15 +420,22 @@ impl Agent {
     }
 
     fn storage(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
+        let Done::Appended { file, pieces, took, result, durable_octets } = done else {
+            return self.storage_rarely(done, now, actions);
+        };
+        self.library_grew(file, durable_octets);
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
+        self.appended(file, pieces, result, now, actions);
+    }
+
+    #[inline(never)]
+    fn storage_rarely(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
         match done {
             Done::Scanned(disk) => self.scanned(disk, now, actions),
             Done::Opened { file, result } => self.opened(file, result, now, actions),
-            Done::Appended { file, pieces, took, result, durable_octets } => {
-                self.library_grew(file, durable_octets);
-                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
-                self.appended(file, pieces, result, now, actions);
-            }
+            // `storage` has taken it.
+            Done::Appended { .. } => {}
             Done::Closed { file, result } => self.closed(file, result, now, actions),
             Done::Abandoned(_) => {}
             Done::Recovered(files) => self.recovered(files, actions),
@@ -570,21 +589,27 @@ impl Agent {
                 }
             }
             Err(fault) if fault.kind == FaultKind::Full => {
-                let reason = Reason::StorageFull.as_str();
-                if let Some(it) = self.recordings.get_mut(&key) {
-                    it.end_reason = it.end_reason.take().map(|_| reason.into());
-                    if let Some(local) = it.route.local_mut() {
-                        local.filled(pieces, reason, now, &mut self.pool);
-                    }
-                }
-                self.medium.filled();
-                self.disk_full(now, actions);
+                self.filled(key, pieces, now, actions);
             }
             Err(fault) => {
                 return self.storage_failed(key, fault, pieces, now, actions);
             }
         }
         self.pump(key, now, actions);
+    }
+
+    /// The disk had no room for all of `pieces`.
+    #[inline(never)]
+    fn filled(&mut self, key: RecordingKey, pieces: Vec<Piece>, now: Now, actions: &mut Vec<Action>) {
+        let reason = Reason::StorageFull.as_str();
+        if let Some(it) = self.recordings.get_mut(&key) {
+            it.end_reason = it.end_reason.take().map(|_| reason.into());
+            if let Some(local) = it.route.local_mut() {
+                local.filled(pieces, reason, now, &mut self.pool);
+            }
+        }
+        self.medium.filled();
+        self.disk_full(now, actions);
     }
 
     #[inline(never)]
@@ -712,11 +737,11 @@ impl Agent {
     }
 
     fn remaining_s(&self) -> Option<u64> {
-        self.medium.remaining_s(self.on_disk().len())
+        self.medium.remaining_s(self.count_on_disk())
     }
 
     fn storage_status(&self) -> crate::api::status::StorageStatus {
-        self.medium.status(self.on_disk().len())
+        self.medium.status(self.count_on_disk())
     }
 
     fn keys(&self) -> Vec<RecordingKey> {
@@ -726,6 +751,10 @@ impl Agent {
     /// The recordings that go to the disk.
     fn on_disk(&self) -> Vec<RecordingKey> {
         self.recordings.iter().filter(|(_, it)| it.is_local()).map(|(key, _)| *key).collect()
+    }
+
+    fn count_on_disk(&self) -> usize {
+        self.recordings.values().filter(|it| it.is_local()).count()
     }
 
     fn key_of(&self, file: FileKey) -> Option<RecordingKey> {

@@ -35,6 +35,13 @@ pub(super) struct Players {
     kept: usize,
 }
 
+impl Players {
+    /// A file that may be being played has so many octets of audio by now.
+    pub(super) fn grew(&mut self, file: &str, octets: u64) {
+        self.live.values_mut().for_each(|it| it.grew(file, octets));
+    }
+}
+
 impl Agent {
     pub(super) fn play_request(
         &mut self,
@@ -228,11 +235,6 @@ impl Agent {
         for it in self.players.live.values_mut().filter(|it| it.recording() == Some(recording)) {
             it.grow(file, header);
         }
-    }
-
-    /// A file that may be being played has so many octets of audio by now.
-    pub(super) fn play_grew(&mut self, file: &str, octets: u64) {
-        self.players.live.values_mut().for_each(|it| it.grew(file, octets));
     }
 
     /// Tells storage which files are being played, if there are others than before.

@@ -6,6 +6,7 @@
 use super::io::{Action, ClientId, RecordingKey};
 use super::library::Entry;
 use super::playback::PlayRequest;
+use super::recording::Recording;
 use super::requests::{Answer, Failure};
 use super::{Agent, reason_at_start};
 use crate::api::reason::{AgentError, Reason};
@@ -282,13 +283,13 @@ impl Agent {
 
     /// The file of a recording has so many octets of audio by now.
     pub(super) fn library_grew(&mut self, file: FileKey, durable_octets: u64) {
-        let Some(it) = self.key_of(file).and_then(|key| self.recordings.get(&key)) else { return };
-        let Some(name) = it.file_name().map(str::to_owned) else { return };
-        self.library.change(&name, |entry| {
+        let Some(key) = self.key_of(file) else { return };
+        let Some(name) = self.recordings.get(&key).and_then(Recording::file_name) else { return };
+        self.library.change(name, |entry| {
             let octets = HEADER_OCTETS as u64 + durable_octets;
             entry.set_length(octets, durable_octets / OCTETS_PER_MS);
         });
-        self.play_grew(&name, durable_octets);
+        self.players.grew(name, durable_octets);
     }
 
     /// The file of a recording was closed: its last frame was filled up.

@@ -157,7 +157,7 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) -> Answer {
-        if start.mode != Mode::Local || self.medium.folder_to_record(self.on_disk().len()).is_ok() {
+        if start.mode != Mode::Local || self.medium.folder_to_record(self.count_on_disk()).is_ok() {
             self.start(client, id.cloned(), start, now, actions);
             return Ok(None);
         }
@@ -244,7 +244,7 @@ impl Agent {
             recording: recording.to_owned(),
             codec,
             ptime_ms: start.ptime_ms,
-            folder: self.medium.folder_to_record(self.on_disk().len())?,
+            folder: self.medium.folder_to_record(self.count_on_disk())?,
             max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
         };
         let (local, open) = Local::begin(spec, self.new_file(), &start.call, now);

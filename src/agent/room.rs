@@ -24,7 +24,7 @@ impl Agent {
                 actions.push(Action::Job(Job::DeleteOldest(folder)));
             }
         }
-        let level = self.medium.level_to_tell(self.on_disk().len());
+        let level = self.medium.level_to_tell(self.count_on_disk());
         if level == Some(Level::Low) && !deletes {
             self.tell(&Event::StorageLow(self.storage_status()), actions);
         }

@@ -278,7 +278,7 @@ impl Agent {
         if self.ejecting.is_some() || self.shutdown.is_some() {
             return Err(Reason::InvalidState.into());
         }
-        let folder = self.medium.folder_to_record(self.on_disk().len())?;
+        let folder = self.medium.folder_to_record(self.count_on_disk())?;
         let file = self.new_file();
         let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;
         let Route::Server(upload) = &mut it.route else { return Err(Reason::InvalidState.into()) };

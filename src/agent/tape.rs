@@ -17,6 +17,9 @@ const SILENCE_IN_BLOCKS_OCTETS: u64 = 2048;
 /// Pieces and segment ends that may wait; a disk stalled through so many segments has failed.
 pub(super) const MAX_WAITING_ENTRIES: usize = 4096;
 
+/// A longer list of pieces, from a disk that was stalled, is not kept.
+const MAX_SPARE_PIECES: usize = 64;
+
 /// Octets that one packet and the reorder window together may need at once.
 const PACKET_ROOM_OCTETS: usize = 2 * MAX_PAYLOAD_OCTETS;
 
@@ -77,6 +80,8 @@ enum Entry {
 pub(super) struct Tape {
     codec: Codec,
     entries: VecDeque<Entry>,
+    /// Memory for the next list of pieces.
+    spare: Vec<Piece>,
     current: Option<Block>,
     segment_limit: u64,
     /// Octets assigned to the segment being filled.
@@ -93,6 +98,7 @@ impl Tape {
         Self {
             codec,
             entries: VecDeque::new(),
+            spare: Vec::new(),
             current: None,
             segment_limit: segment_limit.max(1),
             segment_octets: 0,
@@ -188,7 +194,7 @@ impl Tape {
         if !self.entries.iter().any(|entry| matches!(entry, Entry::Roll(..))) {
             self.close_block();
         }
-        let mut pieces = Vec::new();
+        let mut pieces = std::mem::take(&mut self.spare);
         let mut octets = 0;
         while let Some(Entry::Piece(_)) = self.entries.front() {
             if let Some(Entry::Piece(piece)) = self.entries.pop_front() {
@@ -198,6 +204,14 @@ impl Tape {
         }
         self.waiting_octets -= octets;
         (pieces, octets)
+    }
+
+    /// The disk took `pieces`.
+    pub(super) fn written(&mut self, mut pieces: Vec<Piece>, pool: &mut BlockPool) {
+        give_back(pieces.drain(..), pool);
+        if pieces.capacity() <= MAX_SPARE_PIECES {
+            self.spare = pieces;
+        }
     }
 
     /// Puts pieces back that the disk did not keep, to the front.

@@ -4,6 +4,7 @@ use lexopt::prelude::*;
 use phone_recorder::config::Config;
 use phone_recorder::runtime::Runtime;
 use phone_recorder::runtime::clock::Clock;
+use phone_recorder::sys;
 use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         println!("the config is good");
         return ExitCode::SUCCESS;
     }
+    sys::share_heap();
     start_log(config.log.level);
     log::info!("recordd {} starts, socket {}", env!("CARGO_PKG_VERSION"), config.control.socket.display());
     match Runtime::new(config).and_then(Runtime::run) {

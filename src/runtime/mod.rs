@@ -203,12 +203,7 @@ impl Runtime {
     /// [`RuntimeError`] if it can't go on or storage did not finish.
     pub fn run(mut self) -> Result<(), RuntimeError> {
         let mut events = Events::with_capacity(EVENTS);
-        let now = self.clock.now();
-        self.step(Input::Started, now)?;
-        // The first client should see the disk; one that does not answer keeps nobody waiting for long.
-        if let Ok(done) = self.storage.done.recv_timeout(FIRST_LOOK) {
-            self.step(Input::Storage(done), now)?;
-        }
+        self.begin()?;
         while self.exit.is_none() {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
@@ -218,18 +213,8 @@ impl Runtime {
                 _ => {}
             }
             let now = self.clock.now();
-            for event in &events {
-                match event.token() {
-                    SIGNALS => self.signalled(now)?,
-                    STORAGE => {}
-                    MOUNTS => self.step(Input::MountsChanged, now)?,
-                    LISTENER => self.clients.set_acceptable(),
-                    token => {
-                        self.rtp.woken(self.poll.registry(), token, now.mono);
-                        self.clients.set_ready(token, event.is_readable(), event.is_writable());
-                        self.uplinks.set_ready(token, event.is_readable(), event.is_writable());
-                    }
-                }
+            if !events.is_empty() {
+                self.dispatch(&events, now)?;
             }
             self.turn(now)?;
         }
@@ -240,11 +225,42 @@ impl Runtime {
         }
     }
 
+    #[inline(never)]
+    fn begin(&mut self) -> Result<(), RuntimeError> {
+        let now = self.clock.now();
+        self.step(Input::Started, now)?;
+        // The first client should see the disk; one that does not answer keeps nobody waiting for long.
+        match self.storage.done.recv_timeout(FIRST_LOOK) {
+            Ok(done) => self.step(Input::Storage(done), now),
+            Err(_) => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn dispatch(&mut self, events: &Events, now: Now) -> Result<(), RuntimeError> {
+        for event in events {
+            match event.token() {
+                SIGNALS => self.signalled(now)?,
+                STORAGE => {}
+                MOUNTS => self.step(Input::MountsChanged, now)?,
+                LISTENER => self.clients.set_acceptable(),
+                token => {
+                    self.rtp.woken(self.poll.registry(), token, now.mono);
+                    self.clients.set_ready(token, event.is_readable(), event.is_writable());
+                    self.uplinks.set_ready(token, event.is_readable(), event.is_writable());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn turn(&mut self, now: Now) -> Result<(), RuntimeError> {
         while let Ok(done) = self.storage.done.try_recv() {
             self.step(Input::Storage(done), now)?;
         }
-        self.serve_uplinks(now)?;
+        if self.uplinks.is_used() {
+            self.serve_uplinks(now)?;
+        }
         let is_due = self.agent.deadline().is_some_and(|due| due <= now.mono);
         // A flush takes along what has arrived; with older drains only, the disk would be behind by both intervals.
         self.drain_rtp(now, is_due, false)?;
@@ -288,6 +304,7 @@ impl Runtime {
     }
 
     /// What the server says counts before its closed RTP port does.
+    #[inline(never)]
     fn serve_uplinks(&mut self, now: Now) -> Result<(), RuntimeError> {
         let Self { uplinks, agent, actions, poll, .. } = self;
         uplinks.take_answers(|input| agent.step(input, now, actions));
@@ -332,22 +349,27 @@ impl Runtime {
                 }
                 continue;
             };
-            let input = match answer {
-                Answer::Bound(recording, result) => Input::RtpBound(recording, result),
-                Answer::Refused(job) => Input::JobRefused(job),
-                Answer::NoPlayer(playback) => Input::PlayerFailed(playback),
-                Answer::NotResolved(recording, generation) => {
-                    Input::Uplink(recording, UplinkInput::Resolved(generation, Vec::new()))
-                }
-                Answer::NotConnected(recording, generation, error) => {
-                    Input::Uplink(recording, UplinkInput::ConnectFailed(generation, error))
-                }
-                Answer::NoRelay(recording, error) => {
-                    Input::Uplink(recording, UplinkInput::Closed { error: Some(error), silent: false })
-                }
-            };
-            self.agent.step(input, now, &mut self.actions);
+            self.answer(answer, now);
         }
+    }
+
+    #[inline(never)]
+    fn answer(&mut self, answer: Answer, now: Now) {
+        let input = match answer {
+            Answer::Bound(recording, result) => Input::RtpBound(recording, result),
+            Answer::Refused(job) => Input::JobRefused(job),
+            Answer::NoPlayer(playback) => Input::PlayerFailed(playback),
+            Answer::NotResolved(recording, generation) => {
+                Input::Uplink(recording, UplinkInput::Resolved(generation, Vec::new()))
+            }
+            Answer::NotConnected(recording, generation, error) => {
+                Input::Uplink(recording, UplinkInput::ConnectFailed(generation, error))
+            }
+            Answer::NoRelay(recording, error) => {
+                Input::Uplink(recording, UplinkInput::Closed { error: Some(error), silent: false })
+            }
+        };
+        self.agent.step(input, now, &mut self.actions);
     }
 
     fn act(&mut self, action: Action) -> Result<(), RuntimeError> {

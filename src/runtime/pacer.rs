@@ -6,11 +6,8 @@
 
 use std::time::Duration;
 
-/// First interval of a stream whose rate is not known yet. After the packet that woke us it has grown once.
-const FIRST: Duration = Duration::from_millis(1);
-
-/// How much longer the next interval may be than the last one.
-const GROWTH: u32 = 16;
+/// Interval after the packet that woke us, in which a stream shows its rate.
+const FIRST: Duration = Duration::from_millis(16);
 
 /// Shortest interval.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -24,7 +21,8 @@ const FILL_DIVISOR: u32 = 4;
 /// The rhythm of one socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Pacer {
-    interval: Duration,
+    /// The rate is not known yet.
+    is_new: bool,
     longest: Duration,
     /// Packets that may come between two drains.
     fill_packets: u32,
@@ -34,7 +32,7 @@ impl Pacer {
     /// A rhythm for a socket buffer of `capacity_packets`, with at most `longest` between two drains.
     #[must_use]
     pub fn new(capacity_packets: u32, longest: Duration) -> Self {
-        Self { interval: FIRST.min(longest), longest, fill_packets: (capacity_packets / FILL_DIVISOR).max(1) }
+        Self { is_new: true, longest, fill_packets: (capacity_packets / FILL_DIVISOR).max(1) }
     }
 
     /// From now on waits at most `longest`.
@@ -42,10 +40,9 @@ impl Pacer {
         self.longest = self.longest.min(longest);
     }
 
-    /// How long to wait for the first drain after the socket was idle.
-    pub fn restart(&mut self) -> Duration {
-        self.interval = FIRST.min(self.longest);
-        self.interval
+    /// The socket was idle, and a packet woke us: the rate may be another one now.
+    pub fn restart(&mut self) {
+        self.is_new = true;
     }
 
     /// How long to wait after a drain that gave `packets` in `elapsed`; `None` if the socket is idle.
@@ -53,10 +50,12 @@ impl Pacer {
         if packets == 0 && elapsed >= IDLE_AFTER {
             return None;
         }
+        if std::mem::take(&mut self.is_new) {
+            return Some(FIRST.min(self.longest));
+        }
         let elapsed = elapsed.max(SHORTEST);
         let fits = if packets == 0 { self.longest } else { elapsed * self.fill_packets / packets };
-        self.interval = (self.interval * GROWTH).min(fits).clamp(SHORTEST, self.longest);
-        Some(self.interval)
+        Some(fits.max(SHORTEST).min(self.longest))
     }
 }
 
@@ -69,11 +68,13 @@ mod tests {
     /// Feeds a steady rate and returns the waits.
     fn waits(packets_per_s: u32, drains: usize) -> Vec<Duration> {
         let mut pacer = Pacer::new(8000, LONGEST);
-        let mut wait = pacer.restart();
+        pacer.restart();
+        let mut wait = Duration::ZERO;
         let mut waits = Vec::new();
         for _ in 0..drains {
             waits.push(wait);
-            let packets = packets_per_s * u32::try_from(wait.as_micros()).unwrap() / 1_000_000;
+            let came = u64::from(packets_per_s) * u64::try_from(wait.as_micros()).unwrap() / 1_000_000;
+            let packets = u32::try_from(came).unwrap().max(u32::from(wait.is_zero()));
             wait = pacer.after(packets, wait).unwrap();
         }
         waits
@@ -81,7 +82,9 @@ mod tests {
 
     #[test]
     fn a_call_is_drained_about_once_a_second() {
-        assert_eq!(waits(50, 12).last(), Some(&LONGEST));
+        let waits = waits(50, 12);
+        assert_eq!(waits[..2], [Duration::ZERO, FIRST]);
+        assert!(waits[2..].iter().all(|wait| *wait == LONGEST), "{waits:?}");
     }
 
     #[test]
@@ -90,7 +93,7 @@ mod tests {
             assert!(wait <= LONGEST);
         }
         let fast = waits(200_000, 20);
-        assert!(fast.iter().skip(1).all(|wait| *wait <= Duration::from_millis(20)), "{fast:?}");
+        assert!(fast.iter().all(|wait| *wait <= Duration::from_millis(20)), "{fast:?}");
     }
 
     #[test]

@@ -190,13 +190,17 @@ impl Uplinks {
         }
     }
 
+    /// Whether there is a connection, or a look-up for one.
+    pub(super) fn is_used(&self) -> bool {
+        !self.links.is_empty() || self.lookups > 0
+    }
+
     /// Whether something can be done without waiting.
     pub(super) fn has_work(&self) -> bool {
         self.links.values().any(Link::has_work)
     }
 
     /// Goes on with every connection that is ready.
-    #[inline(never)]
     pub(super) fn work(&mut self, registry: &Registry, mut pass: impl FnMut(Input<'_>)) {
         self.links.retain(|_, link| {
             if !link.has_work() {

@@ -21,7 +21,7 @@ const MAX_NAME_ATTEMPTS: u32 = 999;
 const SILENCE_OCTETS: usize = 4096;
 
 /// Buffers handed to one write call.
-const MAX_SLICES: usize = 64;
+const MAX_SLICES: usize = 16;
 
 /// Of a batch that filled the disk, so much is given up again: a sidecar and its predecessor in clusters.
 const ROOM_TO_FINISH_OCTETS: u64 = 64 * 1024;
@@ -92,30 +92,34 @@ impl<H> OpenFile<H> {
     /// As the system says.
     pub fn write_pieces<F: Fs<File = H>>(&mut self, fs: &F, pieces: &[Piece]) -> io::Result<()> {
         let silent = pieces.iter().any(|piece| matches!(piece, Piece::Silence(_)));
-        let silence = vec![self.header.codec.silence(); if silent { SILENCE_OCTETS } else { 0 }];
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(MAX_SLICES);
+        let silence = if silent { vec![self.header.codec.silence(); SILENCE_OCTETS] } else { Vec::new() };
+        // On the stack: a flush asks for no memory.
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut used = 0;
         for piece in pieces {
             let mut left = match piece {
                 Piece::Audio(block) => {
-                    slices.push(IoSlice::new(block.octets()));
+                    slices[used] = IoSlice::new(block.octets());
+                    used += 1;
                     0
                 }
                 Piece::Silence(octets) => *octets,
             };
             loop {
-                if slices.len() == MAX_SLICES {
+                if used == MAX_SLICES {
                     append_all(fs, &mut self.handle, &mut slices, &mut self.written)?;
-                    slices.clear();
+                    used = 0;
                 }
                 if left == 0 {
                     break;
                 }
                 let count = usize::try_from(left).unwrap_or(usize::MAX).min(SILENCE_OCTETS);
-                slices.push(IoSlice::new(&silence[..count]));
+                slices[used] = IoSlice::new(&silence[..count]);
+                used += 1;
                 left -= count as u64;
             }
         }
-        append_all(fs, &mut self.handle, &mut slices, &mut self.written)
+        append_all(fs, &mut self.handle, &mut slices[..used], &mut self.written)
     }
 
     /// Gives up the end of what did not fit, none of which was acknowledged, so that header and final

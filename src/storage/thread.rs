@@ -68,24 +68,42 @@ where
     let always = Arc::clone(&wake_always);
     let builder = std::thread::Builder::new().name("storage".into()).stack_size(128 * 1024);
     let thread = builder.spawn(move || {
-        loop {
-            let job = match job_queue.try_recv() {
-                Ok(job) => job,
-                Err(TryRecvError::Empty) => {
-                    std::thread::park();
-                    continue;
+        serve(
+            &job_queue,
+            &answers,
+            |job| writer.handle(job),
+            |urgent| {
+                if urgent || always.load(Ordering::SeqCst) {
+                    wake();
                 }
-                Err(TryRecvError::Disconnected) => break,
-            };
-            let answer = writer.handle(job);
-            let urgent = answer.is_urgent();
-            if answers.send(answer).is_err() {
-                break;
-            }
-            if urgent || always.load(Ordering::SeqCst) {
-                wake();
-            }
-        }
+            },
+        );
     })?;
     Ok(Handle { jobs, sleeper: Sleeper(thread.thread().clone()), done, wake_always })
+}
+
+/// Does jobs until the agent is gone; `answered` is told whether an answer is urgent.
+#[inline(never)]
+fn serve(
+    jobs: &Receiver<Job>,
+    answers: &Sender<Done>,
+    mut work: impl FnMut(Job) -> Done,
+    mut answered: impl FnMut(bool),
+) {
+    loop {
+        let job = match jobs.try_recv() {
+            Ok(job) => job,
+            Err(TryRecvError::Empty) => {
+                std::thread::park();
+                continue;
+            }
+            Err(TryRecvError::Disconnected) => return,
+        };
+        let answer = work(job);
+        let urgent = answer.is_urgent();
+        if answers.send(answer).is_err() {
+            return;
+        }
+        answered(urgent);
+    }
 }

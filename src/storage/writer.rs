@@ -60,8 +60,18 @@ impl<F: Fs> Writer<F> {
     /// Does one job.
     pub fn handle(&mut self, job: Job) -> Done {
         match job {
+            Job::Append { file, pieces, flush } => self.append(file, pieces, flush),
+            job => self.handle_rarely(job),
+        }
+    }
+
+    /// Jobs that do not come each second of a call.
+    #[inline(never)]
+    fn handle_rarely(&mut self, job: Job) -> Done {
+        match job {
             Job::Scan(target) => Done::Scanned(self.fs.scan(&target)),
             Job::Open(open) => Done::Opened { file: open.file, result: self.open(open) },
+            // Not reached: `handle` has taken it.
             Job::Append { file, pieces, flush } => self.append(file, pieces, flush),
             Job::Close { file, sidecar } => Done::Closed { file, result: self.close(file, *sidecar) },
             Job::Abandon(file) => {
@@ -131,6 +141,7 @@ impl<F: Fs> Writer<F> {
         self.fs.sync_folder(&file.folder).map_err(failed)
     }
 
+    #[inline(never)]
     fn append(&mut self, key: FileKey, pieces: Vec<Piece>, flush: bool) -> Done {
         let started = (self.clock)();
         let Self { fs, files, space_seen, .. } = self;
