@@ -4,6 +4,7 @@
 //! [`Agent::step`], actions come out; there is no other way in. Invariants: each request with an id gets
 //! exactly one reply; the books of every recording balance; everything that grows has a limit.
 
+mod answers;
 mod backlog;
 mod held;
 pub mod io;
@@ -34,8 +35,8 @@ use crate::api::request::RecordStart;
 use crate::api::status::{RecordingState, RecordingStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::blocks::BlockPool;
-use crate::config::{Config, StoragePath};
-use crate::jobs::{Done, Fault, FaultKind, FileKey, Job, Opened, Piece, Recovered, Target};
+use crate::config::Config;
+use crate::jobs::{FaultKind, FileKey, Job, Piece};
 use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
 use held::Held;
@@ -295,7 +296,7 @@ impl Agent {
         // Early, with what else is awake, is better than a wake-up of its own; later all go together.
         let interval = self.config.storage.flush_interval / 2;
         let waiting = it.buffered_octets();
-        let Route::Local(local) = &mut it.route else { return self.check_overrun(key, now, actions) };
+        let Route::Local(local) = &mut it.route else { return self.check_overrun(key, actions) };
         let due = local.flush_due(interval).is_some_and(|due| now.mono >= due);
         let flush = due || it.paused.is_some() || waiting > WRITE_EARLY_OCTETS;
         if let Some(job) = local.next_job(flush, &it.call, &it.counts, now) {
@@ -312,7 +313,7 @@ impl Agent {
             // The disk is behind, or the stream fast, and what waits needs room too.
             self.check_room(now, actions);
         }
-        self.check_overrun(key, now, actions);
+        self.check_overrun(key, actions);
     }
 
     fn progress_due(&self, key: RecordingKey) -> Mono {
@@ -320,12 +321,12 @@ impl Agent {
     }
 
     /// Tells when audio was lost for want of buffer, and gives up on a disk that is dead.
-    fn check_overrun(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    fn check_overrun(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         if it.route.local().is_some_and(Local::is_overfull) {
             let detail = "the disk has been stalled for too long".into();
-            return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
+            return self.fail(key, Reason::StorageIo, detail, Vec::new(), actions);
         }
         if it.is_degraded() && !it.loss_told {
             it.loss_told = true;
@@ -361,7 +362,6 @@ impl Agent {
         reason: Reason,
         detail: String,
         pieces: Vec<Piece>,
-        now: Now,
         actions: &mut Vec<Action>,
     ) {
         let Some(mut it) = self.recordings.remove(&key) else { return };
@@ -387,7 +387,7 @@ impl Agent {
         }
         self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
         self.scan(actions);
-        self.finish_eject(now, actions);
+        self.finish_eject(actions);
     }
 
     #[inline(never)]
@@ -416,282 +416,6 @@ impl Agent {
                     actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
                 }
             }
-        }
-    }
-
-    fn storage(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
-        let Done::Appended { file, pieces, took, result, durable_octets } = done else {
-            return self.storage_rarely(done, now, actions);
-        };
-        self.library_grew(file, durable_octets);
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
-        self.appended(file, pieces, result, now, actions);
-    }
-
-    #[inline(never)]
-    fn storage_rarely(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
-        match done {
-            Done::Scanned(disk) => self.scanned(disk, now, actions),
-            Done::Opened { file, result } => self.opened(file, result, now, actions),
-            // `storage` has taken it.
-            Done::Appended { .. } => {}
-            Done::Closed { file, result } => self.closed(file, result, now, actions),
-            Done::Abandoned(_) => {}
-            Done::Recovered(files) => self.recovered(files, actions),
-            Done::Deleted { file, space } => self.deleted(file, space, now, actions),
-            Done::Mended { file, result } => {
-                self.mended(file, result, now, actions);
-                self.library_anew();
-            }
-            Done::SpeedMeasured(result) => self.speed_measured(result, actions),
-            Done::Ejected(result) => self.ejected(result, actions),
-            Done::Library(done) => self.library_done(done, now, actions),
-        }
-    }
-
-    #[inline(never)]
-    fn recovered(&self, files: Vec<Recovered>, actions: &mut Vec<Action>) {
-        if files.is_empty() {
-            return;
-        }
-        for file in &files {
-            let text = format!("recovered {} ({} ms)", file.file, file.duration_ms);
-            actions.push(Action::Log(LogLevel::Warn, text));
-        }
-        let files = files.into_iter().map(|file| file.file).collect();
-        self.tell(&Event::StorageRecovered { files }, actions);
-    }
-
-    fn scan(&mut self, actions: &mut Vec<Action>) {
-        let target = match &self.config.storage.path {
-            StoragePath::Auto => Target::Auto,
-            StoragePath::Directory(path) => Target::Directory(path.clone()),
-        };
-        self.scans += 1;
-        actions.push(Action::Job(Job::Scan(target)));
-    }
-
-    #[inline(never)]
-    fn scanned(&mut self, disk: Option<crate::jobs::Disk>, now: Now, actions: &mut Vec<Action>) {
-        self.scans = self.scans.saturating_sub(1);
-        let old_device = self.medium.device();
-        // What is there when we start was not inserted; agent.info tells of it.
-        let inserted = self.medium.scanned;
-        let (came, went) = self.medium.found(disk);
-        if went {
-            self.library_gone(Reason::StorageIo.as_str(), actions);
-            self.tell(&Event::StorageRemoved(self.storage_status()), actions);
-            for key in self.on_disk() {
-                let local = self.recordings.get(&key).and_then(|it| it.route.local());
-                if local.is_some_and(|local| Some(local.folder().device) == old_device) {
-                    self.disk_pulled(key, now, actions);
-                }
-            }
-        }
-        self.resume_lost(came, now, actions);
-        if came {
-            self.welcome_disk(inserted, actions);
-            if let Some(folder) = self.medium.folder() {
-                actions.push(Action::Job(Job::Recover(folder)));
-            }
-            self.library_anew();
-        }
-        for (client, id, start, _) in std::mem::take(&mut self.waiting_starts) {
-            self.start(client, id, start, now, actions);
-        }
-    }
-
-    #[inline(never)]
-    fn opened(&mut self, file: FileKey, result: Result<Opened, Fault>, now: Now, actions: &mut Vec<Action>) {
-        let Some(key) = self.key_of(file) else {
-            // The recording ended meanwhile, so nobody will close the file.
-            return actions.push(Action::Job(Job::Abandon(file)));
-        };
-        match result {
-            Ok(opened) => {
-                self.medium.measured(opened.space);
-                let remaining_s = self.remaining_s();
-                let Some(it) = self.recordings.get_mut(&key) else { return };
-                let first = !std::mem::replace(&mut it.started_told, true);
-                if let Some(local) = it.route.local_mut() {
-                    local.opened(opened);
-                }
-                if it.buffered_octets() == 0 {
-                    it.lost = None;
-                }
-                if it.state == RecordingState::Starting {
-                    it.state = match it.paused {
-                        Some(_) => RecordingState::Paused,
-                        None => RecordingState::Recording,
-                    };
-                }
-                if let Some((client, id)) = it.waiting.take() {
-                    actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
-                }
-                let status = it.status(remaining_s);
-                let event =
-                    if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
-                self.tell(&event, actions);
-                self.library_opened(key);
-                self.pump(key, now, actions);
-            }
-            Err(fault) => {
-                let starting = self.recordings.get(&key).is_some_and(|it| it.waiting.is_some());
-                if starting {
-                    self.refuse_start(key, reason_at_start(fault.kind), fault.detail, actions);
-                } else {
-                    self.storage_failed(key, fault, Vec::new(), now, actions);
-                }
-            }
-        }
-    }
-
-    /// The first file could not be created: the recording never began.
-    fn refuse_start(&mut self, key: RecordingKey, reason: Reason, detail: String, actions: &mut Vec<Action>) {
-        let Some(mut it) = self.recordings.remove(&key) else { return };
-        if let Some(local) = it.route.local_mut() {
-            local.abandon(Vec::new(), &mut self.pool);
-        }
-        self.past.add(&it.counts);
-        actions.push(Action::CloseRtp(key));
-        actions.push(Action::Log(LogLevel::Warn, format!("no recording: {detail}")));
-        if let Some((client, id)) = it.waiting.take() {
-            let error = AgentError::new(reason).with_detail(detail);
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
-        }
-        self.scan(actions);
-    }
-
-    fn appended(
-        &mut self,
-        file: FileKey,
-        pieces: Vec<Piece>,
-        result: Result<Option<crate::jobs::Space>, Fault>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(key) = self.key_of(file) else {
-            return tape::give_back(pieces, &mut self.pool);
-        };
-        match result {
-            Ok(space) => {
-                if let Some(space) = space {
-                    self.medium.measured(space);
-                    self.check_room(now, actions);
-                }
-                if let Some(it) = self.recordings.get_mut(&key) {
-                    it.stalled_told = false;
-                    it.lost = None;
-                    if let Some(local) = it.route.local_mut() {
-                        self.stats.written_bytes += local.appended(pieces, &mut self.pool);
-                    }
-                }
-            }
-            Err(fault) if fault.kind == FaultKind::Full => {
-                self.filled(key, pieces, now, actions);
-            }
-            Err(fault) => {
-                return self.storage_failed(key, fault, pieces, now, actions);
-            }
-        }
-        self.pump(key, now, actions);
-    }
-
-    /// The disk had no room for all of `pieces`.
-    #[inline(never)]
-    fn filled(&mut self, key: RecordingKey, pieces: Vec<Piece>, now: Now, actions: &mut Vec<Action>) {
-        let reason = Reason::StorageFull.as_str();
-        if let Some(it) = self.recordings.get_mut(&key) {
-            it.end_reason = it.end_reason.take().map(|_| reason.into());
-            if let Some(local) = it.route.local_mut() {
-                local.filled(pieces, reason, now, &mut self.pool);
-            }
-        }
-        self.medium.filled();
-        self.disk_full(now, actions);
-    }
-
-    #[inline(never)]
-    fn closed(
-        &mut self,
-        file: FileKey,
-        result: Result<Option<crate::jobs::Space>, Fault>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(key) = self.key_of(file) else { return };
-        match result {
-            Ok(Some(space)) => self.medium.measured(space),
-            Ok(None) => {}
-            Err(fault) => {
-                return self.storage_failed(key, fault, Vec::new(), now, actions);
-            }
-        }
-        // One finished file more: perhaps there is something to make room with now.
-        self.nothing_to_delete = false;
-        self.library_closed(key);
-        let next = self.new_file();
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        let Route::Local(local) = &mut it.route else { return };
-        if let Some(job) = local.closed(next, &it.call, now) {
-            return actions.push(Action::Job(job));
-        }
-        self.end(key, now, actions);
-    }
-
-    /// Everything of a recording is closed and synced.
-    fn end(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
-        if let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) {
-            self.strays.keep(local.take_mends());
-        }
-        self.finish(key, actions);
-        self.finish_eject(now, actions);
-    }
-
-    /// The disk is stalled: what it was to do is done when it goes on.
-    #[inline(never)]
-    fn job_refused(&mut self, job: Job, now: Now) {
-        match self.held.hold(job, now.mono) {
-            Some(Job::Scan(_)) => self.scans = self.scans.saturating_sub(1),
-            Some(Job::Append { pieces, .. }) => tape::give_back(pieces, &mut self.pool),
-            _ => {}
-        }
-    }
-
-    /// When the last recording on the disk has ended, it can be ejected.
-    fn finish_eject(&mut self, _now: Now, actions: &mut Vec<Action>) {
-        if let Some(eject) = self.ejecting.as_mut().filter(|eject| !eject.asked) {
-            if !self.recordings.values().any(Recording::is_local) {
-                if let Some(folder) = self.medium.folder() {
-                    eject.asked = true;
-                    actions.push(Action::Job(Job::Eject(folder)));
-                } else {
-                    let gone = Fault { kind: FaultKind::NoStorage, detail: "there is no disk".into() };
-                    self.ejected(Err(gone), actions);
-                }
-            }
-        }
-    }
-
-    fn ejected(&mut self, result: Result<bool, Fault>, actions: &mut Vec<Action>) {
-        let Some(eject) = self.ejecting.take() else { return };
-        if result.is_ok() {
-            self.medium.eject();
-            self.library.clear();
-        }
-        for (client, id) in eject.clients {
-            let line = match &result {
-                Ok(unmounted) => {
-                    reply::result(&id, &serde_json::json!({ "safe_to_pull": true, "unmounted": unmounted }))
-                }
-                Err(fault) => {
-                    let error =
-                        AgentError::new(reason_at_start(fault.kind)).with_detail(fault.detail.clone());
-                    reply::agent_error(&id, &error)
-                }
-            };
-            actions.push(Action::Reply(client, line));
         }
     }
 

@@ -349,7 +349,7 @@ impl Agent {
         for key in self.on_disk() {
             self.stop(key, "ejected", now, actions);
         }
-        self.finish_eject(now, actions);
+        self.finish_eject(actions);
         Ok(None)
     }
 

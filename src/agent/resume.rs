@@ -47,7 +47,7 @@ impl Agent {
         let waits = waits && it.lost.is_none_or(|lost| now.mono < lost.since + window);
         let Route::Local(local) = &mut it.route else { return };
         if !waits || !gone || local.file_name().is_none() {
-            return self.fail(key, reason_of(fault.kind), fault.detail, pieces, now, actions);
+            return self.fail(key, reason_of(fault.kind), fault.detail, pieces, actions);
         }
         let file = local.file();
         local.lose_disk(pieces, &it.call, &it.counts, now);
@@ -145,7 +145,7 @@ impl Agent {
                     self.strays.keep([mend]);
                 }
                 if done {
-                    self.end(key, now, actions);
+                    self.end(key, actions);
                 }
             }
             Err(fault) if local.is_mending() => {
@@ -169,7 +169,7 @@ impl Agent {
         let Some(lost) = it.lost.as_mut() else { return };
         if now.mono >= lost.since + window || self.shutdown.is_some() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
-            return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
+            return self.fail(key, Reason::StorageIo, detail, Vec::new(), actions);
         }
         if now.mono >= lost.retry_at {
             lost.retry_at = now.mono + RETRY_AFTER;

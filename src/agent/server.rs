@@ -111,7 +111,7 @@ impl Agent {
                 if let Some(it) = self.recordings.get_mut(&key) {
                     it.counts.rebook(u64::from(packets), DropCause::Uplink);
                 }
-                self.check_overrun(key, now, actions);
+                self.check_overrun(key, actions);
             }
             UplinkInput::Resolved(generation, addresses) => {
                 self.uplink(key, now, actions, |client, now, out| {
