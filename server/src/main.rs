@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match config::from_args(std::env::args_os().skip(1), |path| std::fs::read_to_string(path)) {
         Ok(command) => perform(command),
         Err(error) => {
-            eprintln!("recordserver: {error}");
+            note(&error.to_string());
             ExitCode::from(2)
         }
     }
@@ -44,6 +44,11 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn failed(text: &str) -> ExitCode {
-    eprintln!("recordserver: {text}");
+    note(text);
     ExitCode::FAILURE
+}
+
+/// Tells on stderr. Nobody may read there: the exit status says it, too.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "recordserver: {text}");
 }

@@ -172,7 +172,14 @@ impl Agent {
             Refusal::CallGone => AgentError::new(Reason::InvalidState)
                 .with_message("the call is gone: the PBX knows it no more")
                 .with_detail("SIP 481"),
-            Refusal::Because(reason, detail) => AgentError::new(*reason).with_detail(detail.clone()),
+            Refusal::Because(reason, detail) => {
+                let message = match reason {
+                    Reason::ServerTimeout => "the PBX did not answer in time",
+                    Reason::UnsupportedByServer => "the PBX does not support recording by INFO",
+                    _ => "the PBX refused",
+                };
+                AgentError::new(*reason).with_message(message).with_detail(detail.clone())
+            }
         };
         for (client, id) in start.into_iter().chain(sip.waiting.take()) {
             actions.push(Action::Reply(client, reply::agent_error(&id, &error)));

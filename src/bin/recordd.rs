@@ -55,14 +55,14 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("recordd: {error}; see recordd --help");
+            note(&format!("{error}; see recordd --help"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
     let config = match read_config(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("recordd: {error}");
+            note(&error.to_string());
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -76,10 +76,15 @@ fn main() -> ExitCode {
     match Runtime::new(config).and_then(Runtime::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("recordd: {error}");
+            note(&error.to_string());
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// Tells on stderr. Nobody may read there: the exit status says it, too.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "recordd: {text}");
 }
 
 fn parse_arguments() -> Result<Command, lexopt::Error> {

@@ -5,9 +5,11 @@
 
 use super::failure::{AgentError, Failure};
 use super::pace;
+use nix::errno::Errno;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,6 +18,9 @@ use std::time::{Duration, Instant};
 const MAX_LINE_OCTETS: usize = 8 * 1024 * 1024;
 /// Most events kept while a reply is awaited; the oldest goes first.
 const MAX_WAITING_EVENTS: usize = 1024;
+
+/// How soon to try again when the agent does not take connections.
+const CONNECT_AGAIN: Duration = Duration::from_millis(20);
 
 /// A notification of the agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +50,7 @@ impl Client {
     /// [`Failure::Unreachable`] if nobody listens there or the socket may not be opened.
     pub fn connect(socket: &Path, timeout: Duration) -> Result<Self, Failure> {
         let unreachable = |source| Failure::Unreachable { socket: socket.to_owned(), source };
-        let stream = UnixStream::connect(socket).map_err(unreachable)?;
+        let stream = connect(socket, pace::now() + timeout).map_err(unreachable)?;
         stream.set_write_timeout(Some(timeout)).map_err(unreachable)?;
         Ok(Self::over(stream, timeout))
     }
@@ -195,6 +200,28 @@ fn parse(line: String) -> Result<Message, Failure> {
     }
 }
 
+/// Connects until `deadline`: where the agent does not accept, the system would let us wait for ever.
+fn connect(socket: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket as new_socket};
+    let address = UnixAddr::new(socket)?;
+    loop {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let ours = new_socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        match connect(ours.as_raw_fd(), &address) {
+            Ok(()) => {
+                let stream = UnixStream::from(ours);
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(Errno::EAGAIN) if pace::now() < deadline => pace::sleep(CONNECT_AGAIN),
+            Err(Errno::EAGAIN) => {
+                return Err(io::Error::new(ErrorKind::TimedOut, "it does not take connections"));
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,5 +289,20 @@ mod tests {
             let _ = parse(format!("{{\"{key}\":{line}}}"));
             let _ = parse(json!({ key: line }).to_string());
         }
+    }
+
+    #[test]
+    fn an_agent_that_takes_no_connections_is_not_waited_for_longer_than_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match connect(&path, pace::now() + Duration::from_millis(50)) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::TimedOut);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns: the exit status of every failure and the advice that goes with each of the agent's reasons.
 
+use super::output;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
@@ -79,8 +80,8 @@ impl Failure {
         match self {
             // `recordctl list | head` is no failure worth a word.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            _ if json => eprintln!("{}", self.to_json()),
-            _ => eprintln!("recordctl: {}", super::output::clean(&self.to_string())),
+            _ if json => output::note(&self.to_json().to_string()),
+            _ => output::note(&format!("recordctl: {}", output::clean(&self.to_string()))),
         }
         match self {
             Self::Usage(_) => ExitCode::from(EXIT_USAGE),

@@ -1,5 +1,6 @@
 //! Commands about what is on the stick: list, delete, storage, eject, and the counters.
 
+use super::client::Client;
 use super::failure::Failure;
 use super::model::{Listed, StorageStatus, read};
 use super::output::{self, Align, Fields, Table, clock, size};
@@ -118,34 +119,53 @@ fn minute_of(rfc3339: &str) -> String {
     rfc3339.chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect()
 }
 
+/// Does `act` to each file, also behind one that the agent refuses; tells which ones it refused.
+fn each(
+    files: &[String],
+    client: &mut Client,
+    output: OutputArgs,
+    act: impl Fn(&mut Client, &str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut refused: Option<Failure> = None;
+    for file in files {
+        let failure = match act(client, file) {
+            Ok(()) => continue,
+            Err(Failure::Refused(mut error)) => {
+                error.message = format!("{file}: {}", error.message);
+                Failure::Refused(error)
+            }
+            // The agent or our output is gone.
+            Err(other) => return Err(other),
+        };
+        if let Some(before) = refused.replace(failure) {
+            let _ = before.report(output.json);
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
 impl DeleteArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
-        let mut client = agent.connect()?;
-        for file in &self.files {
+        each(&self.files, &mut agent.connect()?, self.output, |client, file| {
             let result = client.call("recordings.delete", json!({ "file": file }))?;
             if self.output.json {
-                output::json(&result)?;
-            } else {
-                output::line(&format!("deleted {}", output::clean(file)))?;
+                return output::json(&result);
             }
-        }
-        Ok(())
+            output::line(&format!("deleted {}", output::clean(file)))
+        })
     }
 }
 
 impl ProtectArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
-        let mut client = agent.connect()?;
-        for file in &self.files {
+        each(&self.files, &mut agent.connect()?, self.output, |client, file| {
             let result = client.call("recordings.protect", json!({"file": file, "protected": !self.off}))?;
             if self.output.json {
-                output::json(&result)?;
-            } else {
-                let word = if self.off { "not protected" } else { "protected" };
-                output::line(&format!("{word}: {}", output::clean(file)))?;
+                return output::json(&result);
             }
-        }
-        Ok(())
+            let word = if self.off { "not protected" } else { "protected" };
+            output::line(&format!("{word}: {}", output::clean(file)))
+        })
     }
 }
 

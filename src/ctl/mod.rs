@@ -19,12 +19,17 @@ mod rtp_sender;
 mod simulate;
 mod watch;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use client::Client;
 use failure::Failure;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// Where the agent listens unless it is told otherwise.
+const DEFAULT_SOCKET: &str = "/run/recordd.sock";
 
 /// Call recorder of the phone: drive the agent, and work on recording files.
 #[derive(Debug, Parser)]
@@ -42,12 +47,17 @@ pub struct Cli {
 struct AgentArgs {
     /// The agent's socket
     #[arg(long, global = true, help_heading = "Agent", value_name = "PATH")]
-    #[arg(env = "RECORDD_SOCKET", default_value = "/run/recordd.sock")]
+    #[arg(env = "RECORDD_SOCKET", default_value = DEFAULT_SOCKET, value_parser = OsStringValueParser::new().map(socket))]
     socket: PathBuf,
     /// Longest wait for an answer of the agent, in seconds
     #[arg(long, global = true, help_heading = "Agent", value_name = "SECONDS")]
     #[arg(default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+}
+
+/// A variable that is set to nothing is as good as none.
+fn socket(path: OsString) -> PathBuf {
+    if path.is_empty() { DEFAULT_SOCKET.into() } else { path.into() }
 }
 
 impl AgentArgs {

@@ -19,6 +19,11 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     Ok(stdout.flush()?)
 }
 
+/// Writes one line to stderr. Whoever reads there may have gone: what is being done is to be ended well all the same.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Writes `value` to stdout: indented on a terminal, otherwise on one line.
 pub(super) fn json(value: &Value) -> Result<(), Failure> {
     line(&if std::io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() })

@@ -54,21 +54,35 @@ impl PlayArgs {
         });
         let started = client.call("play.start", params)?;
         let mut shown = Shown { started: &started, live: LiveLine::new(), json: self.output.json };
-        if self.output.json {
-            output::line(&started.to_string())?;
+        let followed = follow(&mut client, &interrupt, &mut shown);
+        if !matches!(followed, Ok(Some(_))) {
+            // Also if our output has nobody who reads it.
+            stop(&mut client, &started["playback"])?;
         }
-        loop {
-            if interrupt.came()? {
-                shown.live.end()?;
-                return stop(&mut client, &started["playback"]);
-            }
-            if let Some(event) = client.next_event(Some(LOOK_ROUND))? {
-                if let Some(outcome) = shown.take(&event)? {
-                    return outcome.map_err(Failure::Ended);
-                }
+        match followed? {
+            Some(outcome) => outcome.map_err(Failure::Ended),
+            None => shown.live.end(),
+        }
+    }
+}
+
+/// Shows the playback until it is over: how it ended, or `None` for Ctrl-C.
+fn follow(
+    client: &mut Client,
+    interrupt: &Interrupt,
+    shown: &mut Shown<'_>,
+) -> Result<Option<Result<(), String>>, Failure> {
+    if shown.json {
+        output::line(&shown.started.to_string())?;
+    }
+    while !interrupt.came()? {
+        if let Some(event) = client.next_event(Some(LOOK_ROUND))? {
+            if let Some(outcome) = shown.take(&event)? {
+                return Ok(Some(outcome));
             }
         }
     }
+    Ok(None)
 }
 
 fn stop(client: &mut Client, playback: &Value) -> Result<(), Failure> {

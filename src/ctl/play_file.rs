@@ -17,13 +17,13 @@ pub(super) fn to_stdout(path: &Path, position_ms: u64) -> Result<(), Failure> {
     let mut reader = Reader::open(BufReader::new(file)).map_err(|error| failed(error.to_string()))?;
     reader.seek_frame(reader.format().frame_at_ms(position_ms));
     let (codec, duration_ms) = (reader.facts().codec, reader.facts().duration_ms);
-    eprintln!(
+    output::note(&format!(
         "{}: {}, {}; raw S16_LE, {} Hz, mono",
         output::clean(&path.display().to_string()),
         codec.name(),
         output::clock(duration_ms),
         codec.sample_rate_hz()
-    );
+    ));
     write_pcm(&mut reader, codec, BufWriter::new(std::io::stdout().lock()), path)
 }
 

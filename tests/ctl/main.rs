@@ -225,6 +225,68 @@ fn a_lossy_call_is_the_same_for_the_same_seed() {
 }
 
 #[test]
+fn a_reader_of_stderr_that_is_gone_breaks_nothing_off() {
+    let nobody = || {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(reader);
+        std::process::Stdio::from(std::os::fd::OwnedFd::from(writer))
+    };
+    let agent = FakeAgent::start();
+    let call = ["simulate-phone", "--script", "talk 1; stop", "--speed", "50"];
+    let output = program().arg("--socket").arg(&agent.socket).args(call).stderr(nobody()).output().unwrap();
+    assert_eq!(stdout(&output), "Record_20260301-091500.wav\n");
+    assert!(agent.asked("record.stop").is_some(), "{:?}", agent.methods());
+    let refused = program().args(["--socket", "/nonexistent", "status"]).stderr(nobody()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+}
+
+#[test]
+fn a_playback_that_nobody_can_see_is_stopped() {
+    let agent = FakeAgent::start();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let words = ["play", "a.wav", "--rtp", "127.0.0.1:4000"];
+    let output = program().arg("--socket").arg(&agent.socket).args(words).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(agent.asked("play.stop"), Some(json!({"playback": "p1"})));
+}
+
+#[test]
+fn every_file_is_tried_and_the_refused_ones_are_named() {
+    let agent = FakeAgent::start();
+    agent.refuse(json!({"code": -32000, "message": "nothing of this name", "data": {"reason": "not_found"}}));
+    for command in ["delete", "protect"] {
+        let output = recordctl(&agent.socket, &[command, "a.wav", "b.wav"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = stderr(&output);
+        assert!(said.contains("a.wav: nothing of this name") && said.contains("b.wav: "), "{said}");
+    }
+}
+
+#[test]
+fn a_socket_variable_that_is_set_to_nothing_is_none() {
+    let status = program().env("RECORDD_SOCKET", "").args(["info", "/nonexistent.wav"]).output().unwrap();
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+}
+
+#[test]
+fn a_simulated_agent_removes_no_file_that_is_not_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (precious, socket) = (folder.path().join("precious"), folder.path().join("socket"));
+    std::fs::write(&precious, "text").unwrap();
+    let words = ["simulate-agent", "--control"];
+    let output = program().arg("--socket").arg(&socket).args(words).arg(&precious).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "text");
+}
+
+#[test]
+fn a_clip_without_an_end_is_refused() {
+    let agent = FakeAgent::start();
+    let output = recordctl(&agent.socket, &["simulate-phone", "--clip", "/dev/zero"]);
+    assert!(stderr(&output).contains("it is too large"), "{output:?}");
+}
+
+#[test]
 fn the_file_commands_are_there_and_keep_to_the_exit_statuses() {
     let nowhere = Path::new("/nonexistent/agent.sock");
     for command in ["info", "verify", "repair"] {

@@ -24,6 +24,8 @@ use script::{Script, Step};
 use serde_json::{Value, json};
 use sip_stack::SipStack;
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -94,7 +96,7 @@ struct Log {
 impl Log {
     fn line(self, who: &str, what: &str) {
         let elapsed = pace::now().saturating_duration_since(self.start).as_secs_f64();
-        eprintln!("{elapsed:8.3} s  {who:<6} {}", output::clean(what));
+        output::note(&format!("{elapsed:8.3} s  {who:<6} {}", output::clean(what)));
     }
 }
 
@@ -175,11 +177,14 @@ impl SimulateArgs {
             Some(path) => {
                 let failed =
                     |what: &str| Failure::Local(format!("cannot use the clip {}: {what}", path.display()));
-                let size = std::fs::metadata(path).map_err(|error| failed(&error.to_string()))?.len();
-                if size > MAX_CLIP_OCTETS {
+                let mut octets = Vec::new();
+                File::open(path)
+                    .and_then(|file| file.take(MAX_CLIP_OCTETS + 1).read_to_end(&mut octets))
+                    .map_err(|error| failed(&error.to_string()))?;
+                if octets.len() as u64 > MAX_CLIP_OCTETS {
                     return Err(failed("it is too large"));
                 }
-                Cow::Owned(std::fs::read(path).map_err(|error| failed(&error.to_string()))?)
+                Cow::Owned(octets)
             }
         };
         Clip::new(octets).ok_or_else(|| Failure::Usage("the clip is empty".into()))

@@ -25,6 +25,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,7 +132,9 @@ impl SimulateAgentArgs {
         }
         if let Some(path) = &self.control {
             // Left by a simulation that was killed. One that runs has the agent's socket, and we have it now.
-            let _ = std::fs::remove_file(path);
+            if std::fs::symlink_metadata(path).is_ok_and(|old| old.file_type().is_socket()) {
+                let _ = std::fs::remove_file(path);
+            }
             let listener =
                 UnixListener::bind(path).map_err(|error| failed("create the socket", path, &error))?;
             let simulation = Arc::clone(simulation);
