@@ -61,6 +61,10 @@ pub enum ExportError {
     TooLarge {
         /// Octets that the WAV would have.
         octets: u64,
+        /// As recorded, the audio would fit: [`ExportCodec::Copy`].
+        copy_fits: bool,
+        /// Files that it would be made of.
+        files: usize,
     },
     /// A segment can't be read.
     Read {
@@ -85,11 +89,15 @@ impl fmt::Display for ExportError {
                 first.name()
             ),
             Self::CopyOfG722 => f.write_str("a WAV can't hold G722 as it is: export it as PCM (--codec pcm)"),
-            Self::TooLarge { octets } => write!(
-                f,
-                "the WAV would have {octets} octets, over the 4 GiB of RIFF: export fewer files at once, or use \
-                 --codec copy"
-            ),
+            Self::TooLarge { octets, copy_fits, files } => {
+                let advice = match (copy_fits, *files > 1) {
+                    (true, true) => "use --codec copy, or export fewer of the files at once",
+                    (true, false) => "use --codec copy",
+                    (false, true) => "export fewer of the files at once",
+                    (false, false) => "play --stdout gives its audio without that limit",
+                };
+                write!(f, "the WAV would have {octets} octets, over the 4 GiB of RIFF: {advice}")
+            }
             Self::Read { segment, error } => write!(f, "reading file {} failed: {error}", segment + 1),
             Self::Write(error) => write!(f, "writing the WAV failed: {error}"),
         }
@@ -119,10 +127,11 @@ pub fn export<R: Read + Seek, W: Write + Seek>(
     if (source, codec) == (Codec::G722, ExportCodec::Copy) {
         return Err(ExportError::CopyOfG722);
     }
-    let octets =
-        total_octets.saturating_mul(octets_per_octet(source, codec)).saturating_add(WAV_HEADERS_OCTETS);
+    let octets = wav_octets(total_octets, source, codec);
     if octets > u64::from(u32::MAX) {
-        return Err(ExportError::TooLarge { octets });
+        let as_copy = wav_octets(total_octets, source, ExportCodec::Copy);
+        let copy_fits = source != Codec::G722 && as_copy <= u64::from(u32::MAX);
+        return Err(ExportError::TooLarge { octets, copy_fits, files: segments.len() });
     }
     match codec {
         ExportCodec::Pcm => export_pcm(segments, source, out, total_octets, progress)?,
@@ -144,6 +153,11 @@ fn common_codec<R: Read + Seek>(segments: &[Reader<R>]) -> Result<Codec, ExportE
 
 fn payload_octets<R: Read + Seek>(reader: &Reader<R>) -> u64 {
     reader.facts().frames.saturating_mul(u64::from(reader.facts().frame_octets))
+}
+
+/// Octets of a WAV that holds `total_octets` of recorded audio, at most.
+fn wav_octets(total_octets: u64, source: Codec, codec: ExportCodec) -> u64 {
+    total_octets.saturating_mul(octets_per_octet(source, codec)).saturating_add(WAV_HEADERS_OCTETS)
 }
 
 /// Octets in the WAV for one that was recorded.
@@ -226,8 +240,11 @@ fn export_copy<R: Read + Seek, W: Write + Seek>(
     total_octets: u64,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), ExportError> {
-    let data_octets =
-        u32::try_from(total_octets).map_err(|_| ExportError::TooLarge { octets: total_octets })?;
+    let data_octets = u32::try_from(total_octets).map_err(|_| ExportError::TooLarge {
+        octets: total_octets,
+        copy_fits: false,
+        files: segments.len(),
+    })?;
     out.write_all(&g711_header(source, data_octets)).map_err(ExportError::Write)?;
     each_frame(segments, total_octets, progress, |frame| out.write_all(frame))?;
     let padding = data_octets % 2;
@@ -318,6 +335,24 @@ mod tests {
         let mut huge = [segment(Codec::G722, &[])];
         huge[0].refresh((1 << 30) + 1000);
         assert!(matches!(wav_of(&mut huge, ExportCodec::Pcm), Err(ExportError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn what_is_too_large_comes_with_advice_that_can_be_followed() {
+        let reason = |codec, octets: u64, files: usize, as_what| {
+            let mut segments: Vec<_> = (0..files).map(|_| segment(codec, &[])).collect();
+            segments.iter_mut().for_each(|segment| segment.refresh(76 + octets));
+            wav_of(&mut segments, as_what).unwrap_err().to_string()
+        };
+        let half = 0x8000_0400;
+        assert!(reason(Codec::Pcma, half, 1, ExportCodec::Pcm).ends_with(": use --codec copy"));
+        let copied = reason(Codec::Pcma, half, 2, ExportCodec::Copy);
+        assert!(copied.ends_with(": export fewer of the files at once"), "{copied}");
+        for (files, codec) in [(1, Codec::G722), (2, Codec::G722), (2, Codec::Pcmu)] {
+            let text = reason(codec, half, files, ExportCodec::Pcm);
+            assert!(!text.contains("copy"), "{text}");
+            assert_eq!(text.contains("--stdout"), files == 1, "{text}");
+        }
     }
 
     #[test]
