@@ -1,17 +1,21 @@
 //! `recordctl export`: standard WAV files out of recordings.
 //!
-//! Owns: which files make one WAV, and that a WAV appears whole or not at all, over nothing that is there
-//! unless forced, and never over a recording. What goes into it is decided in [`crate::file::export`].
+//! Owns: the course of an export and its result, one entry for every WAV and every file that can't be read.
+//! Which files make one WAV is decided in [`jobs`], what goes into it in [`crate::file::export`]. A WAV appears whole or
+//! not at all, over nothing that is there unless forced, and never over a recording that goes into one.
+
+mod files;
+mod jobs;
 
 use super::console::{Console, clean, clock};
 use super::recording::{Recording, discover_segments, file_name, find};
-use crate::file::export::{ExportCodec, Exported, export};
+use crate::file::export::{ExportCodec, ExportError, Exported, export};
 use crate::file::reader::Reader;
-use crate::rtp::codec::Codec;
+use files::{FileSet, OpenFile, Source};
+use jobs::{Job, Segment};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,7 +37,7 @@ pub struct ExportArgs {
     /// Overwrite what is there
     #[arg(long)]
     pub force: bool,
-    /// Print what was written as a JSON array
+    /// Print what was written, and what was not, as a JSON array
     #[arg(long)]
     pub json: bool,
 }
@@ -56,12 +60,6 @@ impl From<WavCodec> for ExportCodec {
     }
 }
 
-/// Files that make one WAV.
-struct Job {
-    segments: Vec<Recording>,
-    out: PathBuf,
-}
-
 impl ExportArgs {
     /// Writes the WAVs; fails if one can't be written.
     #[must_use]
@@ -70,189 +68,209 @@ impl ExportArgs {
     }
 
     pub(super) fn run_on(&self, console: &mut Console<'_>) {
-        let recordings = self.open_all(console);
-        let one_each = self.output.is_dir() || self.files.iter().any(|file| file.is_dir());
-        let jobs = if one_each {
-            if let Err(error) = fs::create_dir_all(&self.output) {
-                return console.fail(&format!("{}: {error}", self.output.display()));
-            }
-            one_wav_each(recordings, &self.output)
-        } else {
-            match one_wav(recordings, &self.output) {
-                Ok(job) => vec![job],
-                Err(reason) => return console.fail(&reason),
-            }
-        };
-        let mut array = Vec::new();
-        for job in jobs {
-            let name = clean(&job.out.display().to_string());
-            let files: Vec<PathBuf> = job.segments.iter().map(|segment| segment.path.clone()).collect();
-            match self.export_one(job, console) {
-                Ok((out, done)) => {
-                    if !self.json {
-                        console.line(&format!(
-                            "{name}: {} from {} file(s)",
-                            clock(done.duration_ms),
-                            files.len()
-                        ));
-                    }
-                    array.push(as_json(&out, &files, done));
-                }
-                Err(reason) => console.fail(&format!("{name}: {reason}")),
-            }
+        let mut report = Report { console, json: self.json, entries: Vec::new() };
+        // Whatever goes wrong, stdout gets its one JSON value.
+        if let Err(reason) = self.export_all(&mut report) {
+            report.not_written(&self.output, &[], &reason);
         }
         if self.json {
-            console.json(&Value::Array(array));
+            report.console.json(&Value::Array(report.entries));
         }
     }
 
-    /// Every recording that the arguments mean. With named files a missing one would be a hole in the WAV; the
-    /// run fails, and [`one_wav`] gets none.
-    fn open_all(&self, console: &mut Console<'_>) -> Vec<Recording> {
-        let mut paths = find(&self.files, &mut |reason| console.fail(&reason));
-        if self.all_segments {
-            let mut all: Vec<PathBuf> = Vec::new();
-            for path in paths {
-                let segments = discover_segments(&path).unwrap_or_else(|_| vec![path]);
-                all.extend(segments.into_iter().filter(|segment| !all.contains(segment)).collect::<Vec<_>>());
-            }
-            paths = all;
+    /// # Errors
+    /// Why there is nothing to write at all.
+    fn export_all(&self, report: &mut Report<'_, '_>) -> Result<(), String> {
+        let mut inputs = FileSet::default();
+        let segments = self.look_at_all(&mut inputs, report)?;
+        let folders = self.output.is_dir() || self.files.iter().any(|file| file.is_dir());
+        let mut remark = |text: String| report.console.remark(&clean(&text));
+        let hint =
+            if folders || self.all_segments { "" } else { "; --all-segments takes in those beside it" };
+        let jobs = if folders {
+            jobs::one_wav_each(segments, &self.output, hint, &mut remark)
+        } else {
+            vec![jobs::one_wav(segments, &self.output, hint, &mut remark)?]
+        };
+        if jobs.is_empty() {
+            return Ok(());
         }
-        let count = paths.len();
-        let mut recordings = Vec::new();
-        for path in paths {
-            match Recording::open(&path).map_err(|error| error.to_string()) {
-                Ok(Recording { audio: Err(error), .. }) => {
-                    console.fail(&format!("{}: {error}", path.display()))
-                }
-                Ok(recording) => {
-                    if recording.busy {
-                        console
-                            .remark(&format!("{}: still being recorded, exported up to now", path.display()));
-                    }
-                    recordings.push(recording);
-                }
-                Err(error) => console.fail(&format!("{}: {error}", path.display())),
+        if folders {
+            fs::create_dir_all(&self.output).map_err(|error| error.to_string())?;
+        }
+        for job in jobs {
+            match self.write(&job, &inputs, report.console) {
+                Ok(done) => report.written(&job, done),
+                Err(reason) => report.not_written(&job.out, &files_of(&job), &reason),
             }
         }
-        let folders = self.files.iter().any(|file| file.is_dir());
-        if recordings.len() < count && !folders {
-            recordings.clear();
-        }
-        recordings
+        Ok(())
     }
 
-    fn export_one(&self, job: Job, console: &mut Console<'_>) -> Result<(PathBuf, Exported), String> {
-        let Job { segments, out } = job;
-        if segments.iter().any(|segment| is_same_file(&segment.path, &out)) {
-            return Err("this is the recording itself; choose another name".into());
+    /// The files that the arguments mean.
+    fn find_all(&self, report: &mut Report<'_, '_>) -> Vec<PathBuf> {
+        let found = find(&self.files, &mut |reason| report.not_found(&reason));
+        if !self.all_segments {
+            return found;
         }
-        if out.exists() && !self.force {
+        let (mut all, mut seen) = (Vec::new(), FileSet::default());
+        for path in found {
+            if seen.contains(&path) {
+                continue;
+            }
+            let mut segments = discover_segments(&path).unwrap_or_default();
+            // Its own name may be none by which others find it.
+            if !segments.contains(&path) {
+                segments.push(path);
+            }
+            all.extend(segments.into_iter().filter(|segment| seen.insert(segment)));
+        }
+        all
+    }
+
+    /// Every recording that the arguments mean, once.
+    ///
+    /// # Errors
+    /// A named file can't be read: its audio would be missing in the WAV.
+    fn look_at_all(&self, inputs: &mut FileSet, report: &mut Report<'_, '_>) -> Result<Vec<Segment>, String> {
+        let (mut segments, mut seen, mut unread) = (Vec::new(), FileSet::default(), false);
+        for path in self.find_all(report) {
+            if !seen.insert(&path) {
+                continue;
+            }
+            inputs.insert(&path);
+            match look_at(&path, report.console) {
+                Ok(segment) => segments.push(segment),
+                Err(reason) => {
+                    unread = true;
+                    report.not_read(&path, &reason);
+                }
+            }
+        }
+        if unread && !self.files.iter().any(|file| file.is_dir()) {
+            return Err("nothing exported, because not every file can be read; leave those out, or see \
+                        recordctl repair"
+                .into());
+        }
+        Ok(segments)
+    }
+
+    /// One WAV, whole or not at all.
+    fn write(&self, job: &Job, inputs: &FileSet, console: &mut Console<'_>) -> Result<Exported, String> {
+        if inputs.contains(&job.out) {
+            return Err("this is one of the recordings itself; choose another name".into());
+        }
+        if job.out.exists() && !self.force {
             return Err("exists already; --force overwrites it".into());
         }
+        let open = OpenFile::default();
         let mut readers = Vec::new();
-        for segment in segments {
-            readers.push(segment.audio.map_err(|error| format!("{}: {error}", segment.path.display()))?);
+        for (index, segment) in job.segments.iter().enumerate() {
+            let source = Source::new(&segment.path, index, &open);
+            readers
+                .push(Reader::open(source).map_err(|error| format!("{}: {error}", segment.path.display()))?);
         }
-        let temporary = out.with_file_name(format!(".{}.{}.part", file_name(&out), std::process::id()));
-        let written = self.write_wav(&mut readers, &temporary, console);
-        console.clear_progress();
-        let moved = written.and_then(|done| {
-            fs::rename(&temporary, &out).map_err(|error| error.to_string())?;
+        let part = format!(".{}.{}.part", file_name(&job.out), std::process::id());
+        let temporary = job.out.with_file_name(part);
+        let written = self.write_wav(job, &mut readers, &temporary, console).and_then(|done| {
+            fs::rename(&temporary, &job.out).map_err(|error| error.to_string())?;
             Ok(done)
         });
-        match moved {
-            Ok(done) => Ok((out, done)),
-            Err(reason) => {
-                let _ = fs::remove_file(&temporary);
-                Err(reason)
-            }
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
         }
+        written
     }
 
     fn write_wav(
         &self,
-        readers: &mut [Reader<BufReader<File>>],
+        job: &Job,
+        readers: &mut [Reader<Source<'_>>],
         temporary: &Path,
         console: &mut Console<'_>,
     ) -> Result<Exported, String> {
         let file = File::create(temporary).map_err(|error| error.to_string())?;
-        let done = export(readers, BufWriter::new(&file), self.codec.into(), &mut |progress| {
+        let written = export(readers, BufWriter::new(&file), self.codec.into(), &mut |progress| {
             console.progress("exporting", progress.done_octets, progress.total_octets);
-        })
-        .map_err(|error| error.to_string())?;
-        file.sync_all().map_err(|error| error.to_string())?;
+        });
+        console.clear_progress();
+        let done = written.map_err(|error| match error {
+            ExportError::Read { segment, error } => {
+                let path = job.segments.get(segment).map(|segment| segment.path.display().to_string());
+                format!("reading {} failed: {error}; recordctl verify tells more", path.unwrap_or_default())
+            }
+            error => error.to_string(),
+        })?;
+        file.sync_all().map_err(|error| format!("writing the WAV failed: {error}"))?;
         Ok(done)
     }
 }
 
-/// All files in one WAV: they have to be of one recording, or have no sidecar that says otherwise.
-fn one_wav(mut recordings: Vec<Recording>, out: &Path) -> Result<Job, String> {
-    recordings.sort_by_key(Recording::order);
-    if recordings.is_empty() {
-        return Err("nothing to export".into());
+/// What a job has to know about a recording, and the remarks on it.
+fn look_at(path: &Path, console: &mut Console<'_>) -> Result<Segment, String> {
+    let recording = Recording::open(path).map_err(|error| error.to_string())?;
+    let facts = match &recording.audio {
+        Ok(reader) => reader.facts(),
+        Err(error) => return Err(error.to_string()),
+    };
+    let busy = recording.busy.then(|| "still being recorded, exported up to now".to_owned());
+    for remark in busy.into_iter().chain(jobs::pace_remark(facts)) {
+        console.remark(&clean(&format!("{}: {remark}", path.display())));
     }
-    let mut ids = recordings.iter().filter_map(recording_id);
-    if let Some(first) = ids.next() {
-        if ids.any(|id| id != first) {
-            return Err(
-                "these files are of different recordings; give a folder with -o to get one WAV each".into()
-            );
+    Ok(Segment::new(&recording, facts))
+}
+
+/// What became of files and WAVs, for people at once and for scripts at the end.
+struct Report<'a, 'b> {
+    console: &'a mut Console<'b>,
+    json: bool,
+    entries: Vec<Value>,
+}
+
+impl Report<'_, '_> {
+    fn written(&mut self, job: &Job, done: Exported) {
+        if !self.json {
+            let (name, files) = (job.out.display(), job.segments.len());
+            let text = format!("{name}: {} from {files} file(s)", clock(done.duration_ms));
+            self.console.line(&clean(&text));
         }
+        self.entries.push(json!({
+            "output": text_of(&job.out),
+            "files": files_of(job),
+            "status": "ok",
+            "duration_ms": done.duration_ms,
+            "sample_rate_hz": done.sample_rate_hz,
+            "samples": done.samples,
+        }));
     }
-    Ok(Job { segments: recordings, out: out.to_owned() })
-}
 
-/// A WAV per recording, named as its first file. A change of codec within a recording begins another WAV.
-fn one_wav_each(recordings: Vec<Recording>, folder: &Path) -> Vec<Job> {
-    let mut groups: Vec<Vec<Recording>> = Vec::new();
-    let mut known: HashMap<(PathBuf, String, Option<Codec>), usize> = HashMap::new();
-    for recording in recordings {
-        let codec = recording.audio.as_ref().ok().map(|reader| reader.facts().codec);
-        let beside = recording.path.parent().unwrap_or(Path::new("")).to_owned();
-        let slot = recording_id(&recording).map(|id| {
-            *known.entry((beside, id.to_owned(), codec)).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            })
-        });
-        match slot.and_then(|slot| groups.get_mut(slot)) {
-            Some(group) => group.push(recording),
-            None => groups.push(vec![recording]),
-        }
+    fn not_written(&mut self, out: &Path, files: &[String], reason: &str) {
+        self.console.fail(&clean(&format!("{}: {reason}", out.display())));
+        self.entry_failed(out, files, reason);
     }
-    let mut taken = std::collections::HashSet::new();
-    let mut jobs = Vec::new();
-    for mut segments in groups {
-        segments.sort_by_key(Recording::order);
-        let Some(first) = segments.first() else { continue };
-        let stem = first.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // Two phones of a server may have begun in the same second.
-        let mut name = format!("{stem}.wav");
-        let mut attempt = 2;
-        while !taken.insert(name.to_lowercase()) {
-            name = format!("{stem}_{attempt}.wav");
-            attempt += 1;
-        }
-        jobs.push(Job { out: folder.join(name), segments });
+
+    fn entry_failed(&mut self, out: &Path, files: &[String], reason: &str) {
+        let output = text_of(out);
+        self.entries.push(json!({ "output": output, "files": files, "status": "failed", "reason": reason }));
     }
-    jobs
+
+    fn not_read(&mut self, path: &Path, reason: &str) {
+        self.console.fail(&clean(&format!("{}: {reason}", path.display())));
+        self.entries.push(json!({ "file": text_of(path), "status": "failed", "reason": reason }));
+    }
+
+    /// An argument that means no file.
+    fn not_found(&mut self, reason: &str) {
+        self.console.fail(&clean(reason));
+        self.entries.push(json!({ "status": "failed", "reason": reason }));
+    }
 }
 
-fn recording_id(recording: &Recording) -> Option<&str> {
-    recording.sidecar().map(|sidecar| sidecar.recording.as_str()).filter(|id| !id.is_empty())
+fn files_of(job: &Job) -> Vec<String> {
+    job.segments.iter().map(|segment| text_of(&segment.path)).collect()
 }
 
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
-}
-
-fn as_json(out: &Path, files: &[PathBuf], done: Exported) -> Value {
-    json!({
-        "output": out,
-        "files": files,
-        "duration_ms": done.duration_ms,
-        "sample_rate_hz": done.sample_rate_hz,
-        "samples": done.samples,
-    })
+/// A path for JSON, which has no place for octets that are no text.
+fn text_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const MAX_DEPTH: usize = 6;
 
 /// Read-ahead of a recording: many frames at once.
-const READ_AHEAD_OCTETS: usize = 64 * 1024;
+pub(super) const READ_AHEAD_OCTETS: usize = 64 * 1024;
 
 /// A recording and what lies beside it.
 pub(super) struct Recording {

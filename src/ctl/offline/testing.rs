@@ -1,5 +1,7 @@
 //! Behaviour of the file commands on a folder of recordings.
 
+mod exporting;
+
 use super::console::Console;
 use super::*;
 use crate::file::header::FileHeader;

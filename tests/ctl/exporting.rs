@@ -1,0 +1,51 @@
+//! What `recordctl export` does as a process: limits of the system, its exit status.
+
+use super::{Output, Path, Value, program};
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Command;
+
+/// A µ-law recording; what is not written of its audio is a hole in the file.
+fn recording(path: &Path, audio_octets: u32) {
+    let mut head = b"PCMU".to_vec();
+    head.resize(64, 0);
+    for field in [160, 160, audio_octets] {
+        head.extend(field.to_le_bytes());
+    }
+    let mut file = File::create(path).unwrap();
+    file.write_all(&head).unwrap();
+    file.set_len(76 + u64::from(audio_octets)).unwrap();
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn more_recordings_and_segments_are_exported_than_files_may_be_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("Record");
+    fs::create_dir(&inner).unwrap();
+    for number in 0..100 {
+        let path = inner.join(format!("Record_{number:02}.wav"));
+        recording(&path, 160);
+        if number >= 50 {
+            let sidecar = serde_json::json!({"recording": "r", "segment": number - 49});
+            fs::write(path.with_extension("json"), sidecar.to_string()).unwrap();
+        }
+    }
+    let inner_program = program();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 40; exec \"$@\"", "sh"])
+        .arg(inner_program.get_program())
+        .args(inner_program.get_args())
+        .args(["export", "Record", "-o", "out", "--json"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let written = json(&output);
+    let written = written.as_array().unwrap();
+    assert_eq!(written.len(), 51);
+    assert_eq!(written.last().unwrap()["duration_ms"], 50 * 20);
+}
