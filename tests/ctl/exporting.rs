@@ -1,6 +1,6 @@
 //! What `recordctl export` does as a process: limits of the system, its exit status.
 
-use super::{Output, Path, Value, program};
+use super::{Output, Path, Value, program, stderr};
 use std::fs::{self, File};
 use std::io::Write;
 use std::process::Command;
@@ -15,6 +15,11 @@ fn recording(path: &Path, audio_octets: u32) {
     let mut file = File::create(path).unwrap();
     file.write_all(&head).unwrap();
     file.set_len(76 + u64::from(audio_octets)).unwrap();
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 fn json(output: &Output) -> Value {
@@ -48,4 +53,18 @@ fn more_recordings_and_segments_are_exported_than_files_may_be_open() {
     let written = written.as_array().unwrap();
     assert_eq!(written.len(), 51);
     assert_eq!(written.last().unwrap()["duration_ms"], 50 * 20);
+}
+
+#[test]
+fn stdout_is_refused_as_wrong_usage_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    recording(&folder.path().join("Record_1.wav"), 160);
+    let export = |out| {
+        program().args(["export", "Record_1.wav", "-o", out]).current_dir(folder.path()).output().unwrap()
+    };
+    let refused = export("-");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("play --stdout"), "{refused:?}");
+    assert_eq!(names_in(folder.path()), ["Record_1.wav"]);
+    assert!(export("./-").status.success());
 }

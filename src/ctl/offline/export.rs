@@ -1,20 +1,22 @@
 //! `recordctl export`: standard WAV files out of recordings.
 //!
 //! Owns: the course of an export and its result, one entry for every WAV and every file that can't be read.
-//! Which files make one WAV is decided in [`jobs`], what goes into it in [`crate::file::export`]. A WAV appears whole or
-//! not at all, over nothing that is there unless forced, and never over a recording that goes into one.
+//! Which files make one WAV is decided in [`jobs`], what goes into it in [`crate::file::export`], and what it
+//! may replace in [`output`].
 
 mod files;
 mod jobs;
+mod output;
 
 use super::console::{Console, clean, clock};
-use super::recording::{Recording, discover_segments, file_name, find};
+use super::recording::{Recording, discover_segments, find, sidecar_path};
 use crate::file::export::{ExportCodec, ExportError, Exported, export};
 use crate::file::reader::Reader;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use files::{FileSet, OpenFile, Source};
 use jobs::{Job, Segment};
+use output::{OutFolder, Temporary};
 use serde_json::{Value, json};
-use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +28,7 @@ pub struct ExportArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The WAV to write; with folders, the folder to write into
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = PathBufValueParser::new().try_map(no_stdout))]
     pub output: PathBuf,
     /// 16-bit PCM, or the A-law or µ-law octets as they are
     #[arg(long, value_enum, default_value_t = WavCodec::Pcm)]
@@ -34,7 +36,7 @@ pub struct ExportArgs {
     /// Take in the other segments of the recording, found beside the file
     #[arg(long)]
     pub all_segments: bool,
-    /// Overwrite what is there
+    /// Overwrite a plain file that is there (a recording never)
     #[arg(long)]
     pub force: bool,
     /// Print what was written, and what was not, as a JSON array
@@ -58,6 +60,14 @@ impl From<WavCodec> for ExportCodec {
             WavCodec::Copy => Self::Copy,
         }
     }
+}
+
+/// `-o -`: a WAV has its length at its start, which a pipe can't be given afterwards.
+fn no_stdout(path: PathBuf) -> Result<PathBuf, &'static str> {
+    if path.as_os_str() == "-" {
+        return Err("a WAV does not go to stdout; name a file, or use recordctl play --stdout for raw PCM");
+    }
+    Ok(path)
 }
 
 impl ExportArgs {
@@ -95,9 +105,7 @@ impl ExportArgs {
         if jobs.is_empty() {
             return Ok(());
         }
-        if folders {
-            fs::create_dir_all(&self.output).map_err(|error| error.to_string())?;
-        }
+        let _folder = if folders { Some(OutFolder::make(&self.output)?) } else { None };
         for job in jobs {
             match self.write(&job, &inputs, report.console) {
                 Ok(done) => report.written(&job, done),
@@ -139,6 +147,7 @@ impl ExportArgs {
                 continue;
             }
             inputs.insert(&path);
+            inputs.insert(&sidecar_path(&path));
             match look_at(&path, report.console) {
                 Ok(segment) => segments.push(segment),
                 Err(reason) => {
@@ -157,12 +166,7 @@ impl ExportArgs {
 
     /// One WAV, whole or not at all.
     fn write(&self, job: &Job, inputs: &FileSet, console: &mut Console<'_>) -> Result<Exported, String> {
-        if inputs.contains(&job.out) {
-            return Err("this is one of the recordings itself; choose another name".into());
-        }
-        if job.out.exists() && !self.force {
-            return Err("exists already; --force overwrites it".into());
-        }
+        output::check(&job.out, self.force, inputs)?;
         let open = OpenFile::default();
         let mut readers = Vec::new();
         for (index, segment) in job.segments.iter().enumerate() {
@@ -170,27 +174,9 @@ impl ExportArgs {
             readers
                 .push(Reader::open(source).map_err(|error| format!("{}: {error}", segment.path.display()))?);
         }
-        let part = format!(".{}.{}.part", file_name(&job.out), std::process::id());
-        let temporary = job.out.with_file_name(part);
-        let written = self.write_wav(job, &mut readers, &temporary, console).and_then(|done| {
-            fs::rename(&temporary, &job.out).map_err(|error| error.to_string())?;
-            Ok(done)
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written
-    }
-
-    fn write_wav(
-        &self,
-        job: &Job,
-        readers: &mut [Reader<Source<'_>>],
-        temporary: &Path,
-        console: &mut Console<'_>,
-    ) -> Result<Exported, String> {
-        let file = File::create(temporary).map_err(|error| error.to_string())?;
-        let written = export(readers, BufWriter::new(&file), self.codec.into(), &mut |progress| {
+        let temporary = Temporary::beside(&job.out)?;
+        let file = BufWriter::new(temporary.file());
+        let written = export(&mut readers, file, self.codec.into(), &mut |progress| {
             console.progress("exporting", progress.done_octets, progress.total_octets);
         });
         console.clear_progress();
@@ -201,7 +187,10 @@ impl ExportArgs {
             }
             error => error.to_string(),
         })?;
-        file.sync_all().map_err(|error| format!("writing the WAV failed: {error}"))?;
+        temporary.file().sync_all().map_err(|error| format!("writing the WAV failed: {error}"))?;
+        // It has taken a while: somebody else may have put something there.
+        output::check(&job.out, self.force, inputs)?;
+        temporary.rename(&job.out).map_err(|error| format!("giving the WAV its name failed: {error}"))?;
         Ok(done)
     }
 }

@@ -113,6 +113,40 @@ fn segments_in_a_folder_spelled_in_two_ways_are_of_one_recording() {
 }
 
 #[test]
+fn force_replaces_neither_what_is_no_plain_file_nor_another_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = segment(folder.path(), "Record_1.wav", "r", 1, 0);
+    let other = write(folder.path(), "Record_2.wav", Codec::Pcma, 160, &[1; 160]);
+    let blank = segment(folder.path(), "Record_3.wav", "s", 1, 0);
+    fs::write(&blank, [0; 400]).unwrap();
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (link, dangling) = (folder.path().join("link"), folder.path().join("dangling"));
+    symlink("Record_2.wav", &link).unwrap();
+    symlink("nowhere", &dangling).unwrap();
+    let before = names_in(folder.path());
+    let sidecar = recording.with_extension("json");
+    for (out, what) in [
+        (&other, "a recording is there"),
+        (&blank, "a recording is there"),
+        (&pipe, "a pipe is there"),
+        (&link, "a symbolic link is there"),
+        (&dangling, "a symbolic link is there"),
+        (&recording, "one of the recordings to export"),
+        (&sidecar, "one of the recordings to export"),
+    ] {
+        for force in [false, true] {
+            let outcome = export(ExportArgs { force, ..export_args(&[&recording], out) });
+            assert!(outcome.failed && outcome.err.contains(what), "{what}: {}", outcome.err);
+            assert!(outcome.err.contains("choose another"), "{}", outcome.err);
+        }
+    }
+    assert_eq!(names_in(folder.path()), before);
+    assert_eq!(fs::read(&other).unwrap().len(), 236);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
 fn a_folder_is_not_exported_over_the_recordings_of_another_job() {
     let stick = tempfile::tempdir().unwrap();
     let (a, b) = (stick.path().join("A"), stick.path().join("B"));
@@ -155,6 +189,37 @@ fn whatever_fails_is_an_entry_of_the_json_with_its_reason() {
     fs::create_dir(&empty).unwrap();
     let entries = json(&[&empty], &folder.path().join("export"));
     assert!(entries[0]["reason"].as_str().unwrap().contains("no recordings"), "{entries}");
+    // With folders, -o is a folder, too.
+    let entries = json(&[folder.path()], &out);
+    assert!(entries[0]["reason"].as_str().unwrap().contains("is no folder"), "{entries}");
+}
+
+#[test]
+fn a_folder_to_write_into_is_made_only_for_a_wav_that_goes_there() {
+    let stick = tempfile::tempdir().unwrap();
+    let inner = stick.path().join("Record");
+    fs::create_dir(&inner).unwrap();
+    let out = stick.path().join("exports").join("today");
+    fs::write(inner.join("Record_broken.wav"), b"nothing").unwrap();
+    assert!(export(export_args(&[&inner], &out)).failed);
+    assert_eq!(names_in(stick.path()), ["Record"]);
+    write(&inner, "Record_1.wav", Codec::G722, 160, &[0xFD; 160]);
+    let copy = ExportArgs { codec: super::export::WavCodec::Copy, ..export_args(&[&inner], &out) };
+    assert!(export(copy).failed);
+    assert_eq!(names_in(stick.path()), ["Record"]);
+    segment(&inner, "Record_2.wav", "r", 1, 0);
+    export(export_args(&[&inner], &out));
+    assert_eq!(names_in(&out), ["Record_1.wav", "Record_2.wav"]);
+}
+
+#[test]
+fn the_name_of_a_wav_may_be_as_long_as_names_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = segment(folder.path(), "Record_1.wav", "r", 1, 0);
+    let out = folder.path().join(format!("{}.wav", "n".repeat(251)));
+    let outcome = export(export_args(&[&recording], &out));
+    assert!(!outcome.failed, "{}", outcome.err);
+    assert_eq!(names_in(folder.path()).len(), 3);
 }
 
 #[test]
