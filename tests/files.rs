@@ -6,6 +6,7 @@ use phone_recorder::file::header::FileHeader;
 use phone_recorder::file::reader::{Facts, Layout, Problem, Reader};
 use phone_recorder::rtp::codec::Codec;
 use std::io::{Cursor, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -80,7 +81,8 @@ fn a_big_endian_header_reads_too() {
 
 fn exported_samples(octets: Vec<u8>) -> Vec<i16> {
     let mut wav = Cursor::new(Vec::new());
-    export(&mut [open(octets)], &mut wav, ExportCodec::Pcm, &mut |_| ()).expect("exported");
+    export(&mut [open(octets)], &mut wav, ExportCodec::Pcm, &mut |_| ControlFlow::Continue(()))
+        .expect("exported");
     wav.set_position(0);
     let reader = hound::WavReader::new(wav).expect("a WAV");
     reader.into_samples().map(|sample| sample.expect("a sample")).collect()
@@ -151,7 +153,8 @@ fn a_copied_wav_is_what_ffmpeg_takes_for_g711() {
         let payload = counting_up(0, 1600);
         let file = [&FileHeader::new(codec, 20).encode()[..], &payload].concat();
         let mut wav = Cursor::new(Vec::new());
-        export(&mut [open(file)], &mut wav, ExportCodec::Copy, &mut |_| ()).expect("exported");
+        export(&mut [open(file)], &mut wav, ExportCodec::Copy, &mut |_| ControlFlow::Continue(()))
+            .expect("exported");
         let Some(from_wav) = ffmpeg(&["-f", "wav"], &wav.into_inner()) else { return };
         let from_raw = ffmpeg(&["-f", raw, "-ar", "8000"], &payload).expect("ffmpeg is there");
         assert!(from_wav == from_raw, "the WAV of {} plays something else", codec.name());

@@ -10,6 +10,7 @@ use crate::rtp::codec::Codec;
 use audio_codec_algorithms::{decode_alaw, decode_ulaw};
 use std::fmt;
 use std::io::{self, Read, Seek, Write};
+use std::ops::ControlFlow;
 
 /// What the WAV holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -75,6 +76,8 @@ pub enum ExportError {
     },
     /// The WAV can't be written.
     Write(io::Error),
+    /// The progress callback said so.
+    Stopped,
 }
 
 impl fmt::Display for ExportError {
@@ -100,6 +103,7 @@ impl fmt::Display for ExportError {
             }
             Self::Read { segment, error } => write!(f, "reading file {} failed: {error}", segment + 1),
             Self::Write(error) => write!(f, "writing the WAV failed: {error}"),
+            Self::Stopped => f.write_str("interrupted"),
         }
     }
 }
@@ -112,7 +116,7 @@ const WAV_HEADERS_OCTETS: u64 = 64;
 /// Audio between two calls of the progress callback.
 const PROGRESS_OCTETS: u64 = 64 * 1024;
 
-/// Writes the segments, in the order given, as one WAV.
+/// Writes the segments, in the order given, as one WAV, unless `progress` breaks it off.
 ///
 /// # Errors
 /// [`ExportError`]; those that the segments' facts tell come before anything is written.
@@ -120,7 +124,7 @@ pub fn export<R: Read + Seek, W: Write + Seek>(
     segments: &mut [Reader<R>],
     out: W,
     codec: ExportCodec,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Exported, ExportError> {
     let source = common_codec(segments)?;
     let total_octets: u64 = segments.iter().map(payload_octets).sum();
@@ -173,9 +177,13 @@ fn octets_per_octet(source: Codec, codec: ExportCodec) -> u64 {
 fn each_frame<R: Read + Seek>(
     segments: &mut [Reader<R>],
     total_octets: u64,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), ExportError> {
+    let mut report = |done_octets| match progress(Progress { done_octets, total_octets }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(ExportError::Stopped),
+    };
     let (mut done_octets, mut reported_octets) = (0, 0);
     for (segment, reader) in segments.iter_mut().enumerate() {
         let mut frame = vec![0; reader.facts().frame_octets as usize];
@@ -185,12 +193,11 @@ fn each_frame<R: Read + Seek>(
             done_octets += frame.len() as u64;
             if done_octets - reported_octets >= PROGRESS_OCTETS {
                 reported_octets = done_octets;
-                progress(Progress { done_octets, total_octets });
+                report(done_octets)?;
             }
         }
     }
-    progress(Progress { done_octets, total_octets });
-    Ok(())
+    report(done_octets)
 }
 
 fn export_pcm<R: Read + Seek, W: Write + Seek>(
@@ -198,7 +205,7 @@ fn export_pcm<R: Read + Seek, W: Write + Seek>(
     source: Codec,
     out: W,
     total_octets: u64,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(), ExportError> {
     let spec = hound::WavSpec {
         channels: 1,
@@ -238,7 +245,7 @@ fn export_copy<R: Read + Seek, W: Write + Seek>(
     source: Codec,
     mut out: W,
     total_octets: u64,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(), ExportError> {
     let data_octets = u32::try_from(total_octets).map_err(|_| ExportError::TooLarge {
         octets: total_octets,
@@ -291,7 +298,7 @@ mod tests {
 
     fn wav_of(segments: &mut [Reader<Cursor<Vec<u8>>>], codec: ExportCodec) -> Result<Vec<u8>, ExportError> {
         let mut out = Cursor::new(Vec::new());
-        export(segments, &mut out, codec, &mut |_| ())?;
+        export(segments, &mut out, codec, &mut |_| ControlFlow::Continue(()))?;
         Ok(out.into_inner())
     }
 
@@ -360,9 +367,24 @@ mod tests {
         let mut segments = [segment(Codec::Pcma, &vec![0x55; 160 * 1000])];
         let mut seen = Vec::new();
         let mut out = Cursor::new(Vec::new());
-        let done =
-            export(&mut segments, &mut out, ExportCodec::Pcm, &mut |p| seen.push(p.done_octets)).unwrap();
+        let done = export(&mut segments, &mut out, ExportCodec::Pcm, &mut |progress| {
+            seen.push(progress.done_octets);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
         assert_eq!(seen, [65_600, 131_200, 160_000]);
         assert_eq!(done, Exported { duration_ms: 20_000, sample_rate_hz: 8000, samples: 160_000 });
+    }
+
+    #[test]
+    fn an_export_ends_where_its_progress_breaks_it_off() {
+        let mut segments = [segment(Codec::Pcma, &vec![0x55; 160 * 1000])];
+        let mut calls = 0;
+        let stopped = export(&mut segments, Cursor::new(Vec::new()), ExportCodec::Copy, &mut |_| {
+            calls += 1;
+            ControlFlow::Break(())
+        });
+        assert!(matches!(stopped, Err(ExportError::Stopped)));
+        assert_eq!(calls, 1);
     }
 }

@@ -1,9 +1,11 @@
-//! What `recordctl export` does as a process: limits of the system, its exit status.
+//! What `recordctl export` does as a process: signals, limits of the system, its exit status.
 
 use super::{Output, Path, Value, program, stderr};
+use nix::sys::signal::{Signal, kill};
 use std::fs::{self, File};
 use std::io::Write;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A µ-law recording; what is not written of its audio is a hole in the file.
 fn recording(path: &Path, audio_octets: u32) {
@@ -20,6 +22,35 @@ fn recording(path: &Path, audio_octets: u32) {
 fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_signal_in_mid_export_is_a_failure_that_leaves_nothing_behind() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let folder = tempfile::tempdir().unwrap();
+        recording(&folder.path().join("Record_1.wav"), 400_000_000);
+        let child = program()
+            .args(["export", "Record_1.wav", "-o", "out.wav", "--json"])
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = || names_in(folder.path()).iter().any(|name| name.ends_with(".part"));
+        for _ in 0..2000 {
+            if begun() {
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        assert!(begun(), "{signal}: the export has not begun, or is over already");
+        kill(nix::unistd::Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{signal}: {output:?}");
+        assert!(stderr(&output).contains("out.wav: interrupted"), "{output:?}");
+        assert_eq!(json(&output)[0]["status"], "failed");
+        assert_eq!(names_in(folder.path()), ["Record_1.wav"]);
+    }
 }
 
 fn json(output: &Output) -> Value {

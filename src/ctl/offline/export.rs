@@ -10,6 +10,7 @@ mod output;
 
 use super::console::{Console, clean, clock};
 use super::recording::{Recording, discover_segments, find, sidecar_path};
+use crate::ctl::interrupt::Interrupt;
 use crate::file::export::{ExportCodec, ExportError, Exported, export};
 use crate::file::reader::Reader;
 use clap::builder::{PathBufValueParser, TypedValueParser};
@@ -17,7 +18,9 @@ use files::{FileSet, OpenFile, Source};
 use jobs::{Job, Segment};
 use output::{OutFolder, Temporary};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::io::BufWriter;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -105,9 +108,16 @@ impl ExportArgs {
         if jobs.is_empty() {
             return Ok(());
         }
+        // From here on there is something to clear away.
+        let stop = Stop::new()?;
         let _folder = if folders { Some(OutFolder::make(&self.output)?) } else { None };
         for job in jobs {
-            match self.write(&job, &inputs, report.console) {
+            if stop.came.get() {
+                // Said already, of the WAV at which it came.
+                report.entry_failed(&job.out, &files_of(&job), INTERRUPTED);
+                continue;
+            }
+            match self.write(&job, &inputs, &stop, report.console) {
                 Ok(done) => report.written(&job, done),
                 Err(reason) => report.not_written(&job.out, &files_of(&job), &reason),
             }
@@ -165,7 +175,14 @@ impl ExportArgs {
     }
 
     /// One WAV, whole or not at all.
-    fn write(&self, job: &Job, inputs: &FileSet, console: &mut Console<'_>) -> Result<Exported, String> {
+    fn write(
+        &self,
+        job: &Job,
+        inputs: &FileSet,
+        stop: &Stop,
+        console: &mut Console<'_>,
+    ) -> Result<Exported, String> {
+        stop.check()?;
         output::check(&job.out, self.force, inputs)?;
         let open = OpenFile::default();
         let mut readers = Vec::new();
@@ -178,9 +195,11 @@ impl ExportArgs {
         let file = BufWriter::new(temporary.file());
         let written = export(&mut readers, file, self.codec.into(), &mut |progress| {
             console.progress("exporting", progress.done_octets, progress.total_octets);
+            if stop.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         console.clear_progress();
         let done = written.map_err(|error| match error {
+            ExportError::Stopped => INTERRUPTED.to_owned(),
             ExportError::Read { segment, error } => {
                 let path = job.segments.get(segment).map(|segment| segment.path.display().to_string());
                 format!("reading {} failed: {error}; recordctl verify tells more", path.unwrap_or_default())
@@ -188,6 +207,7 @@ impl ExportArgs {
             error => error.to_string(),
         })?;
         temporary.file().sync_all().map_err(|error| format!("writing the WAV failed: {error}"))?;
+        stop.check()?;
         // It has taken a while: somebody else may have put something there.
         output::check(&job.out, self.force, inputs)?;
         temporary.rename(&job.out).map_err(|error| format!("giving the WAV its name failed: {error}"))?;
@@ -207,6 +227,32 @@ fn look_at(path: &Path, console: &mut Console<'_>) -> Result<Segment, String> {
         console.remark(&clean(&format!("{}: {remark}", path.display())));
     }
     Ok(Segment::new(&recording, facts))
+}
+
+const INTERRUPTED: &str = "interrupted, not written";
+
+/// Ctrl-C and its like: once it came, it stays so.
+struct Stop {
+    interrupt: Interrupt,
+    came: Cell<bool>,
+}
+
+impl Stop {
+    fn new() -> Result<Self, String> {
+        let interrupt = Interrupt::new().map_err(|error| error.to_string())?;
+        Ok(Self { interrupt, came: Cell::new(false) })
+    }
+
+    fn came(&self) -> bool {
+        if !self.came.get() && self.interrupt.came().unwrap_or(false) {
+            self.came.set(true);
+        }
+        self.came.get()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.came() { Err(INTERRUPTED.into()) } else { Ok(()) }
+    }
 }
 
 /// What became of files and WAVs, for people at once and for scripts at the end.

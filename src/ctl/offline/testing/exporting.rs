@@ -1,6 +1,7 @@
 //! Behaviour of `export`: what becomes one WAV, what is replaced, and what is said.
 
 use super::*;
+use nix::sys::signal::{SigSet, Signal, raise};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -237,4 +238,23 @@ fn a_header_that_counts_more_time_than_the_audio_has_is_remarked_on() {
         outcome.err
     );
     assert_eq!(samples(&out).len(), 1600, "no audio is invented");
+}
+
+#[test]
+fn an_interrupted_export_fails_and_leaves_nothing_behind() {
+    let stick = tempfile::tempdir().unwrap();
+    let inner = stick.path().join("Record");
+    fs::create_dir(&inner).unwrap();
+    segment(&inner, "Record_1.wav", "r", 1, 0);
+    segment(&inner, "Record_2.wav", "s", 1, 0);
+    // It waits for this thread, and is there as soon as anybody looks.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().unwrap();
+    raise(Signal::SIGTERM).unwrap();
+    let outcome = export(ExportArgs { json: true, ..export_args(&[&inner], &stick.path().join("export")) });
+    assert!(outcome.failed);
+    assert_eq!(outcome.err.matches("interrupted").count(), 1, "{}", outcome.err);
+    assert_eq!(outcome.json()[1]["reason"], "interrupted, not written");
+    assert_eq!(names_in(stick.path()), ["Record"]);
 }
