@@ -236,6 +236,7 @@ impl Recording {
             }
         };
         self.counts.book(verdict);
+        self.counts.restore(self.timeline.take_regained(), DropCause::Ssrc);
         self.counts.lost = self.timeline.lost();
         ours
     }

@@ -213,6 +213,10 @@ impl Local {
         self.timeline.push(packet, arrival, room, &mut Feed { tape: &mut self.tape, pool })
     }
 
+    pub(super) fn take_regained(&mut self) -> u64 {
+        self.timeline.take_regained()
+    }
+
     /// The sender changed to `codec`: the audio so far stays in its file, a new one follows.
     #[inline(never)]
     pub(super) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {

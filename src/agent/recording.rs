@@ -11,6 +11,7 @@ use crate::blocks::BlockPool;
 use crate::call::Call;
 use crate::jobs::Job;
 use crate::rtp::codec::Codec;
+use crate::rtp::codec_change::CodecChange;
 use crate::rtp::counts::{Counts, DropCause, Verdict};
 use crate::rtp::packet::Packet;
 use crate::rtp::timeline::octets_to_ms;
@@ -29,12 +30,6 @@ pub(super) const START_ANSWER_AFTER: Duration = Duration::from_secs(2);
 
 /// A disk that works on one job for longer is told to be stalled.
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(2);
-
-/// Two changes of codec within this time are two senders that compete.
-const CODEC_CONTEST_SPAN: Duration = Duration::from_secs(1);
-
-/// A competing sender takes over when the other has been silent for this long.
-const CODEC_CONTEST_SILENCE: Duration = Duration::from_millis(200);
 
 /// A recording that has not ended.
 #[derive(Debug)]
@@ -72,7 +67,7 @@ pub(super) struct Recording {
     pub(super) octets_before: u64,
     pub(super) lost_before: u64,
     source: Option<IpAddr>,
-    codec_changed: Option<Mono>,
+    codec_change: CodecChange,
 }
 
 impl Recording {
@@ -103,7 +98,7 @@ impl Recording {
             octets_before: 0,
             lost_before: 0,
             source: None,
-            codec_changed: None,
+            codec_change: CodecChange::default(),
         }
     }
 
@@ -162,6 +157,10 @@ impl Recording {
     ) -> Verdict {
         let verdict = self.judge(octets, truncated, source, arrival, pool);
         self.counts.book(verdict);
+        let regained = self.route.take_regained();
+        if regained > 0 {
+            self.counts.restore(regained, DropCause::Ssrc);
+        }
         self.counts.lost = self.lost_before + self.route.lost();
         verdict
     }
@@ -185,28 +184,31 @@ impl Recording {
             return Verdict::Dropped(DropCause::Source);
         }
         if let Some(codec) = Codec::from_payload_type(packet.payload_type).filter(|it| *it != self.codec) {
-            if !self.follows_codec_change(arrival) {
+            if !self.codec_change.follow(&packet, arrival, self.media_at) {
                 return Verdict::Dropped(DropCause::PayloadType);
             }
-            self.codec = codec;
-            self.route.switch_codec(codec, pool);
+            self.switch_codec(codec, pool);
         }
         let verdict = self.route.push(&packet, arrival, pool);
         if packet.payload_type == self.codec.payload_type() {
             self.source = Some(source);
             self.media_at = arrival;
             self.no_media_told = false;
+            self.codec_change.stay();
         }
         verdict
     }
 
-    /// Whether a packet of another codec means that the sender changed to it, and not that two senders
-    /// compete: then the one that came last stays until it is silent.
     #[inline(never)]
-    fn follows_codec_change(&mut self, arrival: Mono) -> bool {
-        let contest = self.codec_changed.is_some_and(|at| arrival.since(at) < CODEC_CONTEST_SPAN);
-        self.codec_changed = Some(arrival);
-        !contest || arrival.since(self.media_at) >= CODEC_CONTEST_SILENCE
+    fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
+        self.codec = codec;
+        self.route.switch_codec(codec, pool);
+        let Self { codec_change, route, counts, .. } = self;
+        codec_change.take_held(|early, at| {
+            if route.push(early, at, pool) == Verdict::Stored {
+                counts.restore(1, DropCause::PayloadType);
+            }
+        });
     }
 
     /// Whether audio was lost on our side.

@@ -61,6 +61,15 @@ impl Route {
         }
     }
 
+    /// Packets that counted as dropped for their SSRC and have found their place.
+    pub(super) fn take_regained(&mut self) -> u64 {
+        match self {
+            Self::Local(local) => local.take_regained(),
+            Self::Server(upload) => upload.take_regained(),
+            Self::SipInfo(_) => 0,
+        }
+    }
+
     /// The sender changed to `codec`.
     #[inline(never)]
     pub(super) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {

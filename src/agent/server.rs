@@ -304,6 +304,7 @@ impl Agent {
                 }
                 if let Ok(packet) = Packet::parse(octets) {
                     again.book(local.push(&packet, arrival, &mut self.pool));
+                    again.restore(local.take_regained(), DropCause::Ssrc);
                 }
             });
         }

@@ -94,6 +94,10 @@ impl Upload {
         self.timeline.push(packet, arrival, true, &mut self.tally)
     }
 
+    pub(super) fn take_regained(&mut self) -> u64 {
+        self.timeline.take_regained()
+    }
+
     /// Remembers a whole packet, if need be.
     pub(super) fn keep(&mut self, packet: &[u8], arrival: Mono) {
         if let Some(backlog) = &mut self.backlog {

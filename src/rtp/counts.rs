@@ -106,6 +106,13 @@ impl Counts {
         self.dropped[cause as usize] += packets;
     }
 
+    /// Books `packets` that counted as dropped for `cause` as stored after all.
+    pub fn restore(&mut self, packets: u64, cause: DropCause) {
+        let packets = packets.min(self.dropped[cause as usize]);
+        self.dropped[cause as usize] -= packets;
+        self.stored += packets;
+    }
+
     /// Packets dropped for `cause`.
     #[must_use]
     pub fn dropped_for(&self, cause: DropCause) -> u64 {

@@ -3,7 +3,9 @@
 //! Pure: packets and arrival times go in, bytes and counters come out.
 
 pub mod codec;
+pub mod codec_change;
 pub mod counts;
+mod held;
 pub mod packet;
 pub mod timeline;
 mod window;

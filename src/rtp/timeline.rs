@@ -8,6 +8,7 @@
 
 use super::codec::{COMFORT_NOISE, Codec, OCTETS_PER_MS};
 use super::counts::{DropCause, Verdict};
+use super::held::Held;
 use super::packet::Packet;
 use super::window::{Piece, Window};
 use crate::time::Mono;
@@ -35,7 +36,7 @@ const SEEN_PACKETS: i32 = 1024;
 /// A jump ahead by more is a restarted counter and not loss (RFC 3550, appendix A.1).
 const MAX_DROPOUT_PACKETS: i32 = 3000;
 
-/// While two sources compete, the first is kept until it has been silent for this long.
+/// While two sources compete, the one that is recorded is kept until it has been silent for this long.
 const RIVAL_SILENCE: Duration = Duration::from_millis(200);
 
 /// Two changes of source within this time are a competition.
@@ -84,6 +85,10 @@ pub struct Timeline {
     previous: Option<Stream>,
     /// When the SSRC changed last, or a rival last tried.
     changed: Option<Mono>,
+    /// The first packets of another SSRC, until it is believed.
+    held: Held,
+    /// Packets that were held, counted as dropped, and have found their place.
+    regained: u64,
     window: Window,
     /// Nothing of this stream has been handed over: its first packets may still be reordered.
     opening: bool,
@@ -120,6 +125,8 @@ impl Timeline {
             stream: None,
             previous: None,
             changed: None,
+            held: Held::default(),
+            regained: 0,
             window: Window::new(),
             opening: true,
             hole: GapCause::Loss,
@@ -138,6 +145,12 @@ impl Timeline {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Packets that [`Self::push`] reported as dropped for their SSRC and that have found their place since the last
+    /// time this was asked.
+    pub fn take_regained(&mut self) -> u64 {
+        std::mem::take(&mut self.regained)
     }
 
     /// Octets that wait for a hole to be filled or to grow old.
@@ -166,21 +179,50 @@ impl Timeline {
         if packet.payload.len() > MAX_PAYLOAD_OCTETS {
             return Verdict::Dropped(DropCause::Oversize);
         }
-        let offset = match self.place(packet, arrival) {
-            Place::At(offset) => offset,
-            Place::Nowhere(verdict) => return verdict,
-            Place::Restart(pause) => {
-                self.restart(packet, arrival, pause, sink);
-                0
-            }
-        };
-        self.put(packet.payload, offset, room, sink)
+        match self.place(packet, arrival) {
+            Place::At(offset) => self.put(packet.payload, offset, room, sink),
+            Place::Nowhere(verdict) => verdict,
+            Place::Restart(pause) => self.begin(packet, arrival, pause, room, sink),
+        }
+    }
+
+    /// Begins a stream with `packet`, and with what was held of it.
+    #[inline(never)]
+    fn begin(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival: Mono,
+        pause: Duration,
+        room: bool,
+        sink: &mut impl AudioSink,
+    ) -> Verdict {
+        let mut held = std::mem::take(&mut self.held);
+        let mut begun = false;
+        for (early, at) in held.iter().filter(|(early, _)| early.ssrc == packet.ssrc) {
+            let verdict = if begun {
+                self.push(&early, at, room, sink)
+            } else {
+                begun = true;
+                let pause = self.stream.as_ref().map_or(Duration::ZERO, |last| at.since(last.last_arrival));
+                self.restart(&early, at, pause, sink);
+                self.put(early.payload, 0, room, sink)
+            };
+            self.regained += u64::from(verdict == Verdict::Stored);
+        }
+        held.clear();
+        self.held = held;
+        if begun {
+            return self.push(packet, arrival, room, sink);
+        }
+        self.restart(packet, arrival, pause, sink);
+        self.put(packet.payload, 0, room, sink)
     }
 
     /// Closes every hole: what waits goes to the sink. The next packet continues right after it,
     /// however much time passes until then (a pause, or the end of a file).
     pub fn settle(&mut self, sink: &mut impl AudioSink) {
         self.hand_over_all(sink);
+        self.held.clear();
         self.seamless = true;
     }
 
@@ -199,18 +241,12 @@ impl Timeline {
     fn place(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
         let Some(stream) = &mut self.stream else { return Place::Restart(Duration::ZERO) };
         if self.seamless {
-            return Place::Restart(Duration::ZERO);
+            return self.place_after_settling(packet);
+        }
+        if stream.ssrc != packet.ssrc {
+            return self.place_other_source(packet, arrival);
         }
         let pause = arrival.since(stream.last_arrival);
-        if stream.ssrc != packet.ssrc {
-            return Self::place_other_source(
-                self.previous.as_mut(),
-                &mut self.changed,
-                packet,
-                arrival,
-                pause,
-            );
-        }
         let ticks = packet.timestamp.ticks_since(stream.newest);
         if ticks > 0 {
             let clock_ticks = i64::try_from(self.codec.clock_rate().ticks_in(pause)).unwrap_or(i64::MAX);
@@ -230,6 +266,10 @@ impl Timeline {
                 }
             };
             self.lost += skipped;
+            if !self.held.is_empty() {
+                // The stream goes on: what came in between was not the next one.
+                self.held.clear();
+            }
             stream.newest = packet.timestamp;
             stream.newest_offset += ticks;
             if stream.newest_offset > self.window.end() {
@@ -258,16 +298,33 @@ impl Timeline {
         }
     }
 
-    /// A packet of another SSRC: a straggler of the stream before, a rival, or the next stream.
+    /// After a pause: a packet from before it belongs nowhere, any other one begins anew.
     #[inline(never)]
-    fn place_other_source(
-        previous: Option<&mut Stream>,
-        changed: &mut Option<Mono>,
-        packet: &Packet<'_>,
-        arrival: Mono,
-        pause: Duration,
-    ) -> Place {
-        if let Some(previous) = previous.filter(|previous| previous.ssrc == packet.ssrc) {
+    fn place_after_settling(&mut self, packet: &Packet<'_>) -> Place {
+        if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
+            let old = packet.timestamp.ticks_since(stream.newest) <= 0;
+            match stream.seen.peek(packet.seq) {
+                Arrival::Seen if old => return Place::Nowhere(Verdict::Duplicate),
+                Arrival::Late { missed } if stream.is_older_by_both_counters(packet) => {
+                    stream.seen.note(packet.seq);
+                    self.lost -= missed;
+                    return Place::Nowhere(Verdict::Late);
+                }
+                _ => {}
+            }
+        }
+        Place::Restart(Duration::ZERO)
+    }
+
+    /// A packet of another SSRC: a straggler of the stream before, a stray, a rival, or the next stream.
+    ///
+    /// While the present stream may be going on, the next one is believed when none of the present one came between
+    /// packets that last twice as long as one of it (RFC 3550, appendix A.1, asks for two in sequence).
+    #[inline(never)]
+    fn place_other_source(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
+        let Some(stream) = &self.stream else { return Place::Restart(Duration::ZERO) };
+        let pause = arrival.since(stream.last_arrival);
+        if let Some(previous) = self.previous.as_mut().filter(|previous| previous.ssrc == packet.ssrc) {
             if packet.timestamp.ticks_since(previous.newest) <= 0 {
                 match previous.seen.note(packet.seq) {
                     Arrival::Seen => return Place::Nowhere(Verdict::Duplicate),
@@ -276,11 +333,22 @@ impl Timeline {
                 }
             }
         }
-        let rival = changed.is_some_and(|changed| arrival.since(changed) < RIVAL_SPAN);
-        *changed = Some(arrival);
-        if rival && pause < RIVAL_SILENCE {
-            return Place::Nowhere(Verdict::Dropped(DropCause::Ssrc));
+        if pause < RIVAL_SILENCE {
+            let dropped = Place::Nowhere(Verdict::Dropped(DropCause::Ssrc));
+            if self.changed.is_some_and(|changed| arrival.since(changed) < RIVAL_SPAN) {
+                self.changed = Some(arrival);
+                return dropped;
+            }
+            if self.held.has(packet) {
+                return Place::Nowhere(Verdict::Duplicate);
+            }
+            let octets = i64::try_from(self.held.octets() + packet.payload.len()).unwrap_or(i64::MAX);
+            if !self.held.is_followed_by(packet) || octets < 2 * stream.last_octets {
+                self.held.hold(packet, arrival);
+                return dropped;
+            }
         }
+        self.changed = Some(arrival);
         Place::Restart(pause)
     }
 

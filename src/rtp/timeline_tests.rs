@@ -54,6 +54,7 @@ impl Bench {
         let arrival = Mono::new(Duration::from_millis(self.clock_ms));
         let verdict = self.timeline.push(&packet, arrival, room, &mut self.tape);
         self.counts.book(verdict);
+        self.counts.restore(self.timeline.take_regained(), DropCause::Ssrc);
         verdict
     }
 
@@ -202,9 +203,76 @@ fn a_straggler_of_the_former_ssrc_does_not_bring_it_back() {
     bench.send(700);
     bench.ssrc = 1;
     assert_eq!(bench.send(9), Verdict::Duplicate);
-    assert_eq!(bench.send(8), Verdict::Late);
     bench.ssrc = 2;
     assert_eq!(bench.send(701), Verdict::Stored);
+    bench.ssrc = 1;
+    assert_eq!(bench.send(9), Verdict::Duplicate);
+    assert_eq!(bench.send(8), Verdict::Late);
+    bench.ssrc = 2;
+    assert_eq!(bench.send(702), Verdict::Stored);
+    let expected = [audio(0..8), vec![S; 160], audio(9..10), audio(700..703)].concat();
+    assert_eq!(bench.finish(), expected);
+    assert_eq!(bench.counts.dropped_for(DropCause::Ssrc), 0);
+}
+
+#[test]
+fn a_stray_packet_of_another_ssrc_costs_nothing() {
+    let mut bench = Bench::new();
+    for number in 0..100 {
+        bench.ssrc = 1;
+        bench.send(number);
+        if number % 20 == 10 {
+            bench.ssrc = 2;
+            assert_eq!(bench.send(4000 + number), Verdict::Dropped(DropCause::Ssrc));
+        }
+    }
+    assert_eq!(bench.finish(), audio(0..100));
+}
+
+#[test]
+fn a_second_stream_with_shorter_packets_does_not_take_over() {
+    let mut bench = Bench::new();
+    for number in 0..100u16 {
+        (bench.ssrc, bench.clock_ms) = (1, bench.clock_ms + 20);
+        bench.send_raw(0, number, u32::from(number) * 160, &payload(number.into()), true);
+        bench.ssrc = 2;
+        for half in 0..2 {
+            let (seq, timestamp) = (2 * number + half, u32::from(2 * number + half) * 80);
+            bench.send_raw(0, seq, timestamp, &[9; 80], true);
+        }
+    }
+    assert_eq!(bench.finish(), audio(0..100));
+}
+
+#[test]
+fn the_first_packets_of_the_next_ssrc_are_kept_even_out_of_order() {
+    let mut bench = Bench::new();
+    for number in 0..10 {
+        bench.send(number);
+    }
+    bench.ssrc = 2;
+    for number in [501, 500, 502, 503] {
+        bench.send(number);
+    }
+    assert_eq!(bench.finish(), [audio(0..10), audio(500..504)].concat());
+    assert_eq!((bench.counts.stored, bench.counts.dropped()), (14, 0));
+}
+
+#[test]
+fn packets_from_before_a_pause_do_not_come_back_after_it() {
+    let mut bench = Bench::new();
+    for number in (0..10).filter(|number| *number != 8) {
+        bench.send(number);
+    }
+    bench.timeline.settle(&mut bench.tape);
+    bench.clock_ms += 3000;
+    assert_eq!(bench.send(9), Verdict::Duplicate);
+    assert_eq!(bench.send(8), Verdict::Late);
+    for number in 160..170 {
+        assert_eq!(bench.send(number), Verdict::Stored);
+    }
+    assert_eq!(bench.finish(), [audio(0..8), vec![S; 160], audio(9..10), audio(160..170)].concat());
+    assert_eq!(bench.timeline.lost(), 0);
 }
 
 #[test]
@@ -300,15 +368,18 @@ proptest! {
         steps in prop::collection::vec(any_step(), 1..200)
     ) {
         let mut bench = Bench::new();
-        let (mut clock_ms, mut stored_octets, mut believed) = (0, 0, 0);
+        let (mut clock_ms, mut stored_octets, mut held_octets, mut believed) = (0, 0, 0, 0);
         for step in &steps {
             clock_ms += step.wait_ms;
             bench.clock_ms = clock_ms;
             bench.ssrc = step.ssrc;
             let verdict =
                 bench.send_raw(step.pt, step.seq, step.timestamp, &vec![7; step.octets], step.room);
-            if verdict == Verdict::Stored {
-                stored_octets += step.octets;
+            match verdict {
+                Verdict::Stored => stored_octets += step.octets,
+                // It may find its place with the next one.
+                Verdict::Dropped(DropCause::Ssrc) => held_octets += step.octets,
+                _ => {}
             }
             believed += 80_000 + step.wait_ms * 9 + 10_000;
             if step.settle {
@@ -318,7 +389,7 @@ proptest! {
         }
         let octets = bench.finish().to_vec();
         let heard = octets.iter().filter(|octet| **octet == 7).count();
-        prop_assert!(heard <= stored_octets);
+        prop_assert!(heard <= stored_octets + held_octets);
         prop_assert!(bench.counts.stored == 0 || heard > 0);
         prop_assert!((octets.len() as u64) <= believed + steps.len() as u64 * 2100);
     }
