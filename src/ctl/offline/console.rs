@@ -2,7 +2,7 @@
 //!
 //! Invariant: text from outside (file names, callers' names) reaches a terminal without control characters.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 /// The two outputs and whether something went wrong.
@@ -12,11 +12,13 @@ pub(super) struct Console<'a> {
     show_progress: bool,
     progress_shown: String,
     failed: bool,
+    /// The result can't be written; that is said once.
+    out_failed: bool,
 }
 
 impl<'a> Console<'a> {
     pub(super) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, show_progress: bool) -> Self {
-        Self { out, err, show_progress, progress_shown: String::new(), failed: false }
+        Self { out, err, show_progress, progress_shown: String::new(), failed: false, out_failed: false }
     }
 
     /// Runs a command on the process's own outputs.
@@ -31,8 +33,13 @@ impl<'a> Console<'a> {
     /// One line of the result.
     pub(super) fn line(&mut self, text: &str) {
         self.clear_progress();
+        let Err(error) = writeln!(self.out, "{text}").and_then(|()| self.out.flush()) else { return };
         // A reader that has gone (`| head`) wants no more; the exit status tells.
-        self.failed |= writeln!(self.out, "{text}").and_then(|()| self.out.flush()).is_err();
+        if error.kind() != io::ErrorKind::BrokenPipe && !self.out_failed {
+            self.remark(&format!("cannot write the result: {error}"));
+        }
+        self.out_failed = true;
+        self.failed = true;
     }
 
     /// The result for scripts.
@@ -43,7 +50,7 @@ impl<'a> Console<'a> {
     /// A remark that changes nothing about success.
     pub(super) fn remark(&mut self, text: &str) {
         self.clear_progress();
-        let _ = writeln!(self.err, "recordctl: {text}");
+        let _ = writeln!(self.err, "recordctl: {}", clean(text));
     }
 
     /// A reason for failure.
@@ -100,5 +107,46 @@ pub(super) fn clock(ms: u64) -> String {
         format!("{hours}:{minutes:02}:{seconds:02}.{tenths}")
     } else {
         format!("{minutes}:{seconds:02}.{tenths}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An output that fails each time with `kind`.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_written_is_said_once_and_a_reader_that_has_gone_never() {
+        for (kind, remarks) in [(io::ErrorKind::StorageFull, 1), (io::ErrorKind::BrokenPipe, 0)] {
+            let (mut out, mut err) = (Failing(kind), Vec::new());
+            let mut console = Console::new(&mut out, &mut err, false);
+            console.line("one");
+            console.line("two");
+            assert!(console.failed());
+            let said = String::from_utf8(err).unwrap();
+            assert_eq!(said.lines().count(), remarks, "{said}");
+            assert!(said.is_empty() || said.contains("cannot write the result: "), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_goes_wrong_is_said_without_control_characters() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console = Console::new(&mut out, &mut err, false);
+        console.remark("Record_\u{1b}[2J.wav");
+        console.fail("Record_\u{7}.wav");
+        assert_eq!(err, "recordctl: Record_\u{FFFD}[2J.wav\nrecordctl: Record_\u{FFFD}.wav\n".as_bytes());
     }
 }
