@@ -14,6 +14,7 @@ mod verify;
 pub use export::ExportArgs;
 pub use info::InfoArgs;
 pub use recording::discover_segments;
+pub(super) use recording::open_file;
 pub use repair::RepairArgs;
 pub use verify::VerifyArgs;
 

@@ -1,7 +1,7 @@
 //! `recordctl info`: what a recording is.
 
 use super::console::{Console, clean, clock};
-use super::recording::{Recording, file_name, find};
+use super::recording::{Recording, file_name, find, path_text};
 use crate::file::reader::Layout;
 use crate::file::sidecar::{Call, Direction, Sidecar, SidecarState};
 use serde_json::{Value, json};
@@ -19,6 +19,9 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
+/// `status` of a file about which there is nothing to say but the reason.
+const UNREADABLE: &str = "unreadable";
+
 impl InfoArgs {
     /// Prints what each file is; fails if one can't be read.
     #[must_use]
@@ -33,6 +36,8 @@ impl InfoArgs {
                 Ok(recording) => recording,
                 Err(error) => {
                     console.fail(&format!("{}: {error}", path.display()));
+                    let reason = error.to_string();
+                    array.push(json!({ "file": path_text(&path), "status": UNREADABLE, "reason": reason }));
                     continue;
                 }
             };
@@ -60,19 +65,21 @@ fn is_complete(recording: &Recording) -> bool {
 
 fn as_json(recording: &Recording) -> Value {
     let mut value = json!({
-        "file": recording.path,
+        "file": path_text(&recording.path),
+        "status": if recording.audio.is_ok() { "readable" } else { UNREADABLE },
         "size_bytes": recording.len,
         "recording_now": recording.busy,
         "complete": is_complete(recording),
         "sidecar": recording.sidecar.as_ref().map(|sidecar| match sidecar {
             Ok(sidecar) => json!(sidecar),
-            Err(reason) => json!({ "error": reason }),
+            Err(bad) => json!({ "error": bad.to_string() }),
         }),
     });
     let facts = match &recording.audio {
         Ok(reader) => reader.facts(),
         Err(error) => {
             value["error"] = json!(error.to_string());
+            value["reason"] = json!(error.to_string());
             return value;
         }
     };
@@ -97,7 +104,7 @@ fn layout_name(layout: Layout) -> &'static str {
 }
 
 fn as_text(recording: &Recording) -> Vec<String> {
-    let mut lines = vec![clean(&recording.path.display().to_string())];
+    let mut lines = vec![clean(&path_text(&recording.path))];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<10}{value}"));
     match &recording.audio {
         Ok(reader) => {
@@ -115,8 +122,8 @@ fn as_text(recording: &Recording) -> Vec<String> {
     } else {
         let name = file_name(&recording.path);
         row("start", format!("{} (by its name)", clean(name.get(7..22).unwrap_or(&name))));
-        let reason = recording.sidecar.as_ref().and_then(|sidecar| sidecar.as_ref().err());
-        row("sidecar", reason.map_or("none".into(), |reason| clean(reason)));
+        let bad = recording.sidecar.as_ref().and_then(|sidecar| sidecar.as_ref().err());
+        row("sidecar", bad.map_or("none".into(), |bad| clean(&format!("{bad} ({})", bad.advice()))));
     }
     row("complete", completeness(recording));
     lines

@@ -1,11 +1,16 @@
 //! Finds recordings on disk and opens them together with their sidecars.
+//!
+//! Invariants: nothing but a regular file is opened, so that no pipe or device is waited for; names are taken
+//! as they are, UTF-8 or not; and whatever a sidecar is, it never stands between a person and the audio.
 
-use crate::file::name::{is_record_file_name, order_key, sidecar_name};
+use crate::file::name::{is_record_file_name, order_key};
 use crate::file::reader::{ReadError, Reader};
-use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar};
+use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarError};
 use crate::sys::try_lock;
-use std::fs::{self, File};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Folders in folders that are searched: a server's device and day, with some to spare.
@@ -22,24 +27,50 @@ pub(super) struct Recording {
     pub(super) busy: bool,
     pub(super) audio: Result<Reader<BufReader<File>>, ReadError>,
     /// `None`: there is no sidecar, which is no fault.
-    pub(super) sidecar: Option<Result<Sidecar, String>>,
+    pub(super) sidecar: Option<Result<Sidecar, BadSidecar>>,
+}
+
+/// Why a sidecar that is there is of no use.
+#[derive(Debug)]
+pub(super) enum BadSidecar {
+    /// The system does not give it to us.
+    Unreadable(io::Error),
+    /// It is none.
+    Unsound(SidecarError),
+}
+
+impl fmt::Display for BadSidecar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "the sidecar can't be read: {error}"),
+            Self::Unsound(error) => error.fmt(f),
+        }
+    }
+}
+
+impl BadSidecar {
+    /// What a person can do.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "the recording plays without it: make it readable, or remove it",
+            Self::Unsound(_) => "the recording plays without it: recordctl repair sets it aside",
+        }
+    }
 }
 
 impl Recording {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no file"));
-        }
+        let file = open_file(path)?;
         let len = file.metadata()?.len();
         let busy = is_locked(path)?;
+        let sidecar = read_sidecar(path).map_err(BadSidecar::Unreadable).transpose();
         Ok(Self {
             path: path.to_owned(),
             len,
             busy,
             audio: Reader::open(BufReader::with_capacity(READ_AHEAD_OCTETS, file)),
-            sidecar: read_sidecar(path)?
-                .map(|octets| Sidecar::parse(&octets).map_err(|error| error.to_string())),
+            sidecar: sidecar
+                .map(|octets| octets.and_then(|octets| Sidecar::parse(&octets).map_err(BadSidecar::Unsound))),
         })
     }
 
@@ -57,24 +88,53 @@ impl Recording {
     }
 }
 
-/// The last part of a path, as text.
+/// Opens a regular file for reading.
+///
+/// # Errors
+/// The system's, and `InvalidInput` for what is no file: a folder, a pipe, a device.
+pub(in crate::ctl) fn open_file(path: &Path) -> io::Result<File> {
+    open_file_with(path, OpenOptions::new().read(true))
+}
+
+/// The same, for more than reading. The pipe or device that may have come since the first look is not waited for.
+pub(super) fn open_file_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "is no file");
+    if !fs::metadata(path)?.is_file() {
+        return Err(no_file());
+    }
+    let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+/// A path as text, for people and JSON: what is no UTF-8 in it is replaced.
+pub(super) fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The last part of a path, as text: for people, and to sort by.
 pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// Where the sidecar is: `.json` in place of `.wav`, or after a name that has no such end, in any encoding.
 pub(super) fn sidecar_path(path: &Path) -> PathBuf {
-    path.with_file_name(sidecar_name(&file_name(path)))
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav")) {
+        return path.with_extension("json");
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".json");
+    path.with_file_name(name)
 }
 
 /// Whether somebody holds the file's lock, as the agent does while it writes. The lock taken here goes with
 /// its handle at once; where there are no locks, nobody can hold one.
 fn is_locked(path: &Path) -> io::Result<bool> {
-    Ok(!try_lock(&File::open(path)?).unwrap_or(true))
+    Ok(!try_lock(&open_file(path)?).unwrap_or(true))
 }
 
 /// The bytes of a recording's sidecar; one over the size limit is cut off, and then refused by its parser.
 pub(super) fn read_sidecar(wav: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(sidecar_path(wav)) {
+    let file = match open_file(&sidecar_path(wav)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -85,8 +145,8 @@ pub(super) fn read_sidecar(wav: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// The recordings that the arguments mean: files as named (a sidecar stands for its recording), folders
-/// with all recordings below them. Sorted within a folder, none twice. What can't be found is said to
-/// `complain`.
+/// with all recordings below them. Sorted within a folder, none twice. What can't be found, and each
+/// folder that can't be read, is said to `complain`.
 pub(super) fn find(arguments: &[PathBuf], complain: &mut dyn FnMut(String)) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for argument in arguments {
@@ -95,9 +155,12 @@ pub(super) fn find(arguments: &[PathBuf], complain: &mut dyn FnMut(String)) -> V
             continue;
         }
         let before = found.len();
-        if let Err(error) = find_below(argument, MAX_DEPTH, &mut found) {
-            complain(format!("{}: {error}", argument.display()));
-        } else if found.len() == before {
+        let mut all_read = true;
+        find_below(argument, MAX_DEPTH, &mut found, &mut |folder, error| {
+            all_read = false;
+            complain(format!("{}: this folder can't be searched: {error}", folder.display()));
+        });
+        if all_read && found.len() == before {
             complain(format!("{}: no recordings (Record_….wav) in this folder", argument.display()));
         }
     }
@@ -114,26 +177,52 @@ fn recording_of_sidecar(path: &Path) -> Option<PathBuf> {
     wav.filter(|_| is_json)
 }
 
-fn find_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    let mut folders = Vec::new();
+/// What a folder holds, in order.
+#[derive(Default)]
+struct Listing {
+    recordings: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+    /// Why there may be more.
+    error: Option<io::Error>,
+}
+
+fn list(folder: &Path) -> Listing {
+    let mut listing = Listing::default();
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if kind.is_dir() && depth > 1 {
-            folders.push(entry.path());
-        } else if kind.is_file() && is_record_file_name(&name) {
-            names.push((name, entry.path()));
+    let entries = fs::read_dir(folder).map_err(|error| listing.error = Some(error));
+    for entry in entries.into_iter().flatten() {
+        match entry.and_then(|entry| Ok((entry.file_type()?, entry))) {
+            Ok((kind, entry)) if kind.is_dir() => listing.folders.push(entry.path()),
+            Ok((kind, entry)) => {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if kind.is_file() && is_record_file_name(&name) {
+                    names.push((name, entry.path()));
+                }
+            }
+            Err(error) => listing.error = Some(error),
         }
     }
     names.sort_by(|a, b| order_key(&a.0).cmp(&order_key(&b.0)).then_with(|| a.1.cmp(&b.1)));
-    found.extend(names.into_iter().map(|(_, path)| path));
-    folders.sort();
-    for folder in folders {
-        find_below(&folder, depth - 1, found)?;
+    listing.recordings = names.into_iter().map(|(_, path)| path).collect();
+    listing.folders.sort();
+    listing
+}
+
+/// Adds the recordings of `folder` and of the folders in it; one that can't be read hides only itself.
+fn find_below(
+    folder: &Path,
+    depth: usize,
+    found: &mut Vec<PathBuf>,
+    complain: &mut dyn FnMut(&Path, io::Error),
+) {
+    let Listing { recordings, folders, error } = list(folder);
+    if let Some(error) = error {
+        complain(folder, error);
     }
-    Ok(())
+    found.extend(recordings);
+    if depth > 1 {
+        folders.iter().for_each(|folder| find_below(folder, depth - 1, found, complain));
+    }
 }
 
 /// All files of the recording that `path` belongs to, by segment number: those in its folder whose sidecars
@@ -142,22 +231,22 @@ fn find_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Resu
 /// # Errors
 /// The file system's.
 pub fn discover_segments(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let id_and_segment = |path: &Path| -> io::Result<Option<(String, u32)>> {
-        let sidecar = read_sidecar(path)?.and_then(|octets| Sidecar::parse(&octets).ok());
-        Ok(sidecar.filter(|sidecar| !sidecar.recording.is_empty()).map(|own| (own.recording, own.segment)))
+    // A sidecar that can't be read says no more than one that is not there.
+    let id_and_segment = |path: &Path| -> Option<(String, u32)> {
+        let sidecar = read_sidecar(path).ok()?.and_then(|octets| Sidecar::parse(&octets).ok());
+        sidecar.filter(|sidecar| !sidecar.recording.is_empty()).map(|own| (own.recording, own.segment))
     };
-    let Some((recording, _)) = id_and_segment(path)? else { return Ok(vec![path.to_owned()]) };
+    let Some((recording, _)) = id_and_segment(path) else { return Ok(vec![path.to_owned()]) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut siblings = Vec::new();
-    find_below(folder, 1, &mut siblings)?;
-    let mut segments = Vec::new();
-    for sibling in siblings {
-        if let Some((id, segment)) = id_and_segment(&sibling)? {
-            if id == recording {
-                segments.push((segment, sibling));
-            }
-        }
+    let Listing { recordings: siblings, error, .. } = list(folder);
+    if let Some(error) = error {
+        return Err(error);
     }
+    let mut segments: Vec<(u32, PathBuf)> = siblings
+        .into_iter()
+        .filter_map(|sibling| id_and_segment(&sibling).map(|own| (own, sibling)))
+        .filter_map(|((id, segment), sibling)| (id == recording).then_some((segment, sibling)))
+        .collect();
     // The name decides between equal numbers: `siblings` are in that order, and the sort is stable.
     segments.sort_by_key(|(segment, _)| *segment);
     Ok(segments.into_iter().map(|(_, path)| path).collect())

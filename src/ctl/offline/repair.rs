@@ -4,7 +4,7 @@
 //! the sidecar says that it is done.
 
 use super::console::{Console, clean, clock};
-use super::recording::{file_name, find, read_sidecar, sidecar_path};
+use super::recording::{file_name, find, open_file_with, path_text, read_sidecar, sidecar_path};
 use crate::file::reader::PROBE_OCTETS;
 use crate::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
 use crate::file::sidecar::Sidecar;
@@ -40,7 +40,7 @@ impl RepairArgs {
     pub(super) fn run_on(&self, console: &mut Console<'_>) {
         let mut array = Vec::new();
         for path in find(&self.files, &mut |reason| console.fail(&reason)) {
-            let name = clean(&path.display().to_string());
+            let name = clean(&path_text(&path));
             let value = match repair(&path, self.dry_run) {
                 Ok(plan) => {
                     if let Some(reason) = failure(&plan.verdict) {
@@ -52,7 +52,7 @@ impl RepairArgs {
                 }
                 Err(error) => {
                     console.fail(&format!("{name}: {error}"));
-                    json!({ "file": path, "status": "failed", "reason": error.to_string() })
+                    json!({ "file": path_text(&path), "status": "failed", "reason": error.to_string() })
                 }
             };
             array.push(value);
@@ -77,7 +77,7 @@ impl Patch for Target<'_> {
 }
 
 fn repair(path: &Path, dry_run: bool) -> io::Result<Plan> {
-    let mut file = OpenOptions::new().read(true).write(!dry_run).open(path)?;
+    let mut file = open_file_with(path, OpenOptions::new().read(true).write(!dry_run))?;
     // Held until the file is closed. Where there are no locks, the agent has none either.
     let busy = !try_lock(&file).unwrap_or(true);
     let mut planned = plan_for(path, &mut file, busy, true)?;
@@ -165,7 +165,7 @@ fn as_text(name: &str, plan: &Plan, dry_run: bool) -> Vec<String> {
 
 fn as_json(path: &Path, plan: &Plan, dry_run: bool) -> Value {
     json!({
-        "file": path,
+        "file": path_text(path),
         "status": status(&plan.verdict, dry_run),
         "reason": failure(&plan.verdict),
         "steps": plan.steps.iter().map(step_text).collect::<Vec<_>>(),

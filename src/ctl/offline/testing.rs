@@ -13,6 +13,8 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod outside;
+
 struct Outcome {
     out: String,
     err: String,

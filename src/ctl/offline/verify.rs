@@ -1,12 +1,11 @@
 //! `recordctl verify`: whether a recording is whole.
 
 use super::console::{Console, clean};
-use super::recording::{Recording, find};
+use super::recording::{Recording, find, open_file, path_text};
 use crate::file::header::HEADER_OCTETS;
 use crate::file::recovery::sidecar_disagrees;
 use crate::file::sidecar::SidecarState;
 use serde_json::{Value, json};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +35,7 @@ impl VerifyArgs {
         let mut array = Vec::new();
         let paths = find(&self.files, &mut |reason| console.fail(&reason));
         for path in paths {
-            let name = clean(&path.display().to_string());
+            let name = clean(&path_text(&path));
             let (status, faults) = match Recording::open(&path) {
                 Ok(recording) => {
                     let faults = faults_of(&recording, &mut |done| {
@@ -60,7 +59,7 @@ impl VerifyArgs {
                 console.set_failed();
             }
             if self.json {
-                array.push(json!({ "file": path, "status": status, "faults": faults }));
+                array.push(json!({ "file": path_text(&path), "status": status, "faults": faults }));
             } else {
                 console.line(&format!("{name}: {status}"));
                 faults.iter().for_each(|fault| console.line(&format!("  {}", clean(fault))));
@@ -104,15 +103,15 @@ fn faults_of(recording: &Recording, progress: &mut dyn FnMut(u64)) -> Vec<String
             faults.extend(unreadable_place(recording, HEADER_OCTETS as u64 + facts.data_octets, progress));
         }
     }
-    if let Some(Err(reason)) = &recording.sidecar {
-        faults.push(format!("{reason} (the recording plays without it: remove it)"));
+    if let Some(Err(bad)) = &recording.sidecar {
+        faults.push(format!("{bad} ({})", bad.advice()));
     }
     faults
 }
 
 /// Reads every octet of the audio: a worn stick, or a directory entry ahead of its data, shows only so.
 fn unreadable_place(recording: &Recording, end: u64, progress: &mut dyn FnMut(u64)) -> Option<String> {
-    let mut file = match File::open(&recording.path) {
+    let mut file = match open_file(&recording.path) {
         Ok(file) => file,
         Err(error) => return Some(error.to_string()),
     };
