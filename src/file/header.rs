@@ -138,6 +138,13 @@ impl FileHeader {
         })
     }
 
+    /// The codec that the header names, where that much of it is legible.
+    #[must_use]
+    pub fn legible_codec(octets: &[u8]) -> Option<Codec> {
+        let (name, fields) = octets.get(..HEADER_OCTETS)?.split_first_chunk::<CODEC_OCTETS>()?;
+        parse_codec(name, fields).ok()
+    }
+
     fn parse_as(octets: &[u8], order: ByteOrder) -> Result<Self, HeaderError> {
         let Some((name, fields)) =
             octets.get(..HEADER_OCTETS).and_then(|head| head.split_first_chunk::<CODEC_OCTETS>())
@@ -246,6 +253,14 @@ mod tests {
         assert_eq!(max_data_octets(1076), 1000);
         assert_eq!(max_data_octets(10), 0);
         assert_eq!(max_data_octets(u64::MAX), (1 << 32) - 1 - 76);
+    }
+
+    #[test]
+    fn a_codec_is_legible_without_the_numbers_behind_it_and_never_in_part() {
+        let head = FileHeader { rtp_len: 0, ..FileHeader::new(Codec::Pcmu, 20) }.encode();
+        assert_eq!(FileHeader::legible_codec(&head), Some(Codec::Pcmu));
+        assert_eq!(FileHeader::legible_codec(&head[..75]), None);
+        assert_eq!(FileHeader::legible_codec(&[0; 76]), None);
     }
 
     proptest! {

@@ -36,8 +36,8 @@ pub enum Problem {
     StaleDataSize {
         /// `dataSize` of the header.
         declared: u32,
-        /// What it should say.
-        actual: u32,
+        /// Octets of the whole frames in the file. Over 4 GiB the field says the most whole frames that it can.
+        actual: u64,
     },
     /// The file ends within a frame.
     PartialFrame {
@@ -153,6 +153,19 @@ impl Format {
         u32::try_from(fitting * u64::from(self.stride)).unwrap_or(u32::MAX)
     }
 
+    /// Whether the header's `dataSize` is right with `frames` in the file.
+    #[must_use]
+    pub fn is_right_data_size(&self, frames: u64) -> bool {
+        let declared = self.header.data_size;
+        declared == self.data_size_of(frames) || u64::from(declared) == self.payload_octets(frames)
+    }
+
+    /// Payload in `frames`. Firmware that stores whole packets may count this alone: that is no damage.
+    #[must_use]
+    pub fn payload_octets(&self, frames: u64) -> u64 {
+        frames.saturating_mul(u64::from(self.frame_octets()))
+    }
+
     /// What a file of this format and `len` octets holds.
     #[must_use]
     pub fn facts(&self, len: u64) -> Facts {
@@ -161,15 +174,12 @@ impl Format {
         let frames = available / stride;
         let trailing_octets = u32::try_from(available % stride).unwrap_or(0);
         let declared = self.header.data_size;
-        let actual = self.data_size_of(frames);
-        // Firmware that stores whole packets may count the payload alone: that is no damage.
-        let payload_alone = frames.saturating_mul(u64::from(self.frame_octets()));
         let mut problems = Vec::new();
         if self.byte_order == ByteOrder::Big {
             problems.push(Problem::BigEndianHeader);
         }
-        if declared != actual && u64::from(declared) != payload_alone {
-            problems.push(Problem::StaleDataSize { declared, actual });
+        if !self.is_right_data_size(frames) {
+            problems.push(Problem::StaleDataSize { declared, actual: frames.saturating_mul(stride) });
         }
         if trailing_octets > 0 {
             problems.push(Problem::PartialFrame { octets: trailing_octets });
@@ -465,6 +475,17 @@ mod tests {
         let mut octets = file(FileHeader::new(PCMA, 20), &[0x55; 320]);
         octets[64..76].copy_from_slice(&[0, 0, 0, 160, 0, 0, 0, 160, 0, 0, 1, 64]);
         assert_eq!(open(octets).facts().problems, [Problem::BigEndianHeader]);
+    }
+
+    #[test]
+    fn a_file_over_4_gib_has_its_true_size_named_and_needs_the_most_that_data_size_can_say() {
+        let format = |data_size| {
+            let header = FileHeader { data_size, ..FileHeader::new(PCMA, 20) };
+            Format::detect(&header.encode()).unwrap()
+        };
+        let facts = format(0).facts(76 + 5_000_000_000);
+        assert_eq!(facts.problems, [Problem::StaleDataSize { declared: 0, actual: 5_000_000_000 }]);
+        assert_eq!(format(4_294_967_200).facts(76 + 5_000_000_000).problems, []);
     }
 
     proptest! {

@@ -73,17 +73,12 @@ pub enum Step {
 pub enum Unrepairable {
     /// The header is unreadable, and no sidecar says what it was.
     Header(HeaderError),
-    /// Its data is longer than `dataSize` can say.
-    TooLarge,
 }
 
 impl fmt::Display for Unrepairable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(error) => error.fmt(f),
-            Self::TooLarge => f.write_str(
-                "over 4 GiB, more than dataSize can say; it plays by its length, nothing to repair",
-            ),
         }
     }
 }
@@ -137,18 +132,14 @@ pub fn plan(file: &FileState<'_>, mode: Mode) -> Plan {
     let mut steps = Vec::new();
     let format = match Format::detect(file.head) {
         Ok(format) => format,
-        Err(error) => match rebuild_header(&error, sidecar.as_ref(), mode) {
-            Some(header) => {
-                steps.push(Step::WriteHeader(header));
-                let (byte_order, layout) = (ByteOrder::Little, Layout::PayloadOnly);
-                Format { header, byte_order, layout, stride: header.rtp_len }
+        Err(error) => match rebuild_header(&error, file.head, sidecar.as_ref(), mode) {
+            Some(format) => {
+                steps.push(Step::WriteHeader(format.header));
+                format
             }
             None => return Plan::nothing(Verdict::Unrepairable(Unrepairable::Header(error))),
         },
     };
-    if file.len > MAX_FILE_OCTETS {
-        return Plan::nothing(Verdict::Unrepairable(Unrepairable::TooLarge));
-    }
     let frames = repair_audio(&format, file, &mut steps);
     repair_header(&format, frames, &mut steps);
     let duration_ms = format.frames_to_ms(frames);
@@ -168,8 +159,9 @@ fn is_open_and_ours(sidecar: &Sidecar, name: &str) -> bool {
 }
 
 /// The header as the sidecar has it, where nothing else can have stood in its place: it is cut off or blank
-/// because the power went before its sector was written. A person may have garbage replaced too.
-fn rebuild_header(error: &HeaderError, sidecar: Option<&Sidecar>, mode: Mode) -> Option<FileHeader> {
+/// because the power went before its sector was written. A person may have garbage replaced too. A codec
+/// that can still be read stays, and whether the data are whole packets is told by the data.
+fn rebuild_header(error: &HeaderError, head: &[u8], sidecar: Option<&Sidecar>, mode: Mode) -> Option<Format> {
     let lost = match error {
         HeaderError::TooShort { .. } | HeaderError::Blank => true,
         HeaderError::NotARecording | HeaderError::RtpLen(_) | HeaderError::Increment(_) => {
@@ -178,8 +170,11 @@ fn rebuild_header(error: &HeaderError, sidecar: Option<&Sidecar>, mode: Mode) ->
         HeaderError::StandardWav | HeaderError::UnknownCodec(_) => false,
     };
     let sidecar = sidecar.filter(|_| lost)?;
-    let header = FileHeader::new(Codec::from_name(&sidecar.codec)?, sidecar.ptime_ms);
-    FileHeader::parse(&header.encode()).ok()
+    let codec = FileHeader::legible_codec(head).or_else(|| Codec::from_name(&sidecar.codec))?;
+    let mut rebuilt = FileHeader::new(codec, sidecar.ptime_ms).encode().to_vec();
+    rebuilt.extend_from_slice(head.get(HEADER_OCTETS..).unwrap_or_default());
+    // A frame length that no header can have makes this one implausible in turn.
+    Format::detect(&rebuilt).ok().filter(|format| format.byte_order == ByteOrder::Little)
 }
 
 /// Makes the audio whole frames; gives their number. The header must not stand before the octets it speaks
@@ -193,7 +188,9 @@ fn repair_audio(format: &Format, file: &FileState<'_>, steps: &mut Vec<Step>) ->
     }
     let missing = format.stride - partial;
     let has_payload = format.layout == Layout::PayloadOnly || partial > RTP_HEADER_OCTETS;
-    if has_payload && file.may_grow && len + u64::from(missing) <= MAX_FILE_OCTETS {
+    // A file that is larger already is on no FAT32.
+    let fits = len > MAX_FILE_OCTETS || len + u64::from(missing) <= MAX_FILE_OCTETS;
+    if has_payload && file.may_grow && fits {
         let byte = format.header.codec.silence();
         steps.insert(0, Step::Pad { at: len, octets: missing, byte });
         facts.frames + 1
@@ -214,29 +211,37 @@ fn repair_header(format: &Format, frames: u64, steps: &mut Vec<Step>) {
         *header = whole;
     } else if format.byte_order == ByteOrder::Big {
         steps.push(Step::WriteHeader(whole));
-    } else {
-        let payload_alone = frames * u64::from(format.frame_octets());
-        let declared = format.header.data_size;
-        if declared != data_size && u64::from(declared) != payload_alone {
-            steps.push(Step::SetDataSize(data_size));
-        }
+    } else if !format.is_right_data_size(frames) {
+        steps.push(Step::SetDataSize(data_size));
     }
 }
 
 /// Whether the sidecar of a finished file says something else about its audio than the file itself. Less than
-/// a frame of difference is rounding.
+/// a frame of difference is rounding, and of whole packets the payload alone may be counted, as in `dataSize`.
 #[must_use]
 pub fn sidecar_disagrees(sidecar: &Sidecar, format: &Format, frames: u64) -> bool {
     let apart_ms = sidecar.duration_ms.abs_diff(format.frames_to_ms(frames));
-    sidecar.data_bytes != frames.saturating_mul(u64::from(format.stride))
+    let whole = frames.saturating_mul(u64::from(format.stride));
+    (sidecar.data_bytes != whole && sidecar.data_bytes != format.payload_octets(frames))
         || apart_ms >= format.frames_to_ms(1).max(1)
+}
+
+/// Whether the sidecar names another codec than the header, by which every reader goes. None at all is no
+/// other.
+#[must_use]
+pub fn sidecar_names_another_codec(sidecar: &Sidecar, format: &Format) -> bool {
+    !sidecar.codec.is_empty() && !sidecar.codec.eq_ignore_ascii_case(format.header.codec.name())
 }
 
 /// The sidecar that agrees with the file; `None` if it does already.
 fn repair_sidecar(mut sidecar: Sidecar, name: &str, format: &Format, frames: u64) -> Option<Sidecar> {
     let open = sidecar.state == SidecarState::Recording;
-    if !open && !sidecar_disagrees(&sidecar, format, frames) {
+    let another_codec = sidecar_names_another_codec(&sidecar, format);
+    if !open && !another_codec && !sidecar_disagrees(&sidecar, format, frames) {
         return None;
+    }
+    if another_codec {
+        sidecar.codec = format.header.codec.name().into();
     }
     if open {
         sidecar.state = SidecarState::Ended;
@@ -395,11 +400,88 @@ mod tests {
     }
 
     #[test]
-    fn a_file_over_4_gib_is_left_as_it_is() {
-        let head = recording(0, &[]);
-        let state =
-            FileState { name: NAME, len: 1 << 32, head: &head, sidecar: None, busy: false, may_grow: true };
-        assert_eq!(plan(&state, Mode::Explicit).verdict, Verdict::Unrepairable(Unrepairable::TooLarge));
+    fn a_file_over_4_gib_gets_the_most_that_data_size_can_say_and_its_last_frame_filled() {
+        let plan_of = |data_size, len| {
+            let head = recording(data_size, &[]);
+            let state =
+                FileState { name: NAME, len, head: &head, sidecar: None, busy: false, may_grow: true };
+            plan(&state, Mode::Explicit)
+        };
+        let len = 76 + 5_000_000_000;
+        let pad = Step::Pad { at: len - 60, octets: 60, byte: 0xD5 };
+        let cut = plan_of(0, len - 60);
+        assert_eq!(
+            (cut.steps, cut.data_octets),
+            (vec![pad, Step::SetDataSize(4_294_967_200)], 5_000_000_000)
+        );
+        assert_eq!(plan_of(4_294_967_200, len).verdict, Verdict::Sound);
+    }
+
+    #[test]
+    fn a_sidecar_of_another_codec_gets_the_header_s() {
+        let ended = |codec: &str| Sidecar {
+            state: SidecarState::Ended,
+            codec: codec.into(),
+            duration_ms: 40,
+            data_bytes: 320,
+            ..open_sidecar()
+        };
+        let octets = recording(320, &[1; 320]);
+        let plan = plan_of(&octets, Some(&ended("PCMU")), Mode::Explicit);
+        assert_eq!(plan.steps, [Step::WriteSidecar(Box::new(Sidecar { recovered: true, ..ended("PCMA") }))]);
+        for same in ["", "pcma"] {
+            assert_eq!(plan_of(&octets, Some(&ended(same)), Mode::Explicit).verdict, Verdict::Sound);
+        }
+    }
+
+    /// Packets of 20 ms of PCMA, one after another.
+    fn packets(count: u8) -> Vec<u8> {
+        let packet = |n: u8| {
+            let [high, low] = (u16::from(n) * 160).to_be_bytes();
+            [&[0x80, 8, 0, n, 0, 0, high, low, 1, 2, 3, 4][..], &[n; 160]].concat()
+        };
+        (0..count).flat_map(packet).collect()
+    }
+
+    #[test]
+    fn of_whole_packets_a_sidecar_may_count_the_payload_alone() {
+        let octets = recording(1720, &packets(10));
+        let counting = |data_bytes| Sidecar {
+            state: SidecarState::Ended,
+            duration_ms: 200,
+            data_bytes,
+            ..open_sidecar()
+        };
+        for (data_bytes, verdict) in
+            [(1720, Verdict::Sound), (1600, Verdict::Sound), (1601, Verdict::Repairable)]
+        {
+            assert_eq!(plan_of(&octets, Some(&counting(data_bytes)), Mode::Explicit).verdict, verdict);
+        }
+    }
+
+    #[test]
+    fn before_whole_packets_a_lost_header_is_rebuilt_once() {
+        let mut octets = recording(0, &packets(10));
+        octets[..76].fill(0);
+        let first = plan_of(&octets, Some(&open_sidecar()), Mode::Explicit);
+        assert_eq!((first.steps.len(), first.duration_ms), (2, 200), "{:?}", first.steps);
+        let mut file = Memory(octets);
+        let sidecar = apply(&first, &mut file).unwrap().cloned();
+        assert_eq!(file.0[76..], packets(10));
+        assert_eq!(plan_of(&file.0, sidecar.as_ref(), Mode::Explicit).verdict, Verdict::Sound);
+    }
+
+    #[test]
+    fn a_codec_that_can_still_be_read_stays_in_a_rebuilt_header() {
+        for (rtp_len, increment) in [(0, 160), (160, 0)] {
+            let header = FileHeader { rtp_len, increment, ..FileHeader::new(Codec::Pcmu, 20) };
+            let octets = [&header.encode()[..], &[1; 320]].concat();
+            let plan = plan_of(&octets, Some(&open_sidecar()), Mode::Explicit);
+            let rebuilt = FileHeader { data_size: 320, ..FileHeader::new(Codec::Pcmu, 20) };
+            assert_eq!(plan.steps[0], Step::WriteHeader(rebuilt));
+            let Step::WriteSidecar(sidecar) = &plan.steps[1] else { panic!("{:?}", plan.steps) };
+            assert_eq!(sidecar.codec, "PCMU");
+        }
     }
 
     proptest! {

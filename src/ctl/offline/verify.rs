@@ -3,8 +3,8 @@
 use super::console::{Console, clean};
 use super::recording::{Recording, find, open_file, path_text};
 use crate::file::header::HEADER_OCTETS;
-use crate::file::recovery::sidecar_disagrees;
-use crate::file::sidecar::SidecarState;
+use crate::file::recovery::{sidecar_disagrees, sidecar_names_another_codec};
+use crate::file::sidecar::{Sidecar, SidecarState};
 use serde_json::{Value, json};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -89,16 +89,17 @@ fn faults_of(recording: &Recording, progress: &mut dyn FnMut(u64)) -> Vec<String
                     SidecarState::Ended => {
                         sidecar_disagrees(sidecar, reader.format(), facts.frames).then(|| {
                             format!(
-                                "the sidecar says {} ms, the file holds {} ms",
-                                sidecar.duration_ms, facts.duration_ms
+                                "the sidecar says {} octets, {} ms; the file holds {} octets, {} ms",
+                                sidecar.data_bytes, sidecar.duration_ms, facts.data_octets, facts.duration_ms
                             )
                         })
                     }
                 }));
             }
-            let named = recording.sidecar().map(|sidecar| sidecar.codec.as_str()).unwrap_or_default();
-            if !named.is_empty() && !named.eq_ignore_ascii_case(facts.codec.name()) {
-                faults.push(format!("the sidecar says {named}, the header {}", facts.codec.name()));
+            let another = |sidecar: &&Sidecar| sidecar_names_another_codec(sidecar, reader.format());
+            if let Some(sidecar) = recording.sidecar().filter(another) {
+                let codec = facts.codec.name();
+                faults.push(format!("the sidecar says {}, the header, which counts, {codec}", sidecar.codec));
             }
             faults.extend(unreadable_place(recording, HEADER_OCTETS as u64 + facts.data_octets, progress));
         }
