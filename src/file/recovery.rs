@@ -66,6 +66,19 @@ pub enum Step {
     SetDataSize(u32),
     /// Replace the sidecar, whole or not at all.
     WriteSidecar(Box<Sidecar>),
+    /// Give the sidecar another name: it is none. A file without one is whole, and what it says is kept.
+    SetSidecarAside {
+        /// Why it is of no use.
+        reason: String,
+    },
+}
+
+impl Step {
+    /// Whether it changes the recording itself, not what lies beside it.
+    #[must_use]
+    pub fn concerns_recording(&self) -> bool {
+        !matches!(self, Self::WriteSidecar(_) | Self::SetSidecarAside { .. })
+    }
 }
 
 /// Why a file can't be put right.
@@ -123,7 +136,11 @@ pub fn plan(file: &FileState<'_>, mode: Mode) -> Plan {
     if file.busy {
         return Plan::nothing(Verdict::Busy);
     }
-    let sidecar = file.sidecar.and_then(|octets| Sidecar::parse(octets).ok());
+    let (sidecar, unsound) = match file.sidecar.map(Sidecar::parse) {
+        None => (None, None),
+        Some(Ok(sidecar)) => (Some(sidecar), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+    };
     if mode == Mode::Automatic
         && !sidecar.as_ref().is_some_and(|sidecar| is_open_and_ours(sidecar, file.name))
     {
@@ -147,6 +164,7 @@ pub fn plan(file: &FileState<'_>, mode: Mode) -> Plan {
     if let Some(mended) = sidecar.and_then(|old| repair_sidecar(old, file.name, &format, frames)) {
         steps.push(Step::WriteSidecar(Box::new(mended)));
     }
+    steps.extend(unsound.map(|reason| Step::SetSidecarAside { reason }));
     let verdict = if steps.is_empty() { Verdict::Sound } else { Verdict::Repairable };
     Plan { verdict, steps, duration_ms, data_octets }
 }
@@ -272,7 +290,7 @@ pub trait Patch {
 }
 
 /// Carries out every step of `plan` that concerns the recording. The caller syncs it, and then writes the
-/// sidecar that is returned, whole or not at all.
+/// sidecar that is returned, whole or not at all, and sets one aside that is none.
 ///
 /// # Errors
 /// The medium's; the file can then be planned anew.
@@ -285,6 +303,7 @@ pub fn apply<'plan>(plan: &'plan Plan, file: &mut impl Patch) -> io::Result<Opti
             Step::WriteHeader(header) => file.write_at(0, &header.encode())?,
             Step::SetDataSize(size) => file.write_at(DATA_SIZE_OFFSET, &size.to_le_bytes())?,
             Step::WriteSidecar(planned) => sidecar = Some(planned.as_ref()),
+            Step::SetSidecarAside { .. } => {}
         }
     }
     Ok(sidecar)
@@ -415,6 +434,24 @@ mod tests {
             (vec![pad, Step::SetDataSize(4_294_967_200)], 5_000_000_000)
         );
         assert_eq!(plan_of(4_294_967_200, len).verdict, Verdict::Sound);
+    }
+
+    #[test]
+    fn what_is_no_sidecar_is_set_aside_by_a_person_s_wish_only() {
+        let octets = recording(320, &[1; 320]);
+        for sidecar in [&b""[..], b"{\"segment\":\"one\"}", &[b' '; (1 << 20) + 1]] {
+            let state = FileState {
+                name: NAME,
+                len: 396,
+                head: &octets,
+                sidecar: Some(sidecar),
+                busy: false,
+                may_grow: true,
+            };
+            let wished = plan(&state, Mode::Explicit);
+            assert!(matches!(wished.steps[..], [Step::SetSidecarAside { .. }]), "{:?}", wished.steps);
+            assert_eq!(plan(&state, Mode::Automatic), Plan::nothing(Verdict::NotOurs));
+        }
     }
 
     #[test]

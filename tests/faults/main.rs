@@ -29,6 +29,7 @@ mod house;
 mod kill;
 mod loop_disk;
 mod pull;
+mod repair;
 mod server_disk;
 
 /// Whether the long form was asked for.

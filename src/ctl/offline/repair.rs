@@ -1,15 +1,19 @@
 //! `recordctl repair`: puts right what a power cut or a pulled stick left behind.
 //!
 //! Owns: carrying the steps of [`crate::file::recovery`] out on a real file, under its lock, synced before
-//! the sidecar says that it is done.
+//! the sidecar says that it is done; and what is said if that ends midway. Never: writes over, or removes, a file that
+//! is neither the recording nor its sidecar.
 
 use super::console::{Console, clean, clock};
-use super::recording::{file_name, find, open_file_with, path_text, read_sidecar, sidecar_path};
+use super::recording::{
+    BadSidecar, file_name, find, open_file, open_file_with, path_text, read_sidecar, sidecar_path,
+};
 use crate::file::reader::PROBE_OCTETS;
 use crate::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
 use crate::file::sidecar::Sidecar;
 use crate::sys::try_lock;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -30,6 +34,9 @@ pub struct RepairArgs {
     pub json: bool,
 }
 
+/// Names that are tried for a file of our own.
+const MAX_NAME_ATTEMPTS: u32 = 100;
+
 impl RepairArgs {
     /// Repairs each file; fails if one can't be repaired or is being recorded.
     #[must_use]
@@ -40,22 +47,16 @@ impl RepairArgs {
     pub(super) fn run_on(&self, console: &mut Console<'_>) {
         let mut array = Vec::new();
         for path in find(&self.files, &mut |reason| console.fail(&reason)) {
+            let outcome = repair(&path, self.dry_run);
             let name = clean(&path_text(&path));
-            let value = match repair(&path, self.dry_run) {
-                Ok(plan) => {
-                    if let Some(reason) = failure(&plan.verdict) {
-                        console.fail(&format!("{name}: {reason}"));
-                    } else if !self.json {
-                        as_text(&name, &plan, self.dry_run).iter().for_each(|line| console.line(line));
-                    }
-                    as_json(&path, &plan, self.dry_run)
-                }
-                Err(error) => {
-                    console.fail(&format!("{name}: {error}"));
-                    json!({ "file": path_text(&path), "status": "failed", "reason": error.to_string() })
-                }
-            };
-            array.push(value);
+            if let Some(reason) = &outcome.reason {
+                console.fail(&format!("{name}: {reason}"));
+            }
+            let silent = self.json || (outcome.reason.is_some() && outcome.plan.steps.is_empty());
+            if !silent {
+                as_text(&name, &outcome).iter().for_each(|line| console.line(line));
+            }
+            array.push(as_json(&path, &outcome));
         }
         if self.json {
             console.json(&Value::Array(array));
@@ -63,63 +64,199 @@ impl RepairArgs {
     }
 }
 
-/// The file and the steps on it.
-struct Target<'a>(&'a File);
+/// What became of one file.
+struct Outcome {
+    status: &'static str,
+    /// What there is, or was, to do.
+    plan: Plan,
+    /// Steps of the plan that were carried out; in a dry run all that would be.
+    done: usize,
+    /// Why not all is in order now.
+    reason: Option<String>,
+}
 
-impl Patch for Target<'_> {
+fn repair(path: &Path, dry_run: bool) -> Outcome {
+    try_repair(path, dry_run).unwrap_or_else(|error| {
+        let plan = Plan { verdict: Verdict::Sound, steps: Vec::new(), duration_ms: 0, data_octets: 0 };
+        Outcome { status: FAILED, plan, done: 0, reason: Some(error.to_string()) }
+    })
+}
+
+/// `status` of a file that is not as it should be, for the reason given.
+const FAILED: &str = "failed";
+
+/// Fails only if there is nothing to tell about the file itself.
+fn try_repair(path: &Path, dry_run: bool) -> io::Result<Outcome> {
+    let (file, refused) = open_to_repair(path, dry_run)?;
+    // Held until the file is closed. Where there are no locks, the agent has none either.
+    let busy = !try_lock(&file).unwrap_or(true);
+    let (sidecar, bad) = match read_sidecar(path) {
+        Ok(octets) => (octets, None),
+        Err(error) => (None, Some(BadSidecar::Unreadable(error))),
+    };
+    let mut work = Work { path, file: &file, sidecar, busy, done: 0 };
+    let mut plan = work.plan(true)?;
+    let mut reason = failure(&plan.verdict);
+    if reason.is_some() {
+        let status = status(&plan.verdict, dry_run);
+        // What a lost header was, the sidecar might have told.
+        let unread = bad.filter(|_| !busy).map(|bad| format!("; {bad}")).unwrap_or_default();
+        reason = reason.map(|reason| reason + &unread);
+        return Ok(Outcome { status, plan, done: 0, reason });
+    }
+    if dry_run {
+        work.done = plan.steps.len();
+    } else if let Some(error) = refused.filter(|_| plan.steps.iter().any(Step::concerns_recording)) {
+        reason = Some(format!("it needs a repair and can't be written: {error}"));
+    } else if !plan.steps.is_empty() {
+        reason = work.carry_out(&mut plan).err();
+    }
+    let reason = reason.or_else(|| bad.map(|bad| format!("{bad} ({})", bad.advice())));
+    let status = if reason.is_some() { FAILED } else { status(&plan.verdict, dry_run) };
+    Ok(Outcome { status, done: work.done, plan, reason })
+}
+
+/// Opens the file for writing, or for reading alone and with the reason: most files need no repair.
+fn open_to_repair(path: &Path, dry_run: bool) -> io::Result<(File, Option<io::Error>)> {
+    if dry_run {
+        return Ok((open_file(path)?, None));
+    }
+    match open_file_with(path, OpenOptions::new().read(true).write(true)) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok((open_file(path)?, Some(error)))
+        }
+        opened => Ok((opened?, None)),
+    }
+}
+
+/// The repair of one file.
+struct Work<'a> {
+    path: &'a Path,
+    file: &'a File,
+    /// The bytes of the sidecar.
+    sidecar: Option<Vec<u8>>,
+    busy: bool,
+    /// Steps that were carried out.
+    done: usize,
+}
+
+impl Work<'_> {
+    fn plan(&self, may_grow: bool) -> io::Result<Plan> {
+        let mut file = self.file;
+        let len = file.metadata()?.len();
+        let mut head = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.take(PROBE_OCTETS as u64).read_to_end(&mut head)?;
+        let (name, sidecar) = (file_name(self.path), self.sidecar.as_deref());
+        let state = FileState { name: &name, len, head: &head, sidecar, busy: self.busy, may_grow };
+        Ok(plan(&state, Mode::Explicit))
+    }
+
+    /// Carries the plan out, or another one where there is no room; says what could not be done.
+    fn carry_out(&mut self, plan: &mut Plan) -> Result<(), String> {
+        let unwritten =
+            |error: io::Error| format!("the recording can't be written: {error}; repair it again");
+        match apply(plan, self) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                *plan = self.plan(false).map_err(unwritten)?;
+                self.done = 0;
+                apply(plan, self).map_err(unwritten)?;
+            }
+            result => drop(result.map_err(unwritten)?),
+        }
+        self.file
+            .sync_all()
+            .map_err(|error| format!("the disk did not take what was written: {error}; repair it again"))?;
+        let beside = sidecar_path(self.path);
+        for step in &plan.steps {
+            let (result, what) = match step {
+                Step::WriteSidecar(sidecar) => (replace_sidecar(&beside, sidecar), "written"),
+                Step::SetSidecarAside { .. } => (set_aside(&beside), "set aside"),
+                _ => continue,
+            };
+            result.map_err(|error| {
+                format!(
+                    "the recording is in order, but its sidecar can't be {what}: {error}; repair it again"
+                )
+            })?;
+            self.done += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Each step on the recording is one of these.
+impl Patch for Work<'_> {
     fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(octets, offset)
+        self.file.write_all_at(octets, offset)?;
+        self.done += 1;
+        Ok(())
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)?;
+        self.done += 1;
+        Ok(())
     }
 }
 
-fn repair(path: &Path, dry_run: bool) -> io::Result<Plan> {
-    let mut file = open_file_with(path, OpenOptions::new().read(true).write(!dry_run))?;
-    // Held until the file is closed. Where there are no locks, the agent has none either.
-    let busy = !try_lock(&file).unwrap_or(true);
-    let mut planned = plan_for(path, &mut file, busy, true)?;
-    if dry_run || planned.steps.is_empty() {
-        return Ok(planned);
-    }
-    let sidecar = match apply(&planned, &mut Target(&file)) {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            planned = plan_for(path, &mut file, busy, false)?;
-            apply(&planned, &mut Target(&file))?
-        }
-        result => result?,
-    };
-    file.sync_all()?;
-    if let Some(sidecar) = sidecar {
-        replace_sidecar(&sidecar_path(path), sidecar)?;
-    }
-    Ok(planned)
-}
-
-fn plan_for(path: &Path, file: &mut File, busy: bool, may_grow: bool) -> io::Result<Plan> {
-    let len = file.metadata()?.len();
-    let mut head = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.take(PROBE_OCTETS as u64).read_to_end(&mut head)?;
-    let sidecar = read_sidecar(path)?;
-    let name = file_name(path);
-    let state = FileState { name: &name, len, head: &head, sidecar: sidecar.as_deref(), busy, may_grow };
-    Ok(plan(&state, Mode::Explicit))
-}
-
-/// Whole or not at all: written under another name, synced, renamed.
+/// Whole or not at all: written under a name of its own, synced, renamed. The agent would take the name for
+/// what a power cut left of a sidecar, and remove it.
 fn replace_sidecar(path: &Path, sidecar: &Sidecar) -> io::Result<()> {
-    let temporary = path.with_extension("json.tmp");
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(&sidecar.to_json())?;
-        file.sync_all()
-    });
+    let stem = path.file_stem().unwrap_or_default();
+    let (temporary, mut file) = create_own(|attempt| {
+        let mut name = OsString::from(".");
+        name.push(stem);
+        name.push(format!(".{}-{attempt}.json.tmp", std::process::id()));
+        path.with_file_name(name)
+    })?;
+    let written = file.write_all(&sidecar.to_json()).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
+    // vfat gives the new name size 0 until the file is synced once more.
+    file.sync_all()?;
+    sync_folder(path)
+}
+
+/// Gives what is no sidecar a name that nothing has.
+fn set_aside(path: &Path) -> io::Result<()> {
+    let (aside, _) = create_own(|attempt| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".broken");
+        if attempt > 1 {
+            name.push(format!("-{attempt}"));
+        }
+        name.into()
+    })?;
+    if let Err(error) = fs::rename(path, &aside) {
+        let _ = fs::remove_file(&aside);
+        return Err(error);
+    }
+    sync_folder(path)
+}
+
+/// Creates a file under the first of the names that is free.
+fn create_own(name: impl Fn(u32) -> PathBuf) -> io::Result<(PathBuf, File)> {
+    let mut attempt = 1;
+    loop {
+        let path = name(attempt);
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_NAME_ATTEMPTS => {
+                attempt += 1;
+            }
+            created => return Ok((path, created?)),
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
@@ -151,25 +288,32 @@ fn step_text(step: &Step) -> String {
         }
         Step::SetDataSize(size) => format!("dataSize set to {size}"),
         Step::WriteSidecar(_) => "sidecar brought up to date and closed".into(),
+        Step::SetSidecarAside { reason } => format!("sidecar set aside, .broken added to its name: {reason}"),
     }
 }
 
-fn as_text(name: &str, plan: &Plan, dry_run: bool) -> Vec<String> {
-    let status = status(&plan.verdict, dry_run);
+fn as_text(name: &str, outcome: &Outcome) -> Vec<String> {
+    let Outcome { status, plan, done, .. } = outcome;
     let saved =
         if plan.steps.is_empty() { String::new() } else { format!(", {} of audio", clock(plan.duration_ms)) };
     let mut lines = vec![format!("{name}: {status}{saved}")];
-    lines.extend(plan.steps.iter().map(|step| format!("  {}", step_text(step))));
+    lines.extend(plan.steps.iter().enumerate().map(|(n, step)| {
+        let undone = if n < *done { "" } else { "not done: " };
+        format!("  {undone}{}", clean(&step_text(step)))
+    }));
     lines
 }
 
-fn as_json(path: &Path, plan: &Plan, dry_run: bool) -> Value {
+fn as_json(path: &Path, outcome: &Outcome) -> Value {
+    let steps: Vec<String> = outcome.plan.steps.iter().map(step_text).collect();
+    let (done, not_done) = steps.split_at(outcome.done.min(steps.len()));
     json!({
         "file": path_text(path),
-        "status": status(&plan.verdict, dry_run),
-        "reason": failure(&plan.verdict),
-        "steps": plan.steps.iter().map(step_text).collect::<Vec<_>>(),
-        "duration_ms": plan.duration_ms,
-        "data_octets": plan.data_octets,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "steps": done,
+        "not_done": not_done,
+        "duration_ms": outcome.plan.duration_ms,
+        "data_octets": outcome.plan.data_octets,
     })
 }
