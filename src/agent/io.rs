@@ -112,6 +112,8 @@ pub enum UplinkAction {
 /// Something to be done.
 #[derive(Debug)]
 pub enum Action {
+    /// A request of a client was taken that gets a reply, now or later: one [`Action::Reply`] for each of these.
+    OweReply(ClientId),
     /// Send a reply line to a client.
     Reply(ClientId, Vec<u8>),
     /// Send an event to a client; its `seq` is added on the way.

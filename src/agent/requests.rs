@@ -49,11 +49,10 @@ impl Agent {
         self.stats.requests += 1;
         let Request { id, method } = match request::parse(line) {
             Ok(request) => request,
-            Err(refused) => {
-                actions.extend(refused.line().map(|line| Action::Reply(client, line)));
-                return;
-            }
+            Err(refused) => return refuse(client, &refused, actions),
         };
+        // Before anything is done: some requests are answered while they are carried out.
+        actions.extend(id.as_ref().map(|_| Action::OweReply(client)));
         let answer = self.request(client, id.as_ref(), method, now, actions);
         let Some(id) = id else { return };
         let line = match answer {
@@ -67,7 +66,7 @@ impl Agent {
 
     #[inline(never)]
     pub(super) fn client_line_too_long(&mut self, client: ClientId, actions: &mut Vec<Action>) {
-        actions.extend(Refused::line_too_long().line().map(|line| Action::Reply(client, line)));
+        refuse(client, &Refused::line_too_long(), actions);
     }
 
     #[inline(never)]
@@ -430,6 +429,13 @@ impl Agent {
             (None, _) => Err(Reason::NotRecording.into()),
             _ => Err(Failure::Params("`recording` is missing, and there are several".into())),
         }
+    }
+}
+
+/// Answers a line that is no good request, if an answer is due.
+fn refuse(client: ClientId, refused: &Refused, actions: &mut Vec<Action>) {
+    if let Some(line) = refused.line() {
+        actions.extend([Action::OweReply(client), Action::Reply(client, line)]);
     }
 }
 

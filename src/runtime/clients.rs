@@ -6,6 +6,7 @@ use crate::api::line::{Line, LineBuffer};
 use crate::api::outbox::{Outbox, Verdict};
 use crate::config::Control;
 use crate::time::Mono;
+use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -29,6 +30,10 @@ const READ_OCTETS: usize = 4096;
 /// How often a client that does not read is looked at.
 const STUCK_CHECK: Duration = Duration::from_secs(1);
 
+/// A client that sends no more and still has something to read is kept for so long: the answer that takes longest,
+/// of a server that neither takes the connection nor answers, has come by then.
+const FINISHED_LIMIT: Duration = Duration::from_secs(180);
+
 struct Client {
     id: ClientId,
     stream: UnixStream,
@@ -41,6 +46,12 @@ struct Client {
     writable: bool,
     /// The client has sent all it will; it goes when everything is answered.
     finished: bool,
+    /// Both directions are closed: nothing can be told it any more.
+    hung_up: bool,
+    /// Requests that were taken and are not answered yet.
+    owed: u32,
+    /// When a finished client goes even if something was not answered.
+    kept_until: Option<Mono>,
     gone: bool,
 }
 
@@ -95,10 +106,11 @@ impl Clients {
         self.acceptable = true;
     }
 
-    pub(super) fn set_ready(&mut self, token: Token, readable: bool, writable: bool) {
+    pub(super) fn set_ready(&mut self, token: Token, event: &Event) {
         if let Some(client) = self.clients.get_mut(&token) {
-            client.readable |= readable;
-            client.writable |= writable;
+            client.readable |= event.is_readable();
+            client.writable |= event.is_writable();
+            client.hung_up |= event.is_write_closed() || event.is_error();
         }
     }
 
@@ -107,9 +119,9 @@ impl Clients {
         self.acceptable || self.clients.values().any(Client::has_work)
     }
 
-    /// When a stuck client is to be looked at.
+    /// When a stuck client is to be looked at, or one that has sent all it will is kept no longer.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.stuck_check
+        self.clients.values().filter_map(|client| client.kept_until).chain(self.stuck_check).min()
     }
 
     /// Accepts waiting connections and tells the agent of them.
@@ -198,9 +210,17 @@ impl Clients {
         }
     }
 
+    /// Notes that a client will get a reply.
+    pub(super) fn owe(&mut self, id: ClientId) {
+        if let Some(client) = self.client(id) {
+            client.owed += 1;
+        }
+    }
+
     /// Queues a reply.
     pub(super) fn reply(&mut self, id: ClientId, line: &[u8]) {
         if let Some(client) = self.client(id) {
+            client.owed = client.owed.saturating_sub(1);
             client.gone |= client.outbox.push_reply(line) == Verdict::Close;
         }
     }
@@ -225,7 +245,7 @@ impl Clients {
                     client.gone |= client.outbox.tick(now) == Verdict::Close;
                 }
             }
-            client.gone |= client.finished && client.outbox.queued() == 0 && !client.has_line;
+            client.gone |= client.is_over(now);
         }
         if check || !stuck || self.stuck_check.is_none() {
             self.stuck_check = stuck.then_some(now + STUCK_CHECK);
@@ -256,6 +276,9 @@ impl Client {
             readable: true,
             writable: true,
             finished: false,
+            hung_up: false,
+            owed: 0,
+            kept_until: None,
             gone: false,
         }
     }
@@ -263,6 +286,16 @@ impl Client {
     fn has_work(&self) -> bool {
         let reads = (self.readable && !self.finished || self.has_line) && self.outbox.wants_input();
         reads || self.gone || (self.writable && self.outbox.queued() > 0)
+    }
+
+    /// Whether a client that sends no more has been told all that it waits for, or can't be told.
+    fn is_over(&mut self, now: Mono) -> bool {
+        // What it asked for before it hung up is carried out all the same.
+        if !self.finished || self.has_line {
+            return false;
+        }
+        let answered = self.owed == 0 && self.outbox.queued() == 0;
+        answered || self.hung_up || now >= *self.kept_until.get_or_insert(now + FINISHED_LIMIT)
     }
 
     /// Reads once. Returns whether there may be a line.

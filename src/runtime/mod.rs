@@ -246,7 +246,7 @@ impl Runtime {
                 LISTENER => self.clients.set_acceptable(),
                 token => {
                     self.rtp.woken(self.poll.registry(), token, now.mono);
-                    self.clients.set_ready(token, event.is_readable(), event.is_writable());
+                    self.clients.set_ready(token, event);
                     self.uplinks.set_ready(token, event.is_readable(), event.is_writable());
                 }
             }
@@ -388,6 +388,7 @@ impl Runtime {
     #[inline(never)]
     fn act_rarely(&mut self, action: Action) {
         match action {
+            Action::OweReply(client) => self.clients.owe(client),
             Action::Reply(client, line) => self.clients.reply(client, &line),
             Action::Notify { client, name, params, class } => {
                 self.clients.notify(client, name, &params, class);

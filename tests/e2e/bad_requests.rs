@@ -1,6 +1,7 @@
 //! The socket under bad, hasty and lazy clients: errors or a closed connection, and the others served.
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
@@ -246,6 +247,65 @@ fn a_client_that_never_reads_loses_its_connection_and_costs_no_memory() {
     assert!(grown < 2048 || is_emulated(), "it cost {grown} KiB");
     heard.extend(call.speak(10));
     call.finish_and_expect(&heard);
+}
+
+#[test]
+fn a_client_that_sends_no_more_is_answered_before_it_is_let_go() {
+    let agent = Agent::start();
+    let ask_and_end = |method: &str, params: Value| {
+        let mut client = agent.client();
+        client.send(&json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}));
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        let answer = client.read_answer();
+        client.expect_hang_up(patience());
+        refusal_or_result(answer)
+    };
+    let started = ask_and_end("record.start", json!({"mode": "local", "codec": "PCMA"})).unwrap();
+    let recording = json!({"recording": started["recording"]});
+    ask_and_end("record.stop", recording.clone()).unwrap();
+    wait_until("the end of the recording", patience(), || {
+        agent.client().ok("record.status", recording.clone())["state"] == "ended"
+    });
+    ask_and_end("recordings.info", json!({"file": started["file"]})).unwrap();
+    ask_and_end("recordings.delete", json!({"file": started["file"]})).unwrap();
+    ask_and_end("storage.eject", json!({})).unwrap();
+}
+
+/// A client that asks for a recording by the PBX, and a SIP stack that has been asked for it and has not answered.
+fn waiting_client(agent: &Agent) -> (Client, Client, String) {
+    let mut stack = agent.client();
+    stack.ok("events.subscribe", json!({"types": ["sip."]}));
+    let mut client = agent.client();
+    let params = json!({"mode": "sip-info", "codec": "PCMA"});
+    client.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "record.start", "params": params}));
+    let info = stack.wait_event("sip.info", patience());
+    (client, stack, info["recording"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_client_that_sends_no_more_is_kept_until_its_answer_comes() {
+    let agent = Agent::start();
+    let (mut client, mut stack, recording) = waiting_client(&agent);
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    for _ in 0..20 {
+        assert_eq!(stack.ok("stats.get", json!({}))["clients"], 2);
+    }
+    stack.ok("sip.info_result", json!({"recording": recording, "code": 200}));
+    assert_eq!(refusal_or_result(client.read_answer()).unwrap()["recording"], recording);
+    client.expect_hang_up(patience());
+}
+
+#[test]
+fn a_client_that_hangs_up_is_gone_at_once_whatever_it_waits_for() {
+    let agent = Agent::start();
+    let (client, mut stack, _) = waiting_client(&agent);
+    // First one direction, then both.
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(stack.ok("stats.get", json!({}))["clients"], 2);
+    drop(client);
+    let begin = Instant::now();
+    wait_until("the client is gone", patience(), || stack.ok("stats.get", json!({}))["clients"] == 1);
+    assert!(begin.elapsed() < Duration::from_secs(4), "it was kept until it was answered");
 }
 
 #[test]

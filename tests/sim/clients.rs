@@ -25,6 +25,8 @@ pub(crate) struct Client {
     waiting: BTreeMap<u64, Asked>,
     /// Lines whose answer can't name a request.
     nameless: u32,
+    /// Replies that the agent says are to come.
+    owed: usize,
 }
 
 #[derive(Debug, Default)]
@@ -86,11 +88,19 @@ impl Clients {
         self.open.get_mut(&client).expect("open").nameless += 1;
     }
 
+    /// The agent says that a reply is to come.
+    pub(crate) fn owed(&mut self, client: ClientId) {
+        if let Some(client) = self.open.get_mut(&client) {
+            client.owed += 1;
+        }
+    }
+
     /// Books an answer; gives the request that it answers.
     pub(crate) fn answered(&mut self, client: ClientId, line: &[u8]) -> Option<(Asked, Value)> {
         let mut answer: Value = serde_json::from_slice(line).expect("an answer is JSON");
         // The client may have left.
         let client = self.open.get_mut(&client)?;
+        client.owed = client.owed.checked_sub(1).expect("a reply was said to come");
         let both = answer.get("result").is_some() && answer.get("error").is_some();
         assert!(!both, "result and error: {answer}");
         let Some(id) = answer["id"].as_u64() else {
@@ -107,6 +117,7 @@ impl Clients {
     pub(crate) fn check(&self, now_ms: u64, at_rest: bool) {
         for (client, it) in &self.open {
             assert_eq!(it.nameless, 0, "{client:?}: a bad line without an answer");
+            assert_eq!(it.owed, it.waiting.len(), "{client:?}: replies to come, and requests that wait");
             for (id, asked) in &it.waiting {
                 let patient = !at_rest && asked.method == "storage.eject";
                 let in_time = now_ms < asked.at_ms + ANSWER_WITHIN_MS && !at_rest;

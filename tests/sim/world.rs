@@ -361,6 +361,7 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::OweReply(client) => self.clients.owed(client),
             Action::Reply(client, line) => {
                 self.fold(&line);
                 if let Some((asked, result)) = self.clients.answered(client, &line) {
