@@ -34,6 +34,13 @@ pub enum Input<'a> {
     ClientLineTooLong(ClientId),
     /// A client is gone, by its own will or ours.
     ClientClosed(ClientId),
+    /// Clients do not read: so many events were dropped, and so many of them disconnected.
+    ClientsDoNotRead {
+        /// Events dropped since this was told last.
+        events: u64,
+        /// Clients disconnected since.
+        closed: u64,
+    },
     /// Answer to [`Action::BindRtp`].
     RtpBound(RecordingKey, Result<SocketAddr, String>),
     /// A datagram arrived on the RTP port of a recording.

@@ -176,6 +176,10 @@ impl Agent {
             Input::ClientLine(client, line) => self.client_line(client, line, now, actions),
             Input::ClientLineTooLong(client) => self.client_line_too_long(client, actions),
             Input::ClientClosed(client) => self.client_closed(client),
+            Input::ClientsDoNotRead { events, closed } => {
+                self.stats.events_lost += events;
+                self.stats.clients_closed += closed;
+            }
             Input::RtpBound(recording, result) => self.rtp_bound(recording, result, now, actions),
             Input::Uplink(recording, input) => self.uplink_input(recording, input, now, actions),
             Input::JobRefused(Job::Library(job)) => self.library_refused(job, now, actions),

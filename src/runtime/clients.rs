@@ -48,6 +48,8 @@ struct Client {
     finished: bool,
     /// Both directions are closed: nothing can be told it any more.
     hung_up: bool,
+    /// It is disconnected because it does not read.
+    evicted: bool,
     /// Requests that were taken and are not answered yet.
     owed: u32,
     /// When a finished client goes even if something was not answered.
@@ -62,6 +64,8 @@ pub(super) struct Clients {
     clients: BTreeMap<Token, Client>,
     acceptable: bool,
     stuck_check: Option<Mono>,
+    /// Events dropped that the agent has not been told of.
+    events_lost: u64,
 }
 
 impl Clients {
@@ -94,6 +98,7 @@ impl Clients {
             clients: BTreeMap::new(),
             acceptable: true,
             stuck_check: None,
+            events_lost: 0,
         })
     }
 
@@ -221,14 +226,17 @@ impl Clients {
     pub(super) fn reply(&mut self, id: ClientId, line: &[u8]) {
         if let Some(client) = self.client(id) {
             client.owed = client.owed.saturating_sub(1);
-            client.gone |= client.outbox.push_reply(line) == Verdict::Close;
+            let verdict = client.outbox.push_reply(line);
+            client.note(verdict);
         }
     }
 
     /// Queues an event.
     pub(super) fn notify(&mut self, id: ClientId, name: &str, params: &[u8], class: Class) {
         if let Some(client) = self.client(id) {
-            client.gone |= client.outbox.push_event(name, params, class) == Verdict::Close;
+            let verdict = client.outbox.push_event(name, params, class);
+            client.note(verdict);
+            self.events_lost += u64::from(verdict == Verdict::Dropped);
         }
     }
 
@@ -242,7 +250,8 @@ impl Clients {
             if client.outbox.queued() > 0 {
                 stuck = true;
                 if check {
-                    client.gone |= client.outbox.tick(now) == Verdict::Close;
+                    let verdict = client.outbox.tick(now);
+                    client.note(verdict);
                 }
             }
             client.gone |= client.is_over(now);
@@ -250,13 +259,18 @@ impl Clients {
         if check || !stuck || self.stuck_check.is_none() {
             self.stuck_check = stuck.then_some(now + STUCK_CHECK);
         }
+        let (events, mut closed) = (std::mem::take(&mut self.events_lost), 0);
         self.clients.retain(|_, client| {
             if client.gone {
+                closed += u64::from(client.evicted);
                 let _ = registry.deregister(&mut client.stream);
                 pass(Input::ClientClosed(client.id));
             }
             !client.gone
         });
+        if events + closed > 0 {
+            pass(Input::ClientsDoNotRead { events, closed });
+        }
     }
 
     fn client(&mut self, id: ClientId) -> Option<&mut Client> {
@@ -277,6 +291,7 @@ impl Client {
             writable: true,
             finished: false,
             hung_up: false,
+            evicted: false,
             owed: 0,
             kept_until: None,
             gone: false,
@@ -286,6 +301,12 @@ impl Client {
     fn has_work(&self) -> bool {
         let reads = (self.readable && !self.finished || self.has_line) && self.outbox.wants_input();
         reads || self.gone || (self.writable && self.outbox.queued() > 0)
+    }
+
+    /// Takes note of what became of a push.
+    fn note(&mut self, verdict: Verdict) {
+        self.evicted |= verdict == Verdict::Close;
+        self.gone |= self.evicted;
     }
 
     /// Whether a client that sends no more has been told all that it waits for, or can't be told.
@@ -308,7 +329,8 @@ impl Client {
             match self.stream.read(&mut octets) {
                 Ok(0) => self.finished = true,
                 Ok(count) => {
-                    self.gone |= self.lines.push(&octets[..count]).is_err();
+                    self.evicted |= self.lines.push(&octets[..count]).is_err();
+                    self.gone |= self.evicted;
                     self.has_line = true;
                     break;
                 }

@@ -245,6 +245,7 @@ fn a_client_that_never_reads_loses_its_connection_and_costs_no_memory() {
     assert!(kinds.contains(&hung_up.kind()), "{hung_up}");
     let grown = agent.process_status("VmRSS").saturating_sub(before);
     assert!(grown < 2048 || is_emulated(), "it cost {grown} KiB");
+    assert_eq!(call.client.ok("stats.get", json!({}))["clients_closed"], 1);
     heard.extend(call.speak(10));
     call.finish_and_expect(&heard);
 }
@@ -269,6 +270,23 @@ fn a_client_that_sends_no_more_is_answered_before_it_is_let_go() {
     ask_and_end("recordings.info", json!({"file": started["file"]})).unwrap();
     ask_and_end("recordings.delete", json!({"file": started["file"]})).unwrap();
     ask_and_end("storage.eject", json!({})).unwrap();
+}
+
+#[test]
+fn progress_that_a_client_does_not_read_is_counted_as_lost() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    call.speak(10);
+    let mut lazy = agent.client();
+    lazy.ok("events.subscribe", json!({"types": ["recording.progress"]}));
+    lazy.stream().set_nonblocking(true).unwrap();
+    // Answers that nobody reads: as long as they wait, progress is dropped.
+    let request = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"agent.info\"}\n".repeat(50);
+    wait_until("an event is lost", 2 * patience(), || {
+        while lazy.try_send_raw(&request).is_ok() {}
+        call.client.ok("stats.get", json!({}))["events_lost"].as_u64() > Some(0)
+    });
+    assert_eq!(call.client.ok("stats.get", json!({}))["clients_closed"], 0);
 }
 
 /// A client that asks for a recording by the PBX, and a SIP stack that has been asked for it and has not answered.
