@@ -102,7 +102,17 @@ impl Medium {
     }
 
     pub(super) fn is_present(&self) -> bool {
-        self.disk.is_some() && !self.ejected
+        self.usable().is_some() && !self.ejected
+    }
+
+    /// Whether there is a disk, and the settings forbid to record to it.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.disk.is_some() && self.usable().is_none()
+    }
+
+    /// The disk, unless the settings forbid to record to it.
+    fn usable(&self) -> Option<&Disk> {
+        self.disk.as_ref().filter(|disk| disk.removable || !self.require_removable)
     }
 
     pub(super) fn device(&self) -> Option<u64> {
@@ -131,7 +141,7 @@ impl Medium {
             None => return Err(Reason::NoStorage.into()),
         };
         let at = disk.root.display().to_string();
-        if self.require_removable && !disk.removable {
+        if self.is_forbidden() {
             let message = format!("{at} is not on a removable disk (storage.require_usb)");
             return Err(AgentError::new(Reason::NoStorage).with_message(message));
         }
@@ -162,11 +172,11 @@ impl Medium {
         self.free_octets().saturating_sub(self.reserve_octets)
     }
 
-    /// Seconds left for each of `recordings` calls at once; `None` without a disk.
+    /// Seconds left for each of `recordings` calls at once; `None` without a disk that may be used.
     pub(super) fn remaining_s(&self, recordings: usize) -> Option<u64> {
         let calls = recordings.max(1) as u64;
         let room = self.room_octets().saturating_sub(MARGIN_OCTETS);
-        self.disk.as_ref().map(|_| room / (OCTETS_PER_S * calls))
+        self.usable().map(|_| room / (OCTETS_PER_S * calls))
     }
 
     /// Whether the oldest recording should go. `waiting` octets of audio are not on the disk yet.
@@ -213,7 +223,7 @@ impl Medium {
     fn note(&self) -> Option<String> {
         let disk = self.disk.as_ref()?;
         let mut notes = Vec::new();
-        if self.require_removable && !disk.removable {
+        if self.is_forbidden() {
             notes.push("not a removable disk (storage.require_usb)");
         }
         if disk.read_only {
@@ -255,7 +265,9 @@ impl Medium {
     pub(super) fn status(&self, recordings: usize) -> StorageStatus {
         let Some(disk) = &self.disk else { return StorageStatus::default() };
         let room = self.room_octets();
-        let state = if self.ejected {
+        let state = if self.is_forbidden() {
+            StorageState::Absent
+        } else if self.ejected {
             StorageState::Ejected
         } else if disk.read_only {
             StorageState::ReadOnly
@@ -267,7 +279,7 @@ impl Medium {
             StorageState::Ok
         };
         StorageStatus {
-            present: !self.ejected,
+            present: self.is_present(),
             mount: Some(disk.mount.display().to_string()),
             filesystem: Some(disk.filesystem.clone()),
             total_bytes: Some(disk.space.total_octets),
@@ -312,6 +324,25 @@ mod tests {
         assert_eq!(refused.reason, Reason::StorageFull);
         assert_eq!(refused.data["needed_bytes"], 1024 * KIB + MARGIN_OCTETS + 3 * START_OCTETS);
         assert_eq!(refused.data["free_bytes"], 1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
+    }
+
+    #[test]
+    fn a_fixed_disk_where_a_removable_one_is_required_is_no_disk() {
+        let found = |removable| {
+            let mut medium = medium(0);
+            let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
+            medium.found(Some(Disk { device: 2, space, removable, ..Disk::default() }));
+            medium
+        };
+        let mut fixed = found(false);
+        assert_eq!(fixed.folder_to_record(0).unwrap_err().reason, Reason::NoStorage);
+        let status = fixed.status(1);
+        assert_eq!((status.state, status.present, status.remaining_s), (StorageState::Absent, false, None));
+        assert!(status.note.is_some_and(|note| note.contains("require_usb")));
+        assert!(fixed.is_forbidden() && fixed.level_to_tell(1).is_none());
+        let stick = found(true);
+        assert!(stick.folder_to_record(0).is_ok() && !stick.is_forbidden());
+        assert_eq!(stick.status(1).state, StorageState::Ok);
     }
 
     #[test]

@@ -378,7 +378,8 @@ impl Agent {
     /// What can be started as things are.
     fn modes(&self) -> Vec<Mode> {
         let possible = |mode: &Mode| match mode {
-            Mode::Local => true,
+            // Without a disk one may be plugged in at any moment.
+            Mode::Local => !self.medium.is_forbidden(),
             Mode::Server => self.config.uplink.is_configured(),
             Mode::SipInfo => self.wants("sip.info"),
         };

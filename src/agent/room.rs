@@ -89,7 +89,7 @@ impl Agent {
         let status = self.storage_status();
         let (level, text) = self.medium.describe();
         actions.push(Action::Log(level, text));
-        if inserted {
+        if inserted && !self.medium.is_forbidden() {
             self.tell(&Event::StorageInserted(status), actions);
         }
         let idle = self.recordings.is_empty() && self.waiting_starts.is_empty();

@@ -36,6 +36,11 @@ fn a_folder_that_is_not_there_is_no_storage() {
 fn a_folder_on_a_fixed_disk_is_no_storage_where_usb_is_required() {
     let mut agent = Setup::new().set("storage", "require_usb", true).start();
     expect_refusal(&mut agent, "no_storage");
+    let info = agent.client().ok("agent.info", json!({}));
+    let storage = &info["storage"];
+    assert_eq!((&storage["present"], &storage["state"]), (&json!(false), &json!("absent")), "{info}");
+    assert!(storage["remaining_s"].is_null() && storage["note"].is_string(), "{info}");
+    assert_eq!(info["modes"], json!([]), "{info}");
 }
 
 #[test]
