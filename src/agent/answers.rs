@@ -274,8 +274,7 @@ impl Agent {
 
     fn ejected(&mut self, result: Result<bool, Fault>, actions: &mut Vec<Action>) {
         let Some(eject) = self.ejecting.take() else { return };
-        if result.is_ok() {
-            self.medium.eject();
+        if result.as_ref().is_ok_and(|unmounted| self.medium.eject(*unmounted)) {
             self.library.clear();
         }
         for (client, id) in eject.clients {

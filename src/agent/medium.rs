@@ -96,9 +96,11 @@ impl Medium {
         (came, was.is_some() && changed)
     }
 
-    /// The disk was synced and may be pulled; nothing is recorded to it until it comes anew.
-    pub(super) fn eject(&mut self) {
-        self.ejected = true;
+    /// The disk was synced and may be pulled; nothing is recorded to it until it comes anew. A fixed disk that
+    /// stays mounted can't come anew, so it goes on as before. Returns whether it is ejected.
+    pub(super) fn eject(&mut self, unmounted: bool) -> bool {
+        self.ejected = self.disk.as_ref().is_some_and(|disk| disk.removable || unmounted);
+        self.ejected
     }
 
     pub(super) fn is_present(&self) -> bool {
@@ -343,6 +345,22 @@ mod tests {
         let stick = found(true);
         assert!(stick.folder_to_record(0).is_ok() && !stick.is_forbidden());
         assert_eq!(stick.status(1).state, StorageState::Ok);
+    }
+
+    #[test]
+    fn what_can_be_pulled_or_is_unmounted_stays_ejected_until_it_comes_anew() {
+        let config = Storage { require_usb: false, ..crate::config::Config::default().storage };
+        let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
+        for (removable, unmounted, ejected) in
+            [(true, false, true), (true, true, true), (false, true, true), (false, false, false)]
+        {
+            let mut medium = Medium::new(&config);
+            medium.found(Some(Disk { device: 1, space, removable, ..Disk::default() }));
+            assert_eq!(medium.eject(unmounted), ejected);
+            assert_eq!(medium.folder_to_record(0).is_err(), ejected);
+            medium.found(Some(Disk { device: 2, space, removable, ..Disk::default() }));
+            assert!(medium.folder_to_record(0).is_ok());
+        }
     }
 
     #[test]

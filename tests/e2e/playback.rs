@@ -395,7 +395,8 @@ fn an_eject_ends_the_playback_first() {
     speaker.listen(2);
     call.client.ok("storage.eject", json!({}));
     assert_eq!(wait_end(&mut call.client, &params), "ejected");
-    call.client.refused_because("no_storage", "play.start", speaker.params(&call.file));
+    // The folder of the test is on no stick, so it is still there.
+    call.client.ok("play.start", speaker.params(&call.file));
 }
 
 #[test]

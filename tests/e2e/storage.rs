@@ -178,6 +178,22 @@ fn an_ejected_disk_holds_finished_files() {
 }
 
 #[test]
+fn a_folder_on_a_fixed_disk_can_be_recorded_to_again_after_an_eject() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    call.speak(20);
+    let ejected = call.client.ok("storage.eject", json!({}));
+    assert_eq!(ejected, json!({"safe_to_pull": true, "unmounted": false}));
+    assert_eq!(call.wait_ended()["end_reason"], "ejected");
+    assert_ne!(agent.client().ok("storage.status", json!({}))["state"], "ejected");
+    let mut next = Call::start(&agent, Codec::Pcma);
+    let heard = next.speak(20);
+    next.finish_and_expect(&heard);
+    let listed = agent.client().ok("recordings.list", json!({}));
+    assert_eq!(listed["recordings"].as_array().map(Vec::len), Some(2), "{listed}");
+}
+
+#[test]
 fn an_ejected_disk_is_unmounted() {
     let Some(disk) = SmallDisk::mount(1024) else { return };
     let agent = Setup::new().storage(disk.path()).start();
