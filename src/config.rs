@@ -286,10 +286,11 @@ impl Rtp {
                           address could put audio into recordings";
             return Err(section.fail("bind", invalid(&it.bind.to_string(), wanted)));
         }
-        if it.port != 0 && usize::from(it.port) + 2 * it.max_recordings > 65536 {
-            let wanted = "a lower port, or fewer max_recordings: each recording takes two ports, and the \
-                          last one has to be 65535 or less";
-            return Err(section.fail("port", invalid(&it.port.to_string(), wanted)));
+        // N, N+2, N+4 …: the last one of them has to be a port, too.
+        let highest = u64::from(u16::MAX).saturating_sub(2 * (it.max_recordings as u64 - 1));
+        if u64::from(it.port) > highest {
+            let problem = Problem::OutOfRange { found: it.port.to_string(), lowest: 0, highest };
+            return Err(section.fail("port", problem));
         }
         Ok(it)
     }

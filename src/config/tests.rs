@@ -126,6 +126,10 @@ fn an_error_names_file_line_key_and_remedy() {
         "t.toml:3: key `storage.flush_interval_ms`: 10 is out of range; write a value from 50 to 60000"
     );
     assert_eq!(
+        error_of("[rtp]\nmax_recordings = 8\nport = 65530\n"),
+        "t.toml:3: key `rtp.port`: 65530 is out of range; write a value from 0 to 65521"
+    );
+    assert_eq!(
         error_of("[storage]\nbuffer = true\n"),
         "t.toml:2: key `storage.buffer`: is of type boolean; write a size such as \"4 MiB\""
     );
@@ -204,8 +208,8 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn values_at_the_edge_of_their_range_are_taken() {
     for text in [
-        "rtp.port = 65528",
-        "rtp = {port = 65408, max_recordings = 64}",
+        "rtp.port = 65529",
+        "rtp = {port = 65409, max_recordings = 64}",
         "rtp.bind = '::1'",
         "rtp.bind = '127.9.9.9'",
         "storage.directory = ''",
