@@ -119,10 +119,7 @@ impl Agent {
                     it.lost = None;
                 }
                 if it.state == RecordingState::Starting {
-                    it.state = match it.paused {
-                        Some(_) => RecordingState::Paused,
-                        None => RecordingState::Recording,
-                    };
+                    it.state = RecordingState::Recording;
                 }
                 if let Some((client, id)) = it.waiting.take() {
                     actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));

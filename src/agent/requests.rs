@@ -288,9 +288,7 @@ impl Agent {
             }
         }
         it.paused = Some(now.mono);
-        if it.state == RecordingState::Recording {
-            it.state = RecordingState::Paused;
-        }
+        it.state = RecordingState::Paused;
         let status = it.status(remaining_s);
         self.tell(&Event::RecordingPaused(status.clone()), actions);
         self.pump(key, now, actions);
@@ -321,9 +319,8 @@ impl Agent {
         }
         it.paused = None;
         it.media_at = now.mono;
-        if it.state == RecordingState::Paused {
-            it.state = RecordingState::Recording;
-        }
+        // It may have been paused before the disk or the server had answered, and may still wait for that.
+        it.state = if it.started_told { RecordingState::Recording } else { RecordingState::Starting };
         let status = it.status(remaining_s);
         self.tell(&Event::RecordingResumed(status.clone()), actions);
         answer(&status)

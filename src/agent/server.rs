@@ -4,6 +4,7 @@ use super::Agent;
 use super::backlog::IN_FLIGHT;
 use super::io::{Action, RecordingKey, SILENT_PEER_AFTER, UplinkAction, UplinkInput};
 use super::local::{Local, Spec};
+use super::recording::Recording;
 use super::route::Route;
 use super::upload::{Upload, goes_on};
 use crate::api::event::Event;
@@ -199,10 +200,7 @@ impl Agent {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let server = it.route.upload_mut().and_then(|upload| upload.server);
         if it.state == RecordingState::Starting {
-            it.state = match it.paused {
-                Some(_) => RecordingState::Paused,
-                None => RecordingState::Recording,
-            };
+            it.state = RecordingState::Recording;
         }
         it.media_at = now.mono;
         it.started_told = true;
@@ -255,7 +253,7 @@ impl Agent {
         actions: &mut Vec<Action>,
     ) {
         let Some(it) = self.recordings.get(&key) else { return };
-        let (id, starting) = (it.id.clone(), it.state == RecordingState::Starting);
+        let (id, starting) = (it.id.clone(), is_starting(it));
         let goes_local = self.config.uplink.on_failure == OnFailure::Local;
         if !starting || goes_local {
             let detail = Some(detail.clone());
@@ -291,8 +289,8 @@ impl Agent {
         };
         let (mut local, open) = Local::begin(spec, file, &it.call, now);
         // What was in flight, or all that came since the server was asked or was last heard of.
-        let span = match it.state {
-            RecordingState::Starting => Duration::MAX,
+        let span = match it.started_told {
+            false => Duration::MAX,
             _ if upload.silent => SILENT_PEER_AFTER + IN_FLIGHT,
             _ => IN_FLIGHT,
         };
@@ -354,7 +352,7 @@ impl Agent {
         let Some(mut it) = self.recordings.remove(&key) else { return };
         actions.push(Action::CloseRtp(key));
         self.past.add(&it.counts);
-        let starting = it.state == RecordingState::Starting;
+        let starting = is_starting(&it);
         it.state = RecordingState::Ended;
         it.end_reason = Some(reason.as_str().into());
         if let Some((client, id)) = it.waiting.take() {
@@ -371,4 +369,9 @@ impl Agent {
         self.remember(status.clone());
         self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
     }
+}
+
+/// Whether the server has not agreed yet, paused or not.
+fn is_starting(it: &Recording) -> bool {
+    !it.started_told && it.is_live()
 }

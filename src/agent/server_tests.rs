@@ -130,6 +130,34 @@ fn packets_go_on_from_the_servers_answer_to_the_stop_but_for_pauses() {
 }
 
 #[test]
+fn a_pause_before_the_server_has_agreed_is_told_and_kept() {
+    let mut bench = Bench::new();
+    let id = bench.request();
+    let state =
+        |actions: &[Action], state: &str| replies(actions).contains(&format!("\"state\":\"{state}\""));
+    assert!(state(&bench.ask(r#"{"jsonrpc":"2.0","id":2,"method":"record.pause"}"#), "paused"));
+    assert!(state(&bench.ask(r#"{"jsonrpc":"2.0","id":3,"method":"record.resume"}"#), "starting"));
+    let actions = bench.ask(r#"{"jsonrpc":"2.0","id":4,"method":"record.pause"}"#);
+    assert_eq!(events(&actions), ["recording.paused"]);
+    let answer = format!("cmd=RecordStartResponse&id={id}&result=success&reason=&server=&port=7000\n");
+    assert!(state(&bench.uplink(UplinkInput::Received(answer.as_bytes())), "paused"));
+    assert!(!bench.goes_on(1));
+    assert!(state(&bench.ask(r#"{"jsonrpc":"2.0","id":5,"method":"record.resume"}"#), "recording"));
+    assert!(bench.goes_on(2));
+}
+
+#[test]
+fn a_recording_paused_before_the_server_refuses_never_began() {
+    let mut bench = Bench::new();
+    let id = bench.request();
+    bench.ask(r#"{"jsonrpc":"2.0","id":2,"method":"record.pause"}"#);
+    let answer = format!("cmd=RecordStartResponse&id={id}&result=failure&reason=full&server=&port=\n");
+    let actions = bench.uplink(UplinkInput::Received(answer.as_bytes()));
+    assert!(replies(&actions).contains("server_refused"), "{actions:?}");
+    assert!(events(&actions).is_empty(), "{actions:?}");
+}
+
+#[test]
 fn what_could_not_be_sent_is_counted_and_not_waited_for() {
     let mut bench = Bench::new();
     bench.start();
