@@ -13,6 +13,8 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Clients at the same time; another one is turned away.
@@ -61,6 +63,8 @@ struct Client {
 pub(super) struct Clients {
     listener: UnixListener,
     control: Control,
+    /// Device and inode of the socket file.
+    file: Option<(u64, u64)>,
     clients: BTreeMap<Token, Client>,
     acceptable: bool,
     stuck_check: Option<Mono>,
@@ -95,6 +99,7 @@ impl Clients {
         Ok(Self {
             listener,
             control: control.clone(),
+            file: socket_file(path),
             clients: BTreeMap::new(),
             acceptable: true,
             stuck_check: None,
@@ -102,9 +107,12 @@ impl Clients {
         })
     }
 
-    /// Removes the socket file.
+    /// Removes the socket file, unless another agent has made one in its place.
     pub(super) fn unlink(&self) {
-        let _ = std::fs::remove_file(&self.control.socket);
+        let path = &self.control.socket;
+        if self.file.is_some() && socket_file(path) == self.file {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     pub(super) fn set_acceptable(&mut self) {
@@ -277,6 +285,12 @@ impl Clients {
         let token = Token(usize::try_from(id.0).ok()?);
         self.clients.get_mut(&token)
     }
+}
+
+/// Device and inode of the file at `path`, which tell it from another one of that name.
+fn socket_file(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 impl Client {

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use crate::support::agent::{output_of, recordctl, recordd};
-use crate::support::{Agent, Call, Codec, Setup};
+use crate::support::{Agent, Call, Codec, Setup, patience, wait_until};
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -92,6 +92,20 @@ fn a_socket_that_cannot_be_made_is_a_runtime_failure() {
     let output = setup.quoted("control", "socket", &socket).run_to_end();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains(&socket), "{}", stderr(&output));
+}
+
+#[test]
+fn an_agent_that_ends_leaves_the_socket_of_another_one_in_its_place() {
+    let mut agent = Agent::start();
+    let socket = agent.socket.clone();
+    std::fs::remove_file(&socket).unwrap();
+    let mut other = Setup::new().quoted("control", "socket", socket.to_str().unwrap()).spawn();
+    let connects = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+    wait_until("the other agent listens", patience(), connects);
+    assert!(agent.terminate().success());
+    assert!(connects(), "the other agent lost its socket");
+    assert!(other.terminate().success());
+    assert!(!socket.exists(), "its own one is removed");
 }
 
 #[test]
