@@ -85,6 +85,12 @@ impl BlockPool {
         self.in_use < self.limit
     }
 
+    /// Whether more than half of the blocks are in use.
+    #[must_use]
+    pub fn is_half_used(&self) -> bool {
+        self.in_use > self.limit / 2
+    }
+
     /// Returns half of the spare free blocks to the system; called about once a second, so memory
     /// follows the load down without being allocated anew for every burst.
     pub fn trim(&mut self) {
@@ -119,8 +125,9 @@ mod tests {
     fn a_pool_never_exceeds_its_limit_and_reuses_what_comes_back() {
         let mut pool = BlockPool::new(40_000);
         let mut first = pool.take().unwrap();
+        assert!(!pool.is_half_used());
         let second = pool.take().unwrap();
-        assert!(pool.take().is_none());
+        assert!(pool.is_half_used() && pool.take().is_none());
         assert_eq!(first.fill(&[1; BLOCK_OCTETS + 5]), BLOCK_OCTETS);
         pool.give_back(first);
         assert!(pool.take().unwrap().octets().is_empty());

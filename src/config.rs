@@ -8,6 +8,7 @@ mod reader;
 
 pub use reader::{ConfigError, Problem, SECTIONS};
 
+use crate::blocks::BLOCK_OCTETS;
 use reader::{Document, Section, choice, flag, integer, invalid, number, size, text};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
@@ -24,6 +25,9 @@ pub const MAX_DIRECTORY_OCTETS: usize = 128;
 pub const MAX_SERVER_ADDR_OCTETS: usize = 253;
 /// Longest `uplink.device`.
 pub const MAX_DEVICE_OCTETS: usize = 64;
+/// What `storage.buffer` is at least for each of `rtp.max_recordings`, whatever is written: a block to fill while
+/// the disk has another one.
+pub const LEAST_BUFFER_OCTETS: usize = 2 * BLOCK_OCTETS;
 /// The highest `rtp.max_recordings`.
 pub const MAX_RECORDINGS: u64 = 64;
 
@@ -105,7 +109,7 @@ pub struct Storage {
     pub on_full: OnFull,
     /// Longest time that audio stays unsynced: what a power cut may cost.
     pub flush_interval: Duration,
-    /// Memory that bridges a stalled disk, shared by all recordings.
+    /// Memory that bridges a stalled disk, shared by all recordings: [`LEAST_BUFFER_OCTETS`] for each or more.
     pub buffer_octets: usize,
     /// A disk that is back within this time continues its recordings; zero: never.
     pub resume_window: Duration,
@@ -251,13 +255,16 @@ impl Config {
     /// values that don't go together.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
         let document = Document::parse(text, file_name)?;
-        Ok(Self {
+        let mut it = Self {
             control: Control::read(&document.section("control"))?,
             rtp: Rtp::read(&document.section("rtp"))?,
             storage: Storage::read(&document.section("storage"))?,
             uplink: Uplink::read(&document.section("uplink"))?,
             log: Log::read(&document.section("log"))?,
-        })
+        };
+        let least = it.rtp.max_recordings * LEAST_BUFFER_OCTETS;
+        it.storage.buffer_octets = it.storage.buffer_octets.max(least);
+        Ok(it)
     }
 }
 

@@ -302,7 +302,9 @@ impl Agent {
         let waiting = it.buffered_octets();
         let Route::Local(local) = &mut it.route else { return self.check_overrun(key, actions) };
         let due = local.flush_due(interval).is_some_and(|due| now.mono >= due);
-        let flush = due || it.paused.is_some() || waiting > WRITE_EARLY_OCTETS;
+        // Many calls may fill a small pool long before one of them has that much.
+        let early = waiting > WRITE_EARLY_OCTETS || self.pool.is_half_used();
+        let flush = due || early || it.paused.is_some();
         if let Some(job) = local.next_job(flush, &it.call, &it.counts, now) {
             if matches!(job, Job::Append { .. }) {
                 self.medium.spend(waiting);

@@ -206,6 +206,15 @@ fn values_out_of_range_are_refused() {
 }
 
 #[test]
+fn the_buffer_has_two_blocks_for_each_recording_at_least() {
+    let buffer = |text: &str| Config::parse(text, "t.toml").unwrap().storage.buffer_octets;
+    assert_eq!(buffer("storage.buffer = '64 KiB'"), 4 * 2 * BLOCK_OCTETS);
+    assert_eq!(buffer("rtp.max_recordings = 64\nstorage.buffer = '64 KiB'"), 2 << 20);
+    assert_eq!(buffer("rtp.max_recordings = 1\nstorage.buffer = '64 KiB'"), 64 << 10);
+    assert_eq!(buffer("rtp.max_recordings = 64"), 4 << 20);
+}
+
+#[test]
 fn values_at_the_edge_of_their_range_are_taken() {
     for text in [
         "rtp.port = 65529",

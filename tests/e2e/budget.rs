@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::support::agent::is_emulated;
 use crate::support::environment::skip_here;
-use crate::support::{Agent, Call, Codec};
+use crate::support::{Agent, Call, Codec, Setup, number, patience, wait_until};
 
 /// Wake-ups of all threads in a second of a call, flush included.
 const WAKE_UPS_PER_SECOND: f64 = 8.0;
@@ -34,6 +36,28 @@ fn a_call_at_50_packets_a_second_keeps_within_its_wake_ups_threads_and_memory() 
         skip_here("memory is promised for release builds only");
     } else {
         assert!(resident < RESIDENT_KIB, "{resident} KiB resident");
+    }
+}
+
+#[test]
+fn a_small_buffer_holds_many_calls_on_a_disk_that_keeps_up() {
+    let setup = Setup::new().set("rtp", "max_recordings", 8).quoted("storage", "buffer", "64 KiB");
+    let agent = setup.set("storage", "flush_interval_ms", 60_000).start();
+    let mut ui = agent.client();
+    let mut calls: Vec<Call> = (0..8).map(|_| Call::start(&agent, Codec::Pcma)).collect();
+    let mut heard = vec![Vec::new(); calls.len()];
+    // Twice what the buffer holds, and of none so much that it would be written for its own sake.
+    for _ in 0..8 {
+        for (call, heard) in calls.iter_mut().zip(&mut heard) {
+            heard.extend(call.speak(50));
+            wait_until("half of the buffer to be free", patience(), || {
+                number(&ui.ok("stats.get", json!({})), "/buffer_bytes") <= 128 * 1024
+            });
+        }
+    }
+    assert_eq!(ui.ok("stats.get", json!({}))["drops"]["buffer_full"], 0);
+    for (mut call, heard) in calls.into_iter().zip(heard) {
+        call.finish_and_expect(&heard);
     }
 }
 
