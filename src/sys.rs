@@ -33,6 +33,17 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Releases the lock that [`try_lock`] took, and leaves the file open.
+///
+/// # Errors
+/// As the system says.
+#[expect(unsafe_code, reason = "flock has no wrapper that works on a borrowed file")]
+pub fn unlock(file: &File) -> io::Result<()> {
+    // SAFETY: plain system call on a descriptor that outlives it.
+    Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) })?;
+    Ok(())
+}
+
 /// Writes everything that waits for the filesystem of `file` to its disk.
 ///
 /// # Errors

@@ -145,6 +145,8 @@ impl<F: Fs> OfficeWriter<F> {
                 Some(fault) => Err(fault),
                 None => sidecar.and_then(|()| self.put_sidecar(&file.folder, &file.name)),
             };
+            // The witness stays open, but nobody is to take it for a file that is being written.
+            let _ = self.fs.unlock(&file.handle);
             self.witness = Some(file.handle);
             results.push((key, result));
         }

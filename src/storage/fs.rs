@@ -61,6 +61,13 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn lock(&self, file: &Self::File) -> io::Result<bool>;
+    /// Releases the lock of a file that stays open. A filesystem without locks has nothing to do.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn unlock(&self, _file: &Self::File) -> io::Result<()> {
+        Ok(())
+    }
     /// Writes at the end of what was appended; may write less than asked for.
     ///
     /// # Errors
@@ -205,6 +212,10 @@ impl Fs for RealFs {
 
     fn lock(&self, file: &File) -> io::Result<bool> {
         sys::try_lock(file)
+    }
+
+    fn unlock(&self, file: &File) -> io::Result<()> {
+        sys::unlock(file)
     }
 
     fn append(&self, file: &mut File, octets: &[IoSlice<'_>]) -> io::Result<usize> {

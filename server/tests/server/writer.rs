@@ -57,6 +57,9 @@ impl Fs for Watched {
     fn lock(&self, file: &File) -> io::Result<bool> {
         RealFs.lock(file)
     }
+    fn unlock(&self, file: &File) -> io::Result<()> {
+        RealFs.unlock(file)
+    }
     fn append(&self, file: &mut File, octets: &[IoSlice<'_>]) -> io::Result<usize> {
         RealFs.append(file, octets)
     }
@@ -255,4 +258,17 @@ fn nothing_written_needs_no_checkpoint_and_the_last_close_has_it_at_once() {
     assert_eq!(bench.writer.poll_deadline(), Some(still()));
     bench.checkpoint();
     assert_eq!(bench.writer.poll_deadline(), None);
+}
+
+#[test]
+fn a_file_that_was_reported_closed_is_not_taken_for_one_being_written() {
+    let mut bench = Bench::new();
+    bench.open(0);
+    bench.append(0, &[7; 160]);
+    let path = bench.folder.path().join("phone0/2026-03-02/Record_20260301-220000.wav");
+    let is_free = || RealFs.lock(&File::open(&path).unwrap()).unwrap();
+    assert!(!is_free());
+    bench.close(0);
+    bench.checkpoint();
+    assert!(is_free());
 }
