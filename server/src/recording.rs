@@ -272,10 +272,17 @@ impl Recording {
     ) {
         if let Some(parties) = parties {
             let call = &mut self.sidecar.call;
-            call.remote_number = parties.remote_number;
-            call.remote_name = parties.remote_name;
-            call.local_number = parties.local_number;
-            call.local_name = parties.local_name;
+            for (known, later) in [
+                (&mut call.remote_number, parties.remote_number),
+                (&mut call.remote_name, parties.remote_name),
+                (&mut call.local_number, parties.local_number),
+                (&mut call.local_name, parties.local_name),
+            ] {
+                // A stop request need not have them: what is left out is as it was.
+                if !later.is_empty() {
+                    *known = later;
+                }
+            }
         }
         self.timeline.settle(&mut Sink { store: &mut self.store, pool });
         self.counts.lost = self.timeline.lost();

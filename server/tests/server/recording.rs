@@ -73,6 +73,10 @@ impl Bench {
     }
 
     fn finish(&mut self, ms: u64) -> Vec<Job> {
+        self.finish_as(ms, Parties { remote_name: "Bea".into(), ..Parties::default() })
+    }
+
+    fn finish_as(&mut self, ms: u64, parties: Parties) -> Vec<Job> {
         let mut jobs = Vec::new();
         let keys = &mut self.keys;
         let mut name = || {
@@ -80,8 +84,7 @@ impl Bench {
             FileKey(*keys)
         };
         let reason = EndReason::Stopped("hangup".into());
-        let parties = Some(Parties { remote_name: "Bea".into(), ..Parties::default() });
-        self.recording.finish(&reason, parties, now(ms), &mut self.pool, &mut name, &mut jobs);
+        self.recording.finish(&reason, Some(parties), now(ms), &mut self.pool, &mut name, &mut jobs);
         jobs
     }
 }
@@ -223,4 +226,12 @@ fn a_failed_disk_gets_no_more_jobs_and_its_memory_comes_back() {
     assert!(bench.pool.used_octets() < before);
     assert!(bench.jobs(5000).is_empty());
     assert_eq!(kinds(&bench.finish(6000)), ["abandon"]);
+}
+
+#[test]
+fn a_stop_request_without_numbers_leaves_those_of_the_start_request() {
+    let jobs =
+        Bench::new(4, u64::MAX).finish_as(5000, Parties { local_number: "201".into(), ..Parties::default() });
+    let Some(Job::Close { sidecar, .. }) = jobs.last() else { panic!("{jobs:?}") };
+    assert_eq!((&*sidecar.call.remote_name, &*sidecar.call.local_number), ("Anna", "201"));
 }
