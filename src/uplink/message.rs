@@ -251,7 +251,7 @@ impl<'a> Pairs<'a> {
 
     fn outcome(&self) -> Result<Outcome, ParseError> {
         let result = self.raw("result").ok_or(ParseError::Missing("result"))?;
-        let success = result.eq_ignore_ascii_case(b"success");
+        let success = result.trim_ascii().eq_ignore_ascii_case(b"success");
         Ok(if success { Outcome::Success } else { Outcome::Failed })
     }
 
@@ -364,7 +364,7 @@ impl Message {
 
 fn parse_start_response(id: String, pairs: &Pairs<'_>) -> Result<StartResponse, ParseError> {
     let outcome = pairs.outcome()?;
-    let port = pairs.text_or_empty("port").parse::<u16>().ok().filter(|&port| port != 0);
+    let port = pairs.text_or_empty("port").trim().parse::<u16>().ok().filter(|&port| port != 0);
     if outcome == Outcome::Success && port.is_none() {
         let error = if pairs.has("port") { ParseError::Invalid } else { ParseError::Missing };
         return Err(error("port"));

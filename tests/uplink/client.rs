@@ -223,6 +223,16 @@ fn the_rtp_goes_where_the_server_says() {
 }
 
 #[test]
+fn spaces_around_the_values_of_an_answer_are_not_part_of_them() {
+    for spaced in ["port= 40002", "port=40002 ", "port=\t40002  "] {
+        let mut session = Session::awaiting_start();
+        let answer = SUCCESS.replace("port=40002", spaced).replace("=success", "= success ");
+        let target = Action::SetRtpTarget(Some(addr("192.0.2.1:40002")));
+        assert_eq!(session.receive(&answer, 20), [target, Action::Started], "{spaced:?}");
+    }
+}
+
+#[test]
 fn a_host_name_for_the_rtp_is_looked_up_preferring_the_family_of_the_connection() {
     let answer = SUCCESS.replace("server=", "server=media.example.org");
     let mut session = Session::awaiting_start();
