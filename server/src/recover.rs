@@ -1,14 +1,16 @@
 //! At the start: recordings that a crash or a power cut left unfinished are put right.
 //!
 //! An archive of years is not read through for that: a small file in the storage folder tells the first day
-//! that may have unfinished recordings, and a clean end removes it. Owns: that file, and which day folders
-//! are looked at. What is done to a recording is the library's [`recover`].
+//! that may have unfinished recordings, and a clean end removes it. Owns: that file, the lock on the storage
+//! folder that keeps a second server out, and which day folders are looked at. What is done to a recording
+//! is the library's [`recover`].
 
 use crate::naming::day_folder;
 use phone_recorder::storage::fs::Fs;
 use phone_recorder::storage::recover::recover;
+use phone_recorder::sys::try_lock;
 use phone_recorder::time::Wall;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,8 @@ pub struct Summary {
 pub struct Marker {
     path: PathBuf,
     since: String,
+    /// The storage folder, locked as long as this lives. Not the marker: it is replaced and removed.
+    _lock: File,
 }
 
 impl Marker {
@@ -36,8 +40,9 @@ impl Marker {
     /// unfinished recordings again. Before anything is written there.
     ///
     /// # Errors
-    /// The folder can't be read or written.
+    /// The folder can't be read or written, or another server uses it.
     pub fn recover<F: Fs>(fs: &F, storage: &Path, today: Wall) -> io::Result<(Self, Summary)> {
+        let lock = lock(storage)?;
         let path = storage.join(MARKER);
         let mut summary = Summary::default();
         let since = match fs::read_to_string(&path) {
@@ -55,7 +60,7 @@ impl Marker {
                 }
             }
         }
-        let marker = Self { path, since: day_folder(today) };
+        let marker = Self { path, since: day_folder(today), _lock: lock };
         marker.write()?;
         Ok((marker, summary))
     }
@@ -82,9 +87,24 @@ impl Marker {
     fn write(&self) -> io::Result<()> {
         let new = self.path.with_extension("new");
         fs::write(&new, &self.since)?;
-        fs::File::open(&new)?.sync_all()?;
+        File::open(&new)?.sync_all()?;
         fs::rename(&new, &self.path)
     }
+}
+
+/// Takes the storage folder for this process alone: the end of one server would remove the marker of another.
+fn lock(storage: &Path) -> io::Result<File> {
+    let folder = File::open(storage)?;
+    match try_lock(&folder) {
+        Ok(true) => {}
+        Ok(false) => {
+            let text = "another recordserver uses this folder";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+        // A filesystem without locks: as it is, one has to take care oneself.
+        Err(error) => log::warn!("{} can't be locked: {error}", storage.display()),
+    }
+    Ok(folder)
 }
 
 /// The folders in a folder, in order.
@@ -130,6 +150,17 @@ mod tests {
         marker.remove();
         let (_, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
         assert_eq!(summary.folders, 0);
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_server_and_to_the_next_when_that_has_gone() {
+        let storage = archive();
+        let (marker, _) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
+        let error = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap_err();
+        assert_eq!(error.to_string(), "another recordserver uses this folder");
+        assert_eq!(fs::read_to_string(storage.path().join(MARKER)).unwrap(), day_folder(MONDAY));
+        marker.remove();
+        assert!(Marker::recover(&RealFs, storage.path(), TUESDAY).is_ok());
     }
 
     #[test]

@@ -36,3 +36,19 @@ fn what_kill_9_cut_off_is_whole_after_the_next_start_and_at_most_a_flush_interva
     let (status, _) = server.terminate();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn a_second_server_on_the_same_folder_does_not_start_and_leaves_the_first_ones_mark() {
+    let server = Server::start("rtp_ports = \"23200-23209\"\n");
+    let storage = server.folder.path().join("rec");
+    let second = Command::new(program())
+        .args(["--listen", "127.0.0.1:0", "--http", "off", "--storage"])
+        .arg(&storage)
+        .output()
+        .expect("recordserver");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("another recordserver uses this folder"), "{said}");
+    assert!(storage.join(".recordserver-open-since").exists());
+    assert_eq!(server.terminate().0.code(), Some(0));
+}
