@@ -212,7 +212,7 @@ impl Agent {
         let (route, open) = match start.mode {
             Mode::Local => self.local_route(&recording, codec, &start, now)?,
             Mode::Server => (self.upload_route(codec, start.ptime_ms, &start.call, now)?, None),
-            Mode::SipInfo => (self.sip_info_route()?, None),
+            Mode::SipInfo => (self.sip_info_route(&start.call)?, None),
         };
         let key = RecordingKey(self.new_key());
         let mut it = Recording::new(recording, start.mode, codec, start.call, route, now);

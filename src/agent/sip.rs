@@ -2,12 +2,14 @@
 
 use super::Agent;
 use super::io::{Action, ClientId, RecordingKey};
+use super::recording::Recording;
 use super::route::Route;
 use super::sip_info::{Outcome, Purpose, Refusal};
 use crate::api::event::{Event, SipRecord};
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, RequestId};
 use crate::api::status::RecordingState;
+use crate::call::Call;
 use crate::time::Now;
 use std::time::Duration;
 
@@ -15,13 +17,21 @@ use std::time::Duration;
 const CALL_GONE: &str = "call_gone";
 
 impl Agent {
-    /// A recording by the PBX, if there is a SIP stack that can ask for it.
-    pub(super) fn sip_info_route(&self) -> Result<Route, AgentError> {
-        if self.wants("sip.info") {
-            return Ok(Route::SipInfo(Box::default()));
+    /// A recording of `call` by the PBX, if there is a SIP stack that can ask for it, and none of this call yet:
+    /// PBXs toggle at a second `on`.
+    pub(super) fn sip_info_route(&self, call: &Call) -> Result<Route, AgentError> {
+        if !self.wants("sip.info") {
+            let message = "no SIP stack has subscribed to the event sip.info";
+            return Err(AgentError::new(Reason::NotConfigured).with_message(message));
         }
-        let message = "no SIP stack has subscribed to the event sip.info";
-        Err(AgentError::new(Reason::NotConfigured).with_message(message))
+        let same = |it: &Recording| matches!(it.route, Route::SipInfo(_)) && it.call.id == call.id;
+        if let Some(it) = self.recordings.values().find(|it| same(it)) {
+            let message = "the PBX has been asked to record this call already";
+            return Err(AgentError::new(Reason::InvalidState)
+                .with_message(message)
+                .with_detail(format!("recording {}", it.id)));
+        }
+        Ok(Route::SipInfo(Box::default()))
     }
 
     /// Tells recordings by the PBX what time it is: they have no audio to tell them.

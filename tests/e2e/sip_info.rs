@@ -178,3 +178,33 @@ fn without_a_sip_stack_it_is_not_configured() {
     assert_eq!(stack.ok("agent.info", json!({}))["modes"], json!(["local", "sip-info"]));
     stack.refused_because("not_found", "sip.info_result", json!({"recording": "nobody", "code": 200}));
 }
+
+#[test]
+fn a_call_that_the_pbx_records_is_not_asked_for_again_before_it_has_ended() {
+    let mut phone = Phone::new();
+    phone.ask("record.start");
+    phone.ask("record.start");
+    assert_eq!(phone.reason(), "invalid_state", "the second one, before any answer");
+    phone.answer("on", 200);
+    assert_eq!(phone.result()["state"], "recording");
+    phone.ask("record.start");
+    assert_eq!(phone.reason(), "invalid_state");
+    phone.ask("record.stop");
+    phone.result();
+    phone.ask("record.start");
+    assert_eq!(phone.reason(), "invalid_state", "its `off` has no answer yet");
+    phone.answer("off", 200);
+    phone.start();
+    // Another call is another matter; two without an id may be the same.
+    let mut other = |call: Value, id: &str| {
+        let params = json!({"mode": "sip-info", "codec": "PCMA", "call": call});
+        phone.ui.send(&json!({"jsonrpc": "2.0", "id": id, "method": "record.start", "params": params}));
+        let info = phone.stack.wait_event("sip.info", patience());
+        assert_eq!((&info["call"]["id"], &info["headers"]["Record"]), (&json!(id), &json!("on")), "{info}");
+    };
+    other(json!({"id": "c8"}), "c8");
+    other(json!({}), "");
+    let params = json!({"mode": "sip-info", "codec": "PCMA"});
+    phone.ui.send(&json!({"jsonrpc": "2.0", "id": 9, "method": "record.start", "params": params}));
+    assert_eq!(phone.reason(), "invalid_state");
+}
