@@ -66,7 +66,15 @@ impl Agent {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let paused = it.paused.is_some();
         let Some(sip) = it.route.sip_info_mut() else { return };
-        if sip.is_busy() {
+        if sip.take_back_on() {
+            // The PBX refused it and does not record: nothing is to be sent.
+            let error =
+                AgentError::new(Reason::InvalidState).with_message("it was stopped before it went on");
+            if let Some((client, id)) = sip.waiting.take() {
+                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            }
+            self.finish(key, actions);
+        } else if sip.is_busy() {
             sip.stop_wanted = true;
         } else if paused {
             self.finish(key, actions);

@@ -100,6 +100,17 @@ impl SipInfo {
         self.transaction.is_some()
     }
 
+    /// Drops an `on` that the PBX has answered with 491 and that would be sent once more; whether there was one.
+    pub(super) fn take_back_on(&mut self) -> bool {
+        let waits = self.transaction.is_some_and(|transaction| {
+            matches!(transaction.phase, Phase::Waiting) && transaction.purpose.record() == SipRecord::On
+        });
+        if waits {
+            self.transaction = None;
+        }
+        waits
+    }
+
     /// When [`timer`](Self::timer) is due.
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.transaction.map(|transaction| transaction.deadline)
@@ -216,6 +227,17 @@ mod tests {
         let refused = Outcome::Failed(Purpose::Start, because(Reason::ServerRefused, 491).unwrap());
         assert_eq!(sip.answered(491, LATER, at(2300)), Some(refused));
         assert!(!sip.is_busy());
+    }
+
+    #[test]
+    fn only_an_on_that_waits_to_be_sent_again_is_taken_back() {
+        for (purpose, taken) in [(Purpose::Start, true), (Purpose::Resume, true), (Purpose::Stop, false)] {
+            let mut sip = SipInfo::default();
+            sip.ask(purpose, at(0));
+            assert!(!sip.take_back_on(), "it is on its way");
+            sip.answered(491, LATER, at(100));
+            assert_eq!((sip.take_back_on(), sip.is_busy()), (taken, !taken), "{purpose:?}");
+        }
     }
 
     #[test]

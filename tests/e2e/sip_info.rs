@@ -208,3 +208,30 @@ fn a_call_that_the_pbx_records_is_not_asked_for_again_before_it_has_ended() {
     phone.ui.send(&json!({"jsonrpc": "2.0", "id": 9, "method": "record.start", "params": params}));
     assert_eq!(phone.reason(), "invalid_state");
 }
+
+#[test]
+fn a_stop_before_an_on_is_repeated_ends_the_recording_at_once_and_sends_nothing_more() {
+    let mut phone = Phone::new();
+    phone.ask("record.start");
+    phone.answer("on", 491);
+    phone.ask("record.stop");
+    assert_eq!(phone.reason(), "invalid_state", "the start");
+    assert_eq!(phone.result()["state"], "ended");
+    phone.stack.wait_event("recording.ended", patience());
+    let late = phone.stack.next_event(Duration::from_millis(4200));
+    assert!(late.is_none(), "{late:?}");
+
+    phone.start();
+    phone.ask("record.pause");
+    phone.answer("off", 200);
+    phone.result();
+    phone.ask("record.resume");
+    phone.answer("on", 491);
+    phone.ask("record.stop");
+    assert_eq!(phone.reason(), "invalid_state", "the resume");
+    assert_eq!(phone.result()["state"], "ended");
+    let ended = phone.stack.wait_event("recording.ended", patience());
+    assert_eq!(ended["end_reason"], "stopped", "{ended}");
+    let late = phone.stack.next_event(Duration::from_millis(4200));
+    assert!(late.is_none(), "{late:?}");
+}
