@@ -37,6 +37,8 @@ pub(super) struct Conn {
     /// The session is over; what the phone still sends is read and thrown away until then, because a
     /// reset would take the answers under way with it.
     pub(super) linger: Option<Mono>,
+    /// Nothing can be sent any more: the session ends as if the phone had hung up.
+    pub(super) gone: bool,
     unsent: Vec<u8>,
 }
 
@@ -50,7 +52,17 @@ impl Conn {
         setsockopt(&stream, sockopt::TcpKeepCount, &3)?;
         setsockopt(&stream, sockopt::TcpUserTimeout, &9000)?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, peer, local, session, call: None, timer: None, linger: None, unsent: Vec::new() })
+        Ok(Self {
+            stream,
+            peer,
+            local,
+            session,
+            call: None,
+            timer: None,
+            linger: None,
+            gone: false,
+            unsent: Vec::new(),
+        })
     }
 
     /// Reads once; `Ok(0)` is the end.

@@ -251,15 +251,31 @@ impl Office {
         let Some(conn) = self.conns.get_mut(&token) else { return };
         let mut actions = Vec::new();
         event(&mut conn.session, &mut actions);
+        self.perform(token, actions, now);
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        if !conn.gone {
+            self.set_timer(token);
+            return;
+        }
+        let mut last = Vec::new();
+        conn.session.peer_closed(now.mono, &mut last);
+        self.perform(token, last, now);
+        self.remove(token);
+    }
+
+    fn perform(&mut self, token: usize, actions: Vec<Action>, now: Now) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             let Some(conn) = self.conns.get_mut(&token) else { return };
             match action {
+                Action::Send(_) if conn.gone => {}
                 Action::Send(octets) => {
                     if let Err(error) = conn.send(&octets) {
                         log::debug!("connection_broken peer={}: {error}", conn.peer);
+                        conn.gone = true;
                     }
                 }
+                Action::Open(_) if conn.gone => {}
                 Action::Open(opening) => {
                     let answer = self.open(token, &opening, now);
                     let Some(conn) = self.conns.get_mut(&token) else { return };
@@ -290,7 +306,6 @@ impl Office {
                 }
             }
         }
-        self.set_timer(token);
     }
 
     fn open(&mut self, token: usize, opening: &Opening, now: Now) -> Result<(String, u16), Refusal> {

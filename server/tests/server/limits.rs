@@ -172,3 +172,21 @@ fn without_rtp_of_the_phone_itself_a_recording_ends_and_its_port_serves_the_next
     assert_eq!((sidecar.packets.received, sidecar.packets.lost), (10 + sidecar.packets.dropped, 0));
     assert!(sidecar.packets.dropped > 2, "{sidecar:?}");
 }
+
+#[test]
+fn a_phone_that_asks_and_never_reads_is_given_up_and_its_recording_finished() {
+    let server = Server::start("rtp_ports = \"23210-23219\"\n");
+    let mut phone = Phone::at([127, 0, 0, 1], &server);
+    port(&phone.starts("deaf"));
+    let stream = phone.stream.get_mut();
+    stream.set_write_timeout(Some(PATIENCE)).expect("time-out");
+    let question = format!("cmd=RecordStopRequest&id={}&reason=\n", "x".repeat(200)).repeat(100);
+    let end = recordserver::clock::mono() + PATIENCE;
+    // Its answers fill what the system keeps for both ends, some megabytes.
+    while stream.write_all(question.as_bytes()).is_ok() {
+        assert!(recordserver::clock::mono() < end, "it is still listened to");
+    }
+    let (status, folder) = server.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(recorded(folder.path(), "deaf").0.end_reason.as_deref(), Some("connection_lost"));
+}
