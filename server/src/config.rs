@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use toml::de::DeTable;
 
 /// Where metrics and status are served unless told otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9755);
@@ -198,20 +199,62 @@ pub fn from_args(
     if let Some(command) = options.fill(&mut parser).map_err(|error| error.to_string())? {
         return Ok(command);
     }
-    let file = match &options.config {
+    let path = options.config.clone().unwrap_or_default();
+    let (text, file) = match &options.config {
         Some(path) => {
             let text = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?
+            let file = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+            (text, file)
         }
-        None => File::default(),
+        None => (String::new(), File::default()),
     };
+    let placed = |wrong: Wrong| wrong.placed(&path, &text);
     if options.sessions {
-        let http = http(&options, &file)?.addr().ok_or("sessions: the server has no --http")?;
+        let http = http(&options, &file).map_err(placed)?;
+        let http = http.addr().ok_or("sessions: the server has no --http")?;
         return Ok(Command::Sessions { http, json: options.json });
     }
     let check = options.check;
-    let config = checked(options, file)?;
+    let config = checked(options, file).map_err(placed)?;
     Ok(if check { Command::Checked } else { Command::Run(Box::new(config)) })
+}
+
+/// A setting that makes no sense.
+struct Wrong {
+    /// Section and key, such as `limits.sessions`, or the option.
+    key: &'static str,
+    problem: String,
+}
+
+impl Wrong {
+    fn new(key: &'static str, problem: impl Into<String>) -> Self {
+        Self { key, problem: problem.into() }
+    }
+
+    /// The message, with the place in the config file if the setting stands there.
+    fn placed(self, path: &Path, text: &str) -> String {
+        let Self { key, problem } = self;
+        match line_of(key, text) {
+            Some(line) => format!("{}:{line}: {key}: {problem}", path.display()),
+            None => format!("{key}: {problem}"),
+        }
+    }
+}
+
+/// The line, from 1, of a key in a TOML text.
+fn line_of(key: &str, text: &str) -> Option<usize> {
+    let root = DeTable::parse(text).ok()?;
+    let mut table = root.get_ref();
+    let mut at = None;
+    for part in key.split('.') {
+        let (name, value) = table.iter().find(|(name, _)| name.get_ref() == part)?;
+        at = Some(name.span().start);
+        table = match value.get_ref().as_table() {
+            Some(inner) => inner,
+            None => break,
+        };
+    }
+    Some(1 + text.bytes().take(at?).filter(|octet| *octet == b'\n').count())
 }
 
 impl Options {
@@ -249,26 +292,29 @@ fn http_setting(text: &str) -> Result<Http, String> {
     }
 }
 
-fn http(options: &Options, file: &File) -> Result<Http, String> {
+fn http(options: &Options, file: &File) -> Result<Http, Wrong> {
     match (options.http, &file.http) {
         (Some(http), _) => Ok(http),
-        (None, Some(text)) => http_setting(text).map_err(|error| format!("http: {error}")),
+        (None, Some(text)) => http_setting(text).map_err(|error| Wrong::new("http", error)),
         (None, None) => Ok(Http::Default),
     }
 }
 
-fn checked(options: Options, file: File) -> Result<Config, String> {
+fn checked(options: Options, file: File) -> Result<Config, Wrong> {
     let http = http(&options, &file)?;
-    let listen = options.listen.or(file.listen).ok_or("--listen ADDR:PORT is missing")?;
-    let storage = options.storage.or(file.storage).ok_or("--storage DIR is missing")?;
+    let listen =
+        options.listen.or(file.listen).ok_or_else(|| Wrong::new("--listen ADDR:PORT", "is missing"))?;
+    let storage =
+        options.storage.or(file.storage).ok_or_else(|| Wrong::new("--storage DIR", "is missing"))?;
     let rtp_ports = match (options.rtp_ports, file.rtp_ports) {
         (Some(range), _) => range,
-        (None, Some(text)) => text.parse().map_err(|error| format!("rtp_ports: {error}"))?,
+        (None, Some(text)) => text.parse().map_err(|error| Wrong::new("rtp_ports", error))?,
         (None, None) => PortRange::DEFAULT,
     };
+    let key = if options.public_addr.is_some() { "--public-addr" } else { "public_addr" };
     let public_addr = options.public_addr.or(file.public_addr).unwrap_or_default();
     if public_addr.len() > 253 || public_addr.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("public_addr: \"{public_addr}\" is no host name or address"));
+        return Err(Wrong::new(key, format!("\"{public_addr}\" is no host name or address")));
     }
     Ok(Config {
         listen,
@@ -287,7 +333,7 @@ fn checked(options: Options, file: File) -> Result<Config, String> {
     })
 }
 
-fn timing(file: &FileLimits) -> Result<Timing, String> {
+fn timing(file: &FileLimits) -> Result<Timing, Wrong> {
     let start = within("limits.start_timeout_ms", file.start_timeout_ms.unwrap_or(10_000), 100, 600_000)?;
     let idle = within("limits.idle_timeout_s", file.idle_timeout_s.unwrap_or(900), 0, 86_400)?;
     Ok(Timing {
@@ -297,7 +343,7 @@ fn timing(file: &FileLimits) -> Result<Timing, String> {
     })
 }
 
-fn limits(file: &FileLimits) -> Result<Limits, String> {
+fn limits(file: &FileLimits) -> Result<Limits, Wrong> {
     let default = Limits::default();
     let limits = Limits {
         sessions: file.sessions.unwrap_or(default.sessions),
@@ -316,23 +362,23 @@ fn limits(file: &FileLimits) -> Result<Limits, String> {
     Ok(limits)
 }
 
-fn max_file(size: Option<Size>) -> Result<Option<u64>, String> {
+fn max_file(size: Option<Size>) -> Result<Option<u64>, Wrong> {
     match size {
         None | Some(Size(0)) => Ok(None),
         Some(Size(octets)) => within("max_file_size", octets, 4096, 1 << 40).map(Some),
     }
 }
 
-fn level(text: &str) -> Result<log::LevelFilter, String> {
+fn level(text: &str) -> Result<log::LevelFilter, Wrong> {
     let wanted = "off, error, warn, info, debug or trace";
-    text.parse().map_err(|_| format!("log.level: \"{text}\" is none of {wanted}"))
+    text.parse().map_err(|_| Wrong::new("log.level", format!("\"{text}\" is none of {wanted}")))
 }
 
-fn within(name: &str, value: u64, lowest: u64, highest: u64) -> Result<u64, String> {
+fn within(key: &'static str, value: u64, lowest: u64, highest: u64) -> Result<u64, Wrong> {
     if (lowest..=highest).contains(&value) {
         Ok(value)
     } else {
-        Err(format!("{name}: {value} is not within {lowest} to {highest}"))
+        Err(Wrong::new(key, format!("{value} is not within {lowest} to {highest}")))
     }
 }
 
@@ -410,6 +456,22 @@ mod tests {
         assert!(error(&file, "reserve = \"1 TB\"").contains("1 TB"));
         assert!(error(&file, "[limits]\nsessions = 0\n").contains("limits.sessions"));
         assert!(error(&file, "[log]\nlevel = \"loud\"\n").contains("loud"));
+        for (toml, place) in [
+            ("\n[limits]\nsessions = 0\n", "server.toml:3: limits.sessions: "),
+            ("[limits]\n\nidle_timeout_s = 86401", "server.toml:3: limits.idle_timeout_s: "),
+            ("limits = { start_timeout_ms = 1 }", "server.toml:1: limits.start_timeout_ms: "),
+            ("\n\n\nbuffer = 1", "server.toml:4: buffer: "),
+            ("max_file_size = 1", "server.toml:1: max_file_size: "),
+            ("flush_interval_ms = 1", "server.toml:1: flush_interval_ms: "),
+            ("public_addr = \"a b\"", "server.toml:1: public_addr: "),
+            ("rtp_ports = \"9-8\"", "server.toml:1: rtp_ports: "),
+            ("http = \"0.0.0.0:80\"", "server.toml:1: http: "),
+            ("\n[log]\nlevel = \"loud\"\n", "server.toml:3: log.level: "),
+        ] {
+            let message = error(&file, toml);
+            assert!(message.starts_with(place), "{message}");
+        }
+        assert!(error("sessions --config server.toml", "http = \"x\"").starts_with("server.toml:1: http: "));
     }
 
     #[test]
