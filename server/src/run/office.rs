@@ -59,7 +59,11 @@ const MAX_WAITING_JOBS: usize = 4096;
 /// A recording that is over and waits for the disk.
 #[derive(Debug)]
 struct Closing {
-    what: String,
+    who: String,
+    folder: String,
+    /// Below the storage folder; empty until the disk has told, which may be after the end.
+    file: String,
+    how: String,
     counts: Counts,
     octets: u64,
 }
@@ -402,21 +406,22 @@ impl Office {
         book_overruns(&mut call, metrics);
         let mut jobs = Vec::new();
         let mut name_file = || next_key(next_file);
-        if let Some(file) = call.recording.file() {
+        let had_file = call.recording.file();
+        if let Some(file) = had_file {
             owners.remove(&file);
         }
         call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
-        let what = format!(
-            "session_ended id={:?} device={:?} peer={} file={:?} seconds={} reason={:?}",
-            call.id,
-            call.device,
-            conn.peer,
-            call.file,
-            now.mono.since(call.begun.mono).as_secs(),
-            reason.name()
-        );
         let counts = *call.recording.counts();
-        let last = Closing { what, counts, octets: call.recording.octets() };
+        let seconds = now.mono.since(call.begun.mono).as_secs();
+        let last = Closing {
+            who: format!("id={:?} device={:?} peer={}", call.id, call.device, conn.peer),
+            folder: call.recording.folder().name.clone(),
+            // One that is opened only now will be named by the disk.
+            file: if had_file.is_some() { std::mem::take(&mut call.file) } else { String::new() },
+            how: format!("seconds={seconds} reason={:?}", reason.name()),
+            counts,
+            octets: call.recording.octets(),
+        };
         match jobs.iter().rev().find_map(|job| match job {
             Job::Close { file, .. } => Some(*file),
             _ => None,
@@ -485,6 +490,8 @@ impl Office {
                 Done::Opened { file, result: Ok(opened) } => {
                     if let Some(call) = self.call_of(file) {
                         call.file = format!("{}/{}", call.recording.folder().name, opened.name);
+                    } else if let Some(last) = self.closing.get_mut(&file) {
+                        last.file = format!("{}/{}", last.folder, opened.name);
                     }
                     self.space(opened.space, now);
                 }
@@ -670,8 +677,10 @@ impl Closing {
     fn summary(&self) -> String {
         let counts = &self.counts;
         format!(
-            "{} octets={} packets={} lost={} late={} duplicate={} dropped={}",
-            self.what,
+            "session_ended {} file={:?} {} octets={} packets={} lost={} late={} duplicate={} dropped={}",
+            self.who,
+            self.file,
+            self.how,
             self.octets,
             counts.received,
             counts.lost,

@@ -122,3 +122,13 @@ fn settings_that_make_no_sense_end_the_program_with_status_2_and_a_missing_folde
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent"));
     assert!(run(&["--help"]).stdout.starts_with(b"Records what phones upload"));
 }
+
+#[test]
+fn the_log_names_the_file_of_a_recording_that_had_no_audio() {
+    let server = Server::start("rtp_ports = \"23220-23229\"\n");
+    let output = server.phone(&["--id", "mute", "--seconds", "0"]).output().expect("python3");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let log = server.terminate_for_log();
+    let line = log.lines().find(|line| line.contains("session_ended id=\"mute\"")).expect("a line");
+    assert!(line.contains("/Record_") && line.contains(".wav\" seconds="), "{line}");
+}

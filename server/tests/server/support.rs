@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 
 pub(crate) const PHONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/peers/docphone.py");
 
@@ -22,6 +23,7 @@ pub(crate) struct Server {
     pub(crate) control: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
+    log: Option<JoinHandle<String>>,
 }
 
 impl Server {
@@ -61,8 +63,19 @@ impl Server {
         let http = address("http://");
         let control = address("listening on ");
         // The log is read on, so that the server never waits for a full pipe.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { process, control, http, folder }
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = log.read_to_string(&mut text);
+            text
+        });
+        Self { process, control, http, folder, log: Some(log) }
+    }
+
+    /// Ends it and gives what it has said since it was started.
+    pub(crate) fn terminate_for_log(mut self) -> String {
+        self.signal(Signal::SIGTERM);
+        self.process.wait().expect("status");
+        self.log.take().expect("once").join().expect("log")
     }
 
     pub(crate) fn terminate(mut self) -> (ExitStatus, tempfile::TempDir) {
