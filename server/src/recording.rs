@@ -2,27 +2,28 @@
 //!
 //! Owns: which packets count, the timeline, blocks that are being filled, the sidecar. Pure. The file is
 //! opened by the first packet, which tells its frame size, or at the end if none came; a recording that
-//! outgrows a file goes on in the next. Invariants: jobs of a file come in the order open, append …,
+//! outgrows a file, or whose sender changes the codec, goes on in the next. Invariants: jobs of a file come in the order open, append …,
 //! close; what can't be buffered is silence in the file and a counted drop, so time stays true.
+
+mod store;
 
 use crate::media::SourceLock;
 use crate::session::{EndReason, Opening};
-use phone_recorder::blocks::{Block, BlockPool};
+use phone_recorder::blocks::BlockPool;
 use phone_recorder::call::Call;
 use phone_recorder::file::header::{FileHeader, max_data_octets};
 use phone_recorder::file::sidecar::{Gap, Packets, Sidecar, SidecarState};
-use phone_recorder::jobs::{FileKey, Folder, Job, Open, Piece};
+use phone_recorder::jobs::{FileKey, Folder, Job, Open};
 use phone_recorder::rtp::codec::Codec;
+use phone_recorder::rtp::codec_change::CodecChange;
 use phone_recorder::rtp::counts::{Counts, DropCause, Verdict};
 use phone_recorder::rtp::packet::Packet;
-use phone_recorder::rtp::timeline::{AudioSink, GapCause, Timeline, octets_to_ms};
+use phone_recorder::rtp::timeline::{GapCause, Timeline, octets_to_ms};
 use phone_recorder::time::{Mono, Now};
 use phone_recorder::uplink::message::Parties;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-
-/// Room that has to be left for one packet: all that the timeline may hand over at once.
-const PACKET_ROOM: usize = 4096;
+use store::{Sink, Store};
 
 /// Frame length assumed if no packet tells.
 const DEFAULT_PTIME_MS: u32 = 20;
@@ -30,8 +31,8 @@ const DEFAULT_PTIME_MS: u32 = 20;
 /// Longest frame that a header is written for.
 const MAX_PTIME_MS: u32 = 100;
 
-/// Silence that is written out in a block rather than noted as a piece of its own.
-const SHORT_SILENCE_OCTETS: u64 = 1024;
+/// Changes of codec that may wait for the disk; further ones are not followed until it has caught up.
+const MAX_ENDED: usize = 8;
 
 /// Rules that all recordings share.
 #[derive(Clone, Copy, Debug)]
@@ -45,127 +46,51 @@ pub struct Rules {
 /// One recording.
 pub struct Recording {
     rules: Rules,
-    codec: Codec,
     folder: Folder,
-    file: Option<FileKey>,
     lock: SourceLock,
     timeline: Timeline,
+    codec_change: CodecChange,
+    /// When the present codec was heard last.
+    heard: Mono,
     counts: Counts,
     /// `counts` when the present file began.
     counts_before: Counts,
+    /// Packets lost before the codec changed.
     lost_before: u64,
     /// Datagrams that the kernel dropped because they were not fetched in time: in all, and before this file.
     overruns: u64,
     overruns_before: u64,
     octets_before: u64,
-    ptime_ms: Option<u32>,
     sidecar: Sidecar,
-    store: Store,
+    /// Ended by a change of codec, and not handed to the disk yet.
+    ended: Vec<Ended>,
+    part: Part,
     begun: Now,
     flushed: Mono,
     failed: bool,
 }
 
-/// Audio that is not handed to the disk yet.
+/// Audio of one codec.
 #[derive(Debug)]
-struct Store {
-    pieces: Vec<Piece>,
-    filling: Option<Block>,
-    silence: u8,
-    /// Octets in this file, those not written yet included.
-    octets: u64,
-    gaps: Vec<(u64, u64, GapCause)>,
-    unflushed: bool,
+struct Part {
+    codec: Codec,
+    file: Option<FileKey>,
+    ptime_ms: Option<u32>,
+    store: Store,
 }
 
-/// Lists this many gaps before they move to the sidecar, which has its own limit.
-const MAX_FRESH_GAPS: usize = 256;
-
-struct Sink<'a> {
-    store: &'a mut Store,
-    pool: &'a mut BlockPool,
-}
-
-impl AudioSink for Sink<'_> {
-    fn audio(&mut self, mut octets: &[u8]) {
-        self.store.octets += octets.len() as u64;
-        self.store.unflushed = true;
-        while !octets.is_empty() {
-            let Some(block) = self.store.block(self.pool) else {
-                self.store.push_silence(octets.len() as u64);
-                return;
-            };
-            let taken = block.fill(octets);
-            octets = &octets[taken..];
-        }
-    }
-
-    fn silence(&mut self, octets: u64, cause: GapCause) {
-        self.store.note_gap(octets, cause);
-        self.store.octets += octets;
-        self.store.unflushed = true;
-        let silence = self.store.silence;
-        match self.store.block(self.pool) {
-            Some(block) if octets <= SHORT_SILENCE_OCTETS && octets <= block.room() as u64 => {
-                block.fill_with(silence, octets);
-            }
-            _ => self.store.push_silence(octets),
-        }
+impl Part {
+    fn new(codec: Codec) -> Self {
+        Self { codec, file: None, ptime_ms: None, store: Store::new(codec.silence()) }
     }
 }
 
-impl Store {
-    /// The block being filled, or the next one.
-    fn block(&mut self, pool: &mut BlockPool) -> Option<&mut Block> {
-        if self.filling.as_ref().is_some_and(|block| block.room() == 0) {
-            self.put_block_down();
-        }
-        if self.filling.is_none() {
-            self.filling = pool.take();
-        }
-        self.filling.as_mut()
-    }
-
-    /// The timeline fills one hole in several steps: they are one gap.
-    fn note_gap(&mut self, octets: u64, cause: GapCause) {
-        let here = self.octets;
-        if let Some((at, length, same)) = self.gaps.last_mut() {
-            if *same == cause && *at + *length == here {
-                *length += octets;
-                return;
-            }
-        }
-        if self.gaps.len() < MAX_FRESH_GAPS {
-            self.gaps.push((here, octets, cause));
-        }
-    }
-
-    /// Gaps that are over.
-    fn finished_gaps(&mut self) -> impl Iterator<Item = (u64, u64, GapCause)> + '_ {
-        let open = self.gaps.last().is_some_and(|(at, length, _)| at + length == self.octets);
-        let finished = self.gaps.len() - usize::from(open);
-        self.gaps.drain(..finished)
-    }
-
-    fn put_block_down(&mut self) {
-        if let Some(block) = self.filling.take() {
-            self.pieces.push(Piece::Audio(block));
-        }
-    }
-
-    fn push_silence(&mut self, octets: u64) {
-        if self.filling.as_ref().is_some_and(|block| !block.octets().is_empty()) {
-            self.put_block_down();
-        }
-        match self.pieces.last_mut() {
-            Some(Piece::Silence(before)) => *before += octets,
-            _ => self.pieces.push(Piece::Silence(octets)),
-        }
-    }
-
-    fn has_room(&self, pool: &BlockPool) -> bool {
-        pool.has_room() || self.filling.as_ref().is_some_and(|block| block.room() >= PACKET_ROOM)
-    }
+/// A part that gets no more audio.
+#[derive(Debug)]
+struct Ended {
+    part: Part,
+    /// The counts at its end.
+    counts: Counts,
 }
 
 impl Recording {
@@ -184,36 +109,27 @@ impl Recording {
         let sidecar = Sidecar {
             recording: opening.id.clone(),
             call,
-            codec: opening.codec.name().to_owned(),
             start: now.wall.rfc3339(),
             clock_set: now.wall.is_set(),
             state: SidecarState::Recording,
             ..Sidecar::default()
         };
-        let store = Store {
-            pieces: Vec::new(),
-            filling: None,
-            silence: opening.codec.silence(),
-            octets: 0,
-            gaps: Vec::new(),
-            unflushed: false,
-        };
         Self {
             rules,
-            codec: opening.codec,
             folder,
-            file: None,
             lock: SourceLock::new(phone),
             timeline: Timeline::new(opening.codec),
+            codec_change: CodecChange::default(),
+            heard: now.mono,
             counts: Counts::default(),
             counts_before: Counts::default(),
             lost_before: 0,
             overruns: 0,
             overruns_before: 0,
             octets_before: 0,
-            ptime_ms: None,
             sidecar,
-            store,
+            ended: Vec::new(),
+            part: Part::new(opening.codec),
             begun: now,
             flushed: now.mono,
             failed: false,
@@ -225,39 +141,98 @@ impl Recording {
         let (verdict, ours) = match Packet::parse(datagram) {
             Err(_) => (Verdict::Dropped(DropCause::NotRtp), false),
             Ok(_) if !self.lock.admits(source, now) => (Verdict::Dropped(DropCause::Source), false),
-            Ok(packet) => {
-                let ours = packet.payload_type == self.codec.payload_type() && !packet.payload.is_empty();
-                if ours && self.ptime_ms.is_none() {
-                    self.ptime_ms = Some(ptime_of(packet.payload.len()));
-                }
-                let room = !self.failed && self.store.has_room(pool);
-                let sink = &mut Sink { store: &mut self.store, pool };
-                (self.timeline.push(&packet, now, room, sink), true)
-            }
+            Ok(packet) => (self.packet(&packet, now, pool), true),
         };
         self.counts.book(verdict);
         self.counts.restore(self.timeline.take_regained(), DropCause::Ssrc);
-        self.counts.lost = self.timeline.lost();
+        self.counts.lost = self.lost_before + self.timeline.lost();
         ours
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>, now: Mono, pool: &mut BlockPool) -> Verdict {
+        let other = Codec::from_payload_type(packet.payload_type)
+            .filter(|codec| *codec != self.part.codec && !packet.payload.is_empty());
+        if let Some(codec) = other {
+            let possible = !self.failed && self.ended.len() < MAX_ENDED;
+            if possible && self.codec_change.follow(packet, now, self.heard) {
+                self.switch_codec(codec, pool);
+            }
+        }
+        let verdict = self.push(packet, now, pool);
+        if packet.payload_type == self.part.codec.payload_type() {
+            self.codec_change.stay();
+        }
+        verdict
+    }
+
+    fn push(&mut self, packet: &Packet<'_>, now: Mono, pool: &mut BlockPool) -> Verdict {
+        let part = &mut self.part;
+        if packet.payload_type == part.codec.payload_type() && !packet.payload.is_empty() {
+            self.heard = now;
+            part.ptime_ms.get_or_insert_with(|| ptime_of(packet.payload.len()));
+        }
+        let room = !self.failed && part.store.has_room(pool);
+        self.timeline.push(packet, now, room, &mut Sink { store: &mut part.store, pool })
+    }
+
+    /// The sender changed to `codec`: the audio so far stays in its file, the next one begins with what was held back.
+    fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
+        self.timeline.settle(&mut Sink { store: &mut self.part.store, pool });
+        self.lost_before += self.timeline.lost();
+        self.timeline = Timeline::new(codec);
+        let part = std::mem::replace(&mut self.part, Part::new(codec));
+        let mut change = std::mem::take(&mut self.codec_change);
+        let mut early = 0;
+        change.take_held(|packet, at| early += u64::from(self.push(packet, at, pool) == Verdict::Stored));
+        self.codec_change = change;
+        self.counts.restore(early, DropCause::PayloadType);
+        if part.file.is_some() || part.store.octets > 0 {
+            // What was held back counts where its audio is.
+            let mut counts = self.counts;
+            counts.received = counts.received.saturating_sub(early);
+            counts.stored = counts.stored.saturating_sub(early);
+            self.ended.push(Ended { part, counts });
+        }
     }
 
     /// What is due for the disk. `next_file` names files; `now` also stamps them.
     pub fn jobs(&mut self, now: Now, next_file: &mut dyn FnMut() -> FileKey, jobs: &mut Vec<Job>) {
-        if self.failed || (self.file.is_none() && self.ptime_ms.is_none()) {
+        if self.failed {
+            return;
+        }
+        self.close_ended(now, next_file, jobs);
+        if self.part.file.is_none() && self.part.ptime_ms.is_none() {
             return;
         }
         let file = self.open(next_file, jobs);
-        let flush_due = now.mono.since(self.flushed) >= self.rules.flush_interval && self.store.unflushed;
-        if self.store.pieces.is_empty() && !flush_due {
+        let flush_due =
+            now.mono.since(self.flushed) >= self.rules.flush_interval && self.part.store.unflushed;
+        if self.part.store.pieces.is_empty() && !flush_due {
             return;
         }
         self.append(file, flush_due, now.mono, jobs);
-        if self.store.octets >= max_data_octets(self.rules.max_file_octets) {
-            self.close(file, "file_full", now, jobs);
-            self.sidecar.segment += 1;
-            self.sidecar.start = now.wall.rfc3339();
-            self.begun = now;
+        if self.part.store.octets >= max_data_octets(self.rules.max_file_octets) {
+            self.close(file, "file_full", self.counts, now, jobs);
+            self.begin_segment(now);
         }
+    }
+
+    /// What came before the codec changed goes to the disk, in order.
+    fn close_ended(&mut self, now: Now, next_file: &mut dyn FnMut() -> FileKey, jobs: &mut Vec<Job>) {
+        for Ended { part, counts } in std::mem::take(&mut self.ended) {
+            let present = std::mem::replace(&mut self.part, part);
+            let file = self.open(next_file, jobs);
+            self.append(file, true, now.mono, jobs);
+            self.close(file, "codec_change", counts, now, jobs);
+            self.part = present;
+            self.begin_segment(now);
+        }
+    }
+
+    fn begin_segment(&mut self, now: Now) {
+        self.sidecar.segment += 1;
+        self.sidecar.start = now.wall.rfc3339();
+        self.begun = now;
     }
 
     /// Ends the recording: all the jobs that remain.
@@ -284,16 +259,17 @@ impl Recording {
                 }
             }
         }
-        self.timeline.settle(&mut Sink { store: &mut self.store, pool });
-        self.counts.lost = self.timeline.lost();
+        self.timeline.settle(&mut Sink { store: &mut self.part.store, pool });
+        self.counts.lost = self.lost_before + self.timeline.lost();
         if self.failed {
-            jobs.extend(self.file.take().map(Job::Abandon));
+            jobs.extend(self.part.file.take().map(Job::Abandon));
             self.release(pool);
             return;
         }
+        self.close_ended(now, next_file, jobs);
         let file = self.open(next_file, jobs);
         self.append(file, true, now.mono, jobs);
-        self.close(file, &reason.name(), now, jobs);
+        self.close(file, &reason.name(), self.counts, now, jobs);
     }
 
     /// The disk does not take the present file any more. What comes from now on is not kept.
@@ -315,10 +291,16 @@ impl Recording {
         &self.counts
     }
 
-    /// The file being written, if it is open.
+    /// Of the RTP that comes now.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.part.codec
+    }
+
+    /// The file of the present codec, if it is open.
     #[must_use]
     pub fn file(&self) -> Option<FileKey> {
-        self.file
+        self.part.file
     }
 
     /// Folder of all files of this recording.
@@ -330,21 +312,23 @@ impl Recording {
     /// Octets of audio in all files, silence included.
     #[must_use]
     pub fn octets(&self) -> u64 {
-        self.octets_before + self.store.octets
+        let ended: u64 = self.ended.iter().map(|ended| ended.part.store.octets).sum();
+        self.octets_before + ended + self.part.store.octets
     }
 
     fn open(&mut self, next_file: &mut dyn FnMut() -> FileKey, jobs: &mut Vec<Job>) -> FileKey {
-        if let Some(file) = self.file {
+        if let Some(file) = self.part.file {
             return file;
         }
         let file = next_file();
-        self.file = Some(file);
-        self.sidecar.ptime_ms = self.ptime_ms.unwrap_or(DEFAULT_PTIME_MS);
+        self.part.file = Some(file);
+        self.sidecar.codec = self.part.codec.name().to_owned();
+        self.sidecar.ptime_ms = self.part.ptime_ms.unwrap_or(DEFAULT_PTIME_MS);
         jobs.push(Job::Open(Open {
             file,
             folder: self.folder.clone(),
             stamp: self.begun.wall,
-            header: FileHeader::new(self.codec, self.sidecar.ptime_ms),
+            header: FileHeader::new(self.part.codec, self.sidecar.ptime_ms),
             sidecar: Box::new(self.sidecar.clone()),
         }));
         file
@@ -352,29 +336,30 @@ impl Recording {
 
     fn append(&mut self, file: FileKey, flush: bool, now: Mono, jobs: &mut Vec<Job>) {
         if flush {
-            self.store.put_block_down();
-            self.store.unflushed = false;
+            self.part.store.put_block_down();
+            self.part.store.unflushed = false;
             self.flushed = now;
         }
-        for gap in self.store.finished_gaps() {
+        for gap in self.part.store.finished_gaps() {
             self.sidecar.push_gap(described(gap));
         }
-        let pieces = std::mem::take(&mut self.store.pieces);
+        let pieces = std::mem::take(&mut self.part.store.pieces);
         if flush || !pieces.is_empty() {
             jobs.push(Job::Append { file, pieces, flush });
         }
     }
 
-    fn close(&mut self, file: FileKey, reason: &str, now: Now, jobs: &mut Vec<Job>) {
-        for gap in self.store.gaps.drain(..) {
+    /// Closes the file of the present part, whose last packet left the counts as they are in `until`.
+    fn close(&mut self, file: FileKey, reason: &str, until: Counts, now: Now, jobs: &mut Vec<Job>) {
+        for gap in self.part.store.gaps.drain(..) {
             self.sidecar.push_gap(described(gap));
         }
-        let counts = self.counts.since(&self.counts_before);
+        let counts = until.since(&self.counts_before);
         // What the kernel dropped did come, so it is our loss and not the network's.
         let overruns = self.overruns - self.overruns_before;
         let packets = Packets {
             received: counts.received + overruns,
-            lost: self.counts.lost.saturating_sub(self.lost_before).saturating_sub(overruns),
+            lost: counts.lost.saturating_sub(overruns),
             late: counts.late,
             duplicate: counts.duplicate,
             dropped: counts.dropped() + overruns,
@@ -384,24 +369,22 @@ impl Recording {
         sidecar.packets = packets;
         sidecar.end = Some(now.wall.rfc3339());
         sidecar.end_reason = Some(reason.to_owned());
-        sidecar.no_media = self.ptime_ms.is_none();
+        sidecar.no_media = self.part.ptime_ms.is_none();
         jobs.push(Job::Close { file, sidecar: Box::new(sidecar) });
-        self.file = None;
-        self.octets_before += std::mem::take(&mut self.store.octets);
-        self.counts_before = self.counts;
-        self.lost_before = self.counts.lost;
+        self.part.file = None;
+        self.octets_before += std::mem::take(&mut self.part.store.octets);
+        self.counts_before = until;
         self.overruns_before = self.overruns;
         self.sidecar.gaps.clear();
         (self.sidecar.gaps_total, self.sidecar.gap_ms_total) = (0, 0);
     }
 
     fn release(&mut self, pool: &mut BlockPool) {
-        self.store.put_block_down();
-        for piece in self.store.pieces.drain(..) {
-            if let Piece::Audio(block) = piece {
-                pool.give_back(block);
-            }
+        for mut ended in self.ended.drain(..) {
+            ended.part.store.release(pool);
+            self.part.file = self.part.file.or(ended.part.file);
         }
+        self.part.store.release(pool);
     }
 }
 

@@ -15,7 +15,6 @@ const MAX_UNSENT_OCTETS: usize = 64 * 1024;
 pub(super) struct Call {
     pub(super) id: String,
     pub(super) device: String,
-    pub(super) codec: &'static str,
     pub(super) socket: UdpSocket,
     pub(super) v6: bool,
     pub(super) port: u16,

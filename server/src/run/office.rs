@@ -348,7 +348,6 @@ impl Office {
         let call = Call {
             id: opening.id.clone(),
             device: opening.device.clone(),
-            codec: opening.codec.name(),
             v6: socket.local_addr().is_ok_and(|addr| addr.is_ipv6()),
             socket,
             port,
@@ -407,9 +406,8 @@ impl Office {
         let mut jobs = Vec::new();
         let mut name_file = || next_key(next_file);
         let had_file = call.recording.file();
-        if let Some(file) = had_file {
-            owners.remove(&file);
-        }
+        // Nor do files of earlier segments speak for what this connection records next.
+        owners.retain(|_, owner| *owner != token);
         call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
         let counts = *call.recording.counts();
         let seconds = now.mono.since(call.begun.mono).as_secs();
@@ -566,7 +564,7 @@ impl Office {
                 id: call.id.clone(),
                 device: call.device.clone(),
                 peer: conn.peer,
-                codec: call.codec.to_owned(),
+                codec: call.recording.codec().name().to_owned(),
                 rtp_port: call.port,
                 start: call.begun.wall.rfc3339(),
                 elapsed_ms: u64::try_from(now.since(call.begun.mono).as_millis()).unwrap_or(u64::MAX),
@@ -712,6 +710,7 @@ fn drain(
     now: Mono,
 ) -> Drained {
     let recording = &mut call.recording;
+    let codec = recording.codec();
     let mut heard = false;
     let received = receiver.drain(&call.socket, call.v6, |datagram, source| {
         heard |= recording.datagram(datagram, source, now, pool);
@@ -720,6 +719,9 @@ fn drain(
         log::debug!("rtp port={}: {error}", call.port);
         0
     });
+    if recording.codec() != codec {
+        log::info!("codec_changed port={} from={} to={}", call.port, codec.name(), recording.codec().name());
+    }
     if count > 0 {
         metrics.packets_received.inc_by(count as u64);
     }

@@ -190,3 +190,21 @@ fn a_phone_that_asks_and_never_reads_is_given_up_and_its_recording_finished() {
     assert_eq!(status.code(), Some(0));
     assert_eq!(recorded(folder.path(), "deaf").0.end_reason.as_deref(), Some("connection_lost"));
 }
+
+#[test]
+fn a_phone_that_sends_another_codec_than_it_asked_for_gets_a_file_of_that_codec() {
+    let server = Server::start("rtp_ports = \"23230-23239\"\n");
+    let mut phone = Phone::at([127, 0, 0, 1], &server);
+    let to = (Ipv4Addr::LOCALHOST, port(&phone.starts("other")));
+    let own = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    for number in 0..25 {
+        let mut packet = rtp(number);
+        packet[1] = 0;
+        own.send_to(&packet, to).expect("loopback");
+    }
+    phone.stops("other");
+    let (_, folder) = server.terminate();
+    let (sidecar, audio) = recorded(folder.path(), "other");
+    assert_eq!((sidecar.codec.as_str(), sidecar.no_media, audio.len()), ("PCMU", false, 4000), "{sidecar:?}");
+    assert_eq!((sidecar.packets.received, sidecar.packets.dropped), (25, 0), "{sidecar:?}");
+}

@@ -21,7 +21,11 @@ fn phone() -> SocketAddr {
 }
 
 fn rtp(seq: u16, payload: &[u8]) -> Vec<u8> {
-    let mut datagram = vec![0x80, 8];
+    rtp_of(Codec::Pcma, seq, payload)
+}
+
+fn rtp_of(codec: Codec, seq: u16, payload: &[u8]) -> Vec<u8> {
+    let mut datagram = vec![0x80, codec.payload_type().0];
     datagram.extend(seq.to_be_bytes());
     datagram.extend((u32::from(seq) * 160).to_be_bytes());
     datagram.extend(7_u32.to_be_bytes());
@@ -54,10 +58,14 @@ impl Bench {
     }
 
     fn hears(&mut self, seqs: std::ops::Range<u16>) {
+        self.hears_of(Codec::Pcma, seqs);
+    }
+
+    fn hears_of(&mut self, codec: Codec, seqs: std::ops::Range<u16>) {
         for seq in seqs {
             let fill = u8::try_from(seq % 251).expect("below 251");
             let at = now(u64::from(seq) * 20).mono;
-            self.recording.datagram(&rtp(seq, &[fill; 160]), phone(), at, &mut self.pool);
+            self.recording.datagram(&rtp_of(codec, seq, &[fill; 160]), phone(), at, &mut self.pool);
         }
     }
 
@@ -234,4 +242,100 @@ fn a_stop_request_without_numbers_leaves_those_of_the_start_request() {
         Bench::new(4, u64::MAX).finish_as(5000, Parties { local_number: "201".into(), ..Parties::default() });
     let Some(Job::Close { sidecar, .. }) = jobs.last() else { panic!("{jobs:?}") };
     assert_eq!((&*sidecar.call.remote_name, &*sidecar.call.local_number), ("Anna", "201"));
+}
+
+/// Of each file: codec in header and sidecar, segment, reason, packets received and dropped, octets.
+fn files(jobs: &[Job]) -> Vec<(Codec, String, u32, String, u64, u64, usize)> {
+    let mut files = Vec::new();
+    let mut header = None;
+    let mut octets = 0;
+    for job in jobs {
+        match job {
+            Job::Open(open) => (header, octets) = (Some(open.header.codec), 0),
+            Job::Append { .. } => octets += audio(std::slice::from_ref(job)).len(),
+            Job::Close { sidecar, .. } => {
+                let packets = &sidecar.packets;
+                assert!(!sidecar.no_media && packets.lost == 0, "{sidecar:?}");
+                files.push((
+                    header.take().expect("it was opened"),
+                    sidecar.codec.clone(),
+                    sidecar.segment,
+                    sidecar.end_reason.clone().expect("it has ended"),
+                    packets.received,
+                    packets.dropped,
+                    octets,
+                ));
+            }
+            _ => panic!("{job:?}"),
+        }
+    }
+    files
+}
+
+#[test]
+fn another_codec_ends_the_file_and_starts_the_next_one() {
+    for sweep in [10, 60] {
+        let mut bench = Bench::new(64, u64::MAX);
+        let mut all = Vec::new();
+        for part in 0..300 / sweep {
+            for seq in part * sweep..(part + 1) * sweep {
+                let codec = if (110..210).contains(&seq) { Codec::Pcmu } else { Codec::Pcma };
+                bench.hears_of(codec, seq..seq + 1);
+            }
+            all.extend(bench.jobs(u64::from((part + 1) * sweep) * 20));
+        }
+        assert_eq!(bench.recording.octets(), 300 * 160);
+        assert_eq!(bench.recording.codec(), Codec::Pcma);
+        all.extend(bench.finish(6000));
+        let file = |codec: Codec, segment, reason: &str, packets: usize| {
+            (codec, codec.name().to_owned(), segment, reason.to_owned(), packets as u64, 0, packets * 160)
+        };
+        let expected = [
+            file(Codec::Pcma, 1, "codec_change", 110),
+            file(Codec::Pcmu, 2, "codec_change", 100),
+            file(Codec::Pcma, 3, "stopped: hangup", 90),
+        ];
+        assert_eq!(files(&all), expected, "{sweep}");
+        assert_eq!(bench.recording.counts().dropped(), 0);
+    }
+}
+
+#[test]
+fn a_phone_that_sends_another_codec_than_it_said_is_recorded_in_that_codec() {
+    let mut bench = Bench::new(64, u64::MAX);
+    bench.hears_of(Codec::Pcmu, 0..100);
+    let mut all = bench.jobs(2000);
+    all.extend(bench.finish(2000));
+    let expected = (Codec::Pcmu, "PCMU".to_owned(), 1, "stopped: hangup".to_owned(), 100, 0, 16_000);
+    assert_eq!(files(&all), [expected]);
+}
+
+#[test]
+fn a_stray_packet_of_another_codec_and_a_sender_that_competes_change_nothing() {
+    let mut bench = Bench::new(64, u64::MAX);
+    bench.hears(0..50);
+    bench.hears_of(Codec::Pcmu, 50..51);
+    bench.hears(51..100);
+    for seq in 100..200 {
+        let at = now(u64::from(seq) * 20).mono;
+        bench.recording.datagram(&rtp(seq, &[1; 160]), phone(), at, &mut bench.pool);
+        bench.recording.datagram(&rtp_of(Codec::G722, seq, &[1; 160]), phone(), at, &mut bench.pool);
+    }
+    let jobs = bench.finish(4000);
+    assert_eq!(kinds(&jobs).iter().filter(|kind| **kind == "open").count(), 1, "{jobs:?}");
+    assert_eq!(bench.recording.counts().dropped_for(DropCause::PayloadType), 101);
+}
+
+#[test]
+fn codecs_that_change_while_the_disk_does_not_keep_up_take_bounded_memory_that_comes_back() {
+    let mut bench = Bench::new(64, u64::MAX);
+    for part in 0..20_u16 {
+        let codec = if part % 2 == 0 { Codec::Pcma } else { Codec::Pcmu };
+        bench.hears_of(codec, part * 100..part * 100 + 60);
+    }
+    assert!(bench.recording.counts().dropped_for(DropCause::PayloadType) > 0);
+    assert!(bench.recording.counts().balance());
+    bench.recording.fail(&mut bench.pool);
+    bench.finish(60_000);
+    assert_eq!(bench.pool.used_octets(), 0);
 }
