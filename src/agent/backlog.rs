@@ -25,6 +25,19 @@ struct Entry {
     arrival: Mono,
     /// A pause lies between this packet and the one before.
     after_pause: bool,
+    /// It could not be sent.
+    unsent: bool,
+}
+
+/// A remembered packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept<'a> {
+    pub(super) octets: &'a [u8],
+    pub(super) arrival: Mono,
+    /// A pause lies between this packet and the one before.
+    pub(super) after_pause: bool,
+    /// It could not be sent to the server.
+    pub(super) unsent: bool,
 }
 
 /// A ring of whole packets.
@@ -60,7 +73,7 @@ impl Backlog {
         }
         self.octets.extend(packet);
         let after_pause = std::mem::take(&mut self.pause);
-        self.entries.push_back(Entry { octets: packet.len(), arrival, after_pause });
+        self.entries.push_back(Entry { octets: packet.len(), arrival, after_pause, unsent: false });
     }
 
     /// What comes next does not follow on what came before.
@@ -68,14 +81,19 @@ impl Backlog {
         self.pause = true;
     }
 
-    /// Gives every packet that came after `since`, oldest first: content, arrival, and whether a pause lies
-    /// before it.
-    pub(super) fn replay(mut self, since: Mono, mut take: impl FnMut(&[u8], Mono, bool)) {
+    /// The newest packets, so many, could not be sent.
+    pub(super) fn note_unsent(&mut self, packets: u32) {
+        let packets = usize::try_from(packets).unwrap_or(usize::MAX);
+        self.entries.iter_mut().rev().take(packets).for_each(|entry| entry.unsent = true);
+    }
+
+    /// Gives every packet that came after `since`, oldest first.
+    pub(super) fn replay(mut self, since: Mono, mut take: impl FnMut(Kept<'_>)) {
         let mut rest: &[u8] = self.octets.make_contiguous();
-        for entry in &self.entries {
-            let (packet, later) = rest.split_at(entry.octets);
-            if entry.arrival >= since {
-                take(packet, entry.arrival, entry.after_pause);
+        for &Entry { octets, arrival, after_pause, unsent } in &self.entries {
+            let (packet, later) = rest.split_at(octets);
+            if arrival >= since {
+                take(Kept { octets: packet, arrival, after_pause, unsent });
             }
             rest = later;
         }
@@ -93,7 +111,7 @@ mod tests {
 
     fn kept(backlog: Backlog) -> Vec<(Vec<u8>, Mono, bool)> {
         let mut all = Vec::new();
-        backlog.replay(Mono::default(), |packet, arrival, pause| all.push((packet.to_vec(), arrival, pause)));
+        backlog.replay(Mono::default(), |it| all.push((it.octets.to_vec(), it.arrival, it.after_pause)));
         all
     }
 

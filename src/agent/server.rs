@@ -15,7 +15,7 @@ use crate::call::Call;
 use crate::config::{Device, OnFailure};
 use crate::file::header::MAX_FILE_OCTETS;
 use crate::rtp::codec::Codec;
-use crate::rtp::counts::{Counts, DropCause};
+use crate::rtp::counts::{Counts, DropCause, Verdict};
 use crate::rtp::packet::Packet;
 use crate::time::{Mono, Now};
 use crate::uplink::client::{Action as ClientAction, Client, End, Failure, Params, Settings};
@@ -111,6 +111,9 @@ impl Agent {
             UplinkInput::RelayFailed(packets) => {
                 if let Some(it) = self.recordings.get_mut(&key) {
                     it.counts.rebook(u64::from(packets), DropCause::Uplink);
+                    if let Some(upload) = it.route.upload_mut() {
+                        upload.note_unsent(packets);
+                    }
                 }
                 self.check_overrun(key, actions);
             }
@@ -295,13 +298,16 @@ impl Agent {
             _ => IN_FLIGHT,
         };
         let mut again = Counts::default();
+        let mut saved = 0;
         if let Some(backlog) = upload.take_backlog() {
-            backlog.replay(now.mono.minus(span), |octets, arrival, after_pause| {
-                if after_pause {
+            backlog.replay(now.mono.minus(span), |kept| {
+                if kept.after_pause {
                     local.pause(&mut self.pool);
                 }
-                if let Ok(packet) = Packet::parse(octets) {
-                    again.book(local.push(&packet, arrival, &mut self.pool));
+                if let Ok(packet) = Packet::parse(kept.octets) {
+                    let verdict = local.push(&packet, kept.arrival, &mut self.pool);
+                    saved += u64::from(kept.unsent && verdict == Verdict::Stored);
+                    again.book(verdict);
                     again.restore(local.take_regained(), DropCause::Ssrc);
                 }
             });
@@ -310,12 +316,15 @@ impl Agent {
             local.pause(&mut self.pool);
         }
         again.lost = local.lost();
+        // What the server did not get is in the file.
+        it.counts.restore(saved, DropCause::Uplink);
         // What is in both places counts once.
         it.octets_before = upload.octets().saturating_sub(local.octets());
         it.lost_before = upload.lost().saturating_sub(local.lost());
         local.count_from(it.counts.since(&again));
         it.route = Route::Local(Box::new(local));
         it.mode = Mode::Local;
+        it.loss_told &= it.is_degraded();
         // The time in which a start has to be answered begins anew.
         it.started = now.mono;
         actions.push(Action::Job(open));

@@ -105,6 +105,13 @@ impl Upload {
         }
     }
 
+    /// The last packets, so many, could not be sent.
+    pub(super) fn note_unsent(&mut self, packets: u32) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.note_unsent(packets);
+        }
+    }
+
     /// Hands out what is remembered; nothing more will be.
     pub(super) fn take_backlog(&mut self) -> Option<Backlog> {
         self.backlog.take()

@@ -156,6 +156,12 @@ fn with_a_stick_to_go_on_to_a_reset_or_a_closed_port_costs_no_packet_either() {
         let mut call = start(&agent);
         let heard = call.speak_in_real_time(75);
         let file = agent.path_of(text(&call.wait_event("recording.segment"), "/file"));
+        let status = call.status();
+        assert_eq!(
+            (number(&status, "/packets/dropped"), &status["degraded"]),
+            (0, &json!(false)),
+            "{mode}: {status}"
+        );
         call.stop();
         let here = read_recording(&file).data;
         let there = server.payload();
