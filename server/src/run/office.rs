@@ -329,6 +329,10 @@ impl Office {
             self.admission.close(peer.ip());
             return Err(Refusal::Ports);
         };
+        let same = |conn: &&Conn| conn.call.as_ref().is_some_and(|call| call.id == opening.id);
+        if let Some(other) = self.conns.values().find(same).map(|conn| conn.peer) {
+            log::warn!("id_in_use id={:?} peer={peer} other={other}", opening.id);
+        }
         let device = device_folder(&opening.device);
         let folder = Folder {
             root: self.config.storage.clone(),

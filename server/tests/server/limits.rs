@@ -208,3 +208,14 @@ fn a_phone_that_sends_another_codec_than_it_asked_for_gets_a_file_of_that_codec(
     assert_eq!((sidecar.codec.as_str(), sidecar.no_media, audio.len()), ("PCMU", false, 4000), "{sidecar:?}");
     assert_eq!((sidecar.packets.received, sidecar.packets.dropped), (25, 0), "{sidecar:?}");
 }
+
+#[test]
+fn the_log_warns_of_an_id_that_another_connection_has() {
+    let server = Server::start("rtp_ports = \"23240-23249\"\n");
+    let mut phones = [[127, 0, 0, 1], [127, 0, 0, 2]].map(|host| Phone::at(host, &server));
+    for phone in &mut phones {
+        port(&phone.starts("twice"));
+    }
+    let log = server.terminate_for_log();
+    assert_eq!(log.matches("id_in_use id=\"twice\" peer=127.0.0.2:").count(), 1, "{log}");
+}
