@@ -16,8 +16,11 @@ use phone_recorder::storage::recover::create_anew;
 use phone_recorder::time::Mono;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Sidecars that wait for room on a full disk.
+const MAX_LATE: usize = 256;
 
 /// The room on the disk is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,9 +37,18 @@ pub struct OfficeWriter<F: Fs> {
     closing: Vec<Closing<F::File>>,
     /// A file that was open at the last checkpoint: a failed write-back is told to who was there.
     witness: Option<F::File>,
+    /// Tried again at each checkpoint; beyond the limit the next start has to do it.
+    late: Vec<Late>,
     dirty: bool,
     synced: Mono,
     room: Room,
+}
+
+/// A final sidecar that a full disk had no room for.
+struct Late {
+    folder: PathBuf,
+    wav_name: String,
+    sidecar: Sidecar,
 }
 
 /// A file that waits for its last checkpoint.
@@ -58,6 +70,7 @@ impl<F: Fs> OfficeWriter<F> {
             files: BTreeMap::new(),
             closing: Vec::new(),
             witness: None,
+            late: Vec::new(),
             dirty: false,
             synced,
             room: Room::default(),
@@ -98,14 +111,32 @@ impl<F: Fs> OfficeWriter<F> {
 
     /// Makes everything durable and puts the answers to `Close` into `done`.
     pub fn checkpoint(&mut self, done: &mut Vec<Done>) {
+        let written = self.write_late();
         let result = self.sync();
         self.dirty = false;
         match result {
-            Ok(()) => self.promise_all(),
+            Ok(()) => {
+                self.put_late(written);
+                self.promise_all();
+            }
             Err(error) => self.fail_all(&error),
         }
         self.finish_closing(done);
         self.synced = (self.clock)();
+    }
+
+    /// Writes late sidecars under their temporary names, as many as there is room for.
+    fn write_late(&self) -> usize {
+        let written = |late: &&Late| self.write_sidecar(&late.folder, &late.wav_name, &late.sidecar).is_ok();
+        self.late.iter().take_while(written).count()
+    }
+
+    fn put_late(&mut self, written: usize) {
+        for late in self.late.drain(..written).collect::<Vec<_>>() {
+            // If not, the next start does it.
+            let _ = self.put_sidecar(&late.folder, &late.wav_name);
+            self.dirty = true;
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -231,13 +262,20 @@ impl<F: Fs> OfficeWriter<F> {
         }
         file.complete_frame(&self.fs).map_err(|error| fault("finish", &file.path(), &error))?;
         file.describe(&mut sidecar);
-        let sidecar = match self.write_sidecar(&file.folder, &file.name, &sidecar) {
-            // A full disk may have no room for another sidecar: the recording itself is what counts.
-            Err(fault) if fault.kind != FaultKind::Full => return Err(fault),
-            written => written,
-        };
+        let written = self.write_sidecar(&file.folder, &file.name, &sidecar);
+        match &written {
+            // The recording itself is what counts.
+            Err(fault) if fault.kind == FaultKind::Full => {
+                if self.late.len() < MAX_LATE {
+                    let (folder, wav_name) = (file.folder.clone(), file.name.clone());
+                    self.late.push(Late { folder, wav_name, sidecar });
+                }
+            }
+            Err(fault) => return Err(fault.clone()),
+            Ok(()) => {}
+        }
         self.dirty = true;
-        self.closing.push(Closing { key, file, sidecar });
+        self.closing.push(Closing { key, file, sidecar: written });
         Ok(())
     }
 

@@ -151,8 +151,12 @@ fn without_a_reserve_a_server_whose_disk_is_full_to_the_last_block_keeps_what_it
     let exact = || Some(read_recording(&file)).filter(|file| file.data_size as usize == file.data.len());
     let stored = wait_for("an exact header", patience(), exact);
     assert!(heard.starts_with(&stored.data) && stored.data.len() >= first, "{}", stored.data.len());
-    run(recordctl().arg("verify").arg(&file));
 
     std::fs::remove_file(folder.join("hog")).expect("removed");
     wait_for("a call that is accepted again", patience(), || try_another(&agent).ok());
+    // Also if there was no room for its sidecar at the end.
+    wait_for("a sidecar that is closed", patience(), || {
+        sidecar(&file).filter(|sidecar| sidecar["state"] == "ended")
+    });
+    run(recordctl().arg("verify").arg(&file));
 }

@@ -34,8 +34,8 @@ pub(crate) fn has_program(name: &str) -> bool {
 /// Runs a helper program that must succeed.
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = super::agent::output_of(command);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{message}", output.status);
+    let (said, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{said}{message}", output.status);
     output.stdout
 }
 
