@@ -1,0 +1,106 @@
+use super::*;
+
+fn args(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(OsString::from).collect()
+}
+
+fn with_file(line: &str, toml: &str) -> Result<Command, String> {
+    from_args(args(line), |path| {
+        assert_eq!(path, Path::new("server.toml"));
+        Ok(toml.to_owned())
+    })
+}
+
+fn run(line: &str, toml: &str) -> Config {
+    match with_file(line, toml) {
+        Ok(Command::Run(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+const NEEDED: &str = "--listen 0.0.0.0:5055 --storage /srv/rec";
+
+#[test]
+fn listen_and_storage_are_enough() {
+    let config = run(NEEDED, "");
+    assert_eq!(config.listen.port(), 5055);
+    assert_eq!(config.storage, Path::new("/srv/rec"));
+    assert_eq!((config.rtp_ports, config.http), (PortRange::DEFAULT, Http::Default));
+    assert_eq!(config.limits, Limits::default());
+}
+
+#[test]
+fn the_example_file_has_every_setting_at_its_default() {
+    let example = include_str!("../../recordserver.example.toml");
+    let from_example = run("--config server.toml", example);
+    let needed = "--listen 0.0.0.0:5055 --storage /var/lib/recordserver";
+    let mut defaults = run(needed, "");
+    // Given, the port must be free; as a default it need not.
+    defaults.http = Http::At(DEFAULT_HTTP);
+    assert_eq!(from_example, defaults);
+    let keys = example.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+    assert_eq!(keys, 16, "a new setting belongs into the example");
+}
+
+#[test]
+fn the_command_line_goes_before_the_file() {
+    let toml = "listen = \"[::]:1\"\nstorage = \"/a\"\nrtp_ports = \"4000-4001\"\nhttp = \"\"\n\
+                reserve = \"2 GiB\"\nmax_file_size = \"none\"\n\
+                [limits]\nsessions = 7\nidle_timeout_s = 0\n[log]\nlevel = \"warn\"\n";
+    let config = run("--config server.toml --listen 127.0.0.1:2 --rtp-ports 5000-5009", toml);
+    assert_eq!(config.listen, "127.0.0.1:2".parse().expect("address"));
+    assert_eq!((config.rtp_ports.count(), config.http), (10, Http::Off));
+    assert_eq!((config.reserve_octets, config.max_file_octets), (2 << 30, None));
+    assert_eq!((config.limits.sessions, config.timing.idle), (7, None));
+    assert_eq!(config.log_level, log::LevelFilter::Warn);
+}
+
+#[test]
+fn every_mistake_names_its_place() {
+    let error = |line: &str, toml: &str| with_file(line, toml).expect_err(line);
+    assert!(error("", "").contains("--listen"));
+    assert!(error("--listen 0.0.0.0:1", "").contains("--storage"));
+    assert!(error("--listen nowhere", "").contains("nowhere"));
+    assert!(error("--colour", "").contains("--colour"));
+    assert!(error(&format!("{NEEDED} --rtp-ports 9-8"), "").contains("9-8"));
+    assert!(error(&format!("{NEEDED} --http 0.0.0.0:80"), "").contains("loopback"));
+    let file = format!("{NEEDED} --config server.toml");
+    let unknown = error(&file, "reserve = 1\nsesions = 1\n");
+    assert!(unknown.contains("server.toml") && unknown.contains("line 2") && unknown.contains("sesions"));
+    assert!(error(&file, "reserve = \"1 TB\"").contains("1 TB"));
+    assert!(error(&file, "[limits]\nsessions = 0\n").contains("limits.sessions"));
+    assert!(error(&file, "[log]\nlevel = \"loud\"\n").contains("loud"));
+    for (toml, place) in [
+        ("\n[limits]\nsessions = 0\n", "server.toml:3: limits.sessions: "),
+        ("[limits]\n\nidle_timeout_s = 86401", "server.toml:3: limits.idle_timeout_s: "),
+        ("limits = { start_timeout_ms = 1 }", "server.toml:1: limits.start_timeout_ms: "),
+        ("\n\n\nbuffer = 1", "server.toml:4: buffer: "),
+        ("max_file_size = 1", "server.toml:1: max_file_size: "),
+        ("flush_interval_ms = 1", "server.toml:1: flush_interval_ms: "),
+        ("public_addr = \"a b\"", "server.toml:1: public_addr: "),
+        ("rtp_ports = \"9-8\"", "server.toml:1: rtp_ports: "),
+        ("http = \"0.0.0.0:80\"", "server.toml:1: http: "),
+        ("\n[log]\nlevel = \"loud\"\n", "server.toml:3: log.level: "),
+    ] {
+        let message = error(&file, toml);
+        assert!(message.starts_with(place), "{message}");
+    }
+    assert!(error("sessions --config server.toml", "http = \"x\"").starts_with("server.toml:1: http: "));
+}
+
+#[test]
+fn sessions_asks_the_address_that_the_server_would_serve() {
+    let command = with_file("sessions", "");
+    assert_eq!(command, Ok(Command::Sessions { http: DEFAULT_HTTP, json: false }));
+    let command = with_file("sessions --json --config server.toml", "http = \"127.0.0.1:80\"");
+    let http = "127.0.0.1:80".parse().expect("address");
+    assert_eq!(command, Ok(Command::Sessions { http, json: true }));
+    assert!(with_file("sessions --http off", "").is_err());
+}
+
+#[test]
+fn help_and_version_need_nothing_else() {
+    assert_eq!(with_file("--help", ""), Ok(Command::Help));
+    assert_eq!(with_file("--version", ""), Ok(Command::Version));
+    assert_eq!(with_file(&format!("{NEEDED} --check-config"), ""), Ok(Command::Checked));
+}
