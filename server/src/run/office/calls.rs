@@ -1,0 +1,258 @@
+//! Recordings from their request to their end: ports, the RTP that comes in, what is due to the disk.
+
+use super::Office;
+use super::disk::{Closing, MAX_WAITING_JOBS};
+use crate::limits::Refusal;
+use crate::metrics::Metrics;
+use crate::naming::{day_folder, device_folder};
+use crate::receive::{MAX_DRAINED, Receiver};
+use crate::recording::Recording;
+use crate::run::conn::{Call, Conn};
+use crate::session::{EndReason, Opening};
+use nix::sys::socket::{setsockopt, sockopt};
+use phone_recorder::blocks::BlockPool;
+use phone_recorder::jobs::{FileKey, Folder, Job};
+use phone_recorder::rtp::counts::DropCause;
+use phone_recorder::sys::socket_drops;
+use phone_recorder::time::{Mono, Now};
+use phone_recorder::uplink::message::Parties;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::AsFd;
+
+/// Receive buffer of each call: Linux doubles it, which holds some ten seconds of a call, whatever the
+/// system's default is. Used only while the loop is late.
+const RECEIVE_BUFFER_OCTETS: usize = 212_992;
+
+/// Looks into the socket of a call that ends: more than its receive buffer can hold.
+const MAX_LAST_DRAINS: usize = 16;
+
+/// Ports that are tried for one call, if other programs have them.
+const PORT_ATTEMPTS: usize = 16;
+
+impl Office {
+    pub(super) fn open(
+        &mut self,
+        token: usize,
+        opening: &Opening,
+        now: Now,
+    ) -> Result<(String, u16), Refusal> {
+        let conn = self.conns.get(&token).ok_or(Refusal::Storage)?;
+        let (peer, local) = (conn.peer, conn.local);
+        if self.going_down {
+            return Err(Refusal::ShuttingDown);
+        }
+        if self.disk_fault || self.waiting_jobs.len() > MAX_WAITING_JOBS {
+            return Err(Refusal::Storage);
+        }
+        if self.disk.space.free_octets < self.config.reserve_octets {
+            return Err(Refusal::DiskLow);
+        }
+        self.admission.open(peer.ip())?;
+        let Some((socket, port)) = self.bind(local, now.mono) else {
+            self.admission.close(peer.ip());
+            return Err(Refusal::Ports);
+        };
+        let same = |conn: &&Conn| conn.call.as_ref().is_some_and(|call| call.id == opening.id);
+        if let Some(other) = self.conns.values().find(same).map(|conn| conn.peer) {
+            log::warn!("id_in_use id={:?} peer={peer} other={other}", opening.id);
+        }
+        let device = device_folder(&opening.device);
+        let folder = Folder {
+            root: self.config.storage.clone(),
+            device: self.disk.device,
+            name: format!("{device}/{}", day_folder(now.wall)),
+        };
+        log::info!(
+            "session_started id={:?} device={:?} peer={peer} codec={} port={port}",
+            opening.id,
+            opening.device,
+            opening.codec.name()
+        );
+        let host = match self.config.public_addr.as_str() {
+            "" => local.to_string(),
+            public => public.to_owned(),
+        };
+        let call = Call {
+            id: opening.id.clone(),
+            device: opening.device.clone(),
+            v6: socket.local_addr().is_ok_and(|addr| addr.is_ipv6()),
+            socket,
+            port,
+            recording: Recording::new(self.rules, opening, peer.ip(), folder, now),
+            begun: now,
+            file: String::new(),
+        };
+        if let Some(conn) = self.conns.get_mut(&token) {
+            conn.call = Some(call);
+        }
+        self.calls += 1;
+        self.metrics.sessions_started.inc();
+        self.show();
+        Ok((host, port))
+    }
+
+    /// A socket on a free port of the range, on the address that the phone is connected to; on all
+    /// addresses if phones are told another one.
+    fn bind(&mut self, local: IpAddr, now: Mono) -> Option<(UdpSocket, u16)> {
+        let ip = match (self.config.public_addr.is_empty(), local) {
+            (true, local) => local,
+            (false, IpAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            (false, IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        for _ in 0..PORT_ATTEMPTS {
+            let port = self.ports.take()?;
+            match UdpSocket::bind((ip, port)) {
+                Ok(socket) => {
+                    // A smaller buffer than asked for serves as well, for a shorter time.
+                    let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_OCTETS);
+                    return Some((socket, port));
+                }
+                Err(error) => {
+                    self.ports.give_back(port);
+                    self.complain(now, || format!("rtp_port_unusable port={port}: {error}"));
+                    if error.kind() != io::ErrorKind::AddrInUse {
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn finish(&mut self, token: usize, reason: &EndReason, parties: Option<Parties>, now: Now) {
+        let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, closing, .. } = self;
+        let Some(conn) = conns.get_mut(&token) else { return };
+        let Some(mut call) = conn.call.take() else { return };
+        // What was sent before the end belongs to the call, also if it is more than a sweep takes.
+        for _ in 0..MAX_LAST_DRAINS {
+            if !drain(&mut call, receiver, pool, metrics, now.mono).more {
+                break;
+            }
+        }
+        book_overruns(&mut call, metrics);
+        let mut jobs = Vec::new();
+        let mut name_file = || next_key(next_file);
+        let had_file = call.recording.file();
+        // Nor do files of earlier segments speak for what this connection records next.
+        owners.retain(|_, owner| *owner != token);
+        call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
+        let counts = *call.recording.counts();
+        let seconds = now.mono.since(call.begun.mono).as_secs();
+        let last = Closing {
+            who: format!("id={:?} device={:?} peer={}", call.id, call.device, conn.peer),
+            folder: call.recording.folder().name.clone(),
+            // One that is opened only now will be named by the disk.
+            file: if had_file.is_some() { std::mem::take(&mut call.file) } else { String::new() },
+            how: format!("seconds={seconds} reason={:?}", reason.name()),
+            counts,
+            octets: call.recording.octets(),
+        };
+        match jobs.iter().rev().find_map(|job| match job {
+            Job::Close { file, .. } => Some(*file),
+            _ => None,
+        }) {
+            Some(file) => drop(closing.insert(file, last)),
+            None => log::error!("{} fault=\"the disk failed before the end\"", last.summary()),
+        }
+        waiting_jobs.extend(jobs);
+        metrics.ended(reason_class(reason));
+        metrics.packets_lost.inc_by(counts.lost);
+        for cause in DropCause::ALL {
+            metrics.dropped(cause, counts.dropped_for(cause));
+        }
+        self.ports.give_back(call.port);
+        let ip = conn.peer.ip();
+        self.admission.close(ip);
+        self.calls -= 1;
+        self.show();
+    }
+
+    /// Takes the RTP of all calls and hands what is due to the disk.
+    pub(in crate::run) fn sweep(&mut self, now: Now) {
+        let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, .. } = self;
+        let keeps_up = waiting_jobs.len() <= MAX_WAITING_JOBS;
+        let mut jobs = Vec::new();
+        for (token, conn) in conns.iter_mut() {
+            let Some(call) = &mut conn.call else { continue };
+            if drain(call, receiver, pool, metrics, now.mono).heard {
+                conn.session.media(now.mono);
+            }
+            if keeps_up {
+                call.recording.jobs(now, &mut || next_key(next_file), &mut jobs);
+                if !jobs.is_empty() {
+                    book_overruns(call, metrics);
+                }
+                for job in jobs.drain(..) {
+                    if let Job::Open(open) = &job {
+                        owners.insert(open.file, *token);
+                    }
+                    waiting_jobs.push_back(job);
+                }
+            }
+        }
+        metrics.buffered_bytes.set(i64::try_from(pool.used_octets()).unwrap_or(i64::MAX));
+    }
+}
+
+/// What a look into a call's socket found.
+struct Drained {
+    /// RTP of the call.
+    heard: bool,
+    /// There may be more.
+    more: bool,
+}
+
+fn drain(
+    call: &mut Call,
+    receiver: &mut Receiver,
+    pool: &mut BlockPool,
+    metrics: &Metrics,
+    now: Mono,
+) -> Drained {
+    let recording = &mut call.recording;
+    let codec = recording.codec();
+    let mut heard = false;
+    let received = receiver.drain(&call.socket, call.v6, |datagram, source| {
+        heard |= recording.datagram(datagram, source, now, pool);
+    });
+    let count = received.unwrap_or_else(|error| {
+        log::debug!("rtp port={}: {error}", call.port);
+        0
+    });
+    if recording.codec() != codec {
+        log::info!("codec_changed port={} from={} to={}", call.port, codec.name(), recording.codec().name());
+    }
+    if count > 0 {
+        metrics.packets_received.inc_by(count as u64);
+    }
+    Drained { heard, more: count >= MAX_DRAINED }
+}
+
+/// Asks the kernel, now and then, what it could not keep for us.
+fn book_overruns(call: &mut Call, metrics: &Metrics) {
+    if let Ok(drops) = socket_drops(call.socket.as_fd()) {
+        let news = call.recording.overran(u64::from(drops));
+        if news > 0 {
+            log::warn!("rtp_overrun port={} packets={news}", call.port);
+            metrics.packets_overrun.inc_by(news);
+        }
+    }
+}
+
+fn reason_class(reason: &EndReason) -> &'static str {
+    match reason {
+        EndReason::Stopped(_) => "stopped",
+        EndReason::ConnectionLost => "connection_lost",
+        EndReason::Idle => "idle",
+        EndReason::Protocol(_) => "protocol_error",
+        EndReason::DiskFull => "storage_full",
+        EndReason::StorageError => "storage_io",
+        EndReason::Shutdown => "shutdown",
+    }
+}
+
+fn next_key(last: &mut u64) -> FileKey {
+    *last += 1;
+    FileKey(*last)
+}

@@ -1,0 +1,159 @@
+//! The queue to the disk, and what its answers mean for recordings and the room that is left.
+
+use super::Office;
+use crate::run::conn::Call;
+use crate::run::scan_job;
+use crate::session::EndReason;
+use crossbeam_channel::TrySendError;
+use phone_recorder::jobs::{Disk, Done, Fault, FaultKind, FileKey, Piece, Space};
+use phone_recorder::rtp::counts::Counts;
+use phone_recorder::time::Now;
+
+/// Jobs that wait for room in the queue to the disk: beyond that, audio stays in its blocks and no new
+/// recording begins.
+pub(super) const MAX_WAITING_JOBS: usize = 4096;
+
+/// A recording that is over and waits for the disk.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) who: String,
+    pub(super) folder: String,
+    /// Below the storage folder; empty until the disk has told, which may be after the end.
+    pub(super) file: String,
+    pub(super) how: String,
+    pub(super) counts: Counts,
+    pub(super) octets: u64,
+}
+
+impl Closing {
+    pub(super) fn summary(&self) -> String {
+        let counts = &self.counts;
+        format!(
+            "session_ended {} file={:?} {} octets={} packets={} lost={} late={} duplicate={} dropped={}",
+            self.who,
+            self.file,
+            self.how,
+            self.octets,
+            counts.received,
+            counts.lost,
+            counts.late,
+            counts.duplicate,
+            counts.dropped()
+        )
+    }
+}
+
+impl Office {
+    /// Puts jobs into the queue to the disk, as many as it takes.
+    pub(in crate::run) fn hand_over_jobs(&mut self) {
+        while let Some(job) = self.waiting_jobs.pop_front() {
+            match self.storage.jobs.try_send(job) {
+                Ok(()) => self.unanswered += 1,
+                Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+                    self.waiting_jobs.push_front(job);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes what the disk has done.
+    pub(in crate::run) fn done(&mut self, now: Now) {
+        while let Ok(done) = self.storage.done.try_recv() {
+            self.unanswered = self.unanswered.saturating_sub(1);
+            match done {
+                Done::Scanned(disk) => self.scanned(disk, now),
+                Done::Opened { file, result: Ok(opened) } => {
+                    if let Some(call) = self.call_of(file) {
+                        call.file = format!("{}/{}", call.recording.folder().name, opened.name);
+                    } else if let Some(last) = self.closing.get_mut(&file) {
+                        last.file = format!("{}/{}", last.folder, opened.name);
+                    }
+                    self.space(opened.space, now);
+                }
+                Done::Opened { file, result: Err(fault) } => self.fault(file, &fault, now),
+                Done::Appended { file, pieces, result, .. } => {
+                    for piece in pieces {
+                        if let Piece::Audio(block) = piece {
+                            self.metrics.audio_bytes.inc_by(block.octets().len() as u64);
+                            self.pool.give_back(block);
+                        }
+                    }
+                    match result {
+                        Ok(space) => space.into_iter().for_each(|space| self.space(space, now)),
+                        Err(fault) => self.fault(file, &fault, now),
+                    }
+                }
+                Done::Closed { file, result } => {
+                    self.owners.remove(&file);
+                    let last = self.closing.remove(&file);
+                    match (&result, last) {
+                        (Ok(_), Some(last)) => log::info!("{}", last.summary()),
+                        (Err(fault), Some(last)) => {
+                            log::error!("{} fault={:?}", last.summary(), fault.detail);
+                        }
+                        (Err(fault), None) => log::error!("storage_fault {:?}", fault.detail),
+                        (Ok(_), None) => {}
+                    }
+                    if let Ok(Some(space)) = result {
+                        self.space(space, now);
+                    }
+                }
+                // Nothing else is asked for.
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks for the room on the disk, unless the queue is full anyway.
+    pub(in crate::run) fn scan(&mut self) {
+        self.pool.trim();
+        if self.storage.jobs.try_send(scan_job(&self.config)).is_ok() {
+            self.unanswered += 1;
+        }
+    }
+
+    fn scanned(&mut self, disk: Option<Disk>, now: Now) {
+        let usable = disk.filter(|disk| !disk.read_only);
+        self.disk_fault = usable.is_none();
+        match usable {
+            Some(disk) => {
+                let space = disk.space;
+                self.disk = disk;
+                self.space(space, now);
+            }
+            None => self.complain(now.mono, || "the storage folder can't be written to".to_owned()),
+        }
+    }
+
+    fn space(&mut self, space: Space, now: Now) {
+        self.disk.space = space;
+        self.metrics.disk_free_bytes.set(i64::try_from(space.free_octets).unwrap_or(i64::MAX));
+        // Half of the reserve is for what is under way.
+        if space.free_octets < self.config.reserve_octets / 2 && self.calls > 0 {
+            log::error!("disk_full free={} recordings={}: ending all", space.free_octets, self.calls);
+            self.stop_all(&EndReason::DiskFull, now);
+        }
+    }
+
+    fn fault(&mut self, file: FileKey, fault: &Fault, now: Now) {
+        let Some(&token) = self.owners.get(&file) else { return };
+        self.owners.remove(&file);
+        log::error!("storage_fault {:?}", fault.detail);
+        let Self { conns, pool, .. } = self;
+        if let Some(call) = conns.get_mut(&token).and_then(|conn| conn.call.as_mut()) {
+            // A full disk still takes the exact size and the sidecar.
+            if fault.kind != FaultKind::Full {
+                call.recording.fail(pool);
+            }
+        }
+        let reason =
+            if fault.kind == FaultKind::Full { EndReason::DiskFull } else { EndReason::StorageError };
+        self.drive(token, now, |session, out| session.stop(reason, now.mono, out));
+    }
+
+    fn call_of(&mut self, file: FileKey) -> Option<&mut Call> {
+        let token = self.owners.get(&file)?;
+        self.conns.get_mut(token)?.call.as_mut()
+    }
+}
