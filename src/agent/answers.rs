@@ -3,10 +3,11 @@
 //! Owns: what follows when the disks were looked at, when a file was opened, appended to or closed, when a job found no
 //! room, and when a disk was ejected. What a disk that fails in mid-recording means is [`super::resume`]'s.
 
+use super::ending::reason_at_start;
 use super::io::{Action, RecordingKey};
 use super::recording::Recording;
 use super::route::Route;
-use super::{Agent, reason_at_start, tape};
+use super::{Agent, tape};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;

@@ -6,7 +6,9 @@
 
 mod answers;
 mod backlog;
+mod ending;
 mod held;
+mod ids;
 pub mod io;
 mod library;
 mod local;
@@ -24,25 +26,26 @@ mod server;
 mod server_tests;
 mod sip;
 mod sip_info;
+mod start;
 mod strays;
 mod tape;
+mod timers;
 mod upload;
 
 use crate::api::event::Event;
-use crate::api::reason::{AgentError, Reason};
-use crate::api::reply::{self, RequestId};
+use crate::api::reason::Reason;
+use crate::api::reply::RequestId;
 use crate::api::request::RecordStart;
-use crate::api::status::{RecordingState, RecordingStatus, Stats};
+use crate::api::status::{RecordingStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::blocks::BlockPool;
 use crate::config::Config;
-use crate::jobs::{FaultKind, FileKey, Job, Piece};
+use crate::jobs::{FileKey, Job};
 use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
 use held::Held;
 use io::{Action, ClientId, Input, RecordingKey};
 use local::Local;
-use log::Level as LogLevel;
 use medium::Medium;
 use recording::{NO_MEDIA_AFTER, Recording, STALLED_AFTER, START_ANSWER_AFTER};
 #[cfg(test)]
@@ -63,9 +66,6 @@ const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
 
 /// More than a flush of a call has: with so much waiting, the room is looked at without a write, too.
 const BEHIND_OCTETS: u64 = 16 * 1024;
-
-/// At the end of the process storage has so long to finish.
-const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
 
 /// The decisions of the recorder.
 pub struct Agent {
@@ -194,15 +194,6 @@ impl Agent {
         }
     }
 
-    #[inline(never)]
-    fn shut_down(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
-        self.end_playbacks("shutdown", actions);
-        for key in self.keys() {
-            self.stop(key, "shutdown", now, actions);
-        }
-    }
-
     /// Whether something waits for the next answer of storage: a file to be finished, the next one, or the end
     /// of what was said before a pause, in which no packet may come to wake us.
     #[must_use]
@@ -241,54 +232,6 @@ impl Agent {
             .chain(self.shutdown.filter(|_| !self.exited))
             .chain(self.play_deadline())
             .min()
-    }
-
-    #[inline(never)]
-    fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.play_all(now, actions);
-        if self.held.retry_at().is_some_and(|at| now.mono >= at) {
-            actions.extend(self.held.take().map(Action::Job));
-        }
-        let progress = self.wants("recording.progress");
-        for key in self.keys() {
-            self.pump(key, now, actions);
-            self.check_lost(key, now, actions);
-            self.uplink(key, now, actions, |client, now, out| client.timer(now, out));
-            self.sip_timer(key, now, actions);
-            let remaining_s = self.remaining_s();
-            let Some(it) = self.recordings.get_mut(&key) else { continue };
-            if it.is_local() && now.mono >= it.started + START_ANSWER_AFTER {
-                if let Some((client, id)) = it.waiting.take() {
-                    actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
-                }
-            }
-            let mut events = Vec::new();
-            // Without room, packets wait in the socket.
-            let silent = it.takes_audio() && now.mono >= it.media_at + NO_MEDIA_AFTER;
-            if silent && !it.no_media_told && self.pool.has_room() {
-                it.no_media_told = true;
-                events.push(Event::RecordingNoMedia(it.status(remaining_s)));
-            }
-            let busy_since = it.route.local().and_then(Local::busy_since);
-            let stalled = busy_since.is_some_and(|since| now.mono >= since + STALLED_AFTER);
-            if stalled && !it.stalled_told {
-                it.stalled_told = true;
-                events.push(Event::RecordingStalled(it.status(remaining_s)));
-            }
-            if progress && it.is_live() && now.mono >= it.progress_at {
-                self.tell_progress(key, now, actions);
-            }
-            for event in events {
-                self.tell(&event, actions);
-            }
-        }
-        let overdue = |since: &Mono| now.mono >= *since + START_ANSWER_AFTER;
-        while self.waiting_starts.front().is_some_and(|(.., since)| overdue(since)) {
-            if let Some((client, Some(id), ..)) = self.waiting_starts.pop_front() {
-                let error = AgentError::new(Reason::StorageIo).with_message("the disk does not answer");
-                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
-            }
-        }
     }
 
     /// Gives storage what is due of one recording.
@@ -338,90 +281,6 @@ impl Agent {
             it.loss_told = true;
             let event = Event::RecordingStalled(it.status(remaining_s));
             self.tell(&event, actions);
-        }
-    }
-
-    /// Begins to end a recording; `recording.ended` follows when its file is closed.
-    #[inline(never)]
-    fn stop(&mut self, key: RecordingKey, reason: &'static str, now: Now, actions: &mut Vec<Action>) {
-        let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
-        it.state = RecordingState::Stopping;
-        it.end_reason = Some(reason.into());
-        match &mut it.route {
-            Route::Local(local) => {
-                local.finish(reason, now, &mut self.pool);
-                actions.push(Action::CloseRtp(key));
-                self.pump(key, now, actions);
-            }
-            Route::Server(_) => {
-                self.uplink(key, now, actions, |client, now, out| client.stop(reason, now, out));
-            }
-            Route::SipInfo(_) => self.stop_sip_info(key, now, actions),
-        }
-    }
-
-    /// Ends a recording whose disk is gone.
-    #[inline(never)]
-    fn fail(
-        &mut self,
-        key: RecordingKey,
-        reason: Reason,
-        detail: String,
-        pieces: Vec<Piece>,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(mut it) = self.recordings.remove(&key) else { return };
-        if let Some(local) = it.route.local_mut() {
-            local.abandon(pieces, &mut self.pool);
-            // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
-            let mut mends = local.take_mends();
-            mends.pop();
-            self.strays.keep(mends);
-            actions.push(Action::Job(Job::Abandon(local.file())));
-        }
-        it.state = RecordingState::Ended;
-        it.end_reason = Some(reason.as_str().into());
-        self.past.add(&it.counts);
-        self.stats.recordings_failed += 1;
-        actions.push(Action::CloseRtp(key));
-        actions.push(Action::Log(LogLevel::Error, format!("recording {} failed: {detail}", it.id)));
-        let status = it.status(self.remaining_s());
-        self.remember(status.clone());
-        if let Some((client, id)) = it.waiting.take() {
-            let error = AgentError::new(reason).with_detail(detail.clone());
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
-        }
-        self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
-        self.scan(actions);
-        self.finish_eject(actions);
-    }
-
-    #[inline(never)]
-    fn rtp_bound(
-        &mut self,
-        key: RecordingKey,
-        result: Result<std::net::SocketAddr, String>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        match result {
-            Ok(addr) => {
-                it.rtp = Some(addr);
-                actions.extend(it.open.take().map(Action::Job));
-                self.begin_upload(key, now, actions);
-            }
-            Err(detail) => {
-                // The file has not been asked for yet: the recording never existed.
-                let waiting = it.waiting.take();
-                self.recordings.remove(&key);
-                if let Some((client, id)) = waiting {
-                    let error = AgentError::new(Reason::NotConfigured)
-                        .with_message("no RTP port can be bound: check [rtp] bind and port")
-                        .with_detail(detail);
-                    actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
-                }
-            }
         }
     }
 
@@ -490,46 +349,5 @@ impl Agent {
     fn key_of(&self, file: FileKey) -> Option<RecordingKey> {
         let has_it = |it: &Recording| it.route.local().is_some_and(|local| local.file() == file);
         self.recordings.iter().find(|(_, it)| has_it(it)).map(|(key, _)| *key)
-    }
-
-    fn new_key(&mut self) -> u64 {
-        self.next_key += 1;
-        self.next_key
-    }
-
-    fn new_file(&mut self) -> FileKey {
-        FileKey(self.new_key())
-    }
-
-    /// 16 hexadecimal digits.
-    fn new_id(&mut self) -> String {
-        format!("{:016x}", self.next_random())
-    }
-
-    /// The next of the SplitMix64 sequence, which repeats none of its values.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-}
-
-/// Why a recording under way failed: a disk that is gone has been pulled.
-fn reason_of(kind: FaultKind) -> Reason {
-    match kind {
-        FaultKind::NoStorage | FaultKind::Io => Reason::StorageIo,
-        other => reason_at_start(other),
-    }
-}
-
-fn reason_at_start(kind: FaultKind) -> Reason {
-    match kind {
-        FaultKind::NoStorage => Reason::NoStorage,
-        FaultKind::Full => Reason::StorageFull,
-        FaultKind::ReadOnly => Reason::StorageReadOnly,
-        FaultKind::Denied => Reason::PermissionDenied,
-        FaultKind::Io => Reason::StorageIo,
     }
 }

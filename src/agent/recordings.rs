@@ -3,12 +3,13 @@
 //! Owns: questions that wait for storage, and how the index follows what is recorded. Lists are answered
 //! from memory, the rest when storage has answered.
 
+use super::Agent;
+use super::ending::reason_at_start;
 use super::io::{Action, ClientId, RecordingKey};
 use super::library::Entry;
 use super::playback::PlayRequest;
 use super::recording::Recording;
 use super::requests::{Answer, Failure};
-use super::{Agent, reason_at_start};
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, Done as Empty, RequestId};
 use crate::api::request::Method;

@@ -1,8 +1,6 @@
 //! What clients ask for.
 
 use super::io::{Action, ClientId, RecordingKey};
-use super::local::{Local, Spec};
-use super::recording::Recording;
 use super::route::Route;
 use super::sip_info::Purpose;
 use super::{Agent, Eject, MAX_WAITING_STARTS};
@@ -10,10 +8,8 @@ use crate::api::PROTOCOL_VERSION;
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, Done as Empty, INVALID_PARAMS, RequestId};
-use crate::api::request::{self, Method, RecordStart, Refused, Request};
+use crate::api::request::{self, Method, Refused, Request};
 use crate::api::status::{AgentInfo, Mode, RecordingState, RecordingStatus, Recordings, Stats};
-use crate::file::header::MAX_FILE_OCTETS;
-use crate::jobs::Job;
 use crate::rtp::codec::Codec;
 use crate::rtp::counts::DropCause;
 use crate::time::Now;
@@ -146,123 +142,6 @@ impl Agent {
                 answer(&Empty {})
             }
         }
-    }
-
-    fn record_start(
-        &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
-        start: RecordStart,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Answer {
-        if start.mode != Mode::Local || self.medium.folder_to_record(self.count_on_disk()).is_ok() {
-            self.start(client, id.cloned(), start, now, actions);
-            return Ok(None);
-        }
-        // Perhaps the disk has come since we looked last: look again before refusing.
-        if self.waiting_starts.len() >= MAX_WAITING_STARTS {
-            return Err(Reason::TooManyRecordings.into());
-        }
-        self.waiting_starts.push_back((client, id.cloned(), start, now.mono));
-        if !self.deletes_for_start(actions) && self.scans == 0 {
-            self.scan(actions);
-        }
-        Ok(None)
-    }
-
-    /// Starts a recording, or answers why not.
-    pub(super) fn start(
-        &mut self,
-        client: ClientId,
-        id: Option<RequestId>,
-        start: RecordStart,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        if let Err(error) = self.try_start(client, id.as_ref(), start, now, actions) {
-            if let Some(id) = id {
-                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
-            }
-        }
-    }
-
-    fn try_start(
-        &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
-        start: RecordStart,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), AgentError> {
-        let codec = Codec::from_name(&start.codec).ok_or_else(|| {
-            let known = Codec::ALL.map(Codec::name).join(", ");
-            AgentError::new(Reason::UnsupportedCodec)
-                .with_detail(format!("{} is not one of {known}", start.codec))
-        })?;
-        if self.shutdown.is_some() || (self.ejecting.is_some() && start.mode == Mode::Local) {
-            return Err(AgentError::new(Reason::InvalidState));
-        }
-        let limit = self.config.rtp.max_recordings;
-        if self.recordings.len() >= limit {
-            return Err(AgentError::new(Reason::TooManyRecordings)
-                .with_detail(format!("{limit} are running (rtp.max_recordings)")));
-        }
-        let recording = self.new_id();
-        let (route, open) = match start.mode {
-            Mode::Local => self.local_route(&recording, codec, &start, now)?,
-            Mode::Server => (self.upload_route(codec, start.ptime_ms, &start.call, now)?, None),
-            Mode::SipInfo => (self.sip_info_route(&start.call)?, None),
-        };
-        let key = RecordingKey(self.new_key());
-        let mut it = Recording::new(recording, start.mode, codec, start.call, route, now);
-        it.waiting = id.map(|id| (client, id.clone()));
-        it.open = open;
-        let (mode, name) = (start.mode.as_str(), codec.name());
-        let log = format!("recording {} starts: {mode}, {name} {} ms", it.id, start.ptime_ms);
-        self.recordings.insert(key, it);
-        self.stats.recordings_started += 1;
-        actions.push(Action::Log(log::Level::Info, log));
-        if start.mode == Mode::SipInfo {
-            self.ask_pbx(key, Purpose::Start, now, actions);
-        } else {
-            let (addr, ports) = (self.config.rtp.bind, self.ports());
-            actions.push(Action::BindRtp { recording: key, addr, ports, codec });
-        }
-        Ok(())
-    }
-
-    fn local_route(
-        &mut self,
-        recording: &str,
-        codec: Codec,
-        start: &RecordStart,
-        now: Now,
-    ) -> Result<(Route, Option<Job>), AgentError> {
-        let spec = Spec {
-            recording: recording.to_owned(),
-            codec,
-            ptime_ms: start.ptime_ms,
-            folder: self.medium.folder_to_record(self.count_on_disk())?,
-            max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
-        };
-        let (local, open) = Local::begin(spec, self.new_file(), &start.call, now);
-        Ok((Route::Local(Box::new(local)), Some(open)))
-    }
-
-    /// Ports to try: an ephemeral one, or the configured one and those after it.
-    fn ports(&self) -> Vec<u16> {
-        let first = self.config.rtp.port;
-        if first == 0 {
-            return vec![0];
-        }
-        let taken: Vec<u16> =
-            self.recordings.values().filter_map(|it| it.rtp.map(|rtp| rtp.port())).collect();
-        let slots = u16::try_from(self.config.rtp.max_recordings).unwrap_or(u16::MAX);
-        (0..slots)
-            .filter_map(|slot| first.checked_add(slot * 2))
-            .filter(|port| !taken.contains(port))
-            .collect()
     }
 
     fn pause(

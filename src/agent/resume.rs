@@ -4,11 +4,12 @@
 //! goes on in memory, `recording` as before, until a disk takes it or the window ends. A disk that is still
 //! there but gives errors is tried again now and then, for the same time.
 
+use super::Agent;
+use super::ending::reason_of;
 use super::io::{Action, RecordingKey};
 use super::local::Local;
 use super::recording::Recording;
 use super::route::Route;
-use super::{Agent, reason_of};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::jobs::{Fault, FaultKind, FileKey, Job, Piece};

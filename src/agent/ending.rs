@@ -1,0 +1,106 @@
+//! How a recording ends: stopped, with its disk lost, or with the process; and which reason is told.
+
+use super::Agent;
+use super::io::{Action, RecordingKey};
+use super::route::Route;
+use crate::api::event::Event;
+use crate::api::reason::{AgentError, Reason};
+use crate::api::reply;
+use crate::api::status::RecordingState;
+use crate::jobs::{FaultKind, Job, Piece};
+use crate::time::Now;
+use log::Level as LogLevel;
+use std::time::Duration;
+
+/// At the end of the process storage has so long to finish.
+const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
+
+impl Agent {
+    #[inline(never)]
+    pub(super) fn shut_down(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
+        self.end_playbacks("shutdown", actions);
+        for key in self.keys() {
+            self.stop(key, "shutdown", now, actions);
+        }
+    }
+
+    /// Begins to end a recording; `recording.ended` follows when its file is closed.
+    #[inline(never)]
+    pub(super) fn stop(
+        &mut self,
+        key: RecordingKey,
+        reason: &'static str,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
+        it.state = RecordingState::Stopping;
+        it.end_reason = Some(reason.into());
+        match &mut it.route {
+            Route::Local(local) => {
+                local.finish(reason, now, &mut self.pool);
+                actions.push(Action::CloseRtp(key));
+                self.pump(key, now, actions);
+            }
+            Route::Server(_) => {
+                self.uplink(key, now, actions, |client, now, out| client.stop(reason, now, out));
+            }
+            Route::SipInfo(_) => self.stop_sip_info(key, now, actions),
+        }
+    }
+
+    /// Ends a recording whose disk is gone.
+    #[inline(never)]
+    pub(super) fn fail(
+        &mut self,
+        key: RecordingKey,
+        reason: Reason,
+        detail: String,
+        pieces: Vec<Piece>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(mut it) = self.recordings.remove(&key) else { return };
+        if let Some(local) = it.route.local_mut() {
+            local.abandon(pieces, &mut self.pool);
+            // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
+            let mut mends = local.take_mends();
+            mends.pop();
+            self.strays.keep(mends);
+            actions.push(Action::Job(Job::Abandon(local.file())));
+        }
+        it.state = RecordingState::Ended;
+        it.end_reason = Some(reason.as_str().into());
+        self.past.add(&it.counts);
+        self.stats.recordings_failed += 1;
+        actions.push(Action::CloseRtp(key));
+        actions.push(Action::Log(LogLevel::Error, format!("recording {} failed: {detail}", it.id)));
+        let status = it.status(self.remaining_s());
+        self.remember(status.clone());
+        if let Some((client, id)) = it.waiting.take() {
+            let error = AgentError::new(reason).with_detail(detail.clone());
+            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+        }
+        self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
+        self.scan(actions);
+        self.finish_eject(actions);
+    }
+}
+
+/// Why a recording under way failed: a disk that is gone has been pulled.
+pub(super) fn reason_of(kind: FaultKind) -> Reason {
+    match kind {
+        FaultKind::NoStorage | FaultKind::Io => Reason::StorageIo,
+        other => reason_at_start(other),
+    }
+}
+
+pub(super) fn reason_at_start(kind: FaultKind) -> Reason {
+    match kind {
+        FaultKind::NoStorage => Reason::NoStorage,
+        FaultKind::Full => Reason::StorageFull,
+        FaultKind::ReadOnly => Reason::StorageReadOnly,
+        FaultKind::Denied => Reason::PermissionDenied,
+        FaultKind::Io => Reason::StorageIo,
+    }
+}
