@@ -157,6 +157,7 @@ impl Agent {
             actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
         }
         self.scan(actions);
+        self.finish_eject(actions);
     }
 
     fn appended(

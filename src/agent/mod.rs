@@ -6,6 +6,8 @@
 
 mod answers;
 mod backlog;
+#[cfg(test)]
+mod eject_tests;
 mod ending;
 mod held;
 mod ids;

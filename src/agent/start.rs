@@ -159,6 +159,7 @@ impl Agent {
                         .with_detail(detail);
                     actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
                 }
+                self.finish_eject(actions);
             }
         }
     }

@@ -1,0 +1,70 @@
+//! An eject that comes while a recording begins: it is answered however that ends.
+
+use super::Agent;
+use super::io::{Action, ClientId, Input, RecordingKey};
+use crate::config::Config;
+use crate::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Space};
+use crate::time::Now;
+use std::net::{Ipv4Addr, SocketAddr};
+
+const UI: ClientId = ClientId(1);
+
+fn step(agent: &mut Agent, input: Input<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    agent.step(input, Now::default(), &mut actions);
+    actions
+}
+
+fn ask(agent: &mut Agent, line: &str) -> Vec<Action> {
+    step(agent, Input::ClientLine(UI, line.as_bytes()))
+}
+
+/// An agent with a stick, and a recording whose RTP port is still asked for.
+fn starting() -> (Agent, RecordingKey) {
+    let mut agent = Agent::new(Config::default(), 7, Now::default());
+    step(&mut agent, Input::ClientOpened(UI));
+    step(&mut agent, Input::Started);
+    let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
+    let stick = Disk { device: 1, space, removable: true, ..Disk::default() };
+    step(&mut agent, Input::Storage(Done::Scanned(Some(stick))));
+    let start =
+        r#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"mode":"local","codec":"PCMA"}}"#;
+    let bind = ask(&mut agent, start).into_iter().find_map(|action| match action {
+        Action::BindRtp { recording, .. } => Some(recording),
+        _ => None,
+    });
+    (agent, bind.expect("a port is asked for"))
+}
+
+fn eject(agent: &mut Agent) {
+    let actions = ask(agent, r#"{"jsonrpc":"2.0","id":2,"method":"storage.eject"}"#);
+    assert!(!ejects(&actions), "the recording comes first: {actions:?}");
+}
+
+fn ejects(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Job(Job::Eject(_))))
+}
+
+#[test]
+fn an_eject_goes_on_when_the_file_that_was_being_opened_can_not_be() {
+    let (mut agent, recording) = starting();
+    let rtp = SocketAddr::from((Ipv4Addr::LOCALHOST, 4000));
+    let actions = step(&mut agent, Input::RtpBound(recording, Ok(rtp)));
+    let file = actions.iter().find_map(|action| match action {
+        Action::Job(Job::Open(open)) => Some(open.file),
+        _ => None,
+    });
+    eject(&mut agent);
+    let fault = Fault { kind: FaultKind::Io, detail: "a broken stick".into() };
+    let file: FileKey = file.expect("a file is asked for");
+    let actions = step(&mut agent, Input::Storage(Done::Opened { file, result: Err(fault) }));
+    assert!(ejects(&actions), "{actions:?}");
+}
+
+#[test]
+fn an_eject_goes_on_when_no_rtp_port_can_be_bound() {
+    let (mut agent, recording) = starting();
+    eject(&mut agent);
+    let actions = step(&mut agent, Input::RtpBound(recording, Err("taken".into())));
+    assert!(ejects(&actions), "{actions:?}");
+}
