@@ -3,7 +3,7 @@
 use crate::agent::io::{ClientId, Input};
 use crate::api::event::Class;
 use crate::api::line::{Line, LineBuffer};
-use crate::api::outbox::{Outbox, Verdict};
+use crate::api::outbox::{HIGH_WATER_OCTETS, Outbox, Verdict};
 use crate::config::Control;
 use crate::time::Mono;
 use mio::event::Event;
@@ -192,13 +192,15 @@ impl Clients {
         lines
     }
 
-    /// Passes on lines, a bounded number for each client.
-    pub(super) fn take_lines(&mut self, mut pass: impl FnMut(Input<'_>)) {
+    /// Passes on lines, a bounded number for each client. `pass` tells how many octets were answered: they are not
+    /// in the client's queue yet, and count all the same.
+    pub(super) fn take_lines(&mut self, mut pass: impl FnMut(Input<'_>) -> usize) {
         let tokens: Vec<Token> = self.clients.keys().copied().collect();
         for token in tokens {
+            let mut answered = 0;
             for _ in 0..LINES_PER_TURN {
                 let Some(client) = self.clients.get_mut(&token) else { break };
-                if !client.outbox.wants_input() {
+                if !client.outbox.wants_input() || client.outbox.queued() + answered > HIGH_WATER_OCTETS {
                     break;
                 }
                 let id = client.id;
@@ -210,7 +212,7 @@ impl Clients {
                 };
                 let more = input.is_some();
                 if let Some(input) = input {
-                    pass(input);
+                    answered += pass(input);
                 }
                 if let Some(client) = self.clients.get_mut(&token) {
                     client.lines = lines;

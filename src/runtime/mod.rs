@@ -299,7 +299,11 @@ impl Runtime {
         // Every packet that came before the request is counted before the request is taken.
         self.drain_rtp(now, true, true)?;
         let Self { clients, agent, actions, .. } = self;
-        clients.take_lines(|input| agent.step(input, now, actions));
+        clients.take_lines(|input| {
+            let before = actions.len();
+            agent.step(input, now, actions);
+            actions[before..].iter().map(answered_octets).sum()
+        });
         self.apply(now)
     }
 
@@ -473,6 +477,13 @@ impl Runtime {
         let deadlines = [self.agent.deadline(), self.rtp.deadline(), self.clients.deadline()];
         let next: Option<Mono> = deadlines.into_iter().flatten().min();
         next.map(|due| due.since(clock::mono()))
+    }
+}
+
+fn answered_octets(action: &Action) -> usize {
+    match action {
+        Action::Reply(_, line) => line.len(),
+        _ => 0,
     }
 }
 

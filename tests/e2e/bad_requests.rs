@@ -357,3 +357,38 @@ fn users_that_are_not_on_the_list_are_turned_away() {
         agent.client().ok("agent.info", json!({}));
     }
 }
+
+#[test]
+fn long_answers_that_were_not_waited_for_one_by_one_all_come() {
+    const ASKED: u64 = 12;
+    let setup = Setup::new();
+    let folder = setup.storage_path().join("Record");
+    std::fs::create_dir(&folder).unwrap();
+    let mut audio = b"PCMA".to_vec();
+    audio.resize(64, 0);
+    audio.extend([160, 0, 0, 0, 160, 0, 0, 0, 0, 0, 0, 0]);
+    for n in 0..600 {
+        let name = format!("Record_20260101-09{:02}{:02}", n / 60, n % 60);
+        let call = json!({"remote_name": "A".repeat(256), "local_name": "B".repeat(256)});
+        let sidecar = json!({"recording": format!("{n:016x}"), "state": "ended", "call": call});
+        std::fs::write(folder.join(format!("{name}.wav")), &audio).unwrap();
+        std::fs::write(folder.join(format!("{name}.json")), sidecar.to_string()).unwrap();
+    }
+    let agent = setup.start();
+    let mut client = agent.client();
+    wait_until("the index", patience(), || client.ok("recordings.list", json!({}))["indexing"].is_null());
+    let before = agent.process_status("VmRSS");
+    let mut hasty = agent.client();
+    for id in 0..ASKED {
+        let params = json!({"limit": 1000});
+        hasty.send(&json!({"jsonrpc": "2.0", "id": id, "method": "recordings.list", "params": params}));
+    }
+    for id in 0..ASKED {
+        let answer = hasty.read_answer();
+        let entries = answer["result"]["recordings"].as_array().map_or(0, Vec::len);
+        assert!(answer["id"] == id && entries > 400, "{} with {entries}", answer["id"]);
+    }
+    let grown = agent.process_status("VmHWM").saturating_sub(before);
+    assert!(is_emulated() || grown < 4096, "{grown} KiB more");
+    assert_eq!(client.ok("stats.get", json!({}))["clients_closed"], 0);
+}
