@@ -146,7 +146,7 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
-    /// Content of a small file, at most `limit` octets.
+    /// Content of a small plain file, at most `limit` octets.
     ///
     /// # Errors
     /// As the system says.
@@ -308,7 +308,8 @@ impl Fs for RealFs {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         use std::io::Read;
         let mut octets = Vec::new();
-        File::open(path)?.take(limit as u64).read_to_end(&mut octets)?;
+        // A named pipe in its place would keep the thread, and every recording with it, for ever.
+        self.open_read(path)?.take(limit as u64).read_to_end(&mut octets)?;
         Ok(octets)
     }
 

@@ -245,6 +245,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_in_place_of_a_sidecar_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        leave(dir.path(), NAME, 330);
+        let other = "Record_20260301-091501.wav";
+        leave(dir.path(), other, 330);
+        let pipe = dir.path().join(sidecar_name(other));
+        std::fs::remove_file(&pipe).unwrap();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let folder = dir.path().to_owned();
+        std::thread::spawn(move || sender.send(recover(&RealFs, &folder, |_| false)));
+        let recovered = receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("an end");
+        assert_eq!(recovered.iter().map(|it| it.file.as_str()).collect::<Vec<_>>(), [NAME]);
+    }
+
+    #[test]
     fn a_file_is_mended_to_the_octets_that_count_and_one_of_another_recording_is_not_touched() {
         let dir = tempfile::tempdir().unwrap();
         leave(dir.path(), NAME, 800);
