@@ -23,6 +23,9 @@ const CLOCK: ClockRate = ClockRate::HZ_8000;
 /// Less than this read ahead, and the next block is read.
 const READ_AHEAD_TICKS: u64 = 2 * 8000;
 
+/// Blocks that are read ahead at most, whatever a header says of its frames: the buffer is the recordings'.
+const MAX_AHEAD: usize = 8;
+
 /// At the end of a file that is still being recorded, and without a free block: look again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -221,7 +224,7 @@ impl Playback {
         pool: &mut BlockPool,
     ) -> Option<ReadFrames> {
         let waits = self.not_before.is_some_and(|at| now.mono < at);
-        if self.reading.is_some() || self.exhausted || waits || self.ahead_ticks >= READ_AHEAD_TICKS {
+        if self.reading.is_some() || self.exhausted || waits || self.has_enough() {
             return None;
         }
         let part = self.parts.get(self.read_at.part)?;
@@ -241,6 +244,11 @@ impl Playback {
             first: self.read_at.frame,
             block,
         })
+    }
+
+    /// Whether nothing is to be read before some of what was read is sent.
+    fn has_enough(&self) -> bool {
+        self.ahead_ticks >= READ_AHEAD_TICKS || self.ahead.len() >= MAX_AHEAD
     }
 
     /// Storage had no room for the read: later.
@@ -364,7 +372,9 @@ impl Playback {
         let playing = self.state == PlaybackState::Playing;
         let packet = self.pace.map(|pace| pace.due()).filter(|_| playing);
         let progress = (playing && progress).then_some(self.progress_at);
-        let look = self.not_before.filter(|_| self.reading.is_none() && !self.exhausted);
+        // With enough read ahead there is nothing to look for: the next packet, or the end of a pause, comes first.
+        let looks = self.reading.is_none() && !self.exhausted && !self.has_enough();
+        let look = self.not_before.filter(|_| looks);
         [packet, progress, look].into_iter().flatten().min()
     }
 

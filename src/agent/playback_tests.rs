@@ -48,6 +48,10 @@ impl Bench {
     }
 
     fn read(&mut self, now_ms: u64) -> bool {
+        self.read_frames(now_ms, 160)
+    }
+
+    fn read_frames(&mut self, now_ms: u64, octets: usize) -> bool {
         let Some(read) = self.it.next_read(KEY, self.growing, at(now_ms), &mut self.pool) else {
             return false;
         };
@@ -55,8 +59,8 @@ impl Bench {
         let mut block = read.block;
         let total = self.lengths[part];
         let mut frame = read.first;
-        while frame < total && block.room() >= 160 {
-            block.fill(&[u8::try_from(frame % 256).unwrap(); 160]);
+        while frame < total && block.room() >= octets {
+            block.fill(&vec![u8::try_from(frame % 256).unwrap(); octets]);
             frame += 1;
         }
         let (playback, generation, first) = (read.playback, read.generation, read.first);
@@ -238,6 +242,33 @@ fn a_file_that_grows_is_played_to_where_it_ends_at_last() {
     bench.run(3_400, 10_000, 0);
     assert_eq!(bench.heard.len(), 80);
     assert!(bench.ended_ms.is_some());
+}
+
+#[test]
+fn enough_of_a_file_that_grows_is_not_looked_for_again_at_once_over_and_over() {
+    let mut bench = Bench::new(start(vec![part("a", 150)], "a", 0));
+    bench.growing = true;
+    bench.run(0, 60, 0);
+    assert_eq!(bench.it.read_at.frame, 150, "all that is there was read");
+    bench.it.pause();
+    // Half a second later there would be a look at the file, if what was read did not last for longer.
+    assert!(!bench.read(2_000));
+    let due = bench.it.deadline(true);
+    assert!(due.is_none_or(|due| due > at(2_000).mono), "the loop would not sleep any more");
+    bench.it.resume(at(3_000));
+    bench.lengths[0] = 200;
+    bench.growing = false;
+    bench.run(3_000, 60_000, 0);
+    assert_eq!(bench.heard.len(), 200);
+}
+
+#[test]
+fn frames_that_are_long_and_last_for_nothing_take_few_blocks() {
+    let header = FileHeader { rtp_len: 4096, increment: 1, ..FileHeader::new(Codec::Pcma, 20) };
+    let format = Format::detect(&header.encode()).unwrap();
+    let mut bench = Bench::new(start(vec![Playable { file: "a".into(), format, frames: 100_000 }], "a", 0));
+    let reads = (0..1000).take_while(|_| bench.read_frames(0, 4096)).count();
+    assert!(reads <= MAX_AHEAD, "recordings come first, and {reads} blocks are taken");
 }
 
 #[test]
