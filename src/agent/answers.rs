@@ -256,10 +256,12 @@ impl Agent {
         }
     }
 
-    /// When the last recording on the disk has ended, it can be ejected.
+    /// When the last recording on the disk has ended, it can be ejected. One that has lost its disk waits in memory for
+    /// another.
     pub(super) fn finish_eject(&mut self, actions: &mut Vec<Action>) {
         if let Some(eject) = self.ejecting.as_mut().filter(|eject| !eject.asked) {
-            if !self.recordings.values().any(Recording::is_local) {
+            let on_it = |it: &Recording| it.is_local() && !it.has_lost_disk();
+            if !self.recordings.values().any(on_it) {
                 if let Some(folder) = self.medium.folder() {
                     eject.asked = true;
                     actions.push(Action::Job(Job::Eject(folder)));

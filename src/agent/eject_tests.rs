@@ -3,7 +3,7 @@
 use super::Agent;
 use super::io::{Action, ClientId, Input, RecordingKey};
 use crate::config::Config;
-use crate::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Space};
+use crate::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Opened, Space};
 use crate::time::Now;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -21,7 +21,11 @@ fn ask(agent: &mut Agent, line: &str) -> Vec<Action> {
 
 /// An agent with a stick, and a recording whose RTP port is still asked for.
 fn starting() -> (Agent, RecordingKey) {
-    let mut agent = Agent::new(Config::default(), 7, Now::default());
+    starting_with("")
+}
+
+fn starting_with(config: &str) -> (Agent, RecordingKey) {
+    let mut agent = Agent::new(Config::parse(config, "test").unwrap(), 7, Now::default());
     step(&mut agent, Input::ClientOpened(UI));
     step(&mut agent, Input::Started);
     let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
@@ -45,18 +49,23 @@ fn ejects(actions: &[Action]) -> bool {
     actions.iter().any(|action| matches!(action, Action::Job(Job::Eject(_))))
 }
 
-#[test]
-fn an_eject_goes_on_when_the_file_that_was_being_opened_can_not_be() {
-    let (mut agent, recording) = starting();
+/// The port is bound: the file that is to be opened.
+fn opening(agent: &mut Agent, recording: RecordingKey) -> FileKey {
     let rtp = SocketAddr::from((Ipv4Addr::LOCALHOST, 4000));
-    let actions = step(&mut agent, Input::RtpBound(recording, Ok(rtp)));
+    let actions = step(agent, Input::RtpBound(recording, Ok(rtp)));
     let file = actions.iter().find_map(|action| match action {
         Action::Job(Job::Open(open)) => Some(open.file),
         _ => None,
     });
+    file.expect("a file is asked for")
+}
+
+#[test]
+fn an_eject_goes_on_when_the_file_that_was_being_opened_can_not_be() {
+    let (mut agent, recording) = starting();
+    let file = opening(&mut agent, recording);
     eject(&mut agent);
     let fault = Fault { kind: FaultKind::Io, detail: "a broken stick".into() };
-    let file: FileKey = file.expect("a file is asked for");
     let actions = step(&mut agent, Input::Storage(Done::Opened { file, result: Err(fault) }));
     assert!(ejects(&actions), "{actions:?}");
 }
@@ -66,5 +75,17 @@ fn an_eject_goes_on_when_no_rtp_port_can_be_bound() {
     let (mut agent, recording) = starting();
     eject(&mut agent);
     let actions = step(&mut agent, Input::RtpBound(recording, Err("taken".into())));
+    assert!(ejects(&actions), "{actions:?}");
+}
+
+#[test]
+fn an_eject_does_not_wait_for_a_recording_that_waits_for_another_disk() {
+    let (mut agent, recording) = starting_with("[storage]\nresume_window_s = 3600\n");
+    let file = opening(&mut agent, recording);
+    let opened = Opened { path: "/r.wav".into(), name: "r.wav".into(), space: Space::default() };
+    step(&mut agent, Input::Storage(Done::Opened { file, result: Ok(opened) }));
+    eject(&mut agent);
+    let fault = Fault { kind: FaultKind::Io, detail: "a broken stick".into() };
+    let actions = step(&mut agent, Input::Storage(Done::Closed { file, result: Err(fault) }));
     assert!(ejects(&actions), "{actions:?}");
 }

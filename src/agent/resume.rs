@@ -67,6 +67,7 @@ impl Agent {
             self.tell(&event, actions);
         }
         self.scan(actions);
+        self.finish_eject(actions);
     }
 
     /// The disk of a recording is no longer mounted.
