@@ -362,13 +362,17 @@ impl Client {
     }
 
     fn write(&mut self) {
-        while self.writable && !self.gone && self.outbox.queued() > 0 {
+        while self.writable && !self.hung_up && !self.gone && self.outbox.queued() > 0 {
             match self.stream.write(self.outbox.peek()) {
                 Ok(count) => self.outbox.consume(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.gone = true,
+                Err(_) => self.hung_up = true,
             }
+        }
+        // Nobody reads it, but what was asked for is still to be read and carried out.
+        while self.hung_up && self.outbox.queued() > 0 {
+            self.outbox.consume(self.outbox.queued());
         }
     }
 }

@@ -392,3 +392,23 @@ fn long_answers_that_were_not_waited_for_one_by_one_all_come() {
     assert!(is_emulated() || grown < 4096, "{grown} KiB more");
     assert_eq!(client.ok("stats.get", json!({}))["clients_closed"], 0);
 }
+
+#[test]
+fn what_a_client_asked_for_before_it_hung_up_is_all_done() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let mut hasty = agent.client();
+    let mut lines = String::new();
+    for number in 0..=500 {
+        let params = json!({"call": {"remote_number": number.to_string()}});
+        let request = json!({"jsonrpc": "2.0", "id": number, "method": "record.update", "params": params});
+        lines += &format!("{request}\n");
+    }
+    hasty.send_raw(lines.as_bytes());
+    drop(hasty);
+    let number = |listed: &Value| listed["recordings"][0]["call"]["remote_number"].clone();
+    wait_until("the last request is obeyed", patience(), || {
+        number(&call.client.ok("recordings.list", json!({}))) == "500"
+    });
+    call.finish_and_expect(&[]);
+}
