@@ -433,8 +433,11 @@ impl Client {
             Message::StopResponse(_) if matches!(self.state, State::Stopping { .. }) => {
                 self.end(End::Stopped { confirmed: true }, out);
             }
-            // Nobody asked, but what it says is that the server has stopped.
-            Message::StopResponse(_) => self.end(End::StoppedByServer { reason: String::new() }, out),
+            // Nobody asked, but what it says is that the server does not record, or not any more.
+            Message::StopResponse(_) => {
+                let end = self.unwanted(String::new());
+                self.end(end, out);
+            }
             Message::StartRequest(_) | Message::Unknown { .. } => {}
         }
     }
@@ -469,8 +472,7 @@ impl Client {
         let end = match self.state {
             // Both sides stopped at once.
             State::Stopping { .. } => End::Stopped { confirmed: true },
-            State::AwaitingStart { .. } => End::Refused { text: reason },
-            _ => End::StoppedByServer { reason },
+            _ => self.unwanted(reason),
         };
         if matches!(self.state, State::Streaming) {
             out.push(Action::SetRtpTarget(None));
@@ -478,6 +480,14 @@ impl Client {
         }
         self.send(&Message::StopResponse(answer), out);
         self.end(end, out);
+    }
+
+    /// What the server's stop means: before the recording has begun it is a refusal.
+    fn unwanted(&self, reason: String) -> End {
+        match self.state {
+            State::AwaitingStart { .. } | State::ResolvingMedia { .. } => End::Refused { text: reason },
+            _ => End::StoppedByServer { reason },
+        }
     }
 
     fn send(&self, message: &Message, out: &mut Vec<Action>) {

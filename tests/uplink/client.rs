@@ -304,6 +304,20 @@ fn the_server_may_stop_and_gets_an_answer() {
 }
 
 #[test]
+fn a_stop_of_the_server_before_the_recording_has_begun_is_a_refusal() {
+    let asked = "cmd=RecordStopRequest&id=abc&reason=full\n";
+    let lookup = SUCCESS.replace("server=", "server=media.example.org");
+    for (before, stop, words) in
+        [("", asked, "full"), ("", STOPPED, ""), (&lookup, asked, "full"), (&lookup, STOPPED, "")]
+    {
+        let mut session = Session::awaiting_start();
+        session.receive(before, 20);
+        let refused = End::Refused { text: words.into() };
+        assert_eq!(end(&session.receive(stop, 30)), &refused, "{before}{stop}");
+    }
+}
+
+#[test]
 fn a_broken_connection_or_a_closed_rtp_port_is_a_lost_uplink() {
     let mut session = Session::streaming();
     let actions = session.act(|client, out| client.peer_closed(Some("reset"), at(30), out));
