@@ -80,7 +80,7 @@ pub enum Input<'a> {
 #[derive(Debug)]
 pub enum UplinkInput<'a> {
     /// Answer to [`UplinkAction::Resolve`]; no addresses mean that it failed.
-    Resolved(Generation, Vec<IpAddr>),
+    Resolved(Generation, Vec<SocketAddr>),
     /// Answer to [`UplinkAction::Connect`]: it stands. With the MAC address of the interface it goes out by.
     Connected(Generation, Option<String>),
     /// Answer to [`UplinkAction::Connect`]: it failed.

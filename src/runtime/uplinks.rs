@@ -44,7 +44,7 @@ const USER_TIMEOUT_MS: u32 = 7000;
 struct Looked {
     recording: RecordingKey,
     generation: Generation,
-    addresses: Vec<IpAddr>,
+    addresses: Vec<SocketAddr>,
 }
 
 struct Link {
@@ -97,7 +97,7 @@ impl Uplinks {
         let (answers, waker) = (self.answers.clone(), Arc::clone(&self.waker));
         let look = move || {
             let found = (host.as_str(), 0).to_socket_addrs();
-            let addresses = found.into_iter().flatten().map(|addr| addr.ip()).take(MAX_ADDRESSES).collect();
+            let addresses = found.into_iter().flatten().take(MAX_ADDRESSES).collect();
             // There is room for the answer of every look-up, and an agent that ended needs none.
             let _ = answers.try_send(Looked { recording, generation, addresses });
             let _ = waker.wake();
@@ -153,20 +153,21 @@ impl Uplinks {
     }
 
     /// A socket for the RTP of a recording to `target`. Its packets come from the address that the
-    /// connection comes from, which is how the server knows them.
+    /// connection comes from, which is how the server knows them, if one can get to `target` from there.
     ///
     /// # Errors
     /// As the system says.
     pub(super) fn media_socket(&self, recording: RecordingKey, target: SocketAddr) -> io::Result<UdpSocket> {
         let link = self.links.values().find(|link| link.recording == recording);
-        let own = link.and_then(|link| link.stream.local_addr().ok()).map(|addr| addr.ip());
-        let any =
-            if target.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let from = own.filter(|ip| ip.is_ipv4() == target.is_ipv4()).unwrap_or(any);
-        let socket = UdpSocket::bind((from, 0))?;
+        let own = link.and_then(|link| link.stream.local_addr().ok());
+        let own = own.filter(|own| own.is_ipv4() == target.is_ipv4());
+        let socket = match own.map(|own| media_socket_from(own, target)) {
+            Some(Ok(socket)) => socket,
+            // The connection goes through a tunnel that ends at this phone.
+            _ => media_socket_from(any_address(target), target)?,
+        };
         socket.set_nonblocking(true)?;
         mark(&socket, target, self.dscp_media);
-        socket.connect(target)?;
         Ok(socket)
     }
 
@@ -332,6 +333,21 @@ fn open(addr: SocketAddr, dscp: u8) -> io::Result<TcpStream> {
         Err(errno) => return Err(errno.into()),
     }
     Ok(TcpStream::from_std(socket.into()))
+}
+
+/// A socket that sends from the address of `own` to `target`.
+fn media_socket_from(mut own: SocketAddr, target: SocketAddr) -> io::Result<UdpSocket> {
+    own.set_port(0);
+    let socket = UdpSocket::bind(own)?;
+    socket.connect(target)?;
+    Ok(socket)
+}
+
+/// No address in particular, of the family of `target`.
+fn any_address(target: SocketAddr) -> SocketAddr {
+    let any: IpAddr =
+        if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(any, 0)
 }
 
 /// Marks what goes out with a DSCP (RFC 2474); a network that does not let us may go without.

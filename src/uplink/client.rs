@@ -11,7 +11,7 @@ use super::framing::{FrameError, Framer};
 use super::message::{Message, Outcome, Parties, StartRequest, StartResponse, StopRequest, StopResponse};
 use crate::call::Call;
 use crate::time::Mono;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 /// Addresses of one host that are tried before the server counts as unreachable.
@@ -202,11 +202,11 @@ impl Client {
         matches!(self.state, State::Closed)
     }
 
-    /// A name was looked up; no addresses mean that it failed.
+    /// A name was looked up; no addresses mean that it failed. Their ports do not count.
     pub fn resolved(
         &mut self,
         generation: Generation,
-        addresses: &[IpAddr],
+        addresses: &[SocketAddr],
         now: Mono,
         out: &mut Vec<Action>,
     ) {
@@ -216,13 +216,13 @@ impl Client {
         match self.state {
             State::Resolving { deadline } => {
                 let port = self.params.port;
-                let all = addresses.iter().take(MAX_ADDRESSES).map(|&ip| SocketAddr::new(ip, port)).collect();
+                let all = addresses.iter().take(MAX_ADDRESSES).map(|&addr| with_port(addr, port)).collect();
                 self.connect_next(all, deadline, "the server's name has no address", now, out);
             }
             State::ResolvingMedia { peer, port, .. } => {
-                let same_family = addresses.iter().find(|ip| ip.is_ipv4() == peer.is_ipv4());
+                let same_family = addresses.iter().find(|addr| addr.is_ipv4() == peer.is_ipv4());
                 match same_family.or(addresses.first()) {
-                    Some(&ip) => self.stream_to(SocketAddr::new(ip, port), out),
+                    Some(&addr) => self.stream_to(with_port(addr, port), out),
                     None => {
                         let detail = "the host that the server named for RTP has no address";
                         self.fail(Failure::ServerUnreachable, detail, out);
@@ -451,14 +451,14 @@ impl Client {
         // The reader of messages lets no success without a port pass.
         let Some(port) = answer.port else { return };
         let host = answer.server.trim();
-        match ip_literal(host) {
-            Some(ip) if !ip.is_unspecified() => self.stream_to(SocketAddr::new(ip, port), out),
+        match ip_literal(without_zone(host)) {
+            Some(ip) if !ip.is_unspecified() => self.stream_to(on_link_of(peer, ip, port), out),
             None if !host.is_empty() => {
                 self.resolve(host.to_owned(), out);
                 let deadline = now + self.settings.response_timeout;
                 self.state = State::ResolvingMedia { peer, port, deadline };
             }
-            _ => self.stream_to(SocketAddr::new(peer.ip(), port), out),
+            _ => self.stream_to(with_port(peer, port), out),
         }
     }
 
@@ -516,4 +516,25 @@ impl Client {
 fn ip_literal(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.parse().ok()
+}
+
+/// `host` without the zone of a link-local address (RFC 4007): the peer's name for its interface says nothing here.
+fn without_zone(host: &str) -> &str {
+    host.split_once('%').map_or(host, |(address, _)| address)
+}
+
+/// `ip`, on the link that `peer` is on if it has a meaning on one link only.
+fn on_link_of(peer: SocketAddr, ip: IpAddr, port: u16) -> SocketAddr {
+    match (ip, peer) {
+        (IpAddr::V6(ip), SocketAddr::V6(peer)) if ip.is_unicast_link_local() => {
+            SocketAddrV6::new(ip, port, 0, peer.scope_id()).into()
+        }
+        _ => SocketAddr::new(ip, port),
+    }
+}
+
+/// The same host, its link included.
+fn with_port(mut addr: SocketAddr, port: u16) -> SocketAddr {
+    addr.set_port(port);
+    addr
 }

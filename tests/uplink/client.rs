@@ -38,8 +38,16 @@ fn addr(text: &str) -> SocketAddr {
     text.parse().expect(text)
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect(text)
+/// What a look-up finds: an address without a port.
+fn found(text: &str) -> SocketAddr {
+    SocketAddr::new(text.parse::<IpAddr>().expect(text), 0)
+}
+
+/// A link-local address on the interface number 3.
+fn on_link(text: &str) -> SocketAddr {
+    let SocketAddr::V6(mut addr) = addr(text) else { panic!("{text} is not IPv6") };
+    addr.set_scope_id(3);
+    addr.into()
 }
 
 fn end(actions: &[Action]) -> &End {
@@ -147,7 +155,7 @@ fn a_configured_terminator_follows_each_message() {
 fn a_host_name_is_looked_up_and_its_addresses_share_the_time() {
     let (mut session, actions) = Session::start("rec.example.org");
     assert_eq!(actions, [Action::Resolve { generation: Generation(1), host: "rec.example.org".into() }]);
-    let found = [ip("2001:db8::1"), ip("192.0.2.1")];
+    let found = [found("2001:db8::1"), found("192.0.2.1")];
     let actions = session.act(|client, out| client.resolved(Generation(1), &found, at(1000), out));
     assert_eq!(actions, [Action::Connect { generation: Generation(2), addr: addr("[2001:db8::1]:5055") }]);
     assert_eq!(session.0.poll_deadline(), Some(at(2000)));
@@ -223,6 +231,29 @@ fn the_rtp_goes_where_the_server_says() {
 }
 
 #[test]
+fn the_rtp_to_a_link_local_address_goes_out_by_the_interface_of_the_connection() {
+    for (server, target) in [
+        ("", on_link("[fe80::1]:40002")),
+        ("fe80::7", on_link("[fe80::7]:40002")),
+        ("[fe80::7]", on_link("[fe80::7]:40002")),
+        ("fe80::7%eth5", on_link("[fe80::7]:40002")),
+        ("2001:db8::7", addr("[2001:db8::7]:40002")),
+        ("192.0.2.7", addr("192.0.2.7:40002")),
+    ] {
+        let (mut session, actions) = Session::start("fe80::1%eth0");
+        assert_eq!(actions, [Action::Resolve { generation: Generation(1), host: "fe80::1%eth0".into() }]);
+        let looked = [on_link("[fe80::1]:0")];
+        let actions = session.act(|client, out| client.resolved(Generation(1), &looked, at(1), out));
+        let connect = Action::Connect { generation: Generation(2), addr: on_link("[fe80::1]:5055") };
+        assert_eq!(actions, [connect]);
+        session.act(|client, out| client.connected(Generation(2), None, at(10), out));
+        let answer = SUCCESS.replace("server=", &format!("server={server}"));
+        let target = Action::SetRtpTarget(Some(target));
+        assert_eq!(session.receive(&answer, 20), [target, Action::Started], "{server}");
+    }
+}
+
+#[test]
 fn spaces_around_the_values_of_an_answer_are_not_part_of_them() {
     for spaced in ["port= 40002", "port=40002 ", "port=\t40002  "] {
         let mut session = Session::awaiting_start();
@@ -238,7 +269,7 @@ fn a_host_name_for_the_rtp_is_looked_up_preferring_the_family_of_the_connection(
     let mut session = Session::awaiting_start();
     let actions = session.receive(&answer, 20);
     assert_eq!(actions, [Action::Resolve { generation: Generation(2), host: "media.example.org".into() }]);
-    let found = [ip("2001:db8::7"), ip("198.51.100.7")];
+    let found = [found("2001:db8::7"), found("198.51.100.7")];
     let actions = session.act(|client, out| client.resolved(Generation(2), &found, at(30), out));
     assert_eq!(actions, [Action::SetRtpTarget(Some(addr("198.51.100.7:40002"))), Action::Started]);
 
@@ -386,7 +417,7 @@ proptest! {
             match event {
                 Event::Received(octets) => client.received(&octets, now, &mut out),
                 Event::Resolved(generation, count) => {
-                    client.resolved(Generation(generation), &vec![ip("192.0.2.9"); count], now, &mut out);
+                    client.resolved(Generation(generation), &vec![found("192.0.2.9"); count], now, &mut out);
                 }
                 Event::Connected(generation) => client.connected(Generation(generation), None, now, &mut out),
                 Event::ConnectFailed(generation) => {
