@@ -2,6 +2,7 @@
 //! network to hurry. Each in network namespaces of the test's own, where it runs itself again.
 
 use std::collections::BTreeSet;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -78,6 +79,16 @@ fn what_the_network_does_not_take_is_counted_packet_by_packet_and_not_waited_for
     inside(Way::Cable, "server_network::in_a_namespace_the_network_is_slow");
 }
 
+#[test]
+fn a_server_that_is_known_by_its_link_local_address_gets_the_audio() {
+    inside(Way::Cable, "server_network::in_a_namespace_the_server_has_a_link_local_address");
+}
+
+#[test]
+fn a_server_at_the_end_of_a_tunnel_gets_the_audio_past_it() {
+    inside(Way::Cable, "server_network::in_a_namespace_there_is_a_tunnel");
+}
+
 /// The sidecar of the server's only recording, once it has ended.
 fn ended_sidecar(server: &Server) -> Value {
     wait_for("the server's file", patience(), || {
@@ -111,6 +122,49 @@ fn in_a_namespace_rtp_is_lost_and_reordered() {
         heard[at..at + 160].copy_from_slice(&call.silence(1));
     }
     read_recording(&server.files("wav")[0]).assert_finished(Codec::Pcma, &heard);
+}
+
+/// Records a moment by `setup`, and looks whether the server has it all.
+fn assert_reaches(server: &Server, setup: Setup) {
+    let agent = setup.start();
+    let mut call = start(&agent);
+    let heard = call.speak_in_real_time(20);
+    call.stop();
+    ended_sidecar(server);
+    read_recording(&server.files("wav")[0]).assert_finished(Codec::Pcma, &heard);
+}
+
+#[test]
+#[ignore = "run by a_server_that_is_known_by…, in a namespace"]
+fn in_a_namespace_the_server_has_a_link_local_address() {
+    let namespace = servers_namespace();
+    // Without the second that the kernel takes to see whether somebody else has it.
+    assert!(ip(&format!("-n {namespace} addr add fe80::1/64 dev eth0 nodad")));
+    assert!(ip("addr add fe80::2/64 dev eth0 nodad"));
+    let Some(server) = Server::real_at("[::]:0", None, "") else { return };
+    assert_reaches(
+        &server,
+        Setup::new().uploads_to(server.addr).quoted("uplink", "server_addr", "fe80::1%eth0"),
+    );
+}
+
+#[test]
+#[ignore = "run by a_server_at_the_end_of_a_tunnel…, in a namespace"]
+fn in_a_namespace_there_is_a_tunnel() {
+    servers_namespace();
+    let Some(server) = Server::real() else { return };
+    let tunnel = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let entrance = tunnel.local_addr().expect("an address");
+    let far = server.addr;
+    std::thread::spawn(move || {
+        let (near, _) = tunnel.accept().expect("a connection");
+        let far = TcpStream::connect(far).expect("the server");
+        let mut back = (far.try_clone().expect("a handle"), near.try_clone().expect("a handle"));
+        std::thread::spawn(move || std::io::copy(&mut back.0, &mut back.1));
+        let _ = std::io::copy(&mut &near, &mut &far);
+        let _ = far.shutdown(Shutdown::Both);
+    });
+    assert_reaches(&server, Setup::new().uploads_to(entrance));
 }
 
 #[test]

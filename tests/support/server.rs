@@ -72,7 +72,12 @@ impl Server {
 
     /// The same with a folder for its recordings and further settings.
     pub(crate) fn real_with(storage: Option<&Path>, settings: &str) -> Option<Self> {
-        let (prefix, host) = place();
+        Self::real_at(&format!("{}:0", place().1), storage, settings)
+    }
+
+    /// The same, listening at `listen`.
+    pub(crate) fn real_at(listen: &str, storage: Option<&Path>, settings: &str) -> Option<Self> {
+        let (prefix, _) = place();
         let named = std::env::var_os("RECORDSERVER_TEST_BINARY").map(PathBuf::from);
         let beside = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
         let program = named.or_else(|| (!super::agent::is_emulated()).then_some(beside));
@@ -88,8 +93,7 @@ impl Server {
         let config = folder.path().join("recordserver.toml");
         // Killed, it has what is older than this and the time between two looks at its sockets.
         std::fs::write(&config, format!("flush_interval_ms = 1000\n{settings}")).expect("a config");
-        let listen = format!("{host}:0");
-        command.args(["--listen", &listen, "--http", "127.0.0.1:0", "--config"]).arg(config);
+        command.args(["--listen", listen, "--http", "127.0.0.1:0", "--config"]).arg(config);
         command.arg("--storage").arg(&storage).env("RUST_LOG", "info");
         let mut process = command.stderr(Stdio::piped()).spawn().expect("recordserver");
         let addr = read_address(process.stderr.take().expect("piped"));

@@ -28,7 +28,8 @@ pub(super) struct Call {
 pub(super) struct Conn {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) local: IpAddr,
+    /// The server's own address, as the phone sees it; for a link-local one with its interface.
+    pub(super) local: SocketAddr,
     pub(super) session: Session,
     pub(super) call: Option<Call>,
     /// When the timer table has it, if it does.
@@ -43,7 +44,10 @@ pub(super) struct Conn {
 
 impl Conn {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, session: Session) -> io::Result<Self> {
-        let local = stream.local_addr()?.ip().to_canonical();
+        let mut local = stream.local_addr()?;
+        if let IpAddr::V4(ip) = local.ip().to_canonical() {
+            local = SocketAddr::new(ip.into(), local.port());
+        }
         // A phone that is gone without a word is noticed within 10 s.
         setsockopt(&stream, sockopt::KeepAlive, &true)?;
         setsockopt(&stream, sockopt::TcpKeepIdle, &3)?;

@@ -17,7 +17,7 @@ use phone_recorder::sys::socket_drops;
 use phone_recorder::time::{Mono, Now};
 use phone_recorder::uplink::message::Parties;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
 /// Receive buffer of each call: Linux doubles it, which holds some ten seconds of a call, whatever the
@@ -70,7 +70,7 @@ impl Office {
             opening.codec.name()
         );
         let host = match self.config.public_addr.as_str() {
-            "" => local.to_string(),
+            "" => local.ip().to_string(),
             public => public.to_owned(),
         };
         let call = Call {
@@ -94,15 +94,16 @@ impl Office {
 
     /// A socket on a free port of the range, on the address that the phone is connected to; on all
     /// addresses if phones are told another one.
-    fn bind(&mut self, local: IpAddr, now: Mono) -> Option<(UdpSocket, u16)> {
-        let ip = match (self.config.public_addr.is_empty(), local) {
+    fn bind(&mut self, local: SocketAddr, now: Mono) -> Option<(UdpSocket, u16)> {
+        let mut addr = match (self.config.public_addr.is_empty(), local) {
             (true, local) => local,
-            (false, IpAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            (false, IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            (false, SocketAddr::V4(_)) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            (false, SocketAddr::V6(_)) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
         };
         for _ in 0..PORT_ATTEMPTS {
             let port = self.ports.take()?;
-            match UdpSocket::bind((ip, port)) {
+            addr.set_port(port);
+            match UdpSocket::bind(addr) {
                 Ok(socket) => {
                     // A smaller buffer than asked for serves as well, for a shorter time.
                     let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_OCTETS);
