@@ -255,22 +255,35 @@ impl<'a> Pairs<'a> {
         Ok(if success { Outcome::Success } else { Outcome::Failed })
     }
 
-    /// Judges by the keys alone whether the message is all here.
+    /// Whether a value that can't be empty is: the rest of the message may be in the next segment.
+    fn lacks_a_value(&self, command: Command) -> bool {
+        let empty = |key| self.raw(key).is_some_and(|value| value.trim_ascii().is_empty());
+        match command {
+            Command::StartRequest => empty("codec"),
+            Command::StartResponse => {
+                empty("result") || (empty("port") && self.outcome() == Ok(Outcome::Success))
+            }
+            Command::StopRequest => false,
+            Command::StopResponse => empty("result"),
+        }
+    }
+
+    /// Judges by the keys, and by values that can't be empty, whether the message is all here.
     pub(super) fn completeness(&self) -> Completeness {
         let Some(cmd) = self.text("cmd") else { return Completeness::Partial };
         let Some(command) = Command::from_name(&cmd) else { return Completeness::Usable };
         if command.keys().iter().all(|key| self.has(key)) {
-            return Completeness::Full;
+            return if self.lacks_a_value(command) { Completeness::Usable } else { Completeness::Full };
         }
         let (usable, full) = match command {
             Command::StartRequest => (self.has("codec"), false),
             Command::StartResponse => match self.outcome() {
-                Ok(Outcome::Success) => (self.has("port"), self.has("port")),
+                Ok(Outcome::Success) => (self.has("port"), !self.lacks_a_value(command)),
                 Ok(Outcome::Failed) => (true, self.has("reason")),
                 Err(_) => (false, false),
             },
             Command::StopRequest => (true, false),
-            Command::StopResponse => (self.has("result"), true),
+            Command::StopResponse => (self.has("result"), !self.lacks_a_value(command)),
         };
         match (self.has("id") && usable, full) {
             (true, true) => Completeness::Full,

@@ -74,6 +74,24 @@ fn a_message_that_could_go_on_is_given_more_time() {
 }
 
 #[test]
+fn a_message_that_is_cut_before_a_value_it_needs_is_given_more_time() {
+    let request = "cmd=RecordStartRequest&id=7&device=d&remote_number=&remote_name=&local_number=&local_name=\
+                   &dir=in&codec=PCMA";
+    for whole in [request, START, STOP, "cmd=RecordStartResponse&id=7&result=success&port=9"] {
+        let cut = whole.rfind('=').expect("a value") + 1;
+        let mut framer = Framer::new();
+        framer.push(&whole.as_bytes()[..cut], at(0));
+        assert_eq!(drain(&mut framer, at(200)), [], "{whole}");
+        framer.push(&whole.as_bytes()[cut..], at(200));
+        assert_eq!(drain(&mut framer, at(230)), [parsed(whole)], "{whole}");
+    }
+    let refusal = "cmd=RecordStartResponse&id=7&result=failed&reason=&server=&port=";
+    let mut framer = Framer::new();
+    framer.push(refusal.as_bytes(), at(0));
+    assert_eq!(drain(&mut framer, at(30)), [parsed(refusal)], "a refusal needs no port");
+}
+
+#[test]
 fn a_message_without_its_keys_is_waited_for() {
     let mut framer = Framer::new();
     framer.push(b"cmd=RecordStartResponse&id=7&resu", at(0));
