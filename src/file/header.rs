@@ -146,6 +146,10 @@ impl FileHeader {
     }
 
     fn parse_as(octets: &[u8], order: ByteOrder) -> Result<Self, HeaderError> {
+        // An empty one is shorter than our header.
+        if is_standard_wav(octets) {
+            return Err(HeaderError::StandardWav);
+        }
         let Some((name, fields)) =
             octets.get(..HEADER_OCTETS).and_then(|head| head.split_first_chunk::<CODEC_OCTETS>())
         else {
@@ -171,12 +175,15 @@ impl FileHeader {
     }
 }
 
+/// Whether a file that begins with `octets`, 12 at least, is a standard RIFF WAV.
+#[must_use]
+pub fn is_standard_wav(octets: &[u8]) -> bool {
+    octets.starts_with(b"RIFF") && octets.get(8..12) == Some(b"WAVE")
+}
+
 fn parse_codec(name: &[u8; CODEC_OCTETS], fields: &[u8]) -> Result<Codec, HeaderError> {
     if name.iter().chain(fields).all(|&octet| octet == 0) {
         return Err(HeaderError::Blank);
-    }
-    if name.starts_with(b"RIFF") && name.get(8..12) == Some(b"WAVE") {
-        return Err(HeaderError::StandardWav);
     }
     // A C string: it ends within its 64 octets.
     let end = name.iter().position(|&octet| octet == 0);
@@ -224,6 +231,11 @@ mod tests {
         assert_eq!(FileHeader::parse(&good[..75]), Err(HeaderError::TooShort { octets: 75 }));
         assert_eq!(FileHeader::parse(&[0; 76]), Err(HeaderError::Blank));
         assert_eq!(with(0, b"RIFF\x24\0\0\0WAVEfmt "), Err(HeaderError::StandardWav));
+        assert_eq!(
+            FileHeader::parse(b"RIFF\x24\0\0\0WAVEfmt "),
+            Err(HeaderError::StandardWav),
+            "an empty one"
+        );
         assert_eq!(with(0, b"\x80\x08\x12\x34"), Err(HeaderError::NotARecording));
         assert_eq!(with(0, b"opus"), Err(HeaderError::UnknownCodec("opus".into())));
         assert_eq!(with(64, &[0, 0, 0, 0]), Err(HeaderError::RtpLen(0)));

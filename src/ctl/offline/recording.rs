@@ -3,6 +3,7 @@
 //! Invariants: nothing but a regular file is opened, so that no pipe or device is waited for; names are taken
 //! as they are, UTF-8 or not; and whatever a sidecar is, it never stands between a person and the audio.
 
+use crate::file::header::is_standard_wav;
 use crate::file::name::{is_record_file_name, order_key};
 use crate::file::reader::{ReadError, Reader};
 use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarError};
@@ -145,7 +146,7 @@ pub(super) fn read_sidecar(wav: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// The recordings that the arguments mean: files as named (a sidecar stands for its recording), folders
-/// with all recordings below them. Sorted within a folder, none twice. What can't be found, and each
+/// with all recordings below them (standard WAVs are passed over). Sorted within a folder, none twice. What can't be found, and each
 /// folder that can't be read, is said to `complain`.
 pub(super) fn find(arguments: &[PathBuf], complain: &mut dyn FnMut(String)) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -155,11 +156,14 @@ pub(super) fn find(arguments: &[PathBuf], complain: &mut dyn FnMut(String)) -> V
             continue;
         }
         let before = found.len();
+        let mut below = Vec::new();
         let mut all_read = true;
-        find_below(argument, MAX_DEPTH, &mut found, &mut |folder, error| {
+        find_below(argument, MAX_DEPTH, &mut below, &mut |folder, error| {
             all_read = false;
             complain(format!("{}: this folder can't be searched: {error}", folder.display()));
         });
+        // What `export` has made of recordings has their names, but is not meant.
+        found.extend(below.into_iter().filter(|path| !is_standard_wav_file(path)));
         if all_read && found.len() == before {
             complain(format!("{}: no recordings (Record_….wav) in this folder", argument.display()));
         }
@@ -167,6 +171,11 @@ pub(super) fn find(arguments: &[PathBuf], complain: &mut dyn FnMut(String)) -> V
     let mut seen = std::collections::HashSet::new();
     found.retain(|path| seen.insert(path.clone()));
     found
+}
+
+fn is_standard_wav_file(path: &Path) -> bool {
+    let mut head = [0; 12];
+    open_file(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && is_standard_wav(&head)
 }
 
 /// `Record_….wav` for an existing `Record_….json`: a pattern such as `Record_*` names both.

@@ -60,6 +60,24 @@ fn a_change_of_codec_and_back_makes_three_wavs_in_their_order() {
 }
 
 #[test]
+fn what_was_exported_into_the_folder_is_not_taken_for_recordings_of_it() {
+    let stick = tempfile::tempdir().unwrap();
+    segment(stick.path(), "Record_1.wav", "a", 1, 0x80);
+    write(stick.path(), "Record_2.wav", Codec::Pcma, 0, &[]);
+    let out = stick.path().join("export");
+    assert!(!export(export_args(&[stick.path()], &out)).failed);
+    assert_eq!(names_in(&out), ["Record_1.wav", "Record_2.wav"]);
+
+    assert!(!verify(stick.path()).failed && !repair(stick.path(), false).failed);
+    let again = export(ExportArgs { force: true, ..export_args(&[stick.path()], &out) });
+    assert!(!again.failed && again.err.is_empty(), "{}", again.err);
+    let none = verify(&out);
+    assert!(none.failed && none.err.contains("no recordings"), "{}", none.err);
+    let named = verify(&out.join("Record_2.wav"));
+    assert!(named.failed && named.out.contains("standard WAV"), "{}", named.out);
+}
+
+#[test]
 fn missing_segments_and_two_of_one_number_are_remarked_on() {
     let folder = tempfile::tempdir().unwrap();
     let files: Vec<_> = [(2, "a"), (5, "b"), (5, "c"), (6, "d")]
