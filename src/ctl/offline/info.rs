@@ -2,6 +2,7 @@
 
 use super::console::{Console, clean, clock};
 use super::recording::{Recording, file_name, find, path_text};
+use crate::file::name::is_record_file_name;
 use crate::file::reader::Layout;
 use crate::file::sidecar::{Call, Direction, Sidecar, SidecarState};
 use serde_json::{Value, json};
@@ -121,7 +122,9 @@ fn as_text(recording: &Recording) -> Vec<String> {
         sidecar_rows(sidecar, &mut row);
     } else {
         let name = file_name(&recording.path);
-        row("start", format!("{} (by its name)", clean(name.get(7..22).unwrap_or(&name))));
+        if is_record_file_name(&name) {
+            row("start", format!("{} (by its name)", clean(name.get(7..22).unwrap_or(&name))));
+        }
         let bad = recording.sidecar.as_ref().and_then(|sidecar| sidecar.as_ref().err());
         row("sidecar", bad.map_or("none".into(), |bad| clean(&format!("{bad} ({})", bad.advice()))));
     }
@@ -175,9 +178,9 @@ fn completeness(recording: &Recording) -> String {
     if is_complete(recording) {
         return "yes".into();
     }
-    let problems =
-        recording.audio.as_ref().map(|reader| reader.facts().problems.as_slice()).unwrap_or_default();
-    let reasons: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    // Whether a repair can help, the error says itself.
+    let Ok(reader) = &recording.audio else { return "no: it can't be read".into() };
+    let reasons: Vec<String> = reader.facts().problems.iter().map(ToString::to_string).collect();
     let reasons = if reasons.is_empty() { "it was cut off".into() } else { reasons.join("; ") };
     format!("no: {reasons} (see recordctl repair)")
 }

@@ -171,6 +171,16 @@ fn info_shows_call_and_length_and_keeps_control_characters_from_the_terminal() {
 }
 
 #[test]
+fn info_promises_no_repair_and_no_start_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("music.wav");
+    fs::write(&other, [b"OPUS".as_slice(), &[0; 200]].concat()).unwrap();
+    let outcome = run(|console| InfoArgs { files: vec![other], json: false }.run_on(console));
+    assert!(outcome.failed && outcome.out.contains("complete  no: it can't be read"), "{}", outcome.out);
+    assert!(!outcome.out.contains("repair") && !outcome.out.contains("by its name"), "{}", outcome.out);
+}
+
+#[test]
 fn a_missing_file_fails_and_the_others_are_shown() {
     let folder = tempfile::tempdir().unwrap();
     let there = segment(folder.path(), "Record_1.wav", "r", 1, 0);
