@@ -12,12 +12,12 @@ use crate::ports::PortRange;
 use crate::session::Timing;
 use file::{File, FileLimits, Size, Wrong};
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where metrics and status are served unless told otherwise.
-pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9755);
+pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9755);
 
 /// `--help`.
 pub const HELP: &str = "\
@@ -211,8 +211,8 @@ fn checked(options: Options, file: File) -> Result<Config, Wrong> {
     };
     let key = if options.public_addr.is_some() { "--public-addr" } else { "public_addr" };
     let public_addr = options.public_addr.or(file.public_addr).unwrap_or_default();
-    if public_addr.len() > 253 || public_addr.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(Wrong::new(key, format!("\"{public_addr}\" is no host name or address")));
+    if !is_host(&public_addr) {
+        return Err(Wrong::new(key, format!("\"{public_addr}\" is no host name or address (without port)")));
     }
     Ok(Config {
         listen,
@@ -229,6 +229,20 @@ fn checked(options: Options, file: File) -> Result<Config, Wrong> {
         buffer_octets: within("buffer", file.buffer.map_or(256 << 20, |size| size.0), 1 << 20, 16 << 30)?,
         log_level: level(file.log.level.as_deref().unwrap_or("info"))?,
     })
+}
+
+/// Whether phones can send to it, as far as the text tells; empty is good, too.
+fn is_host(text: &str) -> bool {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return !ip.is_unspecified();
+    }
+    let strange = |c: char| c.is_whitespace() || c.is_control() || "/:[]@%".contains(c);
+    // A last label of digits makes it an address that is mistyped.
+    let digits = text
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| !last.is_empty() && last.bytes().all(|it| it.is_ascii_digit()));
+    text.len() <= 253 && !text.contains(strange) && !digits
 }
 
 fn timing(file: &FileLimits) -> Result<Timing, Wrong> {

@@ -56,6 +56,29 @@ fn the_command_line_goes_before_the_file() {
 }
 
 #[test]
+fn a_public_address_is_one_that_phones_can_send_to() {
+    for good in
+        ["", "192.0.2.1", "2001:db8::1", "rec", "rec.example.org", "rec_1.example.org.", "9.example.org"]
+    {
+        let file = format!("{NEEDED} --config server.toml");
+        assert_eq!(run(&file, &format!("public_addr = \"{good}\"")).public_addr, good);
+    }
+    for bad in [
+        "192.0.2.1:5055",
+        "rec:5055",
+        "udp://rec",
+        "[2001:db8::1]",
+        "192.0.2.300",
+        "192.0.2",
+        "0.0.0.0",
+        "::",
+    ] {
+        let error = with_file(&format!("{NEEDED} --public-addr {bad}"), "").expect_err(bad);
+        assert!(error.contains("--public-addr") && error.contains(bad), "{error}");
+    }
+}
+
+#[test]
 fn every_mistake_names_its_place() {
     let error = |line: &str, toml: &str| with_file(line, toml).expect_err(line);
     assert!(error("", "").contains("--listen"));
