@@ -75,7 +75,7 @@ impl EndReason {
             Self::Stopped(reason) => format!("stopped: {reason}").into(),
             Self::ConnectionLost => "connection_lost".into(),
             Self::Idle => "idle".into(),
-            Self::Protocol(_) => "protocol_error".into(),
+            Self::Protocol(error) => format!("protocol_error: {error}").into(),
             Self::DiskFull => "storage_full".into(),
             Self::StorageError => "storage_io".into(),
             Self::Shutdown => "shutdown".into(),

@@ -206,6 +206,13 @@ fn an_oversized_message_is_refused_or_ends_the_recording() {
 }
 
 #[test]
+fn a_phone_that_breaks_the_protocol_is_told_what_of_in_the_end_reason() {
+    let actions = Phone::recording().says("hello\n", 30);
+    let Some(Action::Finish { reason, .. }) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(reason.name(), "protocol_error: the message has no cmd");
+}
+
+#[test]
 fn unknown_commands_are_ignored() {
     assert_eq!(Phone::recording().says("cmd=Ping&id=7f3a\n", 10), []);
 }
