@@ -10,6 +10,7 @@ use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, Done as Empty, INVALID_PARAMS, RequestId};
 use crate::api::request::{self, Method, Refused, Request};
 use crate::api::status::{AgentInfo, Mode, RecordingState, RecordingStatus, Recordings, Stats};
+use crate::call::CallUpdate;
 use crate::rtp::codec::Codec;
 use crate::rtp::counts::DropCause;
 use crate::time::Now;
@@ -97,13 +98,7 @@ impl Agent {
             }
             Method::RecordUpdate { recording, call } => {
                 let key = self.live(recording.as_deref())?;
-                if let Some(it) = self.recordings.get_mut(&key) {
-                    it.call.update(&call);
-                    if let Some(upload) = it.route.upload_mut() {
-                        upload.client.update(it.call.clone());
-                    }
-                }
-                self.library_renamed(key);
+                self.update(key, &call)?;
                 answer(&self.status_of(key)?)
             }
             Method::RecordStatus { recording: None } => {
@@ -142,6 +137,21 @@ impl Agent {
                 answer(&Empty {})
             }
         }
+    }
+
+    fn update(&mut self, key: RecordingKey, call: &CallUpdate) -> Result<(), Failure> {
+        let Some(it) = self.recordings.get(&key) else { return Err(Reason::NotFound.into()) };
+        if let (Route::SipInfo(_), Some(id)) = (&it.route, &call.id) {
+            self.check_one_per_call(id, Some(key))?;
+        }
+        if let Some(it) = self.recordings.get_mut(&key) {
+            it.call.update(call);
+            if let Some(upload) = it.route.upload_mut() {
+                upload.client.update(it.call.clone());
+            }
+        }
+        self.library_renamed(key);
+        Ok(())
     }
 
     fn pause(

@@ -24,14 +24,19 @@ impl Agent {
             let message = "no SIP stack has subscribed to the event sip.info";
             return Err(AgentError::new(Reason::NotConfigured).with_message(message));
         }
-        let same = |it: &Recording| matches!(it.route, Route::SipInfo(_)) && it.call.id == call.id;
-        if let Some(it) = self.recordings.values().find(|it| same(it)) {
-            let message = "the PBX has been asked to record this call already";
-            return Err(AgentError::new(Reason::InvalidState)
-                .with_message(message)
-                .with_detail(format!("recording {}", it.id)));
-        }
+        self.check_one_per_call(&call.id, None)?;
         Ok(Route::SipInfo(Box::default()))
+    }
+
+    /// Refuses a second recording of one call by the PBX; `but` is the one that is asked about.
+    pub(super) fn check_one_per_call(&self, id: &str, but: Option<RecordingKey>) -> Result<(), AgentError> {
+        let same = |it: &Recording| matches!(it.route, Route::SipInfo(_)) && it.call.id == id;
+        match self.recordings.iter().find(|(key, it)| Some(**key) != but && same(it)) {
+            None => Ok(()),
+            Some((_, it)) => Err(AgentError::new(Reason::InvalidState)
+                .with_message("the PBX has been asked to record this call already")
+                .with_detail(format!("recording {}", it.id))),
+        }
     }
 
     /// Tells recordings by the PBX what time it is: they have no audio to tell them.

@@ -210,6 +210,28 @@ fn a_call_that_the_pbx_records_is_not_asked_for_again_before_it_has_ended() {
 }
 
 #[test]
+fn two_recordings_by_the_pbx_can_not_come_to_have_one_call_id() {
+    let mut phone = Phone::new();
+    let mut start = |id: &str| {
+        let params = json!({"mode": "sip-info", "codec": "PCMA", "call": {"id": id}});
+        phone.ui.send(&json!({"jsonrpc": "2.0", "id": id, "method": "record.start", "params": params}));
+        let recording = phone.stack.wait_event("sip.info", patience())["recording"].clone();
+        phone.stack.ok("sip.info_result", json!({"recording": recording, "code": 200}));
+        assert_eq!(phone.ui.read_answer()["result"]["recording"], recording);
+        recording
+    };
+    let (first, second) = (start("c1"), start("c2"));
+    let mut update = |recording: &Value, call: Value| {
+        phone.ui.request("record.update", json!({"recording": recording, "call": call}))
+    };
+    let refused = update(&second, json!({"id": "c1", "remote_number": "7"})).unwrap_err();
+    assert_eq!(refused.reason, "invalid_state", "{}", refused.whole);
+    update(&second, json!({"id": "c2", "remote_number": "7"})).unwrap();
+    update(&second, json!({"id": "c3"})).unwrap();
+    update(&first, json!({"id": "c2"})).unwrap();
+}
+
+#[test]
 fn a_stop_before_an_on_is_repeated_ends_the_recording_at_once_and_sends_nothing_more() {
     let mut phone = Phone::new();
     phone.ask("record.start");
