@@ -39,6 +39,9 @@ impl Agent {
         it.end_reason = Some(reason.into());
         match &mut it.route {
             Route::Local(local) => {
+                if let Some(since) = it.paused {
+                    local.note_pause(now.mono.since(since));
+                }
                 local.finish(reason, now, &mut self.pool);
                 actions.push(Action::CloseRtp(key));
                 self.pump(key, now, actions);

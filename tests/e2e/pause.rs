@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::call::Books;
-use crate::support::{Agent, Call, Codec, number};
+use crate::support::{Agent, Call, Codec, number, sidecar};
 
 #[test]
 fn what_came_before_the_pause_is_kept_and_what_came_after_it_is_not() {
@@ -123,4 +123,16 @@ fn the_recording_may_be_left_out_where_there_is_but_one() {
     }
     call.wait_ended();
     crate::support::read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
+}
+
+#[test]
+fn a_pause_that_lasts_to_the_end_is_in_the_sidecar_too() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    call.speak(10);
+    call.ok("record.pause");
+    call.finish();
+    let pauses = &sidecar(&call.file).expect("a sidecar")["pauses"];
+    assert_eq!(pauses.as_array().map(Vec::len), Some(1), "{pauses}");
+    assert_eq!(pauses[0]["at_ms"], 200, "{pauses}");
 }
