@@ -50,8 +50,7 @@ fn main() -> ExitCode {
     let arguments = match parse_arguments() {
         Ok(Command::Run(arguments)) => arguments,
         Ok(Command::Print(text)) => {
-            // A closed pipe is the reader's business.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            print(&text);
             return ExitCode::SUCCESS;
         }
         Err(error) => {
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check_config {
-        println!("the config is good");
+        print("the config is good\n");
         return ExitCode::SUCCESS;
     }
     sys::share_heap();
@@ -80,6 +79,11 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// Prints on stdout. A closed pipe is the reader's business.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Tells on stderr. Nobody may read there: the exit status says it, too.

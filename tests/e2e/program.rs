@@ -47,6 +47,16 @@ fn a_good_config_passes_the_check_without_starting_anything() {
 }
 
 #[test]
+fn a_check_whose_result_nobody_reads_is_a_check_all_the_same() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let setup = Setup::new();
+    let mut check = recordd();
+    check.arg("--check-config").arg("--config").arg(setup.write_config());
+    let status = check.stdout(full).stderr(std::process::Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn a_bad_config_is_refused_with_file_line_and_key() {
     let broken = [
         ("[control]\nsokcet = \"/run/x.sock\"\n", 2, "sokcet"),
