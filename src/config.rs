@@ -111,6 +111,8 @@ pub struct Storage {
     pub flush_interval: Duration,
     /// Memory that bridges a stalled disk, shared by all recordings: [`LEAST_BUFFER_OCTETS`] for each or more.
     pub buffer_octets: usize,
+    /// What `storage.buffer` says, if that is too little.
+    pub buffer_raised_from: Option<usize>,
     /// A disk that is back within this time continues its recordings; zero: never.
     pub resume_window: Duration,
     /// Whether a disk's write speed is measured when it comes in.
@@ -219,6 +221,7 @@ impl Default for Storage {
             on_full: OnFull::Stop,
             flush_interval: Duration::from_secs(1),
             buffer_octets: 4 << 20,
+            buffer_raised_from: None,
             resume_window: Duration::ZERO,
             speed_check: true,
         }
@@ -263,8 +266,20 @@ impl Config {
             log: Log::read(&document.section("log"))?,
         };
         let least = it.rtp.max_recordings * LEAST_BUFFER_OCTETS;
-        it.storage.buffer_octets = it.storage.buffer_octets.max(least);
+        if it.storage.buffer_octets < least {
+            it.storage.buffer_raised_from = Some(std::mem::replace(&mut it.storage.buffer_octets, least));
+        }
         Ok(it)
+    }
+
+    /// What is not done as it is written, to be told at the start.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let (written, used) = (self.storage.buffer_raised_from?, self.storage.buffer_octets);
+        Some(format!(
+            "storage.buffer is {used} octets instead of {written}: at least {} KiB for each of rtp.max_recordings",
+            LEAST_BUFFER_OCTETS / 1024
+        ))
     }
 }
 

@@ -66,12 +66,16 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check_config {
-        print("the config is good\n");
+        let note = config.note().map(|note| format!("{note}\n")).unwrap_or_default();
+        print(&format!("{note}the config is good\n"));
         return ExitCode::SUCCESS;
     }
     sys::share_heap();
     start_log(config.log.level);
     log::info!("recordd {} starts, socket {}", env!("CARGO_PKG_VERSION"), config.control.socket.display());
+    if let Some(note) = config.note() {
+        log::warn!("{note}");
+    }
     match Runtime::new(config).and_then(Runtime::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -95,6 +95,7 @@ fn every_key_reaches_its_setting() {
             on_full: OnFull::DeleteOldest,
             flush_interval: Duration::from_millis(256),
             buffer_octets: 65536,
+            buffer_raised_from: None,
             resume_window: Duration::from_secs(30),
             speed_check: false,
         },
@@ -212,6 +213,14 @@ fn the_buffer_has_two_blocks_for_each_recording_at_least() {
     assert_eq!(buffer("rtp.max_recordings = 64\nstorage.buffer = '64 KiB'"), 2 << 20);
     assert_eq!(buffer("rtp.max_recordings = 1\nstorage.buffer = '64 KiB'"), 64 << 10);
     assert_eq!(buffer("rtp.max_recordings = 64"), 4 << 20);
+}
+
+#[test]
+fn a_buffer_that_is_raised_is_told() {
+    let note = |text: &str| Config::parse(text, "t.toml").unwrap().note();
+    assert_eq!(note("rtp.max_recordings = 2\nstorage.buffer = '64 KiB'"), None);
+    let raised = note("rtp.max_recordings = 3\nstorage.buffer = '64 KiB'").unwrap();
+    assert!(raised.contains("storage.buffer is 98304 octets instead of 65536"), "{raised}");
 }
 
 #[test]

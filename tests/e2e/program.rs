@@ -57,6 +57,16 @@ fn a_check_whose_result_nobody_reads_is_a_check_all_the_same() {
 }
 
 #[test]
+fn a_buffer_that_is_too_small_is_told_at_the_start_and_by_the_check() {
+    let setup = || Setup::new().quoted("storage", "buffer", "64 KiB");
+    let told = "storage.buffer is 131072 octets instead of 65536";
+    let agent = setup().start();
+    assert!(agent.log().contains(told), "{}", agent.log());
+    let output = output_of(recordd().arg("--check-config").arg("--config").arg(setup().write_config()));
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains(told), "{output:?}");
+}
+
+#[test]
 fn a_bad_config_is_refused_with_file_line_and_key() {
     let broken = [
         ("[control]\nsokcet = \"/run/x.sock\"\n", 2, "sokcet"),
