@@ -218,7 +218,11 @@ impl Runtime {
             }
             self.turn(now)?;
         }
-        self.clients.unlink();
+        // The answer of storage that was the last may have come after the turn had written to clients.
+        let now = self.clock.now();
+        let Self { clients, agent, actions, poll, .. } = &mut self;
+        clients.write(poll.registry(), now.mono, |input| agent.step(input, now, actions));
+        clients.unlink();
         match self.exit {
             Some(false) => Err(RuntimeError::NotFinalised),
             _ => Ok(()),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Agent, Call, Client, Codec, number, patience, sidecar};
+use crate::support::agent::is_emulated;
+use crate::support::{Agent, Call, Client, Codec, Setup, number, patience, sidecar};
 
 /// Every event that is there once a request made after it has been answered.
 fn events_so_far(client: &mut Client) -> Vec<Value> {
@@ -148,4 +149,23 @@ fn a_client_may_hold_a_connection_for_requests_and_one_for_events() {
     assert_eq!(started["recording"], answer["recording"]);
     requests.ok("record.stop", json!({"recording": answer["recording"]}));
     watcher.wait_event("recording.ended", patience());
+}
+
+#[test]
+fn every_client_is_told_of_every_recording_that_ends_with_the_process() {
+    // The last file may be finished while clients are being told of the ones before: not in every round.
+    for _ in 0..if is_emulated() { 1 } else { 10 } {
+        let mut agent = Setup::new().set("rtp", "max_recordings", 8).start();
+        let mut clients: Vec<Client> = (0..24).map(|_| agent.subscribed_client()).collect();
+        for _ in 0..8 {
+            clients[0].ok("record.start", json!({"codec": "PCMA"}));
+        }
+        assert!(agent.terminate().success());
+        for client in &mut clients {
+            for _ in 0..8 {
+                let ended = client.wait_event("recording.ended", patience());
+                assert_eq!(ended["end_reason"], "shutdown", "{ended}");
+            }
+        }
+    }
 }
