@@ -142,7 +142,8 @@ impl<F: Fs> Writer<F> {
         let modified_ms = self.fs.modified_ms(&handle).map_err(failed)?;
         let mut head = [0; HEAD_OCTETS];
         let count = self.fs.read_at(&handle, &mut head, 0).map_err(failed)?;
-        let sidecar = self.sidecar(folder, file);
+        // One that can't be read counts as none here.
+        let sidecar = self.sidecar(folder, file).ok().flatten();
         let (facts, damage) = match Format::detect(&head[..count]) {
             Ok(format) => (Some(format.facts(octets)), None),
             Err(error) => (None, Some(error.to_string())),
@@ -152,16 +153,19 @@ impl<F: Fs> Writer<F> {
         Ok(Details { found, sidecar, damage })
     }
 
-    /// The sidecar of a file; one that can't be read counts as none.
-    fn sidecar(&self, folder: &Path, file: &str) -> Option<Sidecar> {
-        let handle = self.fs.open_read(&folder.join(sidecar_name(file))).ok()?;
-        let octets = usize::try_from(self.fs.len(&handle).ok()?).ok()?;
-        if octets > MAX_SIDECAR_OCTETS {
-            return None;
-        }
-        let mut json = vec![0; octets];
-        let count = self.fs.read_at(&handle, &mut json, 0).ok()?;
-        Sidecar::parse(&json[..count]).ok()
+    /// The sidecar of a file, if there is one.
+    fn sidecar(&self, folder: &Path, file: &str) -> Result<Option<Sidecar>, Miss> {
+        let path = folder.join(sidecar_name(file));
+        let failed = |error: io::Error| miss("read", &path, &error);
+        let handle = match self.fs.open_read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        let octets = usize::try_from(self.fs.len(&handle).map_err(failed)?).unwrap_or(usize::MAX);
+        // One octet too many is enough to be refused.
+        let mut json = vec![0; octets.min(MAX_SIDECAR_OCTETS + 1)];
+        let count = self.fs.read_at(&handle, &mut json, 0).map_err(failed)?;
+        Sidecar::parse(&json[..count]).map(Some).map_err(|error| Miss::Damaged(error.to_string()))
     }
 
     fn delete(&self, folder: &Folder, file: &str) -> Result<(), Miss> {
@@ -189,7 +193,12 @@ impl<F: Fs> Writer<F> {
         }
         let details = self.details(&folder, file)?;
         let mut found = details.found;
-        let mut sidecar = details.sidecar.unwrap_or_else(|| sidecar_for(&found));
+        // What one says that can't be read is not to be replaced by the little that the file tells.
+        let beside = self.sidecar(&folder, file).map_err(|miss| match miss {
+            Miss::NotFound => Miss::Damaged("what stands in place of the sidecar is no file".into()),
+            miss => miss,
+        })?;
+        let mut sidecar = beside.unwrap_or_else(|| sidecar_for(&found));
         if sidecar.protected != protected {
             sidecar.protected = protected;
             self.write_sidecar(&folder, file, &sidecar).map_err(Miss::Fault)?;
@@ -256,5 +265,46 @@ fn miss(operation: &str, path: &Path, error: &io::Error) -> Miss {
     match fault(operation, path, error) {
         fault if fault.kind == FaultKind::NoStorage => Miss::NotFound,
         fault => Miss::Fault(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::header::FileHeader;
+    use crate::jobs::{Done, Job};
+    use crate::rtp::codec::Codec;
+    use crate::storage::fs::RealFs;
+    use crate::time::Mono;
+
+    const FILE: &str = "Record_20260301-091500.wav";
+
+    fn protect(root: &Path) -> Result<Box<Found>, Miss> {
+        let device = RealFs.device(root).unwrap();
+        let folder = Folder { root: root.into(), device, name: String::new() };
+        let ask = crate::jobs::library::AskId(1);
+        let job = LibraryJob::Protect { ask, folder, file: FILE.into(), protected: true };
+        match Writer::new(RealFs, Mono::default).handle(Job::Library(job)) {
+            Done::Library(LibraryDone::Protected(_, result)) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn protecting_makes_a_sidecar_where_there_is_none_and_replaces_none_that_it_cannot_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let beside = dir.path().join(sidecar_name(FILE));
+        std::fs::write(dir.path().join(FILE), FileHeader::new(Codec::Pcma, 20).encode()).unwrap();
+        for broken in ["{\"recording\":\"r1\",", "{\"recording\":\"r1\",\"segment\":\"one\"}"] {
+            std::fs::write(&beside, broken).unwrap();
+            assert!(matches!(protect(dir.path()), Err(Miss::Damaged(_))));
+            assert_eq!(std::fs::read_to_string(&beside).unwrap(), broken);
+        }
+        std::fs::remove_file(&beside).unwrap();
+        std::fs::create_dir(&beside).unwrap();
+        assert!(matches!(protect(dir.path()), Err(Miss::Damaged(_))));
+        std::fs::remove_dir(&beside).unwrap();
+        assert!(protect(dir.path()).unwrap().beside.unwrap().protected);
+        assert!(Sidecar::parse(&std::fs::read(&beside).unwrap()).unwrap().protected);
     }
 }
