@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 /// The client that subscribes to everything and never leaves.
 pub(crate) const OBSERVER: ClientId = ClientId(1);
 
-/// An answer may take this long (a start waits 2 s for a look at the disks, and 2 s for its file); only an
-/// eject waits for the disk however long it takes.
+/// An answer may take this long (a start waits 2 s for a look at the disks, and 2 s for its file); only
+/// [`PATIENT`] ones wait for the disk however long it takes.
 const ANSWER_WITHIN_MS: u64 = 6100;
+
+/// What only the disk can answer.
+const PATIENT: &[&str] =
+    &["storage.eject", "recordings.info", "recordings.delete", "recordings.protect", "play.start"];
 
 /// A request that waits for its answer.
 #[derive(Clone, Debug)]
@@ -119,10 +123,42 @@ impl Clients {
             assert_eq!(it.nameless, 0, "{client:?}: a bad line without an answer");
             assert_eq!(it.owed, it.waiting.len(), "{client:?}: replies to come, and requests that wait");
             for (id, asked) in &it.waiting {
-                let patient = !at_rest && asked.method == "storage.eject";
+                let patient = !at_rest && PATIENT.contains(&asked.method);
                 let in_time = now_ms < asked.at_ms + ANSWER_WITHIN_MS && !at_rest;
                 assert!(patient || in_time, "{client:?}: no answer to request {id}: {asked:?}");
             }
+        }
+    }
+
+    /// A random request about files, or about a playback of one.
+    pub(crate) fn about_files(
+        rng: &mut Rng,
+        files: &[String],
+        playbacks: &[String],
+        may_delete: bool,
+    ) -> (&'static str, Value) {
+        let file =
+            if files.is_empty() || rng.chance(50) { "Record_none.wav" } else { rng.pick(files).as_str() };
+        let position_ms = rng.below(20_000);
+        let mut which = json!({});
+        if !playbacks.is_empty() && rng.chance(800) {
+            which["playback"] = rng.pick(&playbacks[playbacks.len().saturating_sub(4)..]).as_str().into();
+        }
+        let rtp = json!({ "addr": "127.0.0.1", "port": 4000 });
+        match rng.below(100) {
+            0..=29 => ("play.start", json!({ "file": file, "rtp": rtp, "position_ms": position_ms })),
+            30..=39 => ("play.pause", which),
+            40..=49 => ("play.resume", which),
+            50..=57 => {
+                which["position_ms"] = position_ms.into();
+                ("play.seek", which)
+            }
+            58..=61 => ("play.stop", which),
+            62..=66 => ("play.status", json!({})),
+            67..=76 => ("recordings.list", json!({ "limit": 1 + rng.below(20) })),
+            77..=86 => ("recordings.info", json!({ "file": file })),
+            87..=90 if may_delete => ("recordings.delete", json!({ "file": file })),
+            _ => ("recordings.protect", json!({ "file": file, "protected": rng.chance(300) })),
         }
     }
 
@@ -157,7 +193,7 @@ impl Clients {
             78..=82 => ("events.subscribe", json!({ "types": *rng.pick(&[&["recording"], &["storage"]]) })),
             83..=84 => ("events.unsubscribe", json!({})),
             85..=88 => ("storage.status", json!({})),
-            89 if rng.chance(150) => ("storage.eject", json!({})),
+            89 if rng.chance(400) => ("storage.eject", json!({})),
             90..=93 => ("record.start", json!({ "codec": 3 })),
             94 => ("no.such.method", json!({})),
             _ => ("stats.get", json!({})),

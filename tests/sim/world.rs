@@ -8,6 +8,7 @@ use crate::sender::{Datagram, Flight, Sender};
 use phone_recorder::agent::Agent;
 use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
 use phone_recorder::config::{Config, OnFull};
+use phone_recorder::jobs::library::PlaybackKey;
 use phone_recorder::jobs::{Done, FileKey, Job};
 use phone_recorder::storage::writer::Writer;
 use phone_recorder::time::{Mono, Now, Wall};
@@ -51,6 +52,7 @@ struct Storage {
 enum Answer {
     Bound(RecordingKey, Result<SocketAddr, String>),
     Refused(Job),
+    NoPlayer(PlaybackKey),
 }
 
 pub(crate) struct World {
@@ -67,6 +69,8 @@ pub(crate) struct World {
     clients: Clients,
     books: Books,
     files: BTreeMap<FileKey, usize>,
+    /// Playbacks that began.
+    playbacks: Vec<String>,
     streams: u32,
     /// Datagrams passed to this agent.
     passed: u64,
@@ -95,7 +99,7 @@ impl World {
             disks.sticks.push(Stick::new(capacity));
         }
         disks.insert(0);
-        disks.error_permille = *rng.pick(&[0, 0, 0, 0, 2]);
+        disks.error_permille = *rng.pick(&[0, 0, 0, 2, 20]);
         let disks = Rc::new(RefCell::new(disks));
         let capacity = *rng.pick(&[1, 2, 4, 80, 80]);
         let (now_ms, wall_ms) = (1000, *rng.pick(&[5000, 1_772_352_900_250]));
@@ -112,6 +116,7 @@ impl World {
             clients: Clients::new(),
             books: Books { may_delete: config.storage.on_full == OnFull::DeleteOldest, ..Books::default() },
             files: BTreeMap::new(),
+            playbacks: Vec::new(),
             streams: 0,
             passed: 0,
             stall_permille: *rng.pick(&[0, 0, 30]),
@@ -175,14 +180,16 @@ impl World {
         if shutdown {
             self.input(Input::Shutdown);
         } else {
+            self.stop_playbacks();
             self.stop_all();
         }
         for _ in 0..400 {
             self.pass_time(100);
             self.turn();
             if !shutdown {
-                // One that waited for room has begun only now.
+                // One that waited for room, or for a look at its file, has begun only now.
                 self.stop_all();
+                self.stop_playbacks();
             }
         }
         assert_eq!(self.exit, shutdown.then_some(true), "it ends, with every recording finalised");
@@ -200,6 +207,12 @@ impl World {
         let all = self.books.recordings.iter().filter(|(_, it)| goes_on(it));
         for id in all.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.ask(OBSERVER, "record.stop", &json!({ "recording": id }), true);
+        }
+    }
+
+    fn stop_playbacks(&mut self) {
+        for playback in std::mem::take(&mut self.playbacks) {
+            self.ask(OBSERVER, "play.stop", &json!({ "playback": playback }), true);
         }
     }
 
@@ -349,6 +362,7 @@ impl World {
                 None if self.actions.is_empty() => return,
                 None => continue,
                 Some(Answer::Refused(job)) => Input::JobRefused(job),
+                Some(Answer::NoPlayer(playback)) => Input::PlayerFailed(playback),
                 Some(Answer::Bound(key, result)) => {
                     self.agent.step(Input::RtpBound(key, result), now, &mut self.actions);
                     self.note_opening(key);
@@ -401,6 +415,13 @@ impl World {
                     self.answers.push_back(Answer::Refused(job));
                 }
             }
+            Action::OpenPlayer { playback, .. } if self.rng.chance(50) => {
+                self.answers.push_back(Answer::NoPlayer(playback));
+            }
+            Action::SendPlayed { packet, .. } => {
+                self.saw("played packet");
+                self.fold(&packet);
+            }
             Action::Exit { finalised } => {
                 assert_eq!(self.exit.replace(finalised), None, "it ends once");
             }
@@ -440,6 +461,9 @@ impl World {
             assert!(result["recordings"].as_array().is_some_and(|all| all.len() <= limit), "{result}");
         }
         self.saw(if result.is_null() { "error" } else { asked.method });
+        if asked.method == "play.start" {
+            self.playbacks.extend(result["playback"].as_str().map(Into::into));
+        }
         let Some(recording) = result["recording"].as_str() else { return };
         let Some(shadow) = self.books.recordings.get_mut(recording) else { return };
         match asked.method {
@@ -526,6 +550,15 @@ impl World {
                 self.clients.too_long(client);
                 self.input(Input::ClientLineTooLong(client));
             }
+            16..=30 => {
+                let name = |made: &Made| made.path.file_name().and_then(|name| name.to_str()).map(Into::into);
+                let files: Vec<String> = self.books.files.iter().rev().take(20).filter_map(name).collect();
+                let may_delete = self.books.may_delete;
+                let (method, params) =
+                    Clients::about_files(&mut self.rng, &files, &self.playbacks, may_delete);
+                let with_id = self.rng.chance(950);
+                self.ask(client, method, &params, with_id);
+            }
             _ => {
                 let recordings: Vec<String> = self.books.recordings.keys().cloned().collect();
                 let (method, params) = Clients::random(&mut self.rng, &recordings);
@@ -596,6 +629,7 @@ impl World {
         self.files.clear();
         self.clients.open.clear();
         self.clients = Clients::new();
+        self.playbacks.clear();
         self.passed = 0;
         self.agent = Agent::new(self.config.clone(), self.rng.next(), self.now());
         self.boot();
