@@ -98,7 +98,7 @@ pub fn scan(target: &Target) -> Option<Disk> {
         Target::Auto => {
             let mut sticks = mounts
                 .iter()
-                .filter(|mount| mount.source.starts_with("/dev/") && is_removable(Some(mount)))
+                .filter(|mount| may_be_stick(mount) && is_removable(Some(mount)))
                 .filter_map(|mount| describe(&mount.point, Some(mount), true));
             let first = sticks.next()?;
             if !first.read_only {
@@ -120,6 +120,12 @@ fn describe(root: &Path, mount: Option<&Mount>, removable: bool) -> Option<Disk>
         sync_mount: mount.is_some_and(|mount| mount.sync),
         removable,
     })
+}
+
+/// Whether a mount can be taken for a stick at all. The system itself may run from a USB disk: that is no stick, it
+/// would hide the one that is put in, and ejecting it would leave the system read-only.
+fn may_be_stick(mount: &Mount) -> bool {
+    mount.source.starts_with("/dev/") && mount.point != Path::new("/")
 }
 
 /// Whether a mount is a stick or card: by what sysinfo knows of it, or by where the kernel put its disk.
@@ -158,6 +164,17 @@ mod tests {
         assert!(mounts[0].sync && !mounts[0].read_only);
         assert_eq!(mounts[1].filesystem, "ntfs");
         assert!(mounts[1].read_only);
+    }
+
+    #[test]
+    fn the_disk_that_the_system_runs_from_is_no_stick() {
+        let table = "22 1 8:2 / / rw,relatime - ext4 /dev/sda2 rw\n\
+                     36 22 8:17 / /media/stick rw,relatime - vfat /dev/sdb1 rw\n\
+                     40 22 0:30 / /tmp rw - tmpfs tmpfs rw\n";
+        let mounts = parse_mounts(table);
+        let sticks: Vec<_> = mounts.iter().filter(|mount| may_be_stick(mount)).collect();
+        assert_eq!(sticks.len(), 1);
+        assert_eq!(sticks[0].point, Path::new("/media/stick"));
     }
 
     #[test]
