@@ -287,6 +287,12 @@ pub trait Patch {
     /// # Errors
     /// The medium's.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
+
+    /// Makes durable what was written so far.
+    ///
+    /// # Errors
+    /// The medium's.
+    fn sync(&mut self) -> io::Result<()>;
 }
 
 /// Carries out every step of `plan` that concerns the recording. The caller syncs it, and then writes the
@@ -298,7 +304,11 @@ pub fn apply<'plan>(plan: &'plan Plan, file: &mut impl Patch) -> io::Result<Opti
     let mut sidecar = None;
     for step in &plan.steps {
         match step {
-            Step::Pad { at, octets, byte } => file.write_at(*at, &vec![*byte; *octets as usize])?,
+            Step::Pad { at, octets, byte } => {
+                file.write_at(*at, &vec![*byte; *octets as usize])?;
+                // The header speaks of these octets, and may reach the disk before they do.
+                file.sync()?;
+            }
             Step::Truncate(len) => file.set_len(*len)?,
             Step::WriteHeader(header) => file.write_at(0, &header.encode())?,
             Step::SetDataSize(size) => file.write_at(DATA_SIZE_OFFSET, &size.to_le_bytes())?,
@@ -396,6 +406,29 @@ mod tests {
             assert_eq!(plan.steps[0], Step::WriteHeader(header));
             assert!(matches!(plan_of(octets, None, Mode::Explicit).verdict, Verdict::Unrepairable(_)));
         }
+    }
+
+    #[test]
+    fn the_header_is_written_when_the_octets_that_it_speaks_of_are_durable() {
+        #[derive(Default)]
+        struct Order(Vec<&'static str>);
+        impl Patch for Order {
+            fn write_at(&mut self, offset: u64, _octets: &[u8]) -> io::Result<()> {
+                self.0.push(if offset < HEADER_OCTETS as u64 { "header" } else { "audio" });
+                Ok(())
+            }
+            fn set_len(&mut self, _len: u64) -> io::Result<()> {
+                Ok(())
+            }
+            fn sync(&mut self) -> io::Result<()> {
+                self.0.push("sync");
+                Ok(())
+            }
+        }
+        let mut order = Order::default();
+        let plan = plan_of(&recording(160, &[1; 500]), None, Mode::Explicit);
+        apply(&plan, &mut order).unwrap();
+        assert_eq!(order.0, ["audio", "sync", "header"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::fs::Fs;
 use super::open_file::{append_all, fault, is_full};
-use crate::file::header::HEADER_OCTETS;
+use crate::file::header::{DATA_SIZE_OFFSET, HEADER_OCTETS};
 use crate::file::name::{is_record_file_name, order_key, sidecar_name};
 use crate::file::reader::PROBE_OCTETS;
 use crate::file::recovery::{FileState, Mode, Patch, Plan, apply, plan};
@@ -120,6 +120,10 @@ impl<F: Fs> Patch for Patched<'_, F> {
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         self.fs.set_len(self.file, len)
     }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.fs.sync_data(self.file)
+    }
 }
 
 /// Cuts a file to what its recording counts on and finishes it. False if the file is not on this disk:
@@ -148,6 +152,7 @@ fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8]) -> io::Re
     // The disk may hold a little more than it acknowledged; that stands in the next file.
     let wanted = HEADER_OCTETS as u64 + mend.octets;
     if fs.len(&file)? > wanted {
+        promise_no_more(fs, &file, mend.octets)?;
         fs.set_len(&file, wanted)?;
     }
     let whole = put_right(fs, &file, &mend.name, beside, Mode::Explicit)?;
@@ -160,6 +165,18 @@ fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8]) -> io::Re
     fs.sync_fs(&file)?;
     fs.sync_data(&file)?;
     Ok(true)
+}
+
+/// Lowers a `dataSize` that speaks of more than `octets`, before what is beyond them goes.
+fn promise_no_more<F: Fs>(fs: &F, file: &F::File, octets: u64) -> io::Result<()> {
+    let mut data_size = [0; 4];
+    let count = fs.read_at(file, &mut data_size, DATA_SIZE_OFFSET)?;
+    let kept = u32::try_from(octets).unwrap_or(u32::MAX);
+    if count < data_size.len() || u32::from_le_bytes(data_size) <= kept {
+        return Ok(());
+    }
+    fs.write_at(file, &kept.to_le_bytes(), DATA_SIZE_OFFSET)?;
+    fs.sync_data(file)
 }
 
 /// Puts a sidecar in place, whole or not at all.
@@ -242,6 +259,21 @@ mod tests {
         others.iter().for_each(|name| assert_eq!(std::fs::read(folder.join(name)).unwrap(), [7; 100]));
         assert!(!folder.join(".Record_20260301-091500.json.tmp").exists());
         assert_eq!(recover(&RealFs, folder, |name| name == open), []);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_promised_any_more_before_it_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        for (promised, left) in [(800, 480), (480, 480), (320, 320)] {
+            let mut audio =
+                FileHeader { data_size: promised, ..FileHeader::new(Codec::Pcma, 20) }.encode().to_vec();
+            audio.resize(HEADER_OCTETS + 800, 1);
+            std::fs::write(&path, &audio).unwrap();
+            promise_no_more(&RealFs, &RealFs.open(&path).unwrap(), 480).unwrap();
+            let found = std::fs::read(&path).unwrap();
+            assert_eq!((FileHeader::parse(&found).unwrap().data_size, found.len()), (left, audio.len()));
+        }
     }
 
     #[test]

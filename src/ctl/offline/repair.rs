@@ -203,6 +203,10 @@ impl Patch for Work<'_> {
         self.done += 1;
         Ok(())
     }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
 }
 
 /// Whole or not at all: written under a name of its own, synced, renamed. The agent would take the name for
