@@ -15,6 +15,7 @@ mod clients;
 mod disk;
 mod rng;
 mod sender;
+mod server;
 mod world;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,9 @@ const REACHED: &[&str] = &[
     "storage.eject",
     "storage.inserted",
     "storage.removed",
+    "uplink.connected",
+    "uplink.lost",
+    "went on at the phone",
     "storage_full",
     "storage.full",
     "storage.low",

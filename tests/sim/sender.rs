@@ -218,6 +218,17 @@ impl Sender {
     }
 }
 
+/// A packet of a call in which nobody speaks.
+pub(crate) fn silent_packet(payload_type: u8, number: u16) -> Datagram {
+    let codec = Codec::ALL.into_iter().find(|codec| codec.payload_type().0 == payload_type);
+    let mut octets = vec![0x80, payload_type];
+    octets.extend(number.to_be_bytes());
+    octets.extend((u32::from(number) * 160).to_be_bytes());
+    octets.extend([7; 4]);
+    octets.extend([codec.expect("a codec").silence(); 160]);
+    Datagram { octets, truncated: false, source: Ipv4Addr::LOCALHOST.into(), id: None }
+}
+
 fn lowest_32(number: u64) -> u32 {
     u32::try_from(number & 0xFFFF_FFFF).unwrap()
 }

@@ -4,10 +4,11 @@ use crate::books::{Books, Fate, Made, Shadow};
 use crate::clients::{Asked, Clients, OBSERVER};
 use crate::disk::{Disks, ROOT, SimFs, Stick};
 use crate::rng::Rng;
-use crate::sender::{Datagram, Flight, Sender};
+use crate::sender::{Datagram, Flight, Sender, silent_packet};
+use crate::server::{News, Server};
 use phone_recorder::agent::Agent;
 use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
-use phone_recorder::config::{Config, OnFull};
+use phone_recorder::config::{Config, OnFailure, OnFull};
 use phone_recorder::jobs::library::PlaybackKey;
 use phone_recorder::jobs::{Done, FileKey, Job};
 use phone_recorder::storage::writer::Writer;
@@ -36,6 +37,8 @@ fn clock() -> Mono {
 struct Port {
     recording: Option<String>,
     sender: Option<Sender>,
+    /// A call of a server recording: packets of this payload type, so many by now.
+    upload: Option<(u8, u16)>,
     socket: VecDeque<Flight>,
     due_ms: u64,
 }
@@ -67,8 +70,13 @@ pub(crate) struct World {
     storage: Storage,
     disks: Rc<RefCell<Disks>>,
     clients: Clients,
+    server: Server,
+    /// INFOs that the SIP stack has not told the answer of.
+    infos: Vec<String>,
     books: Books,
     files: BTreeMap<FileKey, usize>,
+    /// Recordings that ran when that was asked last.
+    running: Vec<String>,
     /// Playbacks that began.
     playbacks: Vec<String>,
     streams: u32,
@@ -93,6 +101,9 @@ impl World {
         config.storage.resume_window = Duration::from_secs(*rng.pick(&[0, 0, 5]));
         config.rtp.port = *rng.pick(&[0, 40_000]);
         config.rtp.max_recordings = *rng.pick(&[1, 2, 4]);
+        config.uplink.server_addr = "192.0.2.1".into();
+        config.uplink.server_port = 9099;
+        config.uplink.on_failure = *rng.pick(&[OnFailure::Stop, OnFailure::Local]);
         let mut disks = Disks::new(Rng::new(rng.next()));
         for _ in 0..2 {
             let capacity = *rng.pick(&[190_000, 400_000, 64 << 20, 64 << 20]);
@@ -114,8 +125,11 @@ impl World {
             storage: Storage::new(&disks, capacity),
             disks,
             clients: Clients::new(),
+            server: Server::default(),
+            infos: Vec::new(),
             books: Books { may_delete: config.storage.on_full == OnFull::DeleteOldest, ..Books::default() },
             files: BTreeMap::new(),
+            running: Vec::new(),
             playbacks: Vec::new(),
             streams: 0,
             passed: 0,
@@ -194,6 +208,7 @@ impl World {
         }
         assert_eq!(self.exit, shutdown.then_some(true), "it ends, with every recording finalised");
         assert!(self.ports.is_empty(), "every port is closed");
+        assert!(self.server.is_idle(), "every connection is closed");
         if !shutdown {
             self.bring_all_sticks();
             self.check_rest();
@@ -203,9 +218,8 @@ impl World {
     }
 
     fn stop_all(&mut self) {
-        let goes_on = |it: &Shadow| matches!(it.fate, Fate::Starting | Fate::Live) && !it.stopped;
-        let all = self.books.recordings.iter().filter(|(_, it)| goes_on(it));
-        for id in all.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+        self.ask(OBSERVER, "record.status", &json!({}), true);
+        for id in std::mem::take(&mut self.running) {
             self.ask(OBSERVER, "record.stop", &json!({ "recording": id }), true);
         }
     }
@@ -272,6 +286,12 @@ impl World {
                 let arrived = sender.run(*now_ms, streams, &mut books.sent, rng);
                 port.socket.extend(arrived);
             }
+            if let Some((payload_type, count)) = &mut port.upload {
+                for _ in 0..span_ms / 20 {
+                    *count = count.wrapping_add(1);
+                    port.socket.push_back((*now_ms, silent_packet(*payload_type, *count)));
+                }
+            }
         }
     }
 
@@ -284,6 +304,12 @@ impl World {
         while self.storage.answers.front().is_some_and(|(ready, _)| *ready <= self.now_ms) {
             let Some((_, done)) = self.storage.answers.pop_front() else { break };
             self.input(Input::Storage(done));
+        }
+        while let Some((key, news)) = self.server.news(self.now_ms, &mut self.rng) {
+            if matches!(news, News::RelayRefused) {
+                self.saw("relay refused");
+            }
+            self.input(Input::Uplink(key, news.input()));
         }
         self.drain(false);
         // What one recording gives up may be room for another, whose silence is told then: that is a second turn.
@@ -389,14 +415,25 @@ impl World {
                     self.told(name, &params);
                 }
             }
-            Action::BindRtp { recording, ports, .. } => {
+            Action::Uplink(recording, action) => {
+                self.fold(b"uplink");
+                self.server.act(recording, action, self.now_ms, &mut self.rng);
+            }
+            Action::Log(_, text) if text.contains("goes on at the phone") => self.saw("went on at the phone"),
+            Action::BindRtp { recording, ports, codec, .. } => {
+                let payload_type = codec.payload_type().0;
                 self.fold(b"bind");
                 let fails = self.rng.chance(10) || ports.is_empty();
                 let result = if fails {
                     Err("taken".into())
                 } else {
-                    let port =
-                        Port { recording: None, sender: None, socket: VecDeque::new(), due_ms: self.now_ms };
+                    let port = Port {
+                        recording: None,
+                        sender: None,
+                        upload: Some((payload_type, 0)),
+                        socket: VecDeque::new(),
+                        due_ms: self.now_ms,
+                    };
                     self.ports.insert(recording, port);
                     Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 40_000))
                 };
@@ -435,7 +472,9 @@ impl World {
             Action::Job(Job::Open(open)) => Some((open.sidecar.recording.clone(), open.header)),
             _ => None,
         });
-        let (Some((recording, header)), Some(port)) = (opens, self.ports.get_mut(&key)) else { return };
+        let Some(port) = self.ports.get_mut(&key) else { return };
+        let Some((recording, header)) = opens else { return };
+        port.upload = None;
         let shadow = Shadow {
             fate: Fate::Starting,
             paused: false,
@@ -458,7 +497,9 @@ impl World {
         }
         if asked.method == "record.status" && self.exit.is_none() && asked.recording.is_none() {
             let limit = self.config.rtp.max_recordings;
-            assert!(result["recordings"].as_array().is_some_and(|all| all.len() <= limit), "{result}");
+            let all = result["recordings"].as_array().expect("a list");
+            assert!(all.len() <= limit, "{result}");
+            self.running = all.iter().filter_map(|it| it["recording"].as_str().map(Into::into)).collect();
         }
         self.saw(if result.is_null() { "error" } else { asked.method });
         if asked.method == "play.start" {
@@ -490,6 +531,10 @@ impl World {
 
     fn told(&mut self, name: &str, params: &[u8]) {
         self.saw(name);
+        if name == "sip.info" {
+            let params: Value = serde_json::from_slice(params).expect("parameters are JSON");
+            self.infos.extend(params["recording"].as_str().map(Into::into));
+        }
         let fate = match name {
             "recording.started" => Fate::Live,
             "recording.ended" => Fate::Ended(Value::Null),
@@ -500,6 +545,10 @@ impl World {
         if params["mode"] != "local" {
             // No file of ours: nothing to keep books of.
             return;
+        }
+        if params["recording"].as_str().is_none_or(|id| !self.books.recordings.contains_key(id)) {
+            // The server had it before.
+            return self.saw("upload at the phone");
         }
         match fate {
             Fate::Live => {
@@ -549,6 +598,12 @@ impl World {
             15 => {
                 self.clients.too_long(client);
                 self.input(Input::ClientLineTooLong(client));
+            }
+            31..=34 if !self.infos.is_empty() => {
+                let recording = self.infos.pop();
+                let code = *self.rng.pick(&[200, 200, 200, 403, 408, 481, 501]);
+                let params = json!({ "recording": recording, "code": code });
+                self.ask(OBSERVER, "sip.info_result", &params, true);
             }
             16..=30 => {
                 let name = |made: &Made| made.path.file_name().and_then(|name| name.to_str()).map(Into::into);
@@ -630,6 +685,8 @@ impl World {
         self.clients.open.clear();
         self.clients = Clients::new();
         self.playbacks.clear();
+        self.server.clear();
+        self.infos.clear();
         self.passed = 0;
         self.agent = Agent::new(self.config.clone(), self.rng.next(), self.now());
         self.boot();
