@@ -279,6 +279,8 @@ impl Local {
         self.file_name = Some(opened.name);
         self.durable_octets = 0;
         self.state = FileState::Open;
+        // What came behind the end of the file before has waited since then, and was in no flush.
+        self.flushed_at = self.flushed_at.min(self.waiting_since);
     }
 
     /// The disk took what it was given. Returns how many octets that were.
@@ -402,3 +404,6 @@ fn packets(counts: &Counts) -> Packets {
         dropped: counts.dropped(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use crate::jobs::Space;
+use crate::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
+
+/// A recording whose files hold `frames` of 20 ms.
+struct Bench {
+    local: Local,
+    counts: Counts,
+    pool: BlockPool,
+    closed: Vec<Sidecar>,
+}
+
+impl Bench {
+    fn new(frames: u64) -> Self {
+        let folder = Folder { root: "/stick".into(), device: 1, name: "Record".into() };
+        let max_file_octets = 76 + frames * 160;
+        let spec = Spec { recording: "r".into(), codec: Codec::Pcma, ptime_ms: 20, folder, max_file_octets };
+        let (local, _) = Local::begin(spec, FileKey(1), &Call::default(), Now::default());
+        let mut bench =
+            Self { local, counts: Counts::default(), pool: BlockPool::new(1 << 20), closed: Vec::new() };
+        bench.opened();
+        bench
+    }
+
+    fn at(ms: u64) -> Now {
+        Now { mono: Mono::new(Duration::from_millis(ms)), ..Now::default() }
+    }
+
+    fn opened(&mut self) {
+        let opened = Opened { path: "/stick/a.wav".into(), name: "a.wav".into(), space: Space::default() };
+        self.local.opened(opened);
+    }
+
+    /// Sends packets by their numbers; the disk is quick.
+    fn send(&mut self, numbers: impl IntoIterator<Item = u16>) -> &mut Self {
+        for number in numbers {
+            self.push(number, 0);
+            self.write();
+        }
+        self
+    }
+
+    fn push(&mut self, number: u16, arrival_ms: u64) {
+        let packet = Packet {
+            payload_type: PayloadType(8),
+            seq: SeqNo(number),
+            timestamp: RtpTimestamp(u32::from(number) * 160),
+            ssrc: Ssrc(1),
+            payload: &[7; 160],
+        };
+        self.counts.book(self.local.push(&packet, Self::at(arrival_ms).mono, &mut self.pool));
+        self.counts.lost = self.local.lost();
+    }
+
+    fn write(&mut self) {
+        let (call, now) = (Call::default(), Now::default());
+        while let Some(job) = self.local.next_job(true, &call, &self.counts, now) {
+            match job {
+                Job::Append { pieces, .. } => drop(self.local.appended(pieces, &mut self.pool)),
+                Job::Close { sidecar, .. } => {
+                    self.closed.push(*sidecar);
+                    if self.local.closed(FileKey(2), &call, now).is_none() {
+                        return;
+                    }
+                    self.opened();
+                }
+                job => panic!("{job:?}"),
+            }
+        }
+    }
+
+    /// Lost packets by the sidecars of all files.
+    fn lost_in_files(&mut self) -> Vec<u64> {
+        self.local.finish("stopped", Now::default(), &mut self.pool);
+        self.write();
+        self.closed.iter().map(|sidecar| sidecar.packets.lost).collect()
+    }
+}
+
+#[test]
+fn audio_behind_the_end_of_a_file_is_no_older_than_others_when_it_is_flushed() {
+    let interval = Duration::from_secs(1);
+    let mut bench = Bench::new(10);
+    for number in 0..40 {
+        bench.push(number, 20 * u64::from(number));
+    }
+    let (call, now) = (Call::default(), Bench::at(1000));
+    let Some(Job::Append { pieces, .. }) = bench.local.next_job(true, &call, &bench.counts, now) else {
+        panic!("nothing to write");
+    };
+    bench.local.appended(pieces, &mut bench.pool);
+    assert!(matches!(bench.local.next_job(false, &call, &bench.counts, now), Some(Job::Close { .. })));
+    assert!(bench.local.closed(FileKey(2), &call, now).is_some());
+    bench.opened();
+    // The first packets of a stream may be put in order for 100 ms.
+    let due = bench.local.flush_due(interval);
+    assert!(due.is_some_and(|due| due <= Bench::at(1100).mono), "{due:?}");
+}
