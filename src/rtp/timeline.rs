@@ -230,8 +230,10 @@ impl Timeline {
     #[inline(never)]
     fn pass_over(&mut self, packet: &Packet<'_>) -> Verdict {
         if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
-            if let Arrival::New { skipped } = stream.seen.note(packet.seq) {
-                self.lost += skipped;
+            match stream.seen.note(packet.seq) {
+                Arrival::New { skipped } => self.lost += skipped,
+                Arrival::Late { missed } => self.lost -= missed,
+                Arrival::Seen | Arrival::TooOld => {}
             }
         }
         let comfort_noise = COMFORT_NOISE.contains(&packet.payload_type);
@@ -326,9 +328,13 @@ impl Timeline {
         let pause = arrival.since(stream.last_arrival);
         if let Some(previous) = self.previous.as_mut().filter(|previous| previous.ssrc == packet.ssrc) {
             if packet.timestamp.ticks_since(previous.newest) <= 0 {
-                match previous.seen.note(packet.seq) {
+                match previous.seen.peek(packet.seq) {
                     Arrival::Seen => return Place::Nowhere(Verdict::Duplicate),
-                    Arrival::Late { .. } => return Place::Nowhere(Verdict::Late),
+                    Arrival::Late { missed } => {
+                        previous.seen.note(packet.seq);
+                        self.lost -= missed;
+                        return Place::Nowhere(Verdict::Late);
+                    }
                     Arrival::New { .. } | Arrival::TooOld => {}
                 }
             }

@@ -431,3 +431,32 @@ proptest! {
         prop_assert!(bench.finish() == expected);
     }
 }
+
+#[test]
+fn a_packet_of_another_payload_type_that_comes_out_of_order_is_not_lost() {
+    for out_of_order in [101, 13] {
+        let mut bench = Bench::new();
+        bench.send_raw(0, 1, 0, &payload(0), true);
+        bench.send_raw(0, 3, 160, &payload(1), true);
+        assert_eq!(bench.timeline.lost(), 1);
+        bench.send_raw(out_of_order, 2, 160, &[1, 2, 3, 4], true);
+        assert_eq!(bench.timeline.lost(), 0);
+        bench.send_raw(out_of_order, 2, 160, &[1, 2, 3, 4], true);
+        assert_eq!(bench.timeline.lost(), 0);
+    }
+}
+
+#[test]
+fn a_straggler_of_the_source_before_is_late_and_not_lost() {
+    let mut bench = Bench::new();
+    for number in [0, 1, 2, 4] {
+        bench.send_raw(0, number, u32::from(number) * 160, &payload(number.into()), true);
+        bench.clock_ms += 20;
+    }
+    bench.clock_ms += 300;
+    bench.ssrc = 2;
+    bench.send_raw(0, 100, 9000, &payload(5), true);
+    bench.ssrc = 1;
+    assert_eq!(bench.send_raw(0, 3, 480, &payload(3), true), Verdict::Late);
+    assert_eq!(bench.timeline.lost(), 0);
+}
