@@ -255,17 +255,14 @@ impl Local {
             let (log, next_codec) = self.tape.take_roll()?;
             let reason = if next_codec == self.file_codec { "rollover" } else { "codec_change" };
             self.set_busy(Busy::Rolling, now);
-            let sidecar = self.sidecar(call, counts, log, Some((reason, now.wall)));
-            // What comes while the file is being closed belongs to the next one.
-            self.segment_counts = *counts;
+            let sidecar = self.end_segment(call, counts, log, (reason, now.wall));
             self.file_codec = next_codec;
             return Some(self.close(sidecar));
         }
         let finishing = self.finishing?;
         let log = self.tape.take_log();
         self.set_busy(Busy::Finishing, now);
-        let sidecar = self.sidecar(call, counts, log, Some(finishing));
-        self.segment_counts = *counts;
+        let sidecar = self.end_segment(call, counts, log, finishing);
         Some(self.close(sidecar))
     }
 
@@ -360,6 +357,25 @@ impl Local {
             header: self.header(),
             sidecar: Box::new(self.sidecar(call, &Counts::default(), SegmentLog::default(), None)),
         })
+    }
+
+    /// The final sidecar of the present segment. What is counted from here on belongs to the next one.
+    #[inline(never)]
+    fn end_segment(
+        &mut self,
+        call: &Call,
+        counts: &Counts,
+        log: SegmentLog,
+        end: (&'static str, Wall),
+    ) -> Sidecar {
+        let mut counts = *counts;
+        if self.finishing.is_none() {
+            // A packet on its way past the end of the file is not lost.
+            counts.lost = counts.lost.saturating_sub(self.timeline.may_still_come());
+        }
+        let sidecar = self.sidecar(call, &counts, log, Some(end));
+        self.segment_counts = counts.next_since(&self.segment_counts);
+        sidecar
     }
 
     /// The sidecar of the present segment; storage fills in name, size and duration.

@@ -137,6 +137,13 @@ impl Counts {
         }
     }
 
+    /// The state from which the next stretch counts, when one ends here that counted from `earlier`. A packet that came after
+    /// all is lost no more, though an earlier stretch says so: the next ones make up for it.
+    #[must_use]
+    pub fn next_since(&self, earlier: &Self) -> Self {
+        Self { lost: self.lost.max(earlier.lost), ..*self }
+    }
+
     /// What was counted since `earlier`, a former state of the same counters.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

@@ -147,6 +147,15 @@ impl Timeline {
         self.lost
     }
 
+    /// Packets among [`Self::lost`] that may still come in time to be put in order.
+    #[must_use]
+    #[inline(never)]
+    pub fn may_still_come(&self) -> u64 {
+        self.stream
+            .as_ref()
+            .map_or(0, |stream| stream.seen.missing(REORDER_OCTETS / stream.last_octets.max(1)))
+    }
+
     /// Packets that [`Self::push`] reported as dropped for their SSRC and that have found their place since the last
     /// time this was asked.
     pub fn take_regained(&mut self) -> u64 {
@@ -515,6 +524,18 @@ impl Seen {
             Arrival::Seen | Arrival::TooOld => {}
         }
         arrival
+    }
+
+    /// How many of the `packets` before the newest were counted as lost.
+    fn missing(&self, packets: i64) -> u64 {
+        let known = self.span.min(SEEN_PACKETS.unsigned_abs().into());
+        let packets = packets.unsigned_abs().min(known.saturating_sub(1));
+        let mut seq = self.newest;
+        let missing = (0..packets).filter(|_| {
+            seq = seq.plus(u16::MAX);
+            !self.has(seq)
+        });
+        missing.count() as u64
     }
 
     fn has(&self, seq: SeqNo) -> bool {

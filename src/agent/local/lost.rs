@@ -44,8 +44,7 @@ impl Local {
         match was {
             None | Some(Busy::Appending) => {
                 let log = self.tape.cut_segment(self.durable_octets);
-                let sidecar = self.sidecar(call, counts, log, Some((END_REASON_PULLED, now.wall)));
-                self.segment_counts = *counts;
+                let sidecar = self.end_segment(call, counts, log, (END_REASON_PULLED, now.wall));
                 self.mend_later(Box::new(sidecar));
                 self.next_is_new = true;
             }
@@ -100,7 +99,7 @@ impl Local {
     fn end_in_last_mend(&mut self, counts: &Counts, (reason, wall): (&'static str, Wall)) {
         let Some(Mend { octets, sidecar, .. }) = self.mends.last_mut() else { return };
         let since = packets(&counts.since(&self.segment_counts));
-        self.segment_counts = *counts;
+        self.segment_counts = counts.next_since(&self.segment_counts);
         let packets = &mut sidecar.packets;
         packets.received += since.received;
         packets.lost += since.lost;

@@ -78,6 +78,27 @@ impl Bench {
 }
 
 #[test]
+fn a_packet_that_crosses_the_end_of_a_file_out_of_order_is_lost_in_none() {
+    let mut bench = Bench::new(10);
+    bench.send(0..10).send([12, 10, 11]).send(13..16);
+    assert_eq!((bench.lost_in_files(), bench.counts.lost), (vec![0, 0], 0));
+}
+
+#[test]
+fn a_packet_that_is_lost_at_the_end_of_a_file_is_lost_once() {
+    let mut bench = Bench::new(10);
+    bench.send(0..9).send(10..25);
+    assert_eq!((bench.lost_in_files().iter().sum(), bench.counts.lost), (1, 1));
+}
+
+#[test]
+fn files_make_up_for_a_packet_that_came_late_and_was_lost_in_the_one_before() {
+    let mut bench = Bench::new(10);
+    bench.send(0..2).send(3..13).send([2]).send(13..23).send(24..28);
+    assert_eq!((bench.lost_in_files(), bench.counts.lost), (vec![1, 0, 0], 1));
+}
+
+#[test]
 fn audio_behind_the_end_of_a_file_is_no_older_than_others_when_it_is_flushed() {
     let interval = Duration::from_secs(1);
     let mut bench = Bench::new(10);
