@@ -99,7 +99,7 @@ pub struct ReadFrames {
 pub enum Miss {
     /// There is no such recording.
     NotFound,
-    /// It is being written.
+    /// It is being written, by this agent or another program.
     Busy,
     /// It is no recording, and why.
     Damaged(String),

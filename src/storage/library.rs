@@ -180,6 +180,9 @@ impl<F: Fs> Writer<F> {
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(failed(error)),
             _ => {}
         }
+        if self.is_locked(&path) {
+            return Err(Miss::Busy);
+        }
         self.fs.remove(&path).map_err(failed)?;
         let _ = self.fs.remove(&folder.join(sidecar_name(file)));
         let _ = self.fs.sync_folder(&folder);
@@ -188,7 +191,7 @@ impl<F: Fs> Writer<F> {
 
     fn protect(&self, folder: &Folder, file: &str, protected: bool) -> Result<Found, Miss> {
         let folder = self.reach(folder, file)?;
-        if self.is_open(&folder, file) {
+        if self.is_open(&folder, file) || self.is_locked(&folder.join(file)) {
             return Err(Miss::Busy);
         }
         let details = self.details(&folder, file)?;

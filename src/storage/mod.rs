@@ -12,3 +12,6 @@ pub mod recover;
 mod speed;
 pub mod thread;
 pub mod writer;
+
+#[cfg(test)]
+mod locked_tests;

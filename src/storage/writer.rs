@@ -238,7 +238,7 @@ impl<F: Fs> Writer<F> {
         if self.check_device(folder).is_err() {
             return Done::Deleted { file: None, space: None };
         }
-        let running: Vec<&str> = self.files.values().map(|ours| ours.recording.as_str()).collect();
+        let mut running: Vec<String> = self.files.values().map(|ours| ours.recording.clone()).collect();
         let mut names: Vec<String> = self
             .fs
             .list(&path)
@@ -248,23 +248,37 @@ impl<F: Fs> Writer<F> {
             .filter(|name| is_record_file_name(name) && !self.is_open(&path, name) && !self.is_kept(name))
             .collect();
         names.sort_unstable();
-        let oldest = names
-            .into_iter()
-            .filter_map(|name| {
-                let json = self.fs.read(&path.join(sidecar_name(&name)), MAX_SIDECAR_OCTETS).ok()?;
-                let sidecar = Sidecar::parse(&json).ok()?;
-                let ours = sidecar.state == SidecarState::Ended
-                    && !sidecar.protected
-                    && !sidecar.recording.is_empty()
-                    && !running.contains(&sidecar.recording.as_str());
-                ours.then_some((Wall::from_rfc3339(&sidecar.start).map(|wall| wall.unix_ms), name))
-            })
-            .min();
-        let deleted = oldest.map(|(_, name)| name).filter(|name| self.fs.remove(&path.join(name)).is_ok());
+        let mut finished = Vec::new();
+        for name in names {
+            let Ok(json) = self.fs.read(&path.join(sidecar_name(&name)), MAX_SIDECAR_OCTETS) else {
+                continue;
+            };
+            let Ok(Sidecar { state, recording, protected, start, .. }) = Sidecar::parse(&json) else {
+                continue;
+            };
+            if state == SidecarState::Recording && self.is_locked(&path.join(&name)) {
+                // Another agent's.
+                running.push(recording);
+            } else if state == SidecarState::Ended && !protected && !recording.is_empty() {
+                finished.push((Wall::from_rfc3339(&start).map(|wall| wall.unix_ms), name, recording));
+            }
+        }
+        let may_go = |(_, name, recording): &(_, String, String)| {
+            !running.contains(recording) && !self.is_locked(&path.join(name))
+        };
+        finished.sort_unstable();
+        let oldest = finished.into_iter().find(may_go);
+        let deleted = oldest.map(|(_, name, _)| name).filter(|name| self.fs.remove(&path.join(name)).is_ok());
         if let Some(name) = &deleted {
             let _ = self.fs.remove(&path.join(sidecar_name(name)));
         }
         Done::Deleted { file: deleted, space: self.fs.space(&path).ok() }
+    }
+
+    /// Whether another program is at work on a file.
+    pub(super) fn is_locked(&self, path: &Path) -> bool {
+        let file = self.fs.open_read(path);
+        file.is_ok_and(|file| self.fs.lock(&file).is_ok_and(|free| !free))
     }
 
     pub(super) fn is_open(&self, folder: &Path, name: &str) -> bool {
