@@ -208,7 +208,7 @@ fn repair_audio(format: &Format, file: &FileState<'_>, steps: &mut Vec<Step>) ->
     let has_payload = format.layout == Layout::PayloadOnly || partial > RTP_HEADER_OCTETS;
     // A file that is larger already is on no FAT32.
     let fits = len > MAX_FILE_OCTETS || len + u64::from(missing) <= MAX_FILE_OCTETS;
-    if has_payload && file.may_grow && fits {
+    if has_payload && file.may_grow && fits && stays_the_same(format, file, missing) {
         let byte = format.header.codec.silence();
         steps.insert(0, Step::Pad { at: len, octets: missing, byte });
         facts.frames + 1
@@ -216,6 +216,18 @@ fn repair_audio(format: &Format, file: &FileState<'_>, steps: &mut Vec<Step>) ->
         steps.insert(0, Step::Truncate(HEADER_OCTETS as u64 + facts.data_octets));
         facts.frames
     }
+}
+
+/// Whether a file with its last frame filled up is still taken for what it is: a second packet that does not follow the
+/// first speaks against whole packets.
+fn stays_the_same(format: &Format, file: &FileState<'_>, missing: u32) -> bool {
+    if format.layout == Layout::PayloadOnly || file.len != file.head.len() as u64 {
+        return true;
+    }
+    let mut filled = format.header.encode().to_vec();
+    filled.extend_from_slice(file.head.get(HEADER_OCTETS..).unwrap_or_default());
+    filled.resize(filled.len() + missing as usize, format.header.codec.silence());
+    Format::detect(&filled).is_ok_and(|found| (found.layout, found.stride) == (format.layout, format.stride))
 }
 
 fn repair_header(format: &Format, frames: u64, steps: &mut Vec<Step>) {
@@ -526,6 +538,20 @@ mod tests {
             [(1720, Verdict::Sound), (1600, Verdict::Sound), (1601, Verdict::Repairable)]
         {
             assert_eq!(plan_of(&octets, Some(&counting(data_bytes)), Mode::Explicit).verdict, verdict);
+        }
+    }
+
+    #[test]
+    fn a_packet_that_is_cut_off_goes_if_with_it_the_file_would_be_taken_for_payloads() {
+        for (next, cut_off) in [(1, false), (4, true)] {
+            let all = packets(5);
+            let octets = recording(172, &[&all[..172], &all[172 * next..172 * next + 100]].concat());
+            let plan = plan_of(&octets, None, Mode::Explicit);
+            assert_eq!(matches!(plan.steps[0], Step::Truncate(_)), cut_off, "{:?}", plan.steps);
+            let mut file = Memory(octets);
+            apply(&plan, &mut file).unwrap();
+            let reader = Reader::open(Cursor::new(file.0)).unwrap();
+            assert_eq!(reader.facts().layout, Layout::WholePackets);
         }
     }
 
