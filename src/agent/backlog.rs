@@ -7,17 +7,22 @@ use crate::time::Mono;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What is on its way to a server, or in its memory, when it dies is younger.
-pub(super) const IN_FLIGHT: Duration = Duration::from_secs(2);
+/// What is on its way to a server, or in its memory, when its program dies is younger: ours fills a block of two
+/// seconds before it writes.
+pub(super) const IN_FLIGHT: Duration = Duration::from_secs(3);
+
+/// What is lost with a server's machine is younger, when the machine has been silent for [`SILENT_PEER_AFTER`]: ours
+/// makes audio durable within 5 s.
+pub(super) const UNSAVED: Duration = SILENT_PEER_AFTER.saturating_add(Duration::from_secs(6));
 
 /// Older packets are forgotten.
-const BACKLOG_SPAN: Duration = SILENT_PEER_AFTER.saturating_add(IN_FLIGHT);
+const BACKLOG_SPAN: Duration = UNSAVED;
 
 /// Room for packets: what a call of 64 kbit/s with headers needs in that time.
-const BACKLOG_OCTETS: usize = 128 * 1024;
+const BACKLOG_OCTETS: usize = 144 * 1024;
 
 /// Packets that are kept: those of that time with 10 ms to a packet, and some more.
-const BACKLOG_PACKETS: usize = 1280;
+const BACKLOG_PACKETS: usize = 1600;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -125,12 +130,23 @@ mod tests {
             backlog.push(&[number; 172], at(u64::from(number) * 100));
         }
         let kept = kept(backlog);
-        assert_eq!(kept.len(), 111);
+        assert_eq!(kept.len(), 151);
         let numbers: Vec<u8> = kept.iter().map(|(packet, ..)| packet[0]).collect();
-        assert_eq!(numbers, (139..250).collect::<Vec<u8>>());
+        assert_eq!(numbers, (99..250).collect::<Vec<u8>>());
         let pauses: Vec<u8> =
             kept.iter().filter(|(.., pause)| *pause).map(|(packet, ..)| packet[0]).collect();
         assert_eq!(pauses, [180]);
+    }
+
+    #[test]
+    fn all_that_a_server_can_lose_is_kept_of_a_call_with_short_packets() {
+        let mut backlog = Backlog::new();
+        for number in 0..3000_u64 {
+            backlog.push(&[0; 92], at(number * 10));
+        }
+        assert_eq!(kept(backlog).first().map(|(_, arrival, _)| *arrival), Some(at(29_990 - 15_000)));
+        let block = Duration::from_millis(crate::blocks::BLOCK_OCTETS as u64 / 8);
+        assert!(IN_FLIGHT > block + Duration::from_millis(500), "what a server of ours has not written");
     }
 
     proptest! {

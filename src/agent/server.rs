@@ -1,8 +1,8 @@
 //! What the agent does about recordings that go to the server: the session, its end, and what follows.
 
 use super::Agent;
-use super::backlog::IN_FLIGHT;
-use super::io::{Action, RecordingKey, SILENT_PEER_AFTER, UplinkAction, UplinkInput};
+use super::backlog::{IN_FLIGHT, UNSAVED};
+use super::io::{Action, RecordingKey, UplinkAction, UplinkInput};
 use super::local::{Local, Spec};
 use super::recording::Recording;
 use super::route::Route;
@@ -291,10 +291,10 @@ impl Agent {
             max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
         };
         let (mut local, open) = Local::begin(spec, file, &it.call, now);
-        // What was in flight, or all that came since the server was asked or was last heard of.
+        // What was in flight, or all that came since the server was asked, or had surely saved it.
         let span = match it.started_told {
             false => Duration::MAX,
-            _ if upload.silent => SILENT_PEER_AFTER + IN_FLIGHT,
+            _ if upload.silent => UNSAVED,
             _ => IN_FLIGHT,
         };
         let mut again = Counts::default();

@@ -116,10 +116,21 @@ fn a_stop_before_the_answer_is_possible() {
 
 #[test]
 fn with_a_stick_to_go_on_to_no_packet_is_lost_when_the_server_is_killed() {
-    let Some(mut server) = Server::real() else { return };
+    kill_the_server_after(200, "");
+}
+
+#[test]
+fn with_a_stick_to_go_on_to_no_packet_is_lost_when_the_server_is_killed_with_a_block_in_memory() {
+    // A block of 16 KiB is full after 102.4 packets, and the next one not yet.
+    kill_the_server_after(204, "flush_interval_ms = 60000\n");
+}
+
+/// Kills the server of a call after so many packets. What it had, and what the phone goes on with, leave no hole.
+fn kill_the_server_after(packets: u32, settings: &str) {
+    let Some(mut server) = Server::real_with(None, settings) else { return };
     let agent = Setup::new().uploads_to(server.addr).quoted("uplink", "on_failure", "local").start();
     let mut call = start(&agent);
-    let mut heard = call.speak_in_real_time(200);
+    let mut heard = call.speak_in_real_time(packets);
     server.kill();
     let killed = Instant::now();
     heard.extend(call.speak_in_real_time(100));
@@ -129,7 +140,7 @@ fn with_a_stick_to_go_on_to_no_packet_is_lost_when_the_server_is_killed() {
     heard.extend(call.speak(50));
     let status = call.status();
     assert_eq!((&status["state"], &status["mode"]), (&json!("recording"), &json!("local")), "{status}");
-    assert_eq!(number(&status, "/elapsed_ms"), 7000, "{status}");
+    assert_eq!(number(&status, "/elapsed_ms"), 3000 + u64::from(packets) * 20, "{status}");
     assert_eq!(number(&status, "/packets/lost"), 0, "{status}");
     let segment = call.wait_event("recording.segment");
     let file = agent.path_of(text(&segment, "/file"));

@@ -92,7 +92,8 @@ impl Server {
         command.args(words);
         let config = folder.path().join("recordserver.toml");
         // Killed, it has what is older than this and the time between two looks at its sockets.
-        std::fs::write(&config, format!("flush_interval_ms = 1000\n{settings}")).expect("a config");
+        let flush = if settings.contains("flush_interval_ms") { "" } else { "flush_interval_ms = 1000\n" };
+        std::fs::write(&config, format!("{flush}{settings}")).expect("a config");
         command.args(["--listen", listen, "--http", "127.0.0.1:0", "--config"]).arg(config);
         command.arg("--storage").arg(&storage).env("RUST_LOG", "info");
         let mut process = command.stderr(Stdio::piped()).spawn().expect("recordserver");
