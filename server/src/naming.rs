@@ -3,16 +3,52 @@
 //! Invariant: the name is one path component, visible, and not longer than any filesystem takes.
 
 use phone_recorder::time::Wall;
+use std::io;
+use std::path::Path;
 
 /// Longest device name in octets that becomes a folder.
 const MAX_DEVICE_OCTETS: usize = 64;
 
-/// The folder of a device: its name as it is, but for what has a meaning in paths or on a terminal.
+/// A folder that is made to see whether it can be.
+const PROBE: &str = ".recordserver-probe:";
+
+/// What a filesystem takes in names besides letters, digits and `-_.@+`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Colons, too, as MAC addresses have them.
+    WithColons,
+    /// No colons: a filesystem of Windows (FAT, exFAT).
+    WithoutColons,
+}
+
+impl Names {
+    /// Tries it out in `storage`. If that fails for another reason, the first recording will show it.
+    #[must_use]
+    pub fn probe(storage: &Path) -> Self {
+        let probe = storage.join(PROBE);
+        let made = std::fs::create_dir(&probe);
+        if made.is_ok() {
+            let _ = std::fs::remove_dir(&probe);
+        }
+        Self::after(&made)
+    }
+
+    fn after(made: &io::Result<()>) -> Self {
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Self::WithoutColons,
+            _ => Self::WithColons,
+        }
+    }
+}
+
+/// The folder of a device: its name as it is, but for what has a meaning in paths or on a terminal, or can't be a name.
 #[must_use]
-pub fn device_folder(device: &str) -> String {
+pub fn device_folder(device: &str, names: Names) -> String {
     let mut name = String::new();
     for character in device.trim().chars() {
-        let plain = character.is_alphanumeric() || matches!(character, '-' | '_' | '.' | ':' | '@' | '+');
+        let plain = character.is_alphanumeric()
+            || matches!(character, '-' | '_' | '.' | '@' | '+')
+            || (character == ':' && names == Names::WithColons);
         let kept = if plain && !(name.is_empty() && character == '.') { character } else { '_' };
         if name.len() + kept.len_utf8() > MAX_DEVICE_OCTETS {
             break;
@@ -35,6 +71,22 @@ pub fn day_folder(wall: Wall) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn device_folder(device: &str) -> String {
+        super::device_folder(device, Names::WithColons)
+    }
+
+    #[test]
+    fn a_filesystem_without_colons_gets_names_without_them() {
+        let einval = Err(io::Error::from_raw_os_error(22));
+        assert_eq!(Names::after(&einval), Names::WithoutColons);
+        assert_eq!(super::device_folder("0C:11:05:0A:0B:0C", Names::WithoutColons), "0C_11_05_0A_0B_0C");
+        let folder = tempfile::tempdir().unwrap();
+        let taken = std::fs::create_dir(folder.path().join("0C:11")).is_ok();
+        assert_eq!(Names::probe(folder.path()) == Names::WithColons, taken);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), usize::from(taken));
+        assert_eq!(Names::probe(&folder.path().join("missing")), Names::WithColons);
+    }
 
     #[test]
     fn a_mac_address_is_kept_and_a_path_is_not() {

@@ -11,6 +11,7 @@ mod office;
 use crate::clock;
 use crate::config::{Config, Http};
 use crate::metrics::Metrics;
+use crate::naming::Names;
 use crate::recover::Marker;
 use crate::status::{self, SessionStatus};
 use crossbeam_channel::{Receiver as Queue, Sender, bounded};
@@ -90,7 +91,14 @@ pub fn run(config: Config) -> io::Result<()> {
         log::warn!("recovered recordings={} folders={}", found.recordings, found.folders);
     }
     log::info!("listening on {}, recordings to {}", listener.local_addr()?, config.storage.display());
-    let office = Office::new(config, registry, storage, disk, metrics);
+    let names = Names::probe(&config.storage);
+    if names == Names::WithoutColons {
+        log::info!(
+            "the filesystem of {} takes no \":\" in names: it is \"_\" there",
+            config.storage.display()
+        );
+    }
+    let office = Office::new(config, registry, storage, disk, names, metrics);
     Loop {
         poll,
         listener,

@@ -12,6 +12,7 @@ use super::conn::Conn;
 use crate::config::Config;
 use crate::limits::{Admission, Refusal};
 use crate::metrics::Metrics;
+use crate::naming::Names;
 use crate::ports::Ports;
 use crate::receive::Receiver;
 use crate::recording::Rules;
@@ -42,6 +43,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Office {
     config: Config,
     rules: Rules,
+    names: Names,
     registry: Registry,
     metrics: Arc<Metrics>,
     conns: BTreeMap<usize, Conn>,
@@ -72,6 +74,7 @@ impl Office {
         registry: Registry,
         storage: Handle,
         disk: Disk,
+        names: Names,
         metrics: Arc<Metrics>,
     ) -> Self {
         let rules = Rules {
@@ -81,6 +84,7 @@ impl Office {
         };
         let office = Self {
             rules,
+            names,
             registry,
             metrics,
             conns: BTreeMap::new(),

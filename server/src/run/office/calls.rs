@@ -57,7 +57,7 @@ impl Office {
         if let Some(other) = self.conns.values().find(same).map(|conn| conn.peer) {
             log::warn!("id_in_use id={:?} peer={peer} other={other}", opening.id);
         }
-        let device = device_folder(&opening.device);
+        let device = device_folder(&opening.device, self.names);
         let folder = Folder {
             root: self.config.storage.clone(),
             device: self.disk.device,
