@@ -133,7 +133,11 @@ impl Agent {
                 self.pump(key, now, actions);
             }
             Err(fault) => {
-                let starting = self.recordings.get(&key).is_some_and(|it| it.waiting.is_some());
+                let it = self.recordings.get(&key);
+                let starting = it.is_some_and(|it| it.waiting.is_some());
+                if let Some(local) = it.and_then(|it| it.route.local()) {
+                    self.medium.gave(local.folder().device, fault.kind);
+                }
                 if starting {
                     self.refuse_start(key, reason_at_start(fault.kind), fault.detail, actions);
                 } else {

@@ -7,7 +7,7 @@ use crate::api::reason::{AgentError, Reason};
 use crate::api::status::{StorageState, StorageStatus};
 use crate::config::Storage;
 use crate::jobs::Speed;
-use crate::jobs::{Disk, Folder, Space};
+use crate::jobs::{Disk, FaultKind, Folder, Space};
 use crate::rtp::codec::OCTETS_PER_MS;
 use log::Level as LogLevel;
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub(super) struct Medium {
     /// What the trial of its speed found, if it is too slow.
     slow: Option<String>,
     ejected: bool,
+    /// It gave errors, and has not proved since that it can be written to.
+    failed: bool,
     pub(super) scanned: bool,
 }
 
@@ -72,6 +74,7 @@ impl Medium {
             full_told: false,
             slow: None,
             ejected: false,
+            failed: false,
             scanned: false,
         }
     }
@@ -88,6 +91,7 @@ impl Medium {
         self.spent_octets = 0;
         if changed {
             self.ejected = false;
+            self.failed = false;
             self.level = Level::Plenty;
             self.full_told = false;
             self.slow = None;
@@ -121,7 +125,14 @@ impl Medium {
         self.disk.as_ref().map(|disk| disk.device)
     }
 
+    /// An operation on the disk with this number failed in this way.
+    pub(super) fn gave(&mut self, device: u64, fault: FaultKind) {
+        self.failed |= fault == FaultKind::Io && self.device() == Some(device);
+    }
+
+    /// The disk did something and told its room.
     pub(super) fn measured(&mut self, space: Space) {
+        self.failed = false;
         if let Some(disk) = &mut self.disk {
             disk.space = space;
             self.spent_octets = 0;
@@ -273,6 +284,8 @@ impl Medium {
             StorageState::Ejected
         } else if disk.read_only {
             StorageState::ReadOnly
+        } else if self.failed {
+            StorageState::Failed
         } else if room < MARGIN_OCTETS {
             StorageState::Full
         } else if self.remaining_s(recordings).is_some_and(|left| left < LOW_S) {
@@ -361,6 +374,23 @@ mod tests {
             medium.found(Some(Disk { device: 2, space, removable, ..Disk::default() }));
             assert!(medium.folder_to_record(0).is_ok());
         }
+    }
+
+    #[test]
+    fn a_disk_that_gave_errors_has_failed_until_it_does_something_or_another_one_comes() {
+        let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
+        let mut medium = medium(1 << 29);
+        let state = |medium: &Medium| medium.status(0).state;
+        medium.gave(2, FaultKind::Io);
+        medium.gave(1, FaultKind::Full);
+        assert_eq!(state(&medium), StorageState::Ok, "another disk's error, and another error");
+        medium.gave(1, FaultKind::Io);
+        assert_eq!(state(&medium), StorageState::Failed);
+        medium.measured(space);
+        assert_eq!(state(&medium), StorageState::Ok);
+        medium.gave(1, FaultKind::Io);
+        medium.found(Some(Disk { device: 2, space, removable: true, ..Disk::default() }));
+        assert_eq!(state(&medium), StorageState::Ok);
     }
 
     #[test]

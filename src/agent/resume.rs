@@ -47,6 +47,7 @@ impl Agent {
         // A disk that comes and fails again has no more time than one that stays away.
         let waits = waits && it.lost.is_none_or(|lost| now.mono < lost.since + window);
         let Route::Local(local) = &mut it.route else { return };
+        self.medium.gave(local.folder().device, fault.kind);
         if !waits || !gone || local.file_name().is_none() {
             return self.fail(key, reason_of(fault.kind), fault.detail, pieces, actions);
         }

@@ -96,6 +96,20 @@ fn a_simulated_call_is_heard_and_a_pulled_stick_is_told_and_comes_back() {
 }
 
 #[test]
+fn a_stick_that_gave_errors_is_told_as_failed_until_it_is_written_to_again() {
+    let simulation = Simulation::start("");
+    let mut client = simulation.client();
+    record(&mut client);
+    simulation.set("storage failed");
+    client.wait_event("recording.failed", SHOWN);
+    let state = |client: &mut Client| text(&client.ok("storage.status", json!({})), "/state").to_owned();
+    assert_eq!(state(&mut client), "failed");
+    simulation.set("storage ok");
+    record(&mut client);
+    assert_eq!(state(&mut client), "ok");
+}
+
+#[test]
 fn a_stick_that_stalls_and_goes_on_is_told_and_loses_nothing() {
     let simulation = Simulation::start("");
     let mut client = simulation.client();
