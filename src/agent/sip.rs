@@ -213,6 +213,7 @@ impl Agent {
             (Purpose::Undo, _) => self.sip_undone(key, actions),
             (Purpose::Start, _) => {
                 sip.discard = !stop_wanted;
+                actions.push(Action::Log(log::Level::Warn, format!("no recording: {error}")));
                 it.end_reason = Some(error.reason.as_str().into());
                 it.state = RecordingState::Stopping;
                 if unsure {

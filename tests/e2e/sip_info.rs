@@ -8,7 +8,7 @@ use crate::support::{Agent, Client, patience, text};
 
 /// The agent, a UI and a SIP stack.
 struct Phone {
-    _agent: Agent,
+    agent: Agent,
     ui: Client,
     stack: Client,
 }
@@ -19,7 +19,7 @@ impl Phone {
         let ui = agent.client();
         let mut stack = agent.client();
         stack.ok("events.subscribe", json!({"types": ["sip.", "recording.started", "recording.ended"]}));
-        Self { _agent: agent, ui, stack }
+        Self { agent, ui, stack }
     }
 
     /// Sends a request of the UI; the answer comes later.
@@ -99,6 +99,7 @@ fn status_codes_of_the_pbx_become_reasons() {
         phone.answer("on", code);
         assert_eq!(phone.reason(), reason, "{code}");
         assert_eq!(phone.ui.ok("record.status", json!({}))["recordings"], json!([]), "{code}");
+        assert!(phone.agent.log().contains(&format!("SIP {code}")), "{}", phone.agent.log());
     }
 }
 
