@@ -91,6 +91,18 @@ impl Call {
         }
     }
 
+    /// What a server says of this call, for the log: on one line, and without its numbers and names.
+    #[must_use]
+    pub fn redacted(&self, text: &str) -> String {
+        let mut shown = text.replace(char::is_control, " ");
+        for field in [&self.remote_number, &self.remote_name, &self.local_number, &self.local_name] {
+            if !field.trim().is_empty() {
+                shown = shown.replace(field.as_str(), "…");
+            }
+        }
+        shown
+    }
+
     /// Whether `text` is part of one of the numbers and names; case does not matter.
     #[must_use]
     pub fn mentions(&self, text: &str) -> bool {
@@ -121,6 +133,19 @@ mod tests {
             ..Call::default()
         };
         assert_eq!(call, expected);
+    }
+
+    #[test]
+    fn what_a_server_says_is_logged_without_numbers_and_names() {
+        let call = Call {
+            remote_number: "+4930123".into(),
+            remote_name: "Anna".into(),
+            local_number: "201".into(),
+            ..Call::default()
+        };
+        let said = "no license for 201:\nAnna (+4930123) is not recorded";
+        assert_eq!(call.redacted(said), "no license for …: … (…) is not recorded");
+        assert_eq!(Call::default().redacted("no license left"), "no license left");
     }
 
     #[test]

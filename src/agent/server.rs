@@ -257,6 +257,7 @@ impl Agent {
     ) {
         let Some(it) = self.recordings.get(&key) else { return };
         let (id, starting) = (it.id.clone(), is_starting(it));
+        let logged = it.call.redacted(&detail);
         let goes_local = self.config.uplink.on_failure == OnFailure::Local;
         if !starting || goes_local {
             let detail = Some(detail.clone());
@@ -265,7 +266,7 @@ impl Agent {
         if goes_local {
             match self.go_local(key, now, actions) {
                 Ok(()) => {
-                    let text = format!("recording {id} goes on at the phone: {reason}: {detail}");
+                    let text = format!("recording {id} goes on at the phone: {reason}: {logged}");
                     return actions.push(Action::Log(LogLevel::Warn, text));
                 }
                 Err(error) => detail = format!("{detail}; nor can it go on at the phone: {error}"),
@@ -362,6 +363,7 @@ impl Agent {
         actions.push(Action::CloseRtp(key));
         self.past.add(&it.counts);
         let starting = is_starting(&it);
+        let logged = it.call.redacted(&detail);
         it.state = RecordingState::Ended;
         it.end_reason = Some(reason.as_str().into());
         if let Some((client, id)) = it.waiting.take() {
@@ -369,10 +371,10 @@ impl Agent {
             actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
         }
         if starting {
-            return actions.push(Action::Log(LogLevel::Warn, format!("no recording: {reason}: {detail}")));
+            return actions.push(Action::Log(LogLevel::Warn, format!("no recording: {reason}: {logged}")));
         }
         self.stats.recordings_failed += 1;
-        let text = format!("recording {} failed: {reason}: {detail}", it.id);
+        let text = format!("recording {} failed: {reason}: {logged}", it.id);
         actions.push(Action::Log(LogLevel::Error, text));
         let status = it.status(self.remaining_s());
         self.remember(status.clone());

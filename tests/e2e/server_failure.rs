@@ -39,6 +39,26 @@ fn a_refusal_carries_the_servers_own_words() {
 }
 
 #[test]
+fn numbers_that_a_server_repeats_are_told_to_the_client_and_not_to_the_log() {
+    for on_failure in ["stop", "local"] {
+        let Some(server) = Server::by_document("failed", &["--reason", "+49301 may not record"]) else {
+            return;
+        };
+        let setup = Setup::new().uploads_to(server.addr).quoted("uplink", "on_failure", on_failure);
+        let agent = setup.start();
+        let mut client = agent.subscribed_client();
+        let params = json!({"mode": "server", "codec": "PCMA", "call": {"remote_number": "+49301"}});
+        let said = match client.request("record.start", params) {
+            Err(error) => error.whole["data"]["detail"].clone(),
+            Ok(_) => client.wait_event("uplink.lost", patience())["detail"].clone(),
+        };
+        assert_eq!(said, "+49301 may not record");
+        let log = agent.log();
+        assert!(log.contains("may not record") && !log.contains("+49301"), "{log}");
+    }
+}
+
+#[test]
 fn a_silent_server_is_a_time_out_and_a_missing_one_is_unreachable() {
     let Some((agent, _server)) = agent_with("never", &[]) else { return };
     agent.client().refused_because("server_timeout", "record.start", params());
