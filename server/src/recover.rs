@@ -1,7 +1,7 @@
 //! At the start: recordings that a crash or a power cut left unfinished are put right.
 //!
 //! An archive of years is not read through for that: a small file in the storage folder tells the first day
-//! that may have unfinished recordings, and a clean end removes it. Owns: that file, the lock on the storage
+//! that may have unfinished recordings, and an end with everything finished removes it. Owns: that file, the lock on the storage
 //! folder that keeps a second server out, and which day folders are looked at. What is done to a recording
 //! is the library's [`recover`].
 
@@ -13,6 +13,7 @@ use phone_recorder::time::Wall;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 /// Name of the file in the storage folder.
 const MARKER: &str = ".recordserver-open-since";
@@ -31,6 +32,8 @@ pub struct Summary {
 pub struct Marker {
     path: PathBuf,
     since: String,
+    /// It is synced, which the loop must not wait for.
+    writing: Option<JoinHandle<()>>,
     /// The storage folder, locked as long as this lives. Not the marker: it is replaced and removed.
     _lock: File,
 }
@@ -60,36 +63,50 @@ impl Marker {
                 }
             }
         }
-        let marker = Self { path, since: day_folder(today), _lock: lock };
-        marker.write()?;
-        Ok((marker, summary))
+        let since = day_folder(today);
+        write(&path, &since)?;
+        Ok((Self { path, since, writing: None, _lock: lock }, summary))
     }
 
-    /// Nothing is being written: what is unfinished from now on is of `today` or later.
-    pub fn all_is_finished(&mut self, today: Wall) {
-        let today = day_folder(today);
-        if self.since != today {
-            self.since = today;
-            if let Err(error) = self.write() {
-                log::debug!("{}: {error}", self.path.display());
-            }
+    /// What is not finished, now or later, is of `day` or later.
+    pub fn unfinished_since(&mut self, day: String) {
+        let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        if busy || self.since == day {
+            return;
         }
+        self.since = day;
+        let (path, since) = (self.path.clone(), self.since.clone());
+        let write = move || {
+            if let Err(error) = write(&path, &since) {
+                log::debug!("{}: {error}", path.display());
+            }
+        };
+        self.writing = thread::Builder::new().name("marker".into()).spawn(write).ok();
     }
 
-    /// Everything is finished, and the server goes.
-    pub fn remove(self) {
+    /// The server goes; with everything finished, the next one has nothing to look for.
+    pub fn end(mut self, all_is_finished: bool) {
+        self.settle();
+        if !all_is_finished {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             log::debug!("{}: {error}", self.path.display());
         }
     }
 
-    /// Replaces the file: a marker cut in half would hide recordings.
-    fn write(&self) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        fs::write(&new, &self.since)?;
-        File::open(&new)?.sync_all()?;
-        fs::rename(&new, &self.path)
+    fn settle(&mut self) {
+        // A thread that panicked has written nothing, which is safe.
+        let _ = self.writing.take().map(JoinHandle::join);
     }
+}
+
+/// Replaces the file: a marker cut in half would hide recordings.
+fn write(path: &Path, since: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, since)?;
+    File::open(&new)?.sync_all()?;
+    fs::rename(&new, path)
 }
 
 /// Takes the storage folder for this process alone: the end of one server would remove the marker of another.
@@ -147,7 +164,7 @@ mod tests {
         let storage = archive();
         let (marker, summary) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
         assert_eq!(summary, Summary::default());
-        marker.remove();
+        marker.end(true);
         let (_, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
         assert_eq!(summary.folders, 0);
     }
@@ -159,19 +176,30 @@ mod tests {
         let error = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap_err();
         assert_eq!(error.to_string(), "another recordserver uses this folder");
         assert_eq!(fs::read_to_string(storage.path().join(MARKER)).unwrap(), day_folder(MONDAY));
-        marker.remove();
+        marker.end(true);
         assert!(Marker::recover(&RealFs, storage.path(), TUESDAY).is_ok());
     }
 
     #[test]
-    fn after_a_crash_the_days_since_the_last_quiet_moment_are_read() {
+    fn what_could_not_be_finished_is_looked_for_after_a_clean_end_too() {
+        let storage = archive();
+        let (mut marker, _) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
+        marker.unfinished_since(day_folder(TUESDAY));
+        marker.end(false);
+        let (_, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
+        assert_eq!(summary.folders, 1);
+    }
+
+    #[test]
+    fn after_a_crash_the_days_since_the_first_unfinished_recording_are_read() {
         let storage = archive();
         let (mut marker, _) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
         drop(marker);
         let (again, summary) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
         assert_eq!(summary.folders, 2);
         marker = again;
-        marker.all_is_finished(TUESDAY);
+        marker.unfinished_since(day_folder(TUESDAY));
+        marker.settle();
         drop(marker);
         let (_, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
         assert_eq!(summary.folders, 1);

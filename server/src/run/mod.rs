@@ -166,9 +166,7 @@ impl Loop {
             if now.mono.since(self.scanned) >= SCAN_INTERVAL {
                 self.scanned = now.mono;
                 self.office.scan();
-                if self.office.is_quiet() {
-                    self.marker.all_is_finished(now.wall);
-                }
+                self.marker.unfinished_since(self.office.unfinished_since(now));
             }
             while let Ok(answer) = self.asked.try_recv() {
                 let _ = answer.try_send(self.office.status(now.mono));
@@ -176,7 +174,7 @@ impl Loop {
             self.office.hand_over_jobs();
             if let Some(deadline) = down {
                 if self.office.is_finished() {
-                    self.marker.remove();
+                    self.marker.end(!self.office.has_left_some());
                     return Ok(());
                 }
                 if deadline <= now.mono {

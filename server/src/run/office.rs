@@ -64,6 +64,8 @@ pub(super) struct Office {
     next_file: u64,
     owners: HashMap<FileKey, usize>,
     closing: HashMap<FileKey, Closing>,
+    /// The first day with a recording that the disk did not let us finish: the next start has to.
+    left: Option<String>,
     going_down: bool,
     complained: Option<Mono>,
 }
@@ -104,6 +106,7 @@ impl Office {
             next_file: 0,
             owners: HashMap::new(),
             closing: HashMap::new(),
+            left: None,
             going_down: false,
             complained: None,
             config,

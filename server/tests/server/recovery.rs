@@ -38,6 +38,29 @@ fn what_kill_9_cut_off_is_whole_after_the_next_start_and_at_most_a_flush_interva
 }
 
 #[test]
+fn what_the_disk_did_not_let_finish_is_finished_by_the_next_start_after_a_clean_end_too() {
+    let server = Server::start("flush_interval_ms = 200\nrtp_ports = \"23210-23219\"\n");
+    let mut phone = server.phone(&["--id", "left", "--seconds", "2"]).spawn().expect("python3");
+    while recorded_if_any(server.folder.path(), "left").is_none_or(|(_, audio)| audio.len() < 8000) {
+        std::thread::yield_now();
+    }
+    let day = files(server.folder.path(), "wav")[0].parent().expect("a folder").to_owned();
+    let away = day.with_file_name("away");
+    std::fs::rename(&day, &away).expect("renamed");
+    phone.wait().expect("phone");
+    let (status, folder) = server.terminate();
+    assert_eq!(status.code(), Some(0));
+    std::fs::rename(&away, &day).expect("renamed");
+    assert_eq!(recorded(folder.path(), "left").0.state, SidecarState::Recording);
+
+    let server = Server::start_in(folder, "", Command::new(program()), "127.0.0.1");
+    let (sidecar, audio) = recorded(server.folder.path(), "left");
+    assert_eq!((sidecar.state, sidecar.data_bytes), (SidecarState::Ended, audio.len() as u64));
+    let (_, folder) = server.terminate();
+    assert!(!folder.path().join("rec/.recordserver-open-since").exists(), "all is finished");
+}
+
+#[test]
 fn a_second_server_on_the_same_folder_does_not_start_and_leaves_the_first_ones_mark() {
     let server = Server::start("rtp_ports = \"23200-23209\"\n");
     let storage = server.folder.path().join("rec");

@@ -1,7 +1,7 @@
 //! Recordings from their request to their end: ports, the RTP that comes in, what is due to the disk.
 
 use super::Office;
-use super::disk::{Closing, MAX_WAITING_JOBS};
+use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
 use crate::limits::Refusal;
 use crate::metrics::Metrics;
 use crate::naming::{day_folder, device_folder};
@@ -149,10 +149,12 @@ impl Office {
             counts,
             octets: call.recording.octets(),
         };
-        match jobs.iter().rev().find_map(|job| match job {
+        let closed = jobs.iter().rev().find_map(|job| match job {
             Job::Close { file, .. } => Some(*file),
             _ => None,
-        }) {
+        });
+        let left = closed.is_none().then(|| day_of(&last.folder).to_owned());
+        match closed {
             Some(file) => drop(closing.insert(file, last)),
             None => log::error!("{} fault=\"the disk failed before the end\"", last.summary()),
         }
@@ -166,6 +168,7 @@ impl Office {
         let ip = conn.peer.ip();
         self.admission.close(ip);
         self.calls -= 1;
+        left.into_iter().for_each(|day| self.leave(day));
         self.show();
     }
 

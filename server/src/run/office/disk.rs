@@ -1,6 +1,7 @@
 //! The queue to the disk, and what its answers mean for recordings and the room that is left.
 
 use super::Office;
+use crate::naming::day_folder;
 use crate::run::conn::Call;
 use crate::run::scan_job;
 use crate::session::EndReason;
@@ -91,8 +92,12 @@ impl Office {
                         (Ok(_), Some(last)) => log::info!("{}", last.summary()),
                         (Err(fault), Some(last)) => {
                             log::error!("{} fault={:?}", last.summary(), fault.detail);
+                            self.leave(day_of(&last.folder).to_owned());
                         }
-                        (Err(fault), None) => log::error!("storage_fault {:?}", fault.detail),
+                        (Err(fault), None) => {
+                            log::error!("storage_fault {:?}", fault.detail);
+                            self.leave(self.unfinished_since(now));
+                        }
                         (Ok(_), None) => {}
                     }
                     if let Ok(Some(space)) = result {
@@ -102,6 +107,27 @@ impl Office {
                 // Nothing else is asked for.
                 _ => {}
             }
+        }
+    }
+
+    /// The first day with recordings that are not finished on the disk; today if there are none.
+    pub(in crate::run) fn unfinished_since(&self, now: Now) -> String {
+        let calls = self.conns.values().filter_map(|conn| conn.call.as_ref());
+        let open = calls.map(|call| &call.recording.folder().name);
+        let closing = self.closing.values().map(|last| &last.folder);
+        let days = open.chain(closing).map(|folder| day_of(folder)).chain(self.left.as_deref());
+        days.min().map_or_else(|| day_folder(now.wall), str::to_owned)
+    }
+
+    /// Whether there are recordings that the disk did not let us finish.
+    pub(in crate::run) fn has_left_some(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// A recording of `day` is left to the next start.
+    pub(super) fn leave(&mut self, day: String) {
+        if self.left.as_ref().is_none_or(|left| day < *left) {
+            self.left = Some(day);
         }
     }
 
@@ -156,4 +182,9 @@ impl Office {
         let token = self.owners.get(&file)?;
         self.conns.get_mut(token)?.call.as_mut()
     }
+}
+
+/// The day of the folder of a recording, which is that of its device and then that of the day.
+pub(super) fn day_of(folder: &str) -> &str {
+    folder.rsplit('/').next().unwrap_or_default()
 }
