@@ -5,8 +5,10 @@
 //! get defaults. Lists are bounded, and their totals go on counting.
 
 pub use crate::call::{Call, Direction};
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
+use std::marker::PhantomData;
 
 /// The version of the layout that this crate writes.
 pub const SIDECAR_VERSION: u32 = 1;
@@ -102,12 +104,14 @@ pub struct Sidecar {
     /// Packet counters.
     pub packets: Packets,
     /// The first [`MAX_LISTED`] gaps.
+    #[serde(deserialize_with = "first_listed")]
     pub gaps: Vec<Gap>,
     /// All gaps.
     pub gaps_total: u64,
     /// Length of all gaps.
     pub gap_ms_total: u64,
     /// The first [`MAX_LISTED`] pauses.
+    #[serde(deserialize_with = "first_listed")]
     pub pauses: Vec<Pause>,
     /// When the file ended, RFC 3339.
     pub end: Option<String>,
@@ -209,11 +213,31 @@ impl Sidecar {
         if octets.len() > MAX_SIDECAR_OCTETS {
             return Err(SidecarError::TooLarge { octets: octets.len() });
         }
-        let mut sidecar: Self = serde_json::from_slice(octets).map_err(SidecarError::Json)?;
-        sidecar.gaps.truncate(MAX_LISTED);
-        sidecar.pauses.truncate(MAX_LISTED);
-        Ok(sidecar)
+        serde_json::from_slice(octets).map_err(SidecarError::Json)
     }
+}
+
+/// The first [`MAX_LISTED`] of a list; the others are passed over, so that they take no memory.
+fn first_listed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec<T>, D::Error> {
+    struct First<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for First<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut first = Vec::new();
+            while first.len() < MAX_LISTED {
+                let Some(item) = list.next_element()? else { return Ok(first) };
+                first.push(item);
+            }
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(first)
+        }
+    }
+    list.deserialize_seq(First(PhantomData))
 }
 
 #[cfg(test)]
@@ -260,6 +284,14 @@ mod tests {
         assert_eq!((sidecar.gaps.len(), sidecar.gaps_total, sidecar.gap_ms_total), (1000, 1500, 30_000));
         assert_eq!(sidecar.pauses.len(), 1000);
         assert!(sidecar.to_json().len() < MAX_SIDECAR_OCTETS / 2);
+    }
+
+    #[test]
+    fn a_list_from_elsewhere_takes_no_more_memory_than_one_of_our_own() {
+        let text = format!(r#"{{"gaps":[{{"at_ms":7}}{}],"segment":2}}"#, ",{}".repeat(300_000));
+        let sidecar = Sidecar::parse(text.as_bytes()).expect("a sidecar");
+        assert_eq!((sidecar.gaps.len(), sidecar.gaps[0].at_ms, sidecar.segment), (MAX_LISTED, 7, 2));
+        assert!(sidecar.gaps.capacity() < 2 * MAX_LISTED, "{}", sidecar.gaps.capacity());
     }
 
     #[test]
