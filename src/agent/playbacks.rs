@@ -323,7 +323,7 @@ impl Agent {
         let mut keys = self.players.live.keys();
         match (keys.next(), keys.next()) {
             (Some(key), None) => Ok(*key),
-            (None, _) => Err(Reason::NotFound.into()),
+            (None, _) => Err(AgentError::new(Reason::NotFound).with_message("there is no playback").into()),
             _ => Err(Failure::Params("`playback` is missing, and there are several".into())),
         }
     }

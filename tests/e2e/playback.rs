@@ -353,7 +353,11 @@ fn what_cannot_be_played_is_refused_with_the_reason() {
     params["rtp"]["addr"] = json!("192.0.2.1");
     client.refused_because("permission_denied", "play.start", params);
     for method in ["play.pause", "play.resume", "play.stop"] {
-        client.refused_because("not_found", method, json!({}));
+        let refused = client.refused(method, json!({}));
+        assert_eq!(
+            (refused.reason.as_str(), &refused.whole["message"]),
+            ("not_found", &json!("there is no playback"))
+        );
         client.refused_because("not_found", method, json!({"playback": "nobody"}));
     }
 }
