@@ -7,6 +7,7 @@
 pub mod disks;
 pub mod fs;
 mod library;
+mod oldest;
 pub mod open_file;
 pub mod recover;
 mod speed;

@@ -13,12 +13,12 @@ use super::library::Shelf;
 use super::open_file::{self, OpenFile, closed_before, fault};
 use super::{recover, speed};
 use crate::file::header::HEADER_OCTETS;
-use crate::file::name::{is_record_file_name, sidecar_name};
-use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
+use crate::file::name::sidecar_name;
+use crate::file::sidecar::Sidecar;
 use crate::jobs::{
     Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Recovered, Space, Speed,
 };
-use crate::time::{Mono, Wall};
+use crate::time::Mono;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -231,54 +231,15 @@ impl<F: Fs> Writer<F> {
             .map_err(|error| fault("write", &folder.join(&name), &error))
     }
 
-    /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running.
-    #[inline(never)]
-    fn delete_oldest(&self, folder: &Folder) -> Done {
-        let path = folder.path();
-        if self.check_device(folder).is_err() {
-            return Done::Deleted { file: None, space: None };
-        }
-        let mut running: Vec<String> = self.files.values().map(|ours| ours.recording.clone()).collect();
-        let mut names: Vec<String> = self
-            .fs
-            .list(&path)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|entry| entry.name)
-            .filter(|name| is_record_file_name(name) && !self.is_open(&path, name) && !self.is_kept(name))
-            .collect();
-        names.sort_unstable();
-        let mut finished = Vec::new();
-        for name in names {
-            let Ok(json) = self.fs.read(&path.join(sidecar_name(&name)), MAX_SIDECAR_OCTETS) else {
-                continue;
-            };
-            let Ok(Sidecar { state, recording, protected, start, .. }) = Sidecar::parse(&json) else {
-                continue;
-            };
-            if state == SidecarState::Recording && self.is_locked(&path.join(&name)) {
-                // Another agent's.
-                running.push(recording);
-            } else if state == SidecarState::Ended && !protected && !recording.is_empty() {
-                finished.push((Wall::from_rfc3339(&start).map(|wall| wall.unix_ms), name, recording));
-            }
-        }
-        let may_go = |(_, name, recording): &(_, String, String)| {
-            !running.contains(recording) && !self.is_locked(&path.join(name))
-        };
-        finished.sort_unstable();
-        let oldest = finished.into_iter().find(may_go);
-        let deleted = oldest.map(|(_, name, _)| name).filter(|name| self.fs.remove(&path.join(name)).is_ok());
-        if let Some(name) = &deleted {
-            let _ = self.fs.remove(&path.join(sidecar_name(name)));
-        }
-        Done::Deleted { file: deleted, space: self.fs.space(&path).ok() }
-    }
-
     /// Whether another program is at work on a file.
     pub(super) fn is_locked(&self, path: &Path) -> bool {
         let file = self.fs.open_read(path);
         file.is_ok_and(|file| self.fs.lock(&file).is_ok_and(|free| !free))
+    }
+
+    /// Whether one of the files that are written belongs to this recording.
+    pub(super) fn is_recording(&self, recording: &str) -> bool {
+        self.files.values().any(|ours| ours.recording == recording)
     }
 
     pub(super) fn is_open(&self, folder: &Path, name: &str) -> bool {

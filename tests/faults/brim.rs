@@ -1,10 +1,17 @@
 //! A small disk filled to the brim, by one recording and by several.
 
+use crate::fault_fs::{FaultFs, Plan, Trouble, clock};
 use crate::loop_disk::LoopDisk;
 use crate::row;
 use crate::support::environment::SmallDisk;
 use crate::support::recording_file::wait_finished;
 use crate::support::{Agent, Call, Codec, Setup, assert_audio, number, patience, sidecar_of, wait_until};
+use phone_recorder::file::name::{record_file_name, sidecar_name};
+use phone_recorder::file::sidecar::Sidecar;
+use phone_recorder::jobs::{Done, Folder, Job};
+use phone_recorder::storage::fs::{Fs, RealFs};
+use phone_recorder::storage::writer::Writer;
+use phone_recorder::time::Wall;
 use serde_json::json;
 use std::time::Duration;
 
@@ -102,4 +109,31 @@ fn without_a_reserve_a_disk_filled_by_somebody_else_loses_nothing_that_was_writt
     let mut call = Call::start(&agent, Codec::Pcma);
     let heard = call.speak(20);
     call.finish_and_expect(&heard);
+}
+
+#[test]
+fn room_is_made_without_a_look_at_every_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..600_i64 {
+        let start = Wall { unix_ms: 1_772_352_900_000 + number * 7_200_000, utc_offset_s: 3600 };
+        let name = record_file_name(start, 1);
+        let sidecar = Sidecar {
+            recording: format!("r{number}"),
+            start: start.rfc3339(),
+            end_reason: Some("stopped".into()),
+            ..Sidecar::default()
+        };
+        std::fs::write(folder.path().join(&name), [7; 80]).unwrap();
+        std::fs::write(folder.path().join(sidecar_name(&name)), sidecar.to_json()).unwrap();
+    }
+    let device = RealFs.device(folder.path()).unwrap();
+    let folder = Folder { root: folder.path().into(), device, name: String::new() };
+    let plan = Plan::new(0, Trouble::Short);
+    let mut writer = Writer::new(FaultFs(plan.clone()), clock);
+    let Done::Deleted { file, .. } = writer.handle(Job::DeleteOldest(folder)) else {
+        panic!("another answer")
+    };
+    assert_eq!(file.as_deref(), Some("Record_20260301-091500.wav"));
+    // A day and a half of recordings, at two operations each.
+    assert!(plan.operations() < 60, "{} operations", plan.operations());
 }

@@ -53,6 +53,11 @@ impl Plan {
         Rc::new(plan)
     }
 
+    /// Operations so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.count.get()
+    }
+
     /// Whether the operation was reached.
     pub(crate) fn is_hit(&self) -> bool {
         self.hit.get()
