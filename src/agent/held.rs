@@ -25,7 +25,7 @@ impl Held {
     pub(super) fn hold(&mut self, job: Job, now: Mono) -> Option<Job> {
         let same = |held: &Job| match (held, &job) {
             (Job::Scan(_), Job::Scan(_)) => true,
-            (Job::Recover(held), Job::Recover(folder)) => held == folder,
+            (Job::Recover { folder: held, .. }, Job::Recover { folder, .. }) => held == folder,
             _ => false,
         };
         if self.jobs.len() >= MAX_HELD_JOBS || self.jobs.iter().any(same) {

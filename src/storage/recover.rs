@@ -20,21 +20,45 @@ const TEMPORARY: (&str, &str) = (".", ".tmp");
 
 /// Puts every unfinished recording of ours in `folder` right; `is_open` knows those that this process writes.
 pub fn recover<F: Fs>(fs: &F, folder: &Path, is_open: impl Fn(&str) -> bool) -> Vec<Recovered> {
-    let entries = fs.list(folder).unwrap_or_default();
-    let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-    // What was cut off last is most likely what somebody waits for.
-    names.sort_by(|a, b| order_key(b).cmp(&order_key(a)));
-    let mut recovered = Vec::new();
-    for name in names {
-        if is_leftover(name) {
-            // Sidecars are written between two jobs, so none of this process is under way.
-            let _ = fs.remove(&folder.join(name));
-        } else if is_record_file_name(name) && !is_open(name) {
-            // What fails now is found again next time.
-            recovered.extend(recover_file(fs, folder, name, Mode::Automatic).ok().flatten());
+    recover_step(fs, folder, None, usize::MAX, is_open).0
+}
+
+/// The same for up to `limit` files behind `after`, and where to go on if there are more. The newest come first: what
+/// was cut off last is most likely what somebody waits for.
+pub(super) fn recover_step<F: Fs>(
+    fs: &F,
+    folder: &Path,
+    after: Option<&str>,
+    limit: usize,
+    is_open: impl Fn(&str) -> bool,
+) -> (Vec<Recovered>, Option<String>) {
+    let age = |name: &str| {
+        let (stamp, number) = order_key(name);
+        (stamp.to_owned(), number, name.to_owned())
+    };
+    let bound = after.map(age);
+    let (mut names, mut leftovers) = (Vec::new(), Vec::new());
+    // A folder that can't be read is looked at again next time.
+    let _ = fs.names(folder, &mut |name| {
+        if is_leftover(name) && after.is_none() {
+            leftovers.push(name.to_owned());
+        } else if is_record_file_name(name) && bound.as_ref().is_none_or(|bound| age(name) < *bound) {
+            names.push(name.to_owned());
         }
+    });
+    for name in leftovers {
+        // Sidecars are written between two jobs, so none of this process is under way.
+        let _ = fs.remove(&folder.join(name));
     }
-    recovered
+    names.sort_unstable_by(|a, b| (order_key(b), b).cmp(&(order_key(a), a)));
+    let rest = names.split_off(limit.min(names.len()));
+    let mut recovered = Vec::new();
+    for name in names.iter().filter(|name| !is_open(name)) {
+        // What fails now is found again next time.
+        recovered.extend(recover_file(fs, folder, name, Mode::Automatic).ok().flatten());
+    }
+    let next = names.pop().filter(|_| !rest.is_empty());
+    (recovered, next)
 }
 
 /// Whether `name` is a sidecar that was being written when the power went.
@@ -52,6 +76,8 @@ fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, mode: Mode) -> io::Res
     if plan(&unread, mode).verdict == crate::file::recovery::Verdict::NotOurs {
         return Ok(None);
     }
+    // Nothing but a plain file is opened for writing.
+    drop(fs.open_read(&folder.join(name))?);
     let file = fs.open(&folder.join(name))?;
     // Where there are no locks, nobody else has one.
     if !fs.lock(&file).unwrap_or(true) {
@@ -259,6 +285,24 @@ mod tests {
         others.iter().for_each(|name| assert_eq!(std::fs::read(folder.join(name)).unwrap(), [7; 100]));
         assert!(!folder.join(".Record_20260301-091500.json.tmp").exists());
         assert_eq!(recover(&RealFs, folder, |name| name == open), []);
+    }
+
+    #[test]
+    fn step_by_step_every_file_is_put_right_once_the_newest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (10..25).map(|n| format!("Record_20260301-0915{n}.wav")).collect();
+        names.iter().for_each(|name| leave(dir.path(), name, 330));
+        let (mut recovered, mut after, mut steps) = (Vec::new(), None, 0);
+        loop {
+            let (files, next) = recover_step(&RealFs, dir.path(), after.as_deref(), 4, |_| false);
+            assert!(files.len() <= 4);
+            recovered.extend(files.into_iter().map(|it| it.file));
+            (after, steps) = (next, steps + 1);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((recovered, steps), (names.into_iter().rev().collect(), 4));
     }
 
     #[test]

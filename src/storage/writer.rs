@@ -15,9 +15,7 @@ use super::{recover, speed};
 use crate::file::header::HEADER_OCTETS;
 use crate::file::name::sidecar_name;
 use crate::file::sidecar::Sidecar;
-use crate::jobs::{
-    Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Recovered, Space, Speed,
-};
+use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space, Speed};
 use crate::time::Mono;
 use std::collections::BTreeMap;
 use std::io;
@@ -29,6 +27,9 @@ const SET_ASIDE_OCTETS: u64 = 256 * 1024;
 
 /// Room is set aside anew when less than this is left: several flushes of a call.
 const SET_ASIDE_AGAIN_OCTETS: u64 = 64 * 1024;
+
+/// Files that are looked at in one step of a recovery, so that recording goes on meanwhile.
+const RECOVER_FILES: usize = 32;
 
 /// The room on the disk is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_secs(5);
@@ -78,7 +79,7 @@ impl<F: Fs> Writer<F> {
                 self.files.remove(&file);
                 Done::Abandoned(file)
             }
-            Job::Recover(folder) => Done::Recovered(self.recover(&folder)),
+            Job::Recover { folder, after } => self.recover(folder, after.as_deref()),
             Job::Mend(mend) => {
                 let checked = self.check_device(&mend.folder);
                 let result = checked.and_then(|()| recover::mend(&self.fs, &mend));
@@ -201,12 +202,14 @@ impl<F: Fs> Writer<F> {
     }
 
     #[inline(never)]
-    fn recover(&self, folder: &Folder) -> Vec<Recovered> {
+    fn recover(&self, folder: Folder, after: Option<&str>) -> Done {
         let path = folder.path();
-        match self.check_device(folder) {
-            Ok(()) => recover::recover(&self.fs, &path, |name| self.is_open(&path, name)),
-            Err(_) => Vec::new(),
+        if self.check_device(&folder).is_err() {
+            return Done::Recovered { files: Vec::new(), next: None };
         }
+        let is_open = |name: &str| self.is_open(&path, name);
+        let (files, next) = recover::recover_step(&self.fs, &path, after, RECOVER_FILES, is_open);
+        Done::Recovered { files, next: next.map(|name| (folder, name)) }
     }
 
     #[inline(never)]

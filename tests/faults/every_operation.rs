@@ -91,7 +91,8 @@ fn live(nth: u64, trouble: Trouble, window: Duration) -> Life {
 fn recover(root: &Path) {
     let mut writer = Writer::new(RealFs, crate::fault_fs::clock);
     let device = RealFs.device(root).unwrap();
-    writer.handle(Job::Recover(Folder { root: root.into(), device, name: "Record".into() }));
+    let folder = Folder { root: root.into(), device, name: "Record".into() };
+    writer.handle(Job::Recover { folder, after: None });
 }
 
 /// The audio of all segments in their order; each must be whole, and finished if it has a sidecar.
