@@ -68,6 +68,17 @@ impl AgentError {
         self.data.get("reason").and_then(Value::as_str).unwrap_or("")
     }
 
+    /// What to do about it. In mode sip-info the same reasons are about the PBX, of which `[uplink]` says nothing.
+    fn advice(&self) -> &'static str {
+        let of_sip = ["PBX", "sip.info"].iter().any(|word| self.message.contains(word));
+        match self.reason() {
+            "not_configured" | "server_timeout" if of_sip => {
+                "a SIP stack has to be subscribed to sip.info, send the INFO and tell its answer (sip.info_result)"
+            }
+            reason => advice(reason),
+        }
+    }
+
     fn detail(&self) -> Option<&str> {
         self.data.get("detail").and_then(Value::as_str).filter(|detail| !detail.is_empty())
     }
@@ -137,7 +148,7 @@ impl fmt::Display for Failure {
                     None if !reason.is_empty() => write!(f, " ({reason})")?,
                     None => {}
                 }
-                match advice(reason) {
+                match error.advice() {
                     "" => Ok(()),
                     advice => write!(f, "; {advice}"),
                 }
@@ -202,6 +213,20 @@ mod tests {
         });
         assert_eq!(failure.to_string(), "the server refused to record (server_refused: disk quota)");
         assert_eq!(failure.to_json()["error"]["data"]["detail"], "disk quota");
+    }
+
+    #[test]
+    fn advice_about_the_pbx_does_not_send_people_to_the_recording_servers_settings() {
+        let told = |message: &str, reason: &str| {
+            let data = json!({"reason": reason});
+            Failure::Refused(AgentError { code: -32000, message: message.into(), data }).to_string()
+        };
+        let nobody = told("no SIP stack has subscribed to the event sip.info", "not_configured");
+        let silent = told("the PBX did not answer in time", "server_timeout");
+        for text in [nobody, silent] {
+            assert!(text.contains("sip.info_result") && !text.contains("uplink"), "{text}");
+        }
+        assert!(told("the recording server did not answer in time", "server_timeout").contains("[uplink]"));
     }
 
     #[test]
