@@ -290,7 +290,8 @@ impl Agent {
         if let Some(deadline) = self.shutdown.filter(|_| !self.exited) {
             if self.recordings.is_empty() || now.mono >= deadline {
                 self.exited = true;
-                actions.push(Action::Exit { finalised: self.recordings.is_empty() });
+                // A server or PBX that has not confirmed the end leaves nothing unfinished here.
+                actions.push(Action::Exit { finalised: self.count_on_disk() == 0 });
             }
         }
     }

@@ -216,3 +216,14 @@ fn after_the_end_nothing_begins_whatever_still_comes() {
     assert!(matches!(&actions[..], [Action::OweReply(_), Action::Reply(..)]), "{actions:?}");
     assert_eq!(bench.agent.deadline(), None);
 }
+
+#[test]
+fn an_end_that_the_server_does_not_confirm_leaves_no_recording_unfinished_here() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.step(Input::Shutdown);
+    bench.now.mono = bench.now.mono + Duration::from_secs(20);
+    // No tick, so the session's timer has not run, as with a response_timeout_ms of more than that.
+    let actions = bench.step(Input::MountsChanged);
+    assert!(actions.iter().any(|action| matches!(action, Action::Exit { finalised: true })), "{actions:?}");
+}
