@@ -26,6 +26,9 @@ const LINES_PER_TURN: usize = 32;
 /// Connections accepted in a turn.
 const ACCEPTS_PER_TURN: usize = 16;
 
+/// A connection that could not be taken is tried again after this.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
 /// Octets read from a client at a time.
 const READ_OCTETS: usize = 4096;
 
@@ -67,6 +70,9 @@ pub(super) struct Clients {
     file: Option<(u64, u64)>,
     clients: BTreeMap<Token, Client>,
     acceptable: bool,
+    /// A connection that waits could not be taken; and when that is tried again.
+    unaccepted: bool,
+    accept_again: Option<Mono>,
     stuck_check: Option<Mono>,
     /// Events dropped that the agent has not been told of.
     events_lost: u64,
@@ -102,6 +108,8 @@ impl Clients {
             file: socket_file(path),
             clients: BTreeMap::new(),
             acceptable: true,
+            unaccepted: false,
+            accept_again: None,
             stuck_check: None,
             events_lost: 0,
         })
@@ -132,9 +140,11 @@ impl Clients {
         self.acceptable || self.clients.values().any(Client::has_work)
     }
 
-    /// When a stuck client is to be looked at, or one that has sent all it will is kept no longer.
+    /// When a stuck client is to be looked at, one that has sent all it will is kept no longer, or one that waits is
+    /// to be taken.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.clients.values().filter_map(|client| client.kept_until).chain(self.stuck_check).min()
+        let kept = self.clients.values().filter_map(|client| client.kept_until);
+        kept.chain(self.stuck_check).chain(self.accept_again).min()
     }
 
     /// Accepts waiting connections and tells the agent of them.
@@ -150,6 +160,7 @@ impl Clients {
             }
             match self.listener.accept() {
                 Ok((stream, _)) => {
+                    self.unaccepted = false;
                     if self.clients.len() < MAX_CLIENTS && self.may_enter(&stream) {
                         let token = new_token();
                         let mut stream = stream;
@@ -163,11 +174,15 @@ impl Clients {
                         log::warn!("a client was turned away: too many, or not in control.allow_uids");
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.acceptable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    (self.acceptable, self.unaccepted) = (false, false);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // Out of descriptors, perhaps: the next connection tries again.
-                    log::warn!("cannot accept a client: {error}");
+                    // Out of descriptors, perhaps. Nothing tells of the one that waits any more.
+                    if !std::mem::replace(&mut self.unaccepted, true) {
+                        log::warn!("cannot accept a client: {error}");
+                    }
                     self.acceptable = false;
                 }
             }
@@ -269,6 +284,7 @@ impl Clients {
         if check || !stuck || self.stuck_check.is_none() {
             self.stuck_check = stuck.then_some(now + STUCK_CHECK);
         }
+        self.accept_later(now);
         let (events, mut closed) = (std::mem::take(&mut self.events_lost), 0);
         self.clients.retain(|_, client| {
             if client.gone {
@@ -280,6 +296,16 @@ impl Clients {
         });
         if events + closed > 0 {
             pass(Input::ClientsDoNotRead { events, closed });
+        }
+    }
+
+    /// Sees to it that a connection that could not be taken is tried again.
+    fn accept_later(&mut self, now: Mono) {
+        if self.accept_again.is_some_and(|due| due <= now) {
+            self.accept_again = None;
+            self.acceptable = true;
+        } else if self.unaccepted && !self.acceptable {
+            self.accept_again.get_or_insert(now + ACCEPT_AGAIN);
         }
     }
 

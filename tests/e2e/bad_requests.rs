@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{is_emulated, output_of, recordctl_copied_to};
 use crate::support::client::refusal_or_result;
-use crate::support::environment::skip_here;
+use crate::support::environment::{has_program, skip_here};
 use crate::support::{Agent, Call, Client, Codec, Setup, patience, wait_until};
 
 /// Sends a line and gives id and code of the error it brings.
@@ -411,4 +411,28 @@ fn what_a_client_asked_for_before_it_hung_up_is_all_done() {
         number(&call.client.ok("recordings.list", json!({}))) == "500"
     });
     call.finish_and_expect(&[]);
+}
+
+#[test]
+fn a_client_that_found_no_free_descriptor_is_served_when_there_is_one_again() {
+    if is_emulated() || !has_program("prlimit") {
+        return skip_here("the descriptors of the agent can't be limited");
+    }
+    let agent = Agent::start();
+    let pid = agent.pid().to_string();
+    output_of(std::process::Command::new("prlimit").args(["--pid", &pid, "--nofile=20:20"]));
+    let mut clients: Vec<Client> = (0..20).map(|_| agent.client()).collect();
+    wait_until("the limit", patience(), || agent.log().contains("cannot accept a client"));
+    let mut last = clients.pop().expect("a client");
+    let line = json!({"jsonrpc": "2.0", "id": 1, "method": "storage.status"});
+    last.send(&line);
+    assert!(
+        matches!(last.read_message(Duration::from_millis(1500)), Ok(None)),
+        "there are enough descriptors"
+    );
+    drop(clients);
+    assert_eq!(last.read_answer()["id"], 1);
+    let before = agent.voluntary_switches();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(agent.voluntary_switches() - before < 3, "nothing is tried any more");
 }
