@@ -53,7 +53,8 @@ fn parse_mount(line: &str) -> Option<Mount> {
             other => other.into(),
         },
         source: source.into(),
-        read_only: has("ro"),
+        // The second: what ext4 shows since Linux 6.15 after an error.
+        read_only: has("ro") || has("emergency_ro"),
         sync: has("sync"),
     })
 }
@@ -156,14 +157,15 @@ mod tests {
     fn the_mount_table_is_read_with_escapes_and_options() {
         let table = "36 35 8:1 / /media/My\\040Stick rw,noatime master:1 - vfat /dev/sda1 rw,sync,fmask=0022\n\
                      nonsense\n\
-                     40 35 8:17 / /media/b ro,relatime - fuseblk /dev/sdb1 rw,user_id=0\n";
+                     40 35 8:17 / /media/b ro,relatime - fuseblk /dev/sdb1 rw,user_id=0\n\
+                     41 35 8:33 / /media/c rw - ext4 /dev/sdc1 rw,errors=remount-ro,emergency_ro\n";
         let mounts = parse_mounts(table);
-        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts.len(), 3);
         assert_eq!(mounts[0].point, Path::new("/media/My Stick"));
         assert_eq!(mounts[0].device, (8, 1));
         assert!(mounts[0].sync && !mounts[0].read_only);
         assert_eq!(mounts[1].filesystem, "ntfs");
-        assert!(mounts[1].read_only);
+        assert!(mounts[1].read_only && mounts[2].read_only);
     }
 
     #[test]
