@@ -136,7 +136,7 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Creates a folder; fine if it is there.
+    /// Creates a folder; fine if it is there, or a link to one.
     ///
     /// # Errors
     /// As the system says.
@@ -288,7 +288,7 @@ impl Fs for RealFs {
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         match std::fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             result => result,
         }
     }

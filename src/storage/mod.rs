@@ -15,4 +15,6 @@ pub mod thread;
 pub mod writer;
 
 #[cfg(test)]
+mod folder_tests;
+#[cfg(test)]
 mod locked_tests;

@@ -105,6 +105,7 @@ impl<F: Fs> Writer<F> {
             // syncing the folder writes none of its names.
             let root = &open.folder.root;
             self.fs.sync_folder(root).map_err(|error| fault("sync the folder", root, &error))?;
+            self.check_on_disk(&open.folder)?;
         }
         let space = self.fs.space(&folder).map_err(|error| fault("look at", &folder, &error))?;
         let file = OpenFile::create(&self.fs, folder, open.stamp, open.header)?;
@@ -128,6 +129,18 @@ impl<F: Fs> Writer<F> {
     /// The stick may have been pulled.
     pub(super) fn check_device(&self, folder: &Folder) -> Result<(), Fault> {
         open_file::check_device(&self.fs, folder)
+    }
+
+    /// A link in the place of the folder may lead off the disk, into the memory of the phone.
+    fn check_on_disk(&self, folder: &Folder) -> Result<(), Fault> {
+        let path = folder.path();
+        let device = self.fs.device(&path).map_err(|error| fault("look at", &path, &error))?;
+        if device == folder.device {
+            return Ok(());
+        }
+        self.check_device(folder)?;
+        let detail = format!("{} leads off the disk; make it a folder of the disk", path.display());
+        Err(Fault { kind: FaultKind::Denied, detail })
     }
 
     fn begin(&self, ours: &mut Ours<F::File>, sidecar: &Sidecar) -> Result<(), Fault> {
