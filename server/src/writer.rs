@@ -243,6 +243,8 @@ impl<F: Fs> OfficeWriter<F> {
             file.fault = written.err().map(|error| fault("write", &file.path(), &error));
             if file.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Full) {
                 file.make_room_to_finish(&self.fs);
+                // What was measured before is no longer so.
+                self.room = Room::default();
             }
         }
         let durable_octets = file.durable;

@@ -160,3 +160,17 @@ fn without_a_reserve_a_server_whose_disk_is_full_to_the_last_block_keeps_what_it
     });
     run(recordctl().arg("verify").arg(&file));
 }
+
+#[test]
+fn a_call_right_after_others_have_filled_a_servers_disk_is_refused_rather_than_begun_and_ended() {
+    let Some(disk) = LoopDisk::mount(12) else { return };
+    let folder = disk.stick();
+    let Some(server) = Server::real_with(Some(&folder), &format!("reserve = {RESERVE}\n")) else { return };
+    let agent = Setup::new().uploads_to(server.addr).start();
+    let mut call = start(&agent);
+    call.speak(100);
+    fill_up(&folder);
+    speak_until(&mut call, &folder, 0, &mut Vec::new());
+    assert_eq!(call.wait_ended()["end_reason"], "storage_full");
+    assert_eq!(try_another(&agent).expect_err("a full disk").reason, "server_refused");
+}

@@ -45,7 +45,7 @@ impl Office {
         if self.disk_fault || self.waiting_jobs.len() > MAX_WAITING_JOBS {
             return Err(Refusal::Storage);
         }
-        if self.disk.space.free_octets < self.config.reserve_octets {
+        if self.disk.space.free_octets < self.config.reserve_octets.max(1) {
             return Err(Refusal::DiskLow);
         }
         self.admission.open(peer.ip())?;

@@ -166,6 +166,10 @@ impl Office {
         let Some(&token) = self.owners.get(&file) else { return };
         self.owners.remove(&file);
         log::error!("storage_fault {:?}", fault.detail);
+        if fault.kind == FaultKind::Full {
+            // Until the room is measured again: what was said last has been used up by others.
+            self.disk.space.free_octets = 0;
+        }
         let Self { conns, pool, .. } = self;
         if let Some(call) = conns.get_mut(&token).and_then(|conn| conn.call.as_mut()) {
             // A full disk still takes the exact size and the sidecar.
