@@ -94,13 +94,6 @@ pub enum Job {
     },
     /// Forget `file` without touching the disk: it is gone.
     Abandon(FileKey),
-    /// Make whole what a crash left in the folder: the next files, newest first.
-    Recover {
-        /// Where.
-        folder: Folder,
-        /// Begin behind this name; `None`: with the newest.
-        after: Option<String>,
-    },
     /// Bring a file that lost its disk in mid-recording to what its recording counts on, now that the disk is back.
     Mend(Box<Mend>),
     /// Write and sync a little in a hidden file, delete it, and tell how fast that was.
@@ -238,13 +231,6 @@ pub enum Done {
     },
     /// To `Abandon`.
     Abandoned(FileKey),
-    /// To `Recover`.
-    Recovered {
-        /// What was made whole.
-        files: Vec<Recovered>,
-        /// Where to go on; `None` at the end of the folder.
-        next: Option<(Folder, String)>,
-    },
     /// To `Mend`.
     Mended {
         /// The key that the file had.

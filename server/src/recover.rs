@@ -58,7 +58,7 @@ impl Marker {
                 for day in folders(&device).unwrap_or_default() {
                     if name(&day) >= since.as_str() {
                         summary.folders += 1;
-                        summary.recordings += recover(fs, &day, |_| false).len();
+                        summary.recordings += recover(fs, &day).len();
                     }
                 }
             }

@@ -13,9 +13,7 @@ use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
 use crate::api::status::RecordingState;
 use crate::config::StoragePath;
-use crate::jobs::{
-    Disk, Done, Fault, FaultKind, FileKey, Folder, Job, Opened, Piece, Recovered, Space, Target,
-};
+use crate::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Opened, Piece, Recovered, Space, Target};
 use crate::time::Now;
 use log::Level as LogLevel;
 
@@ -39,7 +37,6 @@ impl Agent {
             Done::Appended { .. } => {}
             Done::Closed { file, result } => self.closed(file, result, now, actions),
             Done::Abandoned(_) => {}
-            Done::Recovered { files, next } => self.recovered(files, next, actions),
             Done::Deleted { file, space } => self.deleted(file, space, now, actions),
             Done::Mended { file, result } => {
                 self.mended(file, result, now, actions);
@@ -52,13 +49,7 @@ impl Agent {
     }
 
     #[inline(never)]
-    fn recovered(&self, files: Vec<Recovered>, next: Option<(Folder, String)>, actions: &mut Vec<Action>) {
-        // Step by step, so that a recording that begins meanwhile gets its file. Nothing is written behind an eject.
-        let there = |folder: &Folder| self.medium.folder().as_ref() == Some(folder);
-        let goes_on = self.ejecting.is_none() && !self.medium.is_ejected();
-        if let Some((folder, after)) = next.filter(|(folder, _)| goes_on && there(folder)) {
-            actions.push(Action::Job(Job::Recover { folder, after: Some(after) }));
-        }
+    pub(super) fn recovered(&self, files: Vec<Recovered>, actions: &mut Vec<Action>) {
         if files.is_empty() {
             return;
         }
@@ -99,9 +90,6 @@ impl Agent {
         self.resume_lost(came, now, actions);
         if came {
             self.welcome_disk(inserted, actions);
-            if let Some(folder) = self.medium.folder() {
-                actions.push(Action::Job(Job::Recover { folder, after: None }));
-            }
             self.library_anew();
         }
         for (client, id, start, _) in std::mem::take(&mut self.waiting_starts) {
@@ -289,9 +277,6 @@ impl Agent {
         let Some(eject) = self.ejecting.take() else { return };
         if result.as_ref().is_ok_and(|unmounted| self.medium.eject(*unmounted)) {
             self.library.clear();
-        } else if let Some(folder) = self.medium.folder() {
-            // It goes on as before, and so does its recovery, which the eject may have cut short.
-            actions.push(Action::Job(Job::Recover { folder, after: None }));
         }
         for (client, id) in eject.clients {
             let line = match &result {

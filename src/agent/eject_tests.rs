@@ -3,7 +3,8 @@
 use super::Agent;
 use super::io::{Action, ClientId, Input, RecordingKey};
 use crate::config::Config;
-use crate::jobs::{Disk, Done, Fault, FaultKind, FileKey, Folder, Job, Opened, Space};
+use crate::jobs::library::{Indexed, LibraryDone, LibraryJob};
+use crate::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Opened, Space};
 use crate::time::Now;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -70,6 +71,27 @@ fn an_eject_goes_on_when_the_file_that_was_being_opened_can_not_be() {
     assert!(ejects(&actions), "{actions:?}");
 }
 
+fn indexes(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Job(Job::Library(LibraryJob::Index(_)))))
+}
+
+#[test]
+fn the_folder_is_not_looked_through_any_more_once_the_disk_is_to_be_ejected() {
+    let mut agent = Agent::new(Config::default(), 7, Now::default());
+    step(&mut agent, Input::ClientOpened(UI));
+    step(&mut agent, Input::Started);
+    let stick = Disk { device: 1, removable: true, ..Disk::default() };
+    assert!(indexes(&step(&mut agent, Input::Storage(Done::Scanned(Some(stick))))));
+    let index = Indexed { pass: 1, next: Some("Record_20260301-091500.wav".into()), ..Indexed::default() };
+    assert!(ejects(&ask(&mut agent, r#"{"jsonrpc":"2.0","id":2,"method":"storage.eject"}"#)));
+    let done = Input::Storage(Done::Library(LibraryDone::Indexed(index)));
+    assert!(!indexes(&step(&mut agent, done)), "a step may write, and the disk is to be pulled");
+    assert_eq!(agent.deadline(), None);
+    let actions = step(&mut agent, Input::Storage(Done::Ejected(Ok(false))));
+    assert!(!indexes(&actions), "{actions:?}");
+    assert_eq!(agent.deadline(), None);
+}
+
 #[test]
 fn an_eject_goes_on_when_no_rtp_port_can_be_bound() {
     let (mut agent, recording) = starting();
@@ -88,36 +110,4 @@ fn an_eject_does_not_wait_for_a_recording_that_waits_for_another_disk() {
     let fault = Fault { kind: FaultKind::Io, detail: "a broken stick".into() };
     let actions = step(&mut agent, Input::Storage(Done::Closed { file, result: Err(fault) }));
     assert!(ejects(&actions), "{actions:?}");
-}
-
-/// The stick's folder, out of the job that began its recovery.
-fn recovering(agent: &mut Agent) -> Folder {
-    let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
-    let stick = Disk { device: 2, space, removable: true, ..Disk::default() };
-    let actions = step(agent, Input::Storage(Done::Scanned(Some(stick))));
-    let folder = actions.into_iter().find_map(|action| match action {
-        Action::Job(Job::Recover { folder, after: None }) => Some(folder),
-        _ => None,
-    });
-    folder.expect("another stick is looked through")
-}
-
-fn goes_on(agent: &mut Agent, folder: &Folder) -> bool {
-    let next = Some((folder.clone(), "Record_20260301-091500.wav".to_owned()));
-    let actions = step(agent, Input::Storage(Done::Recovered { files: Vec::new(), next }));
-    actions.iter().any(|action| matches!(action, Action::Job(Job::Recover { after: Some(_), .. })))
-}
-
-#[test]
-fn a_recovery_goes_on_step_by_step_and_no_step_comes_behind_an_eject() {
-    let mut agent = Agent::new(Config::default(), 7, Now::default());
-    step(&mut agent, Input::ClientOpened(UI));
-    let folder = recovering(&mut agent);
-    assert!(goes_on(&mut agent, &folder));
-    assert!(!goes_on(&mut agent, &Folder { device: 1, ..folder.clone() }), "that one was pulled");
-    let actions = ask(&mut agent, r#"{"jsonrpc":"2.0","id":2,"method":"storage.eject"}"#);
-    assert!(ejects(&actions), "{actions:?}");
-    assert!(!goes_on(&mut agent, &folder), "it would be done behind the eject");
-    step(&mut agent, Input::Storage(Done::Ejected(Ok(false))));
-    assert!(!goes_on(&mut agent, &folder), "it was said to be safe to pull");
 }

@@ -23,11 +23,7 @@ pub(super) struct Held {
 impl Held {
     /// Keeps a job for later; gives it back if another one held does the same, or there are too many.
     pub(super) fn hold(&mut self, job: Job, now: Mono) -> Option<Job> {
-        let same = |held: &Job| match (held, &job) {
-            (Job::Scan(_), Job::Scan(_)) => true,
-            (Job::Recover { folder: held, .. }, Job::Recover { folder, .. }) => held == folder,
-            _ => false,
-        };
+        let same = |held: &Job| matches!((held, &job), (Job::Scan(_), Job::Scan(_)));
         if self.jobs.len() >= MAX_HELD_JOBS || self.jobs.iter().any(same) {
             return Some(job);
         }

@@ -10,10 +10,11 @@ use crate::call::{Call, Direction, MAX_CALL_FIELD_CHARS};
 use crate::file::header::HEADER_OCTETS;
 use crate::file::name::order_key;
 use crate::jobs::Folder;
-use crate::jobs::library::{Beside, Found, LibraryJob};
+use crate::jobs::library::{Beside, Found, Index, Indexed, LibraryJob};
 use crate::rtp::codec::Codec;
-use crate::time::Wall;
+use crate::time::{Mono, Now, Wall};
 use std::cmp::Ordering;
+use std::time::Duration;
 
 /// Recordings that are listed, the newest; a phone's stick with more has them, but shows these.
 pub(super) const MAX_ENTRIES: usize = 20_000;
@@ -23,6 +24,10 @@ const MAX_TEXT_OCTETS: usize = 6 << 20;
 
 /// Files looked at in one step.
 const STEP_FILES: usize = 16;
+
+/// Between two steps the disk and the processor rest for as long as the last one took, so that thousands of recordings do
+/// not keep a phone busy that has just started. This long at most, and after a step that a stalled disk refused.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Entries of a page when `limit` is left out, and at most.
 const DEFAULT_PAGE: usize = 100;
@@ -203,6 +208,9 @@ pub(super) struct Library {
     text_octets: usize,
     pass: u64,
     step: Step,
+    asked: Mono,
+    /// The next step is not due before.
+    rested: Mono,
 }
 
 /// Where the reading of the folder is.
@@ -233,35 +241,60 @@ impl Library {
 
     /// Whether files are missing because the folder is still being read.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.step != Step::Complete
+        self.step != Step::Complete && !self.is_full()
+    }
+
+    /// Whether it takes no older files. They are looked at all the same: a power cut may have left one of them
+    /// unfinished, if the clock was wrong.
+    fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_ENTRIES || self.text_octets >= MAX_TEXT_OCTETS
+    }
+
+    /// When the next step is due, if storage is not at one.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        matches!(self.step, Step::Due(_)).then_some(self.rested)
     }
 
     /// The next step, if one is due.
-    pub(super) fn next_job(&mut self, folder: impl FnOnce() -> Option<Folder>) -> Option<LibraryJob> {
+    pub(super) fn next_job(
+        &mut self,
+        folder: impl FnOnce() -> Option<Folder>,
+        now: Mono,
+    ) -> Option<LibraryJob> {
         let Step::Due(after) = &self.step else { return None };
-        let job =
-            LibraryJob::Index { pass: self.pass, folder: folder()?, after: after.clone(), limit: STEP_FILES };
+        if now < self.rested {
+            return None;
+        }
+        let index = Index {
+            pass: self.pass,
+            folder: folder()?,
+            after: after.clone(),
+            limit: STEP_FILES,
+            describe: !self.is_full(),
+        };
         self.step = Step::Asked(after.clone());
-        Some(job)
+        self.asked = now;
+        Some(LibraryJob::Index(index))
     }
 
-    /// Storage had no room for the step: it is due again.
-    pub(super) fn refused(&mut self) {
+    /// Storage had no room for the step: it is due again, later.
+    pub(super) fn refused(&mut self, now: Mono) {
+        self.rested = now + LONGEST_REST;
         if let Step::Asked(after) = &mut self.step {
             self.step = Step::Due(after.take());
         }
     }
 
     /// Takes the answer to a step.
-    pub(super) fn indexed(&mut self, pass: u64, found: &[Found], next: Option<String>, utc_offset_s: i32) {
-        if pass != self.pass {
+    pub(super) fn indexed(&mut self, done: Indexed, now: Now) {
+        if done.pass != self.pass {
             return;
         }
-        for found in found {
-            self.put(Entry::new(found, utc_offset_s));
+        for found in &done.found {
+            self.put(Entry::new(found, now.wall.utc_offset_s));
         }
-        let full = self.entries.len() >= MAX_ENTRIES || self.text_octets >= MAX_TEXT_OCTETS;
-        self.step = if next.is_some() && !full { Step::Due(next) } else { Step::Complete };
+        self.rested = now.mono + now.mono.since(self.asked).min(LONGEST_REST);
+        self.step = if done.next.is_some() { Step::Due(done.next) } else { Step::Complete };
     }
 
     /// Adds an entry, or replaces that of the same file.

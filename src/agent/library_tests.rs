@@ -44,11 +44,11 @@ fn folder() -> Option<Folder> {
 fn library(count: i64) -> Library {
     let mut library = Library::default();
     library.begin();
-    library.next_job(folder);
+    library.next_job(folder, Mono::default());
     for seconds in (0..count).rev() {
         library.put(Entry::new(&found(seconds, &format!("{seconds:016x}"), 1), 0));
     }
-    library.indexed(library.pass, &[], None, 0);
+    library.indexed(Indexed { pass: library.pass, ..Indexed::default() }, Now::default());
     library
 }
 
@@ -168,23 +168,59 @@ fn segments_of_one_recording_are_found_in_their_order() {
     assert_eq!(library.segments("long"), names);
 }
 
+fn step(pass: u64, found: Found, next: Option<&str>) -> Indexed {
+    Indexed { pass, found: vec![found], recovered: Vec::new(), next: next.map(Into::into) }
+}
+
+fn at(ms: u64) -> Now {
+    Now { mono: Mono::new(Duration::from_millis(ms)), ..Now::default() }
+}
+
+#[test]
+fn the_phone_rests_between_two_steps_for_as_long_as_the_last_one_took() {
+    let mut library = Library::default();
+    library.begin();
+    assert_eq!(library.deadline(), Some(Mono::default()), "the first one is due at once");
+    assert!(library.next_job(folder, at(100).mono).is_some());
+    assert_eq!(library.deadline(), None);
+    library.indexed(step(library.pass, found(2, "r", 1), Some("b")), at(140));
+    assert_eq!(library.deadline(), Some(at(180).mono));
+    assert!(library.next_job(folder, at(179).mono).is_none());
+    assert!(library.next_job(folder, at(180).mono).is_some());
+    library.indexed(step(library.pass, found(1, "r", 1), Some("a")), at(20_000));
+    assert_eq!(library.deadline(), Some(at(21_000).mono), "a stalled disk is no reason to wait for long");
+    library.indexed(step(library.pass, found(0, "r", 1), None), at(21_000));
+    assert_eq!(library.deadline(), None, "all is read");
+}
+
+#[test]
+fn a_full_list_still_has_the_older_files_made_whole() {
+    let mut library = library(MAX_ENTRIES.try_into().unwrap());
+    library.step = Step::Due(Some("Record_19700101-000000.wav".into()));
+    let Some(LibraryJob::Index(index)) = library.next_job(folder, at(0).mono) else { panic!() };
+    assert!(!index.describe);
+    assert!(!library.list(Some(1), None, None).unwrap().indexing);
+}
+
 #[test]
 fn the_folder_is_read_step_by_step_and_an_old_pass_changes_nothing() {
     let mut library = Library::default();
-    assert!(library.next_job(folder).is_none(), "no disk");
+    assert!(library.next_job(folder, Mono::default()).is_none(), "no disk");
     library.begin();
-    assert!(library.next_job(folder).is_some());
-    assert!(library.next_job(folder).is_none(), "one step at a time");
-    library.refused();
-    assert!(library.next_job(folder).is_some(), "a refused step is due again");
+    assert!(library.next_job(folder, Mono::default()).is_some());
+    assert!(library.next_job(folder, Mono::default()).is_none(), "one step at a time");
+    library.refused(Mono::default());
+    let second = Now { mono: Mono::new(Duration::from_secs(1)), ..Now::default() };
+    assert_eq!(library.deadline(), Some(second.mono));
+    assert!(library.next_job(folder, second.mono).is_some(), "a refused step is due again");
     let old = library.pass;
-    library.indexed(old, &[found(2, "r", 1)], Some("b".into()), 0);
-    let Some(LibraryJob::Index { after, .. }) = library.next_job(folder) else { panic!() };
-    assert_eq!(after.as_deref(), Some("b"));
+    library.indexed(step(old, found(2, "r", 1), Some("b")), second);
+    let Some(LibraryJob::Index(index)) = library.next_job(folder, second.mono) else { panic!() };
+    assert_eq!((index.after.as_deref(), index.describe), (Some("b"), true));
     assert!(library.list(None, None, None).unwrap().indexing);
     library.clear();
     library.begin();
-    library.indexed(old, &[found(1, "r", 1)], None, 0);
+    library.indexed(step(old, found(1, "r", 1), None), second);
     assert!(library.entries.is_empty() && library.is_incomplete());
 }
 

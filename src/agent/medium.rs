@@ -107,10 +107,6 @@ impl Medium {
         self.ejected
     }
 
-    pub(super) fn is_ejected(&self) -> bool {
-        self.ejected
-    }
-
     pub(super) fn is_present(&self) -> bool {
         self.usable().is_some() && !self.ejected
     }

@@ -152,7 +152,7 @@ impl Agent {
                 // There is room for as many jobs as are answered.
                 actions.extend(self.held.take().map(Action::Job));
                 self.storage(done, now, actions);
-                self.library_pump(actions);
+                self.library_pump(now, actions);
             }
             input => self.step_rarely(input, now, actions),
         }
@@ -231,6 +231,7 @@ impl Agent {
         recordings
             .chain(starts)
             .chain(self.held.retry_at())
+            .chain(self.library_deadline())
             .chain(self.shutdown.filter(|_| !self.exited))
             .chain(self.play_deadline())
             .min()

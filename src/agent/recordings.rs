@@ -21,7 +21,7 @@ use crate::file::sidecar::Sidecar;
 use crate::jobs::library::{AskId, Beside, Details, Found, LibraryDone, LibraryJob, Miss, ReadFrames};
 use crate::jobs::{FileKey, Folder, Job};
 use crate::rtp::codec::OCTETS_PER_MS;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -163,18 +163,28 @@ impl Agent {
         self.end_playbacks(reason, actions);
     }
 
+    /// When the next step of the index is due. A disk that was asked to be ejected is left alone: a step may write.
+    pub(super) fn library_deadline(&self) -> Option<Mono> {
+        let readable = self.medium.device().is_some() && self.ejecting.is_none();
+        self.library.deadline().filter(|_| readable)
+    }
+
     /// Takes the next step of the index, if one is due.
-    pub(super) fn library_pump(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn library_pump(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.ejecting.is_some() {
+            return;
+        }
         let medium = &self.medium;
-        let job = self.library.next_job(|| medium.folder());
+        let job = self.library.next_job(|| medium.folder(), now.mono);
         actions.extend(job.map(|job| Action::Job(Job::Library(job))));
     }
 
     #[inline(never)]
     pub(super) fn library_done(&mut self, done: LibraryDone, now: Now, actions: &mut Vec<Action>) {
         match done {
-            LibraryDone::Indexed { pass, found, next } => {
-                self.library.indexed(pass, &found, next, now.wall.utc_offset_s);
+            LibraryDone::Indexed(mut done) => {
+                self.recovered(std::mem::take(&mut done.recovered), actions);
+                self.library.indexed(done, now);
             }
             LibraryDone::Info(ask, result) => {
                 let result = result.map(|details| info(&details, now.wall.utc_offset_s));
@@ -207,7 +217,7 @@ impl Agent {
     #[inline(never)]
     pub(super) fn library_refused(&mut self, job: LibraryJob, now: Now, actions: &mut Vec<Action>) {
         match job {
-            LibraryJob::Index { .. } => self.library.refused(),
+            LibraryJob::Index(_) => self.library.refused(now.mono),
             LibraryJob::Info { ask, .. }
             | LibraryJob::Delete { ask, .. }
             | LibraryJob::Protect { ask, .. }

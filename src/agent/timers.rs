@@ -13,6 +13,7 @@ impl Agent {
     #[inline(never)]
     pub(super) fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.play_all(now, actions);
+        self.library_pump(now, actions);
         if self.held.retry_at().is_some_and(|at| now.mono >= at) {
             actions.extend(self.held.take().map(Action::Job));
         }

@@ -3,7 +3,7 @@
 //! Owns: the vocabulary of the library and of playback. Names are names of files in the recording folder,
 //! never paths. Every job is small enough that recording jobs behind it hardly wait.
 
-use super::{Block, Fault, Folder};
+use super::{Block, Fault, Folder, Recovered};
 use crate::call::Call;
 use crate::file::reader::{Facts, Format};
 use crate::file::sidecar::Sidecar;
@@ -20,17 +20,8 @@ pub struct PlaybackKey(pub u64);
 /// One thing to do with recordings on the disk.
 #[derive(Debug)]
 pub enum LibraryJob {
-    /// Look at the next `limit` files, newest names first.
-    Index {
-        /// Which pass over the folder; comes back with the answer.
-        pass: u64,
-        /// Where.
-        folder: Folder,
-        /// Begin behind this name; `None`: with the newest.
-        after: Option<String>,
-        /// Files at most.
-        limit: usize,
-    },
+    /// Look at the next files, newest names first, and make whole what a crash left of them.
+    Index(Index),
     /// Tell everything about one file.
     Info {
         /// The question.
@@ -73,6 +64,34 @@ pub enum LibraryJob {
     ReadFrames(ReadFrames),
     /// These files are being played and not to be deleted to make room; until the next of these jobs.
     Keep(Vec<String>),
+}
+
+/// One step of a pass over the folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// Which pass; comes back with the answer.
+    pub pass: u64,
+    /// Where.
+    pub folder: Folder,
+    /// Begin behind this name; `None`: with the newest.
+    pub after: Option<String>,
+    /// Files at most.
+    pub limit: usize,
+    /// Whether the files are to be described, not only made whole.
+    pub describe: bool,
+}
+
+/// The answer to [`Index`].
+#[derive(Debug, Default)]
+pub struct Indexed {
+    /// Which pass.
+    pub pass: u64,
+    /// The files, if they were to be described; those that are being written are left out.
+    pub found: Vec<Found>,
+    /// Files that had been left unfinished and are not any more.
+    pub recovered: Vec<Recovered>,
+    /// Where to go on; `None` at the end of the folder.
+    pub next: Option<String>,
 }
 
 /// The next stretch of a file that is being played.
@@ -175,14 +194,7 @@ pub struct Playable {
 #[derive(Debug)]
 pub enum LibraryDone {
     /// To `Index`.
-    Indexed {
-        /// Which pass.
-        pass: u64,
-        /// The files; those that are being written are left out.
-        found: Vec<Found>,
-        /// Where to go on; `None` at the end of the folder.
-        next: Option<String>,
-    },
+    Indexed(Indexed),
     /// To `Info`.
     Info(AskId, Result<Box<Details>, Miss>),
     /// To `Delete`.

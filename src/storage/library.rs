@@ -5,14 +5,16 @@
 //! never through a link, and none that is being written.
 
 use super::fs::Fs;
+use super::names::{Order, recordings};
 use super::open_file::fault;
+use super::recover;
 use super::writer::Writer;
 use crate::file::header::HEADER_OCTETS;
-use crate::file::name::{is_record_file_name, order_key, sidecar_name};
+use crate::file::name::{is_record_file_name, sidecar_name};
 use crate::file::reader::{Facts, Format};
-use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar};
+use crate::file::sidecar::Sidecar;
 use crate::jobs::library::{
-    Beside, Details, Found, FramesRead, LibraryDone, LibraryJob, Miss, Playable, ReadFrames,
+    Beside, Details, Found, FramesRead, Index, Indexed, LibraryDone, LibraryJob, Miss, Playable, ReadFrames,
 };
 use crate::jobs::{FaultKind, Folder};
 use nix::errno::Errno;
@@ -23,13 +25,10 @@ use std::path::{Path, PathBuf};
 /// Octets of a file that are looked at: its header and enough to tell whole packets from payloads.
 const HEAD_OCTETS: usize = 4096;
 
-/// Names remembered from one look at the folder for the next steps of an index.
-const MAX_UPCOMING: usize = 512;
-
 /// What is kept between jobs, to spare work.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    /// The names that follow `after` in `folder`, the newest first.
+    /// The names that follow `after` in `folder`, the newest first, for the next step of an index.
     upcoming: VecDeque<String>,
     folder: PathBuf,
     after: Option<String>,
@@ -42,10 +41,7 @@ impl<F: Fs> Writer<F> {
     #[inline(never)]
     pub(super) fn library(&mut self, job: LibraryJob) -> LibraryDone {
         match job {
-            LibraryJob::Index { pass, folder, after, limit } => {
-                let (found, next) = self.index(&folder.path(), after, limit);
-                LibraryDone::Indexed { pass, found, next }
-            }
+            LibraryJob::Index(index) => LibraryDone::Indexed(self.index(index)),
             LibraryJob::Info { ask, folder, file } => {
                 let info = self.reach(&folder, &file).and_then(|path| self.details(&path, &file));
                 LibraryDone::Info(ask, info.map(Box::new))
@@ -73,50 +69,45 @@ impl<F: Fs> Writer<F> {
         self.shelf.kept.iter().any(|kept| kept == file)
     }
 
-    /// Looks at up to `limit` files behind `after`, and says where to go on.
-    fn index(&mut self, folder: &Path, after: Option<String>, limit: usize) -> (Vec<Found>, Option<String>) {
-        if self.shelf.folder != folder || self.shelf.after != after || self.shelf.upcoming.is_empty() {
-            self.shelf.upcoming = self.names_behind(folder, after.as_deref());
-            folder.clone_into(&mut self.shelf.folder);
+    /// Looks at some files, puts those right that a cut left unfinished, and says where to go on.
+    fn index(&mut self, index: Index) -> Indexed {
+        let mut done = Indexed { pass: index.pass, ..Indexed::default() };
+        // Without the disk, its mount point is a plain folder.
+        if self.check_device(&index.folder).is_err() {
+            return done;
         }
-        let mut found = Vec::new();
-        let mut last = None;
-        for _ in 0..limit.max(1) {
+        let folder = index.folder.path();
+        if index.after.is_none() {
+            recover::remove_leftovers(&self.fs, &folder);
+        }
+        if self.shelf.folder != folder || self.shelf.after != index.after || self.shelf.upcoming.is_empty() {
+            self.shelf.upcoming = recordings(&self.fs, &folder, Order::NewestFirst, index.after.as_deref());
+            self.shelf.folder.clone_from(&folder);
+        }
+        for _ in 0..index.limit.max(1) {
             let Some(file) = self.shelf.upcoming.pop_front() else { break };
-            if !self.is_open(folder, &file) {
-                if let Ok(details) = self.details(folder, &file) {
-                    found.push(details.found);
-                }
+            if !self.is_open(&folder, &file) {
+                self.index_file(&folder, &file, index.describe, &mut done);
             }
-            last = Some(file);
+            done.next = Some(file);
         }
-        self.shelf.after.clone_from(&last);
-        (found, last)
+        self.shelf.after.clone_from(&done.next);
+        done
     }
 
-    /// The newest names behind `after`, as many as are remembered.
-    fn names_behind(&self, folder: &Path, after: Option<&str>) -> VecDeque<String> {
-        let key = |name: &str| {
-            let (stamp, number) = order_key(name);
-            (stamp.to_owned(), number, name.to_owned())
-        };
-        let newest_first = |names: &mut Vec<String>| {
-            names.sort_unstable_by(|a, b| (order_key(b), b).cmp(&(order_key(a), a)));
-            names.truncate(MAX_UPCOMING);
-        };
-        let bound = after.map(key);
-        let mut names: Vec<String> = Vec::new();
-        // A folder that can't be read is an empty one here; whoever wants a file of it is told why.
-        let _ = self.fs.names(folder, &mut |name| {
-            if is_record_file_name(name) && bound.as_ref().is_none_or(|bound| key(name) < *bound) {
-                names.push(name.to_owned());
-                if names.len() >= 4 * MAX_UPCOMING {
-                    newest_first(&mut names);
-                }
-            }
-        });
-        newest_first(&mut names);
-        names.into()
+    fn index_file(&self, folder: &Path, file: &str, describe: bool, done: &mut Indexed) {
+        let read = || recover::read_sidecar(&self.fs, folder, file).ok().flatten();
+        let mut sidecar = read();
+        let found = sidecar.as_ref().and_then(|it| recover::recover_file(&self.fs, folder, file, it));
+        if let Some(recovered) = found {
+            done.recovered.push(recovered);
+            sidecar = read();
+        }
+        if describe {
+            // One that can't be read counts as none here.
+            let sidecar = sidecar.and_then(|json| Sidecar::parse(&json).ok());
+            done.found.extend(self.details_with(sidecar, folder, file).ok().map(|details| details.found));
+        }
     }
 
     /// The recording folder, if `file` is a name in it, and the folder is where it was.
@@ -135,6 +126,11 @@ impl<F: Fs> Writer<F> {
     }
 
     fn details(&self, folder: &Path, file: &str) -> Result<Details, Miss> {
+        // One that can't be read counts as none here.
+        self.details_with(self.sidecar(folder, file).ok().flatten(), folder, file)
+    }
+
+    fn details_with(&self, sidecar: Option<Sidecar>, folder: &Path, file: &str) -> Result<Details, Miss> {
         let path = folder.join(file);
         let failed = |error: io::Error| miss("read", &path, &error);
         let handle = self.fs.open_read(&path).map_err(failed)?;
@@ -142,8 +138,6 @@ impl<F: Fs> Writer<F> {
         let modified_ms = self.fs.modified_ms(&handle).map_err(failed)?;
         let mut head = [0; HEAD_OCTETS];
         let count = self.fs.read_at(&handle, &mut head, 0).map_err(failed)?;
-        // One that can't be read counts as none here.
-        let sidecar = self.sidecar(folder, file).ok().flatten();
         let (facts, damage) = match Format::detect(&head[..count]) {
             Ok(format) => (Some(format.facts(octets)), None),
             Err(error) => (None, Some(error.to_string())),
@@ -157,15 +151,8 @@ impl<F: Fs> Writer<F> {
     fn sidecar(&self, folder: &Path, file: &str) -> Result<Option<Sidecar>, Miss> {
         let path = folder.join(sidecar_name(file));
         let failed = |error: io::Error| miss("read", &path, &error);
-        let handle = match self.fs.open_read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(failed)?,
-        };
-        let octets = usize::try_from(self.fs.len(&handle).map_err(failed)?).unwrap_or(usize::MAX);
-        // One octet too many is enough to be refused.
-        let mut json = vec![0; octets.min(MAX_SIDECAR_OCTETS + 1)];
-        let count = self.fs.read_at(&handle, &mut json, 0).map_err(failed)?;
-        Sidecar::parse(&json[..count]).map(Some).map_err(|error| Miss::Damaged(error.to_string()))
+        let json = recover::read_sidecar(&self.fs, folder, file).map_err(failed)?;
+        json.map(|json| Sidecar::parse(&json).map_err(|error| Miss::Damaged(error.to_string()))).transpose()
     }
 
     fn delete(&self, folder: &Folder, file: &str) -> Result<(), Miss> {
@@ -272,42 +259,5 @@ fn miss(operation: &str, path: &Path, error: &io::Error) -> Miss {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::file::header::FileHeader;
-    use crate::jobs::{Done, Job};
-    use crate::rtp::codec::Codec;
-    use crate::storage::fs::RealFs;
-    use crate::time::Mono;
-
-    const FILE: &str = "Record_20260301-091500.wav";
-
-    fn protect(root: &Path) -> Result<Box<Found>, Miss> {
-        let device = RealFs.device(root).unwrap();
-        let folder = Folder { root: root.into(), device, name: String::new() };
-        let ask = crate::jobs::library::AskId(1);
-        let job = LibraryJob::Protect { ask, folder, file: FILE.into(), protected: true };
-        match Writer::new(RealFs, Mono::default).handle(Job::Library(job)) {
-            Done::Library(LibraryDone::Protected(_, result)) => result,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn protecting_makes_a_sidecar_where_there_is_none_and_replaces_none_that_it_cannot_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let beside = dir.path().join(sidecar_name(FILE));
-        std::fs::write(dir.path().join(FILE), FileHeader::new(Codec::Pcma, 20).encode()).unwrap();
-        for broken in ["{\"recording\":\"r1\",", "{\"recording\":\"r1\",\"segment\":\"one\"}"] {
-            std::fs::write(&beside, broken).unwrap();
-            assert!(matches!(protect(dir.path()), Err(Miss::Damaged(_))));
-            assert_eq!(std::fs::read_to_string(&beside).unwrap(), broken);
-        }
-        std::fs::remove_file(&beside).unwrap();
-        std::fs::create_dir(&beside).unwrap();
-        assert!(matches!(protect(dir.path()), Err(Miss::Damaged(_))));
-        std::fs::remove_dir(&beside).unwrap();
-        assert!(protect(dir.path()).unwrap().beside.unwrap().protected);
-        assert!(Sidecar::parse(&std::fs::read(&beside).unwrap()).unwrap().protected);
-    }
-}
+#[path = "library_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@
 pub mod disks;
 pub mod fs;
 mod library;
+mod names;
 mod oldest;
 pub mod open_file;
 pub mod recover;

@@ -5,8 +5,9 @@
 //! file that is not ours, not finished, protected, being played, or of a call that is running.
 
 use super::fs::Fs;
+use super::names::{Order, recordings};
 use super::writer::Writer;
-use crate::file::name::{is_record_file_name, sidecar_name};
+use crate::file::name::sidecar_name;
 use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
 use crate::jobs::{Done, Folder};
 use crate::time::Wall;
@@ -17,6 +18,9 @@ const LOCAL_TIME_MS: i64 = 24 * 3600 * 1000;
 
 /// Ends of a file after which its recording may go on in another.
 const GOES_ON: [&str; 3] = ["rollover", "codec_change", "storage_io"];
+
+/// What another agent records now is among so many of the newest files.
+const MAX_LOOKED_FOR: usize = 64;
 
 /// When a file begins, as far as its sidecar tells, and its name.
 type Oldest = (Option<i64>, String);
@@ -37,29 +41,34 @@ impl<F: Fs> Writer<F> {
     }
 
     fn oldest(&self, path: &Path) -> Option<String> {
-        let mut names: Vec<(Option<i64>, String)> = Vec::new();
-        let _ = self.fs.names(path, &mut |name| {
-            if is_record_file_name(name) {
-                names.push((stamp_ms(name), name.to_owned()));
-            }
-        });
-        // Those whose names tell nothing come first: they are all looked at.
-        names.sort_unstable();
         let mut oldest: Option<Oldest> = None;
-        for (stamp, name) in &names {
-            let is_later =
-                |start: i64| stamp.is_some_and(|stamp| stamp > start.saturating_add(LOCAL_TIME_MS));
-            if oldest.as_ref().is_some_and(|(start, _)| start.is_none_or(is_later)) {
-                break;
+        let mut behind: Option<String> = None;
+        loop {
+            let names = recordings(&self.fs, path, Order::OldestFirst, behind.as_deref());
+            for name in &names {
+                let is_later = |start: i64| {
+                    stamp_ms(name).is_some_and(|stamp| stamp > start.saturating_add(LOCAL_TIME_MS))
+                };
+                if oldest.as_ref().is_some_and(|(start, _)| start.is_none_or(is_later)) {
+                    return oldest.map(|(_, name)| name);
+                }
+                self.look_at(path, name, &mut oldest);
             }
-            let Some(sidecar) = self.finished(path, name) else { continue };
-            let candidate = (Wall::from_rfc3339(&sidecar.start).map(|wall| wall.unix_ms), name.clone());
-            let is_older = oldest.as_ref().is_none_or(|oldest| candidate < *oldest);
-            if is_older && self.is_free(&path.join(name)) && !self.is_running(path, &sidecar, &names) {
-                oldest = Some(candidate);
+            behind = names.into_iter().next_back();
+            if behind.is_none() {
+                return oldest.map(|(_, name)| name);
             }
         }
-        oldest.map(|(_, name)| name)
+    }
+
+    /// Takes a file for the oldest if it began earlier and may go.
+    fn look_at(&self, path: &Path, name: &str, oldest: &mut Option<Oldest>) {
+        let Some(sidecar) = self.finished(path, name) else { return };
+        let candidate = (Wall::from_rfc3339(&sidecar.start).map(|wall| wall.unix_ms), name.to_owned());
+        let is_older = oldest.as_ref().is_none_or(|oldest| candidate < *oldest);
+        if is_older && self.is_free(&path.join(name)) && !self.is_running(path, &sidecar) {
+            *oldest = Some(candidate);
+        }
     }
 
     /// The sidecar of a file that is ours, finished, and not to be kept.
@@ -78,14 +87,15 @@ impl<F: Fs> Writer<F> {
     }
 
     /// Whether the recording of a finished file goes on, here or at another agent that has its file locked.
-    fn is_running(&self, path: &Path, sidecar: &Sidecar, names: &[(Option<i64>, String)]) -> bool {
+    fn is_running(&self, path: &Path, sidecar: &Sidecar) -> bool {
         if self.is_recording(&sidecar.recording) {
             return true;
         }
         if sidecar.end_reason.as_deref().is_some_and(|reason| !GOES_ON.contains(&reason)) {
             return false;
         }
-        names.iter().rev().any(|(_, name)| {
+        let newest = recordings(&self.fs, path, Order::NewestFirst, None);
+        newest.iter().take(MAX_LOOKED_FOR).any(|name| {
             let other = self.sidecar_of(path, name).filter(|other| other.recording == sidecar.recording);
             other.is_some_and(|other| other.state == SidecarState::Recording)
                 && self.is_locked(&path.join(name))

@@ -5,11 +5,12 @@
 //! written, or is locked by another process. A file that can't be put right now is left for the next time.
 
 use super::fs::Fs;
+use super::names::{Order, recordings};
 use super::open_file::{append_all, fault, is_full};
 use crate::file::header::{DATA_SIZE_OFFSET, HEADER_OCTETS};
-use crate::file::name::{is_record_file_name, order_key, sidecar_name};
+use crate::file::name::{is_record_file_name, sidecar_name};
 use crate::file::reader::PROBE_OCTETS;
-use crate::file::recovery::{FileState, Mode, Patch, Plan, apply, plan};
+use crate::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
 use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar};
 use crate::jobs::{Fault, Mend, Recovered};
 use std::io::{self, IoSlice};
@@ -18,47 +19,40 @@ use std::path::Path;
 /// What stands around a sidecar's name while it is being written.
 const TEMPORARY: (&str, &str) = (".", ".tmp");
 
-/// Puts every unfinished recording of ours in `folder` right; `is_open` knows those that this process writes.
-pub fn recover<F: Fs>(fs: &F, folder: &Path, is_open: impl Fn(&str) -> bool) -> Vec<Recovered> {
-    recover_step(fs, folder, None, usize::MAX, is_open).0
+/// Removed at a time: more than power cuts leave.
+const MAX_LEFTOVERS: usize = 64;
+
+/// Puts every unfinished recording of ours in `folder` right, while this process writes none there.
+pub fn recover<F: Fs>(fs: &F, folder: &Path) -> Vec<Recovered> {
+    remove_leftovers(fs, folder);
+    let mut recovered = Vec::new();
+    let mut behind: Option<String> = None;
+    loop {
+        let names = recordings(fs, folder, Order::NewestFirst, behind.as_deref());
+        for name in &names {
+            if let Ok(Some(sidecar)) = read_sidecar(fs, folder, name) {
+                recovered.extend(recover_file(fs, folder, name, &sidecar));
+            }
+        }
+        behind = names.into_iter().next_back();
+        if behind.is_none() {
+            return recovered;
+        }
+    }
 }
 
-/// The same for up to `limit` files behind `after`, and where to go on if there are more. The newest come first: what
-/// was cut off last is most likely what somebody waits for.
-pub(super) fn recover_step<F: Fs>(
-    fs: &F,
-    folder: &Path,
-    after: Option<&str>,
-    limit: usize,
-    is_open: impl Fn(&str) -> bool,
-) -> (Vec<Recovered>, Option<String>) {
-    let age = |name: &str| {
-        let (stamp, number) = order_key(name);
-        (stamp.to_owned(), number, name.to_owned())
-    };
-    let bound = after.map(age);
-    let (mut names, mut leftovers) = (Vec::new(), Vec::new());
-    // A folder that can't be read is looked at again next time.
+/// Removes sidecars that were being written when the power went. Called between two jobs, so that none of this process
+/// is under way.
+pub(super) fn remove_leftovers<F: Fs>(fs: &F, folder: &Path) {
+    let mut leftovers = Vec::new();
     let _ = fs.names(folder, &mut |name| {
-        if is_leftover(name) && after.is_none() {
+        if is_leftover(name) && leftovers.len() < MAX_LEFTOVERS {
             leftovers.push(name.to_owned());
-        } else if is_record_file_name(name) && bound.as_ref().is_none_or(|bound| age(name) < *bound) {
-            names.push(name.to_owned());
         }
     });
     for name in leftovers {
-        // Sidecars are written between two jobs, so none of this process is under way.
         let _ = fs.remove(&folder.join(name));
     }
-    names.sort_unstable_by(|a, b| (order_key(b), b).cmp(&(order_key(a), a)));
-    let rest = names.split_off(limit.min(names.len()));
-    let mut recovered = Vec::new();
-    for name in names.iter().filter(|name| !is_open(name)) {
-        // What fails now is found again next time.
-        recovered.extend(recover_file(fs, folder, name, Mode::Automatic).ok().flatten());
-    }
-    let next = names.pop().filter(|_| !rest.is_empty());
-    (recovered, next)
 }
 
 /// Whether `name` is a sidecar that was being written when the power went.
@@ -68,14 +62,17 @@ fn is_leftover(name: &str) -> bool {
     stem.is_some_and(|stem| is_record_file_name(&format!("{stem}.wav")))
 }
 
-/// Puts one file right if it needs it and we may.
-fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, mode: Mode) -> io::Result<Option<Recovered>> {
+/// Puts one file right if it needs it, as `sidecar` says, and we may. What fails now is found again next time.
+pub(super) fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, sidecar: &[u8]) -> Option<Recovered> {
     // Most files are finished, and their sidecar alone says so.
-    let Some(octets) = read_sidecar(fs, folder, name)? else { return Ok(None) };
-    let unread = FileState { name, len: 0, head: &[], sidecar: Some(&octets), busy: false, may_grow: true };
-    if plan(&unread, mode).verdict == crate::file::recovery::Verdict::NotOurs {
-        return Ok(None);
+    let unread = FileState { name, len: 0, head: &[], sidecar: Some(sidecar), busy: false, may_grow: true };
+    if plan(&unread, Mode::Automatic).verdict == Verdict::NotOurs {
+        return None;
     }
+    finish_file(fs, folder, name, sidecar).ok().flatten()
+}
+
+fn finish_file<F: Fs>(fs: &F, folder: &Path, name: &str, beside: &[u8]) -> io::Result<Option<Recovered>> {
     // Nothing but a plain file is opened for writing.
     drop(fs.open_read(&folder.join(name))?);
     let file = fs.open(&folder.join(name))?;
@@ -83,7 +80,7 @@ fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, mode: Mode) -> io::Res
     if !fs.lock(&file).unwrap_or(true) {
         return Ok(None);
     }
-    let planned = put_right(fs, &file, name, &octets, mode)?;
+    let planned = put_right(fs, &file, name, beside, Mode::Automatic)?;
     let Some(sidecar) = planned.steps.iter().find_map(as_sidecar) else { return Ok(None) };
     replace_sidecar(fs, folder, &sidecar_name(name), sidecar)?;
     fs.sync_fs(&file)?;
@@ -94,14 +91,14 @@ fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, mode: Mode) -> io::Res
     }))
 }
 
-fn as_sidecar(step: &crate::file::recovery::Step) -> Option<&Sidecar> {
+fn as_sidecar(step: &Step) -> Option<&Sidecar> {
     match step {
-        crate::file::recovery::Step::WriteSidecar(sidecar) => Some(sidecar),
+        Step::WriteSidecar(sidecar) => Some(sidecar),
         _ => None,
     }
 }
 
-fn read_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
     match fs.read(&folder.join(sidecar_name(name)), MAX_SIDECAR_OCTETS + 1) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
@@ -262,12 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_put_right_once_and_what_is_not_ours_open_or_locked_stays() {
+    fn ours_is_put_right_once_and_what_is_not_ours_or_locked_stays() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path();
         leave(folder, NAME, 330);
-        let (open, locked) = ("Record_20260301-091501.wav", "Record_20260301-091502.wav");
-        leave(folder, open, 330);
+        let locked = "Record_20260301-091502.wav";
         leave(folder, locked, 330);
         let holder = RealFs.open(&folder.join(locked)).unwrap();
         assert!(RealFs.lock(&holder).unwrap());
@@ -275,34 +271,14 @@ mod tests {
         others.iter().for_each(|name| std::fs::write(folder.join(name), [7; 100]).unwrap());
         std::fs::write(folder.join(".Record_20260301-091500.json.tmp"), "{").unwrap();
 
-        let recovered = recover(&RealFs, folder, |name| name == open);
+        let recovered = recover(&RealFs, folder);
         assert_eq!(recovered.len(), 1);
         assert_eq!((recovered[0].file.as_str(), recovered[0].duration_ms), (NAME, 60));
         assert_eq!(std::fs::metadata(folder.join(NAME)).unwrap().len(), 76 + 480);
-        for name in [open, locked] {
-            assert_eq!(std::fs::metadata(folder.join(name)).unwrap().len(), 76 + 330);
-        }
+        assert_eq!(std::fs::metadata(folder.join(locked)).unwrap().len(), 76 + 330);
         others.iter().for_each(|name| assert_eq!(std::fs::read(folder.join(name)).unwrap(), [7; 100]));
         assert!(!folder.join(".Record_20260301-091500.json.tmp").exists());
-        assert_eq!(recover(&RealFs, folder, |name| name == open), []);
-    }
-
-    #[test]
-    fn step_by_step_every_file_is_put_right_once_the_newest_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let names: Vec<String> = (10..25).map(|n| format!("Record_20260301-0915{n}.wav")).collect();
-        names.iter().for_each(|name| leave(dir.path(), name, 330));
-        let (mut recovered, mut after, mut steps) = (Vec::new(), None, 0);
-        loop {
-            let (files, next) = recover_step(&RealFs, dir.path(), after.as_deref(), 4, |_| false);
-            assert!(files.len() <= 4);
-            recovered.extend(files.into_iter().map(|it| it.file));
-            (after, steps) = (next, steps + 1);
-            if after.is_none() {
-                break;
-            }
-        }
-        assert_eq!((recovered, steps), (names.into_iter().rev().collect(), 4));
+        assert_eq!(recover(&RealFs, folder), []);
     }
 
     #[test]
@@ -331,7 +307,7 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let folder = dir.path().to_owned();
-        std::thread::spawn(move || sender.send(recover(&RealFs, &folder, |_| false)));
+        std::thread::spawn(move || sender.send(recover(&RealFs, &folder)));
         let recovered = receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("an end");
         assert_eq!(recovered.iter().map(|it| it.file.as_str()).collect::<Vec<_>>(), [NAME]);
     }

@@ -28,9 +28,6 @@ const SET_ASIDE_OCTETS: u64 = 256 * 1024;
 /// Room is set aside anew when less than this is left: several flushes of a call.
 const SET_ASIDE_AGAIN_OCTETS: u64 = 64 * 1024;
 
-/// Files that are looked at in one step of a recovery, so that recording goes on meanwhile.
-const RECOVER_FILES: usize = 32;
-
 /// The room on the disk is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -79,7 +76,6 @@ impl<F: Fs> Writer<F> {
                 self.files.remove(&file);
                 Done::Abandoned(file)
             }
-            Job::Recover { folder, after } => self.recover(folder, after.as_deref()),
             Job::Mend(mend) => {
                 let checked = self.check_device(&mend.folder);
                 let result = checked.and_then(|()| recover::mend(&self.fs, &mend));
@@ -212,17 +208,6 @@ impl<F: Fs> Writer<F> {
     fn sync_whole(&self, handle: &F::File) -> io::Result<()> {
         self.fs.sync_fs(handle)?;
         self.fs.sync_data(handle)
-    }
-
-    #[inline(never)]
-    fn recover(&self, folder: Folder, after: Option<&str>) -> Done {
-        let path = folder.path();
-        if self.check_device(&folder).is_err() {
-            return Done::Recovered { files: Vec::new(), next: None };
-        }
-        let is_open = |name: &str| self.is_open(&path, name);
-        let (files, next) = recover::recover_step(&self.fs, &path, after, RECOVER_FILES, is_open);
-        Done::Recovered { files, next: next.map(|name| (folder, name)) }
     }
 
     #[inline(never)]

@@ -7,9 +7,7 @@ use nix::errno::Errno;
 use phone_recorder::config::{Config, StoragePath};
 use phone_recorder::file::reader::Reader;
 use phone_recorder::file::sidecar::{Sidecar, SidecarState};
-use phone_recorder::jobs::{Folder, Job};
-use phone_recorder::storage::fs::{Fs, RealFs};
-use phone_recorder::storage::writer::Writer;
+use phone_recorder::storage::fs::RealFs;
 use serde_json::json;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -89,10 +87,7 @@ fn live(nth: u64, trouble: Trouble, window: Duration) -> Life {
 
 /// What the next start of the agent does.
 fn recover(root: &Path) {
-    let mut writer = Writer::new(RealFs, crate::fault_fs::clock);
-    let device = RealFs.device(root).unwrap();
-    let folder = Folder { root: root.into(), device, name: "Record".into() };
-    writer.handle(Job::Recover { folder, after: None });
+    phone_recorder::storage::recover::recover(&RealFs, &root.join("Record"));
 }
 
 /// The audio of all segments in their order; each must be whole, and finished if it has a sidecar.

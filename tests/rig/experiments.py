@@ -1,15 +1,17 @@
 """What is done to the stick, and what the agent has to have saved.
 
 Every experiment returns its figures as (name, text) and the promises that it saw broken."""
+import datetime
 import json
 import os
 import random
 import shutil
 import statistics
+import struct
 import time
 
 import stick
-from agent import FRAME_MS, RPC_PORT, RTP_PORT, Agent, Call, Refused, program, read_recording, verify
+from agent import FRAME_MS, FRAME_OCTETS, RPC_PORT, RTP_PORT, Agent, Call, Refused, program, read_recording, verify
 from machine import Machine, say
 
 FLUSH_MS = 1000                     # storage.flush_interval_ms
@@ -18,6 +20,7 @@ REPORT_LIMIT_S = 2.0                # from the pull to recording.failed
 ANSWER_LIMIT_MS = 50                # of the user interface's requests
 STALL_BEFORE_PULL_S = 1.5           # nothing of this time can have reached the stick
 RESUME_WINDOW_S = 30                # storage.resume_window_s, of `resume` only
+CROWD_LIMIT_S = 15                  # looking at all recordings first took 35 s, for 3,000 of them
 SETTLE_S = 8                        # for the repair of an inserted stick to be told
 
 
@@ -497,6 +500,50 @@ def wakeups(it, seconds):
 def memory(it):
     """Resident octets, exactly: what `status` tells lags behind by up to 64 pages a thread."""
     return int(it.machine.run(f"grep ^Rss /proc/{it.agent.pid}/smaps_rollup").split()[1])
+
+
+# -------------------------------------------------------------------------------------------------- crowd
+
+def crowd(filesystem, count):
+    """A call begins as soon as a stick with `count` recordings is there: it is recorded at once, and whole."""
+    it = Experiment(filesystem)
+    stick.fill(it.image, "Record", old_recordings(count))
+    it.begin()
+    since, asked, call = it.agent.mark(), time.monotonic(), Call(it.machine)
+    call.recording = it.agent.ask("record.start", mode="local", codec="PCMA")["recording"]
+    call.talk()
+    started = it.agent.wait("recording.started", since, 300)
+    call.file = started[2]["file"].rsplit("/", 1)[-1]
+    it.hold(started[0] - asked < CROWD_LIMIT_S, f"recording.started {started[0] - asked:.1f} s after it was asked for")
+    it.figure(f"{filesystem}, {count} recordings: asked to recording.started", f"{started[0] - asked:.1f} s")
+    time.sleep(5)
+    busy = it.agent.ask("record.status", recording=call.recording)["buffered_ms"]
+    stats = it.agent.ask("stats.get")
+    it.figure("in memory after 5 s", f"{busy} ms, longest write {stats['longest_write_ms']} ms")
+    it.figure("recordd: resident memory", f"{memory(it)} KiB")
+    cpu = it.machine.run(f"cat /proc/{it.agent.pid}/task/*/stat | awk '{{print $2, ($14 + $15) / 100, \"s\"}}'")
+    it.figure("recordd: CPU so far", ", ".join(cpu.split("\n")).strip(", "))
+    it.agent.end_call(call)
+    it.take_out()
+    it.judge(it.image, [call.book()], "a call on a crowded stick", True)
+    return it.finish()
+
+
+def old_recordings(count):
+    """{name: content}: `count` recordings of a second, as the agent leaves them."""
+    files = {}
+    for number in range(count):
+        when = datetime.datetime(2026, 1, 1) + datetime.timedelta(minutes=3 * number)
+        name, octets = f"Record_{when:%Y%m%d-%H%M%S}", 50 * FRAME_OCTETS
+        header = struct.pack("<64siiI", b"PCMA", FRAME_OCTETS, FRAME_OCTETS, octets)
+        files[f"{name}.wav"] = header + b"\xd5" * octets
+        files[f"{name}.json"] = json.dumps({
+            "version": 1, "recording": f"{number:016x}", "segment": 1, "file": f"{name}.wav",
+            "call": {"id": str(number), "direction": "in", "remote_number": "100"}, "codec": "PCMA", "ptime_ms": 20,
+            "start": f"{when:%Y-%m-%dT%H:%M:%S}.000Z", "clock_set": True, "state": "ended", "duration_ms": 1000,
+            "data_bytes": octets, "packets": {"received": 50, "lost": 0, "late": 0, "duplicate": 0, "dropped": 0},
+            "gaps": [], "gaps_total": 0, "gap_ms_total": 0, "pauses": [], "end_reason": "stopped"}).encode()
+    return files
 
 
 # ----------------------------------------------------------------------------------------------- selftest
