@@ -152,7 +152,9 @@ impl Agent {
                 // There is room for as many jobs as are answered.
                 actions.extend(self.held.take().map(Action::Job));
                 self.storage(done, now, actions);
-                self.library_pump(now, actions);
+                if self.library_deadline().is_some() {
+                    self.library_pump(now, actions);
+                }
             }
             input => self.step_rarely(input, now, actions),
         }

@@ -170,6 +170,7 @@ impl Agent {
     }
 
     /// Takes the next step of the index, if one is due.
+    #[inline(never)]
     pub(super) fn library_pump(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.ejecting.is_some() {
             return;
