@@ -115,7 +115,8 @@ fn describe(root: &Path, mount: Option<&Mount>, removable: bool) -> Option<Disk>
         root: root.to_owned(),
         mount: mount.map_or_else(|| root.to_owned(), |mount| mount.point.clone()),
         device: RealFs.device(root).ok()?,
-        filesystem: mount.map(|mount| mount.filesystem.clone()).unwrap_or_default(),
+        // The mount table of a chroot may say nothing of its root.
+        filesystem: mount.map_or_else(|| "unknown".to_owned(), |mount| mount.filesystem.clone()),
         space: RealFs.space(root).ok()?,
         read_only: mount.is_some_and(|mount| mount.read_only) || access(root, AccessFlags::W_OK).is_err(),
         sync_mount: mount.is_some_and(|mount| mount.sync),
