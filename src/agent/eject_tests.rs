@@ -93,6 +93,20 @@ fn the_folder_is_not_looked_through_any_more_once_the_disk_is_to_be_ejected() {
 }
 
 #[test]
+fn the_folder_is_looked_through_to_its_end_when_the_disk_could_not_be_ejected() {
+    let mut agent = Agent::new(Config::default(), 7, Now::default());
+    step(&mut agent, Input::ClientOpened(UI));
+    step(&mut agent, Input::Started);
+    let stick = Disk { device: 1, removable: true, ..Disk::default() };
+    step(&mut agent, Input::Storage(Done::Scanned(Some(stick))));
+    ask(&mut agent, r#"{"jsonrpc":"2.0","id":2,"method":"storage.eject"}"#);
+    let index = Indexed { pass: 1, next: Some("Record_20260301-091500.wav".into()), ..Indexed::default() };
+    step(&mut agent, Input::Storage(Done::Library(LibraryDone::Indexed(index))));
+    let fault = Fault { kind: FaultKind::Io, detail: "a broken stick".into() };
+    assert!(indexes(&step(&mut agent, Input::Storage(Done::Ejected(Err(fault))))));
+}
+
+#[test]
 fn an_eject_goes_on_when_no_rtp_port_can_be_bound() {
     let (mut agent, recording) = starting();
     eject(&mut agent);

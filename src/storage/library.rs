@@ -72,8 +72,8 @@ impl<F: Fs> Writer<F> {
     /// Looks at some files, puts those right that a cut left unfinished, and says where to go on.
     fn index(&mut self, index: Index) -> Indexed {
         let mut done = Indexed { pass: index.pass, ..Indexed::default() };
-        // Without the disk, its mount point is a plain folder.
-        if self.check_device(&index.folder).is_err() {
+        // What is found may be written to, and without the disk its mount point is a plain folder.
+        if self.check_on_disk(&index.folder).is_err() {
             return done;
         }
         let folder = index.folder.path();

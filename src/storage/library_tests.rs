@@ -1,10 +1,10 @@
 use super::*;
 use crate::file::header::FileHeader;
 use crate::file::sidecar::SidecarState;
-use crate::jobs::{Done, Job};
+use crate::jobs::{Done, FileKey, Job, Open};
 use crate::rtp::codec::Codec;
 use crate::storage::fs::RealFs;
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 
 const FILE: &str = "Record_20260301-091500.wav";
 
@@ -80,6 +80,31 @@ fn a_pass_makes_whole_what_was_cut_off_and_a_step_of_it_looks_at_few_files() {
     assert_eq!(index(&mut writer, dir.path(), rest.next, 9).next, None);
     assert!(!dir.path().join(".Record_20260301-091500.json.tmp").exists());
     assert!(recovered(&index(&mut writer, dir.path(), None, 9)).is_empty());
+}
+
+#[test]
+fn a_pass_leaves_alone_what_is_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = RealFs.device(dir.path()).unwrap();
+    let open = Open {
+        file: FileKey(1),
+        folder: Folder { root: dir.path().into(), device, name: String::new() },
+        stamp: Wall::default(),
+        header: FileHeader::new(Codec::Pcma, 20),
+        sidecar: Box::new(Sidecar { recording: "r1".into(), ..Sidecar::default() }),
+    };
+    let mut writer = Writer::new(RealFs, Mono::default);
+    let Done::Opened { result: Ok(opened), .. } = writer.handle(Job::Open(open)) else { panic!() };
+    let beside = dir.path().join(sidecar_name(&opened.name));
+    let before = std::fs::read(&beside).unwrap();
+    // Half a frame more, as a flush may leave it.
+    let mut audio = std::fs::read(&opened.path).unwrap();
+    audio.resize(HEADER_OCTETS + 80, 1);
+    std::fs::write(&opened.path, &audio).unwrap();
+    let done = index(&mut writer, dir.path(), None, 9);
+    assert_eq!((done.found, done.recovered), (Vec::new(), Vec::new()));
+    assert_eq!(std::fs::read(&opened.path).unwrap(), audio);
+    assert_eq!(std::fs::read(&beside).unwrap(), before);
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl<F: Fs> Writer<F> {
     #[inline(never)]
     pub(super) fn delete_oldest(&self, folder: &Folder) -> Done {
         let path = folder.path();
-        if self.check_device(folder).is_err() {
+        if self.check_on_disk(folder).is_err() {
             return Done::Deleted { file: None, space: None };
         }
         let deleted = self.oldest(&path).filter(|name| self.fs.remove(&path.join(name)).is_ok());

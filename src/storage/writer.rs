@@ -128,7 +128,7 @@ impl<F: Fs> Writer<F> {
     }
 
     /// A link in the place of the folder may lead off the disk, into the memory of the phone.
-    fn check_on_disk(&self, folder: &Folder) -> Result<(), Fault> {
+    pub(super) fn check_on_disk(&self, folder: &Folder) -> Result<(), Fault> {
         let path = folder.path();
         let device = self.fs.device(&path).map_err(|error| fault("look at", &path, &error))?;
         if device == folder.device {
