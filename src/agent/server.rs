@@ -142,11 +142,7 @@ impl Agent {
                     client.peer_closed(error.as_deref(), now, out);
                 });
             }
-            // Not `udp_refused`: a stop request that has come already but is not read to its end, because
-            // nothing ends it but silence, is the better explanation of a closed port.
-            UplinkInput::RelayRefused => self.uplink(key, now, actions, |client, now, out| {
-                client.peer_closed(Some("the server's RTP port is closed"), now, out);
-            }),
+            UplinkInput::RelayRefused => self.uplink(key, now, actions, Client::udp_refused),
         }
     }
 

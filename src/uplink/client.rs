@@ -7,7 +7,7 @@
 //! Invariants: exactly one [`Action::Ended`] per session, as its last action; between
 //! [`Action::Started`] and that there is an RTP target, and it is taken back before anything else.
 
-use super::framing::{FrameError, Framer};
+use super::framing::{FrameError, Framer, PATIENT_QUIET};
 use super::message::{Message, Outcome, Parties, StartRequest, StartResponse, StopRequest, StopResponse};
 use crate::call::Call;
 use crate::time::Mono;
@@ -151,7 +151,10 @@ enum State {
         port: u16,
         deadline: Mono,
     },
-    Streaming,
+    Streaming {
+        target: SocketAddr,
+        since: Mono,
+    },
     Stopping {
         deadline: Mono,
     },
@@ -222,7 +225,7 @@ impl Client {
             State::ResolvingMedia { peer, port, .. } => {
                 let same_family = addresses.iter().find(|addr| addr.is_ipv4() == peer.is_ipv4());
                 match same_family.or(addresses.first()) {
-                    Some(&addr) => self.stream_to(with_port(addr, port), out),
+                    Some(&addr) => self.stream_to(with_port(addr, port), now, out),
                     None => {
                         let detail = "the host that the server named for RTP has no address";
                         self.fail(Failure::ServerUnreachable, detail, out);
@@ -285,10 +288,14 @@ impl Client {
     }
 
     /// The server's RTP port is closed (ICMP port unreachable).
-    pub fn udp_refused(&mut self, out: &mut Vec<Action>) {
-        if matches!(self.state, State::Streaming) {
-            self.fail(Failure::UplinkLost, "the server's RTP port is closed", out);
+    pub fn udp_refused(&mut self, now: Mono, out: &mut Vec<Action>) {
+        let State::Streaming { since, .. } = self.state else { return };
+        // It may not be the server's: the last digits of the port may be on their way yet.
+        if self.framer.has_guessed() && now.since(since) < PATIENT_QUIET {
+            return;
         }
+        // A stop request that has come already, but has no end yet, is the better explanation.
+        self.peer_closed(Some("the server's RTP port is closed"), now, out);
     }
 
     /// Numbers and names changed; the stop request will carry them.
@@ -302,8 +309,8 @@ impl Client {
             State::Resolving { .. } | State::Connecting { .. } => {
                 self.end(End::Stopped { confirmed: false }, out);
             }
-            State::AwaitingStart { .. } | State::ResolvingMedia { .. } | State::Streaming => {
-                if matches!(self.state, State::Streaming) {
+            State::AwaitingStart { .. } | State::ResolvingMedia { .. } | State::Streaming { .. } => {
+                if matches!(self.state, State::Streaming { .. }) {
                     out.push(Action::SetRtpTarget(None));
                 }
                 let request = Message::StopRequest(StopRequest {
@@ -327,7 +334,7 @@ impl Client {
             | State::ResolvingMedia { deadline, .. }
             | State::Stopping { deadline } => Some(deadline),
             State::Connecting { attempt, .. } => Some(attempt),
-            State::Streaming => None,
+            State::Streaming { .. } => None,
             State::Closed => return None,
         };
         [own, self.framer.poll_deadline()].into_iter().flatten().min()
@@ -354,7 +361,7 @@ impl Client {
                 self.fail(Failure::ServerUnreachable, detail, out);
             }
             State::Stopping { .. } => self.end(End::Stopped { confirmed: false }, out),
-            State::Streaming | State::Closed => {}
+            State::Streaming { .. } | State::Closed => {}
         }
     }
 
@@ -443,7 +450,10 @@ impl Client {
     }
 
     fn start_answered(&mut self, answer: StartResponse, now: Mono, out: &mut Vec<Action>) {
-        let State::AwaitingStart { peer, .. } = self.state else { return };
+        let peer = match self.state {
+            State::AwaitingStart { peer, .. } => peer,
+            _ => return self.answered_again(&answer, now, out),
+        };
         if answer.outcome == Outcome::Failed {
             self.end(End::Refused { text: answer.reason }, out);
             return;
@@ -452,19 +462,33 @@ impl Client {
         let Some(port) = answer.port else { return };
         let host = answer.server.trim();
         match ip_literal(without_zone(host)) {
-            Some(ip) if !ip.is_unspecified() => self.stream_to(on_link_of(peer, ip, port), out),
+            Some(ip) if !ip.is_unspecified() => self.stream_to(on_link_of(peer, ip, port), now, out),
             None if !host.is_empty() => {
                 self.resolve(host.to_owned(), out);
                 let deadline = now + self.settings.response_timeout;
                 self.state = State::ResolvingMedia { peer, port, deadline };
             }
-            _ => self.stream_to(with_port(peer, port), out),
+            _ => self.stream_to(with_port(peer, port), now, out),
         }
     }
 
-    fn stream_to(&mut self, target: SocketAddr, out: &mut Vec<Action>) {
+    /// The last digits of the port came late.
+    fn answered_again(&mut self, answer: &StartResponse, now: Mono, out: &mut Vec<Action>) {
+        let Some(whole) = answer.port else { return };
+        match &mut self.state {
+            State::ResolvingMedia { port, .. } => *port = whole,
+            State::Streaming { target, since } if target.port() != whole => {
+                target.set_port(whole);
+                *since = now;
+                out.push(Action::SetRtpTarget(Some(*target)));
+            }
+            _ => {}
+        }
+    }
+
+    fn stream_to(&mut self, target: SocketAddr, now: Mono, out: &mut Vec<Action>) {
         out.extend([Action::SetRtpTarget(Some(target)), Action::Started]);
-        self.state = State::Streaming;
+        self.state = State::Streaming { target, since: now };
     }
 
     fn stopped_by_server(&mut self, reason: String, out: &mut Vec<Action>) {
@@ -474,7 +498,7 @@ impl Client {
             State::Stopping { .. } => End::Stopped { confirmed: true },
             _ => self.unwanted(reason),
         };
-        if matches!(self.state, State::Streaming) {
+        if matches!(self.state, State::Streaming { .. }) {
             out.push(Action::SetRtpTarget(None));
             self.state = State::Stopping { deadline: Mono::default() };
         }
@@ -501,7 +525,7 @@ impl Client {
     }
 
     fn end(&mut self, end: End, out: &mut Vec<Action>) {
-        if matches!(self.state, State::Streaming) {
+        if matches!(self.state, State::Streaming { .. }) {
             out.push(Action::SetRtpTarget(None));
         }
         if !matches!(self.state, State::Resolving { .. }) {

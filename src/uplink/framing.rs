@@ -7,6 +7,9 @@
 //!   keys one may expect, [`PATIENT_QUIET`] if it only has those we can't do without (a lenient peer,
 //!   or the middle of a message on a slow link), or if the peer has shown that it terminates messages.
 //!
+//! Silence may be wrong: a segment was lost, and the rest of the last value comes later. What can't be the beginning of
+//! a message is such a rest, and the message is read once more, whole.
+//!
 //! Invariant: how the stream was cut into pieces makes no difference as long as the pauses are shorter.
 
 use super::message::{Command, Completeness, MAX_MESSAGE_OCTETS, Message, Pairs, ParseError};
@@ -82,6 +85,8 @@ pub struct Framer {
     quiet: Option<Duration>,
     terminator: Terminator,
     after_cr: bool,
+    /// The last message, if nothing but silence has said that it ended.
+    guessed: Vec<u8>,
 }
 
 impl Framer {
@@ -108,7 +113,12 @@ impl Framer {
     /// [`FrameError::TooLong`] ends the session, [`FrameError::Malformed`] only concerns one message.
     pub fn next(&mut self, now: Mono) -> Result<Option<Message>, FrameError> {
         self.drop_terminators();
+        if !self.guessed.is_empty() && is_rest(&self.held) {
+            let rest = std::mem::replace(&mut self.held, std::mem::take(&mut self.guessed));
+            self.held.extend_from_slice(&rest);
+        }
         if let Some(end) = self.find_end() {
+            self.guessed.clear();
             return self.take(end).map(Some);
         }
         if self.held.len() > MAX_MESSAGE_OCTETS + MAX_COMMAND_OCTETS {
@@ -116,9 +126,18 @@ impl Framer {
         }
         self.quiet = self.quiet_needed();
         match self.poll_deadline() {
-            Some(deadline) if deadline <= now => self.take(self.held.len()).map(Some),
+            Some(deadline) if deadline <= now => {
+                self.guessed.clone_from(&self.held);
+                self.take(self.held.len()).map(Some)
+            }
             _ => Ok(None),
         }
+    }
+
+    /// Whether the last message may prove to be longer: nothing but silence has said that it ended.
+    #[must_use]
+    pub fn has_guessed(&self) -> bool {
+        !self.guessed.is_empty()
     }
 
     /// What the peer had said in full when it closed the connection.
@@ -167,6 +186,7 @@ impl Framer {
             }
             self.after_cr = terminator == Terminator::Cr;
             self.terminator = terminator;
+            self.guessed.clear();
             dropped += 1;
         }
         self.held.drain(..dropped);
@@ -233,6 +253,23 @@ fn begins_with_command(text: &[u8]) -> bool {
             rest.strip_prefix(key.as_bytes()).is_some_and(|after_key| after_key.first() == Some(&b'='))
         })
     })
+}
+
+/// Whether `text` can't be the beginning of a message: neither a pair nor the beginning of a key stands at its front.
+/// Behind an `&` every key but `cmd` is one more of the message before.
+fn is_rest(text: &[u8]) -> bool {
+    let ends = |at: &usize| terminator_of(text[*at]).is_some() || begins_with_command(&text[*at..]);
+    let end = (0..text.len()).find(ends);
+    let first = &text[..end.unwrap_or(text.len())];
+    match first.strip_prefix(b"&") {
+        Some(next) => !(next.starts_with(CMD) || CMD.starts_with(next)),
+        None => !first.is_empty() && !first.contains(&b'=') && (end.is_some() || !begins_a_key(first)),
+    }
+}
+
+fn begins_a_key(text: &[u8]) -> bool {
+    let keys = Command::ALL.into_iter().flat_map(|command| command.keys());
+    std::iter::once(&"cmd").chain(keys).any(|key| key.as_bytes().starts_with(text))
 }
 
 /// Whether what stands before `at` can be a whole message.

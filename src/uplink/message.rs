@@ -7,6 +7,7 @@
 //! Never: where a message ends in a stream, which is [`super::framing`].
 
 use crate::call::{Call, Direction};
+use crate::rtp::codec::Codec;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -66,6 +67,15 @@ pub enum Outcome {
     Success,
     /// `failed`, and anything else that is not `success`.
     Failed,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// The server's answer to a [`StartRequest`].
@@ -189,6 +199,12 @@ impl Command {
     }
 }
 
+/// Whether `value` is `whole` without its end, in any case of letters.
+fn is_beginning(value: &[u8], whole: &str) -> bool {
+    whole.as_bytes().get(..value.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(value))
+        && value.len() < whole.len()
+}
+
 /// How much of a message a text holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Completeness {
@@ -251,20 +267,26 @@ impl<'a> Pairs<'a> {
 
     fn outcome(&self) -> Result<Outcome, ParseError> {
         let result = self.raw("result").ok_or(ParseError::Missing("result"))?;
-        let success = result.trim_ascii().eq_ignore_ascii_case(b"success");
+        let success = result.trim_ascii().eq_ignore_ascii_case(Outcome::Success.name().as_bytes());
         Ok(if success { Outcome::Success } else { Outcome::Failed })
     }
 
-    /// Whether a value that can't be empty is: the rest of the message may be in the next segment.
+    /// Whether a value is empty that can't be, or only the beginning of one that we know: the rest of the message may be
+    /// in the next segment.
     fn lacks_a_value(&self, command: Command) -> bool {
-        let empty = |key| self.raw(key).is_some_and(|value| value.trim_ascii().is_empty());
+        let is_cut = |key, known: &[&str]| {
+            let value = self.raw(key).map(<[u8]>::trim_ascii);
+            value
+                .is_some_and(|value| value.is_empty() || known.iter().any(|known| is_beginning(value, known)))
+        };
+        let result = || is_cut("result", &[Outcome::Success.name(), Outcome::Failed.name()]);
         match command {
-            Command::StartRequest => empty("codec"),
+            Command::StartRequest => is_cut("codec", &Codec::ALL.map(Codec::name)),
             Command::StartResponse => {
-                empty("result") || (empty("port") && self.outcome() == Ok(Outcome::Success))
+                result() || (is_cut("port", &[]) && self.outcome() == Ok(Outcome::Success))
             }
             Command::StopRequest => false,
-            Command::StopResponse => empty("result"),
+            Command::StopResponse => result(),
         }
     }
 
@@ -341,7 +363,7 @@ impl Message {
             Self::StartResponse(answer) => {
                 text.push_str(Command::StartResponse.name());
                 push_pair(&mut text, "id", &answer.id);
-                push_pair(&mut text, "result", outcome_name(answer.outcome));
+                push_pair(&mut text, "result", answer.outcome.name());
                 push_pair(&mut text, "reason", &answer.reason);
                 push_pair(&mut text, "server", &answer.server);
                 push_pair(&mut text, "port", &answer.port.map(|port| port.to_string()).unwrap_or_default());
@@ -355,7 +377,7 @@ impl Message {
             Self::StopResponse(answer) => {
                 text.push_str(Command::StopResponse.name());
                 push_pair(&mut text, "id", &answer.id);
-                push_pair(&mut text, "result", outcome_name(answer.outcome));
+                push_pair(&mut text, "result", answer.outcome.name());
             }
             Self::Unknown { cmd } => push_escaped(&mut text, cmd),
         }
@@ -398,13 +420,6 @@ fn direction_from(raw: &[u8]) -> Option<Direction> {
         Some(Direction::Out)
     } else {
         None
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Success => "success",
-        Outcome::Failed => "failed",
     }
 }
 

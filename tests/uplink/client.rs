@@ -356,11 +356,30 @@ fn a_broken_connection_or_a_closed_rtp_port_is_a_lost_uplink() {
     failed(&actions, Failure::UplinkLost);
 
     let mut session = Session::streaming();
-    failed(&session.act(Client::udp_refused), Failure::UplinkLost);
+    failed(&session.act(|client, out| client.udp_refused(at(30), out)), Failure::UplinkLost);
 
     let mut session = Session::streaming();
     session.act(|client, out| client.stop("user", at(30), out));
-    assert_eq!(session.act(Client::udp_refused), [], "the port is gone because we stopped");
+    assert_eq!(
+        session.act(|client, out| client.udp_refused(at(30), out)),
+        [],
+        "the port is gone because we stopped"
+    );
+}
+
+#[test]
+fn a_port_whose_last_digits_come_late_is_put_right() {
+    let (early, late) = SUCCESS.trim_end().split_at(SUCCESS.len() - 3);
+    let mut session = Session::awaiting_start();
+    assert_eq!(session.receive(early, 20), []);
+    let actions = session.timer(50);
+    assert_eq!(actions, [Action::SetRtpTarget(Some(addr("192.0.2.1:400"))), Action::Started]);
+    let refused = session.act(|client, out| client.udp_refused(at(60), out));
+    assert_eq!(refused, [], "it need not be the server's port that is closed");
+    assert_eq!(session.receive(late, 70), []);
+    let actions = session.timer(100);
+    assert_eq!(actions, [Action::SetRtpTarget(Some(addr("192.0.2.1:40002")))]);
+    failed(&session.act(|client, out| client.udp_refused(at(360), out)), Failure::UplinkLost);
 }
 
 #[test]
@@ -424,7 +443,7 @@ proptest! {
                     client.connect_failed(Generation(generation), "no", now, &mut out);
                 }
                 Event::PeerClosed => client.peer_closed(None, now, &mut out),
-                Event::UdpRefused => client.udp_refused(&mut out),
+                Event::UdpRefused => client.udp_refused(now, &mut out),
                 Event::Stop => client.stop("user", now, &mut out),
                 Event::Pass(ms) => now = now + Duration::from_millis(ms),
             }

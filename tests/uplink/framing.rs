@@ -92,6 +92,78 @@ fn a_message_that_is_cut_before_a_value_it_needs_is_given_more_time() {
 }
 
 #[test]
+fn a_message_that_is_cut_within_a_value_that_we_know_is_given_more_time() {
+    let request = "cmd=RecordStartRequest&id=7&device=d&remote_number=&remote_name=&local_number=&local_name=\
+                   &dir=in&codec=PCMA";
+    for whole in [request, STOP, "cmd=RecordStopResponse&id=7&result=FAILED"] {
+        let cut = whole.len() - 2;
+        let mut framer = Framer::new();
+        framer.push(&whole.as_bytes()[..cut], at(0));
+        assert_eq!(drain(&mut framer, at(200)), [], "{whole}");
+        framer.push(&whole.as_bytes()[cut..], at(200));
+        assert_eq!(drain(&mut framer, at(230)), [parsed(whole)], "{whole}");
+    }
+}
+
+#[test]
+fn the_rest_of_a_value_that_comes_late_makes_the_message_whole() {
+    for cut in START.len() - 4..START.len() {
+        let (early, late) = START.split_at(cut);
+        for end in ["", "\n", STOP] {
+            let mut framer = Framer::new();
+            framer.push(early.as_bytes(), at(0));
+            assert_eq!(drain(&mut framer, at(30)), [parsed(early)]);
+            assert!(framer.has_guessed());
+            framer.push(format!("{late}{end}").as_bytes(), at(100));
+            let mut read = drain(&mut framer, at(100));
+            assert_eq!(read.is_empty(), end.is_empty(), "{late}{end}");
+            read.extend(drain(&mut framer, at(130)));
+            let expected = [parsed(START), parsed(STOP)];
+            assert_eq!(read, expected[..if end == STOP { 2 } else { 1 }], "{late}{end}");
+        }
+    }
+    let stop =
+        "cmd=RecordStopRequest&id=7&remote_number=&remote_name=&local_number=&local_name=&reason=disk full";
+    let (early, late) = stop.split_at(stop.len() - 2);
+    let mut framer = Framer::new();
+    framer.push(early.as_bytes(), at(0));
+    assert_eq!(drain(&mut framer, at(30)), [parsed(early)]);
+    // May be the beginning of `local_number`.
+    framer.push(&late.as_bytes()[..1], at(50));
+    assert_eq!(drain(&mut framer, at(90)), []);
+    framer.push(&late.as_bytes()[1..], at(100));
+    assert_eq!(drain(&mut framer, at(130)), [parsed(stop)]);
+}
+
+#[test]
+fn a_message_after_silence_is_one_of_its_own_however_it_begins() {
+    let reordered = "id=7&cmd=RecordStopResponse&result=success";
+    for (first, second) in [(START, STOP), (START, reordered), ("&", STOP), ("&c", &STOP[1..])] {
+        let mut framer = Framer::new();
+        framer.push(START.as_bytes(), at(0));
+        assert_eq!(drain(&mut framer, at(30)), [parsed(START)]);
+        if first != START {
+            framer.push(first.as_bytes(), at(40));
+            assert_eq!(drain(&mut framer, at(40)), []);
+        }
+        for octet in second.bytes() {
+            framer.push(&[octet], at(50));
+            assert_eq!(drain(&mut framer, at(50)), []);
+        }
+        assert_eq!(drain(&mut framer, at(80)).last(), Some(&parsed(STOP)), "{first:?} {second}");
+    }
+}
+
+#[test]
+fn a_key_that_comes_late_makes_the_message_whole() {
+    let mut framer = Framer::new();
+    framer.push(b"cmd=RecordStopRequest&id=7", at(0));
+    assert_eq!(drain(&mut framer, at(250)), [parsed("cmd=RecordStopRequest&id=7")]);
+    framer.push(b"&reason=disk full\n", at(300));
+    assert_eq!(drain(&mut framer, at(300)), [parsed("cmd=RecordStopRequest&id=7&reason=disk full")]);
+}
+
+#[test]
 fn a_message_without_its_keys_is_waited_for() {
     let mut framer = Framer::new();
     framer.push(b"cmd=RecordStartResponse&id=7&resu", at(0));
