@@ -109,9 +109,8 @@ fn a_connection_that_breaks_in_mid_call_fails_the_recording() {
 
 #[test]
 fn the_server_may_stop_and_is_told_that_it_was_heard() {
-    let Some((agent, server)) = agent_with("stop", &["--after", "0.3", "--reason", "quota used up"]) else {
-        return;
-    };
+    let settings = ["--after", "0", "--packets", "10", "--reason", "quota used up"];
+    let Some((agent, server)) = agent_with("stop", &settings) else { return };
     let mut call = start(&agent);
     call.speak(10);
     let ended = call.wait_ended();
@@ -203,7 +202,7 @@ fn with_a_stick_to_go_on_to_a_reset_or_a_closed_port_costs_no_packet_either() {
 
 #[test]
 fn a_pause_just_before_the_server_dies_is_not_in_the_file() {
-    let Some(server) = Server::by_document("drop", &["--after", "0.6"]) else { return };
+    let Some(server) = Server::by_document("drop", &["--after", "0", "--packets", "20"]) else { return };
     let agent = Setup::new().uploads_to(server.addr).quoted("uplink", "on_failure", "local").start();
     let mut call = start(&agent);
     let mut heard = call.speak(10);

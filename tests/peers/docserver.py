@@ -28,6 +28,8 @@ def arguments():
                              "stop: send a stop request --after the start; close: close instead of "
                              "answering; refuse-udp: close the RTP port --after the start")
     parser.add_argument("--after", type=float, default=1.0, metavar="SECONDS")
+    parser.add_argument("--packets", type=int, default=0, metavar="COUNT",
+                        help="drop, stop, refuse-udp: not before so many packets have come")
     parser.add_argument("--reason", default="disk full", help="of a failed start or a stop by the server")
     parser.add_argument("--server", default=None, help="value of `server`; default: the address listened on")
     parser.add_argument("--dump", metavar="DIR")
@@ -143,9 +145,9 @@ def converse(options, connection, addr):
     recording, media, deadline = None, None, None
     try:
         while True:
-            wait = 0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))
+            wait = 0.2 if deadline is None else max(0.01, min(0.2, deadline - time.monotonic()))
             values = connection.read(wait)
-            if deadline is not None and time.monotonic() >= deadline:
+            if media and deadline is not None and time.monotonic() >= deadline and media.packets >= options.packets:
                 deadline = None
                 end_by_us(options, connection, recording, media)
             if values is None:

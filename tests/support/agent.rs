@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{Client, patience, wait_for, wait_until};
+use super::{Client, patience, tell_at_once, tell_failures_at_once, wait_for, wait_until};
 
 /// Whatever stands before the binary on the command line.
 fn runner() -> Vec<String> {
@@ -190,6 +190,7 @@ pub(crate) fn output_of(command: &mut Command) -> Output {
 }
 
 fn launch(config: &Path, log: &Path) -> Child {
+    tell_failures_at_once();
     let stderr = File::options().create(true).append(true).open(log).expect("a log file");
     let mut command = recordd();
     command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
@@ -321,6 +322,16 @@ impl Agent {
         status_field(Path::new(&format!("/proc/{}/status", self.pid())), field)
     }
 
+    /// A line for each thread: what it is called, and where in the kernel it waits.
+    fn threads(&self) -> String {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let of =
+            |task: &Path, file| fs::read_to_string(task.join(file)).unwrap_or_default().trim().to_owned();
+        let line =
+            |task: &Path| format!("{} {} {}\n", of(task, "comm"), of(task, "wchan"), of(task, "syscall"));
+        tasks.into_iter().flatten().flatten().map(|task| line(&task.path())).collect()
+    }
+
     /// Times that any thread of the agent gave up the processor by itself: its wake-ups.
     pub(crate) fn voluntary_switches(&self) -> u64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a process");
@@ -338,12 +349,16 @@ fn status_field(path: &Path, field: &str) -> u64 {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        if failed && self.child.is_some() {
+            tell_at_once(&format!("--- threads of recordd ---\n{}", self.threads()));
+        }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if std::thread::panicking() {
-            eprintln!("--- stderr of recordd ---\n{}---", self.log());
+        if failed {
+            tell_at_once(&format!("--- stderr of recordd ---\n{}---", self.log()));
         }
     }
 }

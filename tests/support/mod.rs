@@ -16,6 +16,7 @@ pub(crate) mod recording_file;
 pub(crate) mod rtp_source;
 pub(crate) mod server;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,26 @@ pub(crate) use rtp_source::{Codec, RtpSource, packet};
 
 /// How long a test waits for something that should happen at once; emulation is given more.
 pub(crate) fn patience() -> Duration {
-    Duration::from_secs(if agent::is_emulated() { 30 } else { 10 })
+    Duration::from_secs(if agent::is_emulated() { 90 } else { 30 })
+}
+
+/// Has each failure told when it happens, too, not only at the end of all tests: whoever reads the beginning of a long
+/// log sees it.
+pub(crate) fn tell_failures_at_once() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let as_ever = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let thread = std::thread::current();
+            tell_at_once(&format!("--- {} {panic}", thread.name().unwrap_or("a thread")));
+            as_ever(panic);
+        }));
+    });
+}
+
+/// Writes past what keeps the output of tests until their end.
+pub(crate) fn tell_at_once(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Looks again until `condition` gives a value, and fails with `what` when the deadline has passed.

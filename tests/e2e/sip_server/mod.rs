@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use self::dialog::Dialog;
 use self::sipp::{Message, Sipp, Step};
+use crate::support::agent::is_emulated;
 use crate::support::environment::{has_program, skip};
 use crate::support::{Agent, Client, patience, text};
 
@@ -189,6 +190,11 @@ fn what_a_sip_server_refuses_has_a_reason_and_is_not_asked_again() {
     }
 }
 
+/// How much later than promised an answer may come on a busy machine.
+fn slack() -> Duration {
+    Duration::from_secs(if is_emulated() { 15 } else { 5 })
+}
+
 #[test]
 fn a_sip_server_with_a_request_pending_is_asked_again_after_a_moment() {
     if no_sipp() {
@@ -203,7 +209,7 @@ fn a_sip_server_with_a_request_pending_is_asked_again_after_a_moment() {
     let waited = pending.elapsed();
     // The agent counts from the result, which came a little before.
     assert!(waited > Duration::from_millis(2050), "{waited:?}");
-    assert!(waited < Duration::from_secs(4) + patience() / 2, "{waited:?}");
+    assert!(waited < Duration::from_secs(4) + slack(), "{waited:?}");
     assert_eq!(phone.result()["state"], "recording");
     phone.ask("record.stop");
     phone.result();
@@ -240,7 +246,7 @@ fn a_silent_sip_server_times_out_and_is_told_off() {
     assert_eq!(phone.reason(), "server_timeout");
     let waited = asked.elapsed();
     assert!(waited >= Duration::from_secs(5), "{waited:?}");
-    assert!(waited < Duration::from_secs(5) + patience() / 2, "{waited:?}");
+    assert!(waited < Duration::from_secs(5) + slack(), "{waited:?}");
     assert_eq!(phone.carry(), Some(200));
     phone.expect_nothing_recorded();
     phone.hang_up();
