@@ -100,16 +100,23 @@ impl Dialog {
     }
 
     fn receive(&self, end: Instant) -> Option<Answer> {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return None;
-        }
-        self.socket.set_read_timeout(Some(left)).expect("a time-out");
-        let mut buffer = [0; 4096];
-        match self.socket.recv(&mut buffer) {
-            Ok(count) => Some(Answer::new(String::from_utf8_lossy(&buffer[..count]).into_owned())),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
-            Err(error) => panic!("the server has gone: {error}"),
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            self.socket.set_read_timeout(Some(left)).expect("a time-out");
+            let mut buffer = [0; 4096];
+            match self.socket.recv(&mut buffer) {
+                Ok(count) => {
+                    return Some(Answer::new(String::from_utf8_lossy(&buffer[..count]).into_owned()));
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return None;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("the server has gone: {error}"),
+            }
         }
     }
 }
