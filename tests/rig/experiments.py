@@ -546,6 +546,44 @@ def old_recordings(count):
     return files
 
 
+# -------------------------------------------------------------------------------------------------- clock
+
+TEN_YEARS_S = 10 * 365 * 86400
+CLOCK_JUMPS_S = {"a second on": 1, "a second back": -1, "an hour on": 3600, "an hour back": -3600,
+                 "ten years back": -TEN_YEARS_S, "ten years on": TEN_YEARS_S}
+
+
+def clock(filesystem):
+    """The phone's clock is set in mid-call, as NTP does it, once and again: no call notices."""
+    it = Experiment(filesystem).begin('max_file_size = "16 KiB"')
+    it.machine.run("date -s @86400")
+    books, jumps = [], {"from 1970 to today": int(time.time()) - 86400, **CLOCK_JUMPS_S}
+    for jump, seconds in jumps.items():
+        since, call = it.agent.mark(), it.agent.start_call()
+        time.sleep(2.3)
+        it.machine.run(f"date -s @$(($(date +%s) + {seconds}))")
+        slow = max(answers(it, 1))
+        time.sleep(2)
+        ended = it.agent.end_call(call)
+        it.hold(ended["packets"]["received"] == call.sent and ended["packets"]["lost"] == 0
+                and ended["elapsed_ms"] == call.sent * FRAME_MS, f"{jump}: {call.sent} packets sent, told: {ended}")
+        segments = [event for event in it.agent.events[since:] if event[1] == "recording.segment"]
+        books.append((jump, call, [call.file, *(event[2]["file"].rsplit("/", 1)[-1] for event in segments)]))
+        it.figure(f"{filesystem}: clock {jump}", f"{call.sent} packets in {1 + len(segments)} files, {ended['packets']['lost']} lost;"
+                  f" longest answer {slow:.0f} ms")
+    it.take_out()
+    files = stick.files(it.image, "Record")
+    for jump, call, names in books:
+        kept = 0
+        for name in names:
+            found = read_recording(files.get(name, b""), kept)
+            if it.hold(found and found["exact"] and not found["filled"], f"{jump}: {name}: {found}"):
+                kept += found["kept"]
+        it.hold(kept == call.sent, f"{jump}: {kept} packets in {names} of {call.sent} sent")
+    it.verify(files, "after the jumps")
+    return it.finish()
+
+
 # ----------------------------------------------------------------------------------------------- selftest
 
 def selftest(filesystem):

@@ -8,6 +8,7 @@
     rig.py resume [--count 5] [--fs ...]  pulled and put back in one call (storage.resume_window_s)
     rig.py stall [--seconds 20] [--fs ...]
     rig.py crowd [--count 3000]           a call on a stick with so many recordings
+    rig.py clock                          the clock is set in mid-call, an hour, ten years
     rig.py measure                        memory, wake-ups, size
     rig.py short                          a few of each, for every change (under 4 minutes)
     rig.py all                            all of it (about 45 minutes)
@@ -44,20 +45,21 @@ def plan(arguments):
         "resume": lambda: each(experiments.resume, count or 5),
         "stall": lambda: each(experiments.stall, it.seconds),
         "crowd": lambda: each(experiments.crowd, count or 3000, filesystems=["vfat"]),
+        "clock": lambda: each(experiments.clock, filesystems=["vfat"]),
         "measure": lambda: measure,
         "short": lambda: each(experiments.pulls, 5, filesystems=["vfat"])
         + each(experiments.cuts, 8, 1, filesystems=["vfat"]) + each(experiments.cuts, 8, 0, filesystems=["exfat"])
         + each(experiments.resume, 1, filesystems=["vfat"]) + each(experiments.stall, 6, filesystems=["exfat"]),
         "all": lambda: each(experiments.selftest) + each(experiments.cuts, 50, it.kills)
         + each(experiments.pulls, 50) + each(experiments.replug, 10) + each(experiments.resume, 5)
-        + each(experiments.stall, it.seconds) + measure,
+        + each(experiments.stall, it.seconds) + each(experiments.clock, filesystems=["vfat"]) + measure,
     }[it.experiment]()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", choices=["selftest", "pulls", "cuts", "replug", "resume", "stall", "crowd",
-                                               "measure", "short", "all"])
+                                               "clock", "measure", "short", "all"])
     parser.add_argument("--count", type=int, help="how many pulls, cuts, replugs or resumes")
     parser.add_argument("--kills", type=int, default=5, help="power cuts that kill the machine, besides snapshots")
     parser.add_argument("--seconds", type=int, default=20, choices=range(1, 26), metavar="1..25")
