@@ -6,10 +6,13 @@ use phone_recorder::time::Mono;
 use phone_recorder::uplink::framing::{FrameError, Framer};
 use std::time::Duration;
 
+/// A message that silence has ended.
+const GUESSED: &[u8] = b"cmd=RecordStartResponse&id=7&result=success&reason=&server=&port=40";
+
 /// Everything that the framer makes of `pieces`, which all come at once.
-fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
-    let (mut framer, mut found) = (Framer::new(), Vec::new());
-    let (start, much_later) = (Mono::default(), Mono::new(Duration::from_secs(9)));
+fn read<'a>(mut framer: Framer, start: Mono, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut found = Vec::new();
+    let much_later = start + Duration::from_secs(9);
     let mut take = |framer: &mut Framer, now| {
         loop {
             match framer.next(now) {
@@ -37,6 +40,12 @@ fuzz_target!(|stream: (Vec<u8>, Vec<u8>)| {
         piece
     });
     let pieces: Vec<&[u8]> = pieces.collect();
-    let in_pieces = read(pieces.into_iter().chain(std::iter::once(rest)));
-    assert_eq!(in_pieces, read(octets.chunks(1)));
+    let start = Mono::default();
+    let in_pieces = read(Framer::new(), start, pieces.into_iter().chain(std::iter::once(rest)));
+    assert_eq!(in_pieces, read(Framer::new(), start, octets.chunks(1)));
+
+    let (mut framer, later) = (Framer::new(), Mono::new(Duration::from_secs(1)));
+    framer.push(GUESSED, start);
+    assert!(framer.next(later).is_ok_and(|message| message.is_some()) && framer.may_grow());
+    read(framer, later, octets.chunks(1));
 });

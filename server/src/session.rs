@@ -276,6 +276,10 @@ impl Session {
     }
 
     fn message(&mut self, message: Message, now: Mono, out: &mut Vec<Action>) {
+        // It is answered already.
+        if self.framer.is_again() {
+            return;
+        }
         match message {
             Message::StartRequest(request) => self.start_requested(request, out),
             Message::StopRequest(request) => self.stop_requested(request, now, out),

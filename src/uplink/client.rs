@@ -7,7 +7,7 @@
 //! Invariants: exactly one [`Action::Ended`] per session, as its last action; between
 //! [`Action::Started`] and that there is an RTP target, and it is taken back before anything else.
 
-use super::framing::{FrameError, Framer, PATIENT_QUIET};
+use super::framing::{FrameError, Framer};
 use super::message::{Message, Outcome, Parties, StartRequest, StartResponse, StopRequest, StopResponse};
 use crate::call::Call;
 use crate::time::Mono;
@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// Addresses of one host that are tried before the server counts as unreachable.
 pub const MAX_ADDRESSES: usize = 4;
+
+/// So long after an answer that silence ended, RTP that is refused proves nothing: a lost segment with the last digits of
+/// the port is sent again within that time.
+const PORT_MAY_GROW: Duration = Duration::from_secs(1);
 
 /// Numbers the look-ups and connections of a session, so that late answers are told from due ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -152,6 +156,7 @@ enum State {
         deadline: Mono,
     },
     Streaming {
+        peer: SocketAddr,
         target: SocketAddr,
         since: Mono,
     },
@@ -225,7 +230,7 @@ impl Client {
             State::ResolvingMedia { peer, port, .. } => {
                 let same_family = addresses.iter().find(|addr| addr.is_ipv4() == peer.is_ipv4());
                 match same_family.or(addresses.first()) {
-                    Some(&addr) => self.stream_to(with_port(addr, port), now, out),
+                    Some(&addr) => self.stream_to(peer, with_port(addr, port), now, out),
                     None => {
                         let detail = "the host that the server named for RTP has no address";
                         self.fail(Failure::ServerUnreachable, detail, out);
@@ -291,7 +296,8 @@ impl Client {
     pub fn udp_refused(&mut self, now: Mono, out: &mut Vec<Action>) {
         let State::Streaming { since, .. } = self.state else { return };
         // It may not be the server's: the last digits of the port may be on their way yet.
-        if self.framer.has_guessed() && now.since(since) < PATIENT_QUIET {
+        let fresh = now.since(since) < PORT_MAY_GROW;
+        if self.framer.is_growing() || (fresh && self.framer.may_grow()) {
             return;
         }
         // A stop request that has come already, but has no end yet, is the better explanation.
@@ -461,34 +467,37 @@ impl Client {
         // The reader of messages lets no success without a port pass.
         let Some(port) = answer.port else { return };
         let host = answer.server.trim();
-        match ip_literal(without_zone(host)) {
-            Some(ip) if !ip.is_unspecified() => self.stream_to(on_link_of(peer, ip, port), now, out),
-            None if !host.is_empty() => {
+        match rtp_target(peer, host, port) {
+            Some(target) => self.stream_to(peer, target, now, out),
+            None => {
                 self.resolve(host.to_owned(), out);
                 let deadline = now + self.settings.response_timeout;
                 self.state = State::ResolvingMedia { peer, port, deadline };
             }
-            _ => self.stream_to(with_port(peer, port), now, out),
         }
     }
 
-    /// The last digits of the port came late.
+    /// The last octets of the answer came late: those of the port, most often.
     fn answered_again(&mut self, answer: &StartResponse, now: Mono, out: &mut Vec<Action>) {
-        let Some(whole) = answer.port else { return };
+        let whole = answer.port.filter(|_| answer.outcome == Outcome::Success && self.framer.is_again());
+        let Some(whole) = whole else { return };
         match &mut self.state {
             State::ResolvingMedia { port, .. } => *port = whole,
-            State::Streaming { target, since } if target.port() != whole => {
-                target.set_port(whole);
-                *since = now;
-                out.push(Action::SetRtpTarget(Some(*target)));
+            State::Streaming { peer, target, since } => {
+                let named = rtp_target(*peer, answer.server.trim(), whole);
+                let right = named.unwrap_or(with_port(*target, whole));
+                if *target != right {
+                    (*target, *since) = (right, now);
+                    out.push(Action::SetRtpTarget(Some(right)));
+                }
             }
             _ => {}
         }
     }
 
-    fn stream_to(&mut self, target: SocketAddr, now: Mono, out: &mut Vec<Action>) {
+    fn stream_to(&mut self, peer: SocketAddr, target: SocketAddr, now: Mono, out: &mut Vec<Action>) {
         out.extend([Action::SetRtpTarget(Some(target)), Action::Started]);
-        self.state = State::Streaming { target, since: now };
+        self.state = State::Streaming { peer, target, since: now };
     }
 
     fn stopped_by_server(&mut self, reason: String, out: &mut Vec<Action>) {
@@ -533,6 +542,15 @@ impl Client {
         }
         self.state = State::Closed;
         out.push(Action::Ended(end));
+    }
+}
+
+/// Where RTP goes if the server that is connected to as `peer` names `host`; `None` if that is a name to be looked up.
+fn rtp_target(peer: SocketAddr, host: &str, port: u16) -> Option<SocketAddr> {
+    match ip_literal(without_zone(host)) {
+        Some(ip) if !ip.is_unspecified() => Some(on_link_of(peer, ip, port)),
+        None if !host.is_empty() => None,
+        _ => Some(with_port(peer, port)),
     }
 }
 

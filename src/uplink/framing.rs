@@ -23,6 +23,9 @@ pub const QUIET: Duration = Duration::from_millis(30);
 /// Silence on the wire that ends a message that could still go on.
 pub const PATIENT_QUIET: Duration = Duration::from_millis(250);
 
+/// So long after a message that silence ended, a rest of it may come: a lost segment is sent again, and lost again.
+const LATEST_REST: Duration = Duration::from_secs(10);
+
 /// What a peer sends after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Terminator {
@@ -87,6 +90,11 @@ pub struct Framer {
     after_cr: bool,
     /// The last message, if nothing but silence has said that it ended.
     guessed: Vec<u8>,
+    guessed_at: Mono,
+    /// What is held begins with a message that was given before.
+    joined: bool,
+    /// The message given last was such a one.
+    again: bool,
 }
 
 impl Framer {
@@ -112,32 +120,27 @@ impl Framer {
     /// # Errors
     /// [`FrameError::TooLong`] ends the session, [`FrameError::Malformed`] only concerns one message.
     pub fn next(&mut self, now: Mono) -> Result<Option<Message>, FrameError> {
-        self.drop_terminators();
-        if !self.guessed.is_empty() && is_rest(&self.held) {
-            let rest = std::mem::replace(&mut self.held, std::mem::take(&mut self.guessed));
-            self.held.extend_from_slice(&rest);
-        }
-        if let Some(end) = self.find_end() {
-            self.guessed.clear();
-            return self.take(end).map(Some);
-        }
-        if self.held.len() > MAX_MESSAGE_OCTETS + MAX_COMMAND_OCTETS {
-            return Err(FrameError::TooLong);
-        }
-        self.quiet = self.quiet_needed();
-        match self.poll_deadline() {
-            Some(deadline) if deadline <= now => {
+        loop {
+            self.drop_terminators();
+            self.join_rest(now);
+            let end = self.find_end();
+            if end.is_none() {
+                if self.held.len() > MAX_MESSAGE_OCTETS + MAX_COMMAND_OCTETS {
+                    return Err(FrameError::TooLong);
+                }
+                self.quiet = self.quiet_needed();
+                if self.poll_deadline().is_none_or(|deadline| deadline > now) {
+                    return Ok(None);
+                }
                 self.guessed.clone_from(&self.held);
-                self.take(self.held.len()).map(Some)
+                self.guessed_at = now;
             }
-            _ => Ok(None),
+            match self.take(end.unwrap_or(self.held.len())) {
+                // It was no rest, then; what was given before stands.
+                Err(FrameError::Malformed(_)) if self.again => self.guessed.clear(),
+                taken => return taken.map(Some),
+            }
         }
-    }
-
-    /// Whether the last message may prove to be longer: nothing but silence has said that it ended.
-    #[must_use]
-    pub fn has_guessed(&self) -> bool {
-        !self.guessed.is_empty()
     }
 
     /// What the peer had said in full when it closed the connection.
@@ -149,7 +152,28 @@ impl Framer {
         if message.is_some() || self.quiet.is_none() {
             return Ok(message);
         }
-        self.take(self.held.len()).map(Some)
+        match self.take(self.held.len()) {
+            Err(FrameError::Malformed(_)) if self.again => Ok(None),
+            taken => taken.map(Some),
+        }
+    }
+
+    /// Whether the message that was given last is one given before, and more of it.
+    #[must_use]
+    pub fn is_again(&self) -> bool {
+        self.again
+    }
+
+    /// Whether more of the last message may come: nothing but silence has said that it ended.
+    #[must_use]
+    pub fn may_grow(&self) -> bool {
+        !self.guessed.is_empty()
+    }
+
+    /// Whether more of the last message has come, and perhaps not all of it.
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        self.joined
     }
 
     /// When [`next`](Self::next) is to be called although nothing came.
@@ -164,7 +188,23 @@ impl Framer {
         self.terminator
     }
 
+    /// Puts a message that silence has cut in two together again.
+    fn join_rest(&mut self, now: Mono) {
+        if now.since(self.guessed_at) > LATEST_REST {
+            self.guessed.clear();
+        }
+        if !self.guessed.is_empty() && is_rest(&self.held, &self.guessed) {
+            let rest = std::mem::replace(&mut self.held, std::mem::take(&mut self.guessed));
+            self.held.extend_from_slice(&rest);
+            self.joined = true;
+        }
+    }
+
     fn take(&mut self, end: usize) -> Result<Message, FrameError> {
+        if end < self.held.len() {
+            self.guessed.clear();
+        }
+        self.again = std::mem::take(&mut self.joined);
         self.quiet = None;
         self.after_cr = false;
         let parsed = match end {
@@ -255,16 +295,19 @@ fn begins_with_command(text: &[u8]) -> bool {
     })
 }
 
-/// Whether `text` can't be the beginning of a message: neither a pair nor the beginning of a key stands at its front.
-/// Behind an `&` every key but `cmd` is one more of the message before.
-fn is_rest(text: &[u8]) -> bool {
+/// Whether `text` can't be the beginning of a message, and so is the rest of the one `before`: neither a pair nor the
+/// beginning of a key stands at its front, or, behind an `&`, a key that the message before has not yet.
+fn is_rest(text: &[u8], before: &[u8]) -> bool {
     let ends = |at: &usize| terminator_of(text[*at]).is_some() || begins_with_command(&text[*at..]);
     let end = (0..text.len()).find(ends);
     let first = &text[..end.unwrap_or(text.len())];
-    match first.strip_prefix(b"&") {
-        Some(next) => !(next.starts_with(CMD) || CMD.starts_with(next)),
-        None => !first.is_empty() && !first.contains(&b'=') && (end.is_some() || !begins_a_key(first)),
+    if let Some(next) = first.strip_prefix(b"&") {
+        let key = next.iter().position(|&octet| octet == b'=').map(|at| &next[..at]);
+        return key.is_some_and(|key| !Pairs::new(before).has(key));
     }
+    let pair = first.split(|&octet| octet == b'&').next().unwrap_or_default();
+    let is_whole = end.is_some() || pair.len() < first.len();
+    !pair.is_empty() && !pair.contains(&b'=') && (is_whole || !begins_a_key(pair))
 }
 
 fn begins_a_key(text: &[u8]) -> bool {

@@ -225,10 +225,10 @@ impl<'a> Pairs<'a> {
     }
 
     /// The raw value of the first pair named `key`.
-    fn raw(&self, key: &str) -> Option<&'a [u8]> {
+    fn raw(&self, key: impl AsRef<[u8]>) -> Option<&'a [u8]> {
         self.0.split(|&octet| octet == b'&').find_map(|pair| {
             let at = pair.iter().position(|&octet| octet == b'=')?;
-            (&pair[..at] == key.as_bytes()).then_some(&pair[at + 1..])
+            (&pair[..at] == key.as_ref()).then_some(&pair[at + 1..])
         })
     }
 
@@ -240,7 +240,7 @@ impl<'a> Pairs<'a> {
         self.text(key).unwrap_or_default()
     }
 
-    fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: impl AsRef<[u8]>) -> bool {
         self.raw(key).is_some()
     }
 

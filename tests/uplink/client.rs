@@ -367,19 +367,66 @@ fn a_broken_connection_or_a_closed_rtp_port_is_a_lost_uplink() {
     );
 }
 
+/// A session that took an answer without its last octets for all of it, at 50 ms.
+fn guessed(answer: &str, target: &str) -> Session {
+    let mut session = Session::awaiting_start();
+    assert_eq!(session.receive(answer, 20), []);
+    assert_eq!(session.timer(50), [Action::SetRtpTarget(Some(addr(target))), Action::Started]);
+    session
+}
+
 #[test]
 fn a_port_whose_last_digits_come_late_is_put_right() {
     let (early, late) = SUCCESS.trim_end().split_at(SUCCESS.len() - 3);
-    let mut session = Session::awaiting_start();
-    assert_eq!(session.receive(early, 20), []);
-    let actions = session.timer(50);
-    assert_eq!(actions, [Action::SetRtpTarget(Some(addr("192.0.2.1:400"))), Action::Started]);
-    let refused = session.act(|client, out| client.udp_refused(at(60), out));
-    assert_eq!(refused, [], "it need not be the server's port that is closed");
-    assert_eq!(session.receive(late, 70), []);
-    let actions = session.timer(100);
-    assert_eq!(actions, [Action::SetRtpTarget(Some(addr("192.0.2.1:40002")))]);
-    failed(&session.act(|client, out| client.udp_refused(at(360), out)), Failure::UplinkLost);
+    let mut session = guessed(early, "192.0.2.1:400");
+    let refused = |session: &mut Session, ms| session.act(|client, out| client.udp_refused(at(ms), out));
+    assert_eq!(refused(&mut session, 60), [], "it need not be the server's port that is closed");
+    assert_eq!(refused(&mut session, 1000), []);
+    assert_eq!(session.receive(late, 1040), []);
+    assert_eq!(refused(&mut session, 1060), [], "the whole port is not known before it is quiet");
+    assert_eq!(session.timer(1070), [Action::SetRtpTarget(Some(addr("192.0.2.1:40002")))]);
+    assert_eq!(refused(&mut session, 2000), []);
+    failed(&refused(&mut session, 2080), Failure::UplinkLost);
+}
+
+#[test]
+fn a_host_and_the_port_of_a_name_that_come_whole_late_are_put_right_too() {
+    let answer = "cmd=RecordStartResponse&id=abc&result=success&reason=&port=40002&server=192.0.2.";
+    let mut session = guessed(&format!("{answer}1"), "192.0.2.1:40002");
+    session.receive("7", 60);
+    assert_eq!(session.timer(90), [Action::SetRtpTarget(Some(addr("192.0.2.17:40002")))]);
+
+    let answer = SUCCESS.trim_end().replace("server=", "server=media.example.org");
+    let (early, late) = answer.split_at(answer.len() - 2);
+    for late_look_up in [false, true] {
+        let mut session = Session::awaiting_start();
+        session.receive(early, 20);
+        session.timer(50);
+        let look_up = |session: &mut Session| {
+            session.act(|client, out| client.resolved(Generation(2), &[found("192.0.2.9")], at(55), out))
+        };
+        if !late_look_up {
+            look_up(&mut session);
+        }
+        session.receive(late, 60);
+        let mut actions = session.timer(90);
+        if late_look_up {
+            assert_eq!(actions, []);
+            actions = look_up(&mut session);
+        }
+        assert_eq!(actions[0], Action::SetRtpTarget(Some(addr("192.0.2.9:40002"))));
+    }
+}
+
+#[test]
+fn a_second_answer_changes_nothing() {
+    for again in [SUCCESS.replace("40002", "9"), SUCCESS.replace("success", "failed"), SUCCESS.to_owned()] {
+        assert_eq!(Session::streaming().receive(&again, 30), [], "{again}");
+        let mut session = guessed(SUCCESS.trim_end(), "192.0.2.1:40002");
+        assert_eq!(session.receive(&again, 90), [], "{again}");
+    }
+    let mut session = guessed(SUCCESS.trim_end(), "192.0.2.1:40002");
+    assert_eq!(session.receive("&version=1\n", 90), [], "it says nothing new");
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn the_rest_of_a_value_that_comes_late_makes_the_message_whole() {
             let mut framer = Framer::new();
             framer.push(early.as_bytes(), at(0));
             assert_eq!(drain(&mut framer, at(30)), [parsed(early)]);
-            assert!(framer.has_guessed());
+            assert!(framer.may_grow());
             framer.push(format!("{late}{end}").as_bytes(), at(100));
             let mut read = drain(&mut framer, at(100));
             assert_eq!(read.is_empty(), end.is_empty(), "{late}{end}");
@@ -135,23 +135,83 @@ fn the_rest_of_a_value_that_comes_late_makes_the_message_whole() {
     assert_eq!(drain(&mut framer, at(130)), [parsed(stop)]);
 }
 
+/// A framer that has taken `text` for a whole message at 30 ms, or 250.
+fn guessed(text: &str) -> Framer {
+    let mut framer = Framer::new();
+    framer.push(text.as_bytes(), at(0));
+    assert_eq!(drain(&mut framer, at(250)), [parsed(text)]);
+    framer
+}
+
 #[test]
 fn a_message_after_silence_is_one_of_its_own_however_it_begins() {
-    let reordered = "id=7&cmd=RecordStopResponse&result=success";
-    for (first, second) in [(START, STOP), (START, reordered), ("&", STOP), ("&c", &STOP[1..])] {
-        let mut framer = Framer::new();
-        framer.push(START.as_bytes(), at(0));
-        assert_eq!(drain(&mut framer, at(30)), [parsed(START)]);
-        if first != START {
-            framer.push(first.as_bytes(), at(40));
-            assert_eq!(drain(&mut framer, at(40)), []);
+    for begin in ["", "&", "id=7&", "&id=7&", "version=2&"] {
+        for end in ["", "\n"] {
+            let mut framer = guessed(START);
+            for octet in format!("{begin}{STOP}{end}").bytes() {
+                framer.push(&[octet], at(300));
+                drain(&mut framer, at(300));
+            }
+            let mut framer_at_once = guessed(START);
+            framer_at_once.push(format!("{begin}{STOP}{end}").as_bytes(), at(300));
+            drain(&mut framer_at_once, at(300));
+            if end.is_empty() {
+                assert_eq!(drain(&mut framer, at(330)), [parsed(STOP)], "{begin:?}");
+                assert_eq!(drain(&mut framer_at_once, at(330)), [parsed(STOP)], "{begin:?}");
+            }
+            assert!(!framer.is_again() && !framer_at_once.is_again(), "{begin:?}{end:?}");
+            assert_eq!(drain(&mut framer, at(900)), []);
         }
-        for octet in second.bytes() {
-            framer.push(&[octet], at(50));
-            assert_eq!(drain(&mut framer, at(50)), []);
-        }
-        assert_eq!(drain(&mut framer, at(80)).last(), Some(&parsed(STOP)), "{first:?} {second}");
     }
+}
+
+#[test]
+fn a_rest_may_have_more_pairs_behind_it() {
+    let cut = "cmd=RecordStopRequest&id=7&remote_number=49";
+    let rest = "123&remote_name=Anna&local_number=&local_name=&reason=hangup";
+    let mut framer = guessed(cut);
+    framer.push(format!("{rest}{START}").as_bytes(), at(300));
+    assert_eq!(framer.next(at(300)), Ok(Some(parsed(&format!("{cut}{rest}")))));
+    assert!(framer.is_again());
+    assert_eq!(drain(&mut framer, at(330)), [parsed(START)]);
+    assert!(!framer.is_again());
+}
+
+#[test]
+fn the_rest_of_a_word_that_may_be_a_key_is_one_when_it_has_ended() {
+    let stop = "cmd=RecordStopRequest&id=7&reason=not pa";
+    let mut framer = guessed(stop);
+    framer.push(b"id", at(300));
+    assert_eq!(drain(&mut framer, at(600)), []);
+    framer.push(b"\n", at(600));
+    assert_eq!(drain(&mut framer, at(600)), [parsed(&format!("{stop}id"))]);
+}
+
+#[test]
+fn what_has_ended_for_certain_or_long_ago_has_no_rest() {
+    let mut framer = guessed(START);
+    framer.push(b"\n", at(300));
+    assert_eq!(drain(&mut framer, at(300)), []);
+    assert!(!framer.may_grow());
+    framer.push(format!("02{STOP}\n").as_bytes(), at(310));
+    assert_eq!(framer.next(at(310)), Err(FrameError::Malformed(ParseError::Missing("cmd"))));
+
+    let mut framer = guessed(START);
+    framer.push(b"1", at(10_300));
+    assert_eq!(drain(&mut framer, at(20_000)), []);
+    assert!(!framer.is_growing());
+}
+
+#[test]
+fn what_makes_no_message_of_the_one_before_is_dropped() {
+    let mut framer = guessed(START);
+    framer.push(b"ping", at(300));
+    assert_eq!(drain(&mut framer, at(900)), []);
+    framer.push(STOP.as_bytes(), at(1000));
+    assert_eq!(drain(&mut framer, at(1030)), [parsed(STOP)]);
+    let mut framer = guessed(START);
+    framer.push(b"ping", at(300));
+    assert_eq!(framer.next_at_close(), Ok(None));
 }
 
 #[test]

@@ -86,6 +86,29 @@ fn a_recording_is_asked_for_granted_and_stopped() {
 }
 
 #[test]
+fn what_comes_late_of_a_request_that_is_answered_changes_nothing() {
+    let mut phone = Phone::connected();
+    phone.says(START, 0);
+    assert_eq!(phone.timer(30).len(), 1);
+    phone.act(|session, out| session.granted("192.0.2.9", 20_000, at(30), out));
+    assert_eq!(phone.says("&version=1", 100), []);
+    assert_eq!(phone.timer(130), []);
+
+    let (early, late) = STOP.split_at(STOP.len() - 3);
+    phone.says(early, 5000);
+    assert_eq!(phone.timer(5030).len(), 2);
+    phone.says(late, 5100);
+    assert_eq!(phone.timer(5130), []);
+
+    let mut phone = Phone::connected();
+    phone.says(START, 0);
+    phone.timer(30);
+    phone.act(|session, out| session.refused("disk full", at(30), out));
+    phone.says("&version=1", 100);
+    assert_eq!(phone.timer(130), [], "what was refused is not asked for again");
+}
+
+#[test]
 fn answers_end_as_the_request_did() {
     for end in ["\n", "\r\n", "\r", "\0"] {
         let mut phone = Phone::connected();
