@@ -202,6 +202,7 @@ impl Framer {
 
     fn take(&mut self, end: usize) -> Result<Message, FrameError> {
         if end < self.held.len() {
+            // What follows says where it ends.
             self.guessed.clear();
         }
         self.again = std::mem::take(&mut self.joined);
