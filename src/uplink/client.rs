@@ -159,6 +159,8 @@ enum State {
         peer: SocketAddr,
         target: SocketAddr,
         since: Mono,
+        /// The port refused RTP when it was not sure yet.
+        refused: bool,
     },
     Stopping {
         deadline: Mono,
@@ -294,13 +296,18 @@ impl Client {
 
     /// The server's RTP port is closed (ICMP port unreachable).
     pub fn udp_refused(&mut self, now: Mono, out: &mut Vec<Action>) {
-        let State::Streaming { since, .. } = self.state else { return };
+        let State::Streaming { since, refused, .. } = &mut self.state else { return };
         // It may not be the server's: the last digits of the port may be on their way yet.
-        let fresh = now.since(since) < PORT_MAY_GROW;
+        let fresh = now < *since + PORT_MAY_GROW;
         if self.framer.is_growing() || (fresh && self.framer.may_grow()) {
+            *refused = true;
             return;
         }
-        // A stop request that has come already, but has no end yet, is the better explanation.
+        self.rtp_port_closed(now, out);
+    }
+
+    /// A stop request that has come already, but has no end yet, is the better explanation.
+    fn rtp_port_closed(&mut self, now: Mono, out: &mut Vec<Action>) {
         self.peer_closed(Some("the server's RTP port is closed"), now, out);
     }
 
@@ -340,7 +347,7 @@ impl Client {
             | State::ResolvingMedia { deadline, .. }
             | State::Stopping { deadline } => Some(deadline),
             State::Connecting { attempt, .. } => Some(attempt),
-            State::Streaming { .. } => None,
+            State::Streaming { since, refused, .. } => refused.then_some(since + PORT_MAY_GROW),
             State::Closed => return None,
         };
         [own, self.framer.poll_deadline()].into_iter().flatten().min()
@@ -367,7 +374,10 @@ impl Client {
                 self.fail(Failure::ServerUnreachable, detail, out);
             }
             State::Stopping { .. } => self.end(End::Stopped { confirmed: false }, out),
-            State::Streaming { .. } | State::Closed => {}
+            State::Streaming { ref mut since, .. } if self.framer.is_growing() => *since = now,
+            // No other port came.
+            State::Streaming { .. } => self.rtp_port_closed(now, out),
+            State::Closed => {}
         }
     }
 
@@ -483,11 +493,11 @@ impl Client {
         let Some(whole) = whole else { return };
         match &mut self.state {
             State::ResolvingMedia { port, .. } => *port = whole,
-            State::Streaming { peer, target, since } => {
+            State::Streaming { peer, target, since, refused } => {
                 let named = rtp_target(*peer, answer.server.trim(), whole);
                 let right = named.unwrap_or(with_port(*target, whole));
                 if *target != right {
-                    (*target, *since) = (right, now);
+                    (*target, *since, *refused) = (right, now, false);
                     out.push(Action::SetRtpTarget(Some(right)));
                 }
             }
@@ -497,7 +507,7 @@ impl Client {
 
     fn stream_to(&mut self, peer: SocketAddr, target: SocketAddr, now: Mono, out: &mut Vec<Action>) {
         out.extend([Action::SetRtpTarget(Some(target)), Action::Started]);
-        self.state = State::Streaming { peer, target, since: now };
+        self.state = State::Streaming { peer, target, since: now, refused: false };
     }
 
     fn stopped_by_server(&mut self, reason: String, out: &mut Vec<Action>) {

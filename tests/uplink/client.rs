@@ -390,6 +390,23 @@ fn a_port_whose_last_digits_come_late_is_put_right() {
 }
 
 #[test]
+fn a_port_that_refuses_rtp_and_stays_as_it_is_is_closed_even_if_nothing_more_is_sent() {
+    let mut session = guessed(SUCCESS.trim_end(), "192.0.2.1:40002");
+    assert_eq!(session.act(|client, out| client.udp_refused(at(300), out)), []);
+    assert_eq!(session.0.poll_deadline(), Some(at(1050)));
+    failed(&session.timer(1050), Failure::UplinkLost);
+
+    // But not while it is changing.
+    let (early, late) = SUCCESS.trim_end().split_at(SUCCESS.len() - 2);
+    let mut session = guessed(early, "192.0.2.1:4000");
+    session.act(|client, out| client.udp_refused(at(300), out));
+    session.receive(late, 1040);
+    assert_eq!(session.timer(1050), []);
+    assert_eq!(session.timer(1070), [Action::SetRtpTarget(Some(addr("192.0.2.1:40002")))]);
+    assert_eq!(session.timer(9000), []);
+}
+
+#[test]
 fn a_host_and_the_port_of_a_name_that_come_whole_late_are_put_right_too() {
     let answer = "cmd=RecordStartResponse&id=abc&result=success&reason=&port=40002&server=192.0.2.";
     let mut session = guessed(&format!("{answer}1"), "192.0.2.1:40002");
