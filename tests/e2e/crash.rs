@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::agent::{output_of, recordctl};
 use crate::support::{
-    Agent, Call, Codec, Setup, number, patience, read_recording, sidecar, wait_for, wait_until,
+    Agent, Call, Codec, Setup, assert_audio, number, patience, read_recording, sidecar, wait_for, wait_until,
 };
 
 #[test]
@@ -30,6 +31,12 @@ fn a_recording_that_lost_its_sidecar_in_a_crash_stays_as_it_is_and_is_as_long_as
     });
     assert_eq!(number(&listed, "/recordings/0/duration_ms"), 50 * 20, "{listed}");
     assert_eq!(read_recording(&call.file), left);
+    // Whoever names it has it made exact.
+    let output = output_of(recordctl().arg("repair").arg(&call.file));
+    assert!(output.status.success(), "{output:?}");
+    let repaired = read_recording(&call.file);
+    repaired.assert_header(Codec::Pcma, 160);
+    assert_audio(&repaired.data[..left.data.len()], &left.data);
 }
 
 #[test]
