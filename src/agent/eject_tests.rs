@@ -75,8 +75,8 @@ fn indexes(actions: &[Action]) -> bool {
     actions.iter().any(|action| matches!(action, Action::Job(Job::Library(LibraryJob::Index(_)))))
 }
 
-#[test]
-fn the_folder_is_not_looked_through_any_more_once_the_disk_is_to_be_ejected() {
+/// An agent whose disk is being ejected while its folder was being looked through.
+fn ejecting_in_mid_pass() -> Agent {
     let mut agent = Agent::new(Config::default(), 7, Now::default());
     step(&mut agent, Input::ClientOpened(UI));
     step(&mut agent, Input::Started);
@@ -87,6 +87,12 @@ fn the_folder_is_not_looked_through_any_more_once_the_disk_is_to_be_ejected() {
     let done = Input::Storage(Done::Library(LibraryDone::Indexed(index)));
     assert!(!indexes(&step(&mut agent, done)), "a step may write, and the disk is to be pulled");
     assert_eq!(agent.deadline(), None);
+    agent
+}
+
+#[test]
+fn the_folder_is_not_looked_through_any_more_once_the_disk_is_to_be_ejected() {
+    let mut agent = ejecting_in_mid_pass();
     let actions = step(&mut agent, Input::Storage(Done::Ejected(Ok(false))));
     assert!(!indexes(&actions), "{actions:?}");
     assert_eq!(agent.deadline(), None);
@@ -94,14 +100,7 @@ fn the_folder_is_not_looked_through_any_more_once_the_disk_is_to_be_ejected() {
 
 #[test]
 fn the_folder_is_looked_through_to_its_end_when_the_disk_could_not_be_ejected() {
-    let mut agent = Agent::new(Config::default(), 7, Now::default());
-    step(&mut agent, Input::ClientOpened(UI));
-    step(&mut agent, Input::Started);
-    let stick = Disk { device: 1, removable: true, ..Disk::default() };
-    step(&mut agent, Input::Storage(Done::Scanned(Some(stick))));
-    ask(&mut agent, r#"{"jsonrpc":"2.0","id":2,"method":"storage.eject"}"#);
-    let index = Indexed { pass: 1, next: Some("Record_20260301-091500.wav".into()), ..Indexed::default() };
-    step(&mut agent, Input::Storage(Done::Library(LibraryDone::Indexed(index))));
+    let mut agent = ejecting_in_mid_pass();
     let fault = Fault { kind: FaultKind::Io, detail: "a broken stick".into() };
     assert!(indexes(&step(&mut agent, Input::Storage(Done::Ejected(Err(fault))))));
 }
