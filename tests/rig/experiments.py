@@ -569,8 +569,8 @@ def clock(filesystem):
                 and ended["elapsed_ms"] == call.sent * FRAME_MS, f"{jump}: {call.sent} packets sent, told: {ended}")
         segments = [event for event in it.agent.events[since:] if event[1] == "recording.segment"]
         books.append((jump, call, [call.file, *(event[2]["file"].rsplit("/", 1)[-1] for event in segments)]))
-        it.figure(f"{filesystem}: clock {jump}", f"{call.sent} packets in {1 + len(segments)} files, {ended['packets']['lost']} lost;"
-                  f" longest answer {slow:.0f} ms")
+        it.figure(f"{filesystem}: clock {jump}", f"{call.sent} packets in {1 + len(segments)} files,"
+                  f" {ended['packets']['lost']} lost; longest answer {slow:.0f} ms")
     it.take_out()
     files = stick.files(it.image, "Record")
     for jump, call, names in books:
