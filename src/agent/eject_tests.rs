@@ -1,4 +1,4 @@
-//! An eject that comes while something else is under way: a recording that begins, a recovery.
+//! An eject, or a pull, that comes while something else is under way: a recording that begins, a recovery.
 
 use super::Agent;
 use super::io::{Action, ClientId, Input, RecordingKey};
@@ -123,4 +123,30 @@ fn an_eject_does_not_wait_for_a_recording_that_waits_for_another_disk() {
     let fault = Fault { kind: FaultKind::Io, detail: "a broken stick".into() };
     let actions = step(&mut agent, Input::Storage(Done::Closed { file, result: Err(fault) }));
     assert!(ejects(&actions), "{actions:?}");
+}
+
+fn jobs(actions: &[Action]) -> Vec<String> {
+    let job = |action: &Action| match action {
+        Action::Job(job) => Some(format!("{job:?}").split([' ', '(']).next().unwrap_or_default().to_owned()),
+        _ => None,
+    };
+    actions.iter().filter_map(job).collect()
+}
+
+#[test]
+fn a_file_is_not_given_up_before_it_was_to_be_opened() {
+    let (mut agent, recording) = starting();
+    let rtp = SocketAddr::from((Ipv4Addr::LOCALHOST, 4000));
+    let actions = step(&mut agent, Input::RtpBound(recording, Ok(rtp)));
+    let open = actions.into_iter().find_map(|action| match action {
+        Action::Job(job @ Job::Open(_)) => Some(job),
+        _ => None,
+    });
+    step(&mut agent, Input::JobRefused(open.expect("a file is asked for")));
+    let scan = jobs(&step(&mut agent, Input::MountsChanged));
+    assert!(scan.is_empty(), "it overtakes the file: {scan:?}");
+    // The scan that was under way before, answered now: the stick is gone.
+    let gone = jobs(&step(&mut agent, Input::Storage(Done::Scanned(None))));
+    let place = |name: &str| gone.iter().position(|job| job == name);
+    assert!(place("Open").is_some_and(|open| place("Abandon").is_some_and(|end| open < end)), "{gone:?}");
 }

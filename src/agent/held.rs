@@ -1,9 +1,10 @@
 //! Jobs that storage had no room for, until it has.
 //!
-//! Owns: their order. Invariants: no job is dropped that a recording, a client or an open file waits for;
-//! there are never more than [`MAX_HELD_JOBS`].
+//! Owns: their order. Invariants: no job is dropped that a recording, a client or an open file waits for; none that
+//! comes later overtakes them; there are never more than [`MAX_HELD_JOBS`].
 
 use crate::jobs::Job;
+use crate::jobs::library::LibraryJob;
 use crate::time::Mono;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,6 +24,12 @@ pub(super) struct Held {
 impl Held {
     /// Keeps a job for later; gives it back if another one held does the same, or there are too many.
     pub(super) fn hold(&mut self, job: Job, now: Mono) -> Option<Job> {
+        let is_keep = |job: &Job| matches!(job, Job::Library(LibraryJob::Keep(_)));
+        if let Some(held) = self.jobs.iter_mut().find(|held| is_keep(held) && is_keep(&job)) {
+            // The newer list says all.
+            *held = job;
+            return None;
+        }
         let same = |held: &Job| matches!((held, &job), (Job::Scan(_), Job::Scan(_)));
         if self.jobs.len() >= MAX_HELD_JOBS || self.jobs.iter().any(same) {
             return Some(job);
@@ -30,6 +37,17 @@ impl Held {
         self.jobs.push_back(job);
         self.retry_at.get_or_insert(now + RETRY_AFTER);
         None
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Whether `job` has to wait for those that are held. A question about the library is answered at once instead.
+    pub(super) fn keeps_back(&self, job: &Job) -> bool {
+        !self.is_empty()
+            && (!matches!(job, Job::Library(_)) || matches!(job, Job::Library(LibraryJob::Keep(_))))
     }
 
     /// When to ask storage again.
@@ -61,6 +79,33 @@ mod tests {
         let jobs: Vec<Job> = held.take().collect();
         assert!(matches!(jobs[..], [Job::Abandon(FileKey(1)), Job::Scan(_), Job::Abandon(FileKey(2))]));
         assert_eq!(held.retry_at(), None);
+    }
+
+    #[test]
+    fn the_newest_list_of_files_to_keep_takes_the_place_of_an_older_one() {
+        let keep = |file: &str| Job::Library(LibraryJob::Keep(vec![file.to_owned()]));
+        let mut held = Held::default();
+        for job in [keep("a.wav"), Job::Abandon(FileKey(1)), keep("b.wav")] {
+            assert!(held.hold(job, Mono::default()).is_none());
+        }
+        let jobs: Vec<Job> = held.take().collect();
+        let [Job::Library(LibraryJob::Keep(files)), Job::Abandon(_)] = &jobs[..] else { panic!("{jobs:?}") };
+        assert_eq!(*files, ["b.wav"]);
+    }
+
+    #[test]
+    fn a_job_waits_behind_those_that_are_held_and_a_question_does_not() {
+        let question = Job::Library(LibraryJob::Info {
+            ask: crate::jobs::library::AskId(1),
+            folder: crate::jobs::Folder { root: "/stick".into(), device: 1, name: String::new() },
+            file: "a.wav".into(),
+        });
+        let mut held = Held::default();
+        assert!(!held.keeps_back(&Job::Abandon(FileKey(1))));
+        assert!(held.hold(Job::Scan(Target::Auto), Mono::default()).is_none());
+        assert!(held.keeps_back(&Job::Abandon(FileKey(1))));
+        assert!(held.keeps_back(&Job::Library(LibraryJob::Keep(Vec::new()))));
+        assert!(!held.keeps_back(&question));
     }
 
     #[test]

@@ -18,6 +18,17 @@ pub struct ClientId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordingKey(pub u64);
 
+/// Whose packets have to be taken before a request is, whether or not there is room for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// Nobody's: what there is no room for may wait in the socket.
+    None,
+    /// Those of one recording: it is being paused, resumed or stopped.
+    One(RecordingKey),
+    /// Those of all.
+    All,
+}
+
 /// A server that is gone without a word is noticed after this at the latest.
 pub const SILENT_PEER_AFTER: Duration = Duration::from_secs(9);
 

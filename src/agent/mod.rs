@@ -139,6 +139,7 @@ impl Agent {
 
     /// Takes one input; what is to be done is added to `actions`.
     pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
+        let before = actions.len();
         match input {
             Input::Datagram { recording, octets, truncated, source, arrival } => {
                 return self.datagram(recording, octets, truncated, source, arrival, actions);
@@ -158,7 +159,21 @@ impl Agent {
             }
             input => self.step_rarely(input, now, actions),
         }
+        if !self.held.is_empty() {
+            self.keep_order(before, now, actions);
+        }
         self.exit_if_done(now, actions);
+    }
+
+    /// Jobs that this step made wait behind those that are held: a file is not given up before it was to be opened.
+    #[inline(never)]
+    fn keep_order(&mut self, before: usize, now: Now, actions: &mut Vec<Action>) {
+        for action in actions.split_off(before) {
+            match action {
+                Action::Job(job) if self.held.keeps_back(&job) => self.job_refused(job, now),
+                action => actions.push(action),
+            }
+        }
     }
 
     /// Inputs that do not come each second of a call.

@@ -32,7 +32,7 @@ pub(super) struct Players {
     live: BTreeMap<PlaybackKey, Playback>,
     ended: VecDeque<PlaybackStatus>,
     /// Files that storage was told to keep.
-    kept: usize,
+    kept: Vec<String>,
 }
 
 impl Players {
@@ -239,12 +239,13 @@ impl Agent {
 
     /// Tells storage which files are being played, if there are others than before.
     fn keep_played(&mut self, actions: &mut Vec<Action>) {
-        let count = self.players.live.values().map(|it| it.files().count()).sum();
-        if std::mem::replace(&mut self.players.kept, count) == count {
+        let Players { live, kept, .. } = &mut self.players;
+        let played = || live.values().flat_map(Playback::files);
+        if played().eq(kept.iter().map(String::as_str)) {
             return;
         }
-        let files = self.players.live.values().flat_map(|it| it.files().map(str::to_owned)).collect();
-        actions.push(Action::Job(Job::Library(LibraryJob::Keep(files))));
+        *kept = played().map(str::to_owned).collect();
+        actions.push(Action::Job(Job::Library(LibraryJob::Keep(kept.clone()))));
     }
 
     /// Ends every playback.

@@ -229,8 +229,8 @@ impl Agent {
             LibraryJob::ReadFrames(ReadFrames { playback, block, .. }) => {
                 self.play_refused(playback, block, now);
             }
-            // A stalled disk; the next playback that begins or ends tells anew.
-            LibraryJob::Keep(_) => {}
+            // Nobody asks again: what is played must not be deleted when the disk goes on.
+            LibraryJob::Keep(_) => self.job_refused(Job::Library(job), now),
         }
     }
 

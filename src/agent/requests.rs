@@ -1,6 +1,6 @@
 //! What clients ask for.
 
-use super::io::{Action, ClientId, RecordingKey};
+use super::io::{Action, ClientId, Fence, RecordingKey};
 use super::route::Route;
 use super::sip_info::Purpose;
 use super::{Agent, Eject, MAX_WAITING_STARTS};
@@ -59,6 +59,22 @@ impl Agent {
             Err(Failure::Params(message)) => reply::rpc_error(&id, INVALID_PARAMS, &message),
         };
         actions.push(Action::Reply(client, line));
+    }
+
+    /// Whose packets come before what a client's line asks for. Everything else a client asks can be answered while
+    /// packets wait in the sockets for room, so that a question never costs audio.
+    #[must_use]
+    pub fn fence(&self, line: &[u8]) -> Fence {
+        let Ok(Request { method, .. }) = request::parse(line) else { return Fence::None };
+        match method {
+            Method::RecordPause { recording }
+            | Method::RecordResume { recording }
+            | Method::RecordStop { recording } => {
+                self.live(recording.as_deref()).map_or(Fence::None, Fence::One)
+            }
+            Method::StorageEject => Fence::All,
+            _ => Fence::None,
+        }
     }
 
     #[inline(never)]

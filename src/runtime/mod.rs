@@ -15,7 +15,7 @@ pub mod surroundings;
 mod uplinks;
 
 use crate::agent::Agent;
-use crate::agent::io::{Action, Input, RecordingKey, UplinkAction, UplinkInput};
+use crate::agent::io::{Action, Fence, Input, RecordingKey, UplinkAction, UplinkInput};
 use crate::config::Config;
 use crate::jobs::Job;
 use crate::jobs::library::PlaybackKey;
@@ -32,7 +32,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use players::Players;
-use rtp_ports::RtpPorts;
+use rtp_ports::{Due, RtpPorts};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -177,6 +177,7 @@ impl Runtime {
         let mut clock = Clock::default();
         // Less than the flush interval, so that waking and writing fit in it, too: no packet waits longer for the disk.
         let longest_drain = LONGEST_DRAIN.min(config.storage.flush_interval * 98 / 100);
+        let rtp = RtpPorts::new(longest_drain, config.rtp.max_recordings);
         let agent = Agent::new(config, entropy(), clock.now());
         Ok(Self {
             poll,
@@ -184,7 +185,7 @@ impl Runtime {
             clock,
             storage,
             clients,
-            rtp: RtpPorts::new(longest_drain),
+            rtp,
             players: Players::default(),
             uplinks,
             signals,
@@ -301,9 +302,20 @@ impl Runtime {
             return Ok(());
         }
         // Every packet that came before the request is counted before the request is taken.
-        self.drain_rtp(now, true, true)?;
-        let Self { clients, agent, actions, .. } = self;
+        self.drain_rtp(now, true, false)?;
+        let Self { clients, agent, actions, rtp, poll, .. } = self;
         clients.take_lines(|input| {
+            if let Input::ClientLine(_, line) = &input {
+                // Packets wait in the sockets for want of room. What comes before a pause or an end can't.
+                let fence = if agent.has_room() { Fence::None } else { agent.fence(line) };
+                let only = if let Fence::One(recording) = fence { Some(recording) } else { None };
+                if fence != Fence::None {
+                    let hold = Cell::new(false);
+                    rtp.drain(poll.registry(), now, Due::Fence(only), &hold, |input| {
+                        take_datagram(agent, actions, input, now)
+                    });
+                }
+            }
             let before = actions.len();
             agent.step(input, now, actions);
             actions[before..].iter().map(answered_octets).sum()
@@ -324,13 +336,10 @@ impl Runtime {
     fn drain_rtp(&mut self, now: Now, all: bool, forced: bool) -> Result<(), RuntimeError> {
         let Self { rtp, agent, actions, poll, .. } = self;
         let hold = Cell::new(!forced && !agent.has_room());
-        rtp.drain(poll.registry(), now, all, &hold, |input| {
-            agent.step(input, now, actions);
+        let due = if all { Due::All } else { Due::Now };
+        rtp.drain(poll.registry(), now, due, &hold, |input| {
+            let goes_on = take_datagram(agent, actions, input, now);
             hold.set(!forced && !agent.has_room());
-            let goes_on = matches!(actions.last(), Some(Action::Relay(_)));
-            if goes_on {
-                actions.pop();
-            }
             goes_on
         });
         self.apply(now)
@@ -385,6 +394,11 @@ impl Runtime {
             self.act_rarely(action);
             return Ok(());
         };
+        // What follows a job that was refused is refused, too, though there may be room by now: they keep their order.
+        if self.answers.iter().any(|answer| matches!(answer, Answer::Refused(_))) {
+            self.answers.push_back(Answer::Refused(job));
+            return Ok(());
+        }
         match self.storage.submit(job) {
             Ok(()) => {}
             Err(TrySendError::Full(job)) => self.answers.push_back(Answer::Refused(job)),
@@ -482,6 +496,16 @@ impl Runtime {
         let next: Option<Mono> = deadlines.into_iter().flatten().min();
         next.map(|due| due.since(clock::mono()))
     }
+}
+
+/// Gives the agent what a drain found. Returns whether the datagram goes on to the server.
+fn take_datagram(agent: &mut Agent, actions: &mut Vec<Action>, input: Input<'_>, now: Now) -> bool {
+    agent.step(input, now, actions);
+    let goes_on = matches!(actions.last(), Some(Action::Relay(_)));
+    if goes_on {
+        actions.pop();
+    }
+    goes_on
 }
 
 fn answered_octets(action: &Action) -> usize {

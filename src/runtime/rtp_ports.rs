@@ -18,8 +18,18 @@ use std::net::{IpAddr, SocketAddr, UdpSocket as MediaSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// Socket buffer asked for; the kernel may give less.
+/// Socket buffer asked for; the kernel may give less, or twice as much.
 const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
+
+/// What the buffers of all possible recordings may add up to: a disk that stalls with many calls fills them all.
+const RECEIVE_BUFFERS_OCTETS: usize = 16 << 20;
+
+/// Part of the system's memory for UDP that may be asked for: the kernel counts what it gives twice, and the calls
+/// themselves, which are more important than their recordings, use the same memory.
+const UDP_MEMORY_DIVISOR: usize = 4;
+
+/// The smallest buffer asked for, some seconds of a call.
+const LEAST_RECEIVE_BUFFER_OCTETS: usize = 64 << 10;
 
 /// What a packet of a call takes of the kernel's socket buffer, bookkeeping included.
 const OCTETS_PER_PACKET: usize = 1024;
@@ -32,6 +42,17 @@ const HELD_WAIT: Duration = Duration::from_millis(20);
 
 /// Longest wait at a socket that does not tell when packets arrived: the drain's time stands for it then.
 const UNSTAMPED_WAIT: Duration = Duration::from_millis(100);
+
+/// Which sockets are to be drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Those whose time has come.
+    Now,
+    /// Every one.
+    All,
+    /// The one of a recording, or every one.
+    Fence(Option<RecordingKey>),
+}
 
 /// One bound socket.
 struct Port {
@@ -52,12 +73,15 @@ pub(super) struct RtpPorts {
     ports: Vec<Port>,
     batch: Option<Batch>,
     longest_wait: Duration,
+    /// Buffer asked for at each socket.
+    buffer_octets: usize,
 }
 
 impl RtpPorts {
-    /// No sockets; no socket will wait longer than `longest_wait` for its drain.
-    pub(super) fn new(longest_wait: Duration) -> Self {
-        Self { ports: Vec::new(), batch: None, longest_wait }
+    /// No sockets; there will be `most` at a time, and none waits longer than `longest_wait` for its drain.
+    pub(super) fn new(longest_wait: Duration, most: usize) -> Self {
+        let buffer_octets = buffer_octets(most, udp_memory_octets());
+        Self { ports: Vec::new(), batch: None, longest_wait, buffer_octets }
     }
 
     /// Binds the first free port of `ports` and watches it.
@@ -89,8 +113,8 @@ impl RtpPorts {
     ) -> io::Result<SocketAddr> {
         let mut socket = UdpSocket::bind(addr)?;
         // More than the system's limit needs a privilege that the agent may not have.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_OCTETS).is_err() {
-            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_OCTETS)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &self.buffer_octets).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &self.buffer_octets)?;
         }
         // Without these two, arrival is when we look, and the kernel's own drops stay unknown.
         let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
@@ -157,24 +181,26 @@ impl RtpPorts {
         }
     }
 
-    /// Drains the sockets that are due, or every one with `all`, and passes on what they had; with `hold`, which
-    /// may change at every packet, only what goes to a server.
+    /// Drains the sockets that are `wanted` and passes on what they had; with `hold`, which may change at every packet,
+    /// only what goes to a server.
     pub(super) fn drain(
         &mut self,
         registry: &Registry,
         now: Now,
-        all: bool,
+        wanted: Due,
         hold: &Cell<bool>,
         mut pass: impl FnMut(Input<'_>) -> bool,
     ) {
         let Some(batch) = &mut self.batch else { return };
+        let all = wanted != Due::Now;
+        let only = if let Due::Fence(only) = wanted { only } else { None };
         // Calls that began at different times are drained together after a second, and share their wake-ups.
         let shared = now.mono + self.longest_wait / 2;
         let any_due = self.ports.iter().any(|port| port.due.is_some_and(|due| due <= now.mono));
         if !all && !any_due {
             return;
         }
-        for port in &mut self.ports {
+        for port in self.ports.iter_mut().filter(|port| only.is_none_or(|only| port.recording == only)) {
             // A drain for another reason also counts, so that the next one is not sooner than needed.
             let due = port.due.is_some_and(|due| all || due <= shared);
             if !due && !all {
@@ -287,5 +313,44 @@ impl Port {
             Some(ago) if ago <= longest => now.minus(ago),
             _ => now,
         }
+    }
+}
+
+/// Octets that the system has for the buffers of all UDP sockets, if it tells.
+fn udp_memory_octets() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/udp_mem").ok()?;
+    let pages: usize = text.split_ascii_whitespace().nth(2)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten()?;
+    pages.checked_mul(usize::try_from(page).ok()?)
+}
+
+/// The buffer of each of `most` sockets, of all that is there for UDP.
+fn buffer_octets(most: usize, udp_memory: Option<usize>) -> usize {
+    let all = udp_memory.map_or(RECEIVE_BUFFERS_OCTETS, |octets| octets / UDP_MEMORY_DIVISOR);
+    let each = all.min(RECEIVE_BUFFERS_OCTETS) / most.max(1);
+    each.clamp(LEAST_RECEIVE_BUFFER_OCTETS, RECEIVE_BUFFER_OCTETS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffers_of_all_recordings_have_a_bound() {
+        assert_eq!(buffer_octets(1, None), RECEIVE_BUFFER_OCTETS);
+        assert_eq!(buffer_octets(4, None), RECEIVE_BUFFER_OCTETS);
+        for most in [1, 4, 64] {
+            assert!(most * buffer_octets(most, None) <= RECEIVE_BUFFERS_OCTETS);
+        }
+    }
+
+    #[test]
+    fn a_phone_with_little_memory_keeps_most_of_it_for_the_calls() {
+        let memory = 24 << 20;
+        for most in [1, 4, 64] {
+            // The kernel counts twice what is asked for.
+            assert!(2 * most * buffer_octets(most, Some(memory)) <= memory / 2, "{most}");
+        }
+        assert_eq!(buffer_octets(64, Some(0)), LEAST_RECEIVE_BUFFER_OCTETS);
     }
 }

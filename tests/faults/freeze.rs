@@ -96,3 +96,23 @@ fn a_stop_while_the_disk_is_frozen_is_answered_at_once_and_ends_after_the_thaw()
     );
     assert!(took < ANSWER_WITHIN, "the answer took {took:?}");
 }
+
+#[test]
+fn questions_while_the_disk_is_frozen_and_the_buffer_full_cost_no_packet() {
+    let Some(mut disk) = LoopDisk::mount(32) else { return };
+    // The smallest buffer: eight seconds of a call. What comes then waits in the socket.
+    let setup = Setup::new().storage(&disk.stick()).set("rtp", "max_recordings", 1);
+    let agent = setup.set("storage", "buffer", "65536").start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let mut heard = Vec::new();
+    speak_and_ask(&mut call, Duration::from_millis(1500), &mut heard);
+    disk.freeze();
+    speak_and_ask(&mut call, Duration::from_secs(11), &mut heard);
+    let received = number(&call.status(), "/packets/received");
+    assert!(received * 160 + 16_000 < heard.len() as u64, "nothing waits in the socket: {received}");
+    disk.thaw();
+    speak_and_ask(&mut call, Duration::from_millis(1500), &mut heard);
+    let ended = call.stop();
+    assert_eq!(ended["degraded"], false, "{ended}");
+    wait_finished(&call.file).assert_finished(Codec::Pcma, &heard);
+}
