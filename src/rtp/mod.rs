@@ -7,5 +7,6 @@ pub mod codec_change;
 pub mod counts;
 mod held;
 pub mod packet;
+pub mod source_lock;
 pub mod timeline;
 mod window;

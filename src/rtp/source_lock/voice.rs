@@ -1,0 +1,206 @@
+//! One sender as it is heard: how continuous it is, and its packets that wait.
+
+use crate::time::Mono;
+use crate::units::{SeqNo, Ssrc};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A stretch of time in which a sender was heard, or not.
+pub(super) const SLOT: Duration = Duration::from_millis(160);
+
+/// Slots that are remembered: 10 s.
+pub(super) const MAX_SLOTS: u32 = 64;
+
+/// Sequence numbers that may be left out by one that is in sequence: packets are lost.
+pub(super) const MAX_SKIP: i32 = 16;
+
+/// How far behind a packet may be that was only overtaken.
+const MAX_BEHIND: i32 = 100;
+
+/// Octets of waiting packets: about a second of a call.
+const MAX_WAITING_OCTETS: usize = 8192;
+
+/// A sender, or somebody who wants to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Voice {
+    /// The address, in the form in which it is compared, and in that of the socket.
+    pub(super) key: SocketAddr,
+    pub(super) source: SocketAddr,
+    pub(super) ssrc: Ssrc,
+    /// The sequence number furthest ahead.
+    pub(super) seq: SeqNo,
+    /// The one with which its run began.
+    pub(super) first_seq: SeqNo,
+    /// Packets in sequence up to now.
+    pub(super) run: u32,
+    pub(super) first: Mono,
+    pub(super) last: Mono,
+    /// It had the call before.
+    pub(super) former: bool,
+    /// A bit for each slot in which a packet came in sequence; the lowest is `slot`.
+    heard: u64,
+    /// The same of those whose place it has taken.
+    before: u64,
+    slot: u64,
+}
+
+impl Voice {
+    pub(super) fn new(key: SocketAddr, source: SocketAddr, ssrc: Ssrc, seq: SeqNo, arrival: Mono) -> Self {
+        let slot = slot_of(arrival);
+        Self {
+            key,
+            source,
+            ssrc,
+            seq,
+            first_seq: seq,
+            run: 1,
+            first: arrival,
+            last: arrival,
+            former: false,
+            heard: 0,
+            before: 0,
+            slot,
+        }
+    }
+
+    /// As it is when it has lost the call: as continuous as it was, but what it sent is no run any more.
+    pub(super) fn retired(self) -> Self {
+        Self { run: 0, former: true, ..self }
+    }
+
+    /// Without what others did before it.
+    pub(super) fn own(&self) -> Self {
+        Self { before: 0, ..*self }
+    }
+
+    /// The continuity of `last` counts as its own from here on.
+    pub(super) fn inherit(&mut self, last: &Self) {
+        self.before = shifted(last.heard | last.before, self.slot.saturating_sub(last.slot));
+    }
+
+    #[inline]
+    pub(super) fn is(&self, key: SocketAddr, ssrc: Ssrc) -> bool {
+        self.ssrc == ssrc && self.key == key
+    }
+
+    #[inline]
+    pub(super) fn hear(&mut self, seq: SeqNo, arrival: Mono) {
+        self.last = self.last.max(arrival);
+        match seq.packets_since(self.seq) {
+            1..=MAX_SKIP => {
+                self.seq = seq;
+                self.run = self.run.saturating_add(1);
+                self.mark(arrival);
+            }
+            behind if (-MAX_BEHIND..=0).contains(&behind) => {}
+            _ => {
+                self.seq = seq;
+                self.first_seq = seq;
+                self.run = 1;
+            }
+        }
+    }
+
+    fn mark(&mut self, arrival: Mono) {
+        let slot = slot_of(arrival);
+        if slot > self.slot {
+            self.heard = shifted(self.heard, slot - self.slot);
+            self.before = shifted(self.before, slot - self.slot);
+            self.slot = slot;
+        }
+        let behind = self.slot - slot;
+        self.heard |= u32::try_from(behind).ok().and_then(|behind| 1_u64.checked_shl(behind)).unwrap_or(0);
+    }
+
+    /// In how many of the slots that are remembered at `now` it was heard in sequence.
+    pub(super) fn slots(&self, now: Mono) -> u32 {
+        self.slots_in(MAX_SLOTS, now)
+    }
+
+    /// In how many of the last `window` slots it was heard in sequence.
+    pub(super) fn slots_in(&self, window: u32, now: Mono) -> u32 {
+        let heard = shifted(self.heard | self.before, slot_of(now).saturating_sub(self.slot));
+        let mask = 1_u64.checked_shl(window).map_or(u64::MAX, |bit| bit - 1);
+        (heard & mask).count_ones()
+    }
+}
+
+fn slot_of(at: Mono) -> u64 {
+    u64::try_from(at.since(Mono::default()).as_millis() / SLOT.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn shifted(bits: u64, by: u64) -> u64 {
+    u32::try_from(by).ok().and_then(|by| bits.checked_shl(by)).unwrap_or(0)
+}
+
+/// Datagrams that wait, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    ends: Vec<(usize, Mono)>,
+    octets: Vec<u8>,
+}
+
+impl Waiting {
+    /// Each datagram, and when it arrived.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Mono)> {
+        let mut start = 0;
+        self.ends.iter().filter_map(move |&(end, arrival)| {
+            let datagram = self.octets.get(start..end);
+            start = end;
+            datagram.map(|datagram| (datagram, arrival))
+        })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Keeps a copy. If there is no room, the older half goes; returns how many went.
+    pub(super) fn push(&mut self, datagram: &[u8], arrival: Mono) -> u64 {
+        let mut gone = 0;
+        if self.octets.len() + datagram.len() > MAX_WAITING_OCTETS {
+            gone = self.forget_half();
+        }
+        if self.octets.len() + datagram.len() > MAX_WAITING_OCTETS {
+            gone += self.clear();
+        }
+        if datagram.len() > MAX_WAITING_OCTETS {
+            return gone + 1;
+        }
+        self.octets.extend_from_slice(datagram);
+        self.ends.push((self.octets.len(), arrival));
+        gone
+    }
+
+    pub(super) fn octets(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// The older half goes; returns how many went.
+    pub(super) fn forget_half(&mut self) -> u64 {
+        let count = self.ends.len().div_ceil(2);
+        let start = count.checked_sub(1).and_then(|last| self.ends.get(last)).map_or(0, |(end, _)| *end);
+        self.octets.drain(..start);
+        self.ends.drain(..count);
+        for (end, _) in &mut self.ends {
+            *end -= start;
+        }
+        count as u64
+    }
+
+    /// Empties it; returns how many there were.
+    pub(super) fn clear(&mut self) -> u64 {
+        let gone = self.ends.len() as u64;
+        self.ends.clear();
+        self.octets.clear();
+        gone
+    }
+}
