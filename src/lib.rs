@@ -19,6 +19,7 @@ pub mod runtime;
 mod schema_tests;
 pub mod storage;
 pub mod sys;
+pub mod text;
 pub mod time;
 pub mod units;
 pub mod uplink;

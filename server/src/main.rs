@@ -1,8 +1,9 @@
 //! `recordserver`, the companion server of server recording.
 
+use phone_recorder::text::{logged, shown_json, shown_lines};
 use recordserver::config::{self, Command, HELP};
 use recordserver::{run, status};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,19 +22,33 @@ fn perform(command: Command) -> ExitCode {
         Command::Version => print(concat!("recordserver ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Checked => ExitCode::SUCCESS,
         Command::Sessions { http, json } => match status::query(http) {
-            Ok(sessions) if json => print(&(serde_json::to_string(&sessions).unwrap_or_default() + "\n")),
-            Ok(sessions) => print(&status::table(&sessions)),
+            Ok(sessions) if json => {
+                let json = serde_json::to_string(&sessions).unwrap_or_default();
+                print(&format!("{}\n", shown_json(&json, std::io::stdout().is_terminal())))
+            }
+            Ok(sessions) => print(&shown_lines(&status::table(&sessions))),
             Err(error) => failed(&format!("no answer from a server at http://{http}/sessions: {error}")),
         },
         Command::Run(config) => {
-            let mut log = env_logger::Builder::new();
-            log.filter_level(config.log_level).parse_default_env().init();
+            start_log(config.log_level);
             match run::run(*config) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => failed(&error.to_string()),
             }
         }
     }
+}
+
+/// What phones say is in the log: none of it ends a line or moves a cursor.
+fn start_log(level: log::LevelFilter) {
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .format(|out, record| {
+            let text = record.args().to_string();
+            writeln!(out, "[{:5} {}] {}", record.level(), record.target(), logged(&text))
+        })
+        .init();
 }
 
 fn print(text: &str) -> ExitCode {
@@ -50,5 +65,5 @@ fn failed(text: &str) -> ExitCode {
 
 /// Tells on stderr. Nobody may read there: the exit status says it, too.
 fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "recordserver: {text}");
+    let _ = writeln!(std::io::stderr(), "recordserver: {}", shown_lines(text));
 }

@@ -10,7 +10,7 @@ mod store;
 use crate::media::SourceLock;
 use crate::session::{EndReason, Opening};
 use phone_recorder::blocks::BlockPool;
-use phone_recorder::call::Call;
+use phone_recorder::call::{Altered, Call, CallUpdate};
 use phone_recorder::file::header::{FileHeader, max_data_octets};
 use phone_recorder::file::sidecar::{Gap, Packets, Sidecar, SidecarState};
 use phone_recorder::jobs::{FileKey, Folder, Job, Open};
@@ -97,15 +97,8 @@ impl Recording {
     /// A recording that was asked for by a phone at `phone` and goes to `folder`.
     #[must_use]
     pub fn new(rules: Rules, opening: &Opening, phone: IpAddr, folder: Folder, now: Now) -> Self {
-        let parties = &opening.parties;
-        let call = Call {
-            id: String::new(),
-            direction: opening.direction,
-            remote_number: parties.remote_number.clone(),
-            remote_name: parties.remote_name.clone(),
-            local_number: parties.local_number.clone(),
-            local_name: parties.local_name.clone(),
-        };
+        let mut call = Call { direction: opening.direction, altered: opening.altered, ..Call::default() };
+        call.update(&CallUpdate::from(&opening.parties));
         let sidecar = Sidecar {
             recording: opening.id.clone(),
             call,
@@ -134,6 +127,12 @@ impl Recording {
             flushed: now.mono,
             failed: false,
         }
+    }
+
+    /// What of the call could not be kept as the phone said it.
+    #[must_use]
+    pub fn altered(&self) -> Altered {
+        self.sidecar.call.altered
     }
 
     /// Takes a datagram; whether it was RTP of this call.
@@ -246,18 +245,8 @@ impl Recording {
         jobs: &mut Vec<Job>,
     ) {
         if let Some(parties) = parties {
-            let call = &mut self.sidecar.call;
-            for (known, later) in [
-                (&mut call.remote_number, parties.remote_number),
-                (&mut call.remote_name, parties.remote_name),
-                (&mut call.local_number, parties.local_number),
-                (&mut call.local_name, parties.local_name),
-            ] {
-                // A stop request need not have them: what is left out is as it was.
-                if !later.is_empty() {
-                    *known = later;
-                }
-            }
+            // A stop request need not have them: what is left out is as it was.
+            self.sidecar.call.update(&CallUpdate::from(&parties));
         }
         self.timeline.settle(&mut Sink { store: &mut self.part.store, pool });
         self.counts.lost = self.lost_before + self.timeline.lost();

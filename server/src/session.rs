@@ -8,8 +8,9 @@
 //! Invariants: every [`Action::Open`] that was granted is followed by exactly one [`Action::Finish`];
 //! [`Action::Close`] comes once and last.
 
-use phone_recorder::call::Direction;
+use phone_recorder::call::{Altered, Direction, Field};
 use phone_recorder::rtp::codec::Codec;
+use phone_recorder::text::kept;
 use phone_recorder::time::Mono;
 use phone_recorder::uplink::framing::{FrameError, Framer};
 use phone_recorder::uplink::message::{
@@ -17,6 +18,9 @@ use phone_recorder::uplink::message::{
 };
 use std::borrow::Cow;
 use std::time::Duration;
+
+/// Longest `id` and `device`, and longest reason of a phone, in characters, that sidecar, log and status have.
+pub const MAX_TEXT_CHARS: usize = 256;
 
 /// Refused start requests on one connection after which it is closed.
 pub const MAX_REFUSALS: u32 = 8;
@@ -35,10 +39,12 @@ pub struct Timing {
 /// A start request that makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// The recording's `id` on the wire.
+    /// The recording's `id` on the wire, made fit to be kept.
     pub id: String,
-    /// What the phone calls itself; anything at all.
+    /// What the phone calls itself, made fit to be kept.
     pub device: String,
+    /// Whether one of the two is another one than was said.
+    pub altered: Altered,
     /// Both ends of the call.
     pub parties: Parties,
     /// Who called whom.
@@ -312,9 +318,14 @@ impl Session {
             return;
         };
         self.state = State::Opening { id: request.id.clone(), parties: request.parties.clone() };
+        let (id, device) = (kept(&request.id, MAX_TEXT_CHARS), kept(&request.device, MAX_TEXT_CHARS));
+        let mut altered = Altered::default();
+        altered.set(Field::Recording, id.altered);
+        altered.set(Field::Device, device.altered);
         out.push(Action::Open(Box::new(Opening {
-            id: request.id,
-            device: request.device,
+            id: id.text,
+            device: device.text,
+            altered,
             parties: request.parties,
             direction: request.direction,
             codec,
@@ -328,7 +339,7 @@ impl Session {
         };
         if known && matches!(self.state, State::Recording { .. }) {
             out.push(Action::Finish {
-                reason: EndReason::Stopped(request.reason),
+                reason: EndReason::Stopped(kept(&request.reason, MAX_TEXT_CHARS).text),
                 parties: Some(request.parties),
             });
             self.ended = Some(request.id.clone());

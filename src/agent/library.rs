@@ -139,6 +139,7 @@ impl Entry {
                 remote_name: text(REMOTE_NAME),
                 local_number: text(LOCAL_NUMBER),
                 local_name: text(LOCAL_NAME),
+                ..Call::default()
             },
             recording: self.recording().map(Into::into),
             segment: self.segment,

@@ -30,6 +30,7 @@ fn found(seconds: i64, recording: &str, segment: u32) -> Found {
                 remote_name: "Änne Berg".into(),
                 local_number: "201".into(),
                 local_name: "Reception".into(),
+                ..Call::default()
             },
             start: Some(start),
             protected: false,
@@ -86,6 +87,7 @@ fn long_texts_of_foreign_sidecars_take_no_more_memory_than_is_allowed() {
         remote_name: text.clone(),
         local_number: text.clone(),
         local_name: text,
+        ..Call::default()
     };
     for seconds in 0..5000 {
         long.file = format!("Record_{seconds}.wav");

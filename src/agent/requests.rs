@@ -3,6 +3,7 @@
 use super::io::{Action, ClientId, Fence, RecordingKey};
 use super::route::Route;
 use super::sip_info::Purpose;
+use super::start::altered_text;
 use super::{Agent, Eject, MAX_WAITING_STARTS};
 use crate::api::PROTOCOL_VERSION;
 use crate::api::event::Event;
@@ -114,7 +115,7 @@ impl Agent {
             }
             Method::RecordUpdate { recording, call } => {
                 let key = self.live(recording.as_deref())?;
-                self.update(key, &call)?;
+                self.update(key, &call, actions)?;
                 answer(&self.status_of(key)?)
             }
             Method::RecordStatus { recording: None } => {
@@ -155,13 +156,20 @@ impl Agent {
         }
     }
 
-    fn update(&mut self, key: RecordingKey, call: &CallUpdate) -> Result<(), Failure> {
+    fn update(
+        &mut self,
+        key: RecordingKey,
+        call: &CallUpdate,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
         let Some(it) = self.recordings.get(&key) else { return Err(Reason::NotFound.into()) };
         if let (Route::SipInfo(_), Some(id)) = (&it.route, &call.id) {
             self.check_one_per_call(id, Some(key))?;
         }
         if let Some(it) = self.recordings.get_mut(&key) {
             it.call.update(call);
+            actions
+                .extend(altered_text(&it.id, call.altered).map(|text| Action::Log(log::Level::Info, text)));
             if let Some(upload) = it.route.upload_mut() {
                 upload.client.update(it.call.clone());
             }

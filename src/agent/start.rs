@@ -11,6 +11,7 @@ use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, RequestId};
 use crate::api::request::RecordStart;
 use crate::api::status::Mode;
+use crate::call::Altered;
 use crate::file::header::MAX_FILE_OCTETS;
 use crate::jobs::Job;
 use crate::rtp::codec::Codec;
@@ -88,10 +89,12 @@ impl Agent {
         it.waiting = id.map(|id| (client, id.clone()));
         it.open = open;
         let (mode, name) = (start.mode.as_str(), codec.name());
+        let altered = altered_text(&it.id, it.call.altered);
         let log = format!("recording {} starts: {mode}, {name} {} ms", it.id, start.ptime_ms);
         self.recordings.insert(key, it);
         self.stats.recordings_started += 1;
         actions.push(Action::Log(log::Level::Info, log));
+        actions.extend(altered.map(|text| Action::Log(log::Level::Info, text)));
         if start.mode == Mode::SipInfo {
             self.ask_pbx(key, Purpose::Start, now, actions);
         } else {
@@ -163,4 +166,10 @@ impl Agent {
             }
         }
     }
+}
+
+/// For the log: what of a call could not be kept as it was said, without a word of it.
+pub(super) fn altered_text(recording: &str, altered: Altered) -> Option<String> {
+    let text = || format!("recording {recording}: cut or cleaned what was said as {altered}");
+    (!altered.is_empty()).then(text)
 }

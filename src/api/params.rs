@@ -3,7 +3,6 @@
 //! Owns: types, ranges and the wording of what is wrong, always with the parameter's name.
 //! Invariants: a parameter that nobody takes is an error; null counts as left out.
 
-use crate::call::MAX_CALL_FIELD_CHARS;
 use serde_json::{Map, Value};
 
 /// What is wrong with which parameter.
@@ -48,6 +47,11 @@ impl Params {
         self.optional(name, convert)?.ok_or_else(|| format!("`{}{name}` is missing", self.prefix))
     }
 
+    /// The parameter `name`, whatever it is.
+    pub(super) fn any(&mut self, name: &str) -> Option<Value> {
+        self.members.remove(name).filter(|value| !value.is_null())
+    }
+
     /// The members of the object `name`; `None` if it is left out.
     pub(super) fn object(&mut self, name: &str, prefix: &'static str) -> Result<Option<Self>, ParamError> {
         self.optional(name, |value| match value {
@@ -74,12 +78,6 @@ pub(super) fn text(max: usize) -> impl FnOnce(Value) -> Result<String, String> {
         Value::String(_) => Err(format!("is longer than {max} characters")),
         _ => Err("must be a string".to_owned()),
     }
-}
-
-/// A text of a call. Control characters, which no display could show, become spaces.
-pub(super) fn call_text(value: Value) -> Result<String, String> {
-    let text = text(MAX_CALL_FIELD_CHARS)(value)?;
-    Ok(if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text })
 }
 
 /// A whole number from `lowest` to `highest`.

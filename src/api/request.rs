@@ -4,11 +4,12 @@
 //! Never: knows recordings or files; whether an id exists or a codec is known is for the agent to say.
 //! Invariants: no line panics; a notification (no `id`) is never answered.
 
-use super::params::{ParamError, Params, call_text, choice, flag, number, shortened, text};
+use super::params::{ParamError, Params, choice, flag, number, shortened, text};
 use super::reply::{self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RequestId};
 use super::status::{Mode, RtpAddress};
 use super::subscription::{MAX_PREFIX_OCTETS, MAX_PREFIXES};
-use crate::call::{Call, CallUpdate, Direction};
+use crate::call::{Call, CallUpdate, Direction, Field};
+use crate::text::{REPLACEMENT, mended_json, paired_json};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -200,9 +201,8 @@ impl Refused {
 /// # Errors
 /// [`Refused`], with the answer to give.
 pub fn parse(line: &[u8]) -> Result<Request, Refused> {
-    let text = std::str::from_utf8(line)
-        .map_err(|error| Refused::without_id(PARSE_ERROR, format!("the line is not UTF-8: {error}")))?;
-    let json: &RawValue = serde_json::from_str(text)
+    let text = mended_json(line);
+    let json: &RawValue = serde_json::from_str(&text)
         .map_err(|error| Refused::without_id(PARSE_ERROR, format!("the line is not JSON: {error}")))?;
     match json.get().as_bytes().first() {
         Some(b'{') => {}
@@ -216,6 +216,11 @@ pub fn parse(line: &[u8]) -> Result<Request, Refused> {
         let code = if error.is_data() { INVALID_REQUEST } else { PARSE_ERROR };
         Refused::without_id(code, format!("this is no request: {error}"))
     })?;
+    // Texts may be mended, but an answer to an id that nobody wrote would find nobody.
+    let holds = |json: Option<&RawValue>| json.is_some_and(|json| json.get().contains(REPLACEMENT));
+    if (holds(envelope.id) || holds(envelope.method)) && std::str::from_utf8(line).is_err() {
+        return Err(Refused::without_id(PARSE_ERROR, "`id` and `method` must be UTF-8"));
+    }
     envelope.request()
 }
 
@@ -290,7 +295,7 @@ fn string(json: &RawValue) -> Option<String> {
 }
 
 fn members(json: &RawValue) -> Result<Map<String, Value>, ParamError> {
-    match serde_json::from_str(json.get()) {
+    match serde_json::from_str(&paired_json(json.get())) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(Value::Null) => Ok(Map::new()),
         Ok(Value::Array(_)) => Err("parameters must be named: `params` must be an object".to_owned()),
@@ -380,17 +385,36 @@ fn call_update(params: &mut Params) -> Result<Option<CallUpdate>, ParamError> {
     let Some(mut call) = params.object("call", "call.")? else {
         return Ok(None);
     };
-    let directions = [Direction::In, Direction::Out].map(|direction| (direction.as_str(), direction));
-    let update = CallUpdate {
-        id: call.optional("id", call_text)?,
-        direction: call.optional("direction", choice(&directions))?,
-        remote_number: call.optional("remote_number", call_text)?,
-        remote_name: call.optional("remote_name", call_text)?,
-        local_number: call.optional("local_number", call_text)?,
-        local_name: call.optional("local_name", call_text)?,
-    };
+    let mut update = CallUpdate::default();
+    for field in Field::ALL {
+        match field {
+            Field::Direction => direction(&mut call, &mut update)?,
+            // Only phones at a server say these.
+            Field::Device | Field::Recording => {}
+            text => match call.any(text.as_str()) {
+                None => {}
+                Some(Value::String(said)) => update.say(text, &said),
+                Some(Value::Number(said)) => update.say(text, &said.to_string()),
+                // No text can be made of it, and that is no reason not to record.
+                Some(_) => update.altered.set(text, true),
+            },
+        }
+    }
     call.finish()?;
     Ok(Some(update))
+}
+
+fn direction(call: &mut Params, update: &mut CallUpdate) -> Result<(), ParamError> {
+    let directions = [Direction::In, Direction::Out].map(|direction| (direction.as_str(), direction));
+    let read = |value| match value {
+        Value::String(_) => choice(&directions)(value).map(Some),
+        _ => Ok(None),
+    };
+    match call.optional(Field::Direction.as_str(), read)? {
+        Some(None) => update.altered.set(Field::Direction, true),
+        said => update.direction = said.flatten(),
+    }
+    Ok(())
 }
 
 fn rtp_address(params: &mut Params) -> Result<RtpAddress, ParamError> {

@@ -5,6 +5,7 @@ use phone_recorder::config::Config;
 use phone_recorder::runtime::Runtime;
 use phone_recorder::runtime::clock::Clock;
 use phone_recorder::sys;
+use phone_recorder::text::{logged, shown_lines};
 use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -92,7 +93,7 @@ fn print(text: &str) {
 
 /// Tells on stderr. Nobody may read there: the exit status says it, too.
 fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "recordd: {text}");
+    let _ = writeln!(std::io::stderr(), "recordd: {}", shown_lines(text));
 }
 
 fn parse_arguments() -> Result<Command, lexopt::Error> {
@@ -132,7 +133,9 @@ fn start_log(level: log::LevelFilter) {
         .parse_default_env()
         .format(|out, record| {
             let time = CLOCK.with_borrow_mut(|clock| clock.now().wall.rfc3339());
-            writeln!(out, "{time} {:5} {}", record.level(), record.args())
+            // File names of a stick and words of a server are in it: none of them ends a line or moves a cursor.
+            let text = record.args().to_string();
+            writeln!(out, "{time} {:5} {}", record.level(), logged(&text))
         })
         .init();
 }

@@ -91,7 +91,7 @@ impl Failure {
         match self {
             // `recordctl list | head` is no failure worth a word.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            _ if json => output::note(&self.to_json().to_string()),
+            _ if json => output::json_note(&self.to_json()),
             _ => output::note(&format!("recordctl: {}", output::clean(&self.to_string()))),
         }
         match self {

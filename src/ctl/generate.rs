@@ -22,7 +22,7 @@ impl CompletionsArgs {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "recordctl", &mut script);
-        output::line(String::from_utf8_lossy(&script).trim_end())
+        output::raw_line(String::from_utf8_lossy(&script).trim_end())
     }
 }
 
@@ -31,7 +31,7 @@ impl ManArgs {
         let Some(dir) = &self.dir else {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            return output::line(String::from_utf8_lossy(&page).trim_end());
+            return output::raw_line(String::from_utf8_lossy(&page).trim_end());
         };
         let failed = |error| Failure::Local(format!("cannot write man pages to {}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(failed)?;

@@ -1,8 +1,10 @@
 //! What people see: aligned fields and tables, human durations and sizes, JSON for scripts.
 //!
-//! Invariant: text from outside (names, numbers, file names) reaches a terminal without control characters.
+//! Invariant: text from outside (names, numbers, file names) reaches a terminal without what does harm there
+//! ([`crate::text`]), whoever forgot to clean it.
 
 use super::failure::Failure;
+use crate::text::{shown, shown_json, shown_lines};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -14,6 +16,16 @@ const METER_FLOOR_DBFS: f64 = -60.0;
 
 /// Writes one line to stdout at once.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
+    raw_line(&shown_lines(text))
+}
+
+/// Writes a JSON text that came as one line.
+pub(super) fn json_line(json: &str) -> Result<(), Failure> {
+    raw_line(&shown_json(json, std::io::stdout().is_terminal()))
+}
+
+/// Writes what this program made, shell scripts with their tabs, say.
+pub(super) fn raw_line(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{text}")?;
     Ok(stdout.flush()?)
@@ -21,12 +33,21 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
 
 /// Writes one line to stderr. Whoever reads there may have gone: what is being done is to be ended well all the same.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", shown_lines(text));
+}
+
+/// Writes `value` to stderr, on one line.
+pub(super) fn json_note(value: &Value) {
+    let mut stderr = std::io::stderr().lock();
+    let for_terminal = stderr.is_terminal();
+    let _ = writeln!(stderr, "{}", shown_json(&value.to_string(), for_terminal));
 }
 
 /// Writes `value` to stdout: indented on a terminal, otherwise on one line.
 pub(super) fn json(value: &Value) -> Result<(), Failure> {
-    line(&if std::io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() })
+    let for_terminal = std::io::stdout().is_terminal();
+    let json = if for_terminal { format!("{value:#}") } else { value.to_string() };
+    raw_line(&shown_json(&json, for_terminal))
 }
 
 /// A line that is redrawn in place on a terminal and is a line each time elsewhere.
@@ -48,7 +69,7 @@ impl LiveLine {
         self.drawn = true;
         let mut stdout = std::io::stdout().lock();
         // Erase to the end of the line: the new text may be shorter.
-        write!(stdout, "\r{text}\x1b[K")?;
+        write!(stdout, "\r{}\x1b[K", shown(text))?;
         Ok(stdout.flush()?)
     }
 
@@ -58,9 +79,9 @@ impl LiveLine {
     }
 }
 
-/// `text` with control characters replaced: a caller's name must not drive the terminal.
+/// `text` as a terminal may get it: a caller's name must not drive it, nor show another number than his.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    shown(text).into_owned()
 }
 
 /// `0:07`, `12:34`, `1:02:03`.
@@ -215,6 +236,7 @@ mod tests {
 
     #[test]
     fn a_callers_name_cannot_drive_the_terminal() {
+        assert_eq!(clean("+49\u{202e}30\u{200b}\u{9b}2J\u{2028}"), "+49\u{fffd}30\u{fffd}\u{fffd}2J\u{fffd}");
         let mut table = Table::new(&[("NAME", Align::Left), ("N", Align::Right)]);
         table.row(&["Zoë\x1b[2J".into(), "7".into()]);
         table.row(&["Al".into(), "12".into()]);

@@ -73,7 +73,7 @@ fn follow(
     shown: &mut Shown<'_>,
 ) -> Result<Option<Result<(), String>>, Failure> {
     if shown.json {
-        output::line(&shown.started.to_string())?;
+        output::json_line(&shown.started.to_string())?;
     }
     while !interrupt.came()? {
         if let Some(event) = client.next_event(Some(LOOK_ROUND))? {
@@ -103,7 +103,7 @@ impl Shown<'_> {
             return Ok(None);
         }
         if self.json {
-            output::line(&event.line)?;
+            output::json_line(&event.line)?;
         }
         let status: PlaybackStatus = read(&event.params);
         match event.name.as_str() {

@@ -38,7 +38,7 @@ impl EventsArgs {
         let mut shown = 0;
         while self.count.is_none_or(|count| shown < count) {
             if let Some(event) = client.next_event(None)? {
-                output::line(&event.line)?;
+                output::json_line(&event.line)?;
                 shown += 1;
             }
         }
@@ -97,7 +97,7 @@ impl WatchArgs {
 
     fn show(&self, followed: &Followed, live: &mut LiveLine) -> Result<(), Failure> {
         if self.output.json {
-            return output::line(&followed.status.to_string());
+            return output::json_line(&followed.status.to_string());
         }
         live.show(&output::clean(&read::<RecordingStatus>(&followed.status).live_line()))
     }

@@ -6,7 +6,7 @@
 //! ignored, the first of two equal ones counts, `%XX` is decoded and `+` is a plus.
 //! Never: where a message ends in a stream, which is [`super::framing`].
 
-use crate::call::{Call, Direction};
+use crate::call::{Call, CallUpdate, Direction, Field};
 use crate::rtp::codec::Codec;
 use std::borrow::Cow;
 use std::fmt;
@@ -14,8 +14,9 @@ use std::fmt;
 /// Longest message in octets, terminator excluded; a longer one ends the session.
 pub const MAX_MESSAGE_OCTETS: usize = 8 * 1024;
 
-/// Longest `id` in octets that is accepted, so that an answer can always repeat it.
-pub const MAX_ID_OCTETS: usize = 256;
+/// Longest `id` in octets, after escaping, that is sent whole: what a peer makes up is repeated in each answer. With it and
+/// [`MAX_SENT_VALUE_OCTETS`] for all else a message stays within [`MAX_MESSAGE_OCTETS`].
+pub const MAX_ID_OCTETS: usize = 1536;
 
 /// Longest value in octets that is sent, after escaping; the rest is cut off at a character.
 /// It keeps a message with eight such values within [`MAX_MESSAGE_OCTETS`].
@@ -42,6 +43,24 @@ impl From<&Call> for Parties {
             local_number: call.local_number.clone(),
             local_name: call.local_name.clone(),
         }
+    }
+}
+
+impl From<&Parties> for CallUpdate {
+    /// What they say of a call, made fit to be kept; empty texts say nothing.
+    fn from(parties: &Parties) -> Self {
+        let mut update = Self::default();
+        for (field, said) in [
+            (Field::RemoteNumber, &parties.remote_number),
+            (Field::RemoteName, &parties.remote_name),
+            (Field::LocalNumber, &parties.local_number),
+            (Field::LocalName, &parties.local_name),
+        ] {
+            if !said.is_empty() {
+                update.say(field, said);
+            }
+        }
+        update
     }
 }
 
@@ -259,7 +278,7 @@ impl<'a> Pairs<'a> {
 
     fn id(&self) -> Result<String, ParseError> {
         let id = self.text("id").ok_or(ParseError::Missing("id"))?;
-        if id.is_empty() || id.len() > MAX_ID_OCTETS {
+        if id.is_empty() {
             return Err(ParseError::Invalid("id"));
         }
         Ok(id)
@@ -354,7 +373,7 @@ impl Message {
         match self {
             Self::StartRequest(start) => {
                 text.push_str(Command::StartRequest.name());
-                push_pair(&mut text, "id", &start.id);
+                push_id(&mut text, &start.id);
                 push_pair(&mut text, "device", &start.device);
                 push_parties(&mut text, &start.parties);
                 push_pair(&mut text, "dir", start.direction.map_or("", Direction::as_str));
@@ -362,7 +381,7 @@ impl Message {
             }
             Self::StartResponse(answer) => {
                 text.push_str(Command::StartResponse.name());
-                push_pair(&mut text, "id", &answer.id);
+                push_id(&mut text, &answer.id);
                 push_pair(&mut text, "result", answer.outcome.name());
                 push_pair(&mut text, "reason", &answer.reason);
                 push_pair(&mut text, "server", &answer.server);
@@ -370,16 +389,16 @@ impl Message {
             }
             Self::StopRequest(stop) => {
                 text.push_str(Command::StopRequest.name());
-                push_pair(&mut text, "id", &stop.id);
+                push_id(&mut text, &stop.id);
                 push_parties(&mut text, &stop.parties);
                 push_pair(&mut text, "reason", &stop.reason);
             }
             Self::StopResponse(answer) => {
                 text.push_str(Command::StopResponse.name());
-                push_pair(&mut text, "id", &answer.id);
+                push_id(&mut text, &answer.id);
                 push_pair(&mut text, "result", answer.outcome.name());
             }
-            Self::Unknown { cmd } => push_escaped(&mut text, cmd),
+            Self::Unknown { cmd } => push_escaped(&mut text, cmd, MAX_SENT_VALUE_OCTETS),
         }
         text
     }
@@ -430,15 +449,20 @@ fn push_parties(text: &mut String, parties: &Parties) {
     push_pair(text, "local_name", &parties.local_name);
 }
 
+fn push_id(text: &mut String, id: &str) {
+    text.push_str("&id=");
+    push_escaped(text, id, MAX_ID_OCTETS);
+}
+
 fn push_pair(text: &mut String, key: &str, value: &str) {
     text.push('&');
     text.push_str(key);
     text.push('=');
-    push_escaped(text, value);
+    push_escaped(text, value, MAX_SENT_VALUE_OCTETS);
 }
 
-fn push_escaped(text: &mut String, value: &str) {
-    let limit = text.len() + MAX_SENT_VALUE_OCTETS;
+fn push_escaped(text: &mut String, value: &str, max_octets: usize) {
+    let limit = text.len() + max_octets;
     let mut utf8 = [0; 4];
     for character in value.chars() {
         let octets = character.encode_utf8(&mut utf8);

@@ -30,6 +30,7 @@ fn params(host: &str) -> Params {
         remote_name: "Anna & Co".into(),
         local_number: "201".into(),
         local_name: "Desk".into(),
+        ..Call::default()
     };
     Params { host: host.into(), port: 5055, id: "abc".into(), device: None, codec: "PCMA".into(), call }
 }

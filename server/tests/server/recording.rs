@@ -1,6 +1,7 @@
 //! RTP in, storage jobs out.
 
 use phone_recorder::blocks::{BLOCK_OCTETS, BlockPool};
+use phone_recorder::call::Altered;
 use phone_recorder::jobs::{FileKey, Folder, Job, Piece};
 use phone_recorder::rtp::codec::Codec;
 use phone_recorder::rtp::counts::DropCause;
@@ -42,6 +43,7 @@ struct Bench {
 impl Bench {
     fn new(pool_blocks: usize, max_file_octets: u64) -> Self {
         let opening = Opening {
+            altered: Altered::default(),
             id: "7f3a".into(),
             device: "phone".into(),
             parties: Parties { remote_name: "Anna".into(), ..Parties::default() },

@@ -1,7 +1,9 @@
 //! Where the file commands write: results to stdout, reasons and progress to stderr.
 //!
-//! Invariant: text from outside (file names, callers' names) reaches a terminal without control characters.
+//! Invariant: text from outside (file names, callers' names) reaches a terminal without what does harm there
+//! ([`crate::text`]), whoever forgot to clean it.
 
+use crate::text::{shown, shown_json, shown_lines};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -10,6 +12,8 @@ pub(super) struct Console<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     show_progress: bool,
+    /// The result goes to a terminal.
+    for_terminal: bool,
     progress_shown: String,
     failed: bool,
     /// The result can't be written; that is said once.
@@ -18,20 +22,34 @@ pub(super) struct Console<'a> {
 
 impl<'a> Console<'a> {
     pub(super) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, show_progress: bool) -> Self {
-        Self { out, err, show_progress, progress_shown: String::new(), failed: false, out_failed: false }
+        Self {
+            out,
+            err,
+            show_progress,
+            for_terminal: false,
+            progress_shown: String::new(),
+            failed: false,
+            out_failed: false,
+        }
     }
 
     /// Runs a command on the process's own outputs.
     pub(super) fn with_stdio(command: impl FnOnce(&mut Console<'_>)) -> ExitCode {
         let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
         let show_progress = err.is_terminal();
+        let for_terminal = out.is_terminal();
         let mut console = Console::new(&mut out, &mut err, show_progress);
+        console.for_terminal = for_terminal;
         command(&mut console);
         console.exit_code()
     }
 
     /// One line of the result.
     pub(super) fn line(&mut self, text: &str) {
+        self.raw_line(&shown_lines(text));
+    }
+
+    fn raw_line(&mut self, text: &str) {
         self.clear_progress();
         let Err(error) = writeln!(self.out, "{text}").and_then(|()| self.out.flush()) else { return };
         // A reader that has gone (`| head`) wants no more; the exit status tells.
@@ -44,7 +62,7 @@ impl<'a> Console<'a> {
 
     /// The result for scripts.
     pub(super) fn json(&mut self, value: &serde_json::Value) {
-        self.line(&format!("{value:#}"));
+        self.raw_line(&shown_json(&format!("{value:#}"), self.for_terminal));
     }
 
     /// A remark that changes nothing about success.
@@ -70,7 +88,7 @@ impl<'a> Console<'a> {
             return;
         }
         let percent = u128::from(done) * 100 / u128::from(total.max(1));
-        let text = format!("{what} {percent} %");
+        let text = format!("{} {percent} %", shown(what));
         if text != self.progress_shown {
             let _ = write!(self.err, "\r\x1b[K{text}").and_then(|()| self.err.flush());
             self.progress_shown = text;
@@ -94,9 +112,9 @@ impl<'a> Console<'a> {
     }
 }
 
-/// `text` with control characters replaced.
+/// `text` as a terminal may get it, on one line.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    shown(text).into_owned()
 }
 
 /// `1:02:03.4`, or `0:07.0` under an hour.
@@ -138,6 +156,22 @@ mod tests {
             let said = String::from_utf8(err).unwrap();
             assert_eq!(said.lines().count(), remarks, "{said}");
             assert!(said.is_empty() || said.contains("cannot write the result: "), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_result_has_nothing_that_does_harm_and_json_means_the_same() {
+        let name = serde_json::json!({ "name": "Zoë \u{202e}\u{9b}2J\x7f" });
+        for (for_terminal, json) in [
+            (false, "{\n  \"name\": \"Zoë \\u202e\\u009b2J\\u007f\"\n}\n"),
+            (true, "{\n  \"name\": \"Zo\\u00eb \\u202e\\u009b2J\\u007f\"\n}\n"),
+        ] {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut console = Console::new(&mut out, &mut err, false);
+            console.for_terminal = for_terminal;
+            console.json(&name);
+            console.line("Zoë\u{2066}\n  7");
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{json}Zoë\u{fffd}\n  7\n"));
         }
     }
 

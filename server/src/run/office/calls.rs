@@ -83,6 +83,10 @@ impl Office {
             begun: now,
             file: String::new(),
         };
+        let altered = call.recording.altered();
+        if !altered.is_empty() {
+            log::info!("text_altered id={:?} fields={:?}", call.id, altered.to_string());
+        }
         if let Some(conn) = self.conns.get_mut(&token) {
             conn.call = Some(call);
         }
