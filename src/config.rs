@@ -25,6 +25,8 @@ pub const MAX_DIRECTORY_OCTETS: usize = 128;
 pub const MAX_SERVER_ADDR_OCTETS: usize = 253;
 /// Longest `uplink.device`.
 pub const MAX_DEVICE_OCTETS: usize = 64;
+/// Longest name of a group; Linux has shorter ones.
+pub const MAX_GROUP_OCTETS: usize = 64;
 /// What `storage.buffer` is at least for each of `rtp.max_recordings`, whatever is written: a block to fill while
 /// the disk has another one.
 pub const LEAST_BUFFER_OCTETS: usize = 2 * BLOCK_OCTETS;
@@ -92,6 +94,15 @@ pub enum OnFull {
     DeleteOldest,
 }
 
+/// A group of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupName {
+    /// By its name in `/etc/group`.
+    Name(String),
+    /// By its number.
+    Number(u32),
+}
+
 /// `[storage]`: where recordings go and how they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
@@ -115,6 +126,10 @@ pub struct Storage {
     pub buffer_raised_from: Option<usize>,
     /// A disk that is back within this time continues its recordings; zero: never.
     pub resume_window: Duration,
+    /// Permission bits of recordings and sidecars; folders have those to enter them, too.
+    pub mode: u32,
+    /// The group that recordings, sidecars and folders belong to, if not the agent's own.
+    pub recordings_group: Option<GroupName>,
     /// Whether a disk's write speed is measured when it comes in.
     pub speed_check: bool,
 }
@@ -223,6 +238,8 @@ impl Default for Storage {
             buffer_octets: 4 << 20,
             buffer_raised_from: None,
             resume_window: Duration::ZERO,
+            mode: 0o600,
+            recordings_group: None,
             speed_check: true,
         }
     }
@@ -341,6 +358,15 @@ impl Storage {
         section.read("resume_window_s", &mut it.resume_window, |value| {
             integer(value, 0, 3600).map(Duration::from_secs)
         })?;
+        section.read("recordings_group", &mut it.recordings_group, |value| match text(value)? {
+            "" => Ok(None),
+            found => group_name(found).map(Some).map_err(|wanted| invalid(found, wanted)),
+        })?;
+        it.mode = recordings_mode(it.recordings_group.as_ref());
+        section.read("mode", &mut it.mode, |value| {
+            let found = text(value)?;
+            file_mode(found).map_err(|wanted| invalid(found, wanted))
+        })?;
         section.read("speed_check", &mut it.speed_check, flag)?;
         Ok(it)
     }
@@ -399,6 +425,38 @@ fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
         return Err(invalid(found, "a path of 1 to 107 octets, as Unix sockets have"));
     }
     Ok(PathBuf::from(found))
+}
+
+/// Mode of recordings where none is given: for their owner, and for a group that was named.
+#[must_use]
+pub fn recordings_mode(group: Option<&GroupName>) -> u32 {
+    if group.is_some() { 0o640 } else { 0o600 }
+}
+
+/// Reads the mode of recordings.
+///
+/// # Errors
+/// What would be right: the owner reads and writes, and nobody executes a recording.
+pub fn file_mode(text: &str) -> Result<u32, &'static str> {
+    let wanted = "an octal file mode in quotes that lets the owner read and write and nobody execute, such as \"0600\" \
+                  or \"0640\"";
+    let digits = text.len() <= 4 && !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits);
+    mode.filter(|mode| mode & 0o600 == 0o600 && mode & !0o666 == 0).ok_or(wanted)
+}
+
+/// Reads the name or number of a group.
+///
+/// # Errors
+/// What would be right.
+pub fn group_name(text: &str) -> Result<GroupName, &'static str> {
+    if text.bytes().all(|octet| octet.is_ascii_digit()) {
+        let number = text.parse().ok().filter(|number| *number != u32::MAX);
+        return number.map(GroupName::Number).ok_or("a group of the system, or its number");
+    }
+    let fits = text.len() <= MAX_GROUP_OCTETS
+        && !text.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control());
+    if fits { Ok(GroupName::Name(text.to_owned())) } else { Err("a group of the system, or its number") }
 }
 
 fn octal_mode(value: &DeValue<'_>) -> Result<u32, Problem> {

@@ -55,6 +55,54 @@ pub fn sync_fs(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets room aside for a file to grow to `octets`, beyond 2 GiB too, without changing its length.
+///
+/// # Errors
+/// As the system says; some filesystems can't.
+#[expect(unsafe_code, reason = "the wrappers take a length of 32 bits on 32-bit systems")]
+pub fn set_aside(file: &File, octets: u64) -> io::Result<()> {
+    let octets = libc::off64_t::try_from(octets).map_err(|_| io::Error::from(Errno::EFBIG))?;
+    // SAFETY: plain system call on a descriptor that outlives it.
+    Errno::result(unsafe { libc::fallocate64(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, octets) })?;
+    Ok(())
+}
+
+/// Octets of a folder that are read at a time: several hundred names.
+const NAMES_OCTETS: usize = 16 * 1024;
+
+/// Octets before the name of an entry: number of the file, place of the next entry, length, kind (getdents64(2)).
+const ENTRY_NAME: usize = 19;
+
+/// Reads some names of a folder that was opened, from where it stands. Gives the place of what follows, for
+/// [`std::io::Seek`], or `None` at the end of the folder.
+///
+/// # Errors
+/// As the system says.
+#[expect(unsafe_code, reason = "a folder can only be read on from a place with the system's own call")]
+pub fn read_names(folder: &File, show: &mut dyn FnMut(&[u8])) -> io::Result<Option<u64>> {
+    // Words, so that the entries in it are aligned as the kernel wants them.
+    let mut buffer = [0_u64; NAMES_OCTETS / 8];
+    // SAFETY: the kernel writes at most as many octets as are said into the buffer, which has so many.
+    let count = Errno::result(unsafe {
+        libc::syscall(libc::SYS_getdents64, folder.as_raw_fd(), buffer.as_mut_ptr(), NAMES_OCTETS)
+    })?;
+    let count = usize::try_from(count).unwrap_or(0).min(NAMES_OCTETS);
+    let octets: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).take(count).collect();
+    let mut next = None;
+    let mut rest = &octets[..];
+    while let (Some(place), Some(length)) = (rest.get(8..16), rest.get(16..18)) {
+        let length = length.try_into().map_or(0, u16::from_ne_bytes);
+        let Some(entry) = rest.get(..usize::from(length)).filter(|entry| entry.len() > ENTRY_NAME) else {
+            break;
+        };
+        next = place.try_into().ok().map(u64::from_ne_bytes);
+        let name = entry[ENTRY_NAME..].split(|octet| *octet == 0).next().unwrap_or_default();
+        show(name);
+        rest = &rest[usize::from(length)..];
+    }
+    Ok(next)
+}
+
 /// Datagrams that the kernel has dropped at this socket so far because its buffer was full.
 ///
 /// # Errors
@@ -79,22 +127,49 @@ pub fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(values[DROPS])
 }
 
-/// Seconds east of UTC of the local time zone at a time given in seconds since the Unix epoch; 0 if unknown.
+/// Seconds east of UTC of the local time zone at a time given in seconds since the Unix epoch; 0 if unknown. The zone is
+/// looked at anew: it may have been set since.
 #[must_use]
 #[expect(unsafe_code, reason = "the time zone is known to the C library only")]
 pub fn utc_offset_s(unix_s: i64) -> i32 {
-    // Where time_t has 32 bits, time ends in 2038 for the C library, and so does the offset.
-    let time = libc::time_t::try_from(unix_s).unwrap_or_default();
+    let time = for_the_c_library(unix_s);
     let mut local = std::mem::MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: both pointers are valid for the call; the result is read only if it says success, and the
-    // zeroed structure is a valid one in any case.
+    // SAFETY: nothing in this process changes the environment, which the first call reads. Both pointers are valid for
+    // the second one; the result is read only if it says success, and the zeroed structure is a valid one in any case.
     let local = unsafe {
+        // `localtime_r` alone reads the file of the zone once in the life of a process.
+        tzset();
         if libc::localtime_r(&time, local.as_mut_ptr()).is_null() {
             return 0;
         }
         local.assume_init()
     };
     i32::try_from(local.tm_gmtoff).unwrap_or(0)
+}
+
+#[expect(unsafe_code, reason = "the libc crate does not have it for Linux")]
+unsafe extern "C" {
+    fn tzset();
+}
+
+/// After so many years, leap days and days of the week are the same again, and so are the rules of time zones.
+const CYCLE_S: i64 = 28 * 1461 * 24 * 3600 / 4;
+
+/// A time that the C library can take and that has the same place in its year. Where `time_t` has 32 bits, its time
+/// ends in 2038.
+#[allow(clippy::useless_conversion, irrefutable_let_patterns, reason = "time_t differs by platform")]
+fn for_the_c_library(unix_s: i64) -> libc::time_t {
+    if let Ok(time) = libc::time_t::try_from(unix_s) {
+        return time;
+    }
+    libc::time_t::try_from(within_32_bits(unix_s)).unwrap_or_default()
+}
+
+/// The last time before the end of 32 bits that lies whole cycles before `unix_s`.
+fn within_32_bits(unix_s: i64) -> i64 {
+    let end = i64::from(i32::MAX);
+    let beyond = unix_s.saturating_sub(end).max(0);
+    unix_s.saturating_sub((beyond.saturating_add(CYCLE_S - 1) / CYCLE_S).saturating_mul(CYCLE_S))
 }
 
 /// Datagrams taken from a socket by one system call.
@@ -394,7 +469,7 @@ fn control_messages(header: &libc::msghdr) -> (Option<i64>, Option<u32>) {
                     && octets >= libc::CMSG_LEN(size_of::<libc::timespec>() as _) as usize
                 {
                     let time = data.cast::<libc::timespec>().read_unaligned();
-                    let seconds_ns = i64::from(time.tv_sec).checked_mul(1_000_000_000);
+                    let seconds_ns = seconds(time.tv_sec).checked_mul(1_000_000_000);
                     arrived_ns = seconds_ns.and_then(|ns| ns.checked_add(i64::from(time.tv_nsec)));
                 }
                 if head.cmsg_type == libc::SO_RXQ_OVFL && octets >= libc::CMSG_LEN(4) as usize {
@@ -407,11 +482,85 @@ fn control_messages(header: &libc::msghdr) -> (Option<i64>, Option<u32>) {
     (arrived_ns, overflow)
 }
 
+/// Seconds of a stamp of the kernel's. Where it has 32 bits, the kernel gives the lower ones, which are right until 2106.
+#[allow(
+    clippy::useless_conversion,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    reason = "time_t differs by platform"
+)]
+fn seconds(stamp: libc::time_t) -> i64 {
+    if size_of::<libc::time_t>() == 4 { i64::from(stamp as u32) } else { i64::from(stamp) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_time_beyond_32_bits_has_a_stand_in_at_the_same_place_of_its_year() {
+        let place = |unix_s: i64| {
+            let date = time::OffsetDateTime::from_unix_timestamp(unix_s).expect("a date");
+            (date.ordinal(), date.weekday(), date.time(), time::util::days_in_year(date.year()))
+        };
+        assert_eq!(within_32_bits(i64::from(i32::MAX)), i64::from(i32::MAX));
+        // Until 2099: 2100 has no leap day.
+        for unix_s in (i64::from(i32::MAX) + 1..4_070_908_800).step_by(40_000_003) {
+            let stand_in = within_32_bits(unix_s);
+            assert!(i32::try_from(stand_in).is_ok_and(|it| it > i32::MAX - 900_000_000), "{unix_s}");
+            assert_eq!(place(stand_in), place(unix_s), "{unix_s}");
+        }
+        assert!(i32::try_from(within_32_bits(i64::MAX)).is_ok());
+        assert!(
+            utc_offset_s(i64::MAX / 2).abs() < 24 * 3600 && utc_offset_s(2_240_000_000).abs() < 24 * 3600
+        );
+    }
+
+    #[test]
+    fn a_folder_is_read_on_from_the_place_where_it_was_left() {
+        use std::io::{Seek, SeekFrom};
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut made: Vec<String> =
+            (0..2000).map(|number| format!("a name of some length {number}")).collect();
+        for name in &made {
+            File::create(dir.path().join(name)).expect("a file");
+        }
+        let (mut found, mut place, mut steps) = (Vec::new(), Some(0), 0);
+        while let Some(from) = place {
+            let mut folder = File::open(dir.path()).expect("the folder");
+            folder.seek(SeekFrom::Start(from)).expect("a place in it");
+            let mut show = |name: &[u8]| found.push(String::from_utf8_lossy(name).into_owned());
+            place = read_names(&folder, &mut show).expect("names");
+            steps += 1;
+        }
+        made.extend([".".into(), "..".into()]);
+        made.sort_unstable();
+        found.sort_unstable();
+        assert!(steps > 3, "{steps} steps");
+        assert_eq!(found, made);
+    }
+
+    #[test]
+    fn room_beyond_2_gib_is_set_aside_and_written_to() {
+        use std::os::unix::fs::{FileExt, MetadataExt};
+        const FAR: u64 = 5 << 29;
+        let file = tempfile::tempfile().expect("a file");
+        match set_aside(&file, FAR) {
+            Ok(()) => assert!(file.metadata().expect("facts").blocks() * 512 >= FAR),
+            Err(error) => {
+                let errno = error.raw_os_error().map(Errno::from_raw);
+                let excused = [Errno::EOPNOTSUPP, Errno::ENOSPC, Errno::ENOSYS];
+                assert!(errno.is_some_and(|errno| excused.contains(&errno)), "{error}");
+            }
+        }
+        file.set_len(0).expect("room given back");
+        file.write_all_at(b"far", FAR).expect("written");
+        let mut octets = [0; 3];
+        file.read_exact_at(&mut octets, FAR).expect("read");
+        assert_eq!((&octets, file.metadata().expect("facts").len()), (b"far", FAR + 3));
+    }
 
     fn pair() -> io::Result<(UdpSocket, UdpSocket)> {
         let receiver = UdpSocket::bind("127.0.0.1:0")?;

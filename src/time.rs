@@ -52,11 +52,14 @@ pub struct Wall {
 /// 2020-01-01T00:00:00Z: an earlier date means that the phone's clock was never set.
 const CLOCK_SET_AFTER_UNIX_MS: i64 = 1_577_836_800_000;
 
+/// 2100-01-01T00:00:00Z: so does a later one, of a clock that came up with a random value.
+const CLOCK_SET_BEFORE_UNIX_MS: i64 = 4_102_444_800_000;
+
 impl Wall {
     /// Whether the clock plausibly shows the real date (it does not after a boot without NTP).
     #[must_use]
     pub fn is_set(self) -> bool {
-        self.unix_ms >= CLOCK_SET_AFTER_UNIX_MS
+        (CLOCK_SET_AFTER_UNIX_MS..CLOCK_SET_BEFORE_UNIX_MS).contains(&self.unix_ms)
     }
 
     /// RFC 3339 with milliseconds and the local offset, e.g. `2026-03-01T09:15:00.250+01:00`.
@@ -123,7 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_in_1970_counts_as_not_set() {
-        assert!(!Wall { unix_ms: 42_000, utc_offset_s: 0 }.is_set());
+    fn a_clock_in_1970_or_long_after_this_century_counts_as_not_set() {
+        for (unix_ms, is_set) in [
+            (42_000, false),
+            (946_684_800_000, false),
+            (1_772_352_900_250, true),
+            (2_240_000_000_000, true),
+            (4_294_967_296_000, false),
+            (i64::MAX, false),
+        ] {
+            assert_eq!(Wall { unix_ms, utc_offset_s: 0 }.is_set(), is_set, "{unix_ms}");
+        }
     }
 }

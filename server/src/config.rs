@@ -11,6 +11,7 @@ use crate::limits::Limits;
 use crate::ports::PortRange;
 use crate::session::Timing;
 use file::{File, FileLimits, Size, Wrong};
+use phone_recorder::config::{GroupName, file_mode, group_name, recordings_mode};
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -84,6 +85,10 @@ pub struct Config {
     pub flush_interval: Duration,
     /// Memory that bridges a slow disk, shared by all sessions.
     pub buffer_octets: u64,
+    /// Permission bits of recordings and sidecars; folders have those to enter them, too.
+    pub mode: u32,
+    /// The group that recordings, sidecars and folders belong to, if not the server's own.
+    pub recordings_group: Option<GroupName>,
     /// The least important level that is logged.
     pub log_level: log::LevelFilter,
 }
@@ -214,6 +219,14 @@ fn checked(options: Options, file: File) -> Result<Config, Wrong> {
     if !is_host(&public_addr) {
         return Err(Wrong::new(key, format!("\"{public_addr}\" is no host name or address (without port)")));
     }
+    let recordings_group = match file.recordings_group.as_deref().unwrap_or_default() {
+        "" => None,
+        name => Some(group_name(name).map_err(|wanted| unlike("recordings_group", name, wanted))?),
+    };
+    let mode = match &file.mode {
+        Some(mode) => file_mode(mode).map_err(|wanted| unlike("mode", mode, wanted))?,
+        None => recordings_mode(recordings_group.as_ref()),
+    };
     Ok(Config {
         listen,
         storage,
@@ -227,6 +240,8 @@ fn checked(options: Options, file: File) -> Result<Config, Wrong> {
         flush_interval: within("flush_interval_ms", file.flush_interval_ms.unwrap_or(5000), 50, 60_000)
             .map(Duration::from_millis)?,
         buffer_octets: within("buffer", file.buffer.map_or(256 << 20, |size| size.0), 1 << 20, 16 << 30)?,
+        mode,
+        recordings_group,
         log_level: level(file.log.level.as_deref().unwrap_or("info"))?,
     })
 }
@@ -284,6 +299,10 @@ fn max_file(size: Option<Size>) -> Result<Option<u64>, Wrong> {
 fn level(text: &str) -> Result<log::LevelFilter, Wrong> {
     let wanted = "off, error, warn, info, debug or trace";
     text.parse().map_err(|_| Wrong::new("log.level", format!("\"{text}\" is none of {wanted}")))
+}
+
+fn unlike(key: &'static str, found: &str, wanted: &str) -> Wrong {
+    Wrong::new(key, format!("\"{found}\" is not {wanted}"))
 }
 
 fn within(key: &'static str, value: u64, lowest: u64, highest: u64) -> Result<u64, Wrong> {

@@ -6,12 +6,12 @@
 //! is the library's [`recover`].
 
 use crate::naming::day_folder;
-use phone_recorder::storage::fs::Fs;
-use phone_recorder::storage::recover::recover;
+use phone_recorder::storage::fs::{Fs, RealFs};
+use phone_recorder::storage::recover::{create_anew, recover};
 use phone_recorder::sys::try_lock;
 use phone_recorder::time::Wall;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
@@ -104,8 +104,9 @@ impl Marker {
 /// Replaces the file: a marker cut in half would hide recordings.
 fn write(path: &Path, since: &str) -> io::Result<()> {
     let new = path.with_extension("new");
-    fs::write(&new, since)?;
-    File::open(&new)?.sync_all()?;
+    let mut file = create_anew(&RealFs, &new)?;
+    file.write_all(since.as_bytes())?;
+    file.sync_all()?;
     fs::rename(&new, path)
 }
 
@@ -145,7 +146,6 @@ fn name(path: &Path) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use phone_recorder::storage::fs::RealFs;
 
     /// 2026-03-02, the day after it.
     const MONDAY: Wall = Wall { unix_ms: 1_772_402_400_000, utc_offset_s: 7200 };

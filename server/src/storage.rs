@@ -3,7 +3,8 @@
 use crate::writer::OfficeWriter;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use phone_recorder::jobs::{Done, Job};
-use phone_recorder::storage::fs::RealFs;
+use phone_recorder::storage::access::Access;
+use phone_recorder::storage::fs::SystemFs;
 use std::io;
 use std::time::Duration;
 
@@ -20,14 +21,19 @@ pub struct Handle {
 }
 
 /// Starts the thread. At most `capacity` jobs wait, and at most so many answers; `wake` is called after an
-/// urgent answer. All is made durable each `checkpoint`. It ends when the sender of jobs is dropped.
+/// urgent answer. All is made durable each `checkpoint`, for those to read whom `access` lets. It ends when the sender of jobs is dropped.
 ///
 /// # Errors
 /// If the system refuses a thread.
-pub fn spawn(capacity: usize, checkpoint: Duration, wake: impl Fn() + Send + 'static) -> io::Result<Handle> {
+pub fn spawn(
+    capacity: usize,
+    checkpoint: Duration,
+    access: Access,
+    wake: impl Fn() + Send + 'static,
+) -> io::Result<Handle> {
     let (jobs, job_queue) = bounded::<Job>(capacity);
     let (answers, done) = bounded(capacity + 1);
-    let mut writer = OfficeWriter::new(RealFs, crate::clock::mono, checkpoint);
+    let mut writer = OfficeWriter::new(SystemFs { access }, crate::clock::mono, checkpoint);
     std::thread::Builder::new().name("storage".into()).spawn(move || {
         let mut ready = Vec::new();
         loop {

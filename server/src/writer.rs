@@ -221,6 +221,10 @@ impl<F: Fs> OfficeWriter<F> {
         for part in folder.name.split('/').filter(|part| !part.is_empty()) {
             path.push(part);
             self.fs.create_folder(&path).map_err(|error| fault("create the folder", &path, &error))?;
+            if self.fs.is_link(&path) {
+                let detail = format!("{} is a link; make it a folder", path.display());
+                return Err(Fault { kind: FaultKind::Denied, detail });
+            }
         }
         Ok(())
     }

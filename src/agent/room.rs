@@ -73,7 +73,7 @@ impl Agent {
 
     /// Makes room for a recording that is to start, one old file after another. False if there is nothing to do.
     pub(super) fn deletes_for_start(&mut self, actions: &mut Vec<Action>) -> bool {
-        let refused = self.medium.folder_to_record(self.recordings.len()).err();
+        let refused = self.medium.folder_to_record(self.count_on_disk()).err();
         let full = refused.is_some_and(|error| error.reason == Reason::StorageFull);
         let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
         let Some(folder) = self.medium.folder().filter(|_| full && wanted) else { return false };

@@ -24,6 +24,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "flush_interval_ms",
             "buffer",
             "resume_window_s",
+            "mode",
+            "recordings_group",
             "speed_check",
         ],
     ),

@@ -68,6 +68,8 @@ fn every_key_reaches_its_setting() {
         flush_interval_ms = 0x100
         buffer = "64KiB"
         resume_window_s = 30
+        mode = "0660"
+        recordings_group = "audio"
         speed_check = false
         [uplink]
         server_addr = "rec.example.org"
@@ -97,6 +99,8 @@ fn every_key_reaches_its_setting() {
             buffer_octets: 65536,
             buffer_raised_from: None,
             resume_window: Duration::from_secs(30),
+            mode: 0o660,
+            recordings_group: Some(GroupName::Name("audio".to_owned())),
             speed_check: false,
         },
         uplink: Uplink {
@@ -277,5 +281,22 @@ proptest! {
             prop_assert_eq!(error.key, Some(format!("{section}.{key}")));
             prop_assert_eq!(error.line, 3);
         }
+    }
+}
+
+#[test]
+fn recordings_are_their_owners_alone_unless_a_group_is_named() {
+    let storage = |text: &str| Config::parse(&format!("[storage]\n{text}"), "t.toml").map(|it| it.storage);
+    let found = |text: &str| storage(text).map(|it| (it.mode, it.recordings_group)).unwrap();
+    assert_eq!(found(""), (0o600, None));
+    assert_eq!(found("recordings_group = \"\""), (0o600, None));
+    assert_eq!(found("recordings_group = \"29\""), (0o640, Some(GroupName::Number(29))));
+    assert_eq!(found("recordings_group = \"audio\"\nmode = \"0600\"").0, 0o600);
+    for wrong in ["0400", "0700", "0601", "600x", "", "1600", "00600", "-600"] {
+        assert!(storage(&format!("mode = \"{wrong}\"")).is_err(), "{wrong}");
+    }
+    assert!(storage("mode = 600").is_err());
+    for wrong in ["a:b", "a b", "4294967295", "99999999999", "a\\nb"] {
+        assert!(storage(&format!("recordings_group = \"{wrong}\"")).is_err(), "{wrong}");
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::sys;
 use crate::time::{Mono, Now, Wall};
-use nix::time::{ClockId, clock_gettime};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Time zone rules are looked at again after this long.
 const OFFSET_VALID: Duration = Duration::from_secs(60);
@@ -18,8 +18,7 @@ impl Clock {
     /// What time it is.
     pub fn now(&mut self) -> Now {
         let mono = mono();
-        let unix = read(ClockId::CLOCK_REALTIME);
-        let unix_ms = i64::try_from(unix.as_millis()).unwrap_or(i64::MAX);
+        let unix_ms = i64::try_from(unix().as_millis()).unwrap_or(i64::MAX);
         let offset = match self.offset {
             Some((at, offset_s)) if mono.since(at) < OFFSET_VALID => offset_s,
             _ => {
@@ -32,21 +31,25 @@ impl Clock {
     }
 }
 
-/// The monotonic clock.
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// The monotonic clock, since it was first read.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 pub fn mono() -> Mono {
-    Mono::new(read(ClockId::CLOCK_MONOTONIC))
+    let now = Instant::now();
+    Mono::new(now.saturating_duration_since(*START.get_or_init(|| now)))
 }
 
 /// The calendar clock in nanoseconds since the Unix epoch.
 #[must_use]
 pub fn unix_ns() -> i64 {
-    i64::try_from(read(ClockId::CLOCK_REALTIME).as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(unix().as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn read(clock: ClockId) -> Duration {
-    // Both clocks exist on every Linux; a clock before 1970 counts as 1970.
-    let time = clock_gettime(clock).map(|time| (time.tv_sec(), time.tv_nsec())).unwrap_or_default();
-    let (seconds, nanoseconds) = (u64::try_from(time.0), u32::try_from(time.1));
-    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+/// The calendar clock; before 1970 it counts as 1970. The standard library asks the system for 64 bits of seconds
+/// where `time_t` has 32, which end in 2038.
+#[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

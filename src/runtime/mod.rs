@@ -19,6 +19,7 @@ use crate::agent::io::{Action, Fence, Input, RecordingKey, UplinkAction, UplinkI
 use crate::config::Config;
 use crate::jobs::Job;
 use crate::jobs::library::PlaybackKey;
+use crate::storage::access::Access;
 use crate::storage::fs::Fs;
 use crate::storage::thread::{self, Handle};
 use crate::storage::writer::Writer;
@@ -130,7 +131,9 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the system refused.
     pub fn new(config: Config) -> Result<Self, RuntimeError> {
-        Self::within(config, Surroundings::real())
+        let access = Access::of(config.storage.mode, config.storage.recordings_group.as_ref())
+            .map_err(|error| RuntimeError::System("find the group storage.recordings_group", error))?;
+        Self::within(config, Surroundings::real(access))
     }
 
     /// The same in other surroundings.

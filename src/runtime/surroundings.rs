@@ -2,8 +2,9 @@
 
 use crate::agent::io::RecordingKey;
 use crate::rtp::codec::Codec;
+use crate::storage::access::Access;
 use crate::storage::disks::MOUNT_TABLE;
-use crate::storage::fs::{Fs, RealFs};
+use crate::storage::fs::{Fs, SystemFs};
 use crossbeam_channel::Sender;
 use mio::Interest;
 use std::fs::File;
@@ -36,11 +37,12 @@ pub struct Surroundings<F: Fs> {
     pub rtp_watch: Option<Sender<RtpPortChange>>,
 }
 
-impl Surroundings<RealFs> {
-    /// The system's own.
+impl Surroundings<SystemFs> {
+    /// The system's own, with recordings that `access` tells who may read.
     #[must_use]
-    pub fn real() -> Self {
+    pub fn real(access: Access) -> Self {
         let mounts = File::open(MOUNT_TABLE).ok();
-        Self { fs: RealFs, disk_changes: mounts.map(|file| (file, Interest::PRIORITY)), rtp_watch: None }
+        let fs = SystemFs { access };
+        Self { fs, disk_changes: mounts.map(|file| (file, Interest::PRIORITY)), rtp_watch: None }
     }
 }

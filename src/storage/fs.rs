@@ -1,9 +1,9 @@
 //! The filesystem as the writer needs it: a trait, so that tests can make any operation fail.
 
+use super::access::{Access, open_to_change};
 use super::disks;
 use crate::jobs::{Disk, Space, Target};
 use crate::sys;
-use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{MSDOS_SUPER_MAGIC, fstatfs};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write};
@@ -29,10 +29,10 @@ pub trait Fs {
     /// # Errors
     /// As the system says; `AlreadyExists` if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading and writing: a plain one that has no other name.
     ///
     /// # Errors
-    /// As the system says.
+    /// As the system says, and `InvalidInput` with what it is instead.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
     /// Opens a plain file for reading: no link, no device. A filesystem that has only plain files, all of
     /// them writable, need not tell the difference.
@@ -141,6 +141,10 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
+    /// Whether a name is that of a link. A filesystem without links has none.
+    fn is_link(&self, _path: &Path) -> bool {
+        false
+    }
     /// The files in a folder.
     ///
     /// # Errors
@@ -175,18 +179,28 @@ fn is_vfat(file: &File) -> io::Result<bool> {
 }
 
 /// The system's filesystem.
-#[derive(Debug, Default)]
-pub struct RealFs;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemFs {
+    /// Who may read what is made.
+    pub access: Access,
+}
 
-impl Fs for RealFs {
+/// The system's filesystem, where nothing but the type is meant.
+pub type RealFs = SystemFs;
+
+/// The system's filesystem, with files that are their owner's alone.
+#[expect(non_upper_case_globals, reason = "it is the value of the type that has its name")]
+pub const RealFs: SystemFs = SystemFs { access: Access::PRIVATE };
+
+impl Fs for SystemFs {
     type File = File;
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path)
+        self.access.create(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)
+        open_to_change(path)
     }
 
     fn open_read(&self, path: &Path) -> io::Result<File> {
@@ -256,9 +270,8 @@ impl Fs for RealFs {
     }
 
     fn set_aside(&self, file: &File, octets: u64) {
-        let room = libc::off_t::try_from(octets);
-        if let (Ok(true), Ok(room)) = (is_vfat(file), room) {
-            let _ = fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, room);
+        if let Ok(true) = is_vfat(file) {
+            let _ = sys::set_aside(file, octets);
         }
     }
 
@@ -287,10 +300,14 @@ impl Fs for RealFs {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        match std::fs::create_dir(path) {
+        match self.access.create_folder(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             result => result,
         }
+    }
+
+    fn is_link(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok_and(|found| found.is_symlink())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {

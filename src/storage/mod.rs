@@ -4,6 +4,7 @@
 //! disks. Never: decisions; the agent makes them and sends [`crate::jobs::Job`]s. [`writer::Writer`] is a
 //! plain struct that tests drive without a thread.
 
+pub mod access;
 pub mod disks;
 pub mod fs;
 mod library;

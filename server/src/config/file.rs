@@ -20,6 +20,8 @@ pub(super) struct File {
     pub(super) max_file_size: Option<Size>,
     pub(super) flush_interval_ms: Option<u64>,
     pub(super) buffer: Option<Size>,
+    pub(super) mode: Option<String>,
+    pub(super) recordings_group: Option<String>,
     #[serde(default)]
     pub(super) limits: FileLimits,
     #[serde(default)]

@@ -39,7 +39,7 @@ fn the_example_file_has_every_setting_at_its_default() {
     defaults.http = Http::At(DEFAULT_HTTP);
     assert_eq!(from_example, defaults);
     let keys = example.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 16, "a new setting belongs into the example");
+    assert_eq!(keys, 18, "a new setting belongs into the example");
 }
 
 #[test]
@@ -126,4 +126,19 @@ fn help_and_version_need_nothing_else() {
     assert_eq!(with_file("--help", ""), Ok(Command::Help));
     assert_eq!(with_file("--version", ""), Ok(Command::Version));
     assert_eq!(with_file(&format!("{NEEDED} --check-config"), ""), Ok(Command::Checked));
+}
+
+#[test]
+fn recordings_are_their_owners_alone_unless_a_group_is_named() {
+    let of = |toml: &str| {
+        let config = run(&format!("{NEEDED} --config server.toml"), toml);
+        (config.mode, config.recordings_group)
+    };
+    assert_eq!(of(""), (0o600, None));
+    assert_eq!(of("recordings_group = \"audio\""), (0o640, Some(GroupName::Name("audio".into()))));
+    assert_eq!(of("mode = \"0660\"").0, 0o660);
+    for wrong in ["mode = \"0755\"", "mode = \"0066\"", "recordings_group = \"a:b\""] {
+        let error = with_file(&format!("{NEEDED} --config server.toml"), wrong).unwrap_err();
+        assert!(error.contains("server.toml"), "{error}");
+    }
 }

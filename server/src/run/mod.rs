@@ -23,7 +23,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use office::Office;
 use phone_recorder::jobs::{Job, Target};
-use phone_recorder::storage::fs::RealFs;
+use phone_recorder::storage::access::Access;
+use phone_recorder::storage::fs::SystemFs;
 use phone_recorder::time::Mono;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -75,7 +76,9 @@ pub fn run(config: Config) -> io::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let asked = serve_status(config.http, &metrics, &waker)?;
     let storage_waker = Arc::clone(&waker);
-    let storage = crate::storage::spawn(JOB_QUEUE, config.flush_interval / 2, move || {
+    let access = Access::of(config.mode, config.recordings_group.as_ref())
+        .map_err(|error| named("find the group recordings_group", &error))?;
+    let storage = crate::storage::spawn(JOB_QUEUE, config.flush_interval / 2, access, move || {
         // Failing to wake costs one sweep interval.
         let _ = storage_waker.wake();
     })?;
@@ -85,7 +88,7 @@ pub fn run(config: Config) -> io::Result<()> {
         .ok_or_else(|| {
             io::Error::other(format!("{} is no folder that can be written to", config.storage.display()))
         })?;
-    let (marker, found) = Marker::recover(&RealFs, &config.storage, clock::now().wall)
+    let (marker, found) = Marker::recover(&SystemFs { access }, &config.storage, clock::now().wall)
         .map_err(|error| named(&format!("recover recordings in {}", config.storage.display()), &error))?;
     if found.folders > 0 {
         log::warn!("recovered recordings={} folders={}", found.recordings, found.folders);

@@ -4,6 +4,8 @@ use crate::support::{Server, files, noise, program, recorded};
 use phone_recorder::file::sidecar::SidecarState;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::{Child, Command};
 
 #[test]
@@ -131,4 +133,56 @@ fn the_log_names_the_file_of_a_recording_that_had_no_audio() {
     let log = server.terminate_for_log();
     let line = log.lines().find(|line| line.contains("session_ended id=\"mute\"")).expect("a line");
     assert!(line.contains("/Record_") && line.contains(".wav\" seconds="), "{line}");
+}
+
+/// Modes of everything below a folder: of files, and of folders.
+fn modes(folder: &Path) -> (Vec<u32>, Vec<u32>) {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).expect("folder").flatten() {
+        let mode = entry.metadata().expect("facts").permissions().mode() & 0o777;
+        if entry.path().is_dir() {
+            let below = modes(&entry.path());
+            files.extend(below.0);
+            folders.extend(below.1);
+            folders.push(mode);
+        } else {
+            files.push(mode);
+        }
+    }
+    (files, folders)
+}
+
+#[test]
+fn what_is_recorded_is_the_servers_alone_or_for_a_group_that_is_named() {
+    let gid = std::fs::metadata("/proc/self").expect("facts").gid();
+    let for_group = format!("rtp_ports = \"23470-23479\"\nrecordings_group = \"{gid}\"\n");
+    for (settings, file, folder) in
+        [("rtp_ports = \"23470-23479\"\n", 0o600, 0o700), (&for_group, 0o640, 0o750)]
+    {
+        let server = Server::start(settings);
+        let phone = server.phone(&["--id", "modes", "--seconds", "0.2"]).output().expect("python3");
+        assert!(phone.status.success(), "{}", String::from_utf8_lossy(&phone.stdout));
+        let (_, dir) = server.terminate();
+        let found = modes(&dir.path().join("rec"));
+        assert_eq!(found, (vec![file; 2], vec![folder; 2]));
+    }
+}
+
+#[test]
+fn a_link_in_place_of_a_devices_folder_is_not_followed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("folder");
+    std::fs::create_dir(folder.path().join("rec")).expect("folder");
+    std::os::unix::fs::symlink(&elsewhere, folder.path().join("rec/linked")).expect("link");
+    let settings = "rtp_ports = \"23480-23489\"\n";
+    let server = Server::start_in(folder, settings, Command::new(program()), "127.0.0.1");
+    for (device, well) in [("linked", false), ("plain", true)] {
+        let arguments = ["--id", device, "--device", device, "--seconds", "0.2"];
+        let phone = server.phone(&arguments).output().expect("python3");
+        let told = String::from_utf8_lossy(&phone.stdout);
+        assert_eq!(!told.contains("\"reason\": \"storage_io\""), well, "{told}");
+    }
+    assert_eq!(std::fs::read_dir(server.folder.path().join("elsewhere")).expect("folder").count(), 0);
+    assert!(server.terminate_for_log().contains("linked is a link"));
 }

@@ -94,16 +94,12 @@ impl Recording {
 /// # Errors
 /// The system's, and `InvalidInput` for what is no file: a folder, a pipe, a device.
 pub(in crate::ctl) fn open_file(path: &Path) -> io::Result<File> {
-    open_file_with(path, OpenOptions::new().read(true))
-}
-
-/// The same, for more than reading. The pipe or device that may have come since the first look is not waited for.
-pub(super) fn open_file_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "is no file");
     if !fs::metadata(path)?.is_file() {
         return Err(no_file());
     }
-    let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+    // The pipe or device that may have come since then is not waited for.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
 }
 

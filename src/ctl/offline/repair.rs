@@ -2,21 +2,21 @@
 //!
 //! Owns: carrying the steps of [`crate::file::recovery`] out on a real file, under its lock, synced before
 //! the sidecar says that it is done; and what is said if that ends midway. Never: writes over, or removes, a file that
-//! is neither the recording nor its sidecar.
+//! is neither the recording nor its sidecar, and neither through a link nor into a file that has another name too: on a
+//! stick from elsewhere either may lead to a file of whoever repairs it.
 
 use super::console::{Console, clean, clock};
-use super::recording::{
-    BadSidecar, file_name, find, open_file, open_file_with, path_text, read_sidecar, sidecar_path,
-};
+use super::recording::{BadSidecar, file_name, find, open_file, path_text, read_sidecar, sidecar_path};
 use crate::file::reader::PROBE_OCTETS;
 use crate::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
 use crate::file::sidecar::Sidecar;
+use crate::storage::access::{Access, may_change, open_to_change};
 use crate::sys::try_lock;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -90,7 +90,7 @@ fn try_repair(path: &Path, dry_run: bool) -> io::Result<Outcome> {
     let (file, refused) = open_to_repair(path, dry_run)?;
     // Held until the file is closed. Where there are no locks, the agent has none either.
     let busy = !try_lock(&file).unwrap_or(true);
-    let (sidecar, bad) = match read_sidecar(path) {
+    let (sidecar, bad) = match own_sidecar(path) {
         Ok(octets) => (octets, None),
         Err(error) => (None, Some(BadSidecar::Unreadable(error))),
     };
@@ -116,12 +116,14 @@ fn try_repair(path: &Path, dry_run: bool) -> io::Result<Outcome> {
     Ok(Outcome { status, done: work.done, plan, reason })
 }
 
-/// Opens the file for writing, or for reading alone and with the reason: most files need no repair.
+/// Opens the file for writing, or for reading alone and with the reason: most files need no repair. A dry run refuses
+/// what a repair would.
 fn open_to_repair(path: &Path, dry_run: bool) -> io::Result<(File, Option<io::Error>)> {
     if dry_run {
+        may_change(&fs::symlink_metadata(path)?)?;
         return Ok((open_file(path)?, None));
     }
-    match open_file_with(path, OpenOptions::new().read(true).write(true)) {
+    match open_to_change(path) {
         Err(error)
             if matches!(
                 error.kind(),
@@ -131,6 +133,14 @@ fn open_to_repair(path: &Path, dry_run: bool) -> io::Result<(File, Option<io::Er
             Ok((open_file(path)?, Some(error)))
         }
         opened => Ok((opened?, None)),
+    }
+}
+
+/// The bytes of the sidecar, if it is a file: what a link leads to is no part of the recording.
+fn own_sidecar(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::symlink_metadata(sidecar_path(path)) {
+        Ok(found) if found.is_symlink() => may_change(&found).map(|()| None),
+        _ => read_sidecar(path),
     }
 }
 
@@ -219,6 +229,10 @@ fn replace_sidecar(path: &Path, sidecar: &Sidecar) -> io::Result<()> {
         name.push(format!(".{}-{attempt}.json.tmp", std::process::id()));
         path.with_file_name(name)
     })?;
+    // Who may read the former one may read this one; a disk without modes has none to keep.
+    if let Some(former) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file) {
+        let _ = file.set_permissions(fs::Permissions::from_mode(former.mode() & 0o666));
+    }
     let written = file.write_all(&sidecar.to_json()).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
         let _ = fs::remove_file(&temporary);
@@ -251,7 +265,7 @@ fn create_own(name: impl Fn(u32) -> PathBuf) -> io::Result<(PathBuf, File)> {
     let mut attempt = 1;
     loop {
         let path = name(attempt);
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
+        match Access::PRIVATE.create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_NAME_ATTEMPTS => {
                 attempt += 1;
             }

@@ -1,15 +1,16 @@
 //! Where a WAV goes.
 //!
 //! Owns: that it appears whole or not at all, over nothing that is there unless forced, and never over a
-//! recording; and that what did not become a WAV leaves nothing behind.
+//! recording; that others can't read it; and that what did not become a WAV leaves nothing behind.
 
 use super::super::recording::sidecar_path;
 use super::files::FileSet;
 use crate::file::header::HeaderError;
 use crate::file::reader::{Format, PROBE_OCTETS};
+use crate::storage::access::Access;
 use std::fs::{self, File, FileType};
 use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Names that are tried for a temporary file: a killed process of the same number may have left one.
@@ -86,7 +87,7 @@ impl Temporary {
         let mut attempt = 0;
         loop {
             let path = out.with_file_name(format!(".export-{}-{attempt}.part", std::process::id()));
-            match File::create_new(&path) {
+            match Access::PRIVATE.create(&path) {
                 Ok(file) => return Ok(Self { path, file }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_ATTEMPTS => {
                     attempt += 1;
@@ -104,8 +105,11 @@ impl Temporary {
         &self.file
     }
 
-    /// Gives the file its name.
+    /// Gives the file its name. What it replaces may have been for fewer eyes still.
     pub(super) fn rename(mut self, out: &Path) -> io::Result<()> {
+        if let Ok(former) = fs::symlink_metadata(out) {
+            let _ = self.file.set_permissions(fs::Permissions::from_mode(former.mode() & 0o600));
+        }
         fs::rename(&self.path, out)?;
         // The old name may be another's by now.
         self.path = PathBuf::new();

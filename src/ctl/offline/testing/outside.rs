@@ -5,6 +5,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 fn info(path: &Path, json: bool) -> Outcome {
     run(|console| InfoArgs { files: vec![path.into()], json }.run_on(console))
@@ -112,4 +113,118 @@ fn scripts_find_the_file_that_failed_in_the_array() {
     assert_eq!(info(&nothing, true).json()[0]["status"], "unreadable");
     let sound = segment(folder.path(), "Record_2.wav", "r", 1, 0);
     assert_eq!(info(&sound, true).json()[0]["status"], "readable");
+}
+
+/// A folder with a victim outside of it: what a stick's names lead to.
+fn stick_and_victim() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (stick, victim) = (folder.path().join("Record"), folder.path().join("authorized_keys"));
+    fs::create_dir(&stick).unwrap();
+    fs::write(&victim, b"ssh-ed25519 AAAA root@admin\n".repeat(9)).unwrap();
+    let open = Sidecar {
+        recording: "r".into(),
+        file: "Record_1.wav".into(),
+        codec: "PCMA".into(),
+        state: SidecarState::Recording,
+        ..Sidecar::default()
+    };
+    put_sidecar(&stick.join("Record_1.wav"), &open);
+    (folder, stick, victim)
+}
+
+#[test]
+fn a_repair_writes_neither_through_a_link_nor_into_a_file_of_two_names() {
+    for hard in [false, true] {
+        let (folder, stick, victim) = stick_and_victim();
+        let (before, bait) = (fs::read(&victim).unwrap(), stick.join("Record_1.wav"));
+        let reason = if hard { "has 2 names" } else { "is a link" };
+        if hard {
+            fs::hard_link(&victim, &bait).unwrap()
+        } else {
+            symlink(&victim, &bait).unwrap()
+        }
+        // The same as a chain of links and as a name relative to the folder.
+        let chain = folder.path().join("Record_chain.wav");
+        symlink("Record/Record_1.wav", &chain).unwrap();
+        for dry_run in [true, false] {
+            let outcome = repair(&bait, dry_run);
+            assert!(outcome.failed && outcome.err.contains(reason), "{dry_run}: {}", outcome.err);
+            assert_eq!(outcome.json()[0]["status"], "failed");
+            assert!(repair(&chain, dry_run).err.contains("is a link"));
+            repair(&stick, dry_run);
+        }
+        assert_eq!(fs::read(&victim).unwrap(), before);
+    }
+}
+
+#[test]
+fn a_sidecar_that_is_a_link_is_named_and_neither_followed_nor_replaced() {
+    let (_folder, stick, victim) = stick_and_victim();
+    let path = write(&stick, "Record_1.wav", Codec::Pcma, 0, &[1; 500]);
+    let (before, beside) = (fs::read(&victim).unwrap(), path.with_extension("json"));
+    fs::remove_file(&beside).unwrap();
+    symlink(&victim, &beside).unwrap();
+    for dry_run in [true, false] {
+        let outcome = repair(&path, dry_run);
+        assert!(
+            outcome.failed && outcome.err.contains("the sidecar can't be read: is a link"),
+            "{}",
+            outcome.err
+        );
+    }
+    assert!(fs::symlink_metadata(&beside).unwrap().is_symlink());
+    assert_eq!(fs::read(&victim).unwrap(), before);
+}
+
+#[test]
+fn links_that_have_the_names_of_what_repair_and_export_make_are_not_followed() {
+    let (_folder, stick, victim) = stick_and_victim();
+    let (before, path) =
+        (fs::read(&victim).unwrap(), write(&stick, "Record_1.wav", Codec::Pcma, 0, &[1; 320]));
+    let number = std::process::id();
+    let baits = [
+        "Record_1.json.broken".into(),
+        format!(".Record_1.{number}-1.json.tmp"),
+        format!(".export-{number}-0.part"),
+    ];
+    baits.iter().for_each(|name| symlink(&victim, stick.join(name)).unwrap());
+    // The open sidecar is closed, then one that is none is set aside.
+    assert_eq!(repair(&path, false).json()[0]["status"], "repaired");
+    fs::write(path.with_extension("json"), "none").unwrap();
+    assert_eq!(repair(&path, false).json()[0]["status"], "repaired");
+    assert_eq!(fs::read(stick.join("Record_1.json.broken-2")).unwrap(), b"none");
+    let out = stick.join("out.wav");
+    assert!(!run(|console| export_args(&[&path], &out).run_on(console)).failed);
+    assert_eq!(fs::read(&victim).unwrap(), before);
+    baits.iter().for_each(|name| assert!(fs::symlink_metadata(stick.join(name)).unwrap().is_symlink()));
+}
+
+#[test]
+fn what_is_made_here_is_for_its_owner_alone_and_what_is_replaced_is_not_opened_to_more() {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = segment(folder.path(), "Record_1.wav", "r", 1, 0);
+    let out = folder.path().join("out.wav");
+    let export = |force| {
+        let outcome = run(|console| ExportArgs { force, ..export_args(&[&path], &out) }.run_on(console));
+        assert!(!outcome.failed, "{}", outcome.err);
+        mode(&out)
+    };
+    assert_eq!(export(false), 0o600);
+    for (before, after) in [(0o644, 0o600), (0o400, 0o400), (0o666, 0o600)] {
+        set_mode(&out, before);
+        assert_eq!(export(true), after, "{before:o}");
+    }
+    // A sidecar that a group may read stays so, and an export that has a second name keeps its content there.
+    let (beside, other) = (path.with_extension("json"), folder.path().join("other"));
+    put_sidecar(&path, &Sidecar { state: SidecarState::Recording, ..read_sidecar(&path) });
+    set_mode(&beside, 0o640);
+    assert_eq!(repair(&path, false).json()[0]["status"], "repaired");
+    assert_eq!(mode(&beside), 0o640);
+    fs::remove_file(&out).unwrap();
+    fs::write(&other, "RIFF other").unwrap();
+    fs::hard_link(&other, &out).unwrap();
+    export(true);
+    assert_eq!(fs::read(&other).unwrap(), b"RIFF other");
 }
