@@ -10,6 +10,7 @@ mod tests;
 use crate::limits::Limits;
 use crate::ports::PortRange;
 use crate::session::Timing;
+use crate::status::Place;
 use file::{File, FileLimits, Size, Wrong};
 use phone_recorder::config::{GroupName, file_mode, group_name, recordings_mode};
 use std::ffi::OsString;
@@ -25,13 +26,14 @@ pub const HELP: &str = "\
 Records what phones upload: control commands by TCP, audio by RTP.
 
 recordserver --listen ADDR:PORT --storage DIR [options]    run the server
-recordserver sessions [--http ADDR:PORT] [--json]          what a running server is recording
+recordserver sessions [options] [--json]                   what a running server is recording
 
   --listen ADDR:PORT      where phones connect (TCP)
   --storage DIR           recordings go to DIR/DEVICE/YYYY-MM-DD/
   --rtp-ports LOW-HIGH    UDP ports for audio, one per recording (20000-28191)
   --public-addr HOST      host that phones send audio to, if it is not the one they connect to
   --http ADDR:PORT        metrics and status, loopback only (127.0.0.1:9755); \"off\" for none
+  --status-socket PATH    the same on a Unix socket (DIR/.recordserver.sock); \"off\" for none
   --config FILE           the same and more settings, as TOML
   --check-config          only say whether the settings are good
   --version, --help
@@ -60,6 +62,23 @@ impl Http {
     }
 }
 
+/// Name of the Unix socket in the storage folder unless it is told to be elsewhere.
+pub const STATUS_SOCKET: &str = ".recordserver.sock";
+
+/// Longest path of a Unix socket: what `sun_path` takes.
+const MAX_SOCKET_PATH_OCTETS: usize = 107;
+
+/// The Unix socket for status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSocket {
+    /// Where; `None`: nowhere.
+    pub path: Option<PathBuf>,
+    /// Whether the server does without it if it can't be had.
+    pub may_fail: bool,
+    /// Who may connect, as a file mode.
+    pub mode: u32,
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -73,6 +92,8 @@ pub struct Config {
     pub public_addr: String,
     /// Metrics and status.
     pub http: Http,
+    /// The same on a Unix socket.
+    pub status_socket: StatusSocket,
     /// Connections and sessions.
     pub limits: Limits,
     /// Time limits of connections.
@@ -98,12 +119,12 @@ pub struct Config {
 pub enum Command {
     /// Run the server.
     Run(Box<Config>),
-    /// The settings are good, and that is all one wanted to know.
-    Checked,
-    /// Ask the server with this status address what it records.
+    /// The settings are good as far as they tell by themselves, and that is all one wanted to know.
+    Checked(Box<Config>),
+    /// Ask the server what it records.
     Sessions {
-        /// Its `--http`.
-        http: SocketAddr,
+        /// Where it may be reached, the best place first; one at least.
+        places: Vec<Place>,
         /// JSON rather than a table.
         json: bool,
     },
@@ -121,6 +142,7 @@ struct Options {
     rtp_ports: Option<PortRange>,
     public_addr: Option<String>,
     http: Option<Http>,
+    status_socket: Option<PathBuf>,
     config: Option<PathBuf>,
     check: bool,
     sessions: bool,
@@ -151,13 +173,15 @@ pub fn from_args(
     };
     let placed = |wrong: Wrong| wrong.placed(&path, &text);
     if options.sessions {
-        let http = http(&options, &file).map_err(placed)?;
-        let http = http.addr().ok_or("sessions: the server has no --http")?;
-        return Ok(Command::Sessions { http, json: options.json });
+        let places = places(&options, &file).map_err(placed)?;
+        if places.is_empty() {
+            return Err("sessions: the server has neither --http nor --status-socket".into());
+        }
+        return Ok(Command::Sessions { places, json: options.json });
     }
     let check = options.check;
-    let config = checked(options, file).map_err(placed)?;
-    Ok(if check { Command::Checked } else { Command::Run(Box::new(config)) })
+    let config = Box::new(checked(options, file).map_err(placed)?);
+    Ok(if check { Command::Checked(config) } else { Command::Run(config) })
 }
 
 impl Options {
@@ -170,6 +194,7 @@ impl Options {
                 Long("rtp-ports") => self.rtp_ports = Some(parser.value()?.parse()?),
                 Long("public-addr") => self.public_addr = Some(parser.value()?.string()?),
                 Long("http") => self.http = Some(parser.value()?.parse_with(http_setting)?),
+                Long("status-socket") => self.status_socket = Some(parser.value()?.into()),
                 Long("config") => self.config = Some(parser.value()?.into()),
                 Long("check-config") => self.check = true,
                 Long("json") if self.sessions => self.json = true,
@@ -203,8 +228,44 @@ fn http(options: &Options, file: &File) -> Result<Http, Wrong> {
     }
 }
 
+fn status_socket(options: &Options, file: &File) -> Result<StatusSocket, Wrong> {
+    let off = |path: &Path| path.as_os_str().is_empty() || path.as_os_str() == "off";
+    let told = options.status_socket.as_ref().or(file.status_socket.as_ref());
+    let storage = options.storage.as_ref().or(file.storage.as_ref());
+    let path = match told {
+        Some(path) if off(path) => None,
+        Some(path) => Some(path.clone()),
+        None => storage.map(|storage| storage.join(STATUS_SOCKET)),
+    };
+    let key = if options.status_socket.is_some() { "--status-socket" } else { "status_socket" };
+    if let Some(path) = told.and(path.as_ref()) {
+        let octets = path.as_os_str().len();
+        if octets > MAX_SOCKET_PATH_OCTETS {
+            let problem = format!("{octets} octets, a socket's path has at most {MAX_SOCKET_PATH_OCTETS}");
+            return Err(Wrong::new(key, problem));
+        }
+    }
+    let text = file.status_socket_mode.as_deref().unwrap_or("0660");
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
+        Wrong::new("status_socket_mode", format!("\"{text}\" is no octal mode such as \"0660\""))
+    })?;
+    Ok(StatusSocket { path, may_fail: told.is_none(), mode })
+}
+
+/// Where to ask: what the command line says; else what a server with these settings would serve.
+fn places(options: &Options, file: &File) -> Result<Vec<Place>, Wrong> {
+    let socket = status_socket(options, file)?.path.map(Place::Socket);
+    let http = http(options, file)?.addr().map(Place::Http);
+    Ok(match (options.status_socket.is_some(), options.http.is_some()) {
+        (true, false) => socket.into_iter().collect(),
+        (false, true) => http.into_iter().collect(),
+        _ => socket.into_iter().chain(http).collect(),
+    })
+}
+
 fn checked(options: Options, file: File) -> Result<Config, Wrong> {
     let http = http(&options, &file)?;
+    let status_socket = status_socket(&options, &file)?;
     let listen =
         options.listen.or(file.listen).ok_or_else(|| Wrong::new("--listen ADDR:PORT", "is missing"))?;
     let storage =
@@ -233,6 +294,7 @@ fn checked(options: Options, file: File) -> Result<Config, Wrong> {
         rtp_ports,
         public_addr,
         http,
+        status_socket,
         timing: timing(&file.limits)?,
         limits: limits(&file.limits)?,
         reserve_octets: file.reserve.map_or(1 << 30, |size| size.0),

@@ -1,8 +1,9 @@
 //! `recordserver`, the companion server of server recording.
 
 use phone_recorder::text::{logged, shown_json, shown_lines};
-use recordserver::config::{self, Command, HELP};
-use recordserver::{run, status};
+use recordserver::config::{self, Command, Config, HELP};
+use recordserver::run;
+use recordserver::status::{self, Place};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -20,15 +21,8 @@ fn perform(command: Command) -> ExitCode {
     match command {
         Command::Help => print(HELP),
         Command::Version => print(concat!("recordserver ", env!("CARGO_PKG_VERSION"), "\n")),
-        Command::Checked => ExitCode::SUCCESS,
-        Command::Sessions { http, json } => match status::query(http) {
-            Ok(sessions) if json => {
-                let json = serde_json::to_string(&sessions).unwrap_or_default();
-                print(&format!("{}\n", shown_json(&json, std::io::stdout().is_terminal())))
-            }
-            Ok(sessions) => print(&shown_lines(&status::table(&sessions))),
-            Err(error) => failed(&format!("no answer from a server at http://{http}/sessions: {error}")),
-        },
+        Command::Checked(config) => checked(&config),
+        Command::Sessions { places, json } => sessions(&places, json),
         Command::Run(config) => {
             start_log(config.log_level);
             match run::run(*config) {
@@ -49,6 +43,31 @@ fn start_log(level: log::LevelFilter) {
             writeln!(out, "[{:5} {}] {}", record.level(), record.target(), logged(&text))
         })
         .init();
+}
+
+/// What the settings can't tell by themselves.
+fn checked(config: &Config) -> ExitCode {
+    match std::fs::metadata(&config.storage) {
+        Ok(found) if found.is_dir() => print("the settings are good\n"),
+        Ok(_) => failed(&format!("storage: {} is no folder", config.storage.display())),
+        Err(error) => failed(&format!("storage: {}: {error}", config.storage.display())),
+    }
+}
+
+/// Asks at the first of these places where a server is.
+fn sessions(places: &[Place], json: bool) -> ExitCode {
+    let mut missed = Vec::new();
+    for place in places {
+        match status::query(place) {
+            Ok(sessions) if json => {
+                let json = serde_json::to_string(&sessions).unwrap_or_default();
+                return print(&format!("{}\n", shown_json(&json, std::io::stdout().is_terminal())));
+            }
+            Ok(sessions) => return print(&shown_lines(&status::table(&sessions))),
+            Err(error) => missed.push(format!("no answer from a server at {place}: {error}")),
+        }
+    }
+    failed(&missed.join("; "))
 }
 
 fn print(text: &str) -> ExitCode {

@@ -1,13 +1,59 @@
-//! What the server is doing, over HTTP on a loopback port: `/metrics` and `/sessions`.
+//! What the server is doing, over HTTP on a loopback port and on a Unix socket: `/metrics`, `/sessions`, `/health`.
 //!
-//! Owns: the HTTP thread and the client that `recordserver sessions` is. Who calls whom is personal
-//! data and not told here. Never: the session table; the loop answers a [`Ask`].
+//! Owns: who may ask how, and the client that `recordserver sessions` is. Who calls whom is personal data and
+//! not told here. Never: the session table; the loop answers an [`Ask`], a piece at a time.
+//!
+//! Whoever reaches the port may send anything, and a panic ends the process with every recording
+//! (`panic = "abort"`). So what strangers reach, [`request`] and [`serve`], is written without what can panic, which
+//! the lints below refuse to compile, and without what grows: eight connections on each side, four KiB of request,
+//! two seconds. ARCHITECTURE.md has the whole argument.
 
-use crate::metrics::{CONTENT_TYPE, Metrics};
+#[deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::integer_division,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::todo,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+#[cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::string_slice
+    )
+)]
+mod request;
+#[deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::integer_division,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::todo,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+mod serve;
+#[cfg(test)]
+mod tests;
+
+pub use serve::MAX_CLIENTS;
+
+use crate::metrics::Metrics;
+use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -17,6 +63,10 @@ const MAX_ANSWER_OCTETS: u64 = 64 << 20;
 
 /// How long `recordserver sessions` waits for the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Descriptors that the status interface may have open: its clients, one more on each side while it takes the place
+/// of another, two that listen, and what it polls with.
+pub const MAX_DESCRIPTORS: usize = 2 * (MAX_CLIENTS + 1) + 4;
 
 /// One recording that is going on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,67 +93,121 @@ pub struct SessionStatus {
     pub file: String,
 }
 
-/// Gets the present sessions from the loop; `None` if it does not answer.
-pub type Ask = Box<dyn Fn() -> Option<Vec<SessionStatus>> + Send>;
+/// A piece of the list of sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// At most as many as were asked for.
+    pub sessions: Vec<SessionStatus>,
+    /// Where the next piece begins, if there may be more; then this one is not empty.
+    pub next: Option<usize>,
+}
 
-/// Serves until the process ends.
+/// Gets present sessions from the loop: so many from there on (0: the first). `None` if it does not answer.
+pub type Ask = Box<dyn Fn(usize, usize) -> Option<Rows> + Send>;
+
+/// The Unix socket in the file system, which goes with this.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    listener: Option<std::os::unix::net::UnixListener>,
+}
+
+impl SocketFile {
+    /// Listens at `path`, in place of what a crash left there. The folder has to be ours alone by then.
+    ///
+    /// # Errors
+    /// The path is too long or taken by something else, or the file system has no sockets.
+    pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
+        use std::os::unix::fs::FileTypeExt;
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else"));
+            }
+            Ok(_) => std::fs::remove_file(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // From its first moment on, nobody but us.
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let bound = std::os::unix::net::UnixListener::bind(path);
+        umask(before);
+        let listener = bound?;
+        let file = Self { path: path.to_owned(), listener: Some(listener) };
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        Ok(file)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A left-over is replaced by the next server.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Takes the port.
 ///
 /// # Errors
 /// The address can't be listened on.
-pub fn serve(addr: SocketAddr, metrics: Arc<Metrics>, ask: Ask) -> io::Result<SocketAddr> {
-    let server = tiny_http::Server::http(addr).map_err(|error| match error.downcast::<io::Error>() {
-        Ok(error) => *error,
-        Err(error) => io::Error::other(error.to_string()),
-    })?;
-    let bound = server.server_addr().to_ip().unwrap_or(addr);
-    thread::Builder::new().name("http".into()).spawn(move || {
-        for request in server.incoming_requests() {
-            let response = answer(request.method(), request.url(), &metrics, &ask);
-            if let Err(error) = request.respond(response) {
-                log::debug!("http: {error}");
-            }
+pub fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    serve::listen(addr)
+}
+
+/// Serves on what there is of both until the process ends.
+///
+/// # Errors
+/// The system refuses a thread, or what it takes to wait for sockets.
+pub fn serve(
+    tcp: Option<std::net::TcpListener>,
+    unix: Option<&mut SocketFile>,
+    metrics: Arc<Metrics>,
+    ask: Ask,
+) -> io::Result<()> {
+    let server = serve::Server::new(tcp, unix.and_then(|file| file.listener.take()), metrics, ask)?;
+    thread::Builder::new().name("status".into()).spawn(move || server.run()).map(drop)
+}
+
+/// Where a running server can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its `status_socket`.
+    Socket(PathBuf),
+    /// Its `--http`.
+    Http(SocketAddr),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "{}", path.display()),
+            Self::Http(addr) => write!(f, "http://{addr}/sessions"),
         }
-    })?;
-    Ok(bound)
-}
-
-type Response = tiny_http::Response<io::Cursor<Vec<u8>>>;
-
-fn answer(method: &tiny_http::Method, url: &str, metrics: &Metrics, ask: &Ask) -> Response {
-    if *method != tiny_http::Method::Get {
-        return plain(405, "only GET\n");
-    }
-    match url.split('?').next() {
-        Some("/metrics") => typed(200, metrics.text().into_bytes(), CONTENT_TYPE),
-        Some("/sessions") => match ask().map(|sessions| serde_json::to_vec(&sessions)) {
-            Some(Ok(json)) => typed(200, json, "application/json"),
-            _ => plain(503, "the server is busy\n"),
-        },
-        _ => plain(404, "there are /metrics and /sessions\n"),
     }
 }
 
-fn plain(code: u16, text: &str) -> Response {
-    Response::from_string(text).with_status_code(code)
-}
-
-fn typed(code: u16, body: Vec<u8>, content_type: &str) -> Response {
-    let response = Response::from_data(body).with_status_code(code);
-    match tiny_http::Header::from_bytes("Content-Type", content_type) {
-        Ok(header) => response.with_header(header),
-        Err(()) => response,
-    }
-}
-
-/// Asks the server whose `--http` is `addr` for its sessions.
+/// Asks the server there for its sessions.
 ///
 /// # Errors
 /// There is no such server, or it answers something else.
-pub fn query(addr: SocketAddr) -> io::Result<Vec<SessionStatus>> {
-    let mut stream = TcpStream::connect_timeout(&addr, ANSWER_WITHIN)?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    write!(stream, "GET /sessions HTTP/1.0\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+pub fn query(place: &Place) -> io::Result<Vec<SessionStatus>> {
+    match place {
+        Place::Http(addr) => {
+            let stream = TcpStream::connect_timeout(addr, ANSWER_WITHIN)?;
+            stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+            stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+            asked(stream, &addr.to_string())
+        }
+        Place::Socket(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+            stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+            asked(stream, "localhost")
+        }
+    }
+}
+
+fn asked(mut stream: impl Read + Write, host: &str) -> io::Result<Vec<SessionStatus>> {
+    write!(stream, "GET /sessions HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.take(MAX_ANSWER_OCTETS).read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| unexpected("no HTTP answer"))?;
@@ -115,7 +219,7 @@ pub fn query(addr: SocketAddr) -> io::Result<Vec<SessionStatus>> {
 }
 
 fn unexpected(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer: {what}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer: {what:?}"))
 }
 
 /// The sessions as a table for people.
@@ -129,7 +233,7 @@ pub fn table(sessions: &[SessionStatus]) -> String {
             "{}  {}  {}  port {}  {} s  {} packets, {} lost  {}  {}",
             session.device.escape_default(),
             session.peer,
-            session.codec,
+            session.codec.escape_default(),
             session.rtp_port,
             session.elapsed_ms / 1000,
             session.packets,
@@ -139,53 +243,4 @@ pub fn table(sessions: &[SessionStatus]) -> String {
         );
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session() -> SessionStatus {
-        SessionStatus {
-            id: "7f3a".into(),
-            device: "0c:11:05:00:00:01".into(),
-            peer: "192.0.2.1:4000".parse().expect("address"),
-            codec: "PCMA".into(),
-            rtp_port: 20_000,
-            start: "2026-03-01T09:15:00+01:00".into(),
-            elapsed_ms: 61_000,
-            packets: 3050,
-            lost: 1,
-            file: "0c:11:05:00:00:01/2026-03-01/Record_20260301-091500.wav".into(),
-        }
-    }
-
-    fn serving(ask: Ask) -> SocketAddr {
-        let any = "127.0.0.1:0".parse().expect("address");
-        serve(any, Arc::new(Metrics::new()), ask).expect("a loopback port")
-    }
-
-    fn get(addr: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(addr).expect("connection");
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("request");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("answer");
-        text
-    }
-
-    #[test]
-    fn the_sessions_command_hears_what_the_loop_says() {
-        let addr = serving(Box::new(|| Some(vec![session()])));
-        assert_eq!(query(addr).expect("sessions"), [session()]);
-        assert!(table(&[session()]).contains("61 s  3050 packets, 1 lost"));
-    }
-
-    #[test]
-    fn a_loop_that_does_not_answer_is_an_error_and_metrics_are_there_all_the_same() {
-        let addr = serving(Box::new(|| None));
-        assert!(query(addr).is_err());
-        let text = get(addr, "/metrics");
-        assert!(text.contains("openmetrics-text") && text.contains("recordserver_sessions 0"), "{text}");
-        assert!(get(addr, "/").starts_with("HTTP/1.0 404"));
-    }
 }

@@ -16,6 +16,8 @@ pub(super) struct File {
     pub(super) rtp_ports: Option<String>,
     pub(super) public_addr: Option<String>,
     pub(super) http: Option<String>,
+    pub(super) status_socket: Option<PathBuf>,
+    pub(super) status_socket_mode: Option<String>,
     pub(super) reserve: Option<Size>,
     pub(super) max_file_size: Option<Size>,
     pub(super) flush_interval_ms: Option<u64>,

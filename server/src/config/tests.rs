@@ -37,9 +37,10 @@ fn the_example_file_has_every_setting_at_its_default() {
     let mut defaults = run(needed, "");
     // Given, the port must be free; as a default it need not.
     defaults.http = Http::At(DEFAULT_HTTP);
+    defaults.status_socket.may_fail = false;
     assert_eq!(from_example, defaults);
     let keys = example.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 18, "a new setting belongs into the example");
+    assert_eq!(keys, 20, "a new setting belongs into the example");
 }
 
 #[test]
@@ -112,20 +113,52 @@ fn every_mistake_names_its_place() {
 }
 
 #[test]
-fn sessions_asks_the_address_that_the_server_would_serve() {
-    let command = with_file("sessions", "");
-    assert_eq!(command, Ok(Command::Sessions { http: DEFAULT_HTTP, json: false }));
-    let command = with_file("sessions --json --config server.toml", "http = \"127.0.0.1:80\"");
-    let http = "127.0.0.1:80".parse().expect("address");
-    assert_eq!(command, Ok(Command::Sessions { http, json: true }));
+fn sessions_asks_where_the_server_would_answer_and_only_there_if_that_is_told() {
+    let asks = |line: &str, toml: &str| match with_file(line, toml) {
+        Ok(Command::Sessions { places, .. }) => places.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(asks("sessions", ""), ["http://127.0.0.1:9755/sessions"]);
+    let file = "http = \"127.0.0.1:80\"\nstorage = \"/srv/rec\"\n";
+    let both = ["/srv/rec/.recordserver.sock", "http://127.0.0.1:80/sessions"];
+    assert_eq!(asks("sessions --json --config server.toml", file), both);
+    let elsewhere = format!("{file}status_socket = \"/run/rec.sock\"\n");
+    assert_eq!(asks("sessions --config server.toml", &elsewhere)[0], "/run/rec.sock");
+    let none = format!("{file}status_socket = \"\"\n");
+    assert_eq!(asks("sessions --config server.toml", &none), both[1..]);
+    assert_eq!(
+        asks("sessions --http 127.0.0.1:7 --config server.toml", file),
+        ["http://127.0.0.1:7/sessions"]
+    );
+    assert_eq!(asks("sessions --status-socket /s --config server.toml", file), ["/s"]);
+    assert!(matches!(with_file("sessions --json", ""), Ok(Command::Sessions { json: true, .. })));
     assert!(with_file("sessions --http off", "").is_err());
+}
+
+#[test]
+fn the_status_socket_is_in_the_storage_folder_for_the_group_unless_told_otherwise() {
+    let given = |toml: &str| run(&format!("{NEEDED} --config server.toml"), toml).status_socket;
+    let path = Some(PathBuf::from("/srv/rec/.recordserver.sock"));
+    assert_eq!(given(""), StatusSocket { path, may_fail: true, mode: 0o660 });
+    let told = given("status_socket = \"/run/r.sock\"\nstatus_socket_mode = \"0600\"");
+    assert_eq!(told, StatusSocket { path: Some("/run/r.sock".into()), may_fail: false, mode: 0o600 });
+    assert_eq!(given("status_socket = \"off\"").path, None);
+    let file = format!("{NEEDED} --config server.toml");
+    for (toml, place) in [
+        ("status_socket_mode = \"rw\"".to_owned(), "server.toml:1: status_socket_mode: "),
+        ("status_socket_mode = \"1777\"".to_owned(), "server.toml:1: status_socket_mode: "),
+        (format!("status_socket = \"/{}\"", "s".repeat(107)), "server.toml:1: status_socket: "),
+    ] {
+        let error = with_file(&file, &toml).expect_err(&toml);
+        assert!(error.starts_with(place), "{error}");
+    }
 }
 
 #[test]
 fn help_and_version_need_nothing_else() {
     assert_eq!(with_file("--help", ""), Ok(Command::Help));
     assert_eq!(with_file("--version", ""), Ok(Command::Version));
-    assert_eq!(with_file(&format!("{NEEDED} --check-config"), ""), Ok(Command::Checked));
+    assert!(matches!(with_file(&format!("{NEEDED} --check-config"), ""), Ok(Command::Checked(_))));
 }
 
 #[test]

@@ -9,11 +9,11 @@ mod conn;
 mod office;
 
 use crate::clock;
-use crate::config::{Config, Http};
+use crate::config::{Config, Http, StatusSocket};
 use crate::metrics::Metrics;
 use crate::naming::Names;
 use crate::recover::Marker;
-use crate::status::{self, SessionStatus};
+use crate::status::{self, Rows, SocketFile};
 use crossbeam_channel::{Receiver as Queue, Sender, bounded};
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
@@ -51,7 +51,18 @@ const JOB_QUEUE: usize = 1024;
 /// Connections accepted before other things have their turn.
 const ACCEPT_BUDGET: usize = 128;
 
-type Asked = Sender<Vec<SessionStatus>>;
+/// How long the status interface waits for the loop.
+const LOOP_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Between two answers to the status interface: whoever asks without end costs the calls next to nothing.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(5);
+
+/// A question of the status interface.
+struct Asked {
+    from: usize,
+    count: usize,
+    answer: Sender<Rows>,
+}
 
 /// Runs until SIGTERM or SIGINT, with every recording finalised then.
 ///
@@ -62,6 +73,8 @@ pub fn run(config: Config) -> io::Result<()> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
     mask.add(Signal::SIGINT);
+    // A terminal that closes must not end recordings.
+    mask.add(Signal::SIGHUP);
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     raise_file_limit();
@@ -74,7 +87,7 @@ pub fn run(config: Config) -> io::Result<()> {
     poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
 
     let metrics = Arc::new(Metrics::new());
-    let asked = serve_status(config.http, &metrics, &waker)?;
+    let http = http_listener(config.http)?;
     let storage_waker = Arc::clone(&waker);
     let access = Access::of(config.mode, config.recordings_group.as_ref())
         .map_err(|error| named("find the group recordings_group", &error))?;
@@ -93,6 +106,8 @@ pub fn run(config: Config) -> io::Result<()> {
     if found.folders > 0 {
         log::warn!("recovered recordings={} folders={}", found.recordings, found.folders);
     }
+    // In the storage folder, which is ours alone by now.
+    let (asked, _socket) = serve_status(&config, http, &metrics, &waker)?;
     log::info!("listening on {}, recordings to {}", listener.local_addr()?, config.storage.display());
     let names = Names::probe(&config.storage);
     if names == Names::WithoutColons {
@@ -110,6 +125,7 @@ pub fn run(config: Config) -> io::Result<()> {
         asked,
         marker,
         accepts: false,
+        answered: clock::mono(),
         swept: clock::mono(),
         scanned: clock::mono(),
     }
@@ -125,6 +141,8 @@ struct Loop {
     marker: Marker,
     /// There may be connections to accept that no event will tell of.
     accepts: bool,
+    /// The status interface had an answer.
+    answered: Mono,
     swept: Mono,
     scanned: Mono,
 }
@@ -144,7 +162,10 @@ impl Loop {
                     LISTENER => self.accepts = true,
                     WAKER => {}
                     SIGNALS => {
-                        while let Ok(Some(_)) = self.signals.read_signal() {
+                        while let Ok(Some(signal)) = self.signals.read_signal() {
+                            if signal.ssi_signo == Signal::SIGHUP as u32 {
+                                continue;
+                            }
                             if down.is_some() {
                                 return Err(io::Error::other(
                                     "told to go down twice: not everything is finished",
@@ -171,9 +192,7 @@ impl Loop {
                 self.office.scan();
                 self.marker.unfinished_since(self.office.unfinished_since(now));
             }
-            while let Ok(answer) = self.asked.try_recv() {
-                let _ = answer.try_send(self.office.status(now.mono));
-            }
+            self.answer(now.mono);
             self.office.hand_over_jobs();
             if let Some(deadline) = down {
                 if self.office.is_finished() {
@@ -194,8 +213,20 @@ impl Loop {
         let now = clock::mono();
         let sweep = (self.office.needs_sweep() || self.accepts).then_some(self.swept + SWEEP_INTERVAL);
         let scan = Some(self.scanned + SCAN_INTERVAL);
-        let next = [sweep, scan, down, self.office.next_timer()].into_iter().flatten().min();
+        let answer = (!self.asked.is_empty()).then_some(self.answered + ANSWER_INTERVAL);
+        let next = [sweep, scan, down, answer, self.office.next_timer()].into_iter().flatten().min();
         next.map_or(SCAN_INTERVAL, |next| next.since(now))
+    }
+
+    fn answer(&mut self, now: Mono) {
+        if now.since(self.answered) < ANSWER_INTERVAL {
+            return;
+        }
+        if let Ok(asked) = self.asked.try_recv() {
+            self.answered = now;
+            // Whoever asked may have gone.
+            let _ = asked.answer.try_send(self.office.status(asked.from, asked.count, now));
+        }
     }
 
     fn accept(&mut self, now: phone_recorder::time::Now) {
@@ -218,24 +249,54 @@ impl Loop {
     }
 }
 
-fn serve_status(http: Http, metrics: &Arc<Metrics>, waker: &Arc<Waker>) -> io::Result<Queue<Asked>> {
+/// Metrics and status as the settings have them; the socket's file goes when what is returned does.
+fn serve_status(
+    config: &Config,
+    tcp: Option<std::net::TcpListener>,
+    metrics: &Arc<Metrics>,
+    waker: &Arc<Waker>,
+) -> io::Result<(Queue<Asked>, Option<SocketFile>)> {
     let (ask, asked) = bounded::<Asked>(1);
-    let Some(addr) = http.addr() else { return Ok(asked) };
-    let waker = Arc::clone(waker);
-    let question = move || {
-        let (answer, answered) = bounded(1);
-        ask.send_timeout(answer, Duration::from_secs(2)).ok()?;
-        waker.wake().ok()?;
-        answered.recv_timeout(Duration::from_secs(2)).ok()
-    };
-    match status::serve(addr, Arc::clone(metrics), Box::new(question)) {
-        Ok(bound) => log::info!("metrics and status at http://{bound}/metrics and /sessions"),
+    let mut socket = status_socket(&config.status_socket)?;
+    if tcp.is_some() || socket.is_some() {
+        let waker = Arc::clone(waker);
+        let question = move |from, count| {
+            let (answer, answered) = bounded(1);
+            ask.send_timeout(Asked { from, count, answer }, LOOP_ANSWERS_WITHIN).ok()?;
+            waker.wake().ok()?;
+            answered.recv_timeout(LOOP_ANSWERS_WITHIN).ok()
+        };
+        status::serve(tcp, socket.as_mut(), Arc::clone(metrics), Box::new(question))
+            .map_err(|error| named("serve metrics", &error))?;
+    }
+    Ok((asked, socket))
+}
+
+fn http_listener(http: Http) -> io::Result<Option<std::net::TcpListener>> {
+    let Some(addr) = http.addr() else { return Ok(None) };
+    match status::listen(addr) {
+        Ok(listener) => {
+            log::info!("metrics and status at http://{}/metrics and /sessions", listener.local_addr()?);
+            Ok(Some(listener))
+        }
         Err(error) if http == Http::Default => {
             log::warn!("no metrics and status: {}", named(&format!("serve on {addr}"), &error));
+            Ok(None)
         }
-        Err(error) => return Err(named(&format!("serve metrics on {addr}"), &error)),
+        Err(error) => Err(named(&format!("serve metrics on {addr}"), &error)),
     }
-    Ok(asked)
+}
+
+fn status_socket(wanted: &StatusSocket) -> io::Result<Option<SocketFile>> {
+    let Some(path) = &wanted.path else { return Ok(None) };
+    match SocketFile::bind(path, wanted.mode) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if wanted.may_fail => {
+            log::warn!("no status socket: {}", named(&format!("listen on {}", path.display()), &error));
+            Ok(None)
+        }
+        Err(error) => Err(named(&format!("listen on {}", path.display()), &error)),
+    }
 }
 
 /// A recording takes three descriptors; the usual limit is 1024.

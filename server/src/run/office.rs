@@ -17,7 +17,7 @@ use crate::ports::Ports;
 use crate::receive::Receiver;
 use crate::recording::Rules;
 use crate::session::{Action, EndReason, Session};
-use crate::status::SessionStatus;
+use crate::status::{Rows, SessionStatus};
 use crate::storage::Handle;
 use disk::Closing;
 use mio::event::Source;
@@ -39,6 +39,9 @@ const READ_BUDGET: usize = 8;
 
 /// How long a finished connection may stay open on the phone's side.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Of a text that a phone chose, in the log and in what is told of a recording.
+const MAX_SHOWN_CHARS: usize = 64;
 
 pub(super) struct Office {
     config: Config,
@@ -312,12 +315,18 @@ impl Office {
         self.stop_all(&EndReason::Shutdown, now);
     }
 
-    pub(super) fn status(&self, now: Mono) -> Vec<SessionStatus> {
-        let status = |conn: &Conn| {
-            let call = conn.call.as_ref()?;
-            Some(SessionStatus {
+    /// At most `count` recordings, from the connection `from` on.
+    pub(super) fn status(&self, from: usize, count: usize, now: Mono) -> Rows {
+        let mut rows = Rows::default();
+        for (token, conn) in self.conns.range(from..) {
+            let Some(call) = &conn.call else { continue };
+            if rows.sessions.len() >= count {
+                rows.next = (count > 0).then_some(*token);
+                break;
+            }
+            rows.sessions.push(SessionStatus {
                 id: call.id.clone(),
-                device: call.device.clone(),
+                device: call.device.chars().take(MAX_SHOWN_CHARS).collect(),
                 peer: conn.peer,
                 codec: call.recording.codec().name().to_owned(),
                 rtp_port: call.port,
@@ -326,9 +335,9 @@ impl Office {
                 packets: call.recording.counts().received,
                 lost: call.recording.counts().lost,
                 file: call.file.clone(),
-            })
-        };
-        self.conns.values().filter_map(status).collect()
+            });
+        }
+        rows
     }
 
     fn stop_all(&mut self, reason: &EndReason, now: Now) {

@@ -9,5 +9,6 @@ mod program;
 mod recording;
 mod recovery;
 mod session;
+mod status;
 mod support;
 mod writer;
