@@ -17,7 +17,7 @@ use phone_recorder::jobs::{FileKey, Folder, Job, Open};
 use phone_recorder::rtp::codec::Codec;
 use phone_recorder::rtp::codec_change::CodecChange;
 use phone_recorder::rtp::counts::{Counts, DropCause, Verdict};
-use phone_recorder::rtp::packet::Packet;
+use phone_recorder::rtp::packet::{Packet, PacketError};
 use phone_recorder::rtp::timeline::{GapCause, Timeline, octets_to_ms};
 use phone_recorder::time::{Mono, Now};
 use phone_recorder::uplink::message::Parties;
@@ -55,8 +55,6 @@ pub struct Recording {
     counts: Counts,
     /// `counts` when the present file began.
     counts_before: Counts,
-    /// Packets lost before the codec changed.
-    lost_before: u64,
     /// Datagrams that the kernel dropped because they were not fetched in time: in all, and before this file.
     overruns: u64,
     overruns_before: u64,
@@ -116,7 +114,6 @@ impl Recording {
             heard: now.mono,
             counts: Counts::default(),
             counts_before: Counts::default(),
-            lost_before: 0,
             overruns: 0,
             overruns_before: 0,
             octets_before: 0,
@@ -138,13 +135,14 @@ impl Recording {
     /// Takes a datagram; whether it was RTP of this call.
     pub fn datagram(&mut self, datagram: &[u8], source: SocketAddr, now: Mono, pool: &mut BlockPool) -> bool {
         let (verdict, ours) = match Packet::parse(datagram) {
+            Err(PacketError::Rtcp) => (Verdict::Dropped(DropCause::Rtcp), false),
             Err(_) => (Verdict::Dropped(DropCause::NotRtp), false),
             Ok(_) if !self.lock.admits(source, now) => (Verdict::Dropped(DropCause::Source), false),
             Ok(packet) => (self.packet(&packet, now, pool), true),
         };
         self.counts.book(verdict);
-        self.counts.restore(self.timeline.take_regained(), DropCause::Ssrc);
-        self.counts.lost = self.lost_before + self.timeline.lost();
+        self.timeline.restore_regained(&mut self.counts);
+        self.counts.lost = self.timeline.lost();
         ours
     }
 
@@ -176,9 +174,7 @@ impl Recording {
 
     /// The sender changed to `codec`: the audio so far stays in its file, the next one begins with what was held back.
     fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
-        self.timeline.settle(&mut Sink { store: &mut self.part.store, pool });
-        self.lost_before += self.timeline.lost();
-        self.timeline = Timeline::new(codec);
+        self.timeline.switch_codec(codec, &mut Sink { store: &mut self.part.store, pool });
         let part = std::mem::replace(&mut self.part, Part::new(codec));
         let mut change = std::mem::take(&mut self.codec_change);
         let mut early = 0;
@@ -249,7 +245,7 @@ impl Recording {
             self.sidecar.call.update(&CallUpdate::from(&parties));
         }
         self.timeline.settle(&mut Sink { store: &mut self.part.store, pool });
-        self.counts.lost = self.lost_before + self.timeline.lost();
+        self.counts.lost = self.timeline.lost();
         if self.failed {
             jobs.extend(self.part.file.take().map(Job::Abandon));
             self.release(pool);

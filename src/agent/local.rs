@@ -64,8 +64,6 @@ pub(super) struct Spec {
 pub(super) struct Local {
     spec: Spec,
     timeline: Timeline,
-    /// Packets lost before the codec changed.
-    lost_before: u64,
     tape: Tape,
     file: FileKey,
     /// Codec of the present file; the timeline may be further already.
@@ -100,7 +98,6 @@ impl Local {
         let segment_limit = (max_data_octets(spec.max_file_octets) / frame).max(1) * frame;
         let mut local = Self {
             timeline: Timeline::new(spec.codec),
-            lost_before: 0,
             tape: Tape::new(spec.codec, segment_limit),
             file,
             file_codec: spec.codec,
@@ -162,7 +159,7 @@ impl Local {
 
     /// Packets that never came.
     pub(super) fn lost(&self) -> u64 {
-        self.lost_before + self.timeline.lost()
+        self.timeline.lost()
     }
 
     /// Octets recorded, on the disk or not.
@@ -213,17 +210,15 @@ impl Local {
         self.timeline.push(packet, arrival, room, &mut Feed { tape: &mut self.tape, pool })
     }
 
-    pub(super) fn take_regained(&mut self) -> u64 {
-        self.timeline.take_regained()
+    pub(super) fn restore_regained(&mut self, counts: &mut Counts) {
+        self.timeline.restore_regained(counts);
     }
 
     /// The sender changed to `codec`: the audio so far stays in its file, a new one follows.
     #[inline(never)]
     pub(super) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
-        self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
+        self.timeline.switch_codec(codec, &mut Feed { tape: &mut self.tape, pool });
         self.tape.roll(codec);
-        self.lost_before += self.timeline.lost();
-        self.timeline = Timeline::new(codec);
     }
 
     /// A pause begins: what waits for reordering is closed.

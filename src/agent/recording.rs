@@ -13,7 +13,7 @@ use crate::jobs::Job;
 use crate::rtp::codec::Codec;
 use crate::rtp::codec_change::CodecChange;
 use crate::rtp::counts::{Counts, DropCause, Verdict};
-use crate::rtp::packet::Packet;
+use crate::rtp::packet::{Packet, PacketError, has_odd_padding};
 use crate::rtp::timeline::octets_to_ms;
 use crate::time::{Mono, Now};
 use std::borrow::Cow;
@@ -157,10 +157,7 @@ impl Recording {
     ) -> Verdict {
         let verdict = self.judge(octets, truncated, source, arrival, pool);
         self.counts.book(verdict);
-        let regained = self.route.take_regained();
-        if regained > 0 {
-            self.counts.restore(regained, DropCause::Ssrc);
-        }
+        self.route.restore_regained(&mut self.counts);
         self.counts.lost = self.lost_before + self.route.lost();
         verdict
     }
@@ -176,9 +173,12 @@ impl Recording {
         if truncated {
             return Verdict::Dropped(DropCause::Oversize);
         }
-        let Ok(packet) = Packet::parse(octets) else {
-            return Verdict::Dropped(DropCause::NotRtp);
+        let packet = match Packet::parse(octets) {
+            Ok(packet) => packet,
+            Err(PacketError::Rtcp) => return Verdict::Dropped(DropCause::Rtcp),
+            Err(_) => return Verdict::Dropped(DropCause::NotRtp),
         };
+        self.counts.odd_padding += u64::from(has_odd_padding(octets));
         // Whoever sends the first packet of the codec sends the call, until nothing has come for a while.
         if self.source.is_some_and(|known| known != source) && arrival.since(self.media_at) < NO_MEDIA_AFTER {
             return Verdict::Dropped(DropCause::Source);

@@ -305,7 +305,11 @@ impl Agent {
         stats.late = counts.late;
         stats.duplicate = counts.duplicate;
         stats.drops.paused = self.paused_packets;
+        stats.odd_padding = counts.odd_padding;
         stats.drops.not_rtp = counts.dropped_for(DropCause::NotRtp);
+        stats.drops.rtcp = counts.dropped_for(DropCause::Rtcp);
+        stats.drops.unconfirmed = counts.dropped_for(DropCause::Unconfirmed);
+        stats.drops.ahead = counts.dropped_for(DropCause::Ahead);
         stats.drops.oversize = counts.dropped_for(DropCause::Oversize);
         stats.drops.payload_type = counts.dropped_for(DropCause::PayloadType);
         stats.drops.comfort_noise = counts.dropped_for(DropCause::ComfortNoise);

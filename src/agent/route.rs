@@ -7,7 +7,7 @@ use super::sip_info::SipInfo;
 use super::upload::Upload;
 use crate::blocks::BlockPool;
 use crate::rtp::codec::{Codec, OCTETS_PER_MS};
-use crate::rtp::counts::{DropCause, Verdict};
+use crate::rtp::counts::{Counts, DropCause, Verdict};
 use crate::rtp::packet::Packet;
 use crate::time::Mono;
 
@@ -61,12 +61,12 @@ impl Route {
         }
     }
 
-    /// Packets that counted as dropped for their SSRC and have found their place.
-    pub(super) fn take_regained(&mut self) -> u64 {
+    /// Counts as stored what was dropped until it had proved itself.
+    pub(super) fn restore_regained(&mut self, counts: &mut Counts) {
         match self {
-            Self::Local(local) => local.take_regained(),
-            Self::Server(upload) => upload.take_regained(),
-            Self::SipInfo(_) => 0,
+            Self::Local(local) => local.restore_regained(counts),
+            Self::Server(upload) => upload.restore_regained(counts),
+            Self::SipInfo(_) => {}
         }
     }
 

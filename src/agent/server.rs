@@ -305,7 +305,7 @@ impl Agent {
                     let verdict = local.push(&packet, kept.arrival, &mut self.pool);
                     saved += u64::from(kept.unsent && verdict == Verdict::Stored);
                     again.book(verdict);
-                    again.restore(local.take_regained(), DropCause::Ssrc);
+                    local.restore_regained(&mut again);
                 }
             });
         }

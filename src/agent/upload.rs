@@ -7,7 +7,7 @@
 use super::backlog::Backlog;
 use crate::file::level::{Level, level};
 use crate::rtp::codec::Codec;
-use crate::rtp::counts::{DropCause, Verdict};
+use crate::rtp::counts::{Counts, DropCause, Verdict};
 use crate::rtp::packet::Packet;
 use crate::rtp::timeline::{AudioSink, GapCause, Timeline};
 use crate::time::Mono;
@@ -32,8 +32,6 @@ pub(super) struct Upload {
     /// The connection broke because the server had been silent.
     pub(super) silent: bool,
     timeline: Timeline,
-    /// Packets lost before the codec changed.
-    lost_before: u64,
     tally: Tally,
     backlog: Option<Backlog>,
 }
@@ -84,7 +82,6 @@ impl Upload {
             ptime_ms,
             silent: false,
             timeline: Timeline::new(codec),
-            lost_before: 0,
             tally: Tally { octets: 0, newest: Vec::with_capacity(LEVEL_OCTETS), at: 0 },
             backlog: remember.then(Backlog::new),
         }
@@ -94,8 +91,8 @@ impl Upload {
         self.timeline.push(packet, arrival, true, &mut self.tally)
     }
 
-    pub(super) fn take_regained(&mut self) -> u64 {
-        self.timeline.take_regained()
+    pub(super) fn restore_regained(&mut self, counts: &mut Counts) {
+        self.timeline.restore_regained(counts);
     }
 
     /// Remembers a whole packet, if need be.
@@ -118,9 +115,7 @@ impl Upload {
     }
 
     pub(super) fn switch_codec(&mut self, codec: Codec) {
-        self.timeline.settle(&mut self.tally);
-        self.lost_before += self.timeline.lost();
-        self.timeline = Timeline::new(codec);
+        self.timeline.switch_codec(codec, &mut self.tally);
         self.tally.newest.clear();
         self.tally.at = 0;
     }
@@ -134,7 +129,7 @@ impl Upload {
     }
 
     pub(super) fn lost(&self) -> u64 {
-        self.lost_before + self.timeline.lost()
+        self.timeline.lost()
     }
 
     pub(super) fn octets(&self) -> u64 {

@@ -307,6 +307,8 @@ pub struct AgentInfo {
 pub struct Drops {
     /// Not RTP of version 2, or cut short.
     pub not_rtp: u64,
+    /// RTCP.
+    pub rtcp: u64,
     /// Longer than any audio packet.
     pub oversize: u64,
     /// A payload type that belongs to no recorded codec.
@@ -319,6 +321,10 @@ pub struct Drops {
     pub source: u64,
     /// From a second SSRC that competes with the one recorded.
     pub ssrc: u64,
+    /// With a sequence number and a timestamp that fit nothing, not even the next packet.
+    pub unconfirmed: u64,
+    /// More audio than time has passed.
+    pub ahead: u64,
     /// For a time that was taken already.
     pub overlap: u64,
     /// No buffer was left because the disk stalled.
@@ -348,6 +354,8 @@ pub struct Stats {
     pub duplicate: u64,
     /// Packets missing in sequences.
     pub lost: u64,
+    /// Packets whose padding bit is set though nothing is padded; their payload is taken as it is.
+    pub odd_padding: u64,
     /// Octets written to disk.
     pub written_bytes: u64,
     /// Octets of buffer in use now.

@@ -5,6 +5,8 @@
 pub enum DropCause {
     /// Not an RTP packet of version 2, or cut short.
     NotRtp,
+    /// RTCP (RFC 5761, section 4).
+    Rtcp,
     /// Larger than any audio packet.
     Oversize,
     /// A payload type other than the recording's codec.
@@ -17,6 +19,10 @@ pub enum DropCause {
     Source,
     /// A second SSRC that competes with the one being recorded.
     Ssrc,
+    /// Its sequence number and timestamp fit nothing, and no packet followed it that fits to them.
+    Unconfirmed,
+    /// More audio than time has passed.
+    Ahead,
     /// The time it claims is already taken by other audio.
     Overlap,
     /// The buffer that bridges a stalled disk was full.
@@ -27,14 +33,17 @@ pub enum DropCause {
 
 impl DropCause {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::NotRtp,
+        Self::Rtcp,
         Self::Oversize,
         Self::PayloadType,
         Self::ComfortNoise,
         Self::Empty,
         Self::Source,
         Self::Ssrc,
+        Self::Unconfirmed,
+        Self::Ahead,
         Self::Overlap,
         Self::BufferFull,
         Self::Uplink,
@@ -45,12 +54,15 @@ impl DropCause {
     pub fn name(self) -> &'static str {
         match self {
             Self::NotRtp => "not_rtp",
+            Self::Rtcp => "rtcp",
             Self::Oversize => "oversize",
             Self::PayloadType => "payload_type",
             Self::ComfortNoise => "comfort_noise",
             Self::Empty => "empty",
             Self::Source => "source",
             Self::Ssrc => "ssrc",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Ahead => "ahead",
             Self::Overlap => "overlap",
             Self::BufferFull => "buffer_full",
             Self::Uplink => "uplink",
@@ -84,6 +96,8 @@ pub struct Counts {
     pub late: u64,
     /// Packets that never came, by their sequence numbers. Not part of `received`.
     pub lost: u64,
+    /// Packets whose padding bit is set though nothing is padded, wherever they were booked.
+    pub odd_padding: u64,
     dropped: [u64; DropCause::ALL.len()],
 }
 
@@ -132,6 +146,7 @@ impl Counts {
         self.duplicate += other.duplicate;
         self.late += other.late;
         self.lost += other.lost;
+        self.odd_padding += other.odd_padding;
         for (sum, more) in self.dropped.iter_mut().zip(other.dropped) {
             *sum += more;
         }
@@ -153,6 +168,7 @@ impl Counts {
         difference.duplicate = difference.duplicate.saturating_sub(earlier.duplicate);
         difference.late = difference.late.saturating_sub(earlier.late);
         difference.lost = difference.lost.saturating_sub(earlier.lost);
+        difference.odd_padding = difference.odd_padding.saturating_sub(earlier.odd_padding);
         for (left, less) in difference.dropped.iter_mut().zip(earlier.dropped) {
             *left = left.saturating_sub(less);
         }

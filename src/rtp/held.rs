@@ -49,6 +49,11 @@ impl Held {
         self.heads.last().is_some_and(same) && !self.has(packet)
     }
 
+    /// Whether `seq` is at most so many packets from the one that was held last.
+    pub(super) fn is_near(&self, seq: SeqNo, packets: i32) -> bool {
+        self.heads.last().is_some_and(|head| seq.packets_since(head.seq).abs() <= packets)
+    }
+
     /// Whether it was held before.
     pub(super) fn has(&self, packet: &Packet<'_>) -> bool {
         self.heads.iter().any(|head| head.ssrc == packet.ssrc && head.seq == packet.seq)

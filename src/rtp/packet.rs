@@ -29,9 +29,14 @@ pub enum PacketError {
     Truncated,
     /// The version is not 2.
     Version,
-    /// The padding count is zero or more than there is.
+    /// The padding count is more than there is.
     Padding,
+    /// RTCP (RFC 5761, section 4), of any type and also of reduced size (RFC 5506).
+    Rtcp,
 }
+
+/// Second octets of RTCP packets; in RTP they would be a marker and a payload type from 64 to 95 (RFC 5761, section 4).
+const RTCP_TYPES: std::ops::RangeInclusive<u8> = 192..=223;
 
 impl<'a> Packet<'a> {
     /// Reads a datagram.
@@ -45,6 +50,9 @@ impl<'a> Packet<'a> {
         if flags >> 6 != 2 {
             return Err(PacketError::Version);
         }
+        if RTCP_TYPES.contains(&marker_and_type) {
+            return Err(PacketError::Rtcp);
+        }
         let mut payload = rest.get(usize::from(flags & 0x0F) * 4..).ok_or(PacketError::Truncated)?;
         if flags & 0x10 != 0 {
             let (&[_, _, w0, w1], rest) = payload.split_first_chunk().ok_or(PacketError::Truncated)?;
@@ -53,8 +61,9 @@ impl<'a> Packet<'a> {
         }
         if flags & 0x20 != 0 {
             let padding = usize::from(*payload.last().ok_or(PacketError::Padding)?);
-            let kept = payload.len().checked_sub(padding).filter(|_| padding > 0);
-            payload = &payload[..kept.ok_or(PacketError::Padding)?];
+            let kept = payload.len().checked_sub(padding).ok_or(PacketError::Padding)?;
+            // A count of 0 is none: many devices set the bit and pad nothing. The payload is taken as it is.
+            payload = &payload[..kept];
         }
         Ok(Self {
             payload_type: PayloadType(marker_and_type & 0x7F),
@@ -64,6 +73,12 @@ impl<'a> Packet<'a> {
             payload,
         })
     }
+}
+
+/// Whether the padding bit of a packet that [`Packet::parse`] takes is set though it counts no octet of padding.
+#[must_use]
+pub fn has_odd_padding(datagram: &[u8]) -> bool {
+    matches!(datagram, [flags, .., 0] if flags & 0x20 != 0)
 }
 
 #[cfg(test)]
@@ -103,8 +118,30 @@ mod tests {
         padding[0] = 0xA0;
         padding[13] = 3;
         assert_eq!(Packet::parse(&padding), Err(PacketError::Padding));
+        assert_eq!(Packet::parse(&padding[..12]), Err(PacketError::Padding));
+    }
+
+    #[test]
+    fn padding_of_no_octets_is_payload() {
+        let mut padding = PLAIN;
+        padding[0] = 0xA0;
         padding[13] = 0;
-        assert_eq!(Packet::parse(&padding), Err(PacketError::Padding));
+        assert_eq!(Packet::parse(&padding).unwrap().payload, [1, 0]);
+        assert!(has_odd_padding(&padding));
+        padding[13] = 1;
+        assert!(!has_odd_padding(&padding) && !has_odd_padding(&PLAIN));
+    }
+
+    #[test]
+    fn rtcp_of_any_type_is_told_from_rtp() {
+        for octets in [&[0x81, 201, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0][..], &[0x8F, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]] {
+            assert_eq!(Packet::parse(octets), Err(PacketError::Rtcp));
+        }
+        for kind in 192..=223 {
+            let mut octets = PLAIN;
+            octets[1] = kind;
+            assert_eq!(Packet::parse(&octets), Err(PacketError::Rtcp), "{kind}");
+        }
     }
 
     proptest! {

@@ -1,18 +1,26 @@
 //! From packets to audio in time: order, duplicates, loss, silence.
 //!
-//! Owns: where each packet's audio belongs. Every codec sends one octet per RTP tick, so a timestamp
-//! distance is a byte distance, and a packet's place follows from its timestamp alone. What is in order
+//! Owns: where each packet's audio belongs. Every codec sends one octet per RTP tick, so a distance in time is a distance
+//! in octets. Three witnesses tell a packet's place, and two must agree ([`super::witness`]): sequence number,
+//! timestamp (as the sender counts it, [`super::pace`]) and arrival ([`super::media_clock`]). What is in order
 //! goes straight to the sink; what comes after a hole waits in the window until the hole is filled or
-//! [`REORDER_OCTETS`] old. Invariants: audio and silence reach the sink in order and once; memory is
-//! fixed; nothing is allocated per packet.
+//! [`REORDER_OCTETS`] old. After a break that no counter explains nothing is handed over until it is known whether
+//! the network stood still or the sender ([`super::suspense`]). Invariants: audio and silence reach the sink in order and
+//! once; together they never pass the clock by more than [`super::media_clock`] allows; memory is fixed; nothing is
+//! allocated per packet.
 
 use super::codec::{COMFORT_NOISE, Codec, OCTETS_PER_MS};
-use super::counts::{DropCause, Verdict};
+use super::counts::{Counts, DropCause, Verdict};
 use super::held::Held;
+use super::media_clock::MediaClock;
+use super::pace::{Pace, ticks_in};
 use super::packet::Packet;
+use super::seen::{Number, Seen};
+use super::suspense::{BREAK_OCTETS, Outcome, Suspense};
 use super::window::{Piece, Window};
+use super::witness::{Finding, Testimony, weigh};
 use crate::time::Mono;
-use crate::units::{RtpTimestamp, SeqNo, Ssrc};
+use crate::units::{PayloadType, RtpTimestamp, Ssrc};
 use std::time::Duration;
 
 /// How far back a packet is still put in order: 100 ms.
@@ -21,17 +29,14 @@ pub const REORDER_OCTETS: i64 = 800;
 /// The largest payload taken: 256 ms, more than any MTU carries.
 pub const MAX_PAYLOAD_OCTETS: usize = 2048;
 
-/// A timestamp jump up to this is believed: 10 s.
-const BELIEVED_JUMP_TICKS: i64 = 80_000;
-
 /// Clock time without packets before a restarted stream that becomes silence.
 const RESTART_SILENCE_OVER: Duration = Duration::from_millis(500);
 
-/// How far a long jump may differ from the clock and be believed all the same: 1 s, or an eighth.
-const CLOCK_TOLERANCE_TICKS: i64 = 8000;
+/// After so long without packets, counters that are back may be those of a stream that begins anew.
+const ANEW_AFTER: Duration = Duration::from_secs(1);
 
-/// Sequence numbers remembered to tell a duplicate from a latecomer.
-const SEEN_PACKETS: i32 = 1024;
+/// A packet whose counters fit nothing is followed by one whose number is at most so far ahead, if they are a stream.
+const FOLLOWER_PACKETS: i32 = 8;
 
 /// A jump ahead by more is a restarted counter and not loss (RFC 3550, appendix A.1).
 const MAX_DROPOUT_PACKETS: i32 = 3000;
@@ -59,6 +64,8 @@ pub enum GapCause {
     Suppression,
     /// The stream restarted after a pause of its own.
     Restart,
+    /// The sender stood still, and its timestamps with it.
+    Hold,
     /// Our buffer was full.
     BufferFull,
 }
@@ -71,6 +78,7 @@ impl GapCause {
             Self::Loss => "loss",
             Self::Suppression => "suppression",
             Self::Restart => "restart",
+            Self::Hold => "hold",
             Self::BufferFull => "buffer_full",
         }
     }
@@ -80,39 +88,64 @@ impl GapCause {
 #[derive(Debug)]
 pub struct Timeline {
     codec: Codec,
+    payload_type: PayloadType,
     stream: Option<Stream>,
     /// The stream before the last change of SSRC, to recognise its stragglers.
     previous: Option<Stream>,
     /// When the SSRC changed last, or a rival last tried.
     changed: Option<Mono>,
-    /// The first packets of another SSRC, until it is believed.
+    /// The first packets of another SSRC, or of a stream that begins anew, until they are believed.
     held: Held,
     /// Packets that were held, counted as dropped, and have found their place.
-    regained: u64,
+    regained: Regained,
     window: Window,
+    /// Place in the recording of the window's offset 0.
+    origin: i64,
+    clock: MediaClock,
+    /// Whether a break was a stall or a hold is open.
+    suspense: Option<Suspense>,
     /// Nothing of this stream has been handed over: its first packets may still be reordered.
     opening: bool,
     hole: GapCause,
     /// The next packet continues right after the last one, however much time has passed.
     seamless: bool,
+    /// The codec has changed: the next packet begins a stream.
+    switched: bool,
     /// Sequence numbers that never came, less those that came late.
     lost: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Regained {
+    /// Of another SSRC.
+    ssrc: u64,
+    /// Of the same one.
+    unconfirmed: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Stream {
     ssrc: Ssrc,
     seen: Seen,
-    /// Timestamp furthest ahead, and its offset in the stream.
+    pace: Pace,
+    /// The newest packet by its number: timestamp, offset in the window, length.
     newest: RtpTimestamp,
     newest_offset: i64,
-    last_arrival: Mono,
     last_octets: i64,
+    last_arrival: Mono,
+    /// A timestamp that was right, and its offset.
+    right: (RtpTimestamp, i64),
+    /// Comfort noise came since the newest packet.
+    noise: bool,
 }
 
 enum Place {
     At(i64),
+    /// As `At`, after a break that nothing explains: so many octets are left over.
+    Broken(i64, i64),
     Restart(Duration),
+    /// It fits nothing; the next packet tells.
+    Doubt,
     Nowhere(Verdict),
 }
 
@@ -122,17 +155,38 @@ impl Timeline {
     pub fn new(codec: Codec) -> Self {
         Self {
             codec,
+            payload_type: codec.payload_type(),
             stream: None,
             previous: None,
             changed: None,
             held: Held::default(),
-            regained: 0,
+            regained: Regained::default(),
             window: Window::new(),
+            origin: 0,
+            clock: MediaClock::default(),
+            suspense: None,
             opening: true,
             hole: GapCause::Loss,
             seamless: false,
+            switched: false,
             lost: 0,
         }
+    }
+
+    /// Packets of the codec come with `payload_type` from now on, where it is not the codec's own.
+    pub fn set_payload_type(&mut self, payload_type: PayloadType) {
+        self.payload_type = payload_type;
+    }
+
+    /// The sender changed to `codec`: what waits goes to the sink, a stream of its own follows.
+    #[inline(never)]
+    pub fn switch_codec(&mut self, codec: Codec, sink: &mut impl AudioSink) {
+        let seamless = self.seamless;
+        self.settle(sink);
+        self.seamless = seamless;
+        self.switched = true;
+        self.codec = codec;
+        self.payload_type = codec.payload_type();
     }
 
     /// The codec whose packets it takes.
@@ -156,10 +210,13 @@ impl Timeline {
             .map_or(0, |stream| stream.seen.missing(REORDER_OCTETS / stream.last_octets.max(1)))
     }
 
-    /// Packets that [`Self::push`] reported as dropped for their SSRC and that have found their place since the last
-    /// time this was asked.
-    pub fn take_regained(&mut self) -> u64 {
-        std::mem::take(&mut self.regained)
+    /// Counts as stored what [`Self::push`] reported as dropped because it had to prove itself, and what has since.
+    pub fn restore_regained(&mut self, counts: &mut Counts) {
+        let Regained { ssrc, unconfirmed } = std::mem::take(&mut self.regained);
+        if ssrc + unconfirmed > 0 {
+            counts.restore(ssrc, DropCause::Ssrc);
+            counts.restore(unconfirmed, DropCause::Unconfirmed);
+        }
     }
 
     /// Octets that wait for a hole to be filled or to grow old.
@@ -179,19 +236,26 @@ impl Timeline {
         room: bool,
         sink: &mut impl AudioSink,
     ) -> Verdict {
-        if packet.payload_type != self.codec.payload_type() {
+        if packet.payload_type != self.payload_type {
             return self.pass_over(packet);
         }
         if packet.payload.is_empty() {
+            self.pass_over(packet);
             return Verdict::Dropped(DropCause::Empty);
         }
         if packet.payload.len() > MAX_PAYLOAD_OCTETS {
+            self.pass_over(packet);
             return Verdict::Dropped(DropCause::Oversize);
         }
         match self.place(packet, arrival) {
-            Place::At(offset) => self.put(packet.payload, offset, room, sink),
+            Place::At(offset) => self.put_in_time(packet, offset, arrival, room, sink),
             Place::Nowhere(verdict) => verdict,
+            Place::Broken(offset, unexplained) => {
+                self.suspend(packet, offset, unexplained, arrival, sink);
+                self.put(packet.payload, 0, room, sink)
+            }
             Place::Restart(pause) => self.begin(packet, arrival, pause, room, sink),
+            Place::Doubt => self.doubt(packet, arrival, room, sink),
         }
     }
 
@@ -206,6 +270,7 @@ impl Timeline {
         sink: &mut impl AudioSink,
     ) -> Verdict {
         let mut held = std::mem::take(&mut self.held);
+        let same_ssrc = self.stream.as_ref().is_some_and(|stream| stream.ssrc == packet.ssrc);
         let mut begun = false;
         for (early, at) in held.iter().filter(|(early, _)| early.ssrc == packet.ssrc) {
             let verdict = if begun {
@@ -213,39 +278,133 @@ impl Timeline {
             } else {
                 begun = true;
                 let pause = self.stream.as_ref().map_or(Duration::ZERO, |last| at.since(last.last_arrival));
-                self.restart(&early, at, pause, sink);
-                self.put(early.payload, 0, room, sink)
+                self.restart(&early, at, pause, room, sink)
             };
-            self.regained += u64::from(verdict == Verdict::Stored);
+            let regained = u64::from(verdict == Verdict::Stored);
+            self.regained.ssrc += if same_ssrc { 0 } else { regained };
+            self.regained.unconfirmed += if same_ssrc { regained } else { 0 };
         }
         held.clear();
         self.held = held;
         if begun {
             return self.push(packet, arrival, room, sink);
         }
-        self.restart(packet, arrival, pause, sink);
-        self.put(packet.payload, 0, room, sink)
+        self.restart(packet, arrival, pause, room, sink)
+    }
+
+    /// A packet of the stream whose counters fit nothing. With the next one behind it, the stream begins anew there.
+    #[inline(never)]
+    fn doubt(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival: Mono,
+        room: bool,
+        sink: &mut impl AudioSink,
+    ) -> Verdict {
+        if self.held.has(packet) {
+            return Verdict::Duplicate;
+        }
+        if self.held.is_followed_by(packet) && self.held.is_near(packet.seq, FOLLOWER_PACKETS) {
+            return self.begin(packet, arrival, Duration::ZERO, room, sink);
+        }
+        self.held.clear();
+        self.held.hold(packet, arrival);
+        Verdict::Dropped(DropCause::Unconfirmed)
+    }
+
+    /// The packet comes after a break: until it is known whether something is missing, it waits.
+    #[inline(never)]
+    fn suspend(
+        &mut self,
+        packet: &Packet<'_>,
+        offset: i64,
+        unexplained: i64,
+        arrival: Mono,
+        sink: &mut impl AudioSink,
+    ) {
+        self.end_suspense(None, sink);
+        self.hand_over_all(sink);
+        let gap = offset - self.window.end();
+        if gap > 0 {
+            sink.silence(gap.unsigned_abs(), self.hole);
+        }
+        self.origin += offset;
+        self.window.restart(REORDER_OCTETS);
+        self.opening = true;
+        self.suspense = Some(Suspense::new(unexplained, arrival));
+        if let Some(stream) = &mut self.stream {
+            stream.right.1 -= offset;
+            stream.newest_offset -= offset;
+            stream.last_octets = octets_of(packet);
+        }
+    }
+
+    /// Puts a packet where it belongs, if the clock lets it.
+    fn put_in_time(
+        &mut self,
+        packet: &Packet<'_>,
+        offset: i64,
+        arrival: Mono,
+        room: bool,
+        sink: &mut impl AudioSink,
+    ) -> Verdict {
+        if self.suspense.is_some() {
+            self.look_again(packet, offset, arrival, sink);
+        } else {
+            self.clock.note(self.origin + offset, arrival);
+        }
+        self.put(packet.payload, offset, room, sink)
+    }
+
+    /// What a further packet after a break says of it.
+    #[inline(never)]
+    fn look_again(&mut self, packet: &Packet<'_>, offset: i64, arrival: Mono, sink: &mut impl AudioSink) {
+        let unexplained = self.clock.place_of(arrival) - self.origin - offset;
+        let outcome = self
+            .suspense
+            .as_mut()
+            .map_or(Outcome::Open, |it| it.packet(unexplained, offset, octets_of(packet), arrival));
+        if outcome != Outcome::Open {
+            self.end_suspense(Some(outcome), sink);
+            self.clock.note(self.origin + offset, arrival);
+        }
+    }
+
+    /// The break was what `outcome` says; what the clock says if nothing more came.
+    #[inline(never)]
+    fn end_suspense(&mut self, outcome: Option<Outcome>, sink: &mut impl AudioSink) {
+        let Some(suspense) = self.suspense.take() else { return };
+        let unexplained = match outcome {
+            Some(Outcome::Hold(octets)) => octets,
+            Some(Outcome::Stall) => 0,
+            Some(Outcome::Open) | None => suspense.end(),
+        };
+        let packet = self.stream.as_ref().map_or(1, |stream| stream.last_octets.max(1));
+        // Whole packets, so that what follows stays aligned to the frames of the file.
+        let silence = (unexplained.max(0) + packet / 2) / packet * packet;
+        if silence > 0 {
+            sink.silence(silence.unsigned_abs(), GapCause::Hold);
+            self.origin += silence;
+        }
     }
 
     /// Closes every hole: what waits goes to the sink. The next packet continues right after it,
     /// however much time passes until then (a pause, or the end of a file).
     pub fn settle(&mut self, sink: &mut impl AudioSink) {
+        self.end_suspense(None, sink);
         self.hand_over_all(sink);
         self.held.clear();
         self.seamless = true;
     }
 
-    /// A packet of another payload type: its sequence number is accounted for, its content is not kept.
+    /// A packet that is no audio: its sequence number is accounted for, its content is not kept.
     #[inline(never)]
     fn pass_over(&mut self, packet: &Packet<'_>) -> Verdict {
-        if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
-            match stream.seen.note(packet.seq) {
-                Arrival::New { skipped } => self.lost += skipped,
-                Arrival::Late { missed } => self.lost -= missed,
-                Arrival::Seen | Arrival::TooOld => {}
-            }
-        }
         let comfort_noise = COMFORT_NOISE.contains(&packet.payload_type);
+        if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
+            self.lost -= u64::from(stream.seen.pass_over(packet.seq));
+            stream.noise |= comfort_noise;
+        }
         Verdict::Dropped(if comfort_noise { DropCause::ComfortNoise } else { DropCause::PayloadType })
     }
 
@@ -254,71 +413,128 @@ impl Timeline {
         if self.seamless {
             return self.place_after_settling(packet);
         }
+        if self.switched {
+            return Place::Restart(arrival.since(stream.last_arrival));
+        }
         if stream.ssrc != packet.ssrc {
             return self.place_other_source(packet, arrival);
         }
-        let pause = arrival.since(stream.last_arrival);
+        let ahead = packet.seq.packets_since(stream.seen.newest());
+        let follows = ahead > 0 && ahead <= MAX_DROPOUT_PACKETS;
         let ticks = packet.timestamp.ticks_since(stream.newest);
-        if ticks > 0 {
-            let clock_ticks = i64::try_from(self.codec.clock_rate().ticks_in(pause)).unwrap_or(i64::MAX);
-            let tolerance = CLOCK_TOLERANCE_TICKS.max(ticks / 8);
-            if ticks > BELIEVED_JUMP_TICKS && (ticks - clock_ticks).abs() > tolerance {
-                return Place::Restart(pause);
+        if !follows {
+            if let Some(place) = self.place_behind(packet, arrival, ahead, ticks) {
+                return place;
             }
-            let skipped = match stream.seen.note(packet.seq) {
-                Arrival::New { skipped } => skipped,
-                Arrival::Late { missed } => {
-                    self.lost -= missed;
-                    0
-                }
-                Arrival::Seen | Arrival::TooOld => {
-                    stream.seen = Seen::starting_at(packet.seq);
-                    0
-                }
-            };
-            self.lost += skipped;
-            if !self.held.is_empty() {
-                // The stream goes on: what came in between was not the next one.
-                self.held.clear();
-            }
-            stream.newest = packet.timestamp;
-            stream.newest_offset += ticks;
-            if stream.newest_offset > self.window.end() {
-                self.hole = if skipped > 0 { GapCause::Loss } else { GapCause::Suppression };
-            }
-            stream.last_arrival = arrival;
-            stream.last_octets = octets_of(packet);
-            return Place::At(stream.newest_offset);
         }
-        let offset = stream.newest_offset + ticks;
-        match stream.seen.peek(packet.seq) {
-            Arrival::New { .. } if ticks < -REORDER_OCTETS => Place::Restart(pause),
-            Arrival::New { skipped } => {
-                stream.seen.note(packet.seq);
-                self.lost += skipped;
-                Place::At(offset)
-            }
-            Arrival::Seen => Place::Nowhere(Verdict::Duplicate),
-            Arrival::Late { missed } => {
-                stream.seen.note(packet.seq);
-                self.lost -= missed;
-                if ticks < -REORDER_OCTETS { Place::Nowhere(Verdict::Late) } else { Place::At(offset) }
-            }
-            Arrival::TooOld if stream.is_older_by_both_counters(packet) => Place::Nowhere(Verdict::Late),
-            Arrival::TooOld => Place::Restart(pause),
+        self.place_next(packet, arrival, follows, ticks)
+    }
+
+    /// A packet that is newer than all before, by its number or, if not `follows`, perhaps by the other witnesses.
+    fn place_next(&mut self, packet: &Packet<'_>, arrival: Mono, follows: bool, ticks: i64) -> Place {
+        let Some(stream) = &mut self.stream else { return Place::Doubt };
+        let octets = octets_of(packet);
+        let end = stream.newest_offset + stream.last_octets;
+        let absent = follows.then(|| stream.seen.absent_before(packet.seq));
+        let mut by_timestamp = stream.pace.octets_in(ticks) - stream.last_octets;
+        let steady = by_timestamp.abs() <= stream.last_octets / 2;
+        if !steady {
+            // A single wrong timestamp is between two right ones.
+            let (right, offset) = stream.right;
+            by_timestamp = stream.pace.octets_in(packet.timestamp.ticks_since(right)) + offset - end;
         }
+        let by_arrival = self.clock.place_of(arrival) - self.origin - end;
+        let testimony = Testimony {
+            absent,
+            by_timestamp,
+            by_arrival,
+            packet: stream.last_octets,
+            usual_step: !stream.pace.is_exception(ticks, stream.last_octets),
+            noise: stream.noise,
+        };
+        let Finding::Between { octets: between, lost, by_timestamp: right } = weigh(&testimony) else {
+            return Place::Doubt;
+        };
+        let silent = between == 0 || self.clock.takes_silence(between, by_arrival, arrival);
+        let between = if silent { between } else { 0 };
+        if !self.clock.allows(self.origin + end + between + octets, arrival) {
+            return Place::Nowhere(stream.skip(packet, arrival, follows, octets));
+        }
+        if follows {
+            self.lost += stream.seen.advance(packet.seq, lost && silent);
+        } else {
+            stream.seen = Seen::starting_at(packet.seq);
+        }
+        if absent == Some(0) && ticks > 0 {
+            stream.pace.learn(ticks, stream.last_octets, stream.last_arrival, arrival);
+        } else if absent != Some(0) || ticks <= 0 {
+            stream.pace.interrupt();
+        }
+        if !self.held.is_empty() {
+            // The stream goes on: what came in between was not the next one.
+            self.held.clear();
+        }
+        let pause = ticks_in(arrival.since(stream.last_arrival));
+        let is_break = pause - stream.last_octets >= BREAK_OCTETS;
+        stream.newest = packet.timestamp;
+        stream.newest_offset = end + between;
+        if right || steady {
+            stream.right = (packet.timestamp, stream.newest_offset);
+        }
+        if stream.newest_offset > self.window.end() {
+            self.hole = if lost { GapCause::Loss } else { GapCause::Suppression };
+        }
+        stream.noise = false;
+        stream.last_arrival = arrival;
+        stream.last_octets = octets;
+        let unexplained = by_arrival - between;
+        if is_break && unexplained >= BREAK_OCTETS {
+            return Place::Broken(stream.newest_offset, unexplained);
+        }
+        Place::At(stream.newest_offset)
+    }
+
+    /// A packet whose number is not ahead: a duplicate, a latecomer, or neither if the other witnesses say so.
+    #[inline(never)]
+    fn place_behind(&mut self, packet: &Packet<'_>, arrival: Mono, ahead: i32, ticks: i64) -> Option<Place> {
+        let stream = self.stream.as_mut()?;
+        let octets = octets_of(packet);
+        let after_break = arrival.since(stream.last_arrival) > ANEW_AFTER;
+        let by_timestamp = stream.pace.octets_in(ticks);
+        // Where it would be if all packets were as long as this one.
+        let by_sequence = i64::from(ahead) * octets;
+        let agree = (by_timestamp - by_sequence).abs() <= by_sequence.abs() / 4 + octets / 2;
+        let place = match stream.seen.number(packet.seq) {
+            _ if after_break && by_timestamp < 0 => Place::Doubt,
+            Number::Unknown if ahead < 0 && agree => Place::Nowhere(Verdict::Late),
+            Number::Seen if after_break && agree => Place::Doubt,
+            Number::Seen if agree || !stream.pace.is_steady() && by_timestamp <= 0 => {
+                Place::Nowhere(Verdict::Duplicate)
+            }
+            Number::New if agree || by_timestamp <= 0 => {
+                self.lost -= u64::from(stream.seen.fill(packet.seq));
+                let right = agree || (stream.pace.is_steady() && by_timestamp.abs() <= REORDER_OCTETS);
+                let back = if right { by_timestamp } else { by_sequence };
+                if back < -REORDER_OCTETS {
+                    Place::Nowhere(Verdict::Late)
+                } else {
+                    Place::At(stream.newest_offset + back)
+                }
+            }
+            _ => return None,
+        };
+        Some(place)
     }
 
     /// After a pause: a packet from before it belongs nowhere, any other one begins anew.
     #[inline(never)]
     fn place_after_settling(&mut self, packet: &Packet<'_>) -> Place {
         if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
-            let old = packet.timestamp.ticks_since(stream.newest) <= 0;
-            match stream.seen.peek(packet.seq) {
-                Arrival::Seen if old => return Place::Nowhere(Verdict::Duplicate),
-                Arrival::Late { missed } if stream.is_older_by_both_counters(packet) => {
-                    stream.seen.note(packet.seq);
-                    self.lost -= missed;
+            let ticks = packet.timestamp.ticks_since(stream.newest);
+            match stream.seen.number(packet.seq) {
+                Number::Seen if ticks <= 0 => return Place::Nowhere(Verdict::Duplicate),
+                Number::New if stream.is_older_by_both_counters(packet) => {
+                    self.lost -= u64::from(stream.seen.fill(packet.seq));
                     return Place::Nowhere(Verdict::Late);
                 }
                 _ => {}
@@ -337,14 +553,13 @@ impl Timeline {
         let pause = arrival.since(stream.last_arrival);
         if let Some(previous) = self.previous.as_mut().filter(|previous| previous.ssrc == packet.ssrc) {
             if packet.timestamp.ticks_since(previous.newest) <= 0 {
-                match previous.seen.peek(packet.seq) {
-                    Arrival::Seen => return Place::Nowhere(Verdict::Duplicate),
-                    Arrival::Late { missed } => {
-                        previous.seen.note(packet.seq);
-                        self.lost -= missed;
+                match previous.seen.number(packet.seq) {
+                    Number::Seen => return Place::Nowhere(Verdict::Duplicate),
+                    Number::New => {
+                        self.lost -= u64::from(previous.seen.fill(packet.seq));
                         return Place::Nowhere(Verdict::Late);
                     }
-                    Arrival::New { .. } | Arrival::TooOld => {}
+                    Number::Unknown => {}
                 }
             }
         }
@@ -369,32 +584,56 @@ impl Timeline {
 
     /// Starts a stream right after what is there, with silence for a long `pause`.
     #[inline(never)]
-    fn restart(&mut self, packet: &Packet<'_>, arrival: Mono, pause: Duration, sink: &mut impl AudioSink) {
+    fn restart(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival: Mono,
+        pause: Duration,
+        room: bool,
+        sink: &mut impl AudioSink,
+    ) -> Verdict {
+        self.end_suspense(None, sink);
         self.hand_over_all(sink);
-        if pause > RESTART_SILENCE_OVER {
-            let ticks = i64::try_from(self.codec.clock_rate().ticks_in(pause)).unwrap_or(i64::MAX);
-            let last = self.stream.as_ref().map_or(0, |stream| stream.last_octets);
+        self.origin += self.window.end();
+        self.window.restart(REORDER_OCTETS);
+        let octets = octets_of(packet).max(1);
+        let last = self.stream.as_ref().map(|stream| stream.last_arrival);
+        if self.seamless || last.is_none() {
+            self.clock.begin(self.origin, arrival, last);
+        } else if pause > RESTART_SILENCE_OVER {
+            let silence = self.clock.place_of(arrival) - self.origin;
             // Whole packets, so that what follows stays aligned to the frames of the file.
-            let packet = octets_of(packet).max(1);
-            let silence = ((ticks - last).max(0) + packet / 2) / packet * packet;
-            sink.silence(silence.unsigned_abs(), GapCause::Restart);
+            let silence = (silence.max(0) + octets / 2) / octets * octets;
+            if silence > 0 {
+                sink.silence(silence.unsigned_abs(), GapCause::Restart);
+                self.origin += silence;
+            }
         }
         let next = Stream {
             ssrc: packet.ssrc,
             seen: Seen::starting_at(packet.seq),
+            pace: Pace::new(),
             newest: packet.timestamp,
             newest_offset: 0,
-            last_arrival: arrival,
             last_octets: octets_of(packet),
+            last_arrival: arrival,
+            right: (packet.timestamp, 0),
+            noise: false,
         };
         if let Some(last) = self.stream.replace(next) {
             if last.ssrc != packet.ssrc {
                 self.previous = Some(last);
             }
         }
-        self.window.restart(REORDER_OCTETS);
         self.opening = true;
         self.seamless = false;
+        self.switched = false;
+        if !self.clock.allows(self.origin + octets, arrival) {
+            let stream = self.stream.as_mut();
+            return stream.map_or(Verdict::Late, |stream| stream.skip(packet, arrival, true, octets));
+        }
+        self.clock.note(self.origin, arrival);
+        self.put(packet.payload, 0, room, sink)
     }
 
     fn put(&mut self, audio: &[u8], offset: i64, room: bool, sink: &mut impl AudioSink) -> Verdict {
@@ -408,7 +647,7 @@ impl Timeline {
         if self.opening {
             if offset < self.window.start() {
                 self.window.reopen_at(offset);
-            } else if offset >= REORDER_OCTETS {
+            } else if offset >= REORDER_OCTETS && self.suspense.is_none() {
                 self.opening = false;
                 let start = self.window.start();
                 self.window.hand_over_to(start, &mut hand_over);
@@ -455,108 +694,35 @@ impl Timeline {
 }
 
 impl Stream {
+    /// The packet is ahead of all that the clock allows: it leaves no trace in time.
+    #[inline(never)]
+    fn skip(&mut self, packet: &Packet<'_>, arrival: Mono, follows: bool, octets: i64) -> Verdict {
+        if follows && packet.seq != self.seen.newest() {
+            self.seen.advance(packet.seq, false);
+        } else {
+            self.seen = Seen::starting_at(packet.seq);
+        }
+        self.pace.interrupt();
+        // What follows it goes on at the same place.
+        self.newest_offset += self.last_octets - octets;
+        self.newest = packet.timestamp;
+        self.right = (packet.timestamp, self.newest_offset);
+        self.last_octets = octets;
+        self.last_arrival = arrival;
+        Verdict::Dropped(DropCause::Ahead)
+    }
+
     /// Whether sequence number and timestamp agree that `packet` is old, so it is no restart.
     fn is_older_by_both_counters(&self, packet: &Packet<'_>) -> bool {
-        let packets = i64::from(packet.seq.packets_since(self.seen.newest));
-        let ticks = packet.timestamp.ticks_since(self.newest);
+        let packets = i64::from(packet.seq.packets_since(self.seen.newest()));
+        let octets = self.pace.octets_in(packet.timestamp.ticks_since(self.newest));
         let expected = packets * octets_of(packet);
-        packets < 0 && (ticks - expected).abs() <= expected.abs() / 4
+        packets < 0 && (octets - expected).abs() <= expected.abs() / 4
     }
 }
 
 fn octets_of(packet: &Packet<'_>) -> i64 {
     i64::try_from(packet.payload.len()).unwrap_or(i64::MAX)
-}
-
-/// Which of the last [`SEEN_PACKETS`] sequence numbers have come.
-#[derive(Clone, Debug)]
-struct Seen {
-    newest: SeqNo,
-    /// Packets from the first to the newest; what came before the first was never counted as lost.
-    span: u64,
-    bits: [u64; (SEEN_PACKETS / 64) as usize],
-}
-
-enum Arrival {
-    /// Ahead of all others, with so many left out.
-    New { skipped: u64 },
-    /// Behind, and not seen before; `missed` is 1 if it had been counted as lost, else 0.
-    Late { missed: u64 },
-    /// Behind, and seen before.
-    Seen,
-    /// Too far behind, or ahead, to say.
-    TooOld,
-}
-
-impl Seen {
-    fn starting_at(seq: SeqNo) -> Self {
-        let mut seen = Self { newest: seq, span: 0, bits: [0; (SEEN_PACKETS / 64) as usize] };
-        seen.set(seq);
-        seen
-    }
-
-    fn peek(&self, seq: SeqNo) -> Arrival {
-        match seq.packets_since(self.newest) {
-            ahead if ahead > MAX_DROPOUT_PACKETS => Arrival::TooOld,
-            ahead if ahead > 0 => Arrival::New { skipped: u64::from(ahead.unsigned_abs()) - 1 },
-            behind if behind <= -SEEN_PACKETS => Arrival::TooOld,
-            _ if self.has(seq) => Arrival::Seen,
-            behind => Arrival::Late { missed: u64::from(u64::from(behind.unsigned_abs()) < self.span) },
-        }
-    }
-
-    /// As `peek`, and remembers the number.
-    fn note(&mut self, seq: SeqNo) -> Arrival {
-        let arrival = self.peek(seq);
-        match arrival {
-            Arrival::New { skipped } => {
-                let steps = skipped.min(SEEN_PACKETS.unsigned_abs().into());
-                let mut skipped_seq = seq;
-                for _ in 0..steps {
-                    skipped_seq = skipped_seq.plus(u16::MAX);
-                    self.clear(skipped_seq);
-                }
-                self.newest = seq;
-                self.span += skipped + 1;
-                self.set(seq);
-            }
-            Arrival::Late { .. } => self.set(seq),
-            Arrival::Seen | Arrival::TooOld => {}
-        }
-        arrival
-    }
-
-    /// How many of the `packets` before the newest were counted as lost.
-    fn missing(&self, packets: i64) -> u64 {
-        let known = self.span.min(SEEN_PACKETS.unsigned_abs().into());
-        let packets = packets.unsigned_abs().min(known.saturating_sub(1));
-        let mut seq = self.newest;
-        let missing = (0..packets).filter(|_| {
-            seq = seq.plus(u16::MAX);
-            !self.has(seq)
-        });
-        missing.count() as u64
-    }
-
-    fn has(&self, seq: SeqNo) -> bool {
-        let (word, bit) = Self::position(seq);
-        self.bits[word] & bit != 0
-    }
-
-    fn set(&mut self, seq: SeqNo) {
-        let (word, bit) = Self::position(seq);
-        self.bits[word] |= bit;
-    }
-
-    fn clear(&mut self, seq: SeqNo) {
-        let (word, bit) = Self::position(seq);
-        self.bits[word] &= !bit;
-    }
-
-    fn position(seq: SeqNo) -> (usize, u64) {
-        let index = usize::from(seq.0) % (SEEN_PACKETS.unsigned_abs() as usize);
-        (index / 64, 1 << (index % 64))
-    }
 }
 
 /// Milliseconds that `octets` of any codec in the table last, rounded down.

@@ -1,0 +1,128 @@
+//! Where the clock says that a packet belongs, and how far audio may be ahead of it.
+//!
+//! Owns: the relation of arrival to place in the recording. A packet may come late and never early, so the packet of the
+//! last seconds that came earliest tells what is on time. Invariant: audio and silence together never pass the clock
+//! by more than an eighth and [`AHEAD_OCTETS`]; silence that no clock vouches for never by more than an eighth and
+//! [`SILENCE_AHEAD_OCTETS`].
+
+use super::pace::ticks_in;
+use crate::time::Mono;
+
+/// Audio may be ahead of the clock by so much, and an eighth of the time: a burst of one minute.
+pub(super) const AHEAD_OCTETS: i64 = 480_000;
+
+/// Silence that the clock does not vouch for (loss in a burst) may be so much, and an eighth of the time: 5 s.
+pub(super) const SILENCE_AHEAD_OCTETS: i64 = 40_000;
+
+/// What came within this time tells what is on time.
+const WINDOW_TICKS: i64 = 40_000;
+
+#[derive(Debug, Default)]
+pub(super) struct MediaClock {
+    /// When time 0 of the recording was, pauses left out.
+    epoch: Option<Mono>,
+    /// Ticks by which the earliest packets of the present and of the last window came after their place.
+    early: i64,
+    early_before: i64,
+    window_began: i64,
+    /// Silence that no clock vouched for.
+    unvouched: i64,
+}
+
+impl MediaClock {
+    /// The first packet, or the first one after a pause, is at `place` in the recording.
+    pub(super) fn begin(&mut self, place: i64, arrival: Mono, last: Option<Mono>) {
+        let epoch = match (self.epoch, last) {
+            (Some(epoch), Some(last)) => epoch + arrival.since(last),
+            (Some(epoch), None) => epoch,
+            (None, _) => arrival,
+        };
+        self.epoch = Some(epoch);
+        let now = ticks_in(arrival.since(epoch));
+        self.early = now - place;
+        self.early_before = self.early;
+        self.window_began = now;
+    }
+
+    /// The place in the recording of a packet that arrives on time at `arrival`.
+    pub(super) fn place_of(&self, arrival: Mono) -> i64 {
+        self.elapsed(arrival) - self.early.min(self.early_before)
+    }
+
+    /// Ticks of the clock since the recording began, pauses left out.
+    fn elapsed(&self, arrival: Mono) -> i64 {
+        self.epoch.map_or(0, |epoch| ticks_in(arrival.since(epoch)))
+    }
+
+    /// A packet that arrived at `arrival` has its place.
+    pub(super) fn note(&mut self, place: i64, arrival: Mono) {
+        let now = self.elapsed(arrival);
+        let after = now - place;
+        if now - self.window_began >= WINDOW_TICKS {
+            self.window_began = now;
+            self.early_before = self.early;
+            self.early = after;
+        }
+        self.early = self.early.min(after);
+    }
+
+    /// Whether audio may reach up to `end` in the recording.
+    pub(super) fn allows(&self, end: i64, arrival: Mono) -> bool {
+        let now = self.elapsed(arrival);
+        end <= now + now / 8 + AHEAD_OCTETS
+    }
+
+    /// Whether `octets` of silence of which the clock vouches for `vouched` may be put in. They count if so.
+    pub(super) fn takes_silence(&mut self, octets: i64, vouched: i64, arrival: Mono) -> bool {
+        let unvouched = octets - vouched.clamp(0, octets);
+        if unvouched == 0 {
+            return true;
+        }
+        let takes = self.unvouched + unvouched <= self.elapsed(arrival) / 8 + SILENCE_AHEAD_OCTETS;
+        self.unvouched += if takes { unvouched } else { 0 };
+        takes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn at(ms: u64) -> Mono {
+        Mono::new(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn the_earliest_packet_tells_what_is_on_time() {
+        let mut clock = MediaClock::default();
+        clock.begin(0, at(50), None);
+        clock.note(160, at(40 + 20));
+        assert_eq!(clock.place_of(at(60)), 160);
+        clock.note(320, at(200));
+        assert_eq!(clock.place_of(at(80)), 320);
+    }
+
+    #[test]
+    fn a_drift_is_followed() {
+        let mut clock = MediaClock::default();
+        clock.begin(0, at(0), None);
+        for second in 1..100 {
+            clock.note(8000 * i64::try_from(second).unwrap(), at(1010 * second));
+        }
+        assert!(clock.place_of(at(1010 * 99)) - 8000 * 99 <= 8 * 100);
+    }
+
+    #[test]
+    fn audio_and_silence_are_bounded_by_the_clock() {
+        let mut clock = MediaClock::default();
+        clock.begin(0, at(0), None);
+        assert!(clock.allows(AHEAD_OCTETS, at(0)));
+        assert!(!clock.allows(AHEAD_OCTETS + 1, at(0)));
+        assert!(clock.allows(AHEAD_OCTETS + 9000, at(1000)));
+        assert!(clock.takes_silence(80_000, 80_000, at(1000)));
+        assert!(clock.takes_silence(SILENCE_AHEAD_OCTETS, 0, at(1000)));
+        assert!(!clock.takes_silence(1001, 0, at(1000)));
+        assert!(clock.takes_silence(1000, 0, at(1000)));
+    }
+}

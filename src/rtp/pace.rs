@@ -1,0 +1,150 @@
+//! How many timestamp ticks a sender counts for an octet of audio.
+//!
+//! Owns: the step that a sender has shown. RFC 3551 makes it one tick an octet for every codec here, but senders count
+//! G.722 at 16 kHz, or add a constant of their own. A step that is wrong in the same way again and again is scaled away.
+
+use crate::time::Mono;
+use crate::units::ClockRate;
+use std::time::Duration;
+
+/// So many equal steps in a row are the sender's way to count.
+const STEPS_TO_LEARN: u8 = 3;
+
+/// A step of more than so many times its audio, or of less than this part of it, is no way to count: 90 kHz is 11.25.
+const MAX_RATIO: i64 = 12;
+
+/// Ticks for octets, as a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    ticks: i64,
+    octets: i64,
+}
+
+impl Step {
+    fn is_same_ratio(self, other: Self) -> bool {
+        self.ticks * other.octets == other.ticks * self.octets
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    learnt: Option<Step>,
+    /// The latest step, how often it came in a row, and when the first one began.
+    latest: Step,
+    streak: u8,
+    since: Mono,
+    octets_since: i64,
+}
+
+impl Pace {
+    /// Of a stream that begins.
+    pub(super) fn new() -> Self {
+        let plain = Step { ticks: 1, octets: 1 };
+        Self { learnt: None, latest: plain, streak: 0, since: Mono::default(), octets_since: 0 }
+    }
+
+    /// Octets of audio that `ticks` stand for.
+    pub(super) fn octets_in(&self, ticks: i64) -> i64 {
+        match self.learnt {
+            None => ticks,
+            Some(step) => ticks * step.octets / step.ticks,
+        }
+    }
+
+    /// Whether the sender has shown how it counts, and `ticks` after `octets` is not that way.
+    pub(super) fn is_exception(&self, ticks: i64, octets: i64) -> bool {
+        self.streak >= STEPS_TO_LEARN && !self.latest.is_same_ratio(Step { ticks, octets })
+    }
+
+    /// Whether the latest step was that of the ones before.
+    pub(super) fn is_steady(&self) -> bool {
+        self.streak > 1
+    }
+
+    /// The next packet came at `arrival`, `ticks` after one of `octets` that had come at `before`.
+    pub(super) fn learn(&mut self, ticks: i64, octets: i64, before: Mono, arrival: Mono) {
+        let step = Step { ticks, octets };
+        if self.streak == 0 || !self.latest.is_same_ratio(step) {
+            self.latest = step;
+            self.streak = 0;
+            self.since = before;
+            self.octets_since = 0;
+        }
+        if self.streak < STEPS_TO_LEARN {
+            self.octets_since += octets;
+            self.streak += 1;
+            if self.streak == STEPS_TO_LEARN {
+                self.take_on(arrival);
+            }
+        }
+    }
+
+    /// A packet did not follow the one before: nothing is learnt of it.
+    pub(super) fn interrupt(&mut self) {
+        self.streak = 0;
+    }
+
+    /// Believes the latest step, unless the time between the packets says that there is silence between them.
+    fn take_on(&mut self, arrival: Mono) {
+        let Step { ticks, octets } = self.latest;
+        if ticks == octets {
+            self.learnt = None;
+            return;
+        }
+        if ticks <= 0 || ticks > octets * MAX_RATIO || octets > ticks * MAX_RATIO {
+            return;
+        }
+        let claimed = self.octets_since * ticks / octets;
+        let elapsed = ticks_in(arrival.since(self.since));
+        let is_real = ticks > octets && elapsed > i64::midpoint(self.octets_since, claimed);
+        self.learnt = (!is_real).then_some(self.latest);
+    }
+}
+
+/// Ticks of the RTP clock, which all codecs here share, in `span`.
+pub(super) fn ticks_in(span: Duration) -> i64 {
+    let hz = i64::from(ClockRate::HZ_8000.hz());
+    let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    let ticks = i64::from(span.subsec_micros()) * hz / 1_000_000;
+    seconds.saturating_mul(hz).saturating_add(ticks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paced(steps: &[(i64, i64, u64)]) -> Pace {
+        let (mut pace, mut clock_ms) = (Pace::new(), 0);
+        for (ticks, octets, wait_ms) in steps {
+            let before = Mono::new(Duration::from_millis(clock_ms));
+            clock_ms += wait_ms;
+            pace.learn(*ticks, *octets, before, Mono::new(Duration::from_millis(clock_ms)));
+        }
+        pace
+    }
+
+    #[test]
+    fn a_constant_wrong_step_is_scaled_away() {
+        assert_eq!(paced(&[(320, 160, 20); 3]).octets_in(640), 320);
+        assert_eq!(paced(&[(80, 160, 20); 3]).octets_in(640), 1280);
+        assert_eq!(paced(&[(320, 160, 20), (480, 240, 30), (160, 80, 10)]).octets_in(640), 320);
+        assert_eq!(paced(&[(320, 160, 20); 2]).octets_in(640), 640);
+    }
+
+    #[test]
+    fn a_stream_with_silence_between_its_packets_is_no_wrong_step() {
+        assert_eq!(paced(&[(320, 160, 40); 9]).octets_in(640), 640);
+    }
+
+    #[test]
+    fn a_sender_that_corrects_itself_is_believed_again() {
+        let steps = [(320, 160, 20), (320, 160, 20), (320, 160, 20), (160, 160, 20), (160, 160, 20), (160, 160, 20)];
+        assert_eq!(paced(&steps).octets_in(640), 640);
+    }
+
+    #[test]
+    fn standing_and_falling_timestamps_teach_nothing() {
+        assert_eq!(paced(&[(0, 160, 20); 9]).octets_in(640), 640);
+        assert_eq!(paced(&[(-160, 160, 20); 9]).octets_in(640), 640);
+    }
+}
