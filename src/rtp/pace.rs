@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_sender_that_corrects_itself_is_believed_again() {
-        let steps = [(320, 160, 20), (320, 160, 20), (320, 160, 20), (160, 160, 20), (160, 160, 20), (160, 160, 20)];
+        let steps =
+            [(320, 160, 20), (320, 160, 20), (320, 160, 20), (160, 160, 20), (160, 160, 20), (160, 160, 20)];
         assert_eq!(paced(&steps).octets_in(640), 640);
     }
 

@@ -134,7 +134,9 @@ mod tests {
 
     #[test]
     fn rtcp_of_any_type_is_told_from_rtp() {
-        for octets in [&[0x81, 201, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0][..], &[0x8F, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]] {
+        for octets in
+            [&[0x81, 201, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0][..], &[0x8F, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]]
+        {
             assert_eq!(Packet::parse(octets), Err(PacketError::Rtcp));
         }
         for kind in 192..=223 {

@@ -46,11 +46,7 @@ pub(super) struct Testimony {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// So much time lies between. `lost`: the absent numbers were sent and lost.
-    Between {
-        octets: i64,
-        lost: bool,
-        by_timestamp: bool,
-    },
+    Between { octets: i64, lost: bool, by_timestamp: bool },
     /// No two agree.
     Doubt,
 }
@@ -80,7 +76,8 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
         Some(absent) => {
             let by_sequence = absent * packet;
             let near = (by_timestamp - by_sequence).abs() <= half * (absent + 1);
-            if by_timestamp > 0 && (arrival_agrees || (near && by_timestamp <= by_arrival + UNVOUCHED_OCTETS)) {
+            if by_timestamp > 0 && (arrival_agrees || (near && by_timestamp <= by_arrival + UNVOUCHED_OCTETS))
+            {
                 Finding::Between { octets: by_timestamp, lost: true, by_timestamp: true }
             } else if !near && by_sequence <= by_arrival + UNVOUCHED_OCTETS {
                 Finding::Between { octets: by_sequence, lost: true, by_timestamp: false }
@@ -101,7 +98,8 @@ mod tests {
 
     /// Octets of silence and whether something was lost, for packets of 160 octets.
     fn found(absent: Option<i64>, by_timestamp: i64, by_arrival: i64) -> Option<(i64, bool)> {
-        let testimony = Testimony { absent, by_timestamp, by_arrival, packet: 160, usual_step: false, noise: false };
+        let testimony =
+            Testimony { absent, by_timestamp, by_arrival, packet: 160, usual_step: false, noise: false };
         match weigh(&testimony) {
             Finding::Between { octets, lost, .. } => Some((octets, lost)),
             Finding::Doubt => None,
@@ -132,7 +130,14 @@ mod tests {
 
     #[test]
     fn a_step_that_is_always_too_large_is_no_silence_even_where_a_packet_is_late() {
-        let late = Testimony { absent: Some(0), by_timestamp: 160, by_arrival: 160, packet: 160, usual_step: true, noise: false };
+        let late = Testimony {
+            absent: Some(0),
+            by_timestamp: 160,
+            by_arrival: 160,
+            packet: 160,
+            usual_step: true,
+            noise: false,
+        };
         assert_eq!(weigh(&late), Finding::Between { octets: 0, lost: false, by_timestamp: false });
     }
 }

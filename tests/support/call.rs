@@ -79,6 +79,14 @@ impl Call {
         heard
     }
 
+    /// Sends nothing for the time of `packets` packets; gives what the file has to have for it.
+    pub(crate) fn be_silent_in_real_time(&mut self, packets: u32) -> Vec<u8> {
+        let octets = packets * self.source.octets as u32;
+        self.source.be_silent(octets);
+        std::thread::sleep(Duration::from_micros(125) * octets);
+        self.silence(packets as usize)
+    }
+
     /// Silence of `packets` packets, as the file has to have it.
     pub(crate) fn silence(&self, packets: usize) -> Vec<u8> {
         self.codec.silence(packets * self.source.octets)
