@@ -1,4 +1,4 @@
-//! Any sequence of packets: the books balance, and no more audio comes out than went in.
+//! Any sequence of packets: the books balance, no more audio comes out than went in, and the clock bounds what is recorded.
 #![no_main]
 
 use libfuzzer_sys::{arbitrary, fuzz_target};
@@ -42,6 +42,7 @@ fuzz_target!(|steps: Vec<Step>| {
     let (mut sink, mut counts) = (Sink::default(), Counts::default());
     let (mut seq, mut timestamp, mut ssrc, mut now) = (0_u16, 0_u32, 0_u8, Mono::default());
     let (mut room, mut stored, mut waited) = (true, 0, 0_u64);
+    let mut room_was_short = false;
     for step in steps {
         let (mut payload_type, mut octets) = (8, 160_usize);
         match step {
@@ -60,7 +61,10 @@ fuzz_target!(|steps: Vec<Step>| {
                 waited += u64::from(wait_ms);
             }
             Step::Other { payload_type: other } => payload_type = other & 0x7F,
-            Step::NoRoom => room = !room,
+            Step::NoRoom => {
+                room = !room;
+                room_was_short = true;
+            }
             Step::Settle => {
                 timeline.settle(&mut sink);
                 continue;
@@ -76,12 +80,18 @@ fuzz_target!(|steps: Vec<Step>| {
         };
         let verdict = timeline.push(&packet, now, room, &mut sink);
         // What is dropped for its SSRC may find its place with the next one.
-        let may_be_stored = matches!(verdict, Verdict::Stored | Verdict::Dropped(DropCause::Ssrc));
+        let may_be_stored = matches!(
+            verdict,
+            Verdict::Stored | Verdict::Dropped(DropCause::Ssrc | DropCause::Unconfirmed)
+        );
         stored += if may_be_stored { octets as u64 } else { 0 };
         counts.book(verdict);
-        counts.restore(timeline.take_regained(), DropCause::Ssrc);
+        timeline.restore_regained(&mut counts);
         assert!(counts.balance());
         assert!(sink.audio <= stored, "more audio out than in");
+        // An eighth and a minute for all, an eighth and five seconds for silence.
+        assert!(sink.audio + sink.silence <= waited * 9 + 480_000, "more time than has passed");
+        assert!(room_was_short || sink.silence <= waited * 9 + 40_000, "more silence than time has passed");
     }
     timeline.settle(&mut sink);
     assert_eq!(timeline.waiting_octets(), 0);
