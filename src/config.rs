@@ -9,6 +9,8 @@ mod reader;
 pub use reader::{ConfigError, Problem, SECTIONS};
 
 use crate::blocks::BLOCK_OCTETS;
+use crate::seal::MAX_RECIPIENTS;
+use crate::seal::age::Recipient;
 use reader::{Document, Section, choice, flag, integer, invalid, number, size, text};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
@@ -132,6 +134,10 @@ pub struct Storage {
     pub recordings_group: Option<GroupName>,
     /// Whether a disk's write speed is measured when it comes in.
     pub speed_check: bool,
+    /// Keys that recordings are encrypted to, at most [`MAX_RECIPIENTS`]; none: they are not.
+    pub encrypt_to: Vec<Recipient>,
+    /// The file with the key that recordings are signed with.
+    pub sign_key: Option<PathBuf>,
 }
 
 /// `uplink.device`: how the phone names itself to the server.
@@ -241,6 +247,8 @@ impl Default for Storage {
             mode: 0o600,
             recordings_group: None,
             speed_check: true,
+            encrypt_to: Vec::new(),
+            sign_key: None,
         }
     }
 }
@@ -368,6 +376,12 @@ impl Storage {
             file_mode(found).map_err(|wanted| invalid(found, wanted))
         })?;
         section.read("speed_check", &mut it.speed_check, flag)?;
+        section.read("encrypt_to", &mut it.encrypt_to, recipients)?;
+        section.read("sign_key", &mut it.sign_key, |value| match text(value)? {
+            "" => Ok(None),
+            found if Path::new(found).is_absolute() => Ok(Some(found.into())),
+            found => Err(invalid(found, "the absolute path of a key file, such as \"/etc/recordd.key\"")),
+        })?;
         Ok(it)
     }
 }
@@ -417,6 +431,31 @@ impl Log {
 
 fn milliseconds(value: &DeValue<'_>, lowest: u64, highest: u64) -> Result<Duration, Problem> {
     integer(value, lowest, highest).map(Duration::from_millis)
+}
+
+fn recipients(value: &DeValue<'_>) -> Result<Vec<Recipient>, Problem> {
+    let one = |value: &DeValue<'_>| {
+        let found = text(value)?;
+        Recipient::parse(found).map_err(|_| {
+            let secret = found.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-");
+            // The secret itself goes into no error, and so into no log.
+            let found = if secret { "an identity" } else { found };
+            invalid(
+                found,
+                "a recipient, \"age1…\" with 62 characters; recordctl keygen makes one (never the identity)",
+            )
+        })
+    };
+    match value {
+        DeValue::Array(list) if list.len() <= MAX_RECIPIENTS => {
+            list.iter().map(|value| one(value.get_ref())).collect()
+        }
+        DeValue::Array(list) => {
+            Err(invalid(&format!("{} recipients", list.len()), &format!("{MAX_RECIPIENTS} at most")))
+        }
+        value if value.as_str() == Some("") => Ok(Vec::new()),
+        value => one(value).map(|recipient| vec![recipient]),
+    }
 }
 
 fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Problem> {

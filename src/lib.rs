@@ -17,6 +17,8 @@ pub mod rtp;
 pub mod runtime;
 #[cfg(test)]
 mod schema_tests;
+pub mod seal;
+pub mod secret_file;
 pub mod storage;
 pub mod sys;
 pub mod text;

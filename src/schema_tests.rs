@@ -115,7 +115,7 @@ fn result(method: &str, all: &mut SchemaGenerator) -> Value {
             return told(properties);
         }
         "recordings.list" => all.subschema_for::<RecordingsListed>(),
-        "recordings.info" => all.subschema_for::<RecordingInfo<'static>>(),
+        "recordings.info" => all.subschema_for::<RecordingInfo>(),
         "recordings.protect" => all.subschema_for::<RecordingEntry>(),
         "play.start" => all.subschema_for::<PlayStarted>(),
         "play.pause" | "play.resume" | "play.seek" | "play.stop" => all.subschema_for::<PlaybackStatus>(),

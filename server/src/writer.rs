@@ -267,7 +267,7 @@ impl<F: Fs> OfficeWriter<F> {
             _ => {}
         }
         file.complete_frame(&self.fs).map_err(|error| fault("finish", &file.path(), &error))?;
-        file.describe(&mut sidecar);
+        file.describe(&self.fs, &mut sidecar);
         let written = self.write_sidecar(&file.folder, &file.name, &sidecar);
         match &written {
             // The recording itself is what counts.

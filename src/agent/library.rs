@@ -7,7 +7,6 @@
 
 use crate::api::status::{RecordingEntry, RecordingsListed};
 use crate::call::{Call, Direction, MAX_CALL_FIELD_CHARS};
-use crate::file::header::HEADER_OCTETS;
 use crate::file::name::order_key;
 use crate::jobs::Folder;
 use crate::jobs::library::{Beside, Found, Index, Indexed, LibraryJob};
@@ -65,6 +64,7 @@ pub(super) struct Entry {
     codec: Option<Codec>,
     direction: Option<Direction>,
     protected: bool,
+    encrypted: bool,
 }
 
 impl Entry {
@@ -77,7 +77,9 @@ impl Entry {
             .start
             .or_else(|| Wall::from_file_stamp(stamp?, utc_offset_s))
             .unwrap_or(Wall { unix_ms: found.modified_ms, utc_offset_s });
-        let (text, ends) = pack(&found.file, &beside.recording, &beside.call);
+        // Who called whom is in no list of recordings that are encrypted.
+        let call = if found.encrypted { Call::default() } else { beside.call.clone() };
+        let (text, ends) = pack(&found.file, &beside.recording, &call);
         Self {
             start,
             duration_ms: found.facts.as_ref().map_or(0, |facts| facts.duration_ms),
@@ -86,8 +88,9 @@ impl Entry {
             ends,
             segment: beside.segment,
             codec: found.facts.as_ref().map(|facts| facts.codec),
-            direction: beside.call.direction,
+            direction: call.direction,
             protected: beside.protected,
+            encrypted: found.encrypted,
         }
     }
 
@@ -105,6 +108,9 @@ impl Entry {
     }
 
     pub(super) fn set_call(&mut self, call: &Call) {
+        if self.encrypted {
+            return;
+        }
         let (text, ends) = pack(self.text(FILE), self.text(RECORDING), call);
         (self.text, self.ends, self.direction) = (text, ends, call.direction);
     }
@@ -114,9 +120,9 @@ impl Entry {
         (self.octets, self.duration_ms) = (octets, duration_ms);
     }
 
-    /// Octets of audio, as far as the length tells.
-    pub(super) fn audio_octets(&self) -> u64 {
-        self.octets.saturating_sub(HEADER_OCTETS as u64)
+    /// Octets of audio, as far as the length tells, in a file of which so many are none.
+    pub(super) fn audio_octets(&self, others: u64) -> u64 {
+        self.octets.saturating_sub(others)
     }
 
     pub(super) fn set_protected(&mut self, protected: bool) {
@@ -144,6 +150,7 @@ impl Entry {
             recording: self.recording().map(Into::into),
             segment: self.segment,
             protected: self.protected,
+            encrypted: self.encrypted,
         }
     }
 

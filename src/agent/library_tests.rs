@@ -20,6 +20,7 @@ fn found(seconds: i64, recording: &str, segment: u32) -> Found {
         octets,
         modified_ms: start.unix_ms,
         facts: Some(format.facts(octets)),
+        encrypted: false,
         beside: Some(Beside {
             recording: recording.into(),
             segment,
@@ -262,4 +263,19 @@ proptest! {
         let plain = text.to_lowercase().contains(&query.to_lowercase());
         prop_assert_eq!(Wanted(query.to_lowercase()).is_in(&text), plain);
     }
+}
+
+#[test]
+fn who_called_whom_is_in_no_list_of_encrypted_recordings() {
+    let entry = |encrypted| Entry::new(&Found { encrypted, ..found(0, "r", 1) }, 3600);
+    let mut listed = entry(true);
+    listed.set_call(&Call { remote_number: "305".into(), ..Call::default() });
+    let shown = listed.listed();
+    assert!(shown.encrypted && shown.call == Call::default() && shown.recording.is_some());
+    assert!(!entry(false).listed().encrypted && entry(false).listed().call != Call::default());
+    let mut library = Library::default();
+    library.begin();
+    library.put(entry(true));
+    assert_eq!(library.list(None, None, Some("Berg")).unwrap().recordings.len(), 0);
+    assert_eq!(library.list(None, None, None).unwrap().recordings.len(), 1);
 }

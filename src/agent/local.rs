@@ -9,8 +9,12 @@ mod lost;
 use super::tape::{Feed, SegmentLog, Tape, give_back};
 use crate::blocks::BlockPool;
 use crate::call::Call;
-use crate::file::header::{FileHeader, max_data_octets};
+use crate::file::header::{FileHeader, HEADER_OCTETS, max_data_octets};
 use crate::file::level::{Level, level};
+use crate::file::sealed::{
+    CHUNK_OVERHEAD_OCTETS, FRONT_OCTETS, MAX_CHUNK_OCTETS, NONCE_OCTETS, key_header_octets_for,
+    max_sealed_octets,
+};
 use crate::file::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
 use crate::jobs::{FileKey, Folder, Job, Mend, Open, Opened, Piece};
 use crate::rtp::codec::{Codec, OCTETS_PER_MS};
@@ -57,6 +61,8 @@ pub(super) struct Spec {
     pub(super) folder: Folder,
     /// Limit of one file in octets, header included.
     pub(super) max_file_octets: u64,
+    /// Keys that it is encrypted to; 0: it is not.
+    pub(super) recipients: usize,
 }
 
 /// A recording on its way to the disk.
@@ -77,6 +83,8 @@ pub(super) struct Local {
     stamp: Wall,
     file_name: Option<String>,
     in_flight_octets: u64,
+    /// Chunks of the present file, if it is encrypted.
+    chunks: u64,
     /// Counters when the present segment began.
     segment_counts: Counts,
     level: Option<Level>,
@@ -95,7 +103,12 @@ impl Local {
     /// A recording that begins now, and the job that creates its first file.
     pub(super) fn begin(spec: Spec, file: FileKey, call: &Call, now: Now) -> (Self, Job) {
         let frame = u64::from(spec.ptime_ms) * OCTETS_PER_MS;
-        let segment_limit = (max_data_octets(spec.max_file_octets) / frame).max(1) * frame;
+        let limit = match spec.recipients {
+            0 => max_data_octets(spec.max_file_octets),
+            // What waits when room is taken away may stand a frame beyond it.
+            recipients => max_sealed_octets(spec.max_file_octets, recipients).saturating_sub(frame),
+        };
+        let segment_limit = (limit / frame).max(1) * frame;
         let mut local = Self {
             timeline: Timeline::new(spec.codec),
             tape: Tape::new(spec.codec, segment_limit),
@@ -109,6 +122,7 @@ impl Local {
             stamp: now.wall,
             file_name: None,
             in_flight_octets: 0,
+            chunks: 0,
             segment_counts: Counts::default(),
             level: None,
             finishing: None,
@@ -142,6 +156,20 @@ impl Local {
     /// When the present file began.
     pub(super) fn stamp(&self) -> Wall {
         self.stamp
+    }
+
+    /// Whether it is encrypted.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.spec.recipients > 0
+    }
+
+    /// Octets of the present file with so many of audio.
+    pub(super) fn octets_in_file(&self, audio_octets: u64) -> u64 {
+        if !self.is_sealed() {
+            return HEADER_OCTETS as u64 + audio_octets;
+        }
+        let front = FRONT_OCTETS + key_header_octets_for(self.spec.recipients) + NONCE_OCTETS;
+        front as u64 + audio_octets + self.chunks * CHUNK_OVERHEAD_OCTETS as u64
     }
 
     /// Header of the present file, without its length.
@@ -269,6 +297,7 @@ impl Local {
     /// The file was created.
     pub(super) fn opened(&mut self, opened: Opened) {
         self.file_name = Some(opened.name);
+        self.chunks = 0;
         self.durable_octets = 0;
         self.state = FileState::Open;
         // What came behind the end of the file before has waited since then, and was in no flush.
@@ -324,6 +353,12 @@ impl Local {
         self.meter();
         let (pieces, octets) = self.tape.take_pieces();
         self.in_flight_octets = octets;
+        if self.is_sealed() {
+            // A chunk that is not full takes room from the audio.
+            self.chunks += octets.div_ceil(MAX_CHUNK_OCTETS as u64);
+            let frame = u64::from(self.spec.ptime_ms) * OCTETS_PER_MS;
+            self.tape.lower_segment_limit(CHUNK_OVERHEAD_OCTETS as u64, frame.max(1));
+        }
         self.flushed_at = now.mono;
         self.set_busy(Busy::Appending, now);
         Job::Append { file: self.file, pieces, flush: true }

@@ -8,15 +8,14 @@ use super::ending::reason_at_start;
 use super::io::{Action, ClientId, RecordingKey};
 use super::library::Entry;
 use super::playback::PlayRequest;
-use super::recording::Recording;
 use super::requests::{Answer, Failure};
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, Done as Empty, RequestId};
 use crate::api::request::Method;
 use crate::api::status::{RecordingEntry, RecordingsListed};
 use crate::blocks::Block;
-use crate::file::header::HEADER_OCTETS;
 use crate::file::reader::{Facts, Layout};
+use crate::file::sealed::CHUNK_OVERHEAD_OCTETS;
 use crate::file::sidecar::Sidecar;
 use crate::jobs::library::{AskId, Beside, Details, Found, LibraryDone, LibraryJob, Miss, ReadFrames};
 use crate::jobs::{FileKey, Folder, Job};
@@ -51,7 +50,7 @@ pub(super) enum What {
 /// Result of `recordings.info`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RecordingInfo"))]
-pub(crate) struct Info<'a> {
+pub(crate) struct Info {
     #[serde(flatten)]
     entry: RecordingEntry,
     /// What the file itself tells; `None` if it does not begin like a recording.
@@ -59,7 +58,7 @@ pub(crate) struct Info<'a> {
     /// Why it does not, or what a repair would mend.
     problems: Vec<String>,
     /// The sidecar as it is on the disk.
-    sidecar: Option<&'a Sidecar>,
+    sidecar: Option<Sidecar>,
 }
 
 #[derive(Serialize)]
@@ -275,11 +274,13 @@ impl Agent {
             problems: Vec::new(),
         };
         let stamp = local.stamp();
+        let encrypted = local.is_sealed();
         let found = Found {
             file: file.to_owned(),
-            octets: HEADER_OCTETS as u64,
+            octets: local.octets_in_file(0),
             modified_ms: stamp.unix_ms,
             facts: Some(facts),
+            encrypted,
             beside: Some(Beside {
                 recording: it.id.clone(),
                 segment: local.segment(),
@@ -296,10 +297,10 @@ impl Agent {
     /// The file of a recording has so many octets of audio by now.
     pub(super) fn library_grew(&mut self, file: FileKey, durable_octets: u64) {
         let Some(key) = self.key_of(file) else { return };
-        let Some(name) = self.recordings.get(&key).and_then(Recording::file_name) else { return };
+        let Some(local) = self.recordings.get(&key).and_then(|it| it.route.local()) else { return };
+        let Some(name) = local.file_name() else { return };
         self.library.change(name, |entry| {
-            let octets = HEADER_OCTETS as u64 + durable_octets;
-            entry.set_length(octets, durable_octets / OCTETS_PER_MS);
+            entry.set_length(local.octets_in_file(durable_octets), durable_octets / OCTETS_PER_MS);
         });
         self.players.grew(name, durable_octets);
     }
@@ -311,8 +312,9 @@ impl Agent {
         let frame = u64::from(local.header().rtp_len).max(1);
         if let Some(name) = local.file_name() {
             self.library.change(name, |entry| {
-                let octets = entry.audio_octets().next_multiple_of(frame);
-                entry.set_length(HEADER_OCTETS as u64 + octets, octets / OCTETS_PER_MS);
+                let octets = entry.audio_octets(local.octets_in_file(0)).next_multiple_of(frame);
+                let last_chunk = if local.is_sealed() { CHUNK_OVERHEAD_OCTETS as u64 } else { 0 };
+                entry.set_length(local.octets_in_file(octets) + last_chunk, octets / OCTETS_PER_MS);
             });
         }
         self.library_renamed(key);
@@ -348,7 +350,8 @@ fn info(details: &Details, utc_offset_s: i32) -> serde_json::Value {
             whole_packets: facts.layout == Layout::WholePackets,
         }),
         problems: details.damage.iter().cloned().chain(mended).collect(),
-        sidecar: details.sidecar.as_ref(),
+        // What is encrypted in it is of no use here, and may be long.
+        sidecar: details.sidecar.as_ref().map(|it| Sidecar { sealed: None, ..it.clone() }),
     };
     serde_json::json!(info)
 }
@@ -363,6 +366,9 @@ pub(super) fn error_of(miss: Miss) -> AgentError {
             AgentError::new(Reason::NotFound).with_message("there is no recording of this name")
         }
         Miss::Busy => busy("it is being recorded"),
+        Miss::Encrypted => AgentError::new(Reason::PermissionDenied)
+            .with_message("the recording is encrypted, and the key to it is not on the phone: recordctl decrypt opens it")
+            .with("cause", "encrypted"),
         Miss::Damaged(detail) => AgentError::new(Reason::FileDamaged).with_detail(detail),
         Miss::Fault(fault) => AgentError::new(reason_at_start(fault.kind)).with_detail(fault.detail),
     }

@@ -286,6 +286,7 @@ impl Agent {
             ptime_ms: upload.ptime_ms,
             folder,
             max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+            recipients: self.config.storage.encrypt_to.len(),
         };
         let (mut local, open) = Local::begin(spec, file, &it.call, now);
         // What was in flight, or all that came since the server was asked, or had surely saved it.

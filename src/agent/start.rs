@@ -117,6 +117,7 @@ impl Agent {
             ptime_ms: start.ptime_ms,
             folder: self.medium.folder_to_record(self.count_on_disk())?,
             max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+            recipients: self.config.storage.encrypt_to.len(),
         };
         let (local, open) = Local::begin(spec, self.new_file(), &start.call, now);
         Ok((Route::Local(Box::new(local)), Some(open)))

@@ -84,6 +84,9 @@ pub(super) struct Tape {
     spare: Vec<Piece>,
     current: Option<Block>,
     segment_limit: u64,
+    /// Octets less that the segment being filled may hold, and what that leaves, in whole frames.
+    lowered: u64,
+    present_limit: u64,
     /// Octets assigned to the segment being filled.
     segment_octets: u64,
     total_octets: u64,
@@ -101,6 +104,8 @@ impl Tape {
             spare: Vec::new(),
             current: None,
             segment_limit: segment_limit.max(1),
+            lowered: 0,
+            present_limit: segment_limit.max(1),
             segment_octets: 0,
             total_octets: 0,
             waiting_octets: 0,
@@ -171,6 +176,7 @@ impl Tape {
         match log {
             Some(log) => log.split_off_front(at_octets),
             None => {
+                self.restore_segment_limit();
                 self.segment_octets = self.segment_octets.saturating_sub(at_octets);
                 self.log.split_off_front(at_octets)
             }
@@ -247,15 +253,32 @@ impl Tape {
         let log = Box::new(self.take_log());
         self.entries.push_back(Entry::Roll(log, codec));
         self.segment_octets = 0;
+        self.restore_segment_limit();
         self.codec = codec;
+    }
+
+    /// The segment being filled, if storage is at it, holds `octets` less, in whole frames of `frame` octets; what it
+    /// has stays.
+    pub(super) fn lower_segment_limit(&mut self, octets: u64, frame: u64) {
+        if self.entries.iter().any(|entry| matches!(entry, Entry::Roll(..))) {
+            return;
+        }
+        self.lowered += octets;
+        let has = self.segment_octets.div_ceil(frame) * frame;
+        let most = self.segment_limit.saturating_sub(self.lowered) / frame * frame;
+        self.present_limit = most.max(has).clamp(1, self.segment_limit);
+    }
+
+    fn restore_segment_limit(&mut self) {
+        (self.lowered, self.present_limit) = (0, self.segment_limit);
     }
 
     /// How much of `octets` the present segment takes; rolls over first if it is full.
     fn claim(&mut self, octets: u64) -> u64 {
-        if self.segment_octets == self.segment_limit {
+        if self.segment_octets >= self.present_limit {
             self.roll(self.codec);
         }
-        let taken = octets.min(self.segment_limit - self.segment_octets);
+        let taken = octets.min(self.present_limit - self.segment_octets);
         self.segment_octets += taken;
         self.total_octets += taken;
         self.waiting_octets += taken;

@@ -213,6 +213,9 @@ pub struct RecordingEntry {
     pub segment: u32,
     /// Whether it is kept when room is made.
     pub protected: bool,
+    /// Whether it is encrypted: then `call` is empty, and it can't be played here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
 }
 
 /// Result of `recordings.list`.

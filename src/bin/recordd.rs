@@ -2,8 +2,8 @@
 
 use lexopt::prelude::*;
 use phone_recorder::config::Config;
-use phone_recorder::runtime::Runtime;
 use phone_recorder::runtime::clock::Clock;
+use phone_recorder::runtime::{Runtime, sign_key};
 use phone_recorder::sys;
 use phone_recorder::text::{logged, shown_lines};
 use std::cell::RefCell;
@@ -66,6 +66,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    if let Err(error) = sign_key(&config) {
+        note(&format!("{error} (storage.sign_key)"));
+        return ExitCode::from(EXIT_USAGE);
+    }
     if arguments.check_config {
         let note = config.note().map(|note| format!("{note}\n")).unwrap_or_default();
         print(&format!("{note}the config is good\n"));

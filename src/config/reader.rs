@@ -27,6 +27,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "mode",
             "recordings_group",
             "speed_check",
+            "encrypt_to",
+            "sign_key",
         ],
     ),
     (

@@ -1,4 +1,5 @@
 use super::*;
+use crate::seal::age::Recipient;
 use proptest::prelude::*;
 
 const EXAMPLE: &str = r#"
@@ -71,6 +72,8 @@ fn every_key_reaches_its_setting() {
         mode = "0660"
         recordings_group = "audio"
         speed_check = false
+        encrypt_to = ["age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"]
+        sign_key = "/etc/recordd.key"
         [uplink]
         server_addr = "rec.example.org"
         server_port = 9099
@@ -102,6 +105,8 @@ fn every_key_reaches_its_setting() {
             mode: 0o660,
             recordings_group: Some(GroupName::Name("audio".to_owned())),
             speed_check: false,
+            encrypt_to: vec![Recipient::parse(RECIPIENT).unwrap()],
+            sign_key: Some("/etc/recordd.key".into()),
         },
         uplink: Uplink {
             server_addr: "rec.example.org".to_owned(),
@@ -122,6 +127,30 @@ fn every_key_reaches_its_setting() {
             assert!(text.contains(&format!("{key} =")), "{section}.{key} is not in this test");
         }
     }
+}
+
+const RECIPIENT: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
+
+#[test]
+fn a_recipient_is_one_or_a_list_or_none_and_a_wrong_one_is_named_but_never_a_secret() {
+    let read = |value: &str| Config::parse(&format!("[storage]\nencrypt_to = {value}\n"), "t.toml");
+    let count = |value: &str| read(value).unwrap().storage.encrypt_to.len();
+    assert_eq!(count("\"\""), 0);
+    assert_eq!(count("[]"), 0);
+    assert_eq!(count(&format!("\"{RECIPIENT}\"")), 1);
+    assert_eq!(count(&format!("[\"{RECIPIENT}\", \"{RECIPIENT}\"]")), 2);
+    let mistyped = read(&format!("\"{}\"", RECIPIENT.replace("zv", "zw"))).unwrap_err().to_string();
+    assert!(
+        mistyped.starts_with("t.toml:2: key `storage.encrypt_to`") && mistyped.contains("age1"),
+        "{mistyped}"
+    );
+    let secret = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+    let leaked = read(&format!("\"{secret}\"")).unwrap_err().to_string();
+    assert!(!leaked.contains("1GFPYY") && leaked.contains("never the identity"), "{leaked}");
+    assert!(read(&format!("[{}]", vec![format!("\"{RECIPIENT}\""); 9].join(","))).is_err());
+    assert!(read("7").is_err());
+    let relative = Config::parse("[storage]\nsign_key = \"recordd.key\"\n", "t.toml").unwrap_err();
+    assert!(relative.to_string().contains("absolute path"), "{relative}");
 }
 
 #[test]

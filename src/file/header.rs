@@ -5,6 +5,7 @@
 //! passes has a known codec and sizes that an RTP packet can have; `data_size` is only what was written
 //! last and says nothing about what is on disk.
 
+use crate::file::sealed;
 use crate::rtp::codec::{Codec, OCTETS_PER_MS};
 use std::fmt;
 
@@ -64,6 +65,10 @@ pub enum HeaderError {
     RtpLen(i32),
     /// `increment` is no packet duration.
     Increment(i32),
+    /// It is encrypted: [`crate::file::sealed`].
+    Encrypted(Codec),
+    /// It is encrypted, and the header that wraps its key is none.
+    KeyHeader,
 }
 
 impl fmt::Display for HeaderError {
@@ -89,6 +94,12 @@ impl fmt::Display for HeaderError {
             }
             Self::Increment(value) => {
                 write!(f, "implausible increment {value} in the header (1 to {MAX_FRAME_FIELD} expected)")
+            }
+            Self::Encrypted(_) => f.write_str(
+                "the recording is encrypted: recordctl decrypt opens it, with the identity that it is for",
+            ),
+            Self::KeyHeader => {
+                f.write_str("the recording is encrypted, and the header with its key is damaged: it is lost")
             }
         }
     }
@@ -192,7 +203,10 @@ fn parse_codec(name: &[u8; CODEC_OCTETS], fields: &[u8]) -> Result<Codec, Header
         return Err(HeaderError::NotARecording);
     }
     let text = String::from_utf8_lossy(text);
-    Codec::from_name(&text).ok_or_else(|| HeaderError::UnknownCodec(text.into_owned()))
+    Codec::from_name(&text).ok_or_else(|| match sealed::codec_inside(&text) {
+        Some(codec) => HeaderError::Encrypted(codec),
+        None => HeaderError::UnknownCodec(text.into_owned()),
+    })
 }
 
 /// The field as its C type shows it.

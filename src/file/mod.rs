@@ -11,4 +11,5 @@ pub mod level;
 pub mod name;
 pub mod reader;
 pub mod recovery;
+pub mod sealed;
 pub mod sidecar;

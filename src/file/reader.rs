@@ -46,6 +46,11 @@ pub enum Problem {
     },
     /// The header's integers are big-endian.
     BigEndianHeader,
+    /// An encrypted file ends within a chunk, or something follows its last one.
+    PartialChunk {
+        /// Octets that belong to no whole chunk.
+        octets: u64,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -57,6 +62,9 @@ impl fmt::Display for Problem {
             Self::PartialFrame { octets } => write!(f, "the last frame is cut off after {octets} octets"),
             Self::BigEndianHeader => {
                 f.write_str("the header's numbers are big-endian; phones expect little-endian")
+            }
+            Self::PartialChunk { octets } => {
+                write!(f, "{octets} octets at the end of the encrypted file belong to no whole chunk")
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::file::header::{
     ByteOrder, DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS, HeaderError, MAX_FILE_OCTETS,
 };
 use crate::file::reader::{Format, Layout, RTP_HEADER_OCTETS};
+use crate::file::sealed::{self, Front, Progress};
 use crate::file::sidecar::{Sidecar, SidecarState};
 use crate::rtp::codec::Codec;
 use std::fmt;
@@ -17,6 +18,9 @@ use std::io;
 
 /// Reason that a recovered sidecar gives for its end: nobody was there to note the real one.
 pub const END_REASON_INTERRUPTED: &str = "interrupted";
+
+/// Chunks of an encrypted file behind its last flush that the agent follows: more than any cut leaves. A person waits.
+const MAX_CHUNKS: [(Mode, u32); 2] = [(Mode::Automatic, 16 * 1024), (Mode::Explicit, 1 << 24)];
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub enum Step {
     WriteHeader(FileHeader),
     /// Write `dataSize`, little-endian, at [`DATA_SIZE_OFFSET`].
     SetDataSize(u32),
+    /// Write how far an encrypted file goes, at [`DATA_SIZE_OFFSET`].
+    SetProgress(Progress),
     /// Replace the sidecar, whole or not at all.
     WriteSidecar(Box<Sidecar>),
     /// Give the sidecar another name: it is none. A file without one is whole, and what it says is kept.
@@ -86,12 +92,15 @@ impl Step {
 pub enum Unrepairable {
     /// The header is unreadable, and no sidecar says what it was.
     Header(HeaderError),
+    /// An encrypted file is made of more chunks than are looked at.
+    Chunks,
 }
 
 impl fmt::Display for Unrepairable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(error) => error.fmt(f),
+            Self::Chunks => f.write_str("the encrypted file is made of more chunks than any recording"),
         }
     }
 }
@@ -169,6 +178,62 @@ pub fn plan(file: &FileState<'_>, mode: Mode) -> Plan {
     Plan { verdict, steps, duration_ms, data_octets }
 }
 
+/// Decides about one file, which may be encrypted: then `read` is asked for the four octets at an offset.
+///
+/// # Errors
+/// Those of `read`.
+pub fn plan_any(
+    file: &FileState<'_>,
+    mode: Mode,
+    read: &mut dyn FnMut(u64) -> io::Result<[u8; 4]>,
+) -> io::Result<Plan> {
+    match Format::detect(file.head) {
+        Err(HeaderError::Encrypted(_)) if !file.busy => plan_sealed(file, mode, read),
+        _ => Ok(plan(file, mode)),
+    }
+}
+
+/// Without the key: what is behind the last whole chunk goes, and the file and its sidecar say how far it goes.
+fn plan_sealed(
+    file: &FileState<'_>,
+    mode: Mode,
+    read: &mut dyn FnMut(u64) -> io::Result<[u8; 4]>,
+) -> io::Result<Plan> {
+    let sidecar = file.sidecar.map(Sidecar::parse);
+    let known = sidecar.as_ref().and_then(|sidecar| sidecar.as_ref().ok());
+    if mode == Mode::Automatic && !known.is_some_and(|sidecar| is_open_and_ours(sidecar, file.name)) {
+        return Ok(Plan::nothing(Verdict::NotOurs));
+    }
+    let front = match Front::parse(file.head) {
+        Ok(front) => front,
+        Err(error) => return Ok(Plan::nothing(Verdict::Unrepairable(Unrepairable::Header(error)))),
+    };
+    let max_chunks = MAX_CHUNKS.iter().find(|(of, _)| *of == mode).map_or(0, |(_, most)| *most);
+    let Some(extent) = front.measure(file.len, max_chunks, read)? else {
+        return Ok(Plan::nothing(Verdict::Unrepairable(Unrepairable::Chunks)));
+    };
+    let format = sealed::format_of(&front.header);
+    let frames = extent.data_octets.div_ceil(u64::from(format.stride));
+    let mut steps = Vec::new();
+    if extent.beyond > 0 {
+        steps.push(Step::Truncate(extent.end));
+    }
+    if front.progress != extent.progress() {
+        steps.push(Step::SetProgress(extent.progress()));
+    }
+    match sidecar {
+        Some(Ok(old)) => {
+            let mended = repair_sidecar(old, file.name, &format, frames);
+            steps.extend(mended.map(|mended| Step::WriteSidecar(Box::new(mended))));
+        }
+        Some(Err(error)) => steps.push(Step::SetSidecarAside { reason: error.to_string() }),
+        None => {}
+    }
+    let verdict = if steps.is_empty() { Verdict::Sound } else { Verdict::Repairable };
+    let data_octets = frames.saturating_mul(u64::from(format.stride));
+    Ok(Plan { verdict, steps, duration_ms: format.frames_to_ms(frames), data_octets })
+}
+
 /// Whether the sidecar is one that the agent left open, of the file beside it (FAT may change letter case).
 fn is_open_and_ours(sidecar: &Sidecar, name: &str) -> bool {
     sidecar.state == SidecarState::Recording
@@ -185,7 +250,10 @@ fn rebuild_header(error: &HeaderError, head: &[u8], sidecar: Option<&Sidecar>, m
         HeaderError::NotARecording | HeaderError::RtpLen(_) | HeaderError::Increment(_) => {
             mode == Mode::Explicit
         }
-        HeaderError::StandardWav | HeaderError::UnknownCodec(_) => false,
+        HeaderError::StandardWav
+        | HeaderError::UnknownCodec(_)
+        | HeaderError::Encrypted(_)
+        | HeaderError::KeyHeader => false,
     };
     let sidecar = sidecar.filter(|_| lost)?;
     let codec = FileHeader::legible_codec(head).or_else(|| Codec::from_name(&sidecar.codec))?;
@@ -267,8 +335,14 @@ pub fn sidecar_names_another_codec(sidecar: &Sidecar, format: &Format) -> bool {
 fn repair_sidecar(mut sidecar: Sidecar, name: &str, format: &Format, frames: u64) -> Option<Sidecar> {
     let open = sidecar.state == SidecarState::Recording;
     let another_codec = sidecar_names_another_codec(&sidecar, format);
-    if !open && !another_codec && !sidecar_disagrees(&sidecar, format, frames) {
+    let disagrees = sidecar_disagrees(&sidecar, format, frames);
+    if !open && !another_codec && !disagrees {
         return None;
+    }
+    if open || disagrees {
+        // What was hashed and signed is not what is there. Whoever carries this out hashes that.
+        (sidecar.sha256, sidecar.sealed_sha256, sidecar.signature) = (None, None, None);
+        sidecar.repaired = true;
     }
     if another_codec {
         sidecar.codec = format.header.codec.name().into();
@@ -324,6 +398,7 @@ pub fn apply<'plan>(plan: &'plan Plan, file: &mut impl Patch) -> io::Result<Opti
             Step::Truncate(len) => file.set_len(*len)?,
             Step::WriteHeader(header) => file.write_at(0, &header.encode())?,
             Step::SetDataSize(size) => file.write_at(DATA_SIZE_OFFSET, &size.to_le_bytes())?,
+            Step::SetProgress(progress) => file.write_at(DATA_SIZE_OFFSET, &progress.encode())?,
             Step::WriteSidecar(planned) => sidecar = Some(planned.as_ref()),
             Step::SetSidecarAside { .. } => {}
         }

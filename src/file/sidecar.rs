@@ -72,6 +72,19 @@ pub enum SidecarState {
     Ended,
 }
 
+/// A signature over head, length, hash, call, id, segment, start and end: [`crate::seal::origin`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Signature {
+    /// `Ed25519`.
+    pub algorithm: String,
+    /// The public key, base64.
+    pub key: String,
+    /// The signature, base64.
+    pub value: String,
+}
+
 /// Everything that is known about one file of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -123,6 +136,24 @@ pub struct Sidecar {
     pub protected: bool,
     /// Made whole after an interruption.
     pub recovered: bool,
+    /// SHA-256 of the `data_bytes` octets behind the header, hexadecimal; of an encrypted file of the audio inside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Whether the hash is of what a repair found, not of what was recorded.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repaired: bool,
+    /// By the device's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
+    /// Whether the recording is encrypted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
+    /// SHA-256 of an encrypted file from octet 88 to the end of its last chunk, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed_sha256: Option<String>,
+    /// What of this sidecar is encrypted, too: an age file, base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
 }
 
 impl Default for Sidecar {
@@ -150,6 +181,12 @@ impl Default for Sidecar {
             no_media: false,
             protected: false,
             recovered: false,
+            sha256: None,
+            repaired: false,
+            signature: None,
+            encrypted: false,
+            sealed_sha256: None,
+            sealed: None,
         }
     }
 }

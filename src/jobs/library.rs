@@ -122,6 +122,8 @@ pub enum Miss {
     Busy,
     /// It is no recording, and why.
     Damaged(String),
+    /// It is encrypted, to a key that is not here.
+    Encrypted,
     /// The disk failed.
     Fault(Fault),
 }
@@ -137,6 +139,8 @@ pub struct Found {
     pub modified_ms: i64,
     /// What it holds; `None` if it does not begin like a recording.
     pub facts: Option<Facts>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
     /// What its sidecar says.
     pub beside: Option<Beside>,
 }

@@ -19,8 +19,11 @@ use crate::agent::io::{Action, Fence, Input, RecordingKey, UplinkAction, UplinkI
 use crate::config::Config;
 use crate::jobs::Job;
 use crate::jobs::library::PlaybackKey;
+use crate::seal::origin::SignKey;
+use crate::secret_file;
 use crate::storage::access::Access;
 use crate::storage::fs::Fs;
+use crate::storage::seal::Seals;
 use crate::storage::thread::{self, Handle};
 use crate::storage::writer::Writer;
 use crate::time::{Mono, Now};
@@ -73,6 +76,8 @@ pub enum RuntimeError {
     StorageGone,
     /// Storage did not finish in time after a signal to end.
     NotFinalised,
+    /// The key that recordings are signed with can't be had.
+    SignKey(String),
 }
 
 impl fmt::Display for RuntimeError {
@@ -82,6 +87,7 @@ impl fmt::Display for RuntimeError {
                 write!(f, "cannot create the socket {}: {error} (control.socket)", path.display())
             }
             Self::System(what, error) => write!(f, "cannot {what}: {error}"),
+            Self::SignKey(reason) => write!(f, "{reason} (storage.sign_key)"),
             Self::StorageGone => write!(f, "the storage thread ended unexpectedly; please report this"),
             Self::NotFinalised => {
                 write!(
@@ -172,7 +178,12 @@ impl Runtime {
         let waker = Arc::new(Waker::new(registry, STORAGE).map_err(system("create a waker"))?);
         let uplinks = Uplinks::new(&config.uplink, Arc::clone(&waker));
         let capacity = config.rtp.max_recordings * 4 + 64;
-        let storage = thread::spawn(Writer::new(fs, clock::mono), capacity, move || {
+        let seals = Seals {
+            recipients: config.storage.encrypt_to.clone(),
+            sign_key: sign_key(&config).map_err(RuntimeError::SignKey)?,
+        };
+        let writer = Writer::new(fs, clock::mono).with_seals(seals);
+        let storage = thread::spawn(writer, capacity, move || {
             // The only failure is a full counter, and then the loop is woken already.
             let _ = waker.wake();
         })
@@ -516,6 +527,16 @@ fn answered_octets(action: &Action) -> usize {
         Action::Reply(_, line) => line.len(),
         _ => 0,
     }
+}
+
+/// The key that recordings are signed with, if the config has one.
+///
+/// # Errors
+/// Why it can't be had, or is not kept secret.
+pub fn sign_key(config: &Config) -> Result<Option<SignKey>, String> {
+    let Some(path) = &config.storage.sign_key else { return Ok(None) };
+    let pem = secret_file::read(path)?;
+    SignKey::parse(&pem).map(Some).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A number that differs from run to run.

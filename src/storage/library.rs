@@ -9,9 +9,10 @@ use super::names::{Order, recordings};
 use super::open_file::fault;
 use super::recover;
 use super::writer::Writer;
-use crate::file::header::HEADER_OCTETS;
+use crate::file::header::{HEADER_OCTETS, HeaderError};
 use crate::file::name::{is_record_file_name, sidecar_name};
 use crate::file::reader::{Facts, Format};
+use crate::file::sealed::Front;
 use crate::file::sidecar::Sidecar;
 use crate::jobs::library::{
     Beside, Details, Found, FramesRead, Index, Indexed, LibraryDone, LibraryJob, Miss, Playable, ReadFrames,
@@ -138,12 +139,17 @@ impl<F: Fs> Writer<F> {
         let modified_ms = self.fs.modified_ms(&handle).map_err(failed)?;
         let mut head = [0; HEAD_OCTETS];
         let count = self.fs.read_at(&handle, &mut head, 0).map_err(failed)?;
-        let (facts, damage) = match Format::detect(&head[..count]) {
-            Ok(format) => (Some(format.facts(octets)), None),
-            Err(error) => (None, Some(error.to_string())),
+        let head = &head[..count];
+        let (facts, damage, encrypted) = match Format::detect(head) {
+            Ok(format) => (Some(format.facts(octets)), None, false),
+            Err(HeaderError::Encrypted(_)) => match Front::parse(head) {
+                Ok(front) => (Some(front.extent_as_said(octets).facts(&front)), None, true),
+                Err(error) => (None, Some(error.to_string()), true),
+            },
+            Err(error) => (None, Some(error.to_string()), false),
         };
         let beside = sidecar.as_ref().map(Beside::from);
-        let found = Found { file: file.to_owned(), octets, modified_ms, facts, beside };
+        let found = Found { file: file.to_owned(), octets, modified_ms, facts, encrypted, beside };
         Ok(Details { found, sidecar, damage })
     }
 
@@ -204,7 +210,10 @@ impl<F: Fs> Writer<F> {
         let handle = self.fs.open_read(&path).map_err(failed)?;
         let mut head = [0; HEAD_OCTETS];
         let count = self.fs.read_at(&handle, &mut head, 0).map_err(failed)?;
-        let format = Format::detect(&head[..count]).map_err(|error| Miss::Damaged(error.to_string()))?;
+        let format = Format::detect(&head[..count]).map_err(|error| match error {
+            HeaderError::Encrypted(_) => Miss::Encrypted,
+            error => Miss::Damaged(error.to_string()),
+        })?;
         let frames = format.facts(self.fs.len(&handle).map_err(failed)?).frames;
         Ok(Playable { file, format, frames })
     }
@@ -235,7 +244,7 @@ impl<F: Fs> Writer<F> {
 
 /// The sidecar of a file that had none.
 fn sidecar_for(found: &Found) -> Sidecar {
-    let mut sidecar = Sidecar { file: found.file.clone(), ..Sidecar::default() };
+    let mut sidecar = Sidecar { file: found.file.clone(), encrypted: found.encrypted, ..Sidecar::default() };
     if let Some(Facts { codec, increment, duration_ms, data_octets, .. }) = &found.facts {
         codec.name().clone_into(&mut sidecar.codec);
         let ptime_ms = codec.clock_rate().ticks_to_ms(u64::from(*increment));

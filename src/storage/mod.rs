@@ -12,6 +12,8 @@ mod names;
 mod oldest;
 pub mod open_file;
 pub mod recover;
+mod running_hash;
+pub mod seal;
 mod speed;
 pub mod thread;
 pub mod writer;
@@ -20,3 +22,5 @@ pub mod writer;
 mod folder_tests;
 #[cfg(test)]
 mod locked_tests;
+#[cfg(test)]
+mod seal_tests;

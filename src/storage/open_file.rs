@@ -5,6 +5,8 @@
 //! disk took, also after an error.
 
 use super::fs::Fs;
+use super::running_hash::RunningHash;
+use super::seal::{Sealing, Seals};
 use crate::file::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
 use crate::file::name::record_file_name;
 use crate::file::sidecar::Sidecar;
@@ -43,6 +45,10 @@ pub struct OpenFile<H> {
     pub durable: u64,
     /// Why it takes no more.
     pub fault: Option<Fault>,
+    /// Of the audio, as far as it is written.
+    hash: RunningHash,
+    /// How it is encrypted, if it is.
+    sealing: Option<Box<Sealing>>,
 }
 
 impl<H> OpenFile<H> {
@@ -60,7 +66,17 @@ impl<H> OpenFile<H> {
             let name = record_file_name(stamp, attempt);
             match fs.create(&folder.join(&name)) {
                 Ok(handle) => {
-                    return Ok(Self { handle, folder, name, header, written: 0, durable: 0, fault: None });
+                    return Ok(Self {
+                        handle,
+                        folder,
+                        name,
+                        header,
+                        written: 0,
+                        durable: 0,
+                        fault: None,
+                        hash: RunningHash::default(),
+                        sealing: None,
+                    });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(fault("create", &folder.join(&name), &error)),
@@ -75,9 +91,31 @@ impl<H> OpenFile<H> {
     /// # Errors
     /// As the system says.
     pub fn begin<F: Fs<File = H>>(&mut self, fs: &F) -> io::Result<()> {
+        self.lock(fs);
+        append_all(fs, &mut self.handle, &mut [IoSlice::new(&self.header.encode())], &mut 0)
+    }
+
+    /// The same, of a file that is encrypted from here on.
+    ///
+    /// # Errors
+    /// As the system says.
+    #[inline(never)]
+    pub fn begin_sealed<F: Fs<File = H>>(&mut self, fs: &F, seals: &Seals) -> io::Result<()> {
+        self.lock(fs);
+        let (sealing, front) = Sealing::begin(&self.header, seals)?;
+        append_all(fs, &mut self.handle, &mut [IoSlice::new(&front)], &mut 0)?;
+        self.sealing = Some(Box::new(sealing));
+        Ok(())
+    }
+
+    fn lock<F: Fs<File = H>>(&self, fs: &F) {
         // Without the lock nothing is lost but that repair and recovery know the file is being written.
         let _ = fs.lock(&self.handle);
-        append_all(fs, &mut self.handle, &mut [IoSlice::new(&self.header.encode())], &mut 0)
+    }
+
+    /// Octets of the file by now, header included.
+    pub fn octets(&self) -> u64 {
+        self.sealing.as_ref().map_or(HEADER_OCTETS as u64 + self.written, |it| it.end())
     }
 
     /// Folder and name.
@@ -91,6 +129,23 @@ impl<H> OpenFile<H> {
     /// # Errors
     /// As the system says.
     pub fn write_pieces<F: Fs<File = H>>(&mut self, fs: &F, pieces: &[Piece]) -> io::Result<()> {
+        if let Some(sealing) = &mut self.sealing {
+            let (handle, silence) = (&mut self.handle, self.header.codec.silence());
+            return sealing.write_pieces(fs, handle, pieces, silence, &mut self.written, &mut self.hash);
+        }
+        let Self { hash, written, .. } = self;
+        if *written == self.durable {
+            hash.mark(*written);
+        }
+        let written = self.write_plain(fs, pieces);
+        match &written {
+            Ok(()) => self.hash.covers(self.written),
+            Err(_) => self.hash.is_off(),
+        }
+        written
+    }
+
+    fn write_plain<F: Fs<File = H>>(&mut self, fs: &F, pieces: &[Piece]) -> io::Result<()> {
         let silent = pieces.iter().any(|piece| matches!(piece, Piece::Silence(_)));
         let silence = if silent { vec![self.header.codec.silence(); SILENCE_OCTETS] } else { Vec::new() };
         // On the stack: a flush asks for no memory.
@@ -99,6 +154,7 @@ impl<H> OpenFile<H> {
         for piece in pieces {
             let mut left = match piece {
                 Piece::Audio(block) => {
+                    self.hash.take(block.octets());
                     slices[used] = IoSlice::new(block.octets());
                     used += 1;
                     0
@@ -114,6 +170,7 @@ impl<H> OpenFile<H> {
                     break;
                 }
                 let count = usize::try_from(left).unwrap_or(usize::MAX).min(SILENCE_OCTETS);
+                self.hash.take(&silence[..count]);
                 slices[used] = IoSlice::new(&silence[..count]);
                 used += 1;
                 left -= count as u64;
@@ -126,11 +183,17 @@ impl<H> OpenFile<H> {
     /// sidecar find room; otherwise the recording would look interrupted.
     #[inline(never)]
     pub fn make_room_to_finish<F: Fs<File = H>>(&mut self, fs: &F) {
+        if let Some(sealing) = &mut self.sealing {
+            let keep = self.written.saturating_sub(ROOM_TO_FINISH_OCTETS).max(self.durable);
+            sealing.cut_to(fs, &self.handle, keep, &mut self.written, &mut self.hash);
+            return;
+        }
         let frame = self.frame_octets();
         let keep =
             self.written.saturating_sub(ROOM_TO_FINISH_OCTETS).max(self.durable).div_ceil(frame) * frame;
         if keep < self.written && fs.set_len(&self.handle, HEADER_OCTETS as u64 + keep).is_ok() {
             self.written = keep;
+            self.hash.is_off();
         }
     }
 
@@ -141,16 +204,25 @@ impl<H> OpenFile<H> {
     pub fn complete_frame<F: Fs<File = H>>(&mut self, fs: &F) -> io::Result<()> {
         let frame = self.frame_octets();
         let missing = usize::try_from((frame - self.written % frame) % frame).unwrap_or_default();
+        if let Some(sealing) = &mut self.sealing {
+            let silence = self.header.codec.silence();
+            return sealing.finish(fs, &self.handle, missing, silence, &mut self.written, &mut self.hash);
+        }
         if missing == 0 {
             return Ok(());
         }
         let silence = vec![self.header.codec.silence(); missing];
+        self.hash.take(&silence);
         match append_all(fs, &mut self.handle, &mut [IoSlice::new(&silence)], &mut self.written) {
             Err(error) if is_full(&error) => {
                 self.written = self.whole_frames();
+                self.hash.is_off();
                 fs.set_len(&self.handle, HEADER_OCTETS as u64 + self.written)
             }
-            result => result,
+            result => {
+                self.hash.covers(self.written);
+                result
+            }
         }
     }
 
@@ -159,6 +231,10 @@ impl<H> OpenFile<H> {
     /// # Errors
     /// As the system says.
     pub fn promise<F: Fs<File = H>>(&mut self, fs: &F) -> io::Result<bool> {
+        if let Some(sealing) = &mut self.sealing {
+            self.header.data_size = u32::try_from(self.written).unwrap_or(u32::MAX);
+            return sealing.promise(fs, &self.handle, self.written);
+        }
         let data_size = u32::try_from(self.whole_frames()).unwrap_or(u32::MAX);
         if self.header.data_size == data_size {
             return Ok(false);
@@ -169,8 +245,14 @@ impl<H> OpenFile<H> {
     }
 
     /// Puts into a final sidecar what only the file knows.
-    pub fn describe(&self, sidecar: &mut Sidecar) {
+    pub fn describe<F: Fs<File = H>>(&mut self, fs: &F, sidecar: &mut Sidecar) {
         sidecar.file.clone_from(&self.name);
+        if self.sealing.is_none() && !self.hash.is_of(self.written) {
+            // What had no room is hashed, too: what is there is read again.
+            let _ = self.hash.read_again(fs, &self.handle, HEADER_OCTETS as u64, self.written);
+        }
+        sidecar.sha256 = self.hash.hex_of(self.written);
+        sidecar.sealed_sha256 = self.sealing.as_ref().and_then(|it| it.hash_of_file());
         sidecar.data_bytes = self.written;
         let frames = self.written / self.frame_octets();
         sidecar.duration_ms =

@@ -7,10 +7,13 @@
 use super::fs::Fs;
 use super::names::{Order, recordings};
 use super::open_file::{append_all, fault, is_full};
+use super::running_hash::hash_of;
+use super::seal::Seals;
 use crate::file::header::{DATA_SIZE_OFFSET, HEADER_OCTETS};
 use crate::file::name::{is_record_file_name, sidecar_name};
 use crate::file::reader::PROBE_OCTETS;
-use crate::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
+use crate::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan, plan_any};
+use crate::file::sealed::{FRONT_OCTETS, Front};
 use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar};
 use crate::jobs::{Fault, Mend, Recovered};
 use std::io::{self, IoSlice};
@@ -18,6 +21,9 @@ use std::path::Path;
 
 /// What stands around a sidecar's name while it is being written.
 const TEMPORARY: (&str, &str) = (".", ".tmp");
+
+/// A longer file that was cut off is not hashed by the agent: reading it would keep recordings waiting.
+const MAX_HASHED_OCTETS: u64 = 32 << 20;
 
 /// Removed at a time: more than power cuts leave.
 const MAX_LEFTOVERS: usize = 64;
@@ -82,13 +88,31 @@ fn finish_file<F: Fs>(fs: &F, folder: &Path, name: &str, beside: &[u8]) -> io::R
     }
     let planned = put_right(fs, &file, name, beside, Mode::Automatic)?;
     let Some(sidecar) = planned.steps.iter().find_map(as_sidecar) else { return Ok(None) };
-    replace_sidecar(fs, folder, &sidecar_name(name), sidecar)?;
+    let mut sidecar = sidecar.clone();
+    hash_what_is_there(fs, &file, planned.data_octets, &mut sidecar);
+    replace_sidecar(fs, folder, &sidecar_name(name), &sidecar)?;
     fs.sync_fs(&file)?;
     Ok(Some(Recovered {
         file: name.into(),
         recording: sidecar.recording.clone(),
         duration_ms: planned.duration_ms,
     }))
+}
+
+/// Puts the hash of a file that was put right into its sidecar: of the audio, or, encrypted, of the file.
+fn hash_what_is_there<F: Fs>(fs: &F, file: &F::File, data_octets: u64, sidecar: &mut Sidecar) {
+    let (front, header) = (FRONT_OCTETS as u64, HEADER_OCTETS as u64);
+    let octets = fs.len(file).map_or(u64::MAX, |len| len.saturating_sub(front));
+    if octets > MAX_HASHED_OCTETS {
+        return;
+    }
+    // What can't be read is not hashed, and the sidecar says nothing of it.
+    if sidecar.encrypted {
+        sidecar.sealed_sha256 = hash_of(fs, file, front, octets).ok().flatten();
+    } else {
+        sidecar.sha256 = hash_of(fs, file, header, data_octets).ok().flatten();
+    }
+    sidecar.repaired = true;
 }
 
 fn as_sidecar(step: &Step) -> Option<&Sidecar> {
@@ -113,7 +137,7 @@ fn put_right<F: Fs>(fs: &F, file: &F::File, name: &str, sidecar: &[u8], mode: Mo
         let count = fs.read_at(file, &mut head, 0)?;
         head.truncate(count);
         let state = FileState { name, len, head: &head, sidecar: Some(sidecar), busy: false, may_grow };
-        Ok(plan(&state, mode))
+        plan_any(&state, mode, &mut |at| read_four(fs, file, at))
     };
     let mut whole = planned(true)?;
     match apply(&whole, &mut Patched { fs, file }) {
@@ -128,6 +152,13 @@ fn put_right<F: Fs>(fs: &F, file: &F::File, name: &str, sidecar: &[u8], mode: Mo
         fs.sync_data(file)?;
     }
     Ok(whole)
+}
+
+/// The four octets at an offset; zeros where the file ends.
+fn read_four<F: Fs>(fs: &F, file: &F::File, at: u64) -> io::Result<[u8; 4]> {
+    let mut octets = [0; 4];
+    fs.read_at(file, &mut octets, at)?;
+    Ok(octets)
 }
 
 struct Patched<'a, F: Fs> {
@@ -151,7 +182,7 @@ impl<F: Fs> Patch for Patched<'_, F> {
 
 /// Cuts a file to what its recording counts on and finishes it. False if the file is not on this disk:
 /// another stick may have come back, with a file of the same name.
-pub(super) fn mend<F: Fs>(fs: &F, mend: &Mend) -> Result<bool, Fault> {
+pub(super) fn mend<F: Fs>(fs: &F, mend: &Mend, seals: &Seals) -> Result<bool, Fault> {
     let folder = mend.folder.path();
     let failed = |error: io::Error| fault("finish", &folder.join(&mend.name), &error);
     let Some(octets) = read_sidecar(fs, &folder, &mend.name).map_err(failed)? else { return Ok(false) };
@@ -161,10 +192,10 @@ pub(super) fn mend<F: Fs>(fs: &F, mend: &Mend) -> Result<bool, Fault> {
     if !same {
         return Ok(false);
     }
-    mend_file(fs, &folder, mend, &octets).map_err(failed)
+    mend_file(fs, &folder, mend, &octets, seals).map_err(failed)
 }
 
-fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8]) -> io::Result<bool> {
+fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8], seals: &Seals) -> io::Result<bool> {
     let file = match fs.open(&folder.join(&mend.name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened?,
@@ -173,8 +204,9 @@ fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8]) -> io::Re
         return Ok(false);
     }
     // The disk may hold a little more than it acknowledged; that stands in the next file.
+    let sealed = cut_sealed(fs, &file, mend.octets)?;
     let wanted = HEADER_OCTETS as u64 + mend.octets;
-    if fs.len(&file)? > wanted {
+    if !sealed && fs.len(&file)? > wanted {
         promise_no_more(fs, &file, mend.octets)?;
         fs.set_len(&file, wanted)?;
     }
@@ -184,9 +216,25 @@ fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8]) -> io::Re
     sidecar.file.clone_from(&mend.name);
     sidecar.data_bytes = whole.data_octets;
     sidecar.duration_ms = whole.duration_ms;
+    sidecar.encrypted = sealed;
+    hash_what_is_there(fs, &file, whole.data_octets, &mut sidecar);
+    let sidecar = seals.seal(sidecar)?;
     replace_sidecar(fs, folder, &sidecar_name(&mend.name), &sidecar)?;
     fs.sync_fs(&file)?;
     fs.sync_data(&file)?;
+    Ok(true)
+}
+
+/// Cuts an encrypted file to the chunks that hold its first `octets` of audio. False if it is not encrypted.
+fn cut_sealed<F: Fs>(fs: &F, file: &F::File, octets: u64) -> io::Result<bool> {
+    let mut head = vec![0; PROBE_OCTETS];
+    let count = fs.read_at(file, &mut head, 0)?;
+    head.truncate(count);
+    let Ok(front) = Front::parse(&head) else { return Ok(false) };
+    let part = front.part(fs.len(file)?, octets, &mut |at| read_four(fs, file, at))?;
+    fs.write_at(file, &part.progress().encode(), DATA_SIZE_OFFSET)?;
+    fs.sync_data(file)?;
+    fs.set_len(file, part.end)?;
     Ok(true)
 }
 
@@ -324,10 +372,10 @@ mod tests {
         };
         let file = crate::jobs::FileKey(1);
         let mut job = Mend { file, folder, name: NAME.into(), octets: 480, sidecar: sidecar("another") };
-        assert_eq!(mend(&RealFs, &job), Ok(false));
+        assert_eq!(mend(&RealFs, &job, &Seals::default()), Ok(false));
         assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 76 + 800);
         job.sidecar = sidecar("r1");
-        assert_eq!(mend(&RealFs, &job), Ok(true));
+        assert_eq!(mend(&RealFs, &job, &Seals::default()), Ok(true));
         assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 76 + 480);
         let json = std::fs::read(dir.path().join(sidecar_name(NAME))).unwrap();
         assert_eq!(Sidecar::parse(&json).unwrap().data_bytes, 480);

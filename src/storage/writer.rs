@@ -11,8 +11,8 @@
 use super::fs::Fs;
 use super::library::Shelf;
 use super::open_file::{self, OpenFile, closed_before, fault};
+use super::seal::Seals;
 use super::{recover, speed};
-use crate::file::header::HEADER_OCTETS;
 use crate::file::name::sidecar_name;
 use crate::file::sidecar::Sidecar;
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space, Speed};
@@ -38,6 +38,7 @@ pub struct Writer<F: Fs> {
     clock: fn() -> Mono,
     files: BTreeMap<FileKey, Ours<F::File>>,
     space_seen: Option<Mono>,
+    seals: Seals,
 }
 
 /// A file, and what only the phone's way of writing needs of it.
@@ -45,14 +46,21 @@ struct Ours<H> {
     file: OpenFile<H>,
     /// Id of the recording.
     recording: String,
-    /// Octets of audio that room is set aside for.
+    /// Octets of the file that room is set aside for.
     set_aside: u64,
 }
 
 impl<F: Fs> Writer<F> {
     /// A writer on `fs`; `clock` measures how long the disk takes.
     pub fn new(fs: F, clock: fn() -> Mono) -> Self {
-        Self { fs, shelf: Shelf::default(), clock, files: BTreeMap::new(), space_seen: None }
+        let seals = Seals::default();
+        Self { fs, shelf: Shelf::default(), clock, files: BTreeMap::new(), space_seen: None, seals }
+    }
+
+    /// The same, which encrypts and signs what it records.
+    #[must_use]
+    pub fn with_seals(self, seals: Seals) -> Self {
+        Self { seals, ..self }
     }
 
     /// Does one job.
@@ -78,7 +86,7 @@ impl<F: Fs> Writer<F> {
             }
             Job::Mend(mend) => {
                 let checked = self.check_device(&mend.folder);
-                let result = checked.and_then(|()| recover::mend(&self.fs, &mend));
+                let result = checked.and_then(|()| recover::mend(&self.fs, &mend, &self.seals));
                 Done::Mended { file: mend.file, result }
             }
             Job::MeasureSpeed(folder) => Done::SpeedMeasured(self.measure_speed(&folder)),
@@ -142,12 +150,17 @@ impl<F: Fs> Writer<F> {
     fn begin(&self, ours: &mut Ours<F::File>, sidecar: &Sidecar) -> Result<(), Fault> {
         let path = ours.file.path();
         let failed = |error: io::Error| fault("create", &path, &error);
-        ours.file.begin(&self.fs).map_err(failed)?;
+        if self.seals.encrypts() {
+            ours.file.begin_sealed(&self.fs, &self.seals).map_err(failed)?;
+        } else {
+            ours.file.begin(&self.fs).map_err(failed)?;
+        }
         ours.set_aside(&self.fs);
         let file = &ours.file;
         // From here on a cut leaves a file that opens.
         self.fs.sync_data(&file.handle).map_err(failed)?;
-        self.write_sidecar(&file.folder, &file.name, sidecar)?;
+        let sidecar = self.seals.seal(sidecar.clone()).map_err(failed)?;
+        self.write_sidecar(&file.folder, &file.name, &sidecar)?;
         self.fs.sync_folder(&file.folder).map_err(failed)
     }
 
@@ -189,11 +202,12 @@ impl<F: Fs> Writer<F> {
             _ => {}
         }
         file.complete_frame(&self.fs).map_err(failed)?;
-        self.fs.give_back(&file.handle, HEADER_OCTETS as u64 + file.written).map_err(failed)?;
+        self.fs.give_back(&file.handle, file.octets()).map_err(failed)?;
         flush_file(&self.fs, &mut file).map_err(failed)?;
         // The exact header is durable before a sidecar says that it is exact.
         self.fs.sync_data(&file.handle).map_err(failed)?;
-        file.describe(&mut sidecar);
+        file.describe(&self.fs, &mut sidecar);
+        let sidecar = self.seals.finish(&file.header, sidecar).map_err(failed)?;
         // A full disk may have no room for another sidecar: the recording itself is what counts.
         let beside = self.write_sidecar(&file.folder, &file.name, &sidecar);
         self.fs.sync_folder(&file.folder).map_err(failed)?;
@@ -264,9 +278,10 @@ impl<H> Ours<H> {
     /// Keeps room ahead of what is written: vfat makes a length durable before the clusters that it
     /// needs, so a file pulled at that moment would end in octets that can't be read.
     fn set_aside<F: Fs<File = H>>(&mut self, fs: &F) {
-        if self.file.written + SET_ASIDE_AGAIN_OCTETS > self.set_aside {
-            self.set_aside = self.file.written + SET_ASIDE_OCTETS;
-            fs.set_aside(&self.file.handle, HEADER_OCTETS as u64 + self.set_aside);
+        let octets = self.file.octets();
+        if octets + SET_ASIDE_AGAIN_OCTETS > self.set_aside {
+            self.set_aside = octets + SET_ASIDE_OCTETS;
+            fs.set_aside(&self.file.handle, self.set_aside);
         }
     }
 }

@@ -166,6 +166,7 @@ mod tests {
             ptime_ms: 20,
             folder: folder(1),
             max_file_octets: 1 << 20,
+            recipients: 0,
         };
         let (mut local, _) = Local::begin(spec, FileKey(1), &Call::default(), Now::default());
         let space = Space::default();

@@ -14,7 +14,14 @@ impl Bench {
     fn new(frames: u64) -> Self {
         let folder = Folder { root: "/stick".into(), device: 1, name: "Record".into() };
         let max_file_octets = 76 + frames * 160;
-        let spec = Spec { recording: "r".into(), codec: Codec::Pcma, ptime_ms: 20, folder, max_file_octets };
+        let spec = Spec {
+            recording: "r".into(),
+            codec: Codec::Pcma,
+            ptime_ms: 20,
+            folder,
+            max_file_octets,
+            recipients: 0,
+        };
         let (local, _) = Local::begin(spec, FileKey(1), &Call::default(), Now::default());
         let mut bench =
             Self { local, counts: Counts::default(), pool: BlockPool::new(1 << 20), closed: Vec::new() };

@@ -7,11 +7,13 @@ use crate::file::header::is_standard_wav;
 use crate::file::name::{is_record_file_name, order_key};
 use crate::file::reader::{ReadError, Reader};
 use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarError};
+use crate::seal::origin::hex;
 use crate::sys::try_lock;
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Folders in folders that are searched: a server's device and day, with some to spare.
@@ -101,6 +103,29 @@ pub(in crate::ctl) fn open_file(path: &Path) -> io::Result<File> {
     // The pipe or device that may have come since then is not waited for.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+/// The SHA-256 of `octets` of a file from `begins` on, hexadecimal.
+///
+/// # Errors
+/// The system's, and `UnexpectedEof` where the file has not so many.
+pub(super) fn hash_of(
+    file: &File,
+    begins: u64,
+    octets: u64,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<String> {
+    let mut state = Sha256::new();
+    let mut chunk = vec![0; READ_AHEAD_OCTETS];
+    let mut done = 0;
+    while done < octets {
+        let count = usize::try_from(octets - done).unwrap_or(usize::MAX).min(chunk.len());
+        file.read_exact_at(&mut chunk[..count], begins + done)?;
+        state.update(&chunk[..count]);
+        done += count as u64;
+        progress(done);
+    }
+    Ok(hex(&state.finalize()))
 }
 
 /// A path as text, for people and JSON: what is no UTF-8 in it is replaced.

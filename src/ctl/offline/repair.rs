@@ -6,9 +6,13 @@
 //! stick from elsewhere either may lead to a file of whoever repairs it.
 
 use super::console::{Console, clean, clock};
-use super::recording::{BadSidecar, file_name, find, open_file, path_text, read_sidecar, sidecar_path};
+use super::recording::{
+    BadSidecar, file_name, find, hash_of, open_file, path_text, read_sidecar, sidecar_path,
+};
+use crate::file::header::HEADER_OCTETS;
 use crate::file::reader::PROBE_OCTETS;
-use crate::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
+use crate::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan_any};
+use crate::file::sealed::FRONT_OCTETS;
 use crate::file::sidecar::Sidecar;
 use crate::storage::access::{Access, may_change, open_to_change};
 use crate::sys::try_lock;
@@ -164,7 +168,13 @@ impl Work<'_> {
         file.take(PROBE_OCTETS as u64).read_to_end(&mut head)?;
         let (name, sidecar) = (file_name(self.path), self.sidecar.as_deref());
         let state = FileState { name: &name, len, head: &head, sidecar, busy: self.busy, may_grow };
-        Ok(plan(&state, Mode::Explicit))
+        plan_any(&state, Mode::Explicit, &mut |at| {
+            let mut octets = [0; 4];
+            match self.file.read_exact_at(&mut octets, at) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([0; 4]),
+                read => read.map(|()| octets),
+            }
+        })
     }
 
     /// Carries the plan out, or another one where there is no room; says what could not be done.
@@ -185,7 +195,10 @@ impl Work<'_> {
         let beside = sidecar_path(self.path);
         for step in &plan.steps {
             let (result, what) = match step {
-                Step::WriteSidecar(sidecar) => (replace_sidecar(&beside, sidecar), "written"),
+                Step::WriteSidecar(sidecar) => {
+                    let hashed = hash_what_is_there(self.file, plan.data_octets, sidecar);
+                    (hashed.and_then(|sidecar| replace_sidecar(&beside, &sidecar)), "written")
+                }
                 Step::SetSidecarAside { .. } => (set_aside(&beside), "set aside"),
                 _ => continue,
             };
@@ -241,6 +254,22 @@ fn replace_sidecar(path: &Path, sidecar: &Sidecar) -> io::Result<()> {
     // vfat gives the new name size 0 until the file is synced once more.
     file.sync_all()?;
     sync_folder(path)
+}
+
+/// The sidecar with the hash of what is there, if that is not what was hashed before.
+fn hash_what_is_there(file: &File, data_octets: u64, sidecar: &Sidecar) -> io::Result<Sidecar> {
+    let mut sidecar = sidecar.clone();
+    if !sidecar.repaired {
+        return Ok(sidecar);
+    }
+    if sidecar.encrypted {
+        let front = FRONT_OCTETS as u64;
+        let octets = file.metadata()?.len().saturating_sub(front);
+        sidecar.sealed_sha256 = Some(hash_of(file, front, octets, &mut |_| {})?);
+    } else {
+        sidecar.sha256 = Some(hash_of(file, HEADER_OCTETS as u64, data_octets, &mut |_| {})?);
+    }
+    Ok(sidecar)
 }
 
 /// Gives what is no sidecar a name that nothing has.
@@ -305,6 +334,9 @@ fn step_text(step: &Step) -> String {
             format!("header written anew: {}, {} octets of audio", header.codec.name(), header.data_size)
         }
         Step::SetDataSize(size) => format!("dataSize set to {size}"),
+        Step::SetProgress(progress) => {
+            format!("length set to {} octets of audio in {} chunks", progress.data_size, progress.chunks)
+        }
         Step::WriteSidecar(_) => "sidecar brought up to date and closed".into(),
         Step::SetSidecarAside { reason } => format!("sidecar set aside, .broken added to its name: {reason}"),
     }
