@@ -9,6 +9,7 @@ mod tests;
 
 use crate::limits::Limits;
 use crate::ports::PortRange;
+use crate::rates::Rate;
 use crate::session::Timing;
 use crate::status::Place;
 use file::{File, FileLimits, Size, Wrong};
@@ -79,6 +80,17 @@ pub struct StatusSocket {
     pub mode: u32,
 }
 
+/// How often one address may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paces {
+    /// Ask for a recording.
+    pub starts: Rate,
+    /// Call itself what nobody has been called yet.
+    pub new_devices: Rate,
+    /// Leave a file of a recording that no packet came for.
+    pub empty_files: Rate,
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -96,6 +108,8 @@ pub struct Config {
     pub status_socket: StatusSocket,
     /// Connections and sessions.
     pub limits: Limits,
+    /// How often one address may what.
+    pub paces: Paces,
     /// Time limits of connections.
     pub timing: Timing,
     /// Octets of the disk that are left free: new sessions are refused below it.
@@ -297,6 +311,7 @@ fn checked(options: Options, file: File) -> Result<Config, Wrong> {
         status_socket,
         timing: timing(&file.limits)?,
         limits: limits(&file.limits)?,
+        paces: paces(&file.limits)?,
         reserve_octets: file.reserve.map_or(1 << 30, |size| size.0),
         max_file_octets: max_file(file.max_file_size)?,
         flush_interval: within("flush_interval_ms", file.flush_interval_ms.unwrap_or(5000), 50, 60_000)
@@ -334,11 +349,17 @@ fn timing(file: &FileLimits) -> Result<Timing, Wrong> {
 
 fn limits(file: &FileLimits) -> Result<Limits, Wrong> {
     let default = Limits::default();
+    let sessions = file.sessions.unwrap_or(default.sessions);
+    let connections = file.connections.unwrap_or(default.connections);
     let limits = Limits {
-        sessions: file.sessions.unwrap_or(default.sessions),
-        sessions_per_address: file.sessions_per_address.unwrap_or(default.sessions_per_address),
-        connections: file.connections.unwrap_or(default.connections),
-        connections_per_address: file.connections_per_address.unwrap_or(default.connections_per_address),
+        sessions,
+        sessions_per_address: file
+            .sessions_per_address
+            .unwrap_or_else(|| Limits::share(sessions, default.sessions_per_address)),
+        connections,
+        connections_per_address: file
+            .connections_per_address
+            .unwrap_or_else(|| Limits::share(connections, default.connections_per_address)),
     };
     for (name, value) in [
         ("limits.sessions", limits.sessions),
@@ -349,6 +370,18 @@ fn limits(file: &FileLimits) -> Result<Limits, Wrong> {
         within(name, u64::try_from(value).unwrap_or(u64::MAX), 1, 65_535)?;
     }
     Ok(limits)
+}
+
+fn paces(file: &FileLimits) -> Result<Paces, Wrong> {
+    let of_address = |key, value: Option<u64>, default, window| {
+        let count = within(key, value.unwrap_or(default), 1, 1_000_000)?;
+        Ok(Rate::within(u32::try_from(count).unwrap_or(u32::MAX), Duration::from_secs(window)))
+    };
+    Ok(Paces {
+        starts: of_address("limits.starts_per_minute", file.starts_per_minute, 600, 60)?,
+        new_devices: of_address("limits.new_devices_per_hour", file.new_devices_per_hour, 600, 3600)?,
+        empty_files: of_address("limits.empty_files_per_hour", file.empty_files_per_hour, 120, 3600)?,
+    })
 }
 
 fn max_file(size: Option<Size>) -> Result<Option<u64>, Wrong> {

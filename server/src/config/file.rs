@@ -37,6 +37,9 @@ pub(super) struct FileLimits {
     pub(super) sessions_per_address: Option<usize>,
     pub(super) connections: Option<usize>,
     pub(super) connections_per_address: Option<usize>,
+    pub(super) starts_per_minute: Option<u64>,
+    pub(super) new_devices_per_hour: Option<u64>,
+    pub(super) empty_files_per_hour: Option<u64>,
     pub(super) start_timeout_ms: Option<u64>,
     pub(super) idle_timeout_s: Option<u64>,
 }

@@ -40,7 +40,7 @@ fn the_example_file_has_every_setting_at_its_default() {
     defaults.status_socket.may_fail = false;
     assert_eq!(from_example, defaults);
     let keys = example.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 20, "a new setting belongs into the example");
+    assert_eq!(keys, 23, "a new setting belongs into the example");
 }
 
 #[test]

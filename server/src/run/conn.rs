@@ -1,5 +1,6 @@
 //! One accepted control connection: its socket, its unsent answers, its session.
 
+use super::office::READ_INTERVAL;
 use crate::recording::Recording;
 use crate::session::Session;
 use mio::net::TcpStream;
@@ -9,7 +10,10 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// Unsent octets after which a phone that does not read is given up.
-const MAX_UNSENT_OCTETS: usize = 64 * 1024;
+const MAX_UNSENT_OCTETS: usize = 16 * 1024;
+
+/// Reads of a connection that has been quiet before they have to be [`READ_INTERVAL`] apart.
+pub(super) const MAX_READS: u32 = 16;
 
 /// A recording that is going on, with its socket.
 pub(super) struct Call {
@@ -39,11 +43,17 @@ pub(super) struct Conn {
     pub(super) linger: Option<Mono>,
     /// Nothing can be sent any more: the session ends as if the phone had hung up.
     pub(super) gone: bool,
+    /// Since when it is there, or without a recording again.
+    pub(super) since: Mono,
+    /// It waits for its turn to be read.
+    pub(super) queued: bool,
     unsent: Vec<u8>,
+    /// Reads that it may have at once, as of then.
+    reads: (u32, Mono),
 }
 
 impl Conn {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, session: Session) -> io::Result<Self> {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, session: Session, now: Mono) -> io::Result<Self> {
         let mut local = stream.local_addr()?;
         if let IpAddr::V4(ip) = local.ip().to_canonical() {
             local = SocketAddr::new(ip.into(), local.port());
@@ -53,7 +63,8 @@ impl Conn {
         setsockopt(&stream, sockopt::TcpKeepIdle, &3)?;
         setsockopt(&stream, sockopt::TcpKeepInterval, &2)?;
         setsockopt(&stream, sockopt::TcpKeepCount, &3)?;
-        setsockopt(&stream, sockopt::TcpUserTimeout, &9000)?;
+        // Emulators do not know it; the keep-alive notices most of it, too.
+        let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &9000);
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
@@ -64,8 +75,24 @@ impl Conn {
             timer: None,
             linger: None,
             gone: false,
+            since: now,
+            queued: false,
             unsent: Vec::new(),
+            reads: (MAX_READS, now),
         })
+    }
+
+    /// Whether its turn to be read has come; if so, it counts.
+    pub(super) fn may_read(&mut self, now: Mono) -> bool {
+        let (reads, at) = &mut self.reads;
+        let earned = now.since(*at).as_millis() / READ_INTERVAL.as_millis();
+        if earned > 0 {
+            *reads = MAX_READS.min(reads.saturating_add(u32::try_from(earned).unwrap_or(MAX_READS)));
+            *at = now;
+        }
+        let may = *reads > 0;
+        *reads = reads.saturating_sub(1);
+        may
     }
 
     /// Reads once; `Ok(0)` is the end.

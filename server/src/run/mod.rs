@@ -10,8 +10,10 @@ mod office;
 
 use crate::clock;
 use crate::config::{Config, Http, StatusSocket};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::naming::Names;
+use crate::rates::Devices;
 use crate::recover::Marker;
 use crate::status::{self, Rows, SocketFile};
 use crossbeam_channel::{Receiver as Queue, Sender, bounded};
@@ -21,7 +23,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use office::Office;
+use office::{Found, Office};
 use phone_recorder::jobs::{Job, Target};
 use phone_recorder::storage::access::Access;
 use phone_recorder::storage::fs::SystemFs;
@@ -47,6 +49,9 @@ const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Jobs in the channel to the storage thread.
 const JOB_QUEUE: usize = 1024;
+
+/// Descriptors of a process, if the system does not tell.
+const USUAL_FILE_LIMIT: u64 = 1024;
 
 /// Connections accepted before other things have their turn.
 const ACCEPT_BUDGET: usize = 128;
@@ -77,7 +82,7 @@ pub fn run(config: Config) -> io::Result<()> {
     mask.add(Signal::SIGHUP);
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    raise_file_limit();
+    let descriptors = file_limit();
 
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -116,7 +121,10 @@ pub fn run(config: Config) -> io::Result<()> {
             config.storage.display()
         );
     }
-    let office = Office::new(config, registry, storage, disk, names, metrics);
+    tell_fitted(config.limits, descriptors);
+    let devices = known_devices(&config)?;
+    let found = Found { disk, names, devices, descriptors };
+    let office = Office::new(config, registry, storage, found, metrics);
     Loop {
         poll,
         listener,
@@ -190,6 +198,7 @@ impl Loop {
             if now.mono.since(self.scanned) >= SCAN_INTERVAL {
                 self.scanned = now.mono;
                 self.office.scan();
+                self.office.relieve(now);
                 self.marker.unfinished_since(self.office.unfinished_since(now));
             }
             self.answer(now.mono);
@@ -207,14 +216,14 @@ impl Loop {
     }
 
     fn timeout(&self, down: Option<Mono>) -> Duration {
-        if self.office.has_unread() {
-            return Duration::ZERO;
-        }
         let now = clock::mono();
         let sweep = (self.office.needs_sweep() || self.accepts).then_some(self.swept + SWEEP_INTERVAL);
         let scan = Some(self.scanned + SCAN_INTERVAL);
         let answer = (!self.asked.is_empty()).then_some(self.answered + ANSWER_INTERVAL);
-        let next = [sweep, scan, down, answer, self.office.next_timer()].into_iter().flatten().min();
+        let next = [sweep, scan, down, answer, self.office.next_timer(), self.office.next_unread()]
+            .into_iter()
+            .flatten()
+            .min();
         next.map_or(SCAN_INTERVAL, |next| next.since(now))
     }
 
@@ -299,14 +308,36 @@ fn status_socket(wanted: &StatusSocket) -> io::Result<Option<SocketFile>> {
     }
 }
 
-/// A recording takes three descriptors; the usual limit is 1024.
-fn raise_file_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        if soft < hard {
-            // Without it the server takes fewer recordings, and says so.
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        }
+/// Descriptors that the process may open, as many as it can get: a recording takes three, the usual limit is 1024.
+fn file_limit() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return USUAL_FILE_LIMIT };
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        return hard;
     }
+    soft
+}
+
+/// Tells if the limits are lower than the settings.
+fn tell_fitted(limits: Limits, descriptors: u64) {
+    if let Some(fitted) = limits.fitted(descriptors) {
+        log::warn!(
+            "only {descriptors} files may be open (LimitNOFILE of the service): sessions={} connections={} \
+             rather than {} and {}",
+            fitted.sessions,
+            fitted.connections,
+            limits.sessions,
+            limits.connections
+        );
+    }
+}
+
+/// The devices that have a folder.
+fn known_devices(config: &Config) -> io::Result<Devices> {
+    let folders = std::fs::read_dir(&config.storage)?
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(Devices::new(config.paces.new_devices, folders))
 }
 
 fn named(what: &str, error: &io::Error) -> io::Error {

@@ -6,20 +6,23 @@
 
 mod calls;
 mod disk;
+mod gate;
 
 use super::FIRST_CONNECTION;
 use super::conn::Conn;
 use crate::config::Config;
-use crate::limits::{Admission, Refusal};
+use crate::limits::{Admission, Limits};
 use crate::metrics::Metrics;
 use crate::naming::Names;
 use crate::ports::Ports;
+use crate::rates::{Devices, Known, Rates, Throttle};
 use crate::receive::Receiver;
 use crate::recording::Rules;
 use crate::session::{Action, EndReason, Session};
 use crate::status::{Rows, SessionStatus};
 use crate::storage::Handle;
 use disk::Closing;
+use gate::short;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -29,7 +32,7 @@ use phone_recorder::jobs::{Disk, FileKey, Job};
 use phone_recorder::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,11 +40,24 @@ use std::time::Duration;
 const READ_OCTETS: usize = 4096;
 const READ_BUDGET: usize = 8;
 
+/// A connection that was read [`super::conn::MAX_READS`] times in a row waits for this long before each further one: octets one
+/// by one cost no more than lines.
+pub(super) const READ_INTERVAL: Duration = Duration::from_millis(20);
+
 /// How long a finished connection may stay open on the phone's side.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Of a text that a phone chose, in the log and in what is told of a recording.
 const MAX_SHOWN_CHARS: usize = 64;
+
+/// What there is at the start.
+pub(super) struct Found {
+    pub(super) disk: Disk,
+    pub(super) names: Names,
+    pub(super) devices: Devices,
+    /// How many the process may open.
+    pub(super) descriptors: u64,
+}
 
 pub(super) struct Office {
     config: Config,
@@ -52,9 +68,22 @@ pub(super) struct Office {
     conns: BTreeMap<usize, Conn>,
     next_conn: usize,
     timers: BTreeSet<(Mono, usize)>,
-    /// Connections that had more to read than their budget.
-    unread: VecDeque<usize>,
+    /// Connections that may have more to read, and from when on they are read again; each at most once.
+    unread: VecDeque<(Mono, usize)>,
     admission: Admission,
+    /// Connections without a recording, the oldest first.
+    silent: BTreeSet<usize>,
+    starts: Rates,
+    empty_files: Rates,
+    devices: Devices,
+    known: Known,
+    throttle: Throttle,
+    /// Descriptors that phones may use.
+    room: usize,
+    /// Recordings that wait for the disk after their end, by address.
+    behind: HashMap<IpAddr, usize>,
+    /// Recordings were looked for that could make room.
+    looked: Mono,
     calls: usize,
     ports: Ports,
     pool: BlockPool,
@@ -78,10 +107,11 @@ impl Office {
         config: Config,
         registry: Registry,
         storage: Handle,
-        disk: Disk,
-        names: Names,
+        found: Found,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let Found { disk, names, devices, descriptors } = found;
+        let (limits, paces) = (config.limits, config.paces);
         let rules = Rules {
             // The other half is for the time until the writer's checkpoint.
             flush_interval: config.flush_interval / 2,
@@ -96,7 +126,16 @@ impl Office {
             next_conn: FIRST_CONNECTION,
             timers: BTreeSet::new(),
             unread: VecDeque::new(),
-            admission: Admission::new(config.limits),
+            admission: limits.fitted(descriptors).map_or(Admission::new(limits), Admission::fitted),
+            silent: BTreeSet::new(),
+            starts: Rates::new(paces.starts),
+            empty_files: Rates::new(paces.empty_files),
+            devices,
+            known: Known::default(),
+            throttle: Throttle::default(),
+            room: usize::try_from(Limits::for_phones(descriptors)).unwrap_or(usize::MAX),
+            behind: HashMap::new(),
+            looked: Mono::default(),
             calls: 0,
             ports: Ports::new(config.rtp_ports),
             pool: BlockPool::new(config.buffer_octets),
@@ -126,8 +165,9 @@ impl Office {
         self.calls > 0 || !self.waiting_jobs.is_empty()
     }
 
-    pub(super) fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
+    /// When a connection that may have more to read is due.
+    pub(super) fn next_unread(&self) -> Option<Mono> {
+        self.unread.front().map(|(at, _)| *at)
     }
 
     pub(super) fn next_timer(&self) -> Option<Mono> {
@@ -146,25 +186,28 @@ impl Office {
 
     pub(super) fn connected(&mut self, stream: TcpStream, peer: SocketAddr, now: Now) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let admitted =
-            if self.going_down { Err(Refusal::ShuttingDown) } else { self.admission.connect(peer.ip()) };
-        if let Err(refusal) = admitted {
+        if let Err(refusal) = self.admit(peer.ip(), now) {
             self.metrics.refused(refusal);
-            self.complain(now.mono, || format!("connection_refused peer={peer} reason={}", refusal.name()));
+            let setting = refusal.setting().unwrap_or("none");
+            self.tell(peer.ip(), now.mono, || {
+                format!("connection_refused peer={peer} reason={} setting={setting:?}", refusal.name())
+            });
             return;
         }
         let token = self.next_conn;
         self.next_conn += 1;
-        let conn =
-            Conn::new(stream, peer, Session::new(self.config.timing, now.mono)).and_then(|mut conn| {
+        let conn = Conn::new(stream, peer, Session::new(self.config.timing, now.mono), now.mono).and_then(
+            |mut conn| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 conn.stream.register(&self.registry, Token(token), interest)?;
                 Ok(conn)
-            });
+            },
+        );
         match conn {
             Ok(conn) => {
                 log::debug!("connected peer={peer}");
                 self.conns.insert(token, conn);
+                self.silent.insert(token);
                 self.set_timer(token);
                 self.show();
             }
@@ -191,14 +234,24 @@ impl Office {
 
     /// Goes on reading where the budget ended.
     pub(super) fn resume(&mut self, now: Now) {
-        for _ in 0..self.unread.len() {
-            if let Some(token) = self.unread.pop_front() {
+        while let Some((_, token)) = self.unread.front().copied().filter(|(at, _)| *at <= now.mono) {
+            self.unread.pop_front();
+            if let Some(conn) = self.conns.get_mut(&token) {
+                conn.queued = false;
                 self.read(token, now);
             }
         }
     }
 
     fn read(&mut self, token: usize, now: Now) {
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        if conn.queued {
+            return;
+        }
+        if !conn.may_read(now.mono) {
+            self.read_later(token, now.mono);
+            return;
+        }
         let mut buffer = [0; READ_OCTETS];
         for _ in 0..READ_BUDGET {
             let Some(conn) = self.conns.get_mut(&token) else { return };
@@ -220,7 +273,14 @@ impl Office {
                 }
             }
         }
-        self.unread.push_back(token);
+        self.read_later(token, now.mono);
+    }
+
+    fn read_later(&mut self, token: usize, now: Mono) {
+        if let Some(conn) = self.conns.get_mut(&token) {
+            conn.queued = true;
+            self.unread.push_back((now + READ_INTERVAL, token));
+        }
     }
 
     fn broken(&mut self, token: usize, error: &io::Error, now: Now) {
@@ -268,15 +328,17 @@ impl Office {
                     match answer {
                         Ok((host, port)) => conn.session.granted(&host, port, now.mono, &mut more),
                         Err(refusal) => {
-                            self.metrics.refused(refusal);
-                            log::warn!(
-                                "session_refused id={:?} device={:?} peer={} reason={}",
-                                opening.id,
-                                opening.device,
-                                conn.peer,
-                                refusal.name()
-                            );
                             conn.session.refused(&refusal.to_string(), now.mono, &mut more);
+                            let peer = conn.peer;
+                            self.metrics.refused(refusal);
+                            self.tell(peer.ip(), now.mono, || {
+                                let (id, device) = (short(&opening.id), short(&opening.device));
+                                let (name, setting) = (refusal.name(), refusal.setting().unwrap_or("none"));
+                                format!(
+                                    "session_refused id={id:?} device={device:?} peer={peer} reason={name} \
+                                     setting={setting:?}"
+                                )
+                            });
                         }
                     }
                     // What the phone said behind its request comes before what was decided after it.
@@ -284,7 +346,13 @@ impl Office {
                         actions.push_front(action);
                     }
                 }
-                Action::Finish { reason, parties } => self.finish(token, &reason, parties, now),
+                Action::Finish { reason, parties } => {
+                    self.finish(token, &reason, parties, now);
+                    if let Some(conn) = self.conns.get_mut(&token) {
+                        conn.since = now.mono;
+                        self.silent.insert(token);
+                    }
+                }
                 Action::Close => {
                     let _ = conn.stream.shutdown(std::net::Shutdown::Write);
                     conn.linger = Some(now.mono + LINGER);
@@ -352,6 +420,7 @@ impl Office {
 
     fn remove(&mut self, token: usize) {
         let Some(mut conn) = self.conns.remove(&token) else { return };
+        self.silent.remove(&token);
         if let Some(at) = conn.timer {
             self.timers.remove(&(at, token));
         }

@@ -90,11 +90,17 @@ fn too_many_recordings_in_all_and_from_one_phone_are_refused_in_words_until_one_
     let server = Server::start(settings);
     let (mut first, mut again) = (Phone::at([127, 0, 0, 1], &server), Phone::at([127, 0, 0, 1], &server));
     port(&first.starts("a"));
-    assert_eq!(again.starts("b"), refused("b", "too many recordings from this phone"));
+    assert_eq!(
+        again.starts("b"),
+        refused("b", "too many recordings from this phone (setting limits.sessions_per_address)")
+    );
     let mut second = Phone::at([127, 0, 0, 2], &server);
     port(&second.starts("c"));
     let mut third = Phone::at([127, 0, 0, 3], &server);
-    assert_eq!(third.starts("d"), refused("d", "too many recordings on the server"));
+    assert_eq!(
+        third.starts("d"),
+        refused("d", "too many recordings on the server (setting limits.sessions)")
+    );
     let metrics = server.get("/metrics");
     for reason in ["sessions", "sessions_of_address"] {
         let line = format!("recordserver_refused_total{{reason=\"{reason}\"}} 1");

@@ -2,7 +2,8 @@
 
 use super::Office;
 use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
-use crate::limits::Refusal;
+use super::gate::short;
+use crate::limits::{Refusal, prefix};
 use crate::metrics::Metrics;
 use crate::naming::{day_folder, device_folder};
 use crate::receive::{MAX_DRAINED, Receiver};
@@ -42,22 +43,28 @@ impl Office {
         if self.going_down {
             return Err(Refusal::ShuttingDown);
         }
-        if self.disk_fault || self.waiting_jobs.len() > MAX_WAITING_JOBS {
+        if self.disk_fault {
             return Err(Refusal::Storage);
         }
         if self.disk.space.free_octets < self.config.reserve_octets.max(1) {
             return Err(Refusal::DiskLow);
         }
-        self.admission.open(peer.ip())?;
+        self.admit_call(peer.ip(), now)?;
         let Some((socket, port)) = self.bind(local, now.mono) else {
             self.admission.close(peer.ip());
             return Err(Refusal::Ports);
         };
         let same = |conn: &&Conn| conn.call.as_ref().is_some_and(|call| call.id == opening.id);
         if let Some(other) = self.conns.values().find(same).map(|conn| conn.peer) {
-            log::warn!("id_in_use id={:?} peer={peer} other={other}", opening.id);
+            self.tell(peer.ip(), now.mono, || {
+                format!("id_in_use id={:?} peer={peer} other={other}", short(&opening.id))
+            });
         }
-        let device = device_folder(&opening.device, self.names);
+        let mut device = device_folder(&opening.device, self.names);
+        if !self.devices.admits(&device, peer.ip(), now.mono) {
+            // Who invents devices fills one folder.
+            device = device_folder(&prefix(peer.ip()).to_string(), self.names);
+        }
         let folder = Folder {
             root: self.config.storage.clone(),
             device: self.disk.device,
@@ -65,8 +72,8 @@ impl Office {
         };
         log::info!(
             "session_started id={:?} device={:?} peer={peer} codec={} port={port}",
-            opening.id,
-            opening.device,
+            short(&opening.id),
+            short(&opening.device),
             opening.codec.name()
         );
         let host = match self.config.public_addr.as_str() {
@@ -90,6 +97,7 @@ impl Office {
         if let Some(conn) = self.conns.get_mut(&token) {
             conn.call = Some(call);
         }
+        self.silent.remove(&token);
         self.calls += 1;
         self.metrics.sessions_started.inc();
         self.show();
@@ -127,6 +135,7 @@ impl Office {
 
     pub(super) fn finish(&mut self, token: usize, reason: &EndReason, parties: Option<Parties>, now: Now) {
         let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, closing, .. } = self;
+        let empty_files = &mut self.empty_files;
         let Some(conn) = conns.get_mut(&token) else { return };
         let Some(mut call) = conn.call.take() else { return };
         // What was sent before the end belongs to the call, also if it is more than a sweep takes.
@@ -136,6 +145,12 @@ impl Office {
             }
         }
         book_overruns(&mut call, metrics);
+        let ip = conn.peer.ip();
+        let heard = call.recording.octets() > 0 || call.recording.file().is_some();
+        let kept = heard || empty_files.take(ip, now.mono);
+        if !kept {
+            call.recording.fail(pool);
+        }
         let mut jobs = Vec::new();
         let mut name_file = || next_key(next_file);
         let had_file = call.recording.file();
@@ -145,11 +160,12 @@ impl Office {
         let counts = *call.recording.counts();
         let seconds = now.mono.since(call.begun.mono).as_secs();
         let last = Closing {
-            who: format!("id={:?} device={:?} peer={}", call.id, call.device, conn.peer),
+            who: format!("id={:?} device={:?} peer={}", short(&call.id), short(&call.device), conn.peer),
+            from: ip,
             folder: call.recording.folder().name.clone(),
             // One that is opened only now will be named by the disk.
             file: if had_file.is_some() { std::mem::take(&mut call.file) } else { String::new() },
-            how: format!("seconds={seconds} reason={:?}", reason.name()),
+            how: format!("seconds={seconds} reason={:?}", short(&reason.name())),
             counts,
             octets: call.recording.octets(),
         };
@@ -157,9 +173,11 @@ impl Office {
             Job::Close { file, .. } => Some(*file),
             _ => None,
         });
-        let left = closed.is_none().then(|| day_of(&last.folder).to_owned());
+        let left = (kept && closed.is_none()).then(|| day_of(&last.folder).to_owned());
+        let mut nothing = None;
         match closed {
             Some(file) => drop(closing.insert(file, last)),
+            None if !kept => nothing = Some(last),
             None => log::error!("{} fault=\"the disk failed before the end\"", last.summary()),
         }
         waiting_jobs.extend(jobs);
@@ -169,9 +187,18 @@ impl Office {
             metrics.dropped(cause, counts.dropped_for(cause));
         }
         self.ports.give_back(call.port);
-        let ip = conn.peer.ip();
         self.admission.close(ip);
         self.calls -= 1;
+        if heard {
+            self.known.add(ip, now.mono);
+        }
+        if closed.is_some() {
+            self.falls_behind(ip);
+        }
+        if let Some(last) = nothing {
+            let setting = "limits.empty_files_per_hour";
+            self.tell(ip, now.mono, || format!("{} without_file setting={setting:?}", last.summary()));
+        }
         left.into_iter().for_each(|day| self.leave(day));
         self.show();
     }

@@ -9,14 +9,16 @@ use crossbeam_channel::TrySendError;
 use phone_recorder::jobs::{Disk, Done, Fault, FaultKind, FileKey, Piece, Space};
 use phone_recorder::rtp::counts::Counts;
 use phone_recorder::time::Now;
+use std::net::IpAddr;
 
-/// Jobs that wait for room in the queue to the disk: beyond that, audio stays in its blocks and no new
-/// recording begins.
+/// Jobs that wait for room in the queue to the disk: beyond that, audio stays in its blocks, and recordings begin only
+/// of addresses that wait for few; beyond twice as many, none.
 pub(super) const MAX_WAITING_JOBS: usize = 4096;
 
 /// A recording that is over and waits for the disk.
 #[derive(Debug)]
 pub(super) struct Closing {
+    pub(super) from: IpAddr,
     pub(super) who: String,
     pub(super) folder: String,
     /// Below the storage folder; empty until the disk has told, which may be after the end.
@@ -88,6 +90,9 @@ impl Office {
                 Done::Closed { file, result } => {
                     self.owners.remove(&file);
                     let last = self.closing.remove(&file);
+                    if let Some(last) = &last {
+                        self.catches_up(last.from);
+                    }
                     match (&result, last) {
                         (Ok(_), Some(last)) => log::info!("{}", last.summary()),
                         (Err(fault), Some(last)) => {
