@@ -6,7 +6,7 @@
 use crate::agent::RecordingInfo;
 use crate::api::PROTOCOL_VERSION;
 use crate::api::event::tests::one_of_each;
-use crate::api::event::{EVENTS_LOST, Event, Failed, SipRecord};
+use crate::api::event::{EVENTS_LOST, Event, Failed, NoMedia, SipRecord};
 use crate::api::line::MAX_LINE_OCTETS;
 use crate::api::reason::Reason;
 use crate::api::reply::{self, Done, INVALID_PARAMS};
@@ -70,6 +70,7 @@ fn params(method: &str) -> Vec<Param> {
             ("mode", false, json!({"enum": Mode::ALL.map(Mode::as_str)})),
             ("codec", true, name()),
             ("ptime_ms", false, number(5, 200)),
+            ("payload_type", false, number(0, 127)),
             ("call", false, call()),
         ],
         "record.pause" | "record.resume" | "record.stop" | "record.status" => vec![recording()],
@@ -143,6 +144,7 @@ fn event(name: &str, all: &mut SchemaGenerator) -> Value {
     let text = json!({"type": "string"});
     let maybe = json!({"type": ["string", "null"]});
     match name {
+        "recording.no_media" => all.subschema_for::<NoMedia<'static>>().to_value(),
         "recording.failed" => all.subschema_for::<Failed<'static>>().to_value(),
         name if name.starts_with("recording.") => all.subschema_for::<RecordingStatus>().to_value(),
         "storage.recovered" => told(json!({"files": {"type": "array", "items": text}})),

@@ -121,7 +121,7 @@ impl Agent {
                 if let Some((client, id)) = it.waiting.take() {
                     actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
                 }
-                let status = it.status(remaining_s);
+                let status = it.status(remaining_s, self.clock);
                 let event =
                     if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
                 self.tell(&event, actions);

@@ -37,6 +37,8 @@ impl Agent {
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
         it.state = RecordingState::Stopping;
         it.end_reason = Some(reason.into());
+        it.stopped = Some(now.mono);
+        it.release_held(&mut self.pool);
         match &mut it.route {
             Route::Local(local) => {
                 if let Some(since) = it.paused {
@@ -78,7 +80,7 @@ impl Agent {
         self.stats.recordings_failed += 1;
         actions.push(Action::CloseRtp(key));
         actions.push(Action::Log(LogLevel::Error, format!("recording {} failed: {detail}", it.id)));
-        let status = it.status(self.remaining_s());
+        let status = it.status(self.remaining_s(), self.clock);
         self.remember(status.clone());
         if let Some((client, id)) = it.waiting.take() {
             let error = AgentError::new(reason).with_detail(detail.clone());

@@ -97,6 +97,14 @@ pub(super) struct Local {
     mends: Vec<Mend>,
     /// Whether the next file is another segment than the present one.
     next_is_new: bool,
+    sender: SenderFacts,
+}
+
+/// What is known of who sends, for the sidecar.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SenderFacts {
+    /// Payload type, if it is not the codec's static one.
+    pub(super) payload_type: Option<u8>,
 }
 
 impl Local {
@@ -130,6 +138,7 @@ impl Local {
             closing: None,
             mends: Vec::new(),
             next_is_new: false,
+            sender: SenderFacts::default(),
             spec,
         };
         let job = local.open(call, now);
@@ -263,6 +272,11 @@ impl Local {
     pub(super) fn finish(&mut self, reason: &'static str, now: Now, pool: &mut BlockPool) {
         self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
         self.finishing.get_or_insert((reason, now.wall));
+    }
+
+    /// What the next sidecar says of the sender.
+    pub(super) fn note_sender(&mut self, sender: SenderFacts) {
+        self.sender = sender;
     }
 
     /// The next job, if there is one to do and none under way. With `flush`, audio that waits is due.
@@ -425,6 +439,7 @@ impl Local {
             call: call.clone(),
             codec: self.file_codec.name().into(),
             ptime_ms: self.spec.ptime_ms,
+            payload_type: self.sender.payload_type,
             start: self.stamp.rfc3339(),
             clock_set: self.stamp.is_set(),
             state: if end.is_some() { SidecarState::Ended } else { SidecarState::Recording },

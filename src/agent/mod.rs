@@ -49,7 +49,7 @@ use held::Held;
 use io::{Action, ClientId, Input, RecordingKey};
 use local::Local;
 use medium::Medium;
-use recording::{NO_MEDIA_AFTER, Recording, STALLED_AFTER, START_ANSWER_AFTER};
+use recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
 #[cfg(test)]
 pub(crate) use recordings::Info as RecordingInfo;
 use route::Route;
@@ -73,6 +73,8 @@ const BEHIND_OCTETS: u64 = 16 * 1024;
 pub struct Agent {
     config: Config,
     started: Mono,
+    /// The time of the present step.
+    clock: Mono,
     random: u64,
     clients: BTreeMap<ClientId, Subscription>,
     recordings: BTreeMap<RecordingKey, Recording>,
@@ -111,6 +113,7 @@ impl Agent {
     pub fn new(config: Config, entropy: u64, now: Now) -> Self {
         Self {
             started: now.mono,
+            clock: now.mono,
             random: entropy,
             clients: BTreeMap::new(),
             recordings: BTreeMap::new(),
@@ -146,6 +149,7 @@ impl Agent {
             }
             Input::Drained(recording) => {
                 self.show_clock(now);
+                self.check_media(recording, now, actions);
                 self.pump(recording, now, actions);
             }
             Input::Storage(done) => {
@@ -235,8 +239,7 @@ impl Agent {
             let local = it.route.local();
             let flush = local.and_then(|local| local.flush_due(self.config.storage.flush_interval));
             let answer = it.waiting.as_ref().and(local).map(|_| it.started + START_ANSWER_AFTER);
-            let no_media = (!it.no_media_told && it.takes_audio() && self.has_room())
-                .then_some(it.media_at + NO_MEDIA_AFTER);
+            let no_media = self.media_deadline(it);
             let busy_since = local.and_then(Local::busy_since).filter(|_| !it.stalled_told);
             let stalled = busy_since.map(|at| at + STALLED_AFTER);
             let progress = (progress && it.is_live()).then_some(it.progress_at);
@@ -263,11 +266,13 @@ impl Agent {
         // Early, with what else is awake, is better than a wake-up of its own; later all go together.
         let interval = self.config.storage.flush_interval / 2;
         let waiting = it.buffered_octets();
+        let sender = it.sender_facts();
         let Route::Local(local) = &mut it.route else { return self.check_overrun(key, actions) };
         let due = local.flush_due(interval).is_some_and(|due| now.mono >= due);
         // Many calls may fill a small pool long before one of them has that much.
         let early = waiting > WRITE_EARLY_OCTETS || self.pool.is_half_used();
         let flush = due || early || it.paused.is_some();
+        local.note_sender(sender);
         if let Some(job) = local.next_job(flush, &it.call, &it.counts, now) {
             if matches!(job, Job::Append { .. }) {
                 self.medium.spend(waiting);
@@ -299,7 +304,7 @@ impl Agent {
         }
         if it.is_degraded() && !it.loss_told {
             it.loss_told = true;
-            let event = Event::RecordingStalled(it.status(remaining_s));
+            let event = Event::RecordingStalled(it.status(remaining_s, self.clock));
             self.tell(&event, actions);
         }
     }
@@ -321,7 +326,7 @@ impl Agent {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         it.progress_at = now.mono + Duration::from_secs(1);
         if wanted {
-            let event = Event::RecordingProgress(it.status(remaining_s));
+            let event = Event::RecordingProgress(it.status(remaining_s, self.clock));
             self.tell(&event, actions);
         }
     }

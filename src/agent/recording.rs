@@ -2,11 +2,12 @@
 //!
 //! Owns: what is the same for every mode. Never: files or sockets; the route takes its audio.
 
-use super::local::Local;
+use super::local::{Local, SenderFacts};
 use super::resume::Lost;
 use super::route::Route;
 use crate::api::reply::RequestId;
-use crate::api::status::{Mode, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
+use crate::api::request::RecordStart;
+use crate::api::status::{Media, Mode, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
 use crate::blocks::BlockPool;
 use crate::call::Call;
 use crate::jobs::Job;
@@ -14,16 +15,25 @@ use crate::rtp::codec::Codec;
 use crate::rtp::codec_change::CodecChange;
 use crate::rtp::counts::{Counts, DropCause, Verdict};
 use crate::rtp::packet::{Packet, PacketError, has_odd_padding};
-use crate::rtp::timeline::octets_to_ms;
-use crate::time::{Mono, Now};
+use crate::rtp::payload_types::{Learnt, PayloadTypes};
+use crate::rtp::probe::{self, Look, Probe};
+use crate::rtp::timeline::{MAX_PAYLOAD_OCTETS, octets_to_ms};
+use crate::time::{Mono, Now, Wall};
+use crate::units::PayloadType;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::io::ClientId;
 
-/// Nothing received for so long is told, and another sender may take over.
-pub(super) const NO_MEDIA_AFTER: Duration = Duration::from_secs(5);
+/// Another sender may take over when nothing was received for so long.
+const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
+
+/// A level is of the last second, as long as no more than this has passed since.
+const LEVEL_IS_OLD: Duration = Duration::from_secs(2);
+
+/// Media that is missing for longer becomes silence when it is back; the recorded time goes on meanwhile.
+const MISSING_AFTER: Duration = Duration::from_millis(500);
 
 /// `record.start` is answered after this at the latest, with the state `starting`.
 pub(super) const START_ANSWER_AFTER: Duration = Duration::from_secs(2);
@@ -47,10 +57,12 @@ pub(super) struct Recording {
     /// Creates the first file, as soon as the RTP port is bound.
     pub(super) open: Option<Job>,
     pub(super) started: Mono,
+    started_at: Wall,
+    pub(super) stopped: Option<Mono>,
+    pub(super) ptime_ms: u32,
     pub(super) paused: Option<Mono>,
     pub(super) progress_at: Mono,
-    /// The next packet, or the start, counts from here for `no_media`.
-    pub(super) media_at: Mono,
+    pub(super) probe: Probe,
     pub(super) no_media_told: bool,
     pub(super) stalled_told: bool,
     pub(super) loss_told: bool,
@@ -68,10 +80,16 @@ pub(super) struct Recording {
     pub(super) lost_before: u64,
     source: Option<IpAddr>,
     codec_change: CodecChange,
+    types: PayloadTypes,
+    /// Octets of the last audio packet.
+    last_octets: usize,
+    /// What stands for encrypted packets; empty as long as there are none.
+    silence: Vec<u8>,
 }
 
 impl Recording {
-    pub(super) fn new(id: String, mode: Mode, codec: Codec, call: Call, route: Route, now: Now) -> Self {
+    pub(super) fn new(id: String, codec: Codec, start: RecordStart, route: Route, now: Now) -> Self {
+        let RecordStart { mode, ptime_ms, call, payload_type, .. } = start;
         Self {
             id,
             mode,
@@ -84,9 +102,12 @@ impl Recording {
             waiting: None,
             open: None,
             started: now.mono,
+            started_at: now.wall,
+            stopped: None,
+            ptime_ms,
             paused: None,
             progress_at: now.mono + Duration::from_secs(1),
-            media_at: now.mono,
+            probe: Probe::new(ptime_ms, now.mono),
             no_media_told: false,
             stalled_told: false,
             loss_told: false,
@@ -99,6 +120,9 @@ impl Recording {
             lost_before: 0,
             source: None,
             codec_change: CodecChange::default(),
+            types: PayloadTypes::new(payload_type.map(PayloadType), codec),
+            last_octets: 0,
+            silence: Vec::new(),
         }
     }
 
@@ -173,34 +197,133 @@ impl Recording {
         if truncated {
             return Verdict::Dropped(DropCause::Oversize);
         }
-        let packet = match Packet::parse(octets) {
+        let mut packet = match Packet::parse(octets) {
             Ok(packet) => packet,
             Err(PacketError::Rtcp) => return Verdict::Dropped(DropCause::Rtcp),
+            Err(_) if probe::is_handshake(octets) => {
+                self.probe.shake_hands();
+                return Verdict::Dropped(DropCause::Handshake);
+            }
             Err(_) => return Verdict::Dropped(DropCause::NotRtp),
         };
         self.counts.odd_padding += u64::from(has_odd_padding(octets));
         // Whoever sends the first packet of the codec sends the call, until nothing has come for a while.
-        if self.source.is_some_and(|known| known != source) && arrival.since(self.media_at) < NO_MEDIA_AFTER {
+        if self.source.is_some_and(|known| known != source) && self.heard_within(arrival, TAKE_OVER_AFTER) {
             return Verdict::Dropped(DropCause::Source);
         }
-        if let Some(codec) = Codec::from_payload_type(packet.payload_type).filter(|it| *it != self.codec) {
-            if !self.codec_change.follow(&packet, arrival, self.media_at) {
+        let Some(codec) = self.types.codec(packet.payload_type) else {
+            return self.unknown(packet, source, arrival, pool);
+        };
+        packet.payload_type = codec.payload_type();
+        if codec != self.codec {
+            if !self.codec_change.follow(&packet, arrival, self.probe.since()) {
                 return Verdict::Dropped(DropCause::PayloadType);
             }
             self.switch_codec(codec, pool);
         }
-        let verdict = self.route.push(&packet, arrival, pool);
-        if packet.payload_type == self.codec.payload_type() {
-            self.source = Some(source);
-            self.media_at = arrival;
-            self.no_media_told = false;
-            self.codec_change.stay();
+        self.codec_change.stay();
+        self.types.stay();
+        self.source = Some(source);
+        self.audio(&packet, arrival, pool)
+    }
+
+    /// Whether the last audio came less than `span` ago.
+    fn heard_within(&self, arrival: Mono, span: Duration) -> bool {
+        arrival.since(self.probe.since()) < span
+    }
+
+    /// Takes a packet of the codec.
+    fn audio(&mut self, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
+        let look = self.probe.look(packet, arrival);
+        if look != Look::Clear || self.probe.holds() {
+            return self.doubtful(look, packet, arrival, pool);
         }
-        verdict
+        self.probe.hear(arrival);
+        self.no_media_told = false;
+        self.last_octets = packet.payload.len();
+        self.route.push(packet, arrival, pool)
+    }
+
+    /// A packet that may be encrypted, or one that shows that those before it were not.
+    #[inline(never)]
+    fn doubtful(&mut self, look: Look, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
+        match look {
+            Look::Held => Verdict::Dropped(DropCause::Encrypted),
+            Look::Clear => {
+                self.release_held(pool);
+                self.probe.hear(arrival);
+                self.no_media_told = false;
+                self.last_octets = packet.payload.len();
+                self.route.push(packet, arrival, pool)
+            }
+            Look::Encrypted(octets) => {
+                let Self { probe, route, silence, .. } = self;
+                silence.resize(MAX_PAYLOAD_OCTETS, self.codec.silence());
+                silence.fill(self.codec.silence());
+                let mut stand_in = |packet: &Packet<'_>, octets: usize, at| {
+                    let payload = silence.get(..octets).unwrap_or(silence);
+                    route.push(&Packet { payload, ..*packet }, at, pool)
+                };
+                probe.take_held(|early, octets, at| {
+                    stand_in(early, octets, at);
+                });
+                match stand_in(packet, octets, arrival) {
+                    Verdict::Stored => Verdict::Dropped(DropCause::Encrypted),
+                    other => other,
+                }
+            }
+        }
+    }
+
+    /// What was held is audio after all, or nothing more is waited for.
+    #[inline(never)]
+    pub(super) fn release_held(&mut self, pool: &mut BlockPool) {
+        let Self { probe, route, counts, .. } = self;
+        probe.take_held(|early, _, at| {
+            if route.push(early, at, pool) == Verdict::Stored {
+                counts.restore(1, DropCause::Encrypted);
+            }
+        });
+    }
+
+    /// A packet of a type that is not known to be audio.
+    #[inline(never)]
+    fn unknown(
+        &mut self,
+        mut packet: Packet<'_>,
+        source: IpAddr,
+        arrival: Mono,
+        pool: &mut BlockPool,
+    ) -> Verdict {
+        let heard = self.probe.missing(arrival).map(|_| self.probe.since());
+        match self.types.learn(&packet, self.codec, arrival, heard) {
+            Learnt::Held => {
+                self.probe.pass_over(&packet, arrival);
+                return Verdict::Dropped(DropCause::PayloadType);
+            }
+            Learnt::No => {
+                self.probe.pass_over(&packet, arrival);
+                return self.route.push(&packet, arrival, pool);
+            }
+            Learnt::Taken => {}
+        }
+        let payload_type = self.codec.payload_type();
+        let mut types = std::mem::take(&mut self.types);
+        types.take_held(|early, at| {
+            let verdict = self.audio(&Packet { payload_type, ..*early }, at, pool);
+            if verdict == Verdict::Stored {
+                self.counts.restore(1, DropCause::PayloadType);
+            }
+        });
+        self.types = types;
+        self.source = Some(source);
+        packet.payload_type = payload_type;
+        self.audio(&packet, arrival, pool)
     }
 
     #[inline(never)]
     fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
+        self.release_held(pool);
         self.codec = codec;
         self.route.switch_codec(codec, pool);
         let Self { codec_change, route, counts, .. } = self;
@@ -211,18 +334,59 @@ impl Recording {
         });
     }
 
+    /// The payload type of the audio, if it is not the codec's static one.
+    fn dynamic_type(&self) -> Option<u8> {
+        self.types.other(self.codec).map(|payload_type| payload_type.0)
+    }
+
+    /// What is known of who sends.
+    pub(super) fn sender_facts(&self) -> SenderFacts {
+        SenderFacts { payload_type: self.dynamic_type() }
+    }
+
+    /// What comes in; `None` where nothing is to come.
+    fn media(&self) -> Option<Media> {
+        if matches!(self.route, Route::SipInfo(_)) {
+            return None;
+        }
+        Some(match self.probe.media() {
+            probe::Media::Flowing => Media::Flowing,
+            probe::Media::None => Media::None,
+            probe::Media::Encrypted => Media::Encrypted,
+            probe::Media::WrongPayloadType => Media::WrongPayloadType,
+        })
+    }
+
+    /// Silence that is due for media that is missing at `now`: it stands in the file once media is back.
+    fn missing_ms(&self, now: Mono) -> u64 {
+        let missing =
+            self.probe.missing(now).filter(|missing| self.takes_audio() && *missing > MISSING_AFTER);
+        let ms = missing.map_or(0, |missing| u64::try_from(missing.as_millis()).unwrap_or(u64::MAX));
+        ms.saturating_sub(octets_to_ms(self.last_octets as u64))
+    }
+
     /// Whether audio was lost on our side.
     pub(super) fn is_degraded(&self) -> bool {
         let overrun = self.route.local().is_some_and(|local| local.overrun_octets() > 0);
         self.overflowed > 0 || overrun || self.counts.dropped_for(DropCause::Uplink) > 0
     }
 
-    pub(super) fn status(&self, remaining_s: Option<u64>) -> RecordingStatus {
+    pub(super) fn status(&self, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
+        let duration = self.stopped.unwrap_or(now).since(self.started);
+        let level_is_new = self.probe.missing(now).is_some_and(|missing| missing < LEVEL_IS_OLD);
         RecordingStatus {
             recording: self.id.clone(),
             mode: self.mode,
             state: self.state,
-            elapsed_ms: octets_to_ms(self.octets()),
+            call: self.call.clone(),
+            codec: self.codec.name().into(),
+            ptime_ms: self.ptime_ms,
+            payload_type: self.rtp.map(|_| self.dynamic_type().unwrap_or(self.codec.payload_type().0)),
+            rtp: self.rtp_address(),
+            media: self.media(),
+            started_at: self.started_at.rfc3339(),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms: octets_to_ms(self.octets()) + self.missing_ms(now),
             bytes: if self.confirmed().is_some() { 0 } else { self.octets() },
             file: self.file_name().map(Into::into),
             segment: self.route.local().map_or(1, Local::segment),
@@ -235,7 +399,7 @@ impl Recording {
             },
             buffered_ms: octets_to_ms(self.buffered_octets()),
             remaining_s: remaining_s.filter(|_| self.is_local()),
-            level_dbfs: self.route.level_dbfs(),
+            level_dbfs: self.route.level_dbfs().filter(|_| level_is_new),
             degraded: self.is_degraded(),
             end_reason: self.end_reason.clone().map(Cow::into_owned),
             confirmed: self.confirmed(),
@@ -247,11 +411,15 @@ impl Recording {
         matches!(self.route, Route::SipInfo(_)).then_some(false)
     }
 
+    fn rtp_address(&self) -> Option<RtpAddress> {
+        self.rtp.map(|rtp| RtpAddress { addr: rtp.ip(), port: rtp.port() })
+    }
+
     pub(super) fn start_answer(&self) -> RecordStarted {
         RecordStarted {
             recording: self.id.clone(),
             state: self.state,
-            rtp: self.rtp.map(|rtp| RtpAddress { addr: rtp.ip(), port: rtp.port() }),
+            rtp: self.rtp_address(),
             file: self.file_name().map(Into::into),
             confirmed: self.confirmed(),
         }

@@ -120,12 +120,13 @@ impl Agent {
             }
             Method::RecordStatus { recording: None } => {
                 let remaining_s = self.remaining_s();
-                let recordings = self.recordings.values().map(|it| it.status(remaining_s)).collect();
+                let recordings =
+                    self.recordings.values().map(|it| it.status(remaining_s, self.clock)).collect();
                 answer(&Recordings { recordings })
             }
             Method::RecordStatus { recording: Some(id) } => {
                 let live = self.recordings.values().find(|it| it.id == id);
-                let live = live.map(|it| it.status(self.remaining_s()));
+                let live = live.map(|it| it.status(self.remaining_s(), self.clock));
                 let ended = || self.ended.iter().find(|status| status.recording == id).cloned();
                 answer(&live.or_else(ended).ok_or(Reason::NotFound)?)
             }
@@ -191,6 +192,7 @@ impl Agent {
         if it.paused.is_some() {
             return Err(AgentError::new(Reason::InvalidState).with_message("it is paused already").into());
         }
+        it.release_held(&mut self.pool);
         match &mut it.route {
             Route::Local(local) => local.pause(&mut self.pool),
             Route::Server(upload) => upload.pause(),
@@ -202,7 +204,7 @@ impl Agent {
         }
         it.paused = Some(now.mono);
         it.state = RecordingState::Paused;
-        let status = it.status(remaining_s);
+        let status = it.status(remaining_s, self.clock);
         self.tell(&Event::RecordingPaused(status.clone()), actions);
         self.pump(key, now, actions);
         answer(&status)
@@ -231,10 +233,10 @@ impl Agent {
             }
         }
         it.paused = None;
-        it.media_at = now.mono;
+        it.probe.begin(now.mono);
         // It may have been paused before the disk or the server had answered, and may still wait for that.
         it.state = if it.started_told { RecordingState::Recording } else { RecordingState::Starting };
-        let status = it.status(remaining_s);
+        let status = it.status(remaining_s, self.clock);
         self.tell(&Event::RecordingResumed(status.clone()), actions);
         answer(&status)
     }
@@ -280,7 +282,7 @@ impl Agent {
             codecs: Codec::ALL.map(|codec| codec.name().into()).into(),
             uptime: now.mono.since(self.started).as_secs(),
             storage: self.storage_status(),
-            recordings: self.recordings.values().map(|it| it.status(remaining_s)).collect(),
+            recordings: self.recordings.values().map(|it| it.status(remaining_s, self.clock)).collect(),
             playbacks: self.playbacks(),
         }
     }
@@ -319,13 +321,15 @@ impl Agent {
         stats.drops.overlap = counts.dropped_for(DropCause::Overlap);
         stats.drops.buffer_full = counts.dropped_for(DropCause::BufferFull);
         stats.drops.uplink = counts.dropped_for(DropCause::Uplink);
+        stats.drops.handshake = counts.dropped_for(DropCause::Handshake);
+        stats.drops.encrypted = counts.dropped_for(DropCause::Encrypted);
         stats.buffer_bytes = self.pool.used_octets();
         stats.buffer_high_water_bytes = self.pool.high_water_octets();
         stats
     }
 
     fn status_of(&self, key: RecordingKey) -> Result<RecordingStatus, Failure> {
-        let live = self.recordings.get(&key).map(|it| it.status(self.remaining_s()));
+        let live = self.recordings.get(&key).map(|it| it.status(self.remaining_s(), self.clock));
         live.or_else(|| self.ended.front().cloned()).ok_or_else(|| Reason::NotFound.into())
     }
 

@@ -64,7 +64,7 @@ impl Agent {
         actions.push(Action::Log(LogLevel::Warn, text));
         if first {
             it.stalled_told = true;
-            let event = Event::RecordingStalled(it.status(None));
+            let event = Event::RecordingStalled(it.status(None, self.clock));
             self.tell(&event, actions);
         }
         self.scan(actions);

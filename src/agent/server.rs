@@ -201,14 +201,14 @@ impl Agent {
         if it.state == RecordingState::Starting {
             it.state = RecordingState::Recording;
         }
-        it.media_at = now.mono;
+        it.probe.begin(now.mono);
         it.started_told = true;
         if let Some((client, id)) = it.waiting.take() {
             actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
         }
         let server = server.map(|server| server.to_string()).unwrap_or_default();
         let connected = Event::UplinkConnected { recording: it.id.clone(), server };
-        let started = Event::RecordingStarted(it.status(None));
+        let started = Event::RecordingStarted(it.status(None, self.clock));
         self.tell(&connected, actions);
         self.tell(&started, actions);
     }
@@ -336,7 +336,7 @@ impl Agent {
         it.state = RecordingState::Ended;
         actions.push(Action::CloseRtp(key));
         self.past.add(&it.counts);
-        let status = it.status(remaining_s);
+        let status = it.status(remaining_s, self.clock);
         let text = format!("recording {} ended: {} ms", it.id, status.elapsed_ms);
         actions.push(Action::Log(LogLevel::Info, text));
         if let Some((client, id)) = it.waiting.take() {
@@ -373,7 +373,7 @@ impl Agent {
         self.stats.recordings_failed += 1;
         let text = format!("recording {} failed: {reason}: {logged}", it.id);
         actions.push(Action::Log(LogLevel::Error, text));
-        let status = it.status(self.remaining_s());
+        let status = it.status(self.remaining_s(), self.clock);
         self.remember(status.clone());
         self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
     }

@@ -41,6 +41,7 @@ impl Agent {
 
     /// Tells recordings by the PBX what time it is: they have no audio to tell them.
     pub(super) fn show_clock(&mut self, now: Now) {
+        self.clock = now.mono;
         for sip in self.recordings.values_mut().filter_map(|it| it.route.sip_info_mut()) {
             sip.see(now.mono);
         }
@@ -164,7 +165,7 @@ impl Agent {
         if live {
             it.state = if records { RecordingState::Recording } else { RecordingState::Paused };
         }
-        let status = it.status(None);
+        let status = it.status(None, self.clock);
         if let Some((client, id)) = it.waiting.take() {
             actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
         }

@@ -85,17 +85,18 @@ impl Agent {
             Mode::SipInfo => (self.sip_info_route(&start.call)?, None),
         };
         let key = RecordingKey(self.new_key());
-        let mut it = Recording::new(recording, start.mode, codec, start.call, route, now);
+        let mode = start.mode;
+        let mut it = Recording::new(recording, codec, start, route, now);
         it.waiting = id.map(|id| (client, id.clone()));
         it.open = open;
-        let (mode, name) = (start.mode.as_str(), codec.name());
+        let log =
+            format!("recording {} starts: {}, {} {} ms", it.id, mode.as_str(), codec.name(), it.ptime_ms);
         let altered = altered_text(&it.id, it.call.altered);
-        let log = format!("recording {} starts: {mode}, {name} {} ms", it.id, start.ptime_ms);
         self.recordings.insert(key, it);
         self.stats.recordings_started += 1;
         actions.push(Action::Log(log::Level::Info, log));
         actions.extend(altered.map(|text| Action::Log(log::Level::Info, text)));
-        if start.mode == Mode::SipInfo {
+        if mode == Mode::SipInfo {
             self.ask_pbx(key, Purpose::Start, now, actions);
         } else {
             let (addr, ports) = (self.config.rtp.bind, self.ports());

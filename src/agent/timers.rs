@@ -2,11 +2,13 @@
 
 use super::Agent;
 use super::io::Action;
+use super::io::RecordingKey;
 use super::local::Local;
-use super::recording::{NO_MEDIA_AFTER, STALLED_AFTER, START_ANSWER_AFTER};
+use super::recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
+use crate::rtp::probe::{Media, NO_MEDIA_AFTER};
 use crate::time::{Mono, Now};
 
 impl Agent {
@@ -30,24 +32,17 @@ impl Agent {
                     actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
                 }
             }
-            let mut events = Vec::new();
-            // Without room, packets wait in the socket.
-            let silent = it.takes_audio() && now.mono >= it.media_at + NO_MEDIA_AFTER;
-            if silent && !it.no_media_told && self.pool.has_room() {
-                it.no_media_told = true;
-                events.push(Event::RecordingNoMedia(it.status(remaining_s)));
-            }
             let busy_since = it.route.local().and_then(Local::busy_since);
             let stalled = busy_since.is_some_and(|since| now.mono >= since + STALLED_AFTER);
             if stalled && !it.stalled_told {
                 it.stalled_told = true;
-                events.push(Event::RecordingStalled(it.status(remaining_s)));
+                let event = Event::RecordingStalled(it.status(remaining_s, now.mono));
+                self.tell(&event, actions);
             }
+            self.check_media(key, now, actions);
+            let Some(it) = self.recordings.get(&key) else { continue };
             if progress && it.is_live() && now.mono >= it.progress_at {
                 self.tell_progress(key, now, actions);
-            }
-            for event in events {
-                self.tell(&event, actions);
             }
         }
         let overdue = |since: &Mono| now.mono >= *since + START_ANSWER_AFTER;
@@ -57,5 +52,46 @@ impl Agent {
                 actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
             }
         }
+    }
+
+    /// Tells what comes in, if that is something else than before, and that nothing does. What had arrived was looked at.
+    #[inline(never)]
+    pub(super) fn check_media(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let has_room = self.pool.has_room();
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        // Without room, packets wait in the socket.
+        let looks = it.takes_audio() && has_room;
+        if looks {
+            it.probe.tick(now.mono);
+        }
+        let changed = it.probe.take_change();
+        let encrypted = it.probe.media() == Media::Encrypted;
+        let missing = looks && now.mono >= it.probe.since() + NO_MEDIA_AFTER;
+        let no_media = (encrypted || missing) && !it.no_media_told;
+        if !changed && !no_media {
+            return;
+        }
+        it.no_media_told |= no_media;
+        let detail = it.probe.detail();
+        let remaining_s = self.remaining_s();
+        let Some(it) = self.recordings.get(&key) else { return };
+        let status = it.status(remaining_s, now.mono);
+        if changed {
+            let text = format!("recording {}: media is {}", it.id, it.probe.media().name());
+            actions.push(Action::Log(log::Level::Info, text));
+            self.tell(&Event::RecordingMedia(status.clone()), actions);
+        }
+        if no_media {
+            self.tell(&Event::RecordingNoMedia { status, detail }, actions);
+        }
+    }
+
+    /// When time alone changes what is told of the media of a recording.
+    pub(super) fn media_deadline(&self, it: &Recording) -> Option<Mono> {
+        if !it.takes_audio() || !self.has_room() {
+            return None;
+        }
+        let no_media = (!it.no_media_told).then(|| it.probe.since() + NO_MEDIA_AFTER);
+        [no_media, it.probe.deadline()].into_iter().flatten().min()
     }
 }

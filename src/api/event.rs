@@ -46,8 +46,15 @@ pub enum Event {
     RecordingResumed(RecordingStatus),
     /// The disk does not keep up and audio was lost.
     RecordingStalled(RecordingStatus),
-    /// Nothing was received for a while.
-    RecordingNoMedia(RecordingStatus),
+    /// What comes in on the RTP port is something else than before.
+    RecordingMedia(RecordingStatus),
+    /// Nothing was received for a while, or nothing that can be recorded.
+    RecordingNoMedia {
+        /// The status.
+        status: RecordingStatus,
+        /// Why, in one word, if that is known.
+        detail: Option<&'static str>,
+    },
     /// The file is closed and synced.
     RecordingEnded(RecordingStatus),
     /// The recording ended by itself, or goes on elsewhere.
@@ -105,13 +112,14 @@ pub enum Event {
 
 impl Event {
     /// Every name, [`EVENTS_LOST`] included.
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 21] = [
         "recording.started",
         "recording.progress",
         "recording.segment",
         "recording.paused",
         "recording.resumed",
         "recording.stalled",
+        "recording.media",
         "recording.no_media",
         "recording.ended",
         "recording.failed",
@@ -138,7 +146,8 @@ impl Event {
             Self::RecordingPaused(_) => "recording.paused",
             Self::RecordingResumed(_) => "recording.resumed",
             Self::RecordingStalled(_) => "recording.stalled",
-            Self::RecordingNoMedia(_) => "recording.no_media",
+            Self::RecordingMedia(_) => "recording.media",
+            Self::RecordingNoMedia { .. } => "recording.no_media",
             Self::RecordingEnded(_) => "recording.ended",
             Self::RecordingFailed { .. } => "recording.failed",
             Self::StorageInserted(_) => "storage.inserted",
@@ -173,8 +182,11 @@ impl Event {
             | Self::RecordingPaused(status)
             | Self::RecordingResumed(status)
             | Self::RecordingStalled(status)
-            | Self::RecordingNoMedia(status)
+            | Self::RecordingMedia(status)
             | Self::RecordingEnded(status) => serde_json::to_vec(status),
+            Self::RecordingNoMedia { status, detail } => {
+                serde_json::to_vec(&NoMedia { status, detail: *detail })
+            }
             Self::RecordingFailed { status, reason, detail } => {
                 serde_json::to_vec(&Failed { status, reason: *reason, detail: detail.as_deref() })
             }
@@ -197,6 +209,14 @@ impl Event {
         // Only a map with keys that are no strings could fail, and there is none.
         json.unwrap_or_else(|_| b"{}".to_vec())
     }
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RecordingNoMedia"))]
+pub(crate) struct NoMedia<'s> {
+    #[serde(flatten)]
+    status: &'s RecordingStatus,
+    detail: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -232,7 +252,8 @@ pub(crate) mod tests {
             Event::RecordingPaused(example()),
             Event::RecordingResumed(example()),
             Event::RecordingStalled(example()),
-            Event::RecordingNoMedia(example()),
+            Event::RecordingMedia(example()),
+            Event::RecordingNoMedia { status: example(), detail: Some("encrypted") },
             Event::RecordingEnded(example()),
             Event::RecordingFailed { status: example(), reason: Reason::StorageIo, detail: None },
             Event::StorageInserted(storage.clone()),
@@ -255,7 +276,7 @@ pub(crate) mod tests {
     #[test]
     fn every_event_has_a_listed_name_and_an_object_without_seq() {
         let names: Vec<_> = one_of_each().iter().map(Event::name).collect();
-        assert_eq!(names, Event::NAMES[..19]);
+        assert_eq!(names, Event::NAMES[..20]);
         for event in one_of_each() {
             assert!(params(&event).is_object(), "{}", event.name());
             assert_eq!(params(&event).get("seq"), None);

@@ -163,6 +163,8 @@ pub struct RecordStart {
     pub codec: String,
     /// Packet time, 5 to 200 ms.
     pub ptime_ms: u32,
+    /// RTP payload type that carries the codec, beside its static one; `None`: what fits is found out.
+    pub payload_type: Option<u8>,
     /// The call.
     pub call: Call,
 }
@@ -376,9 +378,10 @@ fn record_start(params: &mut Params) -> Result<RecordStart, ParamError> {
     let mode = params.optional("mode", choice(&modes))?.unwrap_or(Mode::Local);
     let codec = params.required("codec", text(MAX_NAME_CHARS))?;
     let ptime_ms = params.optional("ptime_ms", number(5, 200))?.unwrap_or(DEFAULT_PTIME_MS);
+    let payload_type = params.optional("payload_type", number(0, 127))?;
     let mut call = Call::default();
     call.update(&call_update(params)?.unwrap_or_default());
-    Ok(RecordStart { mode, codec, ptime_ms, call })
+    Ok(RecordStart { mode, codec, ptime_ms, payload_type, call })
 }
 
 fn call_update(params: &mut Params) -> Result<Option<CallUpdate>, ParamError> {

@@ -52,6 +52,21 @@ pub enum RecordingState {
     Ended,
 }
 
+/// What comes in on the RTP port of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Media {
+    /// Audio.
+    Flowing,
+    /// Nothing that could be recorded: not yet, or not for five seconds.
+    None,
+    /// Encrypted packets (SRTP): silence is recorded for them.
+    Encrypted,
+    /// Packets of a codec that can't be recorded.
+    WrongPayloadType,
+}
+
 /// An IP address and UDP port for RTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -89,7 +104,23 @@ pub struct RecordingStatus {
     pub mode: Mode,
     /// Where it is in its life.
     pub state: RecordingState,
-    /// Recorded time, pauses left out.
+    /// The call.
+    pub call: Call,
+    /// Encoding name.
+    pub codec: String,
+    /// Packet time: the frame length of the file.
+    pub ptime_ms: u32,
+    /// RTP payload type of the audio; `None` with `sip-info`.
+    pub payload_type: Option<u8>,
+    /// Where to send the RTP; `None` with `sip-info`.
+    pub rtp: Option<RtpAddress>,
+    /// What comes in there; `None` with `sip-info`.
+    pub media: Option<Media>,
+    /// When it was started, RFC 3339.
+    pub started_at: String,
+    /// Time since then, by the clock and with pauses, until it was stopped.
+    pub duration_ms: u64,
+    /// Recorded time, pauses left out; it goes on while media is missing.
     pub elapsed_ms: u64,
     /// Octets of audio kept, all segments together.
     pub bytes: u64,
@@ -103,7 +134,7 @@ pub struct RecordingStatus {
     pub buffered_ms: u64,
     /// Recording time that the disk has room for; `None` if not known.
     pub remaining_s: Option<u64>,
-    /// Level of the last second in dB of full scale; `None` where it is not measured.
+    /// Level of the last second in dB of full scale; `None` where it is not measured, and when nothing comes.
     pub level_dbfs: Option<f32>,
     /// Whether any audio was lost on our side.
     pub degraded: bool,
@@ -338,6 +369,10 @@ pub struct Drops {
     pub socket: u64,
     /// Could not be sent on to the server.
     pub uplink: u64,
+    /// STUN, DTLS or ZRTP: the call's audio is probably encrypted.
+    pub handshake: u64,
+    /// Encrypted; silence stands in the file for it.
+    pub encrypted: u64,
 }
 
 /// Result of `stats.get`: counters since the agent started.
@@ -392,6 +427,14 @@ pub(super) mod tests {
             recording: "r1".to_owned(),
             mode: Mode::Local,
             state: RecordingState::Recording,
+            call: Call::default(),
+            codec: "PCMA".to_owned(),
+            ptime_ms: 20,
+            payload_type: Some(8),
+            rtp: Some(RtpAddress { addr: [127, 0, 0, 1].into(), port: 4000 }),
+            media: Some(Media::Flowing),
+            started_at: "2026-03-01T09:15:00+01:00".to_owned(),
+            duration_ms: 1600,
             elapsed_ms: 1500,
             bytes: 12_000,
             file: Some("Record_20260301-091500.wav".to_owned()),
@@ -410,6 +453,13 @@ pub(super) mod tests {
     fn a_recording_status_has_exactly_the_members_of_the_protocol() {
         let expected = json!({
             "recording": "r1", "mode": "local", "state": "recording", "elapsed_ms": 1500, "bytes": 12000,
+            "call": {
+                "id": "", "direction": null, "remote_number": "", "remote_name": "", "local_number": "",
+                "local_name": "",
+            },
+            "codec": "PCMA", "ptime_ms": 20, "payload_type": 8, "media": "flowing",
+            "rtp": { "addr": "127.0.0.1", "port": 4000 },
+            "started_at": "2026-03-01T09:15:00+01:00", "duration_ms": 1600,
             "file": "Record_20260301-091500.wav", "segment": 1,
             "packets": { "received": 75, "lost": 1, "late": 2, "duplicate": 3, "dropped": 4 },
             "buffered_ms": 40, "remaining_s": 3600, "level_dbfs": -20.5, "degraded": true,

@@ -24,6 +24,9 @@ pub(super) struct StartArgs {
     /// Packet time in milliseconds
     #[arg(long, default_value_t = 20, value_name = "MS")]
     ptime: u32,
+    /// RTP payload type that carries the codec, beside its static one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..=127))]
+    payload_type: Option<u8>,
     /// Where the recording is made
     #[arg(long, value_enum, default_value_t = Mode::Local)]
     mode: Mode,
@@ -191,12 +194,15 @@ fn indent(text: &str) -> String {
 
 impl StartArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
-        let params = json!({
+        let mut params = json!({
             "mode": self.mode.name(),
             "codec": self.codec.to_ascii_uppercase(),
             "ptime_ms": self.ptime,
             "call": self.call.to_json(),
         });
+        if let Some(payload_type) = self.payload_type {
+            params["payload_type"] = json!(payload_type);
+        }
         let started = agent.connect()?.call("record.start", params)?;
         if self.output.json {
             return output::json(&started);

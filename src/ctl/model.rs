@@ -24,6 +24,9 @@ pub(super) struct RecordingStatus {
     pub(super) buffered_ms: u64,
     pub(super) remaining_s: Option<u64>,
     pub(super) level_dbfs: Option<f64>,
+    pub(super) codec: Option<String>,
+    pub(super) payload_type: Option<u64>,
+    pub(super) media: Option<String>,
     pub(super) degraded: bool,
     pub(super) end_reason: Option<String>,
     pub(super) rtp: Option<RtpAddress>,
@@ -125,6 +128,9 @@ impl RecordingStatus {
         if let Some(level) = self.level_dbfs.filter(|_| self.state == "recording") {
             let _ = write!(text, " [{}] {level:>3.0} dB", meter(level));
         }
+        if self.state == "recording" && !matches!(self.media.as_deref(), None | Some("flowing")) {
+            let _ = write!(text, "  MEDIA: {}", self.media_text());
+        }
         let _ = write!(text, "  buf {} ms", self.buffered_ms);
         if let Some(remaining_s) = self.remaining_s {
             let _ = write!(text, "  left {}", long_time(Duration::from_secs(remaining_s)));
@@ -134,6 +140,17 @@ impl RecordingStatus {
             text.push_str("  DEGRADED");
         }
         text
+    }
+
+    /// What comes in, in words.
+    fn media_text(&self) -> &str {
+        match self.media.as_deref() {
+            None => "",
+            Some("none") => "none",
+            Some("encrypted") => "encrypted",
+            Some("wrong_payload_type") => "another codec",
+            Some(other) => other,
+        }
     }
 
     /// All there is to say, as fields.
@@ -147,9 +164,14 @@ impl RecordingStatus {
         fields.add("recorded", format!("{} ({})", clock(self.elapsed_ms), size(self.bytes)));
         fields.add("file", self.file.as_deref().unwrap_or(""));
         fields.add("segment", optional(self.segment));
+        if let Some(codec) = &self.codec {
+            let payload_type = self.payload_type.map(|number| format!(", payload type {number}"));
+            fields.add("codec", format!("{codec}{}", payload_type.unwrap_or_default()));
+        }
         if let Some(rtp) = &self.rtp {
             fields.add("rtp", format!("{}:{}", rtp.addr, rtp.port));
         }
+        fields.add("media", self.media_text());
         let p = &self.packets;
         let packets = format!(
             "{} received, {} lost, {} late, {} duplicate, {} dropped",

@@ -6,7 +6,7 @@
 use super::failure::Failure;
 use super::pace;
 use crate::rtp::codec::{Codec, OCTETS_PER_MS};
-use crate::units::{RtpTimestamp, SeqNo, Ssrc};
+use crate::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::io::ErrorKind;
@@ -95,7 +95,7 @@ impl Random {
 /// One RTP stream: makes packets, knows no network.
 #[derive(Debug)]
 struct Stream {
-    codec: Codec,
+    payload_type: PayloadType,
     ssrc: Ssrc,
     next_seq: SeqNo,
     timestamp: RtpTimestamp,
@@ -103,15 +103,15 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(codec: Codec, random: &mut Random) -> Self {
+    fn new(payload_type: PayloadType, random: &mut Random) -> Self {
         let (ssrc, next_seq) = (Ssrc(random.u32()), SeqNo(random.u16()));
-        Self { codec, ssrc, next_seq, timestamp: RtpTimestamp(random.u32()), marker: true }
+        Self { payload_type, ssrc, next_seq, timestamp: RtpTimestamp(random.u32()), marker: true }
     }
 
     fn packet(&mut self, clip: &mut Clip, payload_octets: u16) -> Vec<u8> {
         let mut packet = Vec::with_capacity(12 + usize::from(payload_octets));
         let marker = if std::mem::take(&mut self.marker) { MARKER } else { 0 };
-        packet.extend([FIRST_OCTET, marker | self.codec.payload_type().0]);
+        packet.extend([FIRST_OCTET, marker | self.payload_type.0]);
         packet.extend(self.next_seq.0.to_be_bytes());
         packet.extend(self.timestamp.0.to_be_bytes());
         packet.extend(self.ssrc.0.to_be_bytes());
@@ -166,10 +166,18 @@ pub(super) struct SenderSettings {
     pub(super) codec: Codec,
     /// Packet time, 1 to 200 ms.
     pub(super) ptime_ms: u16,
+    /// `None`: the codec's static one.
+    pub(super) payload_type: Option<PayloadType>,
     pub(super) impairments: Impairments,
     pub(super) seed: u64,
     /// How many times faster than real time.
     pub(super) speed: f64,
+}
+
+impl SenderSettings {
+    fn payload_type(&self) -> PayloadType {
+        self.payload_type.unwrap_or_else(|| self.codec.payload_type())
+    }
 }
 
 /// A phone's RTP leg towards the recorder.
@@ -191,7 +199,7 @@ impl RtpSender {
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).map_err(failed)?;
         socket.connect(to).map_err(failed)?;
         let mut random = Random(settings.seed);
-        let stream = Stream::new(settings.codec, &mut random);
+        let stream = Stream::new(settings.payload_type(), &mut random);
         let network =
             Network { impairments: settings.impairments, random, held: None, books: Sent::default() };
         Ok(Self { socket, settings, clip, stream, network, next_due: pace::now() })
@@ -231,7 +239,7 @@ impl RtpSender {
 
     /// Another source takes over: new SSRC, sequence numbers and timestamps.
     pub(super) fn transfer(&mut self) {
-        self.stream = Stream::new(self.settings.codec, &mut self.network.random);
+        self.stream = Stream::new(self.settings.payload_type(), &mut self.network.random);
     }
 
     /// What was sent so far.
@@ -274,7 +282,7 @@ mod tests {
     #[test]
     fn a_packet_has_the_header_of_rfc_3550_and_the_clip_goes_round() {
         let mut stream = Stream {
-            codec: Codec::Pcma,
+            payload_type: Codec::Pcma.payload_type(),
             ssrc: Ssrc(0x0102_0304),
             next_seq: SeqNo(0xFFFF),
             timestamp: RtpTimestamp(0xFFFF_FFFE),

@@ -104,6 +104,9 @@ pub struct Sidecar {
     pub codec: String,
     /// Milliseconds per frame.
     pub ptime_ms: u32,
+    /// RTP payload type of the audio, if it is not the codec's static one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_type: Option<u8>,
     /// When this file begins, RFC 3339.
     pub start: String,
     /// Whether the phone's clock was set at that moment.
@@ -166,6 +169,7 @@ impl Default for Sidecar {
             call: Call::default(),
             codec: String::new(),
             ptime_ms: 20,
+            payload_type: None,
             start: String::new(),
             clock_set: false,
             state: SidecarState::default(),

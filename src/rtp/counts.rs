@@ -29,11 +29,15 @@ pub enum DropCause {
     BufferFull,
     /// It could not be sent on to the server.
     Uplink,
+    /// STUN, DTLS or ZRTP.
+    Handshake,
+    /// Encrypted: silence stands for it.
+    Encrypted,
 }
 
 impl DropCause {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NotRtp,
         Self::Rtcp,
         Self::Oversize,
@@ -47,6 +51,8 @@ impl DropCause {
         Self::Overlap,
         Self::BufferFull,
         Self::Uplink,
+        Self::Handshake,
+        Self::Encrypted,
     ];
 
     /// Name in `stats.get`.
@@ -66,6 +72,8 @@ impl DropCause {
             Self::Overlap => "overlap",
             Self::BufferFull => "buffer_full",
             Self::Uplink => "uplink",
+            Self::Handshake => "handshake",
+            Self::Encrypted => "encrypted",
         }
     }
 }

@@ -54,6 +54,11 @@ impl Held {
         self.heads.last().is_some_and(|head| seq.packets_since(head.seq).abs() <= packets)
     }
 
+    /// Whether `packet` can be kept beside what is held.
+    pub(super) fn has_room(&self, packet: &Packet<'_>) -> bool {
+        self.octets() + packet.payload.len() <= MAX_OCTETS
+    }
+
     /// Whether it was held before.
     pub(super) fn has(&self, packet: &Packet<'_>) -> bool {
         self.heads.iter().any(|head| head.ssrc == packet.ssrc && head.seq == packet.seq)
@@ -68,6 +73,18 @@ impl Held {
         self.octets.extend_from_slice(&packet.payload[..room]);
         let &Packet { payload_type, ssrc, seq, timestamp, .. } = packet;
         self.heads.push(Head { payload_type, ssrc, seq, timestamp, arrival, end: self.octets.len() });
+    }
+
+    /// The last packet, without its payload.
+    pub(super) fn last(&self) -> Option<Packet<'static>> {
+        let &Head { payload_type, ssrc, seq, timestamp, .. } = self.heads.last()?;
+        Some(Packet { payload_type, seq, timestamp, ssrc, payload: &[] })
+    }
+
+    /// Lets the last packet go.
+    pub(super) fn pop(&mut self) {
+        self.heads.pop();
+        self.octets.truncate(self.heads.last().map_or(0, |head| head.end));
     }
 
     /// The packets and when they arrived.

@@ -9,6 +9,8 @@ mod held;
 mod media_clock;
 mod pace;
 pub mod packet;
+pub mod payload_types;
+pub mod probe;
 mod seen;
 pub mod source_lock;
 mod suspense;

@@ -51,6 +51,13 @@ fn start_tells_the_call_and_prints_where_the_rtp_goes() {
 }
 
 #[test]
+fn start_names_a_payload_type_if_it_is_given_one() {
+    let agent = FakeAgent::start();
+    stdout(&recordctl(&agent.socket, &["start", "--payload-type", "101"]));
+    assert_eq!(agent.asked("record.start").unwrap()["payload_type"], 101);
+}
+
+#[test]
 fn json_is_the_agents_result_on_one_line() {
     let agent = FakeAgent::start();
     for (command, member) in [

@@ -31,7 +31,7 @@ fn a_recording_announces_its_life() {
         .into_iter()
         .filter(|name| name.starts_with("recording.") && *name != "recording.progress")
         .collect();
-    let expected = ["started", "paused", "resumed", "ended"].map(|name| format!("recording.{name}"));
+    let expected = ["started", "media", "paused", "resumed", "ended"].map(|name| format!("recording.{name}"));
     assert_eq!(own, expected);
     for event in &events {
         assert_eq!(event["jsonrpc"], "2.0", "{event}");

@@ -26,6 +26,7 @@ mod crash;
 mod events;
 mod files;
 mod library;
+mod media;
 mod modes;
 mod pause;
 mod playback;

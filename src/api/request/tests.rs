@@ -23,7 +23,7 @@ fn param_problem(method: &str, params: Value) -> String {
 #[test]
 fn a_start_request_is_read_with_all_its_parameters() {
     let line = r#"{"jsonrpc":"2.0","id":"a-1","method":"record.start","params":{"mode":"server","codec":"G722",
-        "ptime_ms":30,"call":{"id":"c1","direction":"out","remote_number":"+493012","remote_name":"Zoë & Co",
+        "ptime_ms":30,"payload_type":97,"call":{"id":"c1","direction":"out","remote_number":"+493012","remote_name":"Zoë & Co",
         "local_number":"12","local_name":"Desk"}}}"#;
     let request = parse(line.as_bytes()).unwrap();
     assert_eq!(request.id.unwrap().as_json(), "\"a-1\"");
@@ -31,6 +31,7 @@ fn a_start_request_is_read_with_all_its_parameters() {
         mode: Mode::Server,
         codec: "G722".into(),
         ptime_ms: 30,
+        payload_type: Some(97),
         call: Call {
             id: "c1".into(),
             direction: Some(Direction::Out),
@@ -46,8 +47,13 @@ fn a_start_request_is_read_with_all_its_parameters() {
 
 #[test]
 fn a_start_request_needs_no_more_than_the_codec() {
-    let expected =
-        RecordStart { mode: Mode::Local, codec: "PCMA".into(), ptime_ms: 20, call: Call::default() };
+    let expected = RecordStart {
+        mode: Mode::Local,
+        codec: "PCMA".into(),
+        ptime_ms: 20,
+        payload_type: None,
+        call: Call::default(),
+    };
     assert_eq!(call("record.start", json!({ "codec": "PCMA" })), Ok(Method::RecordStart(expected)));
     assert_eq!(param_problem("record.start", json!({})), "`codec` is missing");
 }

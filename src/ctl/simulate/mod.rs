@@ -17,6 +17,7 @@ use super::output;
 use super::rtp_sender::{Clip, Impairments, SenderSettings};
 use super::{AgentArgs, OutputArgs, pace};
 use crate::rtp::codec::Codec;
+use crate::units::PayloadType;
 use call::PhoneCall;
 use clap::Args;
 use private_agent::PrivateAgent;
@@ -57,6 +58,9 @@ pub(super) struct SimulateArgs {
     /// Packet time in milliseconds
     #[arg(long, default_value_t = 20, value_name = "MS", value_parser = clap::value_parser!(u16).range(1..=180))]
     ptime: u16,
+    /// Send this RTP payload type, and name it to the agent, rather than the codec's static one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..=127))]
+    payload_type: Option<u8>,
     /// Raw octets of the codec to send instead of the built-in speech
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
@@ -141,16 +145,20 @@ impl SimulateArgs {
         let settings = SenderSettings {
             codec: self.codec,
             ptime_ms: self.ptime,
+            payload_type: self.payload_type.map(PayloadType),
             impairments: Impairments { loss: self.loss, reorder: self.reorder, duplicate: self.dup },
             seed: self.seed,
             speed: self.speed,
         };
-        let params = json!({
+        let mut params = json!({
             "mode": self.mode.name(),
             "codec": self.codec.name(),
             "ptime_ms": self.ptime,
             "call": self.call.to_json(),
         });
+        if let Some(payload_type) = self.payload_type {
+            params["payload_type"] = json!(payload_type);
+        }
         let mut call = PhoneCall::start(agent.connect()?, params, clip, settings, interrupt, log)?;
         for step in self.steps() {
             match call.step(step) {

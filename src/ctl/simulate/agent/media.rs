@@ -32,6 +32,7 @@ pub(super) fn send(changes: &Receiver<RtpPortChange>, on: &Arc<AtomicBool>, log:
                 let settings = SenderSettings {
                     codec,
                     ptime_ms: PTIME_MS,
+                    payload_type: None,
                     impairments: Impairments::default(),
                     seed: u64::from(addr.port()),
                     speed: 1.0,
