@@ -9,6 +9,7 @@ mod reader;
 pub use reader::{ConfigError, Problem, SECTIONS};
 
 use crate::blocks::BLOCK_OCTETS;
+use crate::sandbox::{CAPABILITY_NAMES, Capability, Level};
 use crate::seal::MAX_RECIPIENTS;
 use crate::seal::age::Recipient;
 use reader::{Document, Section, choice, flag, integer, invalid, number, size, text};
@@ -32,6 +33,8 @@ pub const MAX_GROUP_OCTETS: usize = 64;
 /// What `storage.buffer` is at least for each of `rtp.max_recordings`, whatever is written: a block to fill while
 /// the disk has another one.
 pub const LEAST_BUFFER_OCTETS: usize = 2 * BLOCK_OCTETS;
+/// Most entries of `sandbox.keep_capabilities`, `sandbox.mount_parents` and `sandbox.read`.
+pub const MAX_SANDBOX_ENTRIES: usize = 32;
 /// The highest `rtp.max_recordings`.
 pub const MAX_RECORDINGS: u64 = 64;
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub storage: Storage,
     /// `[uplink]`: the recording server.
     pub uplink: Uplink,
+    /// `[sandbox]`: what the agent may do.
+    pub sandbox: Sandbox,
     /// `[log]`: what is logged.
     pub log: Log,
 }
@@ -212,6 +217,21 @@ impl Uplink {
     }
 }
 
+/// `[sandbox]`: what the agent gives up once it has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Whether it gives up anything.
+    pub enabled: Level,
+    /// Capabilities that it keeps, if it has them.
+    pub keep_capabilities: Vec<Capability>,
+    /// Whether a second process is kept that unmounts disks, if there is the privilege for it.
+    pub unmount: bool,
+    /// Folders that sticks are mounted beneath.
+    pub mount_parents: Vec<PathBuf>,
+    /// Files and folders that may be read beside the system's.
+    pub read: Vec<PathBuf>,
+}
+
 /// `[log]`: what is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -269,6 +289,18 @@ impl Default for Uplink {
     }
 }
 
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            enabled: Level::On,
+            keep_capabilities: Vec::new(),
+            unmount: true,
+            mount_parents: ["/media", "/mnt", "/run/media", "/tmp"].map(PathBuf::from).into(),
+            read: Vec::new(),
+        }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self { level: log::LevelFilter::Info }
@@ -288,6 +320,7 @@ impl Config {
             rtp: Rtp::read(&document.section("rtp"))?,
             storage: Storage::read(&document.section("storage"))?,
             uplink: Uplink::read(&document.section("uplink"))?,
+            sandbox: Sandbox::read(&document.section("sandbox"))?,
             log: Log::read(&document.section("log"))?,
         };
         let least = it.rtp.max_recordings * LEAST_BUFFER_OCTETS;
@@ -412,6 +445,26 @@ impl Uplink {
     }
 }
 
+impl Sandbox {
+    fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
+        let mut it = Self::default();
+        section.read("enabled", &mut it.enabled, |value| match value {
+            DeValue::Boolean(true) => Ok(Level::On),
+            DeValue::Boolean(false) => Ok(Level::Off),
+            DeValue::String(found) if found == "strict" => Ok(Level::Strict),
+            DeValue::String(found) => Err(invalid(found, "true, false or \"strict\"")),
+            _ => Err(Problem::WrongType { wanted: "true, false or \"strict\"", found: value.type_str() }),
+        })?;
+        section.read("keep_capabilities", &mut it.keep_capabilities, |value| {
+            texts(value, |name| name.parse().map_err(|()| invalid(name, CAPABILITY_NAMES)))
+        })?;
+        section.read("unmount", &mut it.unmount, flag)?;
+        section.read("mount_parents", &mut it.mount_parents, |value| texts(value, absolute_path))?;
+        section.read("read", &mut it.read, |value| texts(value, absolute_path))?;
+        Ok(it)
+    }
+}
+
 impl Log {
     fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
         use log::LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
@@ -507,6 +560,25 @@ fn octal_mode(value: &DeValue<'_>) -> Result<u32, Problem> {
     match u32::from_str_radix(found, 8) {
         Ok(mode) if digits && mode <= 0o777 => Ok(mode),
         _ => Err(invalid(found, wanted)),
+    }
+}
+
+fn texts<T>(value: &DeValue<'_>, convert: impl Fn(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problem> {
+    let Some(array) = value.as_array() else {
+        return Err(Problem::WrongType { wanted: "a list of texts", found: value.type_str() });
+    };
+    if array.len() > MAX_SANDBOX_ENTRIES {
+        return Err(invalid(&format!("{} entries", array.len()), "32 entries at most"));
+    }
+    array.iter().map(|it| convert(text(it.get_ref())?)).collect()
+}
+
+fn absolute_path(found: &str) -> Result<PathBuf, Problem> {
+    let path = Path::new(found);
+    if path.is_absolute() && !found.contains('\0') {
+        Ok(path.to_owned())
+    } else {
+        Err(invalid(found, "a path from the root, such as \"/media\""))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod file;
 pub mod jobs;
 pub mod rtp;
 pub mod runtime;
+pub mod sandbox;
 #[cfg(test)]
 mod schema_tests;
 pub mod seal;

@@ -1,6 +1,8 @@
 //! Thin safe wrappers for the system calls that no crate of ours offers in the form we need.
 //!
-//! All `unsafe` of the project is here, each use with its reason.
+//! All `unsafe` of the project is here and in [`confine`], each use with its reason.
+
+pub mod confine;
 
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};

@@ -38,7 +38,7 @@ use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::api::reply::RequestId;
 use crate::api::request::RecordStart;
-use crate::api::status::{RecordingStatus, Stats};
+use crate::api::status::{RecordingStatus, SandboxStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::blocks::BlockPool;
 use crate::config::Config;
@@ -99,6 +99,7 @@ pub struct Agent {
     past: Counts,
     paused_packets: u64,
     stats: Stats,
+    sandbox: SandboxStatus,
 }
 
 #[derive(Debug, Default)]
@@ -136,8 +137,14 @@ impl Agent {
             past: Counts::default(),
             paused_packets: 0,
             stats: Stats::default(),
+            sandbox: SandboxStatus::default(),
             config,
         }
+    }
+
+    /// Tells what the process has given up, for those who ask.
+    pub fn set_sandbox(&mut self, sandbox: SandboxStatus) {
+        self.sandbox = sandbox;
     }
 
     /// Takes one input; what is to be done is added to `actions`.

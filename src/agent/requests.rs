@@ -281,6 +281,7 @@ impl Agent {
             modes: self.modes(),
             codecs: Codec::ALL.map(|codec| codec.name().into()).into(),
             uptime: now.mono.since(self.started).as_secs(),
+            sandbox: self.sandbox.clone(),
             storage: self.storage_status(),
             recordings: self.recordings.values().map(|it| it.status(remaining_s, self.clock)).collect(),
             playbacks: self.playbacks(),

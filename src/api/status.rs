@@ -312,6 +312,29 @@ pub struct Playbacks {
     pub playbacks: Vec<PlaybackStatus>,
 }
 
+/// What the agent has given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct SandboxStatus {
+    /// Whether `sandbox.enabled` asks for it.
+    pub enabled: bool,
+    /// Whether nothing it starts can have more rights than itself.
+    pub no_new_privs: bool,
+    /// Whether its system calls are filtered.
+    pub seccomp: bool,
+    /// Version of Landlock that confines its files; 0: none does.
+    pub landlock: u32,
+    /// Capabilities that it has kept.
+    pub capabilities: Vec<String>,
+    /// Whether a second process unmounts sticks for it.
+    pub unmount: bool,
+    /// Folders that it may write beneath, if Landlock confines it.
+    pub write: Vec<String>,
+    /// What was asked for and is not to be had, for people.
+    pub missing: Vec<String>,
+}
+
 /// Result of `agent.info`: who the agent is and all of its present state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -326,6 +349,9 @@ pub struct AgentInfo {
     pub codecs: Vec<String>,
     /// Seconds since the agent started.
     pub uptime: u64,
+    /// What it has given up.
+    #[serde(default)]
+    pub sandbox: SandboxStatus,
     /// The disk.
     pub storage: StorageStatus,
     /// All recordings that have not ended.

@@ -45,6 +45,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "dscp_media",
         ],
     ),
+    ("sandbox", &["enabled", "keep_capabilities", "unmount", "mount_parents", "read"]),
     ("log", &["level"]),
 ];
 

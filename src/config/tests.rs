@@ -84,6 +84,12 @@ fn every_key_reaches_its_setting() {
         on_failure = "local"
         dscp_control = 0
         dscp_media = 63
+        [sandbox]
+        enabled = "strict"
+        keep_capabilities = ["CAP_NET_ADMIN"]
+        unmount = false
+        mount_parents = ["/phone/usb"]
+        read = ["/phone/tz"]
         [log]
         level = "debug"
     "#;
@@ -118,6 +124,13 @@ fn every_key_reaches_its_setting() {
             on_failure: OnFailure::Local,
             dscp_control: 0,
             dscp_media: 63,
+        },
+        sandbox: Sandbox {
+            enabled: Level::Strict,
+            keep_capabilities: vec!["CAP_NET_ADMIN".parse().unwrap()],
+            unmount: false,
+            mount_parents: vec!["/phone/usb".into()],
+            read: vec!["/phone/tz".into()],
         },
         log: Log { level: log::LevelFilter::Debug },
     };
@@ -182,7 +195,7 @@ fn unknown_names_are_errors_with_a_suggestion() {
     assert_eq!(error_of("\n[storag]\n"), "t.toml:2: key `storag`: unknown; did you mean `storage`?");
     assert_eq!(
         error_of("zzz = 1"),
-        "t.toml:1: key `zzz`: unknown; there are control, rtp, storage, uplink, log"
+        "t.toml:1: key `zzz`: unknown; there are control, rtp, storage, uplink, sandbox, log"
     );
     assert_eq!(error_of("[log]\nxyz = 1"), "t.toml:2: key `log.xyz`: unknown; there are level");
     assert!(error_of("storage = 3").starts_with("t.toml:1: key `storage`: is of type integer"));
@@ -205,6 +218,12 @@ fn values_out_of_range_are_refused() {
         "control.socket = ''",
         "control.allow_uids = ['root']",
         "control.allow_uids = [-1]",
+        "sandbox.enabled = 'yes'",
+        "sandbox.enabled = 1",
+        "sandbox.keep_capabilities = ['CAP_SYS_ADMIN']",
+        "sandbox.keep_capabilities = 'CAP_CHOWN'",
+        "sandbox.mount_parents = ['media']",
+        "sandbox.read = [1]",
         "rtp.bind = 'localhost'",
         "rtp.bind = '192.0.2.1'",
         "rtp.port = 65536",

@@ -7,6 +7,7 @@
 
 mod clients;
 pub mod clock;
+mod confinement;
 mod interface;
 pub mod pacer;
 mod players;
@@ -16,6 +17,7 @@ mod uplinks;
 
 use crate::agent::Agent;
 use crate::agent::io::{Action, Fence, Input, RecordingKey, UplinkAction, UplinkInput};
+use crate::api::status::SandboxStatus;
 use crate::config::Config;
 use crate::jobs::Job;
 use crate::jobs::library::PlaybackKey;
@@ -78,6 +80,8 @@ pub enum RuntimeError {
     NotFinalised,
     /// The key that recordings are signed with can't be had.
     SignKey(String),
+    /// `sandbox.enabled = "strict"`, and something of it is not to be had.
+    Sandbox(String),
 }
 
 impl fmt::Display for RuntimeError {
@@ -88,6 +92,9 @@ impl fmt::Display for RuntimeError {
             }
             Self::System(what, error) => write!(f, "cannot {what}: {error}"),
             Self::SignKey(reason) => write!(f, "{reason} (storage.sign_key)"),
+            Self::Sandbox(missing) => {
+                write!(f, "the sandbox is not complete, and sandbox.enabled is \"strict\": {missing}")
+            }
             Self::StorageGone => write!(f, "the storage thread ended unexpectedly; please report this"),
             Self::NotFinalised => {
                 write!(
@@ -151,7 +158,7 @@ impl Runtime {
         F: Fs + Send + 'static,
         F::File: Send,
     {
-        let Surroundings { fs, disk_changes, rtp_watch } = surroundings;
+        let Surroundings { fs, disk_changes, rtp_watch, confined } = surroundings;
         let system = |what| move |error: io::Error| RuntimeError::System(what, error);
         let poll = Poll::new().map_err(system("create a poll"))?;
         // Before any thread exists, so that none of them takes the signals.
@@ -182,6 +189,9 @@ impl Runtime {
             recipients: config.storage.encrypt_to.clone(),
             sign_key: sign_key(&config).map_err(RuntimeError::SignKey)?,
         };
+        // Before any thread exists, since much of it holds for a thread and those that it starts.
+        let sandbox = if confined { confinement::enter(&config) } else { Ok(SandboxStatus::default()) };
+        let sandbox = sandbox.map_err(RuntimeError::Sandbox)?;
         let writer = Writer::new(fs, clock::mono).with_seals(seals);
         let storage = thread::spawn(writer, capacity, move || {
             // The only failure is a full counter, and then the loop is woken already.
@@ -192,7 +202,8 @@ impl Runtime {
         // Less than the flush interval, so that waking and writing fit in it, too: no packet waits longer for the disk.
         let longest_drain = LONGEST_DRAIN.min(config.storage.flush_interval * 98 / 100);
         let rtp = RtpPorts::new(longest_drain, config.rtp.max_recordings);
-        let agent = Agent::new(config, entropy(), clock.now());
+        let mut agent = Agent::new(config, entropy(), clock.now());
+        agent.set_sandbox(sandbox);
         Ok(Self {
             poll,
             agent,

@@ -35,6 +35,8 @@ pub struct Surroundings<F: Fs> {
     pub disk_changes: Option<(File, Interest)>,
     /// Is told of RTP ports; what it has no room for is not told.
     pub rtp_watch: Option<Sender<RtpPortChange>>,
+    /// Whether the process gives up what the agent does not need; else it has other things to do, too.
+    pub confined: bool,
 }
 
 impl Surroundings<SystemFs> {
@@ -42,7 +44,7 @@ impl Surroundings<SystemFs> {
     #[must_use]
     pub fn real(access: Access) -> Self {
         let mounts = File::open(MOUNT_TABLE).ok();
-        let fs = SystemFs { access };
-        Self { fs, disk_changes: mounts.map(|file| (file, Interest::PRIORITY)), rtp_watch: None }
+        let disk_changes = mounts.map(|file| (file, Interest::PRIORITY));
+        Self { fs: SystemFs { access }, disk_changes, rtp_watch: None, confined: true }
     }
 }

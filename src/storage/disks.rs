@@ -4,6 +4,7 @@
 //! runs on the storage thread only.
 
 use crate::jobs::{Disk, Target};
+use crate::sandbox;
 use crate::storage::fs::{Fs, RealFs};
 use nix::unistd::{AccessFlags, access};
 use std::ffi::OsString;
@@ -110,6 +111,14 @@ pub fn scan(target: &Target) -> Option<Disk> {
     }
 }
 
+/// Where sticks are mounted at the moment.
+#[must_use]
+pub fn mounted() -> Vec<PathBuf> {
+    let mounts = parse_mounts(&std::fs::read_to_string(MOUNT_TABLE).unwrap_or_default());
+    let sticks = mounts.into_iter().filter(|mount| may_be_stick(mount) && is_removable(Some(mount)));
+    sticks.map(|mount| mount.point).collect()
+}
+
 fn describe(root: &Path, mount: Option<&Mount>, removable: bool) -> Option<Disk> {
     Some(Disk {
         root: root.to_owned(),
@@ -118,7 +127,9 @@ fn describe(root: &Path, mount: Option<&Mount>, removable: bool) -> Option<Disk>
         // The mount table of a chroot may say nothing of its root.
         filesystem: mount.map_or_else(|| "unknown".to_owned(), |mount| mount.filesystem.clone()),
         space: RealFs.space(root).ok()?,
-        read_only: mount.is_some_and(|mount| mount.read_only) || access(root, AccessFlags::W_OK).is_err(),
+        read_only: mount.is_some_and(|mount| mount.read_only)
+            || access(root, AccessFlags::W_OK).is_err()
+            || sandbox::forbids_writing(root),
         sync_mount: mount.is_some_and(|mount| mount.sync),
         removable,
     })

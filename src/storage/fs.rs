@@ -3,6 +3,7 @@
 use super::access::{Access, open_to_change};
 use super::disks;
 use crate::jobs::{Disk, Space, Target};
+use crate::sandbox;
 use crate::sys;
 use nix::sys::statfs::{MSDOS_SUPER_MAGIC, fstatfs};
 use std::fs::{File, OpenOptions};
@@ -346,7 +347,7 @@ impl Fs for SystemFs {
 
     fn eject(&self, root: &Path) -> io::Result<bool> {
         sys::sync_fs(&File::open(root)?)?;
-        Ok(nix::mount::umount(root).is_ok())
+        Ok(sandbox::unmount(root).is_ok())
     }
 
     fn scan(&self, target: &Target) -> Option<Disk> {

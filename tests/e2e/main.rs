@@ -33,6 +33,7 @@ mod playback;
 mod program;
 mod recordings;
 mod rollover;
+mod sandbox;
 mod server_failure;
 mod server_mode;
 mod server_network;

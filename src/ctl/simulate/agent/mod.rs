@@ -79,6 +79,7 @@ impl SimulateAgentArgs {
                 fs: stick.clone(),
                 disk_changes: Some((stick.changes()?, Interest::READABLE)),
                 rtp_watch: Some(rtp_watch),
+                confined: false,
             },
         )
         .map_err(|error| Failure::Local(error.to_string()))?;
