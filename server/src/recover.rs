@@ -9,14 +9,18 @@ use crate::naming::day_folder;
 use phone_recorder::storage::fs::{Fs, RealFs};
 use phone_recorder::storage::recover::{create_anew, recover};
 use phone_recorder::sys::try_lock;
-use phone_recorder::time::Wall;
+use phone_recorder::time::{Mono, Wall};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Name of the file in the storage folder.
 const MARKER: &str = ".recordserver-open-since";
+
+/// Between two tries of what could not be put right.
+const TRY_AGAIN: Duration = Duration::from_secs(600);
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub struct Summary {
     pub folders: usize,
     /// Recordings that were put right.
     pub recordings: usize,
+    /// Recordings and folders that could not be, this time.
+    pub failed: usize,
 }
 
 /// The note that recordings are being written.
@@ -32,6 +38,11 @@ pub struct Summary {
 pub struct Marker {
     path: PathBuf,
     since: String,
+    /// The first day with something that could not be put right.
+    failed: Option<String>,
+    /// What failed is being tried again; it tells the first day on which something fails still.
+    trying: Option<JoinHandle<(Option<String>, Summary)>>,
+    tried: Mono,
     /// It is synced, which the loop must not wait for.
     writing: Option<JoinHandle<()>>,
     /// The storage folder, locked as long as this lives. Not the marker: it is replaced and removed.
@@ -53,23 +64,44 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
+        let mut failed = None;
         if let Some(since) = since {
-            for device in folders(storage)? {
-                for day in folders(&device).unwrap_or_default() {
-                    if name(&day) >= since.as_str() {
-                        summary.folders += 1;
-                        summary.recordings += recover(fs, &day).len();
-                    }
-                }
-            }
+            failed = recover_since(fs, storage, &since, "", &mut summary)?;
         }
-        let since = day_folder(today);
+        let today = day_folder(today);
+        let since = failed.clone().filter(|day| *day < today).unwrap_or(today);
         write(&path, &since)?;
-        Ok((Self { path, since, writing: None, _lock: lock }, summary))
+        let tried = Mono::default();
+        Ok((Self { path, since, failed, trying: None, tried, writing: None, _lock: lock }, summary))
+    }
+
+    /// Tries once more, now and then, what could not be put right at the start, as far as it is of days before `open`, the
+    /// first one that is being written to. What came of it is told by a later call.
+    pub fn try_again<F: Fs + Send + 'static>(&mut self, fs: F, open: &str, now: Mono) -> Option<Summary> {
+        if let Some(trying) = self.trying.take_if(|trying| trying.is_finished()) {
+            let (failed, summary) = trying.join().ok()?;
+            self.failed = failed;
+            return Some(summary);
+        }
+        let since = self.failed.clone().filter(|day| day.as_str() < open)?;
+        let storage = self.path.parent()?.to_owned();
+        if self.trying.is_some() || now.since(self.tried) < TRY_AGAIN {
+            return None;
+        }
+        self.tried = now;
+        let open = open.to_owned();
+        let again = move || {
+            let mut summary = Summary::default();
+            let failed = recover_since(&fs, &storage, &since, &open, &mut summary);
+            (failed.unwrap_or(Some(since)), summary)
+        };
+        self.trying = thread::Builder::new().name("recovery".into()).spawn(again).ok();
+        None
     }
 
     /// What is not finished, now or later, is of `day` or later.
     pub fn unfinished_since(&mut self, day: String) {
+        let day = self.failed.clone().filter(|failed| *failed < day).unwrap_or(day);
         let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
         if busy || self.since == day {
             return;
@@ -87,7 +119,10 @@ impl Marker {
     /// The server goes; with everything finished, the next one has nothing to look for.
     pub fn end(mut self, all_is_finished: bool) {
         self.settle();
-        if !all_is_finished {
+        if let Some(trying) = self.trying.take_if(|trying| trying.is_finished()) {
+            self.failed = trying.join().map_or(self.failed.take(), |(failed, _)| failed);
+        }
+        if !all_is_finished || self.failed.is_some() {
             return;
         }
         if let Err(error) = fs::remove_file(&self.path) {
@@ -99,6 +134,45 @@ impl Marker {
         // A thread that panicked has written nothing, which is safe.
         let _ = self.writing.take().map(JoinHandle::join);
     }
+}
+
+/// Puts right what is of `since` or later, and before `open` unless that is empty; the first day on which something could not be.
+fn recover_since<F: Fs>(
+    fs: &F,
+    storage: &Path,
+    since: &str,
+    open: &str,
+    summary: &mut Summary,
+) -> io::Result<Option<String>> {
+    let mut failed: Option<String> = None;
+    let mut fails = |day: &str| {
+        if failed.as_deref().is_none_or(|first| day < first) {
+            failed = Some(day.to_owned());
+        }
+    };
+    for device in folders(storage)? {
+        let days = folders(&device).unwrap_or_else(|error| {
+            log::warn!("cannot look for unfinished recordings in {}: {error}", device.display());
+            summary.failed += 1;
+            fails(since);
+            Vec::new()
+        });
+        for day in days {
+            let (path, day) = (&day, name(&day));
+            if day < since || !open.is_empty() && day >= open {
+                continue;
+            }
+            summary.folders += 1;
+            let pass = recover(fs, path);
+            let unread = usize::from(fs::read_dir(path).is_err());
+            summary.recordings += pass.recovered.len();
+            summary.failed += pass.failed + unread;
+            if pass.failed + unread > 0 {
+                fails(day);
+            }
+        }
+    }
+    Ok(failed)
 }
 
 /// Replaces the file: a marker cut in half would hide recordings.
@@ -146,6 +220,9 @@ fn name(path: &Path) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use phone_recorder::file::header::{FileHeader, HEADER_OCTETS};
+    use phone_recorder::file::sidecar::{Sidecar, SidecarState};
+    use phone_recorder::rtp::codec::Codec;
 
     /// 2026-03-02, the day after it.
     const MONDAY: Wall = Wall { unix_ms: 1_772_402_400_000, utc_offset_s: 7200 };
@@ -203,5 +280,65 @@ mod tests {
         drop(marker);
         let (_, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
         assert_eq!(summary.folders, 1);
+    }
+
+    const NAME: &str = "Record_20260301-091500.wav";
+
+    /// A day with a recording that was cut off, in a folder of which nothing can be changed as long as it is told so.
+    fn leave_unfinished(day: &Path) -> PathBuf {
+        let mut audio = FileHeader::new(Codec::Pcma, 20).encode().to_vec();
+        audio.resize(HEADER_OCTETS + 330, 1);
+        fs::write(day.join(NAME), audio).unwrap();
+        let sidecar = Sidecar {
+            recording: "r1".into(),
+            file: NAME.into(),
+            codec: "PCMA".into(),
+            ptime_ms: 20,
+            state: SidecarState::Recording,
+            ..Sidecar::default()
+        };
+        let beside = day.join("Record_20260301-091500.json");
+        fs::write(&beside, sidecar.to_json()).unwrap();
+        // The name under which a sidecar is written is taken by what can't be removed.
+        let obstacle = day.join(".Record_20260301-091500.json.tmp");
+        fs::create_dir_all(obstacle.join("x")).unwrap();
+        obstacle
+    }
+
+    #[test]
+    fn what_can_not_be_put_right_is_tried_again_by_the_same_server_and_by_the_next_one() {
+        let storage = archive();
+        let sunday = storage.path().join("phone/2026-03-01");
+        let obstacle = leave_unfinished(&sunday);
+        fs::write(storage.path().join(MARKER), "2026-03-01").unwrap();
+        let marked = || fs::read_to_string(storage.path().join(MARKER)).unwrap();
+
+        let (mut marker, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
+        assert_eq!((summary.recordings, summary.failed), (0, 1));
+        assert_eq!(marked(), "2026-03-01");
+        // Recordings of today do not make it forget, nor does an end with all of them finished.
+        marker.unfinished_since(day_folder(TUESDAY));
+        marker.settle();
+        marker.end(true);
+        assert_eq!(marked(), "2026-03-01");
+
+        let (mut marker, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
+        assert_eq!(summary.failed, 1);
+        fs::remove_dir_all(obstacle).unwrap();
+        let at = |s| Mono::new(Duration::from_secs(s));
+        assert_eq!(marker.try_again(RealFs, "2026-03-01", at(1000)), None, "that day is being written to");
+        assert_eq!(marker.try_again(RealFs, "2026-03-03", at(1000)), None, "it has begun");
+        let trying = marker.trying.take().unwrap();
+        while !trying.is_finished() {
+            thread::yield_now();
+        }
+        marker.trying = Some(trying);
+        let summary = marker.try_again(RealFs, "2026-03-03", at(1001)).unwrap();
+        assert_eq!((summary.recordings, summary.failed), (1, 0));
+        marker.unfinished_since(day_folder(TUESDAY));
+        marker.settle();
+        assert_eq!(marked(), "2026-03-03");
+        marker.end(true);
+        assert!(!storage.path().join(MARKER).exists());
     }
 }

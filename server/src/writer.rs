@@ -19,7 +19,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Sidecars that wait for room on a full disk.
+/// Sidecars that wait for room on a full disk, or for a descriptor.
 const MAX_LATE: usize = 256;
 
 /// The room on the disk is looked at this often.
@@ -44,7 +44,7 @@ pub struct OfficeWriter<F: Fs> {
     room: Room,
 }
 
-/// A final sidecar that a full disk had no room for.
+/// A final sidecar that could not be written, for want of room or of descriptors.
 struct Late {
     folder: PathBuf,
     wav_name: String,
@@ -122,6 +122,8 @@ impl<F: Fs> OfficeWriter<F> {
             Err(error) => self.fail_all(&error),
         }
         self.finish_closing(done);
+        // Also if nothing else is written any more.
+        self.dirty |= !self.late.is_empty();
         self.synced = (self.clock)();
     }
 
@@ -269,16 +271,10 @@ impl<F: Fs> OfficeWriter<F> {
         file.complete_frame(&self.fs).map_err(|error| fault("finish", &file.path(), &error))?;
         file.describe(&self.fs, &mut sidecar);
         let written = self.write_sidecar(&file.folder, &file.name, &sidecar);
-        match &written {
-            // The recording itself is what counts.
-            Err(fault) if fault.kind == FaultKind::Full => {
-                if self.late.len() < MAX_LATE {
-                    let (folder, wav_name) = (file.folder.clone(), file.name.clone());
-                    self.late.push(Late { folder, wav_name, sidecar });
-                }
-            }
-            Err(fault) => return Err(fault.clone()),
-            Ok(()) => {}
+        // The recording itself is what counts: a sidecar that finds no room, or no descriptor, is written later.
+        if written.is_err() && self.late.len() < MAX_LATE {
+            let (folder, wav_name) = (file.folder.clone(), file.name.clone());
+            self.late.push(Late { folder, wav_name, sidecar });
         }
         self.dirty = true;
         self.closing.push(Closing { key, file, sidecar: written });

@@ -28,21 +28,34 @@ const MAX_HASHED_OCTETS: u64 = 32 << 20;
 /// Removed at a time: more than power cuts leave.
 const MAX_LEFTOVERS: usize = 64;
 
+/// What a look through a folder came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Recordings that were put right.
+    pub recovered: Vec<Recovered>,
+    /// Recordings that could not be, or not be looked at, this time.
+    pub failed: usize,
+}
+
 /// Puts every unfinished recording of ours in `folder` right, while this process writes none there.
-pub fn recover<F: Fs>(fs: &F, folder: &Path) -> Vec<Recovered> {
+pub fn recover<F: Fs>(fs: &F, folder: &Path) -> Pass {
     remove_leftovers(fs, folder);
-    let mut recovered = Vec::new();
+    let mut pass = Pass::default();
     let mut behind: Option<String> = None;
     loop {
         let names = recordings(fs, folder, Order::NewestFirst, behind.as_deref());
         for name in &names {
-            if let Ok(Some(sidecar)) = read_sidecar(fs, folder, name) {
-                recovered.extend(recover_file(fs, folder, name, &sidecar));
+            match recover_named(fs, folder, name) {
+                Ok(recovered) => pass.recovered.extend(recovered),
+                Err(error) => {
+                    pass.failed += 1;
+                    log::debug!("cannot recover {}: {error}", folder.join(name).display());
+                }
             }
         }
         behind = names.into_iter().next_back();
         if behind.is_none() {
-            return recovered;
+            return pass;
         }
     }
 }
@@ -68,14 +81,30 @@ fn is_leftover(name: &str) -> bool {
     stem.is_some_and(|stem| is_record_file_name(&format!("{stem}.wav")))
 }
 
+fn recover_named<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Result<Option<Recovered>> {
+    match read_sidecar(fs, folder, name)? {
+        Some(sidecar) => try_recover_file(fs, folder, name, &sidecar),
+        None => Ok(None),
+    }
+}
+
 /// Puts one file right if it needs it, as `sidecar` says, and we may. What fails now is found again next time.
 pub(super) fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, sidecar: &[u8]) -> Option<Recovered> {
+    try_recover_file(fs, folder, name, sidecar).ok().flatten()
+}
+
+fn try_recover_file<F: Fs>(
+    fs: &F,
+    folder: &Path,
+    name: &str,
+    sidecar: &[u8],
+) -> io::Result<Option<Recovered>> {
     // Most files are finished, and their sidecar alone says so.
     let unread = FileState { name, len: 0, head: &[], sidecar: Some(sidecar), busy: false, may_grow: true };
     if plan(&unread, Mode::Automatic).verdict == Verdict::NotOurs {
-        return None;
+        return Ok(None);
     }
-    finish_file(fs, folder, name, sidecar).ok().flatten()
+    finish_file(fs, folder, name, sidecar)
 }
 
 fn finish_file<F: Fs>(fs: &F, folder: &Path, name: &str, beside: &[u8]) -> io::Result<Option<Recovered>> {
@@ -319,14 +348,15 @@ mod tests {
         others.iter().for_each(|name| std::fs::write(folder.join(name), [7; 100]).unwrap());
         std::fs::write(folder.join(".Record_20260301-091500.json.tmp"), "{").unwrap();
 
-        let recovered = recover(&RealFs, folder);
+        let Pass { recovered, failed } = recover(&RealFs, folder);
+        assert_eq!(failed, 0);
         assert_eq!(recovered.len(), 1);
         assert_eq!((recovered[0].file.as_str(), recovered[0].duration_ms), (NAME, 60));
         assert_eq!(std::fs::metadata(folder.join(NAME)).unwrap().len(), 76 + 480);
         assert_eq!(std::fs::metadata(folder.join(locked)).unwrap().len(), 76 + 330);
         others.iter().for_each(|name| assert_eq!(std::fs::read(folder.join(name)).unwrap(), [7; 100]));
         assert!(!folder.join(".Record_20260301-091500.json.tmp").exists());
-        assert_eq!(recover(&RealFs, folder), []);
+        assert_eq!(recover(&RealFs, folder), Pass::default());
     }
 
     #[test]
@@ -356,7 +386,8 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let folder = dir.path().to_owned();
         std::thread::spawn(move || sender.send(recover(&RealFs, &folder)));
-        let recovered = receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("an end");
+        let Pass { recovered, .. } =
+            receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("an end");
         assert_eq!(recovered.iter().map(|it| it.file.as_str()).collect::<Vec<_>>(), [NAME]);
     }
 

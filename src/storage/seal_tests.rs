@@ -196,7 +196,7 @@ fn after_a_cut_everything_that_was_flushed_opens_before_and_after_the_recovery()
         std::fs::write(&path, &octets).unwrap();
         assert_eq!(decrypted(&octets).0, audio, "{garbage} octets of garbage");
 
-        let recovered = recover(&RealFs, folder.path());
+        let recovered = recover(&RealFs, folder.path()).recovered;
         assert_eq!(recovered.len(), 1);
         assert_eq!(recovered[0].duration_ms, 2140, "107 frames, the last one of them not whole");
         let octets = std::fs::read(&path).unwrap();
@@ -210,7 +210,7 @@ fn after_a_cut_everything_that_was_flushed_opens_before_and_after_the_recovery()
         assert_eq!(beside.sealed_sha256, sha256(&octets[FRONT_OCTETS..]));
         let inside = sidecar::open(&beside, &[identity()]).unwrap();
         assert_eq!(inside.call.remote_name, "Erika Mustermann");
-        assert_eq!(recover(&RealFs, folder.path()), []);
+        assert_eq!(recover(&RealFs, folder.path()).recovered, []);
     }
 }
 
@@ -291,7 +291,7 @@ fn a_plain_recording_has_the_hash_of_its_payload_and_a_recovered_one_that_of_wha
     assert_eq!(recording.beside().sha256, None, "it is not known before the end");
     let Recording { folder, writer, name, .. } = recording;
     drop(writer);
-    assert_eq!(recover(&RealFs, folder.path()).len(), 1);
+    assert_eq!(recover(&RealFs, folder.path()).recovered.len(), 1);
     let octets = std::fs::read(folder.path().join(&name)).unwrap();
     let json = std::fs::read(folder.path().join(sidecar_name(&name))).unwrap();
     let beside = Sidecar::parse(&json).unwrap();

@@ -108,8 +108,9 @@ pub fn run(config: Config) -> io::Result<()> {
         })?;
     let (marker, found) = Marker::recover(&SystemFs { access }, &config.storage, clock::now().wall)
         .map_err(|error| named(&format!("recover recordings in {}", config.storage.display()), &error))?;
-    if found.folders > 0 {
-        log::warn!("recovered recordings={} folders={}", found.recordings, found.folders);
+    if found.folders > 0 || found.failed > 0 {
+        let crate::recover::Summary { folders, recordings, failed } = found;
+        log::warn!("recovered recordings={recordings} folders={folders} failed={failed}");
     }
     // In the storage folder, which is ours alone by now.
     let (asked, _socket) = serve_status(&config, http, &metrics, &waker)?;
@@ -132,6 +133,7 @@ pub fn run(config: Config) -> io::Result<()> {
         office,
         asked,
         marker,
+        access,
         accepts: false,
         answered: clock::mono(),
         swept: clock::mono(),
@@ -147,6 +149,7 @@ struct Loop {
     office: Office,
     asked: Queue<Asked>,
     marker: Marker,
+    access: Access,
     /// There may be connections to accept that no event will tell of.
     accepts: bool,
     /// The status interface had an answer.
@@ -199,7 +202,12 @@ impl Loop {
                 self.scanned = now.mono;
                 self.office.scan();
                 self.office.relieve(now);
-                self.marker.unfinished_since(self.office.unfinished_since(now));
+                let open = self.office.unfinished_since(now);
+                let fs = SystemFs { access: self.access };
+                if let Some(again) = self.marker.try_again(fs, &open, now.mono) {
+                    log::warn!("recovered recordings={} failed={}", again.recordings, again.failed);
+                }
+                self.marker.unfinished_since(open);
             }
             self.answer(now.mono);
             self.office.hand_over_jobs();

@@ -1,5 +1,6 @@
 //! The office's writer on a real filesystem whose operations are watched, and whose syncs can fail.
 
+use nix::errno::Errno;
 use phone_recorder::blocks::BlockPool;
 use phone_recorder::file::header::{FileHeader, HEADER_OCTETS};
 use phone_recorder::file::sidecar::{Sidecar, SidecarState};
@@ -20,6 +21,8 @@ use std::time::Duration;
 struct Seen {
     operations: RefCell<Vec<&'static str>>,
     broken: Cell<bool>,
+    /// Why a sidecar can't be made.
+    no_sidecar: Cell<Option<Errno>>,
 }
 
 impl Seen {
@@ -40,7 +43,10 @@ impl Fs for Watched {
     type File = File;
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        RealFs.create(path)
+        match self.0.no_sidecar.get() {
+            Some(errno) if path.extension().is_some_and(|it| it == "tmp") => Err(errno.into()),
+            _ => RealFs.create(path),
+        }
     }
     fn open(&self, path: &Path) -> io::Result<File> {
         RealFs.open(path)
@@ -271,4 +277,27 @@ fn a_file_that_was_reported_closed_is_not_taken_for_one_being_written() {
     bench.close(0);
     bench.checkpoint();
     assert!(is_free());
+}
+
+#[test]
+fn a_sidecar_that_finds_no_room_or_descriptor_is_tried_again_also_if_nothing_else_is_written() {
+    for errno in [Errno::ENOSPC, Errno::EMFILE, Errno::ENFILE, Errno::EIO] {
+        let mut bench = Bench::new();
+        bench.open(0);
+        bench.append(0, &[7; 160]);
+        bench.seen.no_sidecar.set(Some(errno));
+        bench.close(0);
+        let done = bench.checkpoint();
+        assert!(matches!(done[..], [Done::Closed { result: Err(_), .. }]), "{errno}: {done:?}");
+        assert_eq!((bench.found(0).0, bench.found(0).2.state), (160, SidecarState::Recording), "{errno}");
+        for _ in 0..3 {
+            assert_eq!(bench.writer.poll_deadline(), Some(still() + Duration::from_secs(2)), "{errno}");
+            bench.checkpoint();
+        }
+        bench.seen.no_sidecar.set(None);
+        bench.checkpoint();
+        assert_eq!(bench.found(0).2.state, SidecarState::Ended, "{errno}");
+        bench.checkpoint();
+        assert_eq!(bench.writer.poll_deadline(), None, "{errno}");
+    }
 }
