@@ -114,6 +114,10 @@ enum Command {
     Repair(offline::RepairArgs),
     /// Turn recording files into a WAV that any player opens
     Export(offline::ExportArgs),
+    /// Turn encrypted recordings into plain ones
+    Decrypt(offline::DecryptArgs),
+    /// Make a key: to encrypt recordings to, or to sign them with
+    Keygen(offline::KeygenArgs),
     /// Play the phone: start a recording, send it a speech clip as RTP, pause, resume, stop
     SimulatePhone(simulate::SimulateArgs),
     /// Play the agent for a user interface: the real one on a simulated stick that fails on command
@@ -149,6 +153,8 @@ impl Cli {
             Command::Verify(args) => return args.run(),
             Command::Repair(args) => return args.run(),
             Command::Export(args) => return args.run(),
+            Command::Decrypt(args) => return args.run(),
+            Command::Keygen(args) => return args.run(),
             Command::SimulatePhone(args) => (args.output.json, args.run(agent)),
             Command::SimulateAgent(args) => (false, args.run(agent)),
             Command::Completions(args) => (false, args.run()),

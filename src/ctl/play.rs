@@ -4,6 +4,7 @@ use super::client::{Client, Event};
 use super::failure::{Failure, advice, explained};
 use super::interrupt::Interrupt;
 use super::model::{PlaybackStatus, read};
+use super::offline::IdentityArgs;
 use super::output::{self, LiveLine, clock};
 use super::{AgentArgs, OutputArgs, play_file};
 use clap::Args;
@@ -31,14 +32,24 @@ pub(super) struct PlayArgs {
     #[arg(long, value_name = "MS", default_value_t = 0)]
     position_ms: u64,
     #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
     pub(super) output: OutputArgs,
 }
 
 impl PlayArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
         match self.rtp {
+            Some(_) if !self.identity.identities.is_empty() => {
+                let reason =
+                    "--identity goes with --stdout: the agent has no key and plays nothing that is encrypted";
+                Err(Failure::Local(reason.into()))
+            }
             Some(rtp) => self.play_by_rtp(agent, rtp),
-            None => play_file::to_stdout(Path::new(&self.file), self.position_ms),
+            None => {
+                let identities = self.identity.load().map_err(Failure::Local)?;
+                play_file::to_stdout(Path::new(&self.file), self.position_ms, &identities)
+            }
         }
     }
 

@@ -1,20 +1,22 @@
 //! `play --stdout`: decodes a recording file to 16-bit PCM on stdout, at the pace of whoever reads it.
 
 use super::failure::Failure;
-use super::offline::open_file;
+use super::offline::{AudioFile, open_file};
 use super::output;
 use crate::file::g722::G722Decoder;
 use crate::file::reader::Reader;
 use crate::rtp::codec::Codec;
+use crate::seal::age::Identity;
 use audio_codec_algorithms::{decode_alaw, decode_ulaw};
-use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::io::{BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 /// Writes the file from `position_ms` on to stdout; what it is goes to stderr.
-pub(super) fn to_stdout(path: &Path, position_ms: u64) -> Result<(), Failure> {
+pub(super) fn to_stdout(path: &Path, position_ms: u64, identities: &[Identity]) -> Result<(), Failure> {
     let failed = |error: String| Failure::Local(format!("cannot play {}: {error}", path.display()));
     let file = open_file(path).map_err(|error| failed(error.to_string()))?;
-    let mut reader = Reader::open(BufReader::new(file)).map_err(|error| failed(error.to_string()))?;
+    let file = AudioFile::open(file, identities).map_err(|error| failed(error.to_string()))?;
+    let mut reader = Reader::open(file).map_err(|error| failed(error.to_string()))?;
     reader.seek_frame(reader.format().frame_at_ms(position_ms));
     let (codec, duration_ms) = (reader.facts().codec, reader.facts().duration_ms);
     output::note(&format!(

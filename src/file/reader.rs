@@ -303,6 +303,12 @@ impl<R: Read + Seek> Reader<R> {
         &self.facts
     }
 
+    /// Where it reads from; its own place there is lost.
+    pub fn source(&mut self) -> &mut R {
+        self.offset = None;
+        &mut self.source
+    }
+
     /// Its header and layout.
     pub fn format(&self) -> &Format {
         &self.format

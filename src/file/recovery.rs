@@ -170,7 +170,8 @@ pub fn plan(file: &FileState<'_>, mode: Mode) -> Plan {
     repair_header(&format, frames, &mut steps);
     let duration_ms = format.frames_to_ms(frames);
     let data_octets = frames.saturating_mul(u64::from(format.stride));
-    if let Some(mended) = sidecar.and_then(|old| repair_sidecar(old, file.name, &format, frames)) {
+    let changed = steps.iter().any(|step| matches!(step, Step::Pad { .. } | Step::Truncate(_)));
+    if let Some(mended) = sidecar.and_then(|old| repair_sidecar(old, file.name, &format, frames, changed)) {
         steps.push(Step::WriteSidecar(Box::new(mended)));
     }
     steps.extend(unsound.map(|reason| Step::SetSidecarAside { reason }));
@@ -223,7 +224,8 @@ fn plan_sealed(
     }
     match sidecar {
         Some(Ok(old)) => {
-            let mended = repair_sidecar(old, file.name, &format, frames);
+            // Nothing of a whole chunk is changed.
+            let mended = repair_sidecar(old, file.name, &format, frames, false);
             steps.extend(mended.map(|mended| Step::WriteSidecar(Box::new(mended))));
         }
         Some(Err(error)) => steps.push(Step::SetSidecarAside { reason: error.to_string() }),
@@ -331,15 +333,22 @@ pub fn sidecar_names_another_codec(sidecar: &Sidecar, format: &Format) -> bool {
     !sidecar.codec.is_empty() && !sidecar.codec.eq_ignore_ascii_case(format.header.codec.name())
 }
 
-/// The sidecar that agrees with the file; `None` if it does already.
-fn repair_sidecar(mut sidecar: Sidecar, name: &str, format: &Format, frames: u64) -> Option<Sidecar> {
+/// The sidecar that agrees with the file, whose audio may be `changed`; `None` if it does already.
+fn repair_sidecar(
+    mut sidecar: Sidecar,
+    name: &str,
+    format: &Format,
+    frames: u64,
+    changed: bool,
+) -> Option<Sidecar> {
     let open = sidecar.state == SidecarState::Recording;
     let another_codec = sidecar_names_another_codec(&sidecar, format);
     let disagrees = sidecar_disagrees(&sidecar, format, frames);
-    if !open && !another_codec && !disagrees {
+    let hashed = sidecar.sha256.is_some() || sidecar.signature.is_some();
+    if !open && !another_codec && !disagrees && !(changed && hashed) {
         return None;
     }
-    if open || disagrees {
+    if open || disagrees || changed {
         // What was hashed and signed is not what is there. Whoever carries this out hashes that.
         (sidecar.sha256, sidecar.sealed_sha256, sidecar.signature) = (None, None, None);
         sidecar.repaired = true;

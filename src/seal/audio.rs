@@ -17,9 +17,14 @@ use std::io::{self, Read};
 const INFO: &[u8] = b"recordd audio 1";
 
 /// Key of the chunks. The part of the header that does not change goes into it: under another one nothing opens.
-fn stream(key: &FileKey, nonce: &[u8], front: &[u8]) -> Stream {
+pub(super) fn stream_of(key: &FileKey, nonce: &[u8], front: &[u8]) -> Stream {
     let fixed = &front[..front.len().min(FIXED_OCTETS)];
     Stream::new(key.derive(nonce, &[INFO, fixed]))
+}
+
+/// The key of a file that begins with `head`.
+pub(super) fn file_key(front: &Front, head: &[u8], identities: &[Identity]) -> Result<FileKey, SealError> {
+    Header::parse(head.get(front.key_header()).unwrap_or_default())?.unwrap(identities)
 }
 
 /// Makes the chunks of one file.
@@ -52,7 +57,7 @@ impl Sealer {
         entropy(&mut nonce)?;
         let front = Front::encode(header, wrapped.len());
         let sealer = Self {
-            stream: stream(&key, &nonce, &front),
+            stream: stream_of(&key, &nonce, &front),
             chunks: 0,
             buffer: Vec::with_capacity(MAX_CHUNK_OCTETS + CHUNK_OVERHEAD_OCTETS),
         };
@@ -234,12 +239,10 @@ impl<R: Read> Opener<R> {
             }
             head.push(one[0]);
         };
-        let wrapped = head.get(front.key_header()).unwrap_or_default();
-        let key = Header::parse(wrapped).and_then(|header| header.unwrap(identities));
-        let key = key.map_err(OpenError::Seal)?;
+        let key = file_key(&front, &head, identities).map_err(OpenError::Seal)?;
         Ok(Self {
             source,
-            stream: stream(&key, &nonce, &head),
+            stream: stream_of(&key, &nonce, &head),
             at: front.first_chunk(),
             front,
             chunks: 0,

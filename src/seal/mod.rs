@@ -10,6 +10,7 @@ pub mod age;
 pub mod audio;
 pub mod base64;
 pub mod origin;
+pub mod plain;
 pub mod sidecar;
 
 use std::fmt;

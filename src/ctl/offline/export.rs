@@ -4,15 +4,17 @@
 //! Which files make one WAV is decided in [`jobs`], what goes into it in [`crate::file::export`], and what it
 //! may replace in [`output`].
 
-mod files;
+pub(super) mod files;
 mod jobs;
-mod output;
+pub(super) mod output;
 
 use super::console::{Console, clean, clock};
+use super::keys::IdentityArgs;
 use super::recording::{Recording, discover_segments, find, sidecar_path};
 use crate::ctl::interrupt::Interrupt;
 use crate::file::export::{ExportCodec, ExportError, Exported, export};
 use crate::file::reader::Reader;
+use crate::seal::age::Identity;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use files::{FileSet, OpenFile, Source};
 use jobs::{Job, Segment};
@@ -42,6 +44,9 @@ pub struct ExportArgs {
     /// Overwrite a plain file that is there (a recording never)
     #[arg(long)]
     pub force: bool,
+    /// Keys.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// Print what was written, and what was not, as a JSON array
     #[arg(long)]
     pub json: bool,
@@ -94,8 +99,9 @@ impl ExportArgs {
     /// # Errors
     /// Why there is nothing to write at all.
     fn export_all(&self, report: &mut Report<'_, '_>) -> Result<(), String> {
+        let identities = self.identity.load()?;
         let mut inputs = FileSet::default();
-        let segments = self.look_at_all(&mut inputs, report)?;
+        let segments = self.look_at_all(&identities, &mut inputs, report)?;
         let folders = self.output.is_dir() || self.files.iter().any(|file| file.is_dir());
         let mut remark = |text: String| report.console.remark(&clean(&text));
         let hint =
@@ -117,7 +123,7 @@ impl ExportArgs {
                 report.entry_failed(&job.out, &files_of(&job), INTERRUPTED);
                 continue;
             }
-            match self.write(&job, &inputs, &stop, report.console) {
+            match self.write(&job, &identities, &inputs, &stop, report.console) {
                 Ok(done) => report.written(&job, done),
                 Err(reason) => report.not_written(&job.out, &files_of(&job), &reason),
             }
@@ -150,7 +156,12 @@ impl ExportArgs {
     ///
     /// # Errors
     /// A named file can't be read: its audio would be missing in the WAV.
-    fn look_at_all(&self, inputs: &mut FileSet, report: &mut Report<'_, '_>) -> Result<Vec<Segment>, String> {
+    fn look_at_all(
+        &self,
+        identities: &[Identity],
+        inputs: &mut FileSet,
+        report: &mut Report<'_, '_>,
+    ) -> Result<Vec<Segment>, String> {
         let (mut segments, mut seen, mut unread) = (Vec::new(), FileSet::default(), false);
         for path in self.find_all(report) {
             if !seen.insert(&path) {
@@ -158,7 +169,7 @@ impl ExportArgs {
             }
             inputs.insert(&path);
             inputs.insert(&sidecar_path(&path));
-            match look_at(&path, report.console) {
+            match look_at(&path, identities, report.console) {
                 Ok(segment) => segments.push(segment),
                 Err(reason) => {
                     unread = true;
@@ -178,6 +189,7 @@ impl ExportArgs {
     fn write(
         &self,
         job: &Job,
+        identities: &[Identity],
         inputs: &FileSet,
         stop: &Stop,
         console: &mut Console<'_>,
@@ -187,7 +199,7 @@ impl ExportArgs {
         let open = OpenFile::default();
         let mut readers = Vec::new();
         for (index, segment) in job.segments.iter().enumerate() {
-            let source = Source::new(&segment.path, index, &open);
+            let source = Source::new(&segment.path, index, &open, identities);
             readers
                 .push(Reader::open(source).map_err(|error| format!("{}: {error}", segment.path.display()))?);
         }
@@ -216,8 +228,8 @@ impl ExportArgs {
 }
 
 /// What a job has to know about a recording, and the remarks on it.
-fn look_at(path: &Path, console: &mut Console<'_>) -> Result<Segment, String> {
-    let recording = Recording::open(path).map_err(|error| error.to_string())?;
+fn look_at(path: &Path, identities: &[Identity], console: &mut Console<'_>) -> Result<Segment, String> {
+    let recording = Recording::open(path, identities).map_err(|error| error.to_string())?;
     let facts = match &recording.audio {
         Ok(reader) => reader.facts(),
         Err(error) => return Err(error.to_string()),

@@ -1,24 +1,32 @@
 //! `recordctl info`: what a recording is.
 
 use super::console::{Console, clean, clock};
+use super::keys::IdentityArgs;
 use super::recording::{Recording, file_name, find, path_text};
+use crate::file::header::HeaderError;
 use crate::file::name::is_record_file_name;
-use crate::file::reader::Layout;
+use crate::file::reader::{Layout, ReadError};
 use crate::file::sidecar::{Call, Direction, Sidecar, SidecarState};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `recordctl info`.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct InfoArgs {
     /// Recordings, or folders of them
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Keys.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// Print a JSON array
     #[arg(long)]
     pub json: bool,
 }
+
+/// What is said of a sidecar whose inside can't be had.
+pub(super) const UNOPENED: &str = "what is encrypted in the sidecar can't be had";
 
 /// `status` of a file about which there is nothing to say but the reason.
 const UNREADABLE: &str = "unreadable";
@@ -32,8 +40,12 @@ impl InfoArgs {
 
     pub(super) fn run_on(&self, console: &mut Console<'_>) {
         let mut array = Vec::new();
+        let identities = self.identity.load().unwrap_or_else(|reason| {
+            console.fail(&clean(&reason));
+            Vec::new()
+        });
         for path in find(&self.files, &mut |reason| console.fail(&reason)) {
-            let recording = match Recording::open(&path) {
+            let recording = match Recording::open(&path, &identities) {
                 Ok(recording) => recording,
                 Err(error) => {
                     console.fail(&format!("{}: {error}", path.display()));
@@ -42,8 +54,14 @@ impl InfoArgs {
                     continue;
                 }
             };
-            if let Err(error) = &recording.audio {
-                console.fail(&format!("{}: {error}", path.display()));
+            match &recording.audio {
+                // Without a key that is no failure: what can be told is told.
+                Err(ReadError::Header(HeaderError::Encrypted(_))) if identities.is_empty() => {}
+                Err(error) => console.fail(&format!("{}: {error}", path.display())),
+                Ok(_) => {}
+            }
+            if let Some(error) = &recording.unopened {
+                console.fail(&format!("{}: {UNOPENED}: {error}", path.display()));
             }
             if self.json {
                 array.push(as_json(&recording));
@@ -59,7 +77,8 @@ impl InfoArgs {
 
 /// Whether nothing is missing: closed, and nothing for a repair to do.
 fn is_complete(recording: &Recording) -> bool {
-    let sound = recording.audio.as_ref().is_ok_and(|reader| reader.facts().problems.is_empty());
+    let sound = recording.facts().is_some_and(|facts| facts.problems.is_empty())
+        && recording.outside.is_none_or(|outside| outside.extent.finished);
     let closed = recording.sidecar().is_none_or(|sidecar| sidecar.state == SidecarState::Ended);
     sound && closed && !recording.busy
 }
@@ -67,23 +86,29 @@ fn is_complete(recording: &Recording) -> bool {
 fn as_json(recording: &Recording) -> Value {
     let mut value = json!({
         "file": path_text(&recording.path),
-        "status": if recording.audio.is_ok() { "readable" } else { UNREADABLE },
+        "status": status(recording),
         "size_bytes": recording.len,
         "recording_now": recording.busy,
         "complete": is_complete(recording),
         "sidecar": recording.sidecar.as_ref().map(|sidecar| match sidecar {
-            Ok(sidecar) => json!(sidecar),
+            Ok(sidecar) => json!(Sidecar { sealed: None, ..sidecar.clone() }),
             Err(bad) => json!({ "error": bad.to_string() }),
         }),
     });
-    let facts = match &recording.audio {
-        Ok(reader) => reader.facts(),
-        Err(error) => {
-            value["error"] = json!(error.to_string());
-            value["reason"] = json!(error.to_string());
-            return value;
-        }
-    };
+    if let Some(outside) = &recording.outside {
+        let extent = &outside.extent;
+        value["encrypted"] = json!({
+            "opened": recording.audio.is_ok(),
+            "chunks": extent.chunks,
+            "finished": extent.finished,
+            "beyond_octets": extent.beyond,
+        });
+    }
+    if let Err(error) = &recording.audio {
+        value["error"] = json!(error.to_string());
+        value["reason"] = json!(error.to_string());
+    }
+    let Some(facts) = recording.facts() else { return value };
     value["codec"] = json!(facts.codec.name());
     value["start"] = json!(recording.sidecar().map(|sidecar| &sidecar.start));
     value["duration_ms"] = json!(facts.duration_ms);
@@ -97,6 +122,14 @@ fn as_json(recording: &Recording) -> Value {
     value
 }
 
+fn status(recording: &Recording) -> &'static str {
+    match (&recording.audio, &recording.outside) {
+        (Ok(_), _) => "readable",
+        (Err(_), Some(_)) => "encrypted",
+        (Err(_), None) => UNREADABLE,
+    }
+}
+
 fn layout_name(layout: Layout) -> &'static str {
     match layout {
         Layout::PayloadOnly => "payload",
@@ -107,15 +140,20 @@ fn layout_name(layout: Layout) -> &'static str {
 fn as_text(recording: &Recording) -> Vec<String> {
     let mut lines = vec![clean(&path_text(&recording.path))];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<10}{value}"));
-    match &recording.audio {
-        Ok(reader) => {
-            let facts = reader.facts();
-            let frame_ms = reader.format().frames_to_ms(1);
+    match (recording.facts(), &recording.audio) {
+        (Some(facts), audio) => {
+            let frame_ms = facts.codec.clock_rate().ticks_to_ms(facts.increment.into());
             let packets = if facts.layout == Layout::WholePackets { ", whole RTP packets" } else { "" };
             row("codec", format!("{}, frames of {frame_ms} ms{packets}", facts.codec.name()));
             row("duration", clock(facts.duration_ms));
+            if let Some(outside) = &recording.outside {
+                let (opened, chunks) = (audio.is_ok(), outside.extent.chunks);
+                let with = if opened { "opened with the identity" } else { "not opened" };
+                row("encrypted", format!("yes, {with}, {chunks} chunks"));
+            }
         }
-        Err(error) => row("error", error.to_string()),
+        (None, Err(error)) => row("error", error.to_string()),
+        (None, Ok(_)) => {}
     }
     row("size", format!("{} bytes", recording.len));
     if let Some(sidecar) = recording.sidecar() {
@@ -135,7 +173,8 @@ fn as_text(recording: &Recording) -> Vec<String> {
 fn sidecar_rows(sidecar: &Sidecar, row: &mut impl FnMut(&str, String)) {
     let doubt = if sidecar.clock_set { "" } else { " (the phone's clock was not set)" };
     row("start", format!("{}{doubt}", clean(&sidecar.start)));
-    row("call", clean(&call_text(&sidecar.call)));
+    let hidden = sidecar.sealed.is_some();
+    row("call", if hidden { "encrypted".into() } else { clean(&call_text(&sidecar.call)) });
     let packets = sidecar.packets;
     row(
         "packets",
@@ -179,8 +218,11 @@ fn completeness(recording: &Recording) -> String {
         return "yes".into();
     }
     // Whether a repair can help, the error says itself.
-    let Ok(reader) = &recording.audio else { return "no: it can't be read".into() };
-    let reasons: Vec<String> = reader.facts().problems.iter().map(ToString::to_string).collect();
+    let Some(facts) = recording.facts() else { return "no: it can't be read".into() };
+    let reasons: Vec<String> = facts.problems.iter().map(ToString::to_string).collect();
+    if reasons.is_empty() && recording.outside.is_some_and(|outside| !outside.extent.finished) {
+        return "no: it has no end: the recording was cut off, or the file was".into();
+    }
     let reasons = if reasons.is_empty() { "it was cut off".into() } else { reasons.join("; ") };
     format!("no: {reasons} (see recordctl repair)")
 }

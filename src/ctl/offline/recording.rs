@@ -3,16 +3,21 @@
 //! Invariants: nothing but a regular file is opened, so that no pipe or device is waited for; names are taken
 //! as they are, UTF-8 or not; and whatever a sidecar is, it never stands between a person and the audio.
 
-use crate::file::header::is_standard_wav;
+use crate::file::header::{FileHeader, HEADER_OCTETS, HeaderError, is_standard_wav};
 use crate::file::name::{is_record_file_name, order_key};
-use crate::file::reader::{ReadError, Reader};
+use crate::file::reader::{Facts, ReadError, Reader};
+use crate::file::sealed::{Extent, FRONT_PROBE_OCTETS, Front};
 use crate::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarError};
+use crate::seal::age::Identity;
+use crate::seal::audio::OpenError;
 use crate::seal::origin::hex;
+use crate::seal::plain::{MAX_CHUNKS, PlainFile};
+use crate::seal::{SealError, sidecar};
 use crate::sys::try_lock;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,13 +27,112 @@ const MAX_DEPTH: usize = 6;
 /// Read-ahead of a recording: many frames at once.
 pub(super) const READ_AHEAD_OCTETS: usize = 64 * 1024;
 
+/// The file of a recording, read as a plain one.
+#[derive(Debug)]
+pub(in crate::ctl) enum AudioFile {
+    Plain(BufReader<File>),
+    Encrypted(Box<PlainFile<BufReader<File>>>),
+}
+
+impl AudioFile {
+    /// Opens it; an encrypted one with the identity that it is for.
+    ///
+    /// # Errors
+    /// [`ReadError`]; of one that is encrypted to none of `identities` why it can't be decrypted.
+    pub(in crate::ctl) fn open(file: File, identities: &[Identity]) -> Result<Self, ReadError> {
+        let mut file = BufReader::with_capacity(READ_AHEAD_OCTETS, file);
+        let mut head = [0; HEADER_OCTETS];
+        let encrypted = match file.read_exact(&mut head) {
+            Ok(()) => matches!(FileHeader::parse(&head), Err(HeaderError::Encrypted(_))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+            Err(error) => return Err(error.into()),
+        };
+        file.seek(SeekFrom::Start(0))?;
+        if !encrypted || identities.is_empty() {
+            return Ok(Self::Plain(file));
+        }
+        match PlainFile::open(file, identities) {
+            Ok(file) => Ok(Self::Encrypted(Box::new(file))),
+            Err(OpenError::Header(error)) => Err(error.into()),
+            Err(OpenError::Io(error)) => Err(error.into()),
+            Err(OpenError::Seal(error)) => Err(io::Error::other(error).into()),
+        }
+    }
+}
+
+impl AudioFile {
+    /// Looks at the last chunk of an encrypted file, which may hold no audio.
+    ///
+    /// # Errors
+    /// That it is not the last one, or the system's.
+    pub(super) fn check_end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Encrypted(file) => file.check_end(),
+        }
+    }
+}
+
+impl Read for AudioFile {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.read(octets),
+            Self::Encrypted(file) => file.read(octets),
+        }
+    }
+}
+
+impl Seek for AudioFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::Plain(file) => file.seek(to),
+            Self::Encrypted(file) => file.seek(to),
+        }
+    }
+}
+
+/// What can be told of an encrypted file without its key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outside {
+    pub(super) front: Front,
+    pub(super) extent: Extent,
+}
+
+impl Outside {
+    /// `None` if the file is not encrypted, or more chunks than any recording has.
+    fn of(file: &File, len: u64) -> io::Result<Option<Self>> {
+        let mut head = Vec::new();
+        let mut from_start = file;
+        from_start.seek(SeekFrom::Start(0))?;
+        from_start.take(FRONT_PROBE_OCTETS as u64).read_to_end(&mut head)?;
+        let Ok(front) = Front::parse(&head) else { return Ok(None) };
+        let extent = front.measure(len, u32::try_from(MAX_CHUNKS).unwrap_or(u32::MAX), &mut |at| {
+            let mut octets = [0; 4];
+            match file.read_exact_at(&mut octets, at) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([0; 4]),
+                read => read.map(|()| octets),
+            }
+        })?;
+        Ok(extent.map(|extent| Self { front, extent }))
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        self.extent.facts(&self.front)
+    }
+}
+
 /// A recording and what lies beside it.
 pub(super) struct Recording {
     pub(super) path: PathBuf,
     pub(super) len: u64,
     /// The agent is writing it.
     pub(super) busy: bool,
-    pub(super) audio: Result<Reader<BufReader<File>>, ReadError>,
+    /// As plain; of an encrypted one without its key the reason why not.
+    pub(super) audio: Result<Reader<AudioFile>, ReadError>,
+    /// What an encrypted file tells without the key.
+    pub(super) outside: Option<Outside>,
+    /// What of an encrypted sidecar can't be had, and why.
+    pub(super) unopened: Option<SealError>,
     /// `None`: there is no sidecar, which is no fault.
     pub(super) sidecar: Option<Result<Sidecar, BadSidecar>>,
 }
@@ -62,19 +166,29 @@ impl BadSidecar {
 }
 
 impl Recording {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, identities: &[Identity]) -> io::Result<Self> {
         let file = open_file(path)?;
         let len = file.metadata()?.len();
         let busy = is_locked(path)?;
         let sidecar = read_sidecar(path).map_err(BadSidecar::Unreadable).transpose();
-        Ok(Self {
-            path: path.to_owned(),
-            len,
-            busy,
-            audio: Reader::open(BufReader::with_capacity(READ_AHEAD_OCTETS, file)),
-            sidecar: sidecar
-                .map(|octets| octets.and_then(|octets| Sidecar::parse(&octets).map_err(BadSidecar::Unsound))),
-        })
+        let mut sidecar = sidecar
+            .map(|octets| octets.and_then(|octets| Sidecar::parse(&octets).map_err(BadSidecar::Unsound)));
+        let mut unopened = None;
+        if let (Some(Ok(beside)), false) = (&mut sidecar, identities.is_empty()) {
+            match sidecar::open(beside, identities) {
+                Ok(inside) => *beside = inside,
+                Err(error) => unopened = Some(error),
+            }
+        }
+        let outside = Outside::of(&file, len)?;
+        let audio = AudioFile::open(open_file(path)?, identities).and_then(Reader::open);
+        Ok(Self { path: path.to_owned(), len, busy, audio, outside, unopened, sidecar })
+    }
+
+    /// What it holds, as far as that is known, and its frames.
+    pub(super) fn facts(&self) -> Option<Facts> {
+        // What is said of an encrypted file is said of the file, not of what came out of it.
+        self.outside.map(|it| it.facts()).or_else(|| Some(self.audio.as_ref().ok()?.facts().clone()))
     }
 
     /// The sidecar, where there is one that can be read.

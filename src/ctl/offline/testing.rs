@@ -1,5 +1,6 @@
 //! Behaviour of the file commands on a folder of recordings.
 
+mod encrypted;
 mod exporting;
 
 use super::console::Console;
@@ -69,7 +70,9 @@ fn read_sidecar(wav: &Path) -> Sidecar {
 }
 
 fn verify(path: &Path) -> Outcome {
-    run(|console| VerifyArgs { files: vec![path.into()], json: true }.run_on(console))
+    run(|console| {
+        VerifyArgs { files: vec![path.into()], json: true, ..VerifyArgs::default() }.run_on(console)
+    })
 }
 
 fn repair(path: &Path, dry_run: bool) -> Outcome {
@@ -83,6 +86,7 @@ fn export_args(files: &[&Path], output: &Path) -> ExportArgs {
         codec: export::WavCodec::Pcm,
         all_segments: false,
         force: false,
+        identity: keys::IdentityArgs::default(),
         json: false,
     }
 }
@@ -161,11 +165,13 @@ fn info_shows_call_and_length_and_keeps_control_characters_from_the_terminal() {
     let mut sidecar = read_sidecar(&path);
     sidecar.call.remote_name = "Zoe\u{1b}[2J".into();
     put_sidecar(&path, &sidecar);
-    let text = run(|console| InfoArgs { files: vec![path.clone()], json: false }.run_on(console));
+    let text = run(|console| InfoArgs { files: vec![path.clone()], ..InfoArgs::default() }.run_on(console));
     assert!(!text.failed);
     assert!(text.out.contains("PCMU, frames of 20 ms") && text.out.contains("segment   2 of recording r"));
     assert!(!text.out.contains('\u{1b}'));
-    let json = run(|console| InfoArgs { files: vec![path], json: true }.run_on(console)).json();
+    let json =
+        run(|console| InfoArgs { files: vec![path], json: true, ..InfoArgs::default() }.run_on(console))
+            .json();
     assert_eq!((&json[0]["duration_ms"], &json[0]["complete"]), (&20.into(), &true.into()));
     assert_eq!(json[0]["sidecar"]["segment"], 2);
 }
@@ -175,7 +181,7 @@ fn info_promises_no_repair_and_no_start_where_there_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("music.wav");
     fs::write(&other, [b"OPUS".as_slice(), &[0; 200]].concat()).unwrap();
-    let outcome = run(|console| InfoArgs { files: vec![other], json: false }.run_on(console));
+    let outcome = run(|console| InfoArgs { files: vec![other], ..InfoArgs::default() }.run_on(console));
     assert!(outcome.failed && outcome.out.contains("complete  no: it can't be read"), "{}", outcome.out);
     assert!(!outcome.out.contains("repair") && !outcome.out.contains("by its name"), "{}", outcome.out);
 }
@@ -185,7 +191,7 @@ fn a_missing_file_fails_and_the_others_are_shown() {
     let folder = tempfile::tempdir().unwrap();
     let there = segment(folder.path(), "Record_1.wav", "r", 1, 0);
     let files = vec![folder.path().join("Record_0.wav"), there];
-    let outcome = run(|console| InfoArgs { files, json: false }.run_on(console));
+    let outcome = run(|console| InfoArgs { files, ..InfoArgs::default() }.run_on(console));
     assert!(outcome.failed && outcome.out.contains("Record_1.wav") && outcome.err.contains("Record_0.wav"));
 }
 
@@ -266,7 +272,7 @@ fn a_pattern_that_names_sidecars_too_means_each_recording_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = segment(folder.path(), "Record_1.wav", "r", 1, 0);
     let files = vec![path.with_file_name(sidecar_name("Record_1.wav")), path];
-    let outcome = run(|console| VerifyArgs { files, json: true }.run_on(console));
+    let outcome = run(|console| VerifyArgs { files, json: true, ..VerifyArgs::default() }.run_on(console));
     assert_eq!(outcome.json().as_array().map(Vec::len), Some(1));
 }
 

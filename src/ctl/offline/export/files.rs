@@ -2,17 +2,19 @@
 //!
 //! Owns: which spellings are one file, and how many recordings are open at once: one, however many make a WAV.
 
-use super::super::recording::READ_AHEAD_OCTETS;
+use super::super::recording::{AudioFile, open_file};
+use crate::file::reader::ReadError;
+use crate::seal::age::Identity;
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A set of files, whatever path each was named by.
 #[derive(Default)]
-pub(super) struct FileSet {
+pub(in crate::ctl::offline) struct FileSet {
     nodes: HashSet<(u64, u64)>,
     /// FAT numbers its files anew when the system has forgotten them; the resolved path tells then.
     paths: HashSet<PathBuf>,
@@ -20,41 +22,46 @@ pub(super) struct FileSet {
 
 impl FileSet {
     /// Puts the file in; false if it was there. A file that can't be looked at is in no set.
-    pub(super) fn insert(&mut self, path: &Path) -> bool {
+    pub(in crate::ctl::offline) fn insert(&mut self, path: &Path) -> bool {
         let new_node = fs::metadata(path).map_or(true, |meta| self.nodes.insert((meta.dev(), meta.ino())));
         let new_path = fs::canonicalize(path).map_or(true, |path| self.paths.insert(path));
         new_node && new_path
     }
 
-    pub(super) fn contains(&self, path: &Path) -> bool {
+    pub(in crate::ctl::offline) fn contains(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|meta| self.nodes.contains(&(meta.dev(), meta.ino())))
             || fs::canonicalize(path).is_ok_and(|path| self.paths.contains(&path))
     }
 }
 
 /// The file that is open, and the index of the source that it belongs to.
-pub(super) type OpenFile = RefCell<Option<(usize, BufReader<File>)>>;
+pub(super) type OpenFile = RefCell<Option<(usize, AudioFile)>>;
 
 /// One file of many that are read one after the other: open while it is the one last used.
 pub(super) struct Source<'a> {
     path: &'a Path,
     index: usize,
     open: &'a OpenFile,
+    identities: &'a [Identity],
     position: u64,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(path: &'a Path, index: usize, open: &'a OpenFile) -> Self {
-        Self { path, index, open, position: 0 }
+    pub(super) fn new(path: &'a Path, index: usize, open: &'a OpenFile, identities: &'a [Identity]) -> Self {
+        Self { path, index, open, identities, position: 0 }
     }
 
-    fn with_file<T>(&mut self, work: impl FnOnce(&mut BufReader<File>) -> io::Result<T>) -> io::Result<T> {
+    fn with_file<T>(&mut self, work: impl FnOnce(&mut AudioFile) -> io::Result<T>) -> io::Result<T> {
         let mut open = self.open.borrow_mut();
         let (_, mut file) = match open.take() {
             Some(ours) if ours.0 == self.index => ours,
             other => {
                 drop(other);
-                let mut file = BufReader::with_capacity(READ_AHEAD_OCTETS, File::open(self.path)?);
+                let opened = AudioFile::open(open_file(self.path)?, self.identities);
+                let mut file = opened.map_err(|error| match error {
+                    ReadError::Io(error) => error,
+                    error @ ReadError::Header(_) => io::Error::other(error),
+                })?;
                 file.seek(SeekFrom::Start(self.position))?;
                 (self.index, file)
             }
@@ -91,7 +98,7 @@ mod tests {
         fs::write(&paths[0], b"abcdef").unwrap();
         fs::write(&paths[1], b"uvwxyz").unwrap();
         let open = OpenFile::default();
-        let mut sources = [Source::new(&paths[0], 0, &open), Source::new(&paths[1], 1, &open)];
+        let mut sources = [Source::new(&paths[0], 0, &open, &[]), Source::new(&paths[1], 1, &open, &[])];
         let mut read = String::new();
         for index in [0, 1, 1, 0, 1, 0] {
             let mut two = [0; 2];

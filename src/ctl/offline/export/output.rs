@@ -20,7 +20,7 @@ const MAX_ATTEMPTS: u32 = 100;
 ///
 /// # Errors
 /// Why not, and what to do.
-pub(super) fn check(out: &Path, force: bool, inputs: &FileSet) -> Result<(), String> {
+pub(in crate::ctl::offline) fn check(out: &Path, force: bool, inputs: &FileSet) -> Result<(), String> {
     if inputs.contains(out) {
         return Err(
             "this is one of the recordings to export, or its sidecar; choose another place with -o".into()
@@ -39,7 +39,7 @@ pub(super) fn check(out: &Path, force: bool, inputs: &FileSet) -> Result<(), Str
     }
     if is_recording(out)? {
         return Err(
-            "a recording is there, and export overwrites none, not even with --force; choose another place \
+            "a recording is there, and none is overwritten, not even with --force; choose another place \
              with -o"
                 .into(),
         );
@@ -70,20 +70,21 @@ fn is_recording(path: &Path) -> Result<bool, String> {
     )?;
     Ok(match Format::detect(&head) {
         Ok(_) => true,
+        Err(HeaderError::Encrypted(_) | HeaderError::KeyHeader) => true,
         Err(HeaderError::StandardWav) => false,
         Err(_) => sidecar_path(path).is_file(),
     })
 }
 
 /// A file that is not yet what it is to be; gone when dropped.
-pub(super) struct Temporary {
+pub(in crate::ctl::offline) struct Temporary {
     path: PathBuf,
     file: File,
 }
 
 impl Temporary {
     /// In the folder of `out`. Its own name is short: that of `out` may be as long as names can be.
-    pub(super) fn beside(out: &Path) -> Result<Self, String> {
+    pub(in crate::ctl::offline) fn beside(out: &Path) -> Result<Self, String> {
         let mut attempt = 0;
         loop {
             let path = out.with_file_name(format!(".export-{}-{attempt}.part", std::process::id()));
@@ -101,12 +102,12 @@ impl Temporary {
         }
     }
 
-    pub(super) fn file(&self) -> &File {
+    pub(in crate::ctl::offline) fn file(&self) -> &File {
         &self.file
     }
 
     /// Gives the file its name. What it replaces may have been for fewer eyes still.
-    pub(super) fn rename(mut self, out: &Path) -> io::Result<()> {
+    pub(in crate::ctl::offline) fn rename(mut self, out: &Path) -> io::Result<()> {
         if let Ok(former) = fs::symlink_metadata(out) {
             let _ = self.file.set_permissions(fs::Permissions::from_mode(former.mode() & 0o600));
         }
@@ -124,13 +125,13 @@ impl Drop for Temporary {
 }
 
 /// A folder to write into. Where it had to be made, it goes again when dropped with nothing in it.
-pub(super) struct OutFolder {
+pub(in crate::ctl::offline) struct OutFolder {
     /// Innermost first.
     made: Vec<PathBuf>,
 }
 
 impl OutFolder {
-    pub(super) fn make(path: &Path) -> Result<Self, String> {
+    pub(in crate::ctl::offline) fn make(path: &Path) -> Result<Self, String> {
         let made = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
         let folder = Self { made: made.map(Path::to_owned).collect() };
         match fs::create_dir_all(path) {

@@ -90,7 +90,8 @@ fn a_file_over_4_gib_is_mended_as_well_as_its_header_can_say() {
     let path = write(folder.path(), "Record_1.wav", Codec::Pcma, 0, &[]);
     // A hole: it takes no room.
     fs::File::options().write(true).open(&path).unwrap().set_len(76 + 5_000_000_000).unwrap();
-    let info = || run(|console| InfoArgs { files: vec![path.clone()], json: false }.run_on(console)).out;
+    let info =
+        || run(|console| InfoArgs { files: vec![path.clone()], ..InfoArgs::default() }.run_on(console)).out;
     assert!(info().contains("no: dataSize says 0 octets, the file holds 5000000000 (see recordctl repair)"));
     let repaired = repair(&path, false);
     assert!(!repaired.failed, "{}", repaired.err);

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 fn info(path: &Path, json: bool) -> Outcome {
-    run(|console| InfoArgs { files: vec![path.into()], json }.run_on(console))
+    run(|console| InfoArgs { files: vec![path.into()], json, ..InfoArgs::default() }.run_on(console))
 }
 
 /// The folder, and in it a recording whose sidecar is a folder: read it, and the system gives an error.
