@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Lets all threads share one heap: they hardly ever allocate at the same time, and a heap for each takes memory.
@@ -105,14 +105,25 @@ pub fn read_names(folder: &File, show: &mut dyn FnMut(&[u8])) -> io::Result<Opti
     Ok(next)
 }
 
-/// Datagrams that the kernel has dropped at this socket so far because its buffer was full.
+/// What the kernel keeps for a socket, and what it could not keep.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketMemory {
+    /// Whether its receive buffer has no room for another packet.
+    pub is_full: bool,
+    /// Datagrams dropped at this socket so far: its buffer was full, or a filter refused them.
+    pub drops: u32,
+}
+
+/// How a socket's receive buffer does.
 ///
 /// # Errors
 /// As the system says; emulators and Linux before 4.12 don't know the option.
 #[expect(unsafe_code, reason = "SO_MEMINFO has no wrapper")]
-pub fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    /// Values of `SO_MEMINFO`, and the place of the drop counter among them (linux/sock_diag.h).
+pub fn socket_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
+    /// Values of `SO_MEMINFO`, and their places (linux/sock_diag.h).
     const VALUES: usize = 9;
+    const USED: usize = 0;
+    const LIMIT: usize = 1;
     const DROPS: usize = 8;
     let mut values = [0_u32; VALUES];
     let mut octets = libc::socklen_t::try_from(size_of_val(&values)).unwrap_or_default();
@@ -126,7 +137,62 @@ pub fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut octets,
         )
     })?;
-    Ok(values[DROPS])
+    let is_full = values[USED].saturating_add(PACKET_MEMORY_OCTETS) > values[LIMIT];
+    Ok(SocketMemory { is_full, drops: values[DROPS] })
+}
+
+/// What the kernel takes for a packet of a call, at most.
+const PACKET_MEMORY_OCTETS: u32 = 2304;
+
+/// Lets only packets from `from` into a UDP `socket`: the kernel drops others before they take room in its buffer, and
+/// counts them in [`SocketMemory::drops`]. On an IPv6 socket the mapped form of an IPv4 address is meant, too.
+///
+/// # Errors
+/// As the system says; the socket takes everything then.
+#[expect(unsafe_code, reason = "SO_ATTACH_FILTER has no wrapper")]
+#[expect(clippy::cast_possible_truncation, reason = "codes of instructions have 16 bits")]
+pub fn only_from(socket: BorrowedFd<'_>, from: IpAddr) -> io::Result<()> {
+    /// Instructions of classic BPF: load a word or an octet, jump if equal, and with what, return (linux/filter.h).
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const LOAD_OCTET: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const MASK: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    /// Where the network header begins, as an offset that filters understand.
+    const NETWORK: u32 = 0xFFF0_0000;
+    let (version, offset, octets) = match from.to_canonical() {
+        IpAddr::V4(ip) => (0x40, 12, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (0x60, 8, ip.octets().to_vec()),
+    };
+    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let words: Vec<u32> = octets
+        .chunks_exact(4)
+        .map(|word| word.iter().fold(0, |sum, octet| sum << 8 | u32::from(*octet)))
+        .collect();
+    // To the last instruction, which drops, from behind each comparison.
+    let mut left = u8::try_from(2 * words.len() + 1).unwrap_or(u8::MAX);
+    let mut program = vec![step(LOAD_OCTET, 0, NETWORK), step(MASK, 0, 0xF0), step(IF_EQUAL, left, version)];
+    for (index, word) in (0_u32..).zip(words) {
+        left = left.saturating_sub(2);
+        program.push(step(LOAD_WORD, 0, NETWORK + offset + 4 * index));
+        program.push(step(IF_EQUAL, left, word));
+    }
+    program.extend([step(RETURN, 0, u32::MAX), step(RETURN, 0, 0)]);
+    let len = u16::try_from(program.len()).unwrap_or(0);
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    let octets = libc::socklen_t::try_from(size_of_val(&program)).unwrap_or_default();
+    // SAFETY: the kernel reads the structure of the size given, and through it as many instructions as it says, all of
+    // which live until the call is over; it keeps a copy.
+    Errno::result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            octets,
+        )
+    })?;
+    Ok(())
 }
 
 /// Seconds east of UTC of the local time zone at a time given in seconds since the Unix epoch; 0 if unknown. The zone is

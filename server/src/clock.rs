@@ -1,6 +1,6 @@
 //! The only reader of clocks in the server.
 
-use chrono::{Local, Offset};
+use chrono::{Local, Offset, Utc};
 use phone_recorder::time::{Mono, Now, Wall};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -26,4 +26,19 @@ pub fn now() -> Now {
             utc_offset_s: local.offset().fix().local_minus_utc(),
         },
     }
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Instants {
+    /// By the monotonic one.
+    pub mono: Mono,
+    /// By that of the calendar, in nanoseconds since the Unix epoch.
+    pub unix_ns: i64,
+}
+
+/// The moment that relates the kernel's stamps to monotonic time.
+#[must_use]
+pub fn instants() -> Instants {
+    Instants { mono: mono(), unix_ns: Utc::now().timestamp_nanos_opt().unwrap_or(i64::MAX) }
 }

@@ -1,8 +1,8 @@
 //! The server that phones upload call recordings to: the parts of `recordserver`.
 //!
 //! Pure, told what time it is: [`session`] (one control connection), [`recording`] (RTP in, storage
-//! jobs out), [`media`] (whose RTP counts), [`limits`] (who gets in), [`rates`] (how often), [`ports`], [`naming`]. Touching the
-//! world: [`run`] (the loop), [`receive`], [`storage`] with its [`writer`], [`recover`], [`clock`], [`status`]. Settings come from [`config`].
+//! jobs out), [`limits`] (who gets in), [`rates`] (how often), [`ports`], [`naming`]. Touching the
+//! world: [`run`] (the loop), [`receive`], [`media`], [`storage`] with its [`writer`], [`recover`], [`clock`], [`status`]. Settings come from [`config`].
 //! It reads the protocol with the library's `uplink` modules and stores with its `rtp`, `file` and `storage`.
 
 pub mod clock;

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub packets_lost: Counter,
     /// Datagrams that the kernel dropped because the server did not fetch them in time.
     pub packets_overrun: Counter,
+    /// Packets of others than the sender of the call they came to.
+    pub packets_strangers: Counter,
     /// Octets of audio handed to the disk.
     pub audio_bytes: Counter,
     ended: ByName,
@@ -65,6 +67,7 @@ impl Metrics {
             packets_received: Counter::default(),
             packets_lost: Counter::default(),
             packets_overrun: Counter::default(),
+            packets_strangers: Counter::default(),
             audio_bytes: Counter::default(),
             ended: Family::default(),
             refused: Family::default(),
@@ -96,6 +99,7 @@ impl Metrics {
             ("packets_received", "RTP datagrams that arrived for a session", &self.packets_received),
             ("packets_lost", "RTP packets that never arrived", &self.packets_lost),
             ("packets_overrun", "Datagrams dropped before the server fetched them", &self.packets_overrun),
+            ("packets_strangers", "Packets of others than the sender of the call", &self.packets_strangers),
         ] {
             registry.register(name, help, counter.clone());
         }

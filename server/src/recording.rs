@@ -1,13 +1,12 @@
 //! The audio of one session on its way to the disk: RTP in, storage jobs out.
 //!
-//! Owns: which packets count, the timeline, blocks that are being filled, the sidecar. Pure. The file is
+//! Owns: who sends the call, the timeline, blocks that are being filled, the sidecar. Pure. The file is
 //! opened by the first packet, which tells its frame size, or at the end if none came; a recording that
 //! outgrows a file, or whose sender changes the codec, goes on in the next. Invariants: jobs of a file come in the order open, append …,
 //! close; what can't be buffered is silence in the file and a counted drop, so time stays true.
 
 mod store;
 
-use crate::media::SourceLock;
 use crate::session::{EndReason, Opening};
 use phone_recorder::blocks::BlockPool;
 use phone_recorder::call::{Altered, Call, CallUpdate};
@@ -18,10 +17,11 @@ use phone_recorder::rtp::codec::Codec;
 use phone_recorder::rtp::codec_change::CodecChange;
 use phone_recorder::rtp::counts::{Counts, DropCause, Verdict};
 use phone_recorder::rtp::packet::{Packet, PacketError};
+use phone_recorder::rtp::source_lock::{self, Admission, SourceLock};
 use phone_recorder::rtp::timeline::{GapCause, Timeline, octets_to_ms};
 use phone_recorder::time::{Mono, Now};
 use phone_recorder::uplink::message::Parties;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use store::{Sink, Store};
 
@@ -30,6 +30,9 @@ const DEFAULT_PTIME_MS: u32 = 20;
 
 /// Longest frame that a header is written for.
 const MAX_PTIME_MS: u32 = 100;
+
+/// Silence after which another sender at the phone's address may take over.
+const TAKEOVER_AFTER: Duration = Duration::from_secs(10);
 
 /// Changes of codec that may wait for the disk; further ones are not followed until it has caught up.
 const MAX_ENDED: usize = 8;
@@ -55,9 +58,10 @@ pub struct Recording {
     counts: Counts,
     /// `counts` when the present file began.
     counts_before: Counts,
-    /// Datagrams that the kernel dropped because they were not fetched in time: in all, and before this file.
+    /// Packets of the call that the kernel dropped because they were not fetched in time: in all, and before this file.
     overruns: u64,
     overruns_before: u64,
+    strangers_before: u64,
     octets_before: u64,
     sidecar: Sidecar,
     /// Ended by a change of codec, and not handed to the disk yet.
@@ -92,9 +96,9 @@ struct Ended {
 }
 
 impl Recording {
-    /// A recording that was asked for by a phone at `phone` and goes to `folder`.
+    /// A recording that was asked for by a phone at `peer` and goes to `folder`.
     #[must_use]
-    pub fn new(rules: Rules, opening: &Opening, phone: IpAddr, folder: Folder, now: Now) -> Self {
+    pub fn new(rules: Rules, opening: &Opening, peer: SocketAddr, folder: Folder, now: Now) -> Self {
         let mut call = Call { direction: opening.direction, altered: opening.altered, ..Call::default() };
         call.update(&CallUpdate::from(&opening.parties));
         let sidecar = Sidecar {
@@ -103,12 +107,16 @@ impl Recording {
             start: now.wall.rfc3339(),
             clock_set: now.wall.is_set(),
             state: SidecarState::Recording,
+            peer: Some(peer.to_string()),
             ..Sidecar::default()
         };
         Self {
             rules,
             folder,
-            lock: SourceLock::new(phone),
+            lock: SourceLock::new(source_lock::Rules {
+                only: Some(peer.ip()),
+                takeover_after: TAKEOVER_AFTER,
+            }),
             timeline: Timeline::new(opening.codec),
             codec_change: CodecChange::default(),
             heard: now.mono,
@@ -116,6 +124,7 @@ impl Recording {
             counts_before: Counts::default(),
             overruns: 0,
             overruns_before: 0,
+            strangers_before: 0,
             octets_before: 0,
             sidecar,
             ended: Vec::new(),
@@ -132,18 +141,70 @@ impl Recording {
         self.sidecar.call.altered
     }
 
-    /// Takes a datagram; whether it was RTP of this call.
-    pub fn datagram(&mut self, datagram: &[u8], source: SocketAddr, now: Mono, pool: &mut BlockPool) -> bool {
-        let (verdict, ours) = match Packet::parse(datagram) {
-            Err(PacketError::Rtcp) => (Verdict::Dropped(DropCause::Rtcp), false),
-            Err(_) => (Verdict::Dropped(DropCause::NotRtp), false),
-            Ok(_) if !self.lock.admits(source, now) => (Verdict::Dropped(DropCause::Source), false),
-            Ok(packet) => (self.packet(&packet, now, pool), true),
+    /// Takes a datagram that arrived at `arrival`; whether it was RTP of this call.
+    pub fn datagram(
+        &mut self,
+        datagram: &[u8],
+        source: SocketAddr,
+        arrival: Mono,
+        pool: &mut BlockPool,
+    ) -> bool {
+        let packet = match Packet::parse(datagram) {
+            Ok(packet) => packet,
+            Err(error) => {
+                let cause = if error == PacketError::Rtcp { DropCause::Rtcp } else { DropCause::NotRtp };
+                if self.lock.admits_other(source) {
+                    self.counts.book(Verdict::Dropped(cause));
+                }
+                return false;
+            }
         };
+        match self.lock.admit(datagram, &packet, source, arrival) {
+            Admission::Ours => {}
+            Admission::Taken => self.take_held(pool),
+            Admission::Held | Admission::Stranger => return false,
+        }
+        self.book(&packet, arrival, pool);
+        true
+    }
+
+    /// Takes a datagram that was too long to be received whole.
+    pub fn oversize(&mut self, source: SocketAddr) {
+        if self.lock.admits_other(source) {
+            self.counts.book(Verdict::Dropped(DropCause::Oversize));
+        }
+    }
+
+    /// Looks at what waits for its sender to be believed; whether it was RTP of this call.
+    pub fn tick(&mut self, now: Mono, pool: &mut BlockPool) -> bool {
+        let taken = self.lock.tick(now);
+        if taken {
+            self.take_held(pool);
+        }
+        taken
+    }
+
+    /// No more packets come: those of whoever may be the sender are taken.
+    pub fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
+        if self.lock.settle(now) {
+            self.take_held(pool);
+        }
+    }
+
+    fn take_held(&mut self, pool: &mut BlockPool) {
+        let held = self.lock.take_held();
+        for (datagram, arrival) in held.iter() {
+            if let Ok(packet) = Packet::parse(datagram) {
+                self.book(&packet, arrival, pool);
+            }
+        }
+    }
+
+    fn book(&mut self, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) {
+        let verdict = self.packet(packet, arrival, pool);
         self.counts.book(verdict);
         self.timeline.restore_regained(&mut self.counts);
         self.counts.lost = self.timeline.lost();
-        ours
     }
 
     fn packet(&mut self, packet: &Packet<'_>, now: Mono, pool: &mut BlockPool) -> Verdict {
@@ -244,6 +305,7 @@ impl Recording {
             // A stop request need not have them: what is left out is as it was.
             self.sidecar.call.update(&CallUpdate::from(&parties));
         }
+        self.settle(now.mono, pool);
         self.timeline.settle(&mut Sink { store: &mut self.part.store, pool });
         self.counts.lost = self.timeline.lost();
         if self.failed {
@@ -263,11 +325,38 @@ impl Recording {
         self.release(pool);
     }
 
-    /// The kernel has dropped `total` datagrams of this call so far; how many of them are news.
-    pub fn overran(&mut self, total: u64) -> u64 {
-        let news = total.saturating_sub(self.overruns);
-        self.overruns += news;
-        news
+    /// The kernel has dropped `packets` of the call.
+    pub fn overran(&mut self, packets: u64) {
+        self.overruns += packets;
+    }
+
+    /// The kernel has kept `packets` of others out.
+    pub fn kept_out(&mut self, packets: u64) {
+        self.lock.add_strangers(packets);
+    }
+
+    /// Packets of the call that never came, or that the kernel dropped.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.counts.lost.max(self.overruns)
+    }
+
+    /// Where its packets come from, once that is known.
+    #[must_use]
+    pub fn source(&self) -> Option<SocketAddr> {
+        self.lock.source()
+    }
+
+    /// Packets of others; they are not among [`Self::counts`].
+    #[must_use]
+    pub fn strangers(&self) -> u64 {
+        self.lock.strangers()
+    }
+
+    /// Whether others than the call's sender have sent.
+    #[must_use]
+    pub fn is_contested(&self) -> bool {
+        self.lock.is_contested()
     }
 
     /// What became of the datagrams so far.
@@ -340,18 +429,21 @@ impl Recording {
             self.sidecar.push_gap(described(gap));
         }
         let counts = until.since(&self.counts_before);
-        // What the kernel dropped did come, so it is our loss and not the network's.
-        let overruns = self.overruns - self.overruns_before;
+        // The sequence numbers do not tell of those at the end.
+        let overrun = self.overruns - self.overruns_before;
         let packets = Packets {
-            received: counts.received + overruns,
-            lost: counts.lost.saturating_sub(overruns),
+            received: counts.received,
+            lost: counts.lost.max(overrun),
             late: counts.late,
             duplicate: counts.duplicate,
-            dropped: counts.dropped() + overruns,
+            dropped: counts.dropped(),
+            overrun,
+            strangers: self.lock.strangers() - self.strangers_before,
         };
         let mut sidecar = self.sidecar.clone();
         sidecar.state = SidecarState::Ended;
         sidecar.packets = packets;
+        sidecar.contested = self.lock.is_contested();
         sidecar.end = Some(now.wall.rfc3339());
         sidecar.end_reason = Some(reason.to_owned());
         sidecar.no_media = self.part.ptime_ms.is_none();
@@ -360,6 +452,7 @@ impl Recording {
         self.octets_before += std::mem::take(&mut self.part.store.octets);
         self.counts_before = until;
         self.overruns_before = self.overruns;
+        self.strangers_before = self.lock.strangers();
         self.sidecar.gaps.clear();
         (self.sidecar.gaps_total, self.sidecar.gap_ms_total) = (0, 0);
     }

@@ -89,6 +89,12 @@ pub struct SessionStatus {
     pub packets: u64,
     /// RTP packets that never arrived.
     pub lost: u64,
+    /// Packets of others than its sender.
+    #[serde(default)]
+    pub strangers: u64,
+    /// Whether there were any.
+    #[serde(default)]
+    pub contested: bool,
     /// The file it goes to, below the storage folder.
     pub file: String,
 }

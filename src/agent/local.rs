@@ -463,6 +463,7 @@ fn packets(counts: &Counts) -> Packets {
         late: counts.late,
         duplicate: counts.duplicate,
         dropped: counts.dropped(),
+        ..Packets::default()
     }
 }
 

@@ -34,6 +34,10 @@ pub struct Packets {
     pub duplicate: u64,
     /// Given up on our side: the buffer was full, or the packet was no usable RTP.
     pub dropped: u64,
+    /// Of those that are lost: reached the machine, and were dropped by the system because nobody fetched them in time.
+    pub overrun: u64,
+    /// Sent by others than the call's sender. Part of no other number.
+    pub strangers: u64,
 }
 
 /// A stretch of the file that holds silence instead of received audio.
@@ -135,6 +139,11 @@ pub struct Sidecar {
     pub end_reason: Option<String>,
     /// No packet was ever received.
     pub no_media: bool,
+    /// At a server, the address of the phone's control connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Others than the call's sender have sent to its port.
+    pub contested: bool,
     /// Never deleted to make room.
     pub protected: bool,
     /// Made whole after an interruption.
@@ -183,6 +192,8 @@ impl Default for Sidecar {
             end: None,
             end_reason: None,
             no_media: false,
+            peer: None,
+            contested: false,
             protected: false,
             recovered: false,
             sha256: None,

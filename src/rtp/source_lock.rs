@@ -405,6 +405,10 @@ impl Rules {
         {
             return true;
         }
+        if rival.ssrc == sender.voice.ssrc {
+            // Nobody knows the SSRC of a call before it begins: it is the sender's own that came first.
+            return false;
+        }
         // One that had the call at this very port is compared with what the sender did since then; others with all that
         // came from there.
         let (own, established) = if rival.former && sender.is_same_port(rival) {

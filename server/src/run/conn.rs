@@ -1,13 +1,14 @@
 //! One accepted control connection: its socket, its unsent answers, its session.
 
 use super::office::READ_INTERVAL;
+use crate::media::Media;
 use crate::recording::Recording;
 use crate::session::Session;
 use mio::net::TcpStream;
 use nix::sys::socket::{setsockopt, sockopt};
 use phone_recorder::time::{Mono, Now};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 /// Unsent octets after which a phone that does not read is given up.
 const MAX_UNSENT_OCTETS: usize = 16 * 1024;
@@ -19,13 +20,15 @@ pub(super) const MAX_READS: u32 = 16;
 pub(super) struct Call {
     pub(super) id: String,
     pub(super) device: String,
-    pub(super) socket: UdpSocket,
-    pub(super) v6: bool,
+    pub(super) media: Media,
     pub(super) port: u16,
     pub(super) recording: Recording,
     pub(super) begun: Now,
     /// Below the storage folder, once it is known.
     pub(super) file: String,
+    /// What metrics and log have of strangers.
+    pub(super) strangers_told: u64,
+    pub(super) contested_told: bool,
 }
 
 /// A control connection.

@@ -401,7 +401,9 @@ impl Office {
                 start: call.begun.wall.rfc3339(),
                 elapsed_ms: u64::try_from(now.since(call.begun.mono).as_millis()).unwrap_or(u64::MAX),
                 packets: call.recording.counts().received,
-                lost: call.recording.counts().lost,
+                lost: call.recording.lost(),
+                strangers: call.recording.strangers(),
+                contested: call.recording.is_contested(),
                 file: call.file.clone(),
             });
         }

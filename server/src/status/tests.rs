@@ -12,6 +12,8 @@ fn session(port: u16) -> SessionStatus {
         elapsed_ms: 61_000,
         packets: 3050,
         lost: 1,
+        strangers: 0,
+        contested: false,
         file: "0c:11:05:00:00:01/2026-03-01/Record_20260301-091500.wav".into(),
     }
 }

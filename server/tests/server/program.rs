@@ -92,7 +92,9 @@ fn a_range_without_a_free_port_refuses_by_reason_and_sigterm_finalises_what_runs
     assert!(first.wait().expect("phone").success());
     let (sidecar, audio) = recorded(folder.path(), "first");
     assert_eq!((sidecar.end_reason.as_deref(), sidecar.state), (Some("shutdown"), SidecarState::Ended));
-    assert!(!audio.is_empty() && sidecar.packets.dropped == 1, "{sidecar:?}");
+    assert!(!audio.is_empty() && sidecar.packets.dropped == 0, "{sidecar:?}");
+    assert!(sidecar.packets.strangers == 1 && sidecar.contested, "{sidecar:?}");
+    assert!(sidecar.peer.is_some_and(|peer| peer.starts_with("127.0.0.1:")));
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Bench {
         let rules = Rules { flush_interval: Duration::from_secs(1), max_file_octets };
         let folder = Folder { root: "/srv".into(), device: 1, name: "phone/2026-03-01".into() };
         Self {
-            recording: Recording::new(rules, &opening, phone().ip(), folder, now(0)),
+            recording: Recording::new(rules, &opening, phone(), folder, now(0)),
             pool: BlockPool::new((pool_blocks * BLOCK_OCTETS) as u64),
             keys: 0,
         }
@@ -129,11 +129,14 @@ fn audio(jobs: &[Job]) -> Vec<u8> {
 }
 
 #[test]
-fn the_first_packet_opens_the_file_and_tells_its_frame_size() {
+fn the_first_packets_in_sequence_open_the_file_and_tell_its_frame_size() {
     let mut bench = Bench::new(4, u64::MAX);
     assert!(bench.jobs(0).is_empty());
-    let at = now(1).mono;
-    assert!(bench.recording.datagram(&rtp(1, &[1; 240]), phone(), at, &mut bench.pool));
+    for seq in 1..4 {
+        let at = now(u64::from(seq)).mono;
+        let ours = bench.recording.datagram(&rtp(seq, &[1; 240]), phone(), at, &mut bench.pool);
+        assert_eq!(ours, seq == 3);
+    }
     let jobs = bench.jobs(100);
     let [Job::Open(open)] = &jobs[..] else { panic!("{jobs:?}") };
     assert_eq!((open.header.rtp_len, open.header.increment), (240, 240));
@@ -215,14 +218,15 @@ fn a_file_that_is_full_is_followed_by_the_next_segment() {
 }
 
 #[test]
-fn other_hosts_other_codecs_and_noise_are_dropped_by_cause() {
+fn noise_is_dropped_by_cause_and_other_hosts_are_strangers() {
     let mut bench = Bench::new(4, u64::MAX);
     let stranger = "192.0.2.66:4000".parse().expect("address");
     let at = now(0).mono;
     assert!(!bench.recording.datagram(&rtp(1, &[1; 160]), stranger, at, &mut bench.pool));
     assert!(!bench.recording.datagram(b"hello", phone(), at, &mut bench.pool));
     let counts = bench.recording.counts();
-    assert_eq!((counts.dropped_for(DropCause::Source), counts.dropped_for(DropCause::NotRtp)), (1, 1));
+    assert_eq!((counts.received, counts.dropped_for(DropCause::NotRtp)), (1, 1));
+    assert_eq!((bench.recording.strangers(), bench.recording.is_contested()), (1, true));
     assert!(bench.jobs(100).is_empty());
 }
 

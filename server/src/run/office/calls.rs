@@ -4,26 +4,20 @@ use super::Office;
 use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
 use super::gate::short;
 use crate::limits::{Refusal, prefix};
+use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::naming::{day_folder, device_folder};
-use crate::receive::{MAX_DRAINED, Receiver};
+use crate::receive::{Datagram, Receiver};
 use crate::recording::Recording;
 use crate::run::conn::{Call, Conn};
 use crate::session::{EndReason, Opening};
-use nix::sys::socket::{setsockopt, sockopt};
 use phone_recorder::blocks::BlockPool;
 use phone_recorder::jobs::{FileKey, Folder, Job};
 use phone_recorder::rtp::counts::DropCause;
-use phone_recorder::sys::socket_drops;
 use phone_recorder::time::{Mono, Now};
 use phone_recorder::uplink::message::Parties;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
-
-/// Receive buffer of each call: Linux doubles it, which holds some ten seconds of a call, whatever the
-/// system's default is. Used only while the loop is late.
-const RECEIVE_BUFFER_OCTETS: usize = 212_992;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Looks into the socket of a call that ends: more than its receive buffer can hold.
 const MAX_LAST_DRAINS: usize = 16;
@@ -50,7 +44,7 @@ impl Office {
             return Err(Refusal::DiskLow);
         }
         self.admit_call(peer.ip(), now)?;
-        let Some((socket, port)) = self.bind(local, now.mono) else {
+        let Some((media, port)) = self.bind(local, peer.ip(), now.mono) else {
             self.admission.close(peer.ip());
             return Err(Refusal::Ports);
         };
@@ -83,12 +77,13 @@ impl Office {
         let call = Call {
             id: opening.id.clone(),
             device: opening.device.clone(),
-            v6: socket.local_addr().is_ok_and(|addr| addr.is_ipv6()),
-            socket,
+            media,
             port,
-            recording: Recording::new(self.rules, opening, peer.ip(), folder, now),
+            recording: Recording::new(self.rules, opening, peer, folder, now),
             begun: now,
             file: String::new(),
+            strangers_told: 0,
+            contested_told: false,
         };
         let altered = call.recording.altered();
         if !altered.is_empty() {
@@ -106,7 +101,7 @@ impl Office {
 
     /// A socket on a free port of the range, on the address that the phone is connected to; on all
     /// addresses if phones are told another one.
-    fn bind(&mut self, local: SocketAddr, now: Mono) -> Option<(UdpSocket, u16)> {
+    fn bind(&mut self, local: SocketAddr, phone: IpAddr, now: Mono) -> Option<(Media, u16)> {
         let mut addr = match (self.config.public_addr.is_empty(), local) {
             (true, local) => local,
             (false, SocketAddr::V4(_)) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
@@ -115,12 +110,8 @@ impl Office {
         for _ in 0..PORT_ATTEMPTS {
             let port = self.ports.take()?;
             addr.set_port(port);
-            match UdpSocket::bind(addr) {
-                Ok(socket) => {
-                    // A smaller buffer than asked for serves as well, for a shorter time.
-                    let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_OCTETS);
-                    return Some((socket, port));
-                }
+            match Media::bind(addr, phone) {
+                Ok(media) => return Some((media, port)),
                 Err(error) => {
                     self.ports.give_back(port);
                     self.complain(now, || format!("rtp_port_unusable port={port}: {error}"));
@@ -140,11 +131,13 @@ impl Office {
         let Some(mut call) = conn.call.take() else { return };
         // What was sent before the end belongs to the call, also if it is more than a sweep takes.
         for _ in 0..MAX_LAST_DRAINS {
+            call.media.look_at_all();
             if !drain(&mut call, receiver, pool, metrics, now.mono).more {
                 break;
             }
         }
-        book_overruns(&mut call, metrics);
+        book_dropped(&mut call, metrics);
+        call.recording.settle(now.mono, pool);
         let ip = conn.peer.ip();
         let heard = call.recording.octets() > 0 || call.recording.file().is_some();
         let kept = heard || empty_files.take(ip, now.mono);
@@ -167,6 +160,8 @@ impl Office {
             file: if had_file.is_some() { std::mem::take(&mut call.file) } else { String::new() },
             how: format!("seconds={seconds} reason={:?}", short(&reason.name())),
             counts,
+            lost: call.recording.lost(),
+            strangers: call.recording.strangers(),
             octets: call.recording.octets(),
         };
         let closed = jobs.iter().rev().find_map(|job| match job {
@@ -182,7 +177,7 @@ impl Office {
         }
         waiting_jobs.extend(jobs);
         metrics.ended(reason_class(reason));
-        metrics.packets_lost.inc_by(counts.lost);
+        metrics.packets_lost.inc_by(call.recording.lost());
         for cause in DropCause::ALL {
             metrics.dropped(cause, counts.dropped_for(cause));
         }
@@ -215,8 +210,8 @@ impl Office {
             }
             if keeps_up {
                 call.recording.jobs(now, &mut || next_key(next_file), &mut jobs);
-                if !jobs.is_empty() {
-                    book_overruns(call, metrics);
+                if !jobs.is_empty() || call.recording.source().is_none() {
+                    book_dropped(call, metrics);
                 }
                 for job in jobs.drain(..) {
                     if let Job::Open(open) = &job {
@@ -245,33 +240,50 @@ fn drain(
     metrics: &Metrics,
     now: Mono,
 ) -> Drained {
-    let recording = &mut call.recording;
+    let Call { media, recording, port, .. } = call;
     let codec = recording.codec();
-    let mut heard = false;
-    let received = receiver.drain(&call.socket, call.v6, |datagram, source| {
-        heard |= recording.datagram(datagram, source, now, pool);
-    });
-    let count = received.unwrap_or_else(|error| {
-        log::debug!("rtp port={}: {error}", call.port);
-        0
-    });
+    let (before, mut heard) = (recording.counts().received, false);
+    let mut take = |datagram: &Datagram<'_>, recording: &mut Recording| {
+        if datagram.truncated {
+            recording.oversize(datagram.source);
+        } else {
+            heard |= recording.datagram(datagram.octets, datagram.source, datagram.arrival, pool);
+        }
+    };
+    let drained = media.drain(receiver, now, |datagram| take(datagram, recording));
+    let more = drained.as_ref().is_ok_and(|drained| drained.more);
+    let followed = match recording.source() {
+        Some(sender) => {
+            let contested = recording.is_contested();
+            media.follow(sender, contested, receiver, now, |datagram| take(datagram, recording))
+        }
+        None => Ok(()),
+    };
+    heard |= recording.tick(now, pool);
+    if let Some(error) = drained.err().or(followed.err()) {
+        log::debug!("rtp port={port}: {error}");
+    }
     if recording.codec() != codec {
-        log::info!("codec_changed port={} from={} to={}", call.port, codec.name(), recording.codec().name());
+        log::info!("codec_changed port={port} from={} to={}", codec.name(), recording.codec().name());
     }
-    if count > 0 {
-        metrics.packets_received.inc_by(count as u64);
-    }
-    Drained { heard, more: count >= MAX_DRAINED }
+    metrics.packets_received.inc_by(recording.counts().received - before);
+    Drained { heard, more }
 }
 
-/// Asks the kernel, now and then, what it could not keep for us.
-fn book_overruns(call: &mut Call, metrics: &Metrics) {
-    if let Ok(drops) = socket_drops(call.socket.as_fd()) {
-        let news = call.recording.overran(u64::from(drops));
-        if news > 0 {
-            log::warn!("rtp_overrun port={} packets={news}", call.port);
-            metrics.packets_overrun.inc_by(news);
-        }
+/// Asks the kernel, now and then, what it could not keep for us, or kept out.
+fn book_dropped(call: &mut Call, metrics: &Metrics) {
+    let dropped = call.media.dropped();
+    call.recording.kept_out(dropped.strangers);
+    if dropped.overrun > 0 {
+        call.recording.overran(dropped.overrun);
+        log::warn!("rtp_overrun port={} packets={}", call.port, dropped.overrun);
+        metrics.packets_overrun.inc_by(dropped.overrun);
+    }
+    let strangers = call.recording.strangers();
+    metrics.packets_strangers.inc_by(strangers - std::mem::replace(&mut call.strangers_told, strangers));
+    if !call.contested_told && call.recording.is_contested() {
+        call.contested_told = true;
+        log::warn!("contested port={} strangers={strangers}", call.port);
     }
 }
 

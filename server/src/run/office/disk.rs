@@ -25,6 +25,8 @@ pub(super) struct Closing {
     pub(super) file: String,
     pub(super) how: String,
     pub(super) counts: Counts,
+    pub(super) lost: u64,
+    pub(super) strangers: u64,
     pub(super) octets: u64,
 }
 
@@ -32,16 +34,17 @@ impl Closing {
     pub(super) fn summary(&self) -> String {
         let counts = &self.counts;
         format!(
-            "session_ended {} file={:?} {} octets={} packets={} lost={} late={} duplicate={} dropped={}",
+            "session_ended {} file={:?} {} octets={} packets={} lost={} late={} duplicate={} dropped={} strangers={}",
             self.who,
             self.file,
             self.how,
             self.octets,
             counts.received,
-            counts.lost,
+            self.lost,
             counts.late,
             counts.duplicate,
-            counts.dropped()
+            counts.dropped(),
+            self.strangers
         )
     }
 }
