@@ -27,8 +27,8 @@ const KEPT_FOR_FILES: u64 = 64;
 /// What the server has open for itself, beside the status interface.
 const OWN_DESCRIPTORS: u64 = 16;
 
-/// Descriptors of a recording beside its connection: a socket for RTP, and its file.
-const OF_SESSION: u64 = 2;
+/// Descriptors of a recording beside its connection: two sockets at its RTP port, and its file.
+const OF_SESSION: u64 = 3;
 
 /// Limits below have no places that are kept for known addresses.
 const SMALL: usize = 64;
@@ -61,7 +61,7 @@ impl Limits {
             return None;
         }
         // Most connections have a recording.
-        let sessions = count(self.sessions).min(room * 3 / 10).max(1);
+        let sessions = count(self.sessions).min(room * 6 / 25).max(1);
         let connections = count(self.connections).min(room.saturating_sub(OF_SESSION * sessions)).max(2);
         let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let (sessions, connections) = (size(sessions), size(connections));
@@ -411,10 +411,10 @@ mod tests {
 
     #[test]
     fn limits_are_lowered_to_what_the_process_may_open_with_descriptors_left_for_files() {
-        assert_eq!(Limits::default().fitted(20_000), None);
+        assert_eq!(Limits::default().fitted(21_000), None);
         for descriptors in [0, 20, 64, 128, 256, 400, 1024, 4096, 16_384] {
             let fitted = Limits::default().fitted(descriptors).expect("lower");
-            let used = count(fitted.connections) + 2 * count(fitted.sessions);
+            let used = count(fitted.connections) + 3 * count(fitted.sessions);
             assert!(
                 fitted.sessions >= 1 && fitted.connections > fitted.sessions,
                 "{descriptors}: {fitted:?}"

@@ -316,7 +316,7 @@ fn status_socket(wanted: &StatusSocket) -> io::Result<Option<SocketFile>> {
     }
 }
 
-/// Descriptors that the process may open, as many as it can get: a recording takes three, the usual limit is 1024.
+/// Descriptors that the process may open, as many as it can get: a recording takes four, the usual limit is 1024.
 fn file_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return USUAL_FILE_LIMIT };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
