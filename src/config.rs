@@ -12,6 +12,7 @@ use crate::blocks::BLOCK_OCTETS;
 use crate::sandbox::{CAPABILITY_NAMES, Capability, Level};
 use crate::seal::MAX_RECIPIENTS;
 use crate::seal::age::Recipient;
+use crate::uplink::media::{MAX_MEDIA_HOSTS, MediaHosts};
 use reader::{Document, Section, choice, flag, integer, invalid, number, size, text};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
@@ -203,6 +204,8 @@ pub struct Uplink {
     pub terminator: Terminator,
     /// What happens when the server fails or refuses.
     pub on_failure: OnFailure,
+    /// Hosts beside the server that a start answer may send audio to.
+    pub media_hosts: MediaHosts,
     /// DSCP of the commands, 0 to 63 (RFC 2474); 0: not marked. CS3 by default (RFC 4594, section 4.2).
     pub dscp_control: u8,
     /// DSCP of the audio, 0 to 63; 0: not marked. EF by default (RFC 4594, section 4.1).
@@ -283,6 +286,7 @@ impl Default for Uplink {
             response_timeout: Duration::from_secs(5),
             terminator: Terminator::None,
             on_failure: OnFailure::Stop,
+            media_hosts: MediaHosts::default(),
             dscp_control: 24,
             dscp_media: 46,
         }
@@ -435,6 +439,7 @@ impl Uplink {
         section.read("on_failure", &mut it.on_failure, |value| {
             choice(value, &[("stop", OnFailure::Stop), ("local", OnFailure::Local)])
         })?;
+        section.read("media_hosts", &mut it.media_hosts, media_hosts)?;
         section.read("dscp_control", &mut it.dscp_control, |value| number(value, 0, 63))?;
         section.read("dscp_media", &mut it.dscp_media, |value| number(value, 0, 63))?;
         if it.is_configured() && it.server_port == 0 {
@@ -590,6 +595,26 @@ fn uids(value: &DeValue<'_>) -> Result<Vec<u32>, Problem> {
         return Err(invalid(&format!("{} user ids", array.len()), "64 user ids at most"));
     }
     array.iter().map(|uid| number(uid.get_ref(), 0, u64::from(u32::MAX))).collect()
+}
+
+fn media_hosts(value: &DeValue<'_>) -> Result<MediaHosts, Problem> {
+    let Some(array) = value.as_array() else {
+        return Err(Problem::WrongType { wanted: "an array of hosts", found: value.type_str() });
+    };
+    if array.len() > MAX_MEDIA_HOSTS {
+        return Err(invalid(&format!("{} hosts", array.len()), "64 hosts at most: a network counts as one"));
+    }
+    let mut entries = Vec::with_capacity(array.len());
+    for entry in array {
+        let found = text(entry.get_ref())?;
+        if MediaHosts::parse([found]).is_none() {
+            let wanted = "host names, addresses or networks, without port, such as \"media.example.net\", \
+                          \"192.0.2.10\" or \"192.0.2.0/24\"";
+            return Err(invalid(found, wanted));
+        }
+        entries.push(found);
+    }
+    Ok(MediaHosts::parse(entries).unwrap_or_default())
 }
 
 fn relative_directory(value: &DeValue<'_>) -> Result<String, Problem> {

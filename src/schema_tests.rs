@@ -149,7 +149,10 @@ fn event(name: &str, all: &mut SchemaGenerator) -> Value {
         name if name.starts_with("recording.") => all.subschema_for::<RecordingStatus>().to_value(),
         "storage.recovered" => told(json!({"files": {"type": "array", "items": text}})),
         name if name.starts_with("storage.") => all.subschema_for::<StorageStatus>().to_value(),
-        "uplink.connected" => told(json!({"recording": text, "server": text})),
+        "uplink.connected" => {
+            let rtp = all.subschema_for::<Option<RtpAddress>>();
+            told(json!({"recording": text, "server": text, "rtp": rtp}))
+        }
         "uplink.lost" => {
             told(json!({"recording": text, "reason": all.subschema_for::<Reason>(), "detail": maybe}))
         }

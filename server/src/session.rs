@@ -312,7 +312,8 @@ impl Session {
                 return;
             }
         }
-        let Some(codec) = Codec::from_name(request.codec.trim()) else {
+        let surrounds = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';');
+        let Some(codec) = Codec::from_name(request.codec.trim_matches(surrounds)) else {
             let known = Codec::ALL.map(Codec::name).join(", ");
             self.refuse(&request.id, &format!("unsupported codec, the server takes {known}"), out);
             return;

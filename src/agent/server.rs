@@ -10,7 +10,7 @@ use super::upload::{Upload, goes_on};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
-use crate::api::status::{Mode, RecordingState};
+use crate::api::status::{Mode, RecordingState, RtpAddress};
 use crate::call::Call;
 use crate::config::{Device, OnFailure};
 use crate::file::header::MAX_FILE_OCTETS;
@@ -21,7 +21,7 @@ use crate::time::{Mono, Now};
 use crate::uplink::client::{Action as ClientAction, Client, End, Failure, Params, Settings};
 use crate::uplink::session_id;
 use log::Level as LogLevel;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 impl Agent {
@@ -82,6 +82,7 @@ impl Agent {
             },
             codec: codec.name().to_owned(),
             call: call.clone(),
+            media_hosts: uplink.media_hosts.clone(),
         };
         let mut first = Vec::new();
         let client = Client::start(settings, params, now.mono, &mut first);
@@ -179,7 +180,10 @@ impl Agent {
                     UplinkAction::Connect(generation, addr)
                 }
                 ClientAction::Send(octets) => UplinkAction::Send(octets),
-                ClientAction::SetRtpTarget(target) => UplinkAction::RelayTo(target),
+                ClientAction::SetRtpTarget(target) => {
+                    self.note_target(key, target, actions);
+                    UplinkAction::RelayTo(target)
+                }
                 ClientAction::Close => UplinkAction::Close,
                 ClientAction::Started => {
                     self.upload_started(key, now, actions);
@@ -194,10 +198,21 @@ impl Agent {
         }
     }
 
+    fn note_target(&mut self, key: RecordingKey, target: Option<SocketAddr>, actions: &mut Vec<Action>) {
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        let Some(upload) = it.route.upload_mut() else { return };
+        upload.target = target;
+        if let Some(target) = target {
+            let text = format!("recording {}: the audio goes to {target}", it.id);
+            actions.push(Action::Log(LogLevel::Info, text));
+        }
+    }
+
     /// The server records.
     fn upload_started(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        let server = it.route.upload_mut().and_then(|upload| upload.server);
+        let upload = it.route.upload_mut();
+        let (server, target) = upload.map(|upload| (upload.server, upload.target)).unwrap_or_default();
         if it.state == RecordingState::Starting {
             it.state = RecordingState::Recording;
         }
@@ -207,7 +222,8 @@ impl Agent {
             actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
         }
         let server = server.map(|server| server.to_string()).unwrap_or_default();
-        let connected = Event::UplinkConnected { recording: it.id.clone(), server };
+        let rtp = target.map(|target| RtpAddress { addr: target.ip(), port: target.port() });
+        let connected = Event::UplinkConnected { recording: it.id.clone(), server, rtp };
         let started = Event::RecordingStarted(it.status(None, self.clock));
         self.tell(&connected, actions);
         self.tell(&started, actions);

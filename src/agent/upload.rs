@@ -28,6 +28,8 @@ pub(super) struct Upload {
     pub(super) first: Vec<Action>,
     /// The server, once a connection to it was tried.
     pub(super) server: Option<SocketAddr>,
+    /// Where the audio goes.
+    pub(super) target: Option<SocketAddr>,
     pub(super) ptime_ms: u32,
     /// The connection broke because the server had been silent.
     pub(super) silent: bool,
@@ -79,6 +81,7 @@ impl Upload {
             client,
             first,
             server: None,
+            target: None,
             ptime_ms,
             silent: false,
             timeline: Timeline::new(codec),

@@ -3,7 +3,7 @@
 //! Owns: their names and parameters. Never: the `seq`, which is each client's own ([`super::outbox`]).
 
 use super::reason::Reason;
-use super::status::{PlaybackStatus, RecordingStatus, StorageStatus};
+use super::status::{PlaybackStatus, RecordingStatus, RtpAddress, StorageStatus};
 use crate::call::Call;
 use serde::Serialize;
 use serde_json::json;
@@ -85,6 +85,8 @@ pub enum Event {
         recording: String,
         /// Address and port of the server.
         server: String,
+        /// Where the audio goes.
+        rtp: Option<RtpAddress>,
     },
     /// The connection of a recording broke.
     UplinkLost {
@@ -195,8 +197,8 @@ impl Event {
             | Self::StorageLow(status)
             | Self::StorageFull(status) => serde_json::to_vec(status),
             Self::StorageRecovered { files } => serde_json::to_vec(&json!({ "files": files })),
-            Self::UplinkConnected { recording, server } => {
-                serde_json::to_vec(&json!({ "recording": recording, "server": server }))
+            Self::UplinkConnected { recording, server, rtp } => {
+                serde_json::to_vec(&json!({ "recording": recording, "server": server, "rtp": rtp }))
             }
             Self::UplinkLost { recording, reason, detail } => {
                 serde_json::to_vec(&json!({ "recording": recording, "reason": reason, "detail": detail }))
@@ -261,7 +263,11 @@ pub(crate) mod tests {
             Event::StorageLow(storage.clone()),
             Event::StorageFull(storage),
             Event::StorageRecovered { files: vec!["a.wav".to_owned()] },
-            Event::UplinkConnected { recording: "r1".to_owned(), server: "192.0.2.1:9099".to_owned() },
+            Event::UplinkConnected {
+                recording: "r1".to_owned(),
+                server: "192.0.2.1:9099".to_owned(),
+                rtp: None,
+            },
             Event::UplinkLost { recording: "r1".to_owned(), reason: Reason::UplinkLost, detail: None },
             Event::PlaybackProgress(playback.clone()),
             Event::PlaybackEnded(playback),

@@ -41,6 +41,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "response_timeout_ms",
             "terminator",
             "on_failure",
+            "media_hosts",
             "dscp_control",
             "dscp_media",
         ],

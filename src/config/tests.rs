@@ -82,6 +82,7 @@ fn every_key_reaches_its_setting() {
         response_timeout_ms = 200
         terminator = "crlf"
         on_failure = "local"
+media_hosts = ["192.0.2.10", "2001:db8::/32", "media.example.org"]
         dscp_control = 0
         dscp_media = 63
         [sandbox]
@@ -122,6 +123,7 @@ fn every_key_reaches_its_setting() {
             response_timeout: Duration::from_millis(200),
             terminator: Terminator::CrLf,
             on_failure: OnFailure::Local,
+            media_hosts: MediaHosts::parse(["192.0.2.10", "2001:db8::/32", "media.example.org"]).unwrap(),
             dscp_control: 0,
             dscp_media: 63,
         },

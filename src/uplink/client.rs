@@ -8,10 +8,15 @@
 //! [`Action::Started`] and that there is an RTP target, and it is taken back before anything else.
 
 use super::framing::{FrameError, Framer};
-use super::message::{Message, Outcome, Parties, StartRequest, StartResponse, StopRequest, StopResponse};
+use super::media::{MediaHosts, Target, ip_literal, with_port};
+use super::message::{
+    Message, Outcome, ParseError, Parties, StartRequest, StartResponse, StopRequest, StopResponse,
+    host_and_port,
+};
 use crate::call::Call;
+use crate::text::kept;
 use crate::time::Mono;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Addresses of one host that are tried before the server counts as unreachable.
@@ -24,6 +29,12 @@ const PORT_MAY_GROW: Duration = Duration::from_secs(1);
 /// Numbers the look-ups and connections of a session, so that late answers are told from due ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Generation(pub u32);
+
+/// Lines without a command that are passed over in a session: a greeting has a few at most.
+pub const MAX_STRAYS: u32 = 16;
+
+/// As much of what a server says is passed on, in characters.
+const MAX_WORDS_CHARS: usize = 1024;
 
 /// Settings that all recordings share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +62,8 @@ pub struct Params {
     pub codec: String,
     /// The call.
     pub call: Call,
+    /// Hosts beside the server that may get the audio.
+    pub media_hosts: MediaHosts,
 }
 
 /// What is to be done, in order.
@@ -176,6 +189,8 @@ pub struct Client {
     state: State,
     generation: Generation,
     framer: Framer,
+    /// Lines that were no messages.
+    strays: u32,
 }
 
 impl Client {
@@ -189,6 +204,7 @@ impl Client {
             state: State::Resolving { deadline },
             generation: Generation(0),
             framer: Framer::new(),
+            strays: 0,
         };
         match ip_literal(&client.params.host) {
             Some(ip) => {
@@ -229,16 +245,13 @@ impl Client {
                 let all = addresses.iter().take(MAX_ADDRESSES).map(|&addr| with_port(addr, port)).collect();
                 self.connect_next(all, deadline, "the server's name has no address", now, out);
             }
-            State::ResolvingMedia { peer, port, .. } => {
-                let same_family = addresses.iter().find(|addr| addr.is_ipv4() == peer.is_ipv4());
-                match same_family.or(addresses.first()) {
-                    Some(&addr) => self.stream_to(peer, with_port(addr, port), now, out),
-                    None => {
-                        let detail = "the host that the server named for RTP has no address";
-                        self.fail(Failure::ServerUnreachable, detail, out);
-                    }
+            State::ResolvingMedia { peer, port, .. } => match MediaHosts::choose(peer, port, addresses) {
+                Some(target) => self.stream_to(peer, target, now, out),
+                None => {
+                    let detail = "the host that the server named for RTP has no address that may get it";
+                    self.fail(Failure::ServerUnreachable, detail, out);
                 }
-            }
+            },
             _ => {}
         }
     }
@@ -284,6 +297,9 @@ impl Client {
         while !self.is_closed() {
             match self.framer.next_at_close() {
                 Ok(Some(message)) => self.message(message, now, out),
+                Err(FrameError::Malformed(ParseError::Missing("cmd"))) if self.strays < MAX_STRAYS => {
+                    self.strays += 1;
+                }
                 Ok(None) | Err(_) => break,
             }
         }
@@ -430,6 +446,10 @@ impl Client {
             match self.framer.next(now) {
                 Ok(Some(message)) => self.message(message, now, out),
                 Ok(None) => return,
+                // A greeting, or what somebody put behind an answer.
+                Err(FrameError::Malformed(ParseError::Missing("cmd"))) if self.strays < MAX_STRAYS => {
+                    self.strays += 1;
+                }
                 Err(error) => self.protocol_error(error, out),
             }
         }
@@ -443,7 +463,7 @@ impl Client {
     }
 
     fn message(&mut self, message: Message, now: Mono, out: &mut Vec<Action>) {
-        if message.id().is_some_and(|id| id != self.params.id) {
+        if message.id().is_some_and(|id| !is_our_id(id, &self.params.id)) {
             match self.state {
                 State::Stopping { .. } => self.end(End::Stopped { confirmed: false }, out),
                 _ => self.fail(Failure::UplinkLost, "the server spoke of another recording", out),
@@ -452,7 +472,9 @@ impl Client {
         }
         match message {
             Message::StartResponse(answer) => self.start_answered(answer, now, out),
-            Message::StopRequest(request) => self.stopped_by_server(request.reason, out),
+            Message::StopRequest(request) => {
+                self.stopped_by_server(kept(&request.reason, MAX_WORDS_CHARS).text, out);
+            }
             Message::StopResponse(_) if matches!(self.state, State::Stopping { .. }) => {
                 self.end(End::Stopped { confirmed: true }, out);
             }
@@ -471,20 +493,44 @@ impl Client {
             _ => return self.answered_again(&answer, now, out),
         };
         if answer.outcome == Outcome::Failed {
-            self.end(End::Refused { text: answer.reason }, out);
+            self.end(End::Refused { text: kept(&answer.reason, MAX_WORDS_CHARS).text }, out);
             return;
         }
         // The reader of messages lets no success without a port pass.
         let Some(port) = answer.port else { return };
-        let host = answer.server.trim();
-        match rtp_target(peer, host, port) {
-            Some(target) => self.stream_to(peer, target, now, out),
-            None => {
-                self.resolve(host.to_owned(), out);
+        match self.judge(peer, &answer.server, port) {
+            Target::At(target) => self.stream_to(peer, target, now, out),
+            Target::LookUp(name) => {
+                self.resolve(name, out);
                 let deadline = now + self.settings.response_timeout;
                 self.state = State::ResolvingMedia { peer, port, deadline };
             }
+            Target::Refused(why) => self.refuse_target(&answer.server, port, why, out),
         }
+    }
+
+    fn judge(&self, peer: SocketAddr, server: &str, port: u16) -> Target {
+        match host_and_port(server) {
+            (_, Some(other)) if other != port => Target::Refused("it names two ports"),
+            (host, _) => self.params.media_hosts.judge(peer, &self.params.host, host, port),
+        }
+    }
+
+    /// The server thinks that it records: it is told that it does not.
+    fn refuse_target(&mut self, host: &str, port: u16, why: &str, out: &mut Vec<Action>) {
+        if matches!(self.state, State::Streaming { .. }) {
+            out.push(Action::SetRtpTarget(None));
+        }
+        let host = kept(host.trim(), MAX_WORDS_CHARS).text;
+        let request = StopRequest {
+            id: self.params.id.clone(),
+            parties: Parties::from(&self.params.call),
+            reason: "the audio may not go there".into(),
+        };
+        self.send(&Message::StopRequest(request), out);
+        self.state = State::Stopping { deadline: Mono::default() };
+        let text = format!("the server's answer sends the audio to {host} port {port}: {why}");
+        self.end(End::Refused { text }, out);
     }
 
     /// The last octets of the answer came late: those of the port, most often.
@@ -493,15 +539,20 @@ impl Client {
         let Some(whole) = whole else { return };
         match &mut self.state {
             State::ResolvingMedia { port, .. } => *port = whole,
-            State::Streaming { peer, target, since, refused } => {
-                let named = rtp_target(*peer, answer.server.trim(), whole);
-                let right = named.unwrap_or(with_port(*target, whole));
-                if *target != right {
-                    (*target, *since, *refused) = (right, now, false);
-                    out.push(Action::SetRtpTarget(Some(right)));
-                }
-            }
+            &mut State::Streaming { peer, target, .. } => match self.judge(peer, &answer.server, whole) {
+                Target::At(right) => self.move_to(right, now, out),
+                Target::LookUp(_) => self.move_to(with_port(target, whole), now, out),
+                Target::Refused(why) => self.refuse_target(&answer.server, whole, why, out),
+            },
             _ => {}
+        }
+    }
+
+    fn move_to(&mut self, right: SocketAddr, now: Mono, out: &mut Vec<Action>) {
+        let State::Streaming { target, since, refused, .. } = &mut self.state else { return };
+        if *target != right {
+            (*target, *since, *refused) = (right, now, false);
+            out.push(Action::SetRtpTarget(Some(right)));
         }
     }
 
@@ -555,38 +606,8 @@ impl Client {
     }
 }
 
-/// Where RTP goes if the server that is connected to as `peer` names `host`; `None` if that is a name to be looked up.
-fn rtp_target(peer: SocketAddr, host: &str, port: u16) -> Option<SocketAddr> {
-    match ip_literal(without_zone(host)) {
-        Some(ip) if !ip.is_unspecified() => Some(on_link_of(peer, ip, port)),
-        None if !host.is_empty() => None,
-        _ => Some(with_port(peer, port)),
-    }
-}
-
-/// The address that `host` spells out, with or without the brackets of a URL.
-fn ip_literal(host: &str) -> Option<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    bare.parse().ok()
-}
-
-/// `host` without the zone of a link-local address (RFC 4007): the peer's name for its interface says nothing here.
-fn without_zone(host: &str) -> &str {
-    host.split_once('%').map_or(host, |(address, _)| address)
-}
-
-/// `ip`, on the link that `peer` is on if it has a meaning on one link only.
-fn on_link_of(peer: SocketAddr, ip: IpAddr, port: u16) -> SocketAddr {
-    match (ip, peer) {
-        (IpAddr::V6(ip), SocketAddr::V6(peer)) if ip.is_unicast_link_local() => {
-            SocketAddrV6::new(ip, port, 0, peer.scope_id()).into()
-        }
-        _ => SocketAddr::new(ip, port),
-    }
-}
-
-/// The same host, its link included.
-fn with_port(mut addr: SocketAddr, port: u16) -> SocketAddr {
-    addr.set_port(port);
-    addr
+/// Whether the server means our recording: blanks, quotes and case of letters do not count.
+fn is_our_id(said: &str, ours: &str) -> bool {
+    let said = said.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+    said.eq_ignore_ascii_case(ours)
 }

@@ -10,9 +10,10 @@
 //! Silence may be wrong: a segment was lost, and the rest of the last value comes later. What can't be the beginning of
 //! a message is such a rest, and the message is read once more, whole.
 //!
-//! Invariant: how the stream was cut into pieces makes no difference as long as the pauses are shorter.
+//! Invariants: how the stream was cut into pieces makes no difference as long as the pauses are shorter; nor does it cost
+//! more than a bounded look per piece, however much is held: what has been looked at is remembered.
 
-use super::message::{Command, Completeness, MAX_MESSAGE_OCTETS, Message, Pairs, ParseError};
+use super::message::{Command, Completeness, Index, MAX_MESSAGE_OCTETS, Message, Pairs, ParseError, trimmed};
 use crate::time::Mono;
 use std::fmt;
 use std::time::Duration;
@@ -76,6 +77,20 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
+/// What is known of the octets that are held, so that none is looked at again when the next one comes.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Up to here there is no terminator.
+    line: usize,
+    /// Up to here all mentions of `cmd=` are known.
+    commands: usize,
+    /// Mentions, those included that end no message.
+    mentions: usize,
+    /// Where a second message may begin.
+    starts: Vec<usize>,
+    index: Index,
+}
+
 /// Cuts one direction of a connection into messages.
 ///
 /// After each [`push`](Self::push) and at each [`poll_deadline`](Self::poll_deadline), call
@@ -83,6 +98,7 @@ impl std::error::Error for FrameError {}
 #[derive(Debug, Default)]
 pub struct Framer {
     held: Vec<u8>,
+    seen: Seen,
     last_push: Mono,
     /// Ends the message now, once `last_push` is that long ago.
     quiet: Option<Duration>,
@@ -193,10 +209,19 @@ impl Framer {
         if now.since(self.guessed_at) > LATEST_REST {
             self.guessed.clear();
         }
-        if !self.guessed.is_empty() && is_rest(&self.held, &self.guessed) {
-            let rest = std::mem::replace(&mut self.held, std::mem::take(&mut self.guessed));
-            self.held.extend_from_slice(&rest);
-            self.joined = true;
+        if self.guessed.is_empty() {
+            return;
+        }
+        match rest_of(&self.held, &self.guessed) {
+            Late::Undecided => {}
+            // The last message has ended, then.
+            Late::Other => self.guessed.clear(),
+            Late::Rest => {
+                let rest = std::mem::replace(&mut self.held, std::mem::take(&mut self.guessed));
+                self.held.extend_from_slice(&rest);
+                self.seen = Seen::default();
+                self.joined = true;
+            }
         }
     }
 
@@ -212,7 +237,7 @@ impl Framer {
             0..=MAX_MESSAGE_OCTETS => Message::parse(&self.held[..end]).map_err(FrameError::Malformed),
             _ => return Err(FrameError::TooLong),
         };
-        self.held.drain(..end);
+        self.forget(end);
         self.drop_terminators();
         parsed
     }
@@ -230,20 +255,54 @@ impl Framer {
             self.guessed.clear();
             dropped += 1;
         }
-        self.held.drain(..dropped);
+        if dropped > 0 {
+            self.forget(dropped);
+        }
     }
 
-    fn find_end(&self) -> Option<usize> {
-        let line = self.held.iter().position(|&octet| terminator_of(octet).is_some());
-        let text = &self.held[..line.unwrap_or(self.held.len())];
-        next_command(text).or(line)
+    fn forget(&mut self, octets: usize) {
+        self.held.drain(..octets);
+        self.seen = Seen::default();
     }
 
-    fn quiet_needed(&self) -> Option<Duration> {
-        let pairs = Pairs::new(&self.held);
+    fn find_end(&mut self) -> Option<usize> {
+        let seen = &mut self.seen;
+        let new = self.held.get(seen.line..).unwrap_or_default();
+        let line = new.iter().position(|&octet| terminator_of(octet).is_some()).map(|at| seen.line + at);
+        let text = self.held.get(..line.unwrap_or(self.held.len())).unwrap_or_default();
+        seen.line = text.len();
+        for at in seen.commands.max(1)..text.len() {
+            if seen.mentions == MAX_MENTIONS {
+                break;
+            }
+            if after_cmd(&text[at..]).is_some() {
+                seen.mentions += 1;
+                seen.commands = at + 1;
+                if may_end_at(text, at) {
+                    seen.starts.push(at);
+                }
+            }
+        }
+        // The last ones may be the beginning of a mention.
+        seen.commands = seen.commands.max(text.len().saturating_sub(MAX_CMD_OCTETS));
+        let next = seen.starts.iter().copied().find(|&at| begins_with_command(&text[at..]));
+        // Of the others all has been seen.
+        seen.starts.retain(|at| at + MAX_COMMAND_OCTETS > text.len());
+        next.or(line)
+    }
+
+    /// Whether the text ends in what may be a second message of which the rest is still under way.
+    fn has_half_a_command(&self) -> bool {
+        self.seen.starts.iter().any(|at| at + MAX_COMMAND_OCTETS > self.held.len())
+    }
+
+    /// To be called when no end was found: all that is held is one message, or the beginning of one.
+    fn quiet_needed(&mut self) -> Option<Duration> {
+        self.seen.index.extend(&self.held);
+        let pairs = Pairs::indexed(&self.held, self.seen.index);
         match pairs.completeness() {
             Completeness::Partial => None,
-            Completeness::Full if self.terminator == Terminator::None && !has_half_a_command(&self.held) => {
+            Completeness::Full if self.terminator == Terminator::None && !self.has_half_a_command() => {
                 Some(QUIET)
             }
             Completeness::Full | Completeness::Usable => Some(PATIENT_QUIET),
@@ -260,7 +319,8 @@ fn terminator_of(octet: u8) -> Option<Terminator> {
     }
 }
 
-const CMD: &[u8] = b"cmd=";
+/// `cmd`, blanks, `=`: as much is needed to see a mention of a command.
+const MAX_CMD_OCTETS: usize = 8;
 
 /// More than `cmd=`, the longest command, and the longest key take: the part of a second message
 /// that has to be seen before it is told from the first.
@@ -269,63 +329,91 @@ const MAX_COMMAND_OCTETS: usize = 64;
 /// As many mentions of commands within one message are looked at; each costs a pass over it.
 const MAX_MENTIONS: usize = 16;
 
-/// Where the second message in `text` begins.
-fn next_command(text: &[u8]) -> Option<usize> {
-    (1..text.len())
-        .filter(|&at| begins_with_command(&text[at..]))
-        .take(MAX_MENTIONS)
-        .find(|&at| may_end_at(text, at))
-}
-
-/// Whether the text ends in what may be a second message of which the rest is still under way.
-fn has_half_a_command(text: &[u8]) -> bool {
-    let from = text.len().saturating_sub(MAX_COMMAND_OCTETS).max(1);
-    (from..text.len()).any(|at| text[at..].starts_with(CMD) && may_end_at(text, at))
+/// What follows the `cmd=` that `text` begins with.
+fn after_cmd(text: &[u8]) -> Option<&[u8]> {
+    let head = text.get(..3)?;
+    if !head.eq_ignore_ascii_case(b"cmd") {
+        return None;
+    }
+    let look = text.get(3..MAX_CMD_OCTETS.min(text.len()))?;
+    let equals = look.iter().position(|octet| *octet != b' ').filter(|at| look[*at] == b'=')?;
+    text.get(3 + equals + 1..)
 }
 
 /// `cmd=`, a name of the source document, and one of the keys that this command has: a mere
 /// mention of a command in some peer's unescaped reason does not cut that message in two.
 fn begins_with_command(text: &[u8]) -> bool {
-    let Some(name_on) = text.strip_prefix(CMD) else { return false };
-    Command::ALL.into_iter().any(|command| {
-        let Some(rest) = name_on.strip_prefix(command.name().as_bytes()) else { return false };
-        let Some(rest) = rest.strip_prefix(b"&") else { return false };
-        command.keys().iter().any(|key| {
-            rest.strip_prefix(key.as_bytes()).is_some_and(|after_key| after_key.first() == Some(&b'='))
-        })
-    })
+    let Some(value) = after_cmd(text.get(..MAX_COMMAND_OCTETS).unwrap_or(text)) else { return false };
+    let mut pairs = value.split(|&octet| octet == b'&');
+    let (Some(name), Some(pair)) = (pairs.next(), pairs.next()) else { return false };
+    let Some(at) = pair.iter().position(|&octet| octet == b'=') else { return false };
+    let is = |known: &str, said: &[u8]| known.as_bytes().eq_ignore_ascii_case(trimmed(said));
+    Command::ALL
+        .into_iter()
+        .any(|command| is(command.name(), name) && command.keys().iter().any(|key| is(key, &pair[..at])))
 }
 
-/// Whether `text` can't be the beginning of a message, and so is the rest of the one `before`: neither a pair nor the
-/// beginning of a key stands at its front, or, behind an `&`, a key that the message before has not yet.
-fn is_rest(text: &[u8], before: &[u8]) -> bool {
-    let ends = |at: &usize| terminator_of(text[*at]).is_some() || begins_with_command(&text[*at..]);
-    let end = (0..text.len()).find(ends);
-    let first = &text[..end.unwrap_or(text.len())];
+/// What octets are that come after silence has ended a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// The rest of that message.
+    Rest,
+    /// The beginning of another one, or nothing of use.
+    Other,
+    /// More has to come first.
+    Undecided,
+}
+
+/// What `text` is behind the message `before`: its rest, if it can't be the beginning of a message. Then neither a pair nor
+/// the beginning of a key stands at its front, or, behind an `&`, a key that the message before has not yet.
+fn rest_of(text: &[u8], before: &[u8]) -> Late {
+    let look = text.get(..2 * MAX_COMMAND_OCTETS).unwrap_or(text);
+    let ends = |at: &usize| terminator_of(look[*at]).is_some() || begins_with_command(&look[*at..]);
+    let end = (0..look.len()).find(ends).or((look.len() < text.len()).then_some(look.len()));
+    let first = &look[..end.unwrap_or(look.len())];
+    if first.is_empty() {
+        return if end.is_some() { Late::Other } else { Late::Undecided };
+    }
     if let Some(next) = first.strip_prefix(b"&") {
         let key = next.iter().position(|&octet| octet == b'=').map(|at| &next[..at]);
-        return key.is_some_and(|key| !Pairs::new(before).has(key));
+        return match key {
+            Some(key) if Pairs::new(before).has_any(key) => Late::Other,
+            Some(_) => Late::Rest,
+            None if end.is_some() => Late::Other,
+            None => Late::Undecided,
+        };
     }
     let pair = first.split(|&octet| octet == b'&').next().unwrap_or_default();
     let is_whole = end.is_some() || pair.len() < first.len();
-    !pair.is_empty() && !pair.contains(&b'=') && (is_whole || !begins_a_key(pair))
+    match () {
+        () if pair.contains(&b'=') => Late::Other,
+        () if is_whole || !begins_a_key(pair) => Late::Rest,
+        () => Late::Undecided,
+    }
 }
 
 fn begins_a_key(text: &[u8]) -> bool {
     let keys = Command::ALL.into_iter().flat_map(|command| command.keys());
-    std::iter::once(&"cmd").chain(keys).any(|key| key.as_bytes().starts_with(text))
+    let begins =
+        |key: &&str| key.as_bytes().get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text));
+    std::iter::once(&"cmd").chain(keys).any(begins)
 }
 
-/// Whether what stands before `at` can be a whole message.
+/// Whether what stands before `at` can be a whole message, or words that are none.
 fn may_end_at(text: &[u8], at: usize) -> bool {
     let before = &text[..at];
+    if trimmed(before).is_empty() {
+        return false;
+    }
     let pair = before.rsplit(|&octet| octet == b'&').next().unwrap_or_default();
-    let between_pairs = pair.is_empty();
+    let between_pairs = trimmed(pair).is_empty();
     let in_value = pair.contains(&b'=');
     let pairs = Pairs::new(before);
     if between_pairs {
         // A second `cmd` key: with free key order the first may well come after other keys.
         return pairs.has_command();
     }
-    in_value && pairs.completeness() != Completeness::Partial
+    // A greeting has no pairs at all.
+    let is_words = pair.len() == before.len() && !in_value;
+    is_words || (in_value && pairs.completeness() != Completeness::Partial)
 }

@@ -3,13 +3,15 @@
 //! Owns: key names and their order (the source document's), what is escaped, which keys a message
 //! needs. Sending, `%`, `&`, `=` and control characters in a value are percent-encoded and nothing
 //! else, so `+49…` and UTF-8 stay readable. Receiving, keys come in any order, unknown ones are
-//! ignored, the first of two equal ones counts, `%XX` is decoded and `+` is a plus.
+//! ignored, the first of two equal ones counts, `%XX` is decoded and `+` is a plus. Of what machines read, case of
+//! letters, blanks, quotes and what trails behind do not count; of what people read, all does.
 //! Never: where a message ends in a stream, which is [`super::framing`].
 
 use crate::call::{Call, CallUpdate, Direction, Field};
 use crate::rtp::codec::Codec;
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 /// Longest message in octets, terminator excluded; a longer one ends the session.
 pub const MAX_MESSAGE_OCTETS: usize = 8 * 1024;
@@ -235,20 +237,110 @@ pub(super) enum Completeness {
     Full,
 }
 
+/// Longest key, and longest value that only machines read, in octets; what is longer is none that we know.
+const MAX_PLAIN_OCTETS: usize = 300;
+
+/// The keys of the source document.
+const KEYS: [&str; 13] = [
+    "cmd",
+    "id",
+    "device",
+    "remote_number",
+    "remote_name",
+    "local_number",
+    "local_name",
+    "dir",
+    "codec",
+    "result",
+    "reason",
+    "server",
+    "port",
+];
+
+/// Where the values of the known keys are. It grows with the text: no octet is looked at twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Index {
+    looked: usize,
+    /// Where the pair under way begins.
+    pair: usize,
+    /// Its `=` has been seen.
+    in_value: bool,
+    /// Which of the values goes on.
+    open: Option<usize>,
+    /// The first value of each key.
+    values: [Option<(usize, usize)>; KEYS.len()],
+}
+
+impl Index {
+    /// Looks at what `text` has more than before; its beginning must be the same.
+    pub(super) fn extend(&mut self, text: &[u8]) {
+        for (at, octet) in text.iter().enumerate().skip(self.looked) {
+            match octet {
+                b'&' => (self.pair, self.in_value, self.open) = (at + 1, false, None),
+                b'=' if !self.in_value => {
+                    self.in_value = true;
+                    let key = text.get(self.pair..at).unwrap_or_default();
+                    let known = position_of(key).filter(|known| self.values[*known].is_none());
+                    self.open = known;
+                    if let Some(known) = known {
+                        self.values[known] = Some((at + 1, at + 1));
+                    }
+                }
+                _ => {
+                    if let Some((_, end)) = self.open.and_then(|open| self.values[open].as_mut()) {
+                        *end = at + 1;
+                    }
+                }
+            }
+        }
+        self.looked = self.looked.max(text.len());
+    }
+}
+
+fn position_of(key: &[u8]) -> Option<usize> {
+    if key.len() > MAX_PLAIN_OCTETS {
+        return None;
+    }
+    let key = trimmed(key);
+    KEYS.iter().position(|known| known.as_bytes().eq_ignore_ascii_case(key))
+}
+
+/// Without the blanks, quotes and byte order marks around it.
+pub(super) fn trimmed(mut octets: &[u8]) -> &[u8] {
+    let surrounds =
+        |octet: u8| octet.is_ascii_whitespace() || matches!(octet, b'"' | b'\'' | 0xEF | 0xBB | 0xBF);
+    while let Some((_, rest)) = octets.split_first().filter(|(first, _)| surrounds(**first)) {
+        octets = rest;
+    }
+    while let Some((_, rest)) = octets.split_last().filter(|(last, _)| surrounds(**last)) {
+        octets = rest;
+    }
+    octets
+}
+
 /// The pairs of a message as they came, still escaped.
-pub(super) struct Pairs<'a>(&'a [u8]);
+pub(super) struct Pairs<'a> {
+    text: &'a [u8],
+    index: Index,
+}
 
 impl<'a> Pairs<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
-        Self(text)
+        let mut index = Index::default();
+        index.extend(text);
+        Self { text, index }
     }
 
-    /// The raw value of the first pair named `key`.
-    fn raw(&self, key: impl AsRef<[u8]>) -> Option<&'a [u8]> {
-        self.0.split(|&octet| octet == b'&').find_map(|pair| {
-            let at = pair.iter().position(|&octet| octet == b'=')?;
-            (&pair[..at] == key.as_ref()).then_some(&pair[at + 1..])
-        })
+    /// With an index that is known already.
+    pub(super) fn indexed(text: &'a [u8], index: Index) -> Self {
+        Self { text, index }
+    }
+
+    /// The raw value of the first pair named `key`, one of [`KEYS`].
+    fn raw(&self, key: &str) -> Option<&'a [u8]> {
+        let known = KEYS.iter().position(|known| *known == key)?;
+        let (from, to) = self.index.values[known]?;
+        self.text.get(from..to)
     }
 
     fn text(&self, key: &str) -> Option<String> {
@@ -259,8 +351,26 @@ impl<'a> Pairs<'a> {
         self.text(key).unwrap_or_default()
     }
 
-    pub(super) fn has(&self, key: impl AsRef<[u8]>) -> bool {
+    /// A value that machines read: decoded, and without what stands around it.
+    fn plain(&self, key: &str) -> Option<String> {
+        let raw = self.raw(key)?;
+        let value = unescape(raw.get(..MAX_PLAIN_OCTETS).unwrap_or(raw));
+        let surrounds =
+            |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '\u{FEFF}' | ';' | ',');
+        Some(value.trim_matches(surrounds).to_owned())
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
         self.raw(key).is_some()
+    }
+
+    /// Whether there is a pair of this key, known or not.
+    pub(super) fn has_any(&self, key: &[u8]) -> bool {
+        let keys = self.text.split(|&octet| octet == b'&').filter_map(|pair| {
+            let at = pair.iter().position(|&octet| octet == b'=')?;
+            pair.get(..at)
+        });
+        keys.map(trimmed).any(|known| known.eq_ignore_ascii_case(trimmed(key)))
     }
 
     pub(super) fn has_command(&self) -> bool {
@@ -285,24 +395,30 @@ impl<'a> Pairs<'a> {
     }
 
     fn outcome(&self) -> Result<Outcome, ParseError> {
-        let result = self.raw("result").ok_or(ParseError::Missing("result"))?;
-        let success = result.trim_ascii().eq_ignore_ascii_case(Outcome::Success.name().as_bytes());
+        let result = self.plain("result").ok_or(ParseError::Missing("result"))?;
+        let success = result.eq_ignore_ascii_case(Outcome::Success.name());
         Ok(if success { Outcome::Success } else { Outcome::Failed })
+    }
+
+    /// The port within `server`, where some peers write it.
+    fn port_of_server(&self) -> Option<u16> {
+        self.plain("server").and_then(|server| host_and_port(&server).1)
     }
 
     /// Whether a value is empty that can't be, or only the beginning of one that we know: the rest of the message may be
     /// in the next segment.
     fn lacks_a_value(&self, command: Command) -> bool {
         let is_cut = |key, known: &[&str]| {
-            let value = self.raw(key).map(<[u8]>::trim_ascii);
-            value
-                .is_some_and(|value| value.is_empty() || known.iter().any(|known| is_beginning(value, known)))
+            self.plain(key).is_some_and(|value| {
+                value.is_empty() || known.iter().any(|known| is_beginning(value.as_bytes(), known))
+            })
         };
         let result = || is_cut("result", &[Outcome::Success.name(), Outcome::Failed.name()]);
         match command {
             Command::StartRequest => is_cut("codec", &Codec::ALL.map(Codec::name)),
             Command::StartResponse => {
-                result() || (is_cut("port", &[]) && self.outcome() == Ok(Outcome::Success))
+                let needs_port = || self.outcome() == Ok(Outcome::Success) && self.port_of_server().is_none();
+                result() || (is_cut("port", &[]) && needs_port())
             }
             Command::StopRequest => false,
             Command::StopResponse => result(),
@@ -311,7 +427,7 @@ impl<'a> Pairs<'a> {
 
     /// Judges by the keys, and by values that can't be empty, whether the message is all here.
     pub(super) fn completeness(&self) -> Completeness {
-        let Some(cmd) = self.text("cmd") else { return Completeness::Partial };
+        let Some(cmd) = self.plain("cmd") else { return Completeness::Partial };
         let Some(command) = Command::from_name(&cmd) else { return Completeness::Usable };
         if command.keys().iter().all(|key| self.has(key)) {
             return if self.lacks_a_value(command) { Completeness::Usable } else { Completeness::Full };
@@ -319,7 +435,10 @@ impl<'a> Pairs<'a> {
         let (usable, full) = match command {
             Command::StartRequest => (self.has("codec"), false),
             Command::StartResponse => match self.outcome() {
-                Ok(Outcome::Success) => (self.has("port"), !self.lacks_a_value(command)),
+                Ok(Outcome::Success) => {
+                    let has_port = self.has("port");
+                    (has_port || self.port_of_server().is_some(), has_port && !self.lacks_a_value(command))
+                }
                 Ok(Outcome::Failed) => (true, self.has("reason")),
                 Err(_) => (false, false),
             },
@@ -334,6 +453,42 @@ impl<'a> Pairs<'a> {
     }
 }
 
+/// A value that machines read, without the blanks, quotes and separators around it.
+fn plain(value: &str) -> &str {
+    value.trim_matches(|c: char| {
+        c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '\u{FEFF}' | ';' | ',')
+    })
+}
+
+/// The host of a `server`, and its port if it has one: `host:port` and `[v6]:port` are taken apart.
+pub(super) fn host_and_port(server: &str) -> (&str, Option<u16>) {
+    let said = plain(server);
+    let address = said.split_once('%').map_or(said, |(address, _)| address);
+    if address.parse::<IpAddr>().is_ok() {
+        return (said, None);
+    }
+    let split = match said.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, rest)) => rest.strip_prefix(':').map(|port| (host, port)),
+        None => said.split_once(':').filter(|(_, port)| !port.contains(':')),
+    };
+    match split {
+        Some((host, "")) => (host, None),
+        Some((host, port)) => port_from(port).map_or((said, None), |port| (host, Some(port))),
+        None => (said, None),
+    }
+}
+
+/// The port that `text` begins with. Words may trail behind it, another number may not.
+fn port_from(text: &str) -> Option<u16> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (port, rest) = text.split_at_checked(digits)?;
+    let goes_on = rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
+    if goes_on || rest.contains(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    port.parse().ok().filter(|&port| port != 0)
+}
+
 impl Message {
     /// Reads one message, without its terminator.
     ///
@@ -343,15 +498,17 @@ impl Message {
     /// not UTF-8 become U+FFFD: a bad name is no reason not to record.
     pub fn parse(text: &[u8]) -> Result<Self, ParseError> {
         let pairs = Pairs::new(text);
-        let cmd = pairs.text("cmd").ok_or(ParseError::Missing("cmd"))?;
-        let Some(command) = Command::from_name(&cmd) else { return Ok(Self::Unknown { cmd }) };
+        let cmd = pairs.plain("cmd").ok_or(ParseError::Missing("cmd"))?;
+        let Some(command) = Command::from_name(&cmd) else {
+            return Ok(Self::Unknown { cmd: pairs.text_or_empty("cmd") });
+        };
         let id = pairs.id()?;
         Ok(match command {
             Command::StartRequest => Self::StartRequest(StartRequest {
                 id,
                 device: pairs.text_or_empty("device"),
                 parties: pairs.parties(),
-                direction: pairs.raw("dir").and_then(direction_from),
+                direction: pairs.plain("dir").and_then(|dir| Direction::from_name(&dir.to_ascii_lowercase())),
                 codec: pairs.text("codec").ok_or(ParseError::Missing("codec"))?,
             }),
             Command::StartResponse => Self::StartResponse(parse_start_response(id, &pairs)?),
@@ -418,7 +575,11 @@ impl Message {
 
 fn parse_start_response(id: String, pairs: &Pairs<'_>) -> Result<StartResponse, ParseError> {
     let outcome = pairs.outcome()?;
-    let port = pairs.text_or_empty("port").trim().parse::<u16>().ok().filter(|&port| port != 0);
+    let said = pairs.plain("port").filter(|said| !said.is_empty());
+    let port = match &said {
+        Some(said) => port_from(said),
+        None => pairs.port_of_server(),
+    };
     if outcome == Outcome::Success && port.is_none() {
         let error = if pairs.has("port") { ParseError::Invalid } else { ParseError::Missing };
         return Err(error("port"));
@@ -430,16 +591,6 @@ fn parse_start_response(id: String, pairs: &Pairs<'_>) -> Result<StartResponse, 
         server: pairs.text_or_empty("server"),
         port,
     })
-}
-
-fn direction_from(raw: &[u8]) -> Option<Direction> {
-    if raw.eq_ignore_ascii_case(b"in") {
-        Some(Direction::In)
-    } else if raw.eq_ignore_ascii_case(b"out") {
-        Some(Direction::Out)
-    } else {
-        None
-    }
 }
 
 fn push_parties(text: &mut String, parties: &Parties) {

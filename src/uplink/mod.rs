@@ -1,11 +1,12 @@
 //! Server recording: the messages, how they are cut out of a TCP stream, and the agent's side of a session.
 //!
 //! Owns: everything about the protocol that can be said without a socket. [`message`] is the text of
-//! one message, [`framing`] finds messages in a stream that has no framing, [`client`] is the state
-//! machine of one recording. Never: sockets, clocks, name look-ups; they are inputs and actions.
+//! one message, [`framing`] finds messages in a stream that has no framing, [`media`] says where audio may go,
+//! [`client`] is the state machine of one recording. Never: sockets, clocks, name look-ups; they are inputs and actions.
 
 pub mod client;
 pub mod framing;
+pub mod media;
 pub mod message;
 
 /// The `id` of a new recording: 32 hexadecimal characters from 128 random bits.

@@ -43,4 +43,5 @@ mod sip_server;
 mod speech;
 mod state;
 mod storage;
+mod texts;
 mod timeline;

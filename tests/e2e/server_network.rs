@@ -164,7 +164,9 @@ fn in_a_namespace_there_is_a_tunnel() {
         let _ = std::io::copy(&mut &near, &mut &far);
         let _ = far.shutdown(Shutdown::Both);
     });
-    assert_reaches(&server, Setup::new().uploads_to(entrance));
+    let setup = Setup::new().uploads_to(entrance);
+    // The server tells the address by which the tunnel reaches it, and the phone does not know that one.
+    assert_reaches(&server, setup.set("uplink", "media_hosts", "[\"10.213.78.0/24\"]"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use phone_recorder::call::{Call, Direction};
 use phone_recorder::time::Mono;
 use phone_recorder::uplink::client::{Action, Client, End, Failure, Generation, Params, Settings};
+use phone_recorder::uplink::media::MediaHosts;
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -32,7 +33,16 @@ fn params(host: &str) -> Params {
         local_name: "Desk".into(),
         ..Call::default()
     };
-    Params { host: host.into(), port: 5055, id: "abc".into(), device: None, codec: "PCMA".into(), call }
+    let media_hosts = ["198.51.100.0/24", "2001:db8::/32", "192.0.2.0/24", "fe80::/10", "media.example.org"];
+    Params {
+        host: host.into(),
+        port: 5055,
+        id: "abc".into(),
+        device: None,
+        codec: "PCMA".into(),
+        call,
+        media_hosts: MediaHosts::parse(media_hosts).expect("good hosts"),
+    }
 }
 
 fn addr(text: &str) -> SocketAddr {
@@ -252,6 +262,101 @@ fn the_rtp_to_a_link_local_address_goes_out_by_the_interface_of_the_connection()
         let target = Action::SetRtpTarget(Some(target));
         assert_eq!(session.receive(&answer, 20), [target, Action::Started], "{server}");
     }
+}
+
+#[test]
+fn audio_that_is_sent_to_a_stranger_is_refused_and_the_server_told() {
+    for (server, named) in [
+        ("203.0.113.5", "203.0.113.5"),
+        ("239.1.2.3", "239.1.2.3"),
+        ("255.255.255.255", "255.255.255.255"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("exfil-0123.attacker.invalid", "exfil-0123.attacker.invalid"),
+        ("a%1B[2J%E2%80%AEb", "a [2Jb"),
+    ] {
+        let mut session = Session::awaiting_start();
+        let actions = session.receive(&SUCCESS.replace("server=", &format!("server={server}")), 20);
+        assert!(sent(&actions)[0].starts_with("cmd=RecordStopRequest&id=abc&"), "{actions:?}");
+        assert_eq!(actions[1], Action::Close, "{server}");
+        assert_eq!(actions.len(), 3);
+        let End::Refused { text } = end(&actions) else { panic!("{actions:?}") };
+        assert!(text.contains(&format!("to {named} port 40002: ")), "{text}");
+    }
+    let mut session = Session::awaiting_start();
+    let actions = session.receive(&SUCCESS.replace("server=", "server=203.0.113.5"), 20);
+    assert!(matches!(end(&actions), End::Refused { text } if text.contains("uplink.media_hosts")));
+}
+
+#[test]
+fn a_name_in_an_answer_that_is_the_servers_own_is_not_looked_up_again() {
+    let (mut session, _) = Session::start("rec.example.org");
+    session.act(|client, out| client.resolved(Generation(1), &[found("192.0.2.7")], at(1), out));
+    session.act(|client, out| client.connected(Generation(2), None, at(10), out));
+    let actions = session.receive(&SUCCESS.replace("server=", "server=REC.example.org."), 20);
+    assert_eq!(actions, [Action::SetRtpTarget(Some(addr("192.0.2.7:40002"))), Action::Started]);
+}
+
+#[test]
+fn a_name_whose_addresses_may_not_get_audio_ends_the_start() {
+    let mut session = Session::awaiting_start();
+    session.receive(&SUCCESS.replace("server=", "server=media.example.org"), 20);
+    let found = [found("127.0.0.1"), found("ff02::1")];
+    let actions = session.act(|client, out| client.resolved(Generation(2), &found, at(30), out));
+    failed(&actions, Failure::ServerUnreachable);
+}
+
+#[test]
+fn a_host_that_grows_into_a_stranger_ends_the_recording() {
+    let answer = "cmd=RecordStartResponse&id=abc&result=success&reason=&port=40002&server=198.51.100.2";
+    let mut session = guessed(answer, "198.51.100.2:40002");
+    let actions = session.receive("56\n", 60);
+    assert_eq!(actions[0], Action::SetRtpTarget(None));
+    assert!(matches!(end(&actions), End::Refused { .. }), "{actions:?}");
+}
+
+#[test]
+fn a_greeting_and_what_trails_behind_an_answer_are_passed_over() {
+    let target = Action::SetRtpTarget(Some(addr("192.0.2.1:40002")));
+    for said in [
+        format!("220 recorder ready\r\n{SUCCESS}"),
+        format!("\u{feff}{SUCCESS}"),
+        format!("Welcome!\n\nVersion=3\n{SUCCESS}"),
+        format!("Hello {SUCCESS}"),
+        SUCCESS.replace("id=abc", "id= \"ABC\" "),
+        SUCCESS.replace("&port=40002", "192.0.2.1:40002"),
+        SUCCESS.replace("&port=40002", "192.0.2.1:40002&port=40002"),
+    ] {
+        for size in [1, 7, 1000] {
+            let mut session = Session::awaiting_start();
+            let mut actions = Vec::new();
+            for piece in said.as_bytes().chunks(size) {
+                actions.extend(session.act(|client, out| client.received(piece, at(20), out)));
+            }
+            actions.extend(session.receive("OK\r\n", 30));
+            assert_eq!(actions, [target.clone(), Action::Started], "{said:?} in pieces of {size}");
+            assert!(matches!(
+                end(&session.receive("cmd=RecordStopRequest&id=abc&reason=x\n", 40)),
+                End::StoppedByServer { .. }
+            ));
+        }
+    }
+    let mut session = Session::awaiting_start();
+    failed(&session.receive(&"hello\n".repeat(20), 20), Failure::UplinkLost);
+}
+
+#[test]
+fn an_answer_with_the_port_in_its_server_needs_no_terminator() {
+    let mut session = Session::awaiting_start();
+    let answer = "cmd=RecordStartResponse&id=abc&result=success&server=192.0.2.1:4000";
+    assert_eq!(session.receive(answer, 20), []);
+    assert_eq!(session.timer(270), [Action::SetRtpTarget(Some(addr("192.0.2.1:4000"))), Action::Started]);
+}
+
+#[test]
+fn two_ports_in_one_answer_are_a_clear_refusal() {
+    let mut session = Session::awaiting_start();
+    let actions = session.receive(&SUCCESS.replace("server=", "server=192.0.2.1:5000"), 20);
+    assert!(matches!(end(&actions), End::Refused { text } if text.contains("two ports")), "{actions:?}");
 }
 
 #[test]

@@ -346,6 +346,37 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
+/// What 8 KiB cost of which all but `before` comes octet by octet.
+#[expect(clippy::disallowed_methods, reason = "the test measures")]
+fn cost(before: &str, octet: &[u8]) -> Duration {
+    let mut framer = Framer::new();
+    framer.push(before.as_bytes(), at(0));
+    let _ = framer.next(at(0));
+    let begin = std::time::Instant::now();
+    for octet in octet.iter().cycle().take(MAX_MESSAGE_OCTETS - before.len()) {
+        framer.push(&[*octet], at(0));
+        let _ = framer.next(at(0));
+    }
+    begin.elapsed()
+}
+
+#[test]
+fn octets_one_by_one_do_not_cost_a_look_at_all_that_is_held() {
+    let head = "cmd=RecordStartResponse&id=7&result=success&reason=&server=&port=40002";
+    for (what, before, octets) in [
+        ("a value", "cmd=RecordStopRequest&id=7&reason=".to_owned(), &b"x"[..]),
+        ("pairs", "cmd=RecordStopRequest&id=7".to_owned(), b"&a=1"),
+        ("no pairs", String::new(), b"y"),
+        ("mentions", format!("{head}&x="), b"cmd="),
+        ("commands", format!("{head}&x="), b"cmd=RecordStopRequest&"),
+        ("blanks", "cmd=RecordStopRequest&id=7&result=".to_owned(), b" "),
+    ] {
+        // Looking at 8 KiB anew for each of 8,000 octets takes seconds in a debug build.
+        let spent = (0..3).map(|_| cost(&before, octets)).min().expect("three");
+        assert!(spent < Duration::from_secs(1), "{what}: {spent:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_written_reads_back(message in message()) {
