@@ -247,6 +247,8 @@ pub enum Done {
         /// Room left.
         space: Option<Space>,
     },
+    /// To `DeleteOldest`: the folder is not all looked through yet. To be asked for again; other jobs go first.
+    Searching,
     /// To `Eject`: whether the disk is unmounted too, not only synced.
     Ejected(Result<bool, Fault>),
     /// To `Library`.

@@ -62,6 +62,12 @@ impl Wall {
         (CLOCK_SET_AFTER_UNIX_MS..CLOCK_SET_BEFORE_UNIX_MS).contains(&self.unix_ms)
     }
 
+    /// Whether it is before the last time that a clock can plausibly show.
+    #[must_use]
+    pub fn is_before_end(self) -> bool {
+        self.unix_ms < CLOCK_SET_BEFORE_UNIX_MS
+    }
+
     /// RFC 3339 with milliseconds and the local offset, e.g. `2026-03-01T09:15:00.250+01:00`.
     #[must_use]
     pub fn rfc3339(self) -> String {

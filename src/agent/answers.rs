@@ -38,6 +38,7 @@ impl Agent {
             Done::Closed { file, result } => self.closed(file, result, now, actions),
             Done::Abandoned(_) => {}
             Done::Deleted { file, space } => self.deleted(file, space, now, actions),
+            Done::Searching => self.search_on(now, actions),
             Done::Mended { file, result } => {
                 self.mended(file, result, now, actions);
                 self.library_anew();
@@ -109,9 +110,7 @@ impl Agent {
                 let remaining_s = self.remaining_s();
                 let Some(it) = self.recordings.get_mut(&key) else { return };
                 let first = !std::mem::replace(&mut it.started_told, true);
-                if let Some(local) = it.route.local_mut() {
-                    local.opened(opened);
-                }
+                let short_of_names = it.route.local_mut().is_some_and(|local| local.opened(opened));
                 if it.buffered_octets() == 0 {
                     it.lost = None;
                 }
@@ -126,20 +125,36 @@ impl Agent {
                     if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
                 self.tell(&event, actions);
                 self.library_opened(key);
+                if short_of_names {
+                    self.delete_one_more(actions);
+                }
                 self.pump(key, now, actions);
             }
             Err(fault) => {
-                let it = self.recordings.get(&key);
-                let starting = it.is_some_and(|it| it.waiting.is_some());
-                if let Some(local) = it.and_then(|it| it.route.local()) {
-                    self.medium.gave(local.folder().device, fault.kind);
-                }
-                if starting {
-                    self.refuse_start(key, reason_at_start(fault.kind), fault.detail, actions);
-                } else {
-                    self.storage_failed(key, fault, Vec::new(), now, actions);
+                if fault.kind != FaultKind::Full || !self.deletes_to_open(key, &fault, actions) {
+                    self.open_failed(key, fault, now, actions);
                 }
             }
+        }
+    }
+
+    /// A file could not be created.
+    pub(super) fn open_failed(
+        &mut self,
+        key: RecordingKey,
+        fault: Fault,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let it = self.recordings.get(&key);
+        let starting = it.is_some_and(|it| it.waiting.is_some());
+        if let Some(local) = it.and_then(|it| it.route.local()) {
+            self.medium.gave(local.folder().device, fault.kind);
+        }
+        if starting {
+            self.refuse_start(key, reason_at_start(fault.kind), fault.detail, actions);
+        } else {
+            self.storage_failed(key, fault, Vec::new(), now, actions);
         }
     }
 

@@ -302,7 +302,11 @@ impl Library {
             self.put(Entry::new(found, now.wall.utc_offset_s));
         }
         self.rested = now.mono + now.mono.since(self.asked).min(LONGEST_REST);
-        self.step = if done.next.is_some() { Step::Due(done.next) } else { Step::Complete };
+        let after = match &mut self.step {
+            Step::Asked(after) if done.unfinished => Some(after.take()),
+            _ => done.next.map(Some),
+        };
+        self.step = after.map_or(Step::Complete, Step::Due);
     }
 
     /// Adds an entry, or replaces that of the same file.

@@ -172,7 +172,7 @@ fn segments_of_one_recording_are_found_in_their_order() {
 }
 
 fn step(pass: u64, found: Found, next: Option<&str>) -> Indexed {
-    Indexed { pass, found: vec![found], recovered: Vec::new(), next: next.map(Into::into) }
+    Indexed { pass, found: vec![found], next: next.map(Into::into), ..Indexed::default() }
 }
 
 fn at(ms: u64) -> Now {

@@ -30,6 +30,10 @@ const LEVEL_STRIDE: usize = 13;
 /// Octets of audio that the level is taken from: the last second.
 const LEVEL_OCTETS: usize = 8000;
 
+/// A file that finds no room is tried again so often, each time with an old file less: on FAT a long name takes
+/// several places side by side.
+const MAX_OPEN_TRIES: u32 = 8;
+
 /// Where the file of the present segment is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileState {
@@ -98,6 +102,8 @@ pub(super) struct Local {
     /// Whether the next file is another segment than the present one.
     next_is_new: bool,
     sender: SenderFacts,
+    /// How often the present file could not be created for want of room.
+    open_tries: u32,
 }
 
 /// What is known of who sends, for the sidecar.
@@ -139,6 +145,7 @@ impl Local {
             mends: Vec::new(),
             next_is_new: false,
             sender: SenderFacts::default(),
+            open_tries: 0,
             spec,
         };
         let job = local.open(call, now);
@@ -308,14 +315,26 @@ impl Local {
         Job::Close { file: self.file, sidecar: Box::new(sidecar) }
     }
 
-    /// The file was created.
-    pub(super) fn opened(&mut self, opened: Opened) {
+    /// The file was created. Whether that took more than one try.
+    pub(super) fn opened(&mut self, opened: Opened) -> bool {
         self.file_name = Some(opened.name);
         self.chunks = 0;
         self.durable_octets = 0;
         self.state = FileState::Open;
         // What came behind the end of the file before has waited since then, and was in no flush.
         self.flushed_at = self.flushed_at.min(self.waiting_since);
+        std::mem::take(&mut self.open_tries) > 0
+    }
+
+    /// The file could not be created for want of room: whether it may be tried again when some is made.
+    pub(super) fn may_open_again(&mut self) -> bool {
+        self.open_tries += 1;
+        self.state == FileState::Busy(Busy::Opening) && self.open_tries <= MAX_OPEN_TRIES
+    }
+
+    /// The job that creates the present file, once more; none if that is not under way any more.
+    pub(super) fn open_again(&mut self, call: &Call, now: Now) -> Option<Job> {
+        (self.state == FileState::Busy(Busy::Opening)).then(|| self.open(call, now))
     }
 
     /// The disk took what it was given. Returns how many octets that were.

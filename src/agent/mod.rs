@@ -42,7 +42,7 @@ use crate::api::status::{RecordingStatus, SandboxStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::blocks::BlockPool;
 use crate::config::Config;
-use crate::jobs::{FileKey, Job};
+use crate::jobs::{Fault, FileKey, Job};
 use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
 use held::Held;
@@ -89,6 +89,8 @@ pub struct Agent {
     held: Held,
     deleting: bool,
     nothing_to_delete: bool,
+    /// Files that wait for a name's room; each recording has one at most.
+    reopening: Vec<(RecordingKey, Fault)>,
     library: library::Library,
     asks: recordings::Asks,
     players: playbacks::Players,
@@ -128,6 +130,7 @@ impl Agent {
             held: Held::default(),
             deleting: false,
             nothing_to_delete: false,
+            reopening: Vec::new(),
             library: library::Library::default(),
             asks: recordings::Asks::new(),
             players: playbacks::Players::default(),

@@ -3,9 +3,10 @@
 //! Owns: what is done at `storage.low` and `storage.full`, deletion of old recordings, what is said of a
 //! disk that has just come. Numbers are the medium's.
 
+use super::local::Local;
 use super::medium::{Level, SPEED_CHECK_OCTETS};
 use super::recording::Recording;
-use super::{Agent, io::Action};
+use super::{Agent, io::Action, io::RecordingKey};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::config::OnFull;
@@ -45,6 +46,49 @@ impl Agent {
         }
     }
 
+    /// There was no room to create a file, though there may be octets left: folders and disks have room for so many names.
+    /// The oldest file gives way, and it is tried again. False if that can't be.
+    #[inline(never)]
+    pub(super) fn deletes_to_open(
+        &mut self,
+        key: RecordingKey,
+        fault: &Fault,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
+        let Some(folder) = self.medium.folder().filter(|_| wanted) else { return false };
+        let local = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut());
+        let tries = local.filter(|local| *local.folder() == folder).is_some_and(Local::may_open_again);
+        if !tries {
+            return false;
+        }
+        self.reopening.push((key, fault.clone()));
+        if !std::mem::replace(&mut self.deleting, true) {
+            actions.push(Action::Job(Job::DeleteOldest(folder)));
+        }
+        true
+    }
+
+    /// There was no room for another name, and to finish a file takes one for a moment: its final sidecar's.
+    #[inline(never)]
+    pub(super) fn delete_one_more(&mut self, actions: &mut Vec<Action>) {
+        if let Some(folder) = self.medium.folder().filter(|_| !self.nothing_to_delete) {
+            if !std::mem::replace(&mut self.deleting, true) {
+                actions.push(Action::Job(Job::DeleteOldest(folder)));
+            }
+        }
+    }
+
+    /// The oldest file is not found yet: storage goes on when it has done what waits behind the search.
+    #[inline(never)]
+    pub(super) fn search_on(&mut self, now: Now, actions: &mut Vec<Action>) {
+        match self.medium.folder().filter(|_| self.deleting) {
+            Some(folder) => actions.push(Action::Job(Job::DeleteOldest(folder))),
+            // The disk is gone, and with it what was to be made room for.
+            None => self.deleted(None, None, now, actions),
+        }
+    }
+
     #[inline(never)]
     pub(super) fn deleted(
         &mut self,
@@ -61,6 +105,15 @@ impl Agent {
         }
         if let Some(space) = space {
             self.medium.measured(space);
+        }
+        for (key, fault) in std::mem::take(&mut self.reopening) {
+            match self.recordings.get_mut(&key) {
+                Some(it) if !self.nothing_to_delete => {
+                    let again = it.route.local_mut().and_then(|local| local.open_again(&it.call, now));
+                    actions.extend(again.map(Action::Job));
+                }
+                _ => self.open_failed(key, fault, now, actions),
+            }
         }
         // Whoever waits to start is answered by the scan.
         if !self.waiting_starts.is_empty() && !self.deletes_for_start(actions) && self.scans == 0 {

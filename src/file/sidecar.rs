@@ -115,6 +115,10 @@ pub struct Sidecar {
     pub start: String,
     /// Whether the phone's clock was set at that moment.
     pub clock_set: bool,
+    /// Rises with every file that is made on a disk, whatever the clock shows: the calendar time in milliseconds, or a
+    /// little more than that of the newest file before where the clock is behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<u64>,
     /// Whether it is still being written.
     pub state: SidecarState,
     /// Audio in the file.
@@ -181,6 +185,7 @@ impl Default for Sidecar {
             payload_type: None,
             start: String::new(),
             clock_set: false,
+            order: None,
             state: SidecarState::default(),
             duration_ms: 0,
             data_bytes: 0,

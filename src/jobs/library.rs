@@ -92,6 +92,8 @@ pub struct Indexed {
     pub recovered: Vec<Recovered>,
     /// Where to go on; `None` at the end of the folder.
     pub next: Option<String>,
+    /// The names of the folder are not all read yet: the same step is to be asked for again.
+    pub unfinished: bool,
 }
 
 /// The next stretch of a file that is being played.

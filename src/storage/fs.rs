@@ -7,7 +7,7 @@ use crate::sandbox;
 use crate::sys;
 use nix::sys::statfs::{MSDOS_SUPER_MAGIC, fstatfs};
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -56,6 +56,14 @@ pub trait Fs {
     /// As the system says.
     fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()> {
         self.list(path).map(|entries| entries.iter().for_each(|entry| show(&entry.name)))
+    }
+    /// Shows some of the names in a folder, from a place in it on; 0 is its beginning. Gives the place of what follows, or
+    /// `None` at the end: whoever has other things to do goes on later. Nothing stays open meanwhile.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn names_from(&self, path: &Path, _place: u64, show: &mut dyn FnMut(&str)) -> io::Result<Option<u64>> {
+        self.names(path, show).map(|()| None)
     }
     /// Takes the lock that tells other programs that the file is being written. False if it is taken.
     ///
@@ -223,6 +231,18 @@ impl Fs for SystemFs {
             }
         }
         Ok(())
+    }
+
+    fn names_from(&self, path: &Path, place: u64, show: &mut dyn FnMut(&str)) -> io::Result<Option<u64>> {
+        let mut folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
+        if place > 0 {
+            folder.seek(SeekFrom::Start(place))?;
+        }
+        sys::read_names(&folder, &mut |name| {
+            if let Ok(name) = std::str::from_utf8(name) {
+                show(name);
+            }
+        })
     }
 
     fn lock(&self, file: &File) -> io::Result<bool> {

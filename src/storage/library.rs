@@ -5,8 +5,9 @@
 //! never through a link, and none that is being written.
 
 use super::fs::Fs;
-use super::names::{Order, recordings};
+use super::names::Gathering;
 use super::open_file::fault;
+use super::patience::Patience;
 use super::recover;
 use super::writer::Writer;
 use crate::file::header::{HEADER_OCTETS, HeaderError};
@@ -33,6 +34,8 @@ pub(super) struct Shelf {
     upcoming: VecDeque<String>,
     folder: PathBuf,
     after: Option<String>,
+    /// The pass over the folder that gathers them, if it is under way.
+    pass: Option<Gathering>,
     scratch: Vec<u8>,
     /// Files that are being played.
     kept: Vec<String>,
@@ -78,12 +81,12 @@ impl<F: Fs> Writer<F> {
             return done;
         }
         let folder = index.folder.path();
-        if index.after.is_none() {
-            recover::remove_leftovers(&self.fs, &folder);
-        }
-        if self.shelf.folder != folder || self.shelf.after != index.after || self.shelf.upcoming.is_empty() {
-            self.shelf.upcoming = recordings(&self.fs, &folder, Order::NewestFirst, index.after.as_deref());
-            self.shelf.folder.clone_from(&folder);
+        let patience = Patience::begin(self.clock);
+        let shelf = &self.shelf;
+        let is_stale = shelf.folder != folder || shelf.after != index.after || shelf.upcoming.is_empty();
+        if is_stale && !self.gather(&folder, index.after.as_deref(), patience) {
+            done.unfinished = true;
+            return done;
         }
         for _ in 0..index.limit.max(1) {
             let Some(file) = self.shelf.upcoming.pop_front() else { break };
@@ -91,18 +94,42 @@ impl<F: Fs> Writer<F> {
                 self.index_file(&folder, &file, index.describe, &mut done);
             }
             done.next = Some(file);
+            if patience.is_over() {
+                break;
+            }
         }
         self.shelf.after.clone_from(&done.next);
         done
     }
 
-    fn index_file(&self, folder: &Path, file: &str, describe: bool, done: &mut Indexed) {
+    /// Goes on with gathering the names behind `after`; whether they are there.
+    fn gather(&mut self, folder: &Path, after: Option<&str>, patience: Patience) -> bool {
+        let under_way =
+            self.shelf.pass.take().filter(|pass| self.shelf.folder == folder && pass.behind() == after);
+        let mut pass = under_way.unwrap_or_else(|| Gathering::new(after));
+        let all = pass.go_on(&self.fs, folder, Some(patience));
+        self.shelf.folder = folder.to_owned();
+        if !all {
+            self.shelf.upcoming.clear();
+            self.shelf.pass = Some(pass);
+            return false;
+        }
+        let (names, leftovers) = pass.finish();
+        if after.is_none() {
+            recover::remove_leftovers(&self.fs, folder, &leftovers);
+        }
+        self.shelf.upcoming = names;
+        true
+    }
+
+    fn index_file(&mut self, folder: &Path, file: &str, describe: bool, done: &mut Indexed) {
         let read = || recover::read_sidecar(&self.fs, folder, file).ok().flatten();
         let mut sidecar = read();
         let found = sidecar.as_ref().and_then(|it| recover::recover_file(&self.fs, folder, file, it));
         if let Some(recovered) = found {
             done.recovered.push(recovered);
             sidecar = read();
+            self.look_for_oldest_anew();
         }
         if describe {
             // One that can't be read counts as none here.
@@ -182,7 +209,7 @@ impl<F: Fs> Writer<F> {
         Ok(())
     }
 
-    fn protect(&self, folder: &Folder, file: &str, protected: bool) -> Result<Found, Miss> {
+    fn protect(&mut self, folder: &Folder, file: &str, protected: bool) -> Result<Found, Miss> {
         let folder = self.reach(folder, file)?;
         if self.is_open(&folder, file) || self.is_locked(&folder.join(file)) {
             return Err(Miss::Busy);
@@ -197,6 +224,7 @@ impl<F: Fs> Writer<F> {
         let mut sidecar = beside.unwrap_or_else(|| sidecar_for(&found));
         if sidecar.protected != protected {
             sidecar.protected = protected;
+            self.look_for_oldest_anew();
             self.write_sidecar(&folder, file, &sidecar).map_err(Miss::Fault)?;
             let _ = self.fs.sync_folder(&folder);
         }

@@ -11,6 +11,8 @@ mod library;
 mod names;
 mod oldest;
 pub mod open_file;
+mod order;
+mod patience;
 pub mod recover;
 mod running_hash;
 pub mod seal;

@@ -8,7 +8,7 @@ use super::fs::Fs;
 use super::running_hash::RunningHash;
 use super::seal::{Sealing, Seals};
 use crate::file::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
-use crate::file::name::record_file_name;
+use crate::file::name::{order_key, record_file_name};
 use crate::file::sidecar::Sidecar;
 use crate::jobs::{Fault, FaultKind, Folder, Piece};
 use crate::time::Wall;
@@ -16,8 +16,11 @@ use nix::errno::Errno;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
-/// Names tried for one second before giving up.
-const MAX_NAME_ATTEMPTS: u32 = 999;
+/// Names tried one after another; then the folder is asked for the highest number of this second.
+const MAX_NAME_ATTEMPTS: u32 = 9;
+
+/// How often it is asked: another program may take the name in between.
+const MAX_LOOKS: u32 = 3;
 
 /// Octets of silence written at a time.
 const SILENCE_OCTETS: usize = 4096;
@@ -62,27 +65,31 @@ impl<H> OpenFile<H> {
         stamp: Wall,
         header: FileHeader,
     ) -> Result<Self, Fault> {
-        for attempt in 1..=MAX_NAME_ATTEMPTS {
-            let name = record_file_name(stamp, attempt);
-            match fs.create(&folder.join(&name)) {
-                Ok(handle) => {
-                    return Ok(Self {
-                        handle,
-                        folder,
-                        name,
-                        header,
-                        written: 0,
-                        durable: 0,
-                        fault: None,
-                        hash: RunningHash::default(),
-                        sealing: None,
-                    });
+        let mut first = 1_u32;
+        for _ in 0..MAX_LOOKS {
+            for attempt in first..first.saturating_add(MAX_NAME_ATTEMPTS) {
+                let name = record_file_name(stamp, attempt);
+                match fs.create(&folder.join(&name)) {
+                    Ok(handle) => {
+                        return Ok(Self {
+                            handle,
+                            folder,
+                            name,
+                            header,
+                            written: 0,
+                            durable: 0,
+                            fault: None,
+                            hash: RunningHash::default(),
+                            sealing: None,
+                        });
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(fault("create", &folder.join(&name), &error)),
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(fault("create", &folder.join(&name), &error)),
             }
+            first = highest_number(fs, &folder, stamp).saturating_add(1).max(first + MAX_NAME_ATTEMPTS);
         }
-        let detail = format!("{} has {MAX_NAME_ATTEMPTS} files of this second", folder.display());
+        let detail = format!("{} has a file of every name for this second", folder.display());
         Err(Fault { kind: FaultKind::Io, detail })
     }
 
@@ -268,6 +275,21 @@ impl<H> OpenFile<H> {
     }
 }
 
+/// The highest number that a file of this second has: each look at one name may take a pass over the folder.
+fn highest_number<F: Fs>(fs: &F, folder: &Path, stamp: Wall) -> u32 {
+    let plain = record_file_name(stamp, 1);
+    let stem = order_key(&plain).0;
+    let mut highest = 1;
+    let _ = fs.names(folder, &mut |name| {
+        let (found, number) = order_key(name);
+        // A number near the end would leave none.
+        if found.eq_ignore_ascii_case(stem) && number < u32::MAX / 2 {
+            highest = highest.max(number);
+        }
+    });
+    highest
+}
+
 /// A disk may be gone, and its mount point be a plain folder by now, in the RAM of a phone.
 ///
 /// # Errors
@@ -321,7 +343,7 @@ fn kind_of(error: &io::Error) -> FaultKind {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => FaultKind::Full,
         Some(Errno::EROFS) => FaultKind::ReadOnly,
-        Some(Errno::EACCES | Errno::EPERM) => FaultKind::Denied,
+        Some(Errno::EACCES | Errno::EPERM | Errno::ELOOP) => FaultKind::Denied,
         Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV) => FaultKind::NoStorage,
         _ => FaultKind::Io,
     }

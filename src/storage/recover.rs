@@ -5,7 +5,7 @@
 //! written, or is locked by another process. A file that can't be put right now is left for the next time.
 
 use super::fs::Fs;
-use super::names::{Order, recordings};
+use super::names::Gathering;
 use super::open_file::{append_all, fault, is_full};
 use super::running_hash::hash_of;
 use super::seal::Seals;
@@ -26,7 +26,7 @@ const TEMPORARY: (&str, &str) = (".", ".tmp");
 const MAX_HASHED_OCTETS: u64 = 32 << 20;
 
 /// Removed at a time: more than power cuts leave.
-const MAX_LEFTOVERS: usize = 64;
+pub(super) const MAX_LEFTOVERS: usize = 64;
 
 /// What a look through a folder came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,11 +39,15 @@ pub struct Pass {
 
 /// Puts every unfinished recording of ours in `folder` right, while this process writes none there.
 pub fn recover<F: Fs>(fs: &F, folder: &Path) -> Pass {
-    remove_leftovers(fs, folder);
     let mut pass = Pass::default();
     let mut behind: Option<String> = None;
     loop {
-        let names = recordings(fs, folder, Order::NewestFirst, behind.as_deref());
+        let mut gathering = Gathering::new(behind.as_deref());
+        gathering.go_on(fs, folder, None);
+        let (names, leftovers) = gathering.finish();
+        if behind.is_none() {
+            remove_leftovers(fs, folder, &leftovers);
+        }
         for name in &names {
             match recover_named(fs, folder, name) {
                 Ok(recovered) => pass.recovered.extend(recovered),
@@ -62,20 +66,14 @@ pub fn recover<F: Fs>(fs: &F, folder: &Path) -> Pass {
 
 /// Removes sidecars that were being written when the power went. Called between two jobs, so that none of this process
 /// is under way.
-pub(super) fn remove_leftovers<F: Fs>(fs: &F, folder: &Path) {
-    let mut leftovers = Vec::new();
-    let _ = fs.names(folder, &mut |name| {
-        if is_leftover(name) && leftovers.len() < MAX_LEFTOVERS {
-            leftovers.push(name.to_owned());
-        }
-    });
-    for name in leftovers {
+pub(super) fn remove_leftovers<F: Fs>(fs: &F, folder: &Path, names: &[String]) {
+    for name in names {
         let _ = fs.remove(&folder.join(name));
     }
 }
 
 /// Whether `name` is a sidecar that was being written when the power went.
-fn is_leftover(name: &str) -> bool {
+pub(super) fn is_leftover(name: &str) -> bool {
     let inner = name.strip_prefix(TEMPORARY.0).and_then(|name| name.strip_suffix(TEMPORARY.1));
     let stem = inner.and_then(|name| name.strip_suffix(".json"));
     stem.is_some_and(|stem| is_record_file_name(&format!("{stem}.wav")))
@@ -90,7 +88,11 @@ fn recover_named<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Result<Option<
 
 /// Puts one file right if it needs it, as `sidecar` says, and we may. What fails now is found again next time.
 pub(super) fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, sidecar: &[u8]) -> Option<Recovered> {
-    try_recover_file(fs, folder, name, sidecar).ok().flatten()
+    let recovered = try_recover_file(fs, folder, name, sidecar);
+    if let Some(error) = recovered.as_ref().err().filter(|it| it.kind() == io::ErrorKind::InvalidInput) {
+        log::warn!("{name:?} is not made whole: it {error}");
+    }
+    recovered.ok().flatten()
 }
 
 fn try_recover_file<F: Fs>(
@@ -108,8 +110,6 @@ fn try_recover_file<F: Fs>(
 }
 
 fn finish_file<F: Fs>(fs: &F, folder: &Path, name: &str, beside: &[u8]) -> io::Result<Option<Recovered>> {
-    // Nothing but a plain file is opened for writing.
-    drop(fs.open_read(&folder.join(name))?);
     let file = fs.open(&folder.join(name))?;
     // Where there are no locks, nobody else has one.
     if !fs.lock(&file).unwrap_or(true) {
@@ -243,6 +243,7 @@ fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8], seals: &S
     fs.sync_data(&file)?;
     let mut sidecar = (*mend.sidecar).clone();
     sidecar.file.clone_from(&mend.name);
+    sidecar.order = Sidecar::parse(beside).ok().and_then(|found| found.order);
     sidecar.data_bytes = whole.data_octets;
     sidecar.duration_ms = whole.duration_ms;
     sidecar.encrypted = sealed;

@@ -10,7 +10,9 @@
 
 use super::fs::Fs;
 use super::library::Shelf;
+use super::oldest::Oldest;
 use super::open_file::{self, OpenFile, closed_before, fault};
+use super::order::Numbers;
 use super::seal::Seals;
 use super::{recover, speed};
 use crate::file::name::sidecar_name;
@@ -28,6 +30,9 @@ const SET_ASIDE_OCTETS: u64 = 256 * 1024;
 /// Room is set aside anew when less than this is left: several flushes of a call.
 const SET_ASIDE_AGAIN_OCTETS: u64 = 64 * 1024;
 
+/// With more room than a new file and its sidecar need, a disk that takes none is short of names.
+const NAMES_ALONE_OCTETS: u64 = 1024 * 1024;
+
 /// The room on the disk is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -35,7 +40,9 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Writer<F: Fs> {
     pub(super) fs: F,
     pub(super) shelf: Shelf,
-    clock: fn() -> Mono,
+    pub(super) oldest: Oldest,
+    numbers: Numbers,
+    pub(super) clock: fn() -> Mono,
     files: BTreeMap<FileKey, Ours<F::File>>,
     space_seen: Option<Mono>,
     seals: Seals,
@@ -46,6 +53,8 @@ struct Ours<H> {
     file: OpenFile<H>,
     /// Id of the recording.
     recording: String,
+    /// Its place in the order of the disk's files.
+    order: Option<u64>,
     /// Octets of the file that room is set aside for.
     set_aside: u64,
 }
@@ -53,8 +62,16 @@ struct Ours<H> {
 impl<F: Fs> Writer<F> {
     /// A writer on `fs`; `clock` measures how long the disk takes.
     pub fn new(fs: F, clock: fn() -> Mono) -> Self {
-        let seals = Seals::default();
-        Self { fs, shelf: Shelf::default(), clock, files: BTreeMap::new(), space_seen: None, seals }
+        Self {
+            fs,
+            shelf: Shelf::default(),
+            oldest: Oldest::default(),
+            numbers: Numbers::default(),
+            clock,
+            files: BTreeMap::new(),
+            space_seen: None,
+            seals: Seals::default(),
+        }
     }
 
     /// The same, which encrypts and signs what it records.
@@ -86,11 +103,12 @@ impl<F: Fs> Writer<F> {
             }
             Job::Mend(mend) => {
                 let checked = self.check_device(&mend.folder);
+                self.look_for_oldest_anew();
                 let result = checked.and_then(|()| recover::mend(&self.fs, &mend, &self.seals));
                 Done::Mended { file: mend.file, result }
             }
             Job::MeasureSpeed(folder) => Done::SpeedMeasured(self.measure_speed(&folder)),
-            Job::DeleteOldest(folder) => self.delete_oldest(&folder),
+            Job::DeleteOldest(folder) => self.delete_oldest(folder),
             Job::Library(job) => Done::Library(self.library(job)),
             Job::Eject(folder) => {
                 let ejected = self.fs.eject(&folder.root);
@@ -112,11 +130,14 @@ impl<F: Fs> Writer<F> {
             self.check_on_disk(&open.folder)?;
         }
         let space = self.fs.space(&folder).map_err(|error| fault("look at", &folder, &error))?;
-        let file = OpenFile::create(&self.fs, folder, open.stamp, open.header)?;
+        let order = Some(self.numbers.next(&self.fs, &open.folder, open.stamp, self.clock));
+        let file = OpenFile::create(&self.fs, folder, open.stamp, open.header);
+        let file = file.map_err(|fault| no_more_files(fault, space))?;
         let mut sidecar = *open.sidecar;
         sidecar.file.clone_from(&file.name);
-        let mut ours = Ours { file, recording: sidecar.recording.clone(), set_aside: 0 };
-        let begun = self.begin(&mut ours, &sidecar);
+        sidecar.order = order;
+        let mut ours = Ours { file, recording: sidecar.recording.clone(), order, set_aside: 0 };
+        let begun = self.begin(&mut ours, &sidecar).map_err(|fault| no_more_files(fault, space));
         let file = &ours.file;
         if let Err(fault) = begun {
             // Nothing was recorded yet: leave no empty shell behind.
@@ -194,7 +215,7 @@ impl<F: Fs> Writer<F> {
 
     #[inline(never)]
     fn close(&mut self, key: FileKey, mut sidecar: Sidecar) -> Result<Option<Space>, Fault> {
-        let Some(Ours { mut file, .. }) = self.files.remove(&key) else { return Err(closed_before()) };
+        let Some(Ours { mut file, order, .. }) = self.files.remove(&key) else { return Err(closed_before()) };
         let path = file.path();
         let failed = |error: io::Error| fault("finish", &path, &error);
         match file.fault.take() {
@@ -207,6 +228,7 @@ impl<F: Fs> Writer<F> {
         // The exact header is durable before a sidecar says that it is exact.
         self.fs.sync_data(&file.handle).map_err(failed)?;
         file.describe(&self.fs, &mut sidecar);
+        sidecar.order = order;
         let sidecar = self.seals.finish(&file.header, sidecar).map_err(failed)?;
         // A full disk may have no room for another sidecar: the recording itself is what counts.
         let beside = self.write_sidecar(&file.folder, &file.name, &sidecar);
@@ -284,6 +306,17 @@ impl<H> Ours<H> {
             fs.set_aside(&self.file.handle, self.set_aside);
         }
     }
+}
+
+/// A disk that is full with room for octets left has none for another name: say so.
+fn no_more_files(mut fault: Fault, space: Space) -> Fault {
+    if fault.kind == FaultKind::Full && space.free_octets > NAMES_ALONE_OCTETS {
+        let free_mib = space.free_octets >> 20;
+        fault.detail += &format!(
+            " ({free_mib} MiB are free: it is names that there is no room for, in the folder or on the disk; delete files)"
+        );
+    }
+    fault
 }
 
 fn flush_file<F: Fs>(fs: &F, file: &mut OpenFile<F::File>) -> io::Result<()> {

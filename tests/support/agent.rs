@@ -77,6 +77,7 @@ pub(crate) struct Setup {
     dir: TempDir,
     storage: PathBuf,
     settings: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    environment: BTreeMap<&'static str, String>,
 }
 
 impl Setup {
@@ -88,7 +89,7 @@ impl Setup {
         let storage = dir.path().join("stick");
         fs::create_dir(&storage).expect("a folder");
         let socket = dir.path().join("recordd.sock");
-        Self { dir, settings: BTreeMap::new(), storage: storage.clone() }
+        Self { dir, settings: BTreeMap::new(), environment: BTreeMap::new(), storage: storage.clone() }
             .quoted("control", "socket", &socket.display().to_string())
             .set("storage", "require_usb", "false")
             .quoted("storage", "reserve", "64 KiB")
@@ -105,6 +106,12 @@ impl Setup {
     pub(crate) fn quoted(self, section: &'static str, key: &'static str, value: &str) -> Self {
         let value = format!("{value:?}");
         self.set(section, key, value)
+    }
+
+    /// Sets a variable of the agent's environment.
+    pub(crate) fn environment(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.environment.insert(name, value.to_string());
+        self
     }
 
     /// Records into another folder.
@@ -148,9 +155,10 @@ impl Setup {
     pub(crate) fn spawn(self) -> Agent {
         let config = self.write_config();
         let log = self.dir.path().join("stderr");
-        let child = launch(&config, &log);
+        let environment = self.environment;
+        let child = launch(&config, &log, &environment);
         let socket = self.dir.path().join("recordd.sock");
-        Agent { child: Some(child), storage: self.storage, dir: self.dir, config, log, socket }
+        Agent { child: Some(child), storage: self.storage, dir: self.dir, config, environment, log, socket }
     }
 
     /// Runs the agent to its end, for configs it must refuse.
@@ -189,11 +197,12 @@ pub(crate) fn output_of(command: &mut Command) -> Output {
     }
 }
 
-fn launch(config: &Path, log: &Path) -> Child {
+fn launch(config: &Path, log: &Path, environment: &BTreeMap<&'static str, String>) -> Child {
     tell_failures_at_once();
     let stderr = File::options().create(true).append(true).open(log).expect("a log file");
     let mut command = recordd();
     command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    command.envs(environment);
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
@@ -203,6 +212,7 @@ pub(crate) struct Agent {
     dir: TempDir,
     storage: PathBuf,
     config: PathBuf,
+    environment: BTreeMap<&'static str, String>,
     log: PathBuf,
     /// Path of the control socket.
     pub(crate) socket: PathBuf,
@@ -305,10 +315,15 @@ impl Agent {
         self.wait();
     }
 
+    /// Sets a variable of the environment for the next start.
+    pub(crate) fn set_environment(&mut self, name: &'static str, value: impl ToString) {
+        self.environment.insert(name, value.to_string());
+    }
+
     /// Starts the agent again with the same config and folders.
     pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "end it first");
-        self.child = Some(launch(&self.config, &self.log));
+        self.child = Some(launch(&self.config, &self.log, &self.environment));
         self.wait_for_socket();
     }
 

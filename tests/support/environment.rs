@@ -47,12 +47,16 @@ pub(crate) struct SmallDisk {
 impl SmallDisk {
     /// Mounts `size_kib` of memory; `None`, with the reason said, where that is not allowed.
     pub(crate) fn mount(size_kib: u32) -> Option<Self> {
+        Self::mount_with(&format!("size={size_kib}k"))
+    }
+
+    /// The same with options of tmpfs, such as how many files it can have.
+    pub(crate) fn mount_with(options: &str) -> Option<Self> {
         let mount_point = tempfile::Builder::new().prefix("recordd-e2e-disk-").tempdir();
         let mount_point = mount_point.expect("a folder");
-        let options = format!("size={size_kib}k");
         let none = None::<&str>;
         let flags = MsFlags::empty();
-        match mount(none, mount_point.path(), Some("tmpfs"), flags, Some(options.as_str())) {
+        match mount(none, mount_point.path(), Some("tmpfs"), flags, Some(options)) {
             Ok(()) => Some(Self { mount_point }),
             Err(error) => {
                 skip_here(&format!("a disk of its own has to be mounted, which takes root: {error}"));

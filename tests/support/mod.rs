@@ -9,6 +9,7 @@
 pub(crate) mod agent;
 pub(crate) mod call;
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod environment;
 pub(crate) mod network;
 pub(crate) mod peer;
