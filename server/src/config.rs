@@ -148,6 +148,21 @@ pub enum Command {
     Version,
 }
 
+/// Long options.
+const OPTIONS: [&str; 11] = [
+    "listen",
+    "storage",
+    "rtp-ports",
+    "public-addr",
+    "http",
+    "status-socket",
+    "config",
+    "check-config",
+    "json",
+    "help",
+    "version",
+];
+
 /// Settings that may stand on the command line too.
 #[derive(Debug, Default)]
 struct Options {
@@ -180,7 +195,10 @@ pub fn from_args(
     let (text, file) = match &options.config {
         Some(path) => {
             let text = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            let file = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+            let file = toml::from_str(&text).map_err(|error| {
+                let hint = file::meant(&error.to_string()).map(|key| format!("did you mean `{key}`?\n"));
+                format!("{}: {error}{}", path.display(), hint.unwrap_or_default())
+            })?;
             (text, file)
         }
         None => (String::new(), File::default()),
@@ -203,11 +221,20 @@ impl Options {
         use lexopt::prelude::*;
         while let Some(arg) = parser.next()? {
             match arg {
-                Long("listen") => self.listen = Some(parser.value()?.parse()?),
+                Long("listen") => {
+                    let wanted = "--listen wants ADDR:PORT, such as 0.0.0.0:5055";
+                    self.listen = Some(parser.value()?.parse_with(|text| text.parse().map_err(|_| wanted))?);
+                }
                 Long("storage") => self.storage = Some(parser.value()?.into()),
-                Long("rtp-ports") => self.rtp_ports = Some(parser.value()?.parse()?),
+                Long("rtp-ports") => {
+                    let parsed = |text: &str| text.parse().map_err(|error| format!("--rtp-ports: {error}"));
+                    self.rtp_ports = Some(parser.value()?.parse_with(parsed)?);
+                }
                 Long("public-addr") => self.public_addr = Some(parser.value()?.string()?),
-                Long("http") => self.http = Some(parser.value()?.parse_with(http_setting)?),
+                Long("http") => {
+                    let parsed = |text: &str| http_setting(text).map_err(|error| format!("--http: {error}"));
+                    self.http = Some(parser.value()?.parse_with(parsed)?);
+                }
                 Long("status-socket") => self.status_socket = Some(parser.value()?.into()),
                 Long("config") => self.config = Some(parser.value()?.into()),
                 Long("check-config") => self.check = true,
@@ -215,6 +242,11 @@ impl Options {
                 Long("help") | Short('h') => return Ok(Some(Command::Help)),
                 Long("version") | Short('V') => return Ok(Some(Command::Version)),
                 Value(word) if word == "sessions" && !self.sessions => self.sessions = true,
+                Long(other) => {
+                    let hint = file::nearest(other, OPTIONS.into_iter());
+                    let hint = hint.map(|option| format!("; did you mean --{option}?")).unwrap_or_default();
+                    return Err(format!("invalid option '--{other}'{hint}").into());
+                }
                 other => return Err(other.unexpected()),
             }
         }

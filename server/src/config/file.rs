@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
+/// From this likeness on, a key is asked for instead of a misspelt one.
+const LIKE: f64 = 0.8;
+
 /// The config file; every key may be left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,4 +120,18 @@ fn line_of(key: &str, text: &str) -> Option<usize> {
         };
     }
     Some(1 + text.bytes().take(at?).filter(|octet| *octet == b'\n').count())
+}
+
+/// The key that was probably meant, if an error of the TOML reader is about one that there is not.
+pub(super) fn meant(error: &str) -> Option<&str> {
+    let (_, rest) = error.split_once("unknown field `")?;
+    let (stray, known) = rest.split_once('`')?;
+    nearest(stray, known.split('`').skip(1).step_by(2))
+}
+
+/// What is spelt most like `word`, if anything is.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |name: &str| strsim::jaro_winkler(name, word);
+    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > LIKE).then_some(best)
 }

@@ -113,6 +113,25 @@ fn every_mistake_names_its_place() {
 }
 
 #[test]
+fn a_mistake_on_the_command_line_names_its_option_and_a_misspelt_name_the_right_one() {
+    let error = |line: &str, toml: &str| with_file(line, toml).expect_err(line);
+    for (line, words) in [
+        ("--listen 5055", "--listen wants ADDR:PORT"),
+        ("--rtp-ports 20000", "--rtp-ports: "),
+        ("--http 9755", "--http: "),
+        ("--lisen 0.0.0.0:5055", "did you mean --listen?"),
+        ("--storage-dir /srv", "did you mean --storage?"),
+    ] {
+        assert!(error(line, "").contains(words), "{}", error(line, ""));
+    }
+    assert!(!error("--colour", "").contains("did you mean"));
+    let file = format!("{NEEDED} --config server.toml");
+    let misspelt = error(&file, "[limits]\nsesions_per_adress = 1\n");
+    assert!(misspelt.contains("did you mean `sessions_per_address`?"), "{misspelt}");
+    assert!(!error(&file, "colour = 1\n").contains("did you mean"));
+}
+
+#[test]
 fn sessions_asks_where_the_server_would_answer_and_only_there_if_that_is_told() {
     let asks = |line: &str, toml: &str| match with_file(line, toml) {
         Ok(Command::Sessions { places, .. }) => places.iter().map(ToString::to_string).collect::<Vec<_>>(),
