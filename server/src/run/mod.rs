@@ -20,13 +20,14 @@ use crossbeam_channel::{Receiver as Queue, Sender, bounded};
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use office::{Found, Office};
 use phone_recorder::jobs::{Job, Target};
 use phone_recorder::storage::access::Access;
 use phone_recorder::storage::fs::SystemFs;
+use phone_recorder::sys::share_heap;
 use phone_recorder::time::Mono;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -83,6 +84,7 @@ pub fn run(config: Config) -> io::Result<()> {
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let descriptors = file_limit();
+    share_heap();
 
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -121,6 +123,15 @@ pub fn run(config: Config) -> io::Result<()> {
             "the filesystem of {} takes no \":\" in names: it is \"_\" there",
             config.storage.display()
         );
+    }
+    let mut config = config;
+    let mut descriptors = descriptors;
+    if let Some(octets) = memory_limit() {
+        descriptors = descriptors.min(Limits::descriptors_for(octets));
+        if config.buffer_octets > octets / 2 {
+            config.buffer_octets = octets / 2;
+            log::warn!("little memory may be used (LimitAS of the service): buffer={}", config.buffer_octets);
+        }
     }
     tell_fitted(config.limits, descriptors);
     let devices = known_devices(&config)?;
@@ -325,12 +336,21 @@ fn file_limit() -> u64 {
     soft
 }
 
+/// Memory that the process may still have, if there is a limit (RLIMIT_AS, `LimitAS` of a service).
+fn memory_limit() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_AS).ok().filter(|(soft, _)| *soft != RLIM_INFINITY)?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB"));
+    let used = kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024;
+    Some(soft.saturating_sub(used))
+}
+
 /// Tells if the limits are lower than the settings.
 fn tell_fitted(limits: Limits, descriptors: u64) {
     if let Some(fitted) = limits.fitted(descriptors) {
         log::warn!(
-            "only {descriptors} files may be open (LimitNOFILE of the service): sessions={} connections={} \
-             rather than {} and {}",
+            "few files may be open or little memory used (LimitNOFILE, LimitAS of the service): sessions={} \
+             connections={} rather than {} and {}",
             fitted.sessions,
             fitted.connections,
             limits.sessions,

@@ -12,13 +12,13 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A phone that says what the test says.
-struct Phone {
+pub(crate) struct Phone {
     stream: BufReader<TcpStream>,
 }
 
 impl Phone {
     /// Connects from an address of the loopback network.
-    fn at(host: [u8; 4], server: &Server) -> Self {
+    pub(crate) fn at(host: [u8; 4], server: &Server) -> Self {
         let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).expect("socket");
         let SocketAddr::V4(control) = server.control else { panic!("{}", server.control) };
         let own = SocketAddrV4::new(Ipv4Addr::from(host), 0);
@@ -29,24 +29,29 @@ impl Phone {
         Self { stream: BufReader::new(stream) }
     }
 
-    fn says(&mut self, text: &str) {
+    pub(crate) fn says(&mut self, text: &str) {
         self.stream.get_mut().write_all(text.as_bytes()).expect("sends");
     }
 
+    /// Says something to a server that may have hung up.
+    pub(crate) fn tries(&mut self, text: &str) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(text.as_bytes())
+    }
+
     /// The next message, with the octet that ends it.
-    fn hears(&mut self) -> String {
+    pub(crate) fn hears(&mut self) -> String {
         let mut text = String::new();
         self.stream.read_line(&mut text).expect("a message");
         text
     }
 
     /// Asks for a recording; the answer.
-    fn starts(&mut self, id: &str) -> String {
+    pub(crate) fn starts(&mut self, id: &str) -> String {
         self.says(&format!("cmd=RecordStartRequest&id={id}&device=d&codec=PCMA\n"));
         self.hears()
     }
 
-    fn stops(&mut self, id: &str) {
+    pub(crate) fn stops(&mut self, id: &str) {
         self.says(&format!("cmd=RecordStopRequest&id={id}&reason=hangup\n"));
         assert_eq!(self.hears(), format!("cmd=RecordStopResponse&id={id}&result=success\n"));
     }
@@ -70,12 +75,12 @@ fn refused(id: &str, reason: &str) -> String {
     format!("cmd=RecordStartResponse&id={id}&result=failed&reason={reason}&server=&port=\n")
 }
 
-fn port(answer: &str) -> u16 {
+pub(crate) fn port(answer: &str) -> u16 {
     assert!(answer.contains("&result=success&"), "{answer}");
     answer.trim_end().rsplit_once("&port=").expect("port").1.parse().expect("port")
 }
 
-fn rtp(number: u16) -> Vec<u8> {
+pub(crate) fn rtp(number: u16) -> Vec<u8> {
     let mut packet = vec![0x80, 8];
     packet.extend_from_slice(&number.to_be_bytes());
     packet.extend_from_slice(&(u32::from(number) * 160).to_be_bytes());
