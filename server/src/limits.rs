@@ -31,7 +31,7 @@ const OWN_DESCRIPTORS: u64 = 16;
 const OF_SESSION: u64 = 3;
 
 /// A recording, and a connection that is refused.
-const LEAST_FOR_PHONES: u64 = 4;
+const LEAST_FOR_PHONES: u64 = 5;
 
 /// Memory of a connection, and of each descriptor of a recording, at worst: a message and answers that nobody reads; blocks are apart.
 const OF_DESCRIPTOR_OCTETS: u64 = 32 * 1024;

@@ -19,7 +19,8 @@ pub(crate) struct Phone {
 impl Phone {
     /// Connects from an address of the loopback network.
     pub(crate) fn at(host: [u8; 4], server: &Server) -> Self {
-        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).expect("socket");
+        let socket =
+            socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("socket");
         let SocketAddr::V4(control) = server.control else { panic!("{}", server.control) };
         let own = SocketAddrV4::new(Ipv4Addr::from(host), 0);
         bind(socket.as_raw_fd(), &SockaddrIn::from(own)).expect("bound");

@@ -31,8 +31,8 @@ const IDLE_WHEN_TIGHT: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const ENDED_AT_ONCE: usize = 16;
 
-/// Descriptors of a recording beside its connection: a socket for RTP, and its file.
-const OF_CALL: usize = 2;
+/// Descriptors of a recording beside its connection: a socket for its sender, one for others, and its file.
+const OF_CALL: usize = 3;
 
 /// Recordings of one address that may wait for a disk that is far behind.
 const LEAST_SHARE: usize = 4;
