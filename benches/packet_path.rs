@@ -12,7 +12,7 @@ use phone_recorder::runtime::clock;
 use phone_recorder::storage::fs::RealFs;
 use phone_recorder::storage::writer::Writer;
 use phone_recorder::time::{Mono, Now, Wall};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Packets between two drains.
@@ -88,7 +88,7 @@ fn main() {
     for number in 0..packets {
         header(&mut datagram, number);
         let arrival = Mono::new(Duration::from_secs(1) + Duration::from_millis(20) * number);
-        let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 5004));
         bench.step(Input::Datagram { recording, octets: &datagram, truncated: false, source, arrival }, now);
         if number % DRAIN_PACKETS == DRAIN_PACKETS - 1 {
             now = at(Duration::from_secs(1) + Duration::from_millis(20) * number);

@@ -240,6 +240,81 @@ fn within_32_bits(unix_s: i64) -> i64 {
     unix_s.saturating_sub((beyond.saturating_add(CYCLE_S - 1) / CYCLE_S).saturating_mul(CYCLE_S))
 }
 
+/// Lets only packets of `sender` into a UDP socket, or those of everybody: the kernel drops others before they take room in
+/// its buffer, counts them as dropped ([`Datagram::overflow`]), and tells their senders nothing. Unlike `connect` it can be
+/// undone without losing the port.
+///
+/// # Errors
+/// As the system says; emulators don't know the option. The socket is as before then.
+pub fn let_in(socket: BorrowedFd<'_>, sender: Option<SocketAddr>) -> io::Result<()> {
+    let Some(sender) = sender else {
+        let none: libc::c_int = 0;
+        return set_filter(socket, libc::SO_DETACH_FILTER, (&raw const none).cast(), size_of_val(&none));
+    };
+    let mut program = sender_filter(sender);
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap_or_default(),
+        filter: program.as_mut_ptr(),
+    };
+    // `program` outlives the call, and the kernel copies it.
+    set_filter(socket, libc::SO_ATTACH_FILTER, (&raw const filter).cast(), size_of_val(&filter))
+}
+
+#[expect(unsafe_code, reason = "filters have no wrapper")]
+fn set_filter(
+    socket: BorrowedFd<'_>,
+    option: libc::c_int,
+    value: *const libc::c_void,
+    octets: usize,
+) -> io::Result<()> {
+    let octets = libc::socklen_t::try_from(octets).unwrap_or_default();
+    // SAFETY: the kernel reads `octets` octets of `value`, which both callers have there; a filter's instructions are as
+    // many as its length says.
+    Errno::result(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, octets) })?;
+    Ok(())
+}
+
+/// A classic BPF program that lets packets of one sender pass. It sees a packet from its UDP header on.
+fn sender_filter(sender: SocketAddr) -> Vec<libc::sock_filter> {
+    /// Instructions: load from an offset, mask, jump if not equal, return (linux/filter.h, linux/bpf_common.h).
+    const LOAD_WORD: u16 = 0x20;
+    const LOAD_HALF: u16 = 0x28;
+    const LOAD_OCTET: u16 = 0x30;
+    const MASK: u16 = 0x54;
+    const IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    /// Where the network header begins, as an offset that filters understand.
+    const NETWORK: u32 = 0xFFF0_0000;
+    let (version, offset, words) = match sender.ip().to_canonical() {
+        IpAddr::V4(ip) => (0x40, 12, vec![u32::from(ip)]),
+        IpAddr::V6(ip) => {
+            let octets = ip.octets();
+            let word = |word: &[u8]| word.iter().fold(0, |sum, octet| sum << 8 | u32::from(*octet));
+            (0x60, 8, octets.chunks_exact(4).map(word).collect())
+        }
+    };
+    let mut checks = vec![
+        (vec![(LOAD_HALF, 0)], u32::from(sender.port())),
+        (vec![(LOAD_OCTET, NETWORK), (MASK, 0xF0)], version),
+    ];
+    for (index, word) in (0_u32..).zip(words) {
+        checks.push((vec![(LOAD_WORD, NETWORK + offset + 4 * index)], word));
+    }
+    let length: usize = checks.iter().map(|(loads, _)| loads.len() + 1).sum();
+    let mut program = Vec::with_capacity(length + 2);
+    for (loads, wanted) in checks {
+        let load = |(code, k)| libc::sock_filter { code, jt: 0, jf: 0, k };
+        program.extend(loads.into_iter().map(load));
+        // To the last instruction, which drops: all that is left, and the one that takes.
+        let jf = u8::try_from(length - program.len()).unwrap_or(u8::MAX);
+        program.push(libc::sock_filter { code: IF_EQUAL, jt: 0, jf, k: wanted });
+    }
+    for k in [u32::MAX, 0] {
+        program.push(libc::sock_filter { code: RETURN, jt: 0, jf: 0, k });
+    }
+    program
+}
+
 /// Datagrams taken from a socket by one system call.
 pub const BATCH_DATAGRAMS: usize = 64;
 
@@ -678,6 +753,29 @@ mod tests {
                 assert_eq!(&buffer[..got], &octets[..octets.len().min(DATAGRAM_OCTETS)]);
             }
             assert_eq!(batch.receive(receiver.as_fd()).expect("nothing there"), 0);
+        }
+    }
+
+    #[test]
+    fn only_the_sender_that_is_let_in_reaches_a_filtered_socket() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(socket) = UdpSocket::bind(loopback) else { continue };
+            let target = socket.local_addr().unwrap();
+            let [ours, other] = [(); 2].map(|()| UdpSocket::bind(loopback).unwrap());
+            if let_in(socket.as_fd(), Some(ours.local_addr().unwrap())).is_err() {
+                continue;
+            }
+            let mut batch = Batch::new();
+            let mut arrived = || {
+                for sender in [&other, &ours, &other] {
+                    sender.send_to(b"x", target).unwrap();
+                }
+                batch.receive(socket.as_fd()).unwrap();
+                batch.datagrams().map(|datagram| datagram.source).collect::<Vec<_>>()
+            };
+            assert_eq!(arrived(), [ours.local_addr().unwrap()]);
+            let_in(socket.as_fd(), None).unwrap();
+            assert_eq!(arrived().len(), 3);
         }
     }
 }

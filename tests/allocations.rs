@@ -143,7 +143,7 @@ impl Bench {
 
     fn datagram(&mut self, octets: &[u8]) {
         let recording = self.recording.expect("it records");
-        let (source, arrival) = (Ipv4Addr::LOCALHOST.into(), now_at(self.now_ms).mono);
+        let (source, arrival) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 5004)), now_at(self.now_ms).mono);
         let input = Input::Datagram { recording, octets, truncated: false, source, arrival };
         self.agent.step(input, now_at(self.now_ms), &mut self.actions);
         assert!(self.actions.is_empty(), "a packet alone causes nothing");

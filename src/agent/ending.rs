@@ -35,10 +35,10 @@ impl Agent {
         actions: &mut Vec<Action>,
     ) {
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
+        it.settle(now.mono, &mut self.pool);
         it.state = RecordingState::Stopping;
         it.end_reason = Some(reason.into());
         it.stopped = Some(now.mono);
-        it.release_held(&mut self.pool);
         match &mut it.route {
             Route::Local(local) => {
                 if let Some(since) = it.paused {

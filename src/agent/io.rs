@@ -4,6 +4,7 @@ use crate::api::event::Class;
 use crate::jobs::library::PlaybackKey;
 use crate::jobs::{Done, Job};
 use crate::rtp::codec::Codec;
+use crate::rtp::source_lock::Waiting;
 use crate::time::Mono;
 use crate::uplink::client::Generation;
 use std::net::{IpAddr, SocketAddr};
@@ -63,7 +64,7 @@ pub enum Input<'a> {
         /// Whether it was longer than the receive buffer.
         truncated: bool,
         /// Who sent it.
-        source: IpAddr,
+        source: SocketAddr,
         /// When the system received it.
         arrival: Mono,
     },
@@ -71,6 +72,8 @@ pub enum Input<'a> {
     Drained(RecordingKey),
     /// The system dropped so many datagrams because the socket's buffer was full.
     SocketOverflow(RecordingKey, u32),
+    /// The system kept so many datagrams out that did not come from the sender of [`Action::FilterRtp`].
+    Strangers(RecordingKey, u32),
     /// Storage answers.
     Storage(Done),
     /// Storage has no room for a job: the disk is stalled. The job comes back undone.
@@ -158,6 +161,10 @@ pub enum Action {
     },
     /// Close the RTP port of a recording.
     CloseRtp(RecordingKey),
+    /// Let only datagrams of this sender into the RTP port of a recording, or those of everybody.
+    FilterRtp(RecordingKey, Option<SocketAddr>),
+    /// Send these datagrams, which were given before, on before the one just given.
+    RelayHeld(RecordingKey, Waiting),
     /// Send the datagram just given on to where [`UplinkAction::RelayTo`] said.
     Relay(RecordingKey),
     /// Something to be done towards the server of a recording.

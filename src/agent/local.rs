@@ -470,6 +470,7 @@ impl Local {
             end: end.map(|(_, wall)| wall.rfc3339()),
             end_reason: end.map(|(reason, _)| reason.into()),
             no_media: end.is_some() && counts.received == 0 && self.octets() == 0,
+            contested: counts.strangers > 0,
             ..Sidecar::default()
         }
     }
@@ -482,6 +483,7 @@ fn packets(counts: &Counts) -> Packets {
         late: counts.late,
         duplicate: counts.duplicate,
         dropped: counts.dropped(),
+        strangers: counts.strangers,
         ..Packets::default()
     }
 }

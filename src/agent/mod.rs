@@ -201,6 +201,11 @@ impl Agent {
                     it.overflowed += u64::from(packets);
                 }
             }
+            Input::Strangers(recording, packets) => {
+                if let Some(it) = self.recordings.get_mut(&recording) {
+                    it.add_strangers(u64::from(packets));
+                }
+            }
             Input::Started | Input::MountsChanged => self.scan(actions),
             Input::ClientOpened(client) => {
                 self.stats.clients += 1;
@@ -249,7 +254,7 @@ impl Agent {
             let local = it.route.local();
             let flush = local.and_then(|local| local.flush_due(self.config.storage.flush_interval));
             let answer = it.waiting.as_ref().and(local).map(|_| it.started + START_ANSWER_AFTER);
-            let no_media = self.media_deadline(it);
+            let no_media = [self.media_deadline(it), it.lock_deadline()].into_iter().flatten().min();
             let busy_since = local.and_then(Local::busy_since).filter(|_| !it.stalled_told);
             let stalled = busy_since.map(|at| at + STALLED_AFTER);
             let progress = (progress && it.is_live()).then_some(it.progress_at);

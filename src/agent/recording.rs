@@ -17,17 +17,25 @@ use crate::rtp::counts::{Counts, DropCause, Verdict};
 use crate::rtp::packet::{Packet, PacketError, has_odd_padding};
 use crate::rtp::payload_types::{Learnt, PayloadTypes};
 use crate::rtp::probe::{self, Look, Probe};
+use crate::rtp::source_lock::{Admission, PROBATION_TIME, Rules, SourceLock, Waiting};
 use crate::rtp::timeline::{MAX_PAYLOAD_OCTETS, octets_to_ms};
 use crate::time::{Mono, Now, Wall};
 use crate::units::PayloadType;
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::io::ClientId;
 
-/// Another sender may take over when nothing was received for so long.
+/// Another sender may take over when the one that has the call was silent for so long.
 const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
+
+/// More packets of strangers than a second sender of a call can have sent while the first one is not established.
+const FLOOD_PACKETS: u64 = 128;
+
+/// Others are let into the socket again when the sender was silent for so long: more than the
+/// longest packet lasts.
+const RELEASE_AFTER: Duration = Duration::from_millis(500);
 
 /// A level is of the last second, as long as no more than this has passed since.
 const LEVEL_IS_OLD: Duration = Duration::from_secs(2);
@@ -78,7 +86,13 @@ pub(super) struct Recording {
     /// Octets and lost packets of the upload that came before the present file.
     pub(super) octets_before: u64,
     pub(super) lost_before: u64,
-    source: Option<IpAddr>,
+    lock: SourceLock,
+    /// Since when packets wait for their sender to be believed.
+    lock_waits: Option<Mono>,
+    /// Whom the socket lets in; `None`: everybody.
+    filtered: Option<SocketAddr>,
+    /// Datagrams that were released by the lock and go on to the server.
+    released: Waiting,
     codec_change: CodecChange,
     types: PayloadTypes,
     /// Octets of the last audio packet.
@@ -118,7 +132,10 @@ impl Recording {
             started_told: false,
             octets_before: 0,
             lost_before: 0,
-            source: None,
+            lock: SourceLock::new(Rules { only: None, takeover_after: TAKE_OVER_AFTER }),
+            lock_waits: None,
+            filtered: None,
+            released: Waiting::default(),
             codec_change: CodecChange::default(),
             types: PayloadTypes::new(payload_type.map(PayloadType), codec),
             last_octets: 0,
@@ -170,49 +187,144 @@ impl Recording {
         !matches!(self.state, RecordingState::Stopping | RecordingState::Ended)
     }
 
-    /// Takes one datagram and books it.
+    /// Takes one datagram and books it; `None` if it waits, or is a stranger's.
     pub(super) fn datagram(
         &mut self,
         octets: &[u8],
         truncated: bool,
-        source: IpAddr,
+        source: SocketAddr,
         arrival: Mono,
         pool: &mut BlockPool,
-    ) -> Verdict {
-        let verdict = self.judge(octets, truncated, source, arrival, pool);
+    ) -> Option<Verdict> {
+        let packet = if truncated { Err(None) } else { Packet::parse(octets).map_err(Some) };
+        let verdict = match packet {
+            Ok(packet) => match self.lock.admit(octets, &packet, source, arrival) {
+                Admission::Ours => self.judge(octets, packet, arrival, pool),
+                Admission::Taken => {
+                    self.lock_waits = None;
+                    self.take_waiting(pool);
+                    self.judge(octets, packet, arrival, pool)
+                }
+                admission => {
+                    if admission == Admission::Held {
+                        self.lock_waits.get_or_insert(arrival);
+                    }
+                    self.counts.strangers = self.lock.strangers();
+                    return None;
+                }
+            },
+            Err(error) => {
+                if !self.lock.admits_other(source) {
+                    self.counts.strangers = self.lock.strangers();
+                    return None;
+                }
+                Verdict::Dropped(self.no_packet(octets, error))
+            }
+        };
+        self.book(verdict);
+        Some(verdict)
+    }
+
+    fn book(&mut self, verdict: Verdict) {
         self.counts.book(verdict);
         self.route.restore_regained(&mut self.counts);
         self.counts.lost = self.lost_before + self.route.lost();
-        verdict
+    }
+
+    /// What became of a datagram of the sender that is no RTP.
+    #[inline(never)]
+    fn no_packet(&mut self, octets: &[u8], error: Option<PacketError>) -> DropCause {
+        match error {
+            None => DropCause::Oversize,
+            Some(PacketError::Rtcp) => DropCause::Rtcp,
+            Some(_) if probe::is_handshake(octets) => {
+                self.probe.shake_hands();
+                DropCause::Handshake
+            }
+            Some(_) => DropCause::NotRtp,
+        }
+    }
+
+    /// Takes what has waited for its sender to be believed.
+    #[inline(never)]
+    fn take_waiting(&mut self, pool: &mut BlockPool) {
+        let waiting = self.lock.take_held();
+        for (octets, arrival) in waiting.iter() {
+            if let Ok(packet) = Packet::parse(octets) {
+                let verdict = self.judge(octets, packet, arrival, pool);
+                self.book(verdict);
+            }
+        }
+        self.counts.strangers = self.lock.strangers();
+        if !self.is_local() {
+            self.released = waiting;
+        }
+    }
+
+    /// Datagrams that go on to the server before the one that was given last.
+    pub(super) fn take_released(&mut self) -> Option<Waiting> {
+        (!self.released.is_empty()).then(|| std::mem::take(&mut self.released))
+    }
+
+    /// When what waits is to be looked at though nothing comes.
+    pub(super) fn lock_deadline(&self) -> Option<Mono> {
+        self.lock_waits.filter(|_| self.takes_audio()).map(|since| since + PROBATION_TIME)
+    }
+
+    /// Time has passed: who sends too little for a probation is believed if there is nobody else.
+    #[inline(never)]
+    pub(super) fn tick_lock(&mut self, now: Mono, pool: &mut BlockPool) {
+        if self.lock_deadline().is_none_or(|due| now < due) {
+            return;
+        }
+        let taken = self.lock.tick(now);
+        self.lock_waits = (!taken && self.lock.has_rivals()).then_some(now);
+        if taken {
+            self.take_waiting(pool);
+        }
+        self.counts.strangers = self.lock.strangers();
+    }
+
+    /// Nothing more is waited for, since a pause or the end comes: what was held is audio, if it may be.
+    #[inline(never)]
+    pub(super) fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
+        if self.takes_audio() {
+            if self.lock.settle(now) {
+                self.take_waiting(pool);
+            }
+            self.lock_waits = None;
+            self.counts.strangers = self.lock.strangers();
+        }
+        self.release_held(pool);
+    }
+
+    /// The system kept so many datagrams of others out.
+    pub(super) fn add_strangers(&mut self, packets: u64) {
+        self.lock.add_strangers(packets);
+        self.counts.strangers = self.lock.strangers();
+    }
+
+    /// Whom the socket is to let in from now on, if that is another one than before. One who may be a stranger that came
+    /// first keeps others out only if none of them may be the sender, or if they are a flood.
+    pub(super) fn new_filter(&mut self, now: Mono) -> Option<Option<SocketAddr>> {
+        let lock = &self.lock;
+        let alone = lock.is_contested() && !lock.has_rivals();
+        let sure = lock.is_established() || alone || lock.strangers() >= FLOOD_PACKETS;
+        let heard = self.lock.silent_for(now).is_some_and(|silent| silent < RELEASE_AFTER);
+        let wanted = self.lock.source().filter(|_| sure && heard);
+        (std::mem::replace(&mut self.filtered, wanted) != wanted).then_some(wanted)
     }
 
     fn judge(
         &mut self,
         octets: &[u8],
-        truncated: bool,
-        source: IpAddr,
+        mut packet: Packet<'_>,
         arrival: Mono,
         pool: &mut BlockPool,
     ) -> Verdict {
-        if truncated {
-            return Verdict::Dropped(DropCause::Oversize);
-        }
-        let mut packet = match Packet::parse(octets) {
-            Ok(packet) => packet,
-            Err(PacketError::Rtcp) => return Verdict::Dropped(DropCause::Rtcp),
-            Err(_) if probe::is_handshake(octets) => {
-                self.probe.shake_hands();
-                return Verdict::Dropped(DropCause::Handshake);
-            }
-            Err(_) => return Verdict::Dropped(DropCause::NotRtp),
-        };
         self.counts.odd_padding += u64::from(has_odd_padding(octets));
-        // Whoever sends the first packet of the codec sends the call, until nothing has come for a while.
-        if self.source.is_some_and(|known| known != source) && self.heard_within(arrival, TAKE_OVER_AFTER) {
-            return Verdict::Dropped(DropCause::Source);
-        }
         let Some(codec) = self.types.codec(packet.payload_type) else {
-            return self.unknown(packet, source, arrival, pool);
+            return self.unknown(packet, arrival, pool);
         };
         packet.payload_type = codec.payload_type();
         if codec != self.codec {
@@ -223,13 +335,7 @@ impl Recording {
         }
         self.codec_change.stay();
         self.types.stay();
-        self.source = Some(source);
         self.audio(&packet, arrival, pool)
-    }
-
-    /// Whether the last audio came less than `span` ago.
-    fn heard_within(&self, arrival: Mono, span: Duration) -> bool {
-        arrival.since(self.probe.since()) < span
     }
 
     /// Takes a packet of the codec.
@@ -288,13 +394,7 @@ impl Recording {
 
     /// A packet of a type that is not known to be audio.
     #[inline(never)]
-    fn unknown(
-        &mut self,
-        mut packet: Packet<'_>,
-        source: IpAddr,
-        arrival: Mono,
-        pool: &mut BlockPool,
-    ) -> Verdict {
+    fn unknown(&mut self, mut packet: Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
         let heard = self.probe.missing(arrival).map(|_| self.probe.since());
         match self.types.learn(&packet, self.codec, arrival, heard) {
             Learnt::Held => {
@@ -316,7 +416,6 @@ impl Recording {
             }
         });
         self.types = types;
-        self.source = Some(source);
         packet.payload_type = payload_type;
         self.audio(&packet, arrival, pool)
     }
@@ -396,7 +495,9 @@ impl Recording {
                 late: self.counts.late,
                 duplicate: self.counts.duplicate,
                 dropped: self.counts.dropped(),
+                strangers: self.counts.strangers,
             },
+            contested: self.counts.strangers > 0,
             buffered_ms: octets_to_ms(self.buffered_octets()),
             remaining_s: remaining_s.filter(|_| self.is_local()),
             level_dbfs: self.route.level_dbfs().filter(|_| level_is_new),

@@ -192,7 +192,7 @@ impl Agent {
         if it.paused.is_some() {
             return Err(AgentError::new(Reason::InvalidState).with_message("it is paused already").into());
         }
-        it.release_held(&mut self.pool);
+        it.settle(now.mono, &mut self.pool);
         match &mut it.route {
             Route::Local(local) => local.pause(&mut self.pool),
             Route::Server(upload) => upload.pause(),
@@ -317,7 +317,7 @@ impl Agent {
         stats.drops.payload_type = counts.dropped_for(DropCause::PayloadType);
         stats.drops.comfort_noise = counts.dropped_for(DropCause::ComfortNoise);
         stats.drops.empty = counts.dropped_for(DropCause::Empty);
-        stats.drops.source = counts.dropped_for(DropCause::Source);
+        stats.drops.source = counts.strangers;
         stats.drops.ssrc = counts.dropped_for(DropCause::Ssrc);
         stats.drops.overlap = counts.dropped_for(DropCause::Overlap);
         stats.drops.buffer_full = counts.dropped_for(DropCause::BufferFull);

@@ -21,7 +21,7 @@ use crate::time::{Mono, Now};
 use crate::uplink::client::{Action as ClientAction, Client, End, Failure, Params, Settings};
 use crate::uplink::session_id;
 use log::Level as LogLevel;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 impl Agent {
@@ -31,7 +31,7 @@ impl Agent {
         key: RecordingKey,
         octets: &[u8],
         truncated: bool,
-        source: IpAddr,
+        source: SocketAddr,
         arrival: Mono,
         actions: &mut Vec<Action>,
     ) {
@@ -48,7 +48,14 @@ impl Agent {
             return;
         }
         let verdict = it.datagram(octets, truncated, source, arrival, &mut self.pool);
-        if let Some(upload) = it.route.upload_mut().filter(|_| goes_on(verdict)) {
+        let Some(verdict) = verdict else { return };
+        let released = it.take_released();
+        let Some(upload) = it.route.upload_mut() else { return };
+        if let Some(waiting) = released {
+            waiting.iter().for_each(|(octets, at)| upload.keep(octets, at));
+            actions.push(Action::RelayHeld(key, waiting));
+        }
+        if goes_on(verdict) {
             upload.keep(octets, arrival);
             actions.push(Action::Relay(key));
         }

@@ -62,6 +62,13 @@ impl Agent {
         // Without room, packets wait in the socket.
         let looks = it.takes_audio() && has_room;
         if looks {
+            it.tick_lock(now.mono, &mut self.pool);
+            if let Some(waiting) = it.take_released() {
+                actions.push(Action::RelayHeld(key, waiting));
+            }
+            if let Some(sender) = it.new_filter(now.mono) {
+                actions.push(Action::FilterRtp(key, sender));
+            }
             it.probe.tick(now.mono);
         }
         let changed = it.probe.take_change();

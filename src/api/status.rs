@@ -92,6 +92,8 @@ pub struct Packets {
     pub duplicate: u64,
     /// Thrown away on our side.
     pub dropped: u64,
+    /// Of others than the call's sender. Part of no other number.
+    pub strangers: u64,
 }
 
 /// Status of a recording.
@@ -130,6 +132,8 @@ pub struct RecordingStatus {
     pub segment: u32,
     /// Packets by fate.
     pub packets: Packets,
+    /// Whether others than the call's sender have sent to the port.
+    pub contested: bool,
     /// Audio in memory that is not on disk yet.
     pub buffered_ms: u64,
     /// Recording time that the disk has room for; `None` if not known.
@@ -377,7 +381,7 @@ pub struct Drops {
     pub comfort_noise: u64,
     /// Without payload.
     pub empty: u64,
-    /// From another host than the one that sends the call.
+    /// From others than the call's sender. Not among `packets`.
     pub source: u64,
     /// From a second SSRC that competes with the one recorded.
     pub ssrc: u64,
@@ -465,7 +469,8 @@ pub(super) mod tests {
             bytes: 12_000,
             file: Some("Record_20260301-091500.wav".to_owned()),
             segment: 1,
-            packets: Packets { received: 75, lost: 1, late: 2, duplicate: 3, dropped: 4 },
+            packets: Packets { received: 75, lost: 1, late: 2, duplicate: 3, dropped: 4, strangers: 0 },
+            contested: false,
             buffered_ms: 40,
             remaining_s: Some(3600),
             level_dbfs: Some(-20.5),
@@ -487,7 +492,8 @@ pub(super) mod tests {
             "rtp": { "addr": "127.0.0.1", "port": 4000 },
             "started_at": "2026-03-01T09:15:00+01:00", "duration_ms": 1600,
             "file": "Record_20260301-091500.wav", "segment": 1,
-            "packets": { "received": 75, "lost": 1, "late": 2, "duplicate": 3, "dropped": 4 },
+            "packets": { "received": 75, "lost": 1, "late": 2, "duplicate": 3, "dropped": 4, "strangers": 0 },
+            "contested": false,
             "buffered_ms": 40, "remaining_s": 3600, "level_dbfs": -20.5, "degraded": true,
             "end_reason": null,
         });

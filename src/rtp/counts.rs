@@ -106,6 +106,8 @@ pub struct Counts {
     pub lost: u64,
     /// Packets whose padding bit is set though nothing is padded, wherever they were booked.
     pub odd_padding: u64,
+    /// Datagrams of others than the call's sender. Not part of `received`, nor of any other number.
+    pub strangers: u64,
     dropped: [u64; DropCause::ALL.len()],
 }
 
@@ -154,6 +156,7 @@ impl Counts {
         self.duplicate += other.duplicate;
         self.late += other.late;
         self.lost += other.lost;
+        self.strangers += other.strangers;
         self.odd_padding += other.odd_padding;
         for (sum, more) in self.dropped.iter_mut().zip(other.dropped) {
             *sum += more;
@@ -176,6 +179,7 @@ impl Counts {
         difference.duplicate = difference.duplicate.saturating_sub(earlier.duplicate);
         difference.late = difference.late.saturating_sub(earlier.late);
         difference.lost = difference.lost.saturating_sub(earlier.lost);
+        difference.strangers = difference.strangers.saturating_sub(earlier.strangers);
         difference.odd_padding = difference.odd_padding.saturating_sub(earlier.odd_padding);
         for (left, less) in difference.dropped.iter_mut().zip(earlier.dropped) {
             *left = left.saturating_sub(less);

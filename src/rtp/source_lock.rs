@@ -136,6 +136,18 @@ impl SourceLock {
         self.sender.as_ref().map(|sender| now.since(sender.voice.last))
     }
 
+    /// Whether the sender has been heard for long enough to be no stranger that came first.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.sender.as_ref().is_some_and(|sender| sender.established)
+    }
+
+    /// Whether somebody else may become the sender.
+    #[must_use]
+    pub fn has_rivals(&self) -> bool {
+        self.rivals.iter().any(|rival| rival.voice.is_some())
+    }
+
     /// Packets that were not the call's.
     #[must_use]
     pub fn strangers(&self) -> u64 {

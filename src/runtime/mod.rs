@@ -38,7 +38,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use players::Players;
-use rtp_ports::{Due, RtpPorts};
+use rtp_ports::{Due, Onward, RtpPorts};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -136,6 +136,7 @@ enum Answer {
     NotResolved(RecordingKey, Generation),
     NotConnected(RecordingKey, Generation, String),
     NoRelay(RecordingKey, String),
+    NotRelayed(RecordingKey, u32),
 }
 
 impl Runtime {
@@ -363,9 +364,9 @@ impl Runtime {
         let hold = Cell::new(!forced && !agent.has_room());
         let due = if all { Due::All } else { Due::Now };
         rtp.drain(poll.registry(), now, due, &hold, |input| {
-            let goes_on = take_datagram(agent, actions, input, now);
+            let onward = take_datagram(agent, actions, input, now);
             hold.set(!forced && !agent.has_room());
-            goes_on
+            onward
         });
         self.apply(now)
     }
@@ -406,6 +407,9 @@ impl Runtime {
             }
             Answer::NotConnected(recording, generation, error) => {
                 Input::Uplink(recording, UplinkInput::ConnectFailed(generation, error))
+            }
+            Answer::NotRelayed(recording, packets) => {
+                Input::Uplink(recording, UplinkInput::RelayFailed(packets))
             }
             Answer::NoRelay(recording, error) => {
                 Input::Uplink(recording, UplinkInput::Closed { error: Some(error), silent: false })
@@ -461,6 +465,13 @@ impl Runtime {
                 self.rtp.close(self.poll.registry(), recording);
                 if let Some(watch) = &self.rtp_watch {
                     let _ = watch.try_send(RtpPortChange::Closed(recording));
+                }
+            }
+            Action::FilterRtp(recording, sender) => self.rtp.filter(recording, sender),
+            Action::RelayHeld(recording, waiting) => {
+                let failed = self.rtp.send_held(recording, &waiting);
+                if failed > 0 {
+                    self.answers.push_back(Answer::NotRelayed(recording, failed));
                 }
             }
             // A job is `act`'s. The datagram is gone by now; none is asked for outside of a drain.
@@ -523,14 +534,22 @@ impl Runtime {
     }
 }
 
-/// Gives the agent what a drain found. Returns whether the datagram goes on to the server.
-fn take_datagram(agent: &mut Agent, actions: &mut Vec<Action>, input: Input<'_>, now: Now) -> bool {
+/// Gives the agent what a drain found. Returns what goes on to the server.
+fn take_datagram(agent: &mut Agent, actions: &mut Vec<Action>, input: Input<'_>, now: Now) -> Onward {
+    let is_datagram = matches!(input, Input::Datagram { .. });
     agent.step(input, now, actions);
-    let goes_on = matches!(actions.last(), Some(Action::Relay(_)));
-    if goes_on {
+    let goes = matches!(actions.last(), Some(Action::Relay(_)));
+    if goes {
         actions.pop();
     }
-    goes_on
+    let before = match actions.pop() {
+        Some(Action::RelayHeld(_, waiting)) if is_datagram => Some(waiting),
+        other => {
+            actions.extend(other);
+            None
+        }
+    };
+    Onward { goes, before }
 }
 
 fn answered_octets(action: &Action) -> usize {

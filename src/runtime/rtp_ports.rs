@@ -7,7 +7,8 @@
 use super::clock;
 use super::pacer::Pacer;
 use crate::agent::io::{Input, RecordingKey, UplinkInput};
-use crate::sys::{BATCH_DATAGRAMS, Batch, Selection};
+use crate::rtp::source_lock::Waiting;
+use crate::sys::{self, BATCH_DATAGRAMS, Batch, Selection};
 use crate::time::{Mono, Now};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -54,6 +55,21 @@ pub(super) enum Due {
     Fence(Option<RecordingKey>),
 }
 
+/// Looks at a new port that follow each other soon: the sender is to be known before others can fill its buffer.
+const EARLY_DRAINS: u8 = 16;
+
+/// Time between these.
+const EARLY_WAIT: Duration = Duration::from_millis(20);
+
+/// What is sent on to the server of what a drain passed on.
+#[derive(Debug, Default)]
+pub(super) struct Onward {
+    /// The datagram itself.
+    pub(super) goes: bool,
+    /// What comes before it.
+    pub(super) before: Option<Waiting>,
+}
+
 /// One bound socket.
 struct Port {
     recording: RecordingKey,
@@ -64,6 +80,10 @@ struct Port {
     due: Option<Mono>,
     drained: Mono,
     overflow: u32,
+    /// Others than the sender are kept out; since then, and while there was room, the system's drops are theirs.
+    filtered: bool,
+    held_back: bool,
+    early_drains: u8,
     /// Where packets are sent on to, at once.
     relay: Option<MediaSocket>,
 }
@@ -131,6 +151,9 @@ impl RtpPorts {
             due: None,
             drained: clock::mono(),
             overflow: 0,
+            filtered: false,
+            held_back: false,
+            early_drains: EARLY_DRAINS,
             relay: None,
         });
         self.batch.get_or_insert_with(Batch::new);
@@ -162,6 +185,33 @@ impl RtpPorts {
         port.relay = relay;
     }
 
+    /// Lets only `sender` into the socket of a recording, or everybody.
+    #[inline(never)]
+    pub(super) fn filter(&mut self, recording: RecordingKey, sender: Option<SocketAddr>) {
+        let Some(port) = self.ports.iter_mut().find(|port| port.recording == recording) else { return };
+        match sys::let_in(port.socket.as_fd(), sender) {
+            Ok(()) => port.filtered = sender.is_some(),
+            // The agent tells strangers apart all the same.
+            Err(error) => log::debug!("strangers can't be kept out of an RTP port: {error}"),
+        }
+    }
+
+    /// Sends on what had waited, of a recording whose packets go to a server.
+    #[inline(never)]
+    pub(super) fn send_held(&self, recording: RecordingKey, waiting: &Waiting) -> u32 {
+        let port = self.ports.iter().find(|port| port.recording == recording);
+        let mut failed = 0;
+        if let Some(port) = port {
+            port.send_held(waiting, &mut |input| {
+                if let Input::Uplink(_, UplinkInput::RelayFailed(packets)) = input {
+                    failed += packets;
+                }
+                Onward::default()
+            });
+        }
+        failed
+    }
+
     /// When the next drain is due.
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.ports.iter().filter_map(|port| port.due).min()
@@ -189,7 +239,7 @@ impl RtpPorts {
         now: Now,
         wanted: Due,
         hold: &Cell<bool>,
-        mut pass: impl FnMut(Input<'_>) -> bool,
+        mut pass: impl FnMut(Input<'_>) -> Onward,
     ) {
         let Some(batch) = &mut self.batch else { return };
         let all = wanted != Due::Now;
@@ -208,6 +258,7 @@ impl RtpPorts {
             }
             let packets = port.take(batch, now.mono, hold, &mut pass);
             if port.relay.is_none() && hold.get() {
+                port.held_back = true;
                 if port.due.is_some() {
                     port.due = Some(now.mono + HELD_WAIT);
                 }
@@ -219,7 +270,11 @@ impl RtpPorts {
                 port.due = (packets >= BATCHES_PER_TURN * BATCH_DATAGRAMS).then_some(now.mono);
             } else if due {
                 let packets = u32::try_from(packets).unwrap_or(u32::MAX);
-                let wait = port.pacer.after(packets, now.mono.since(port.drained));
+                let mut wait = port.pacer.after(packets, now.mono.since(port.drained));
+                if port.early_drains > 0 && !port.filtered {
+                    port.early_drains -= 1;
+                    wait = wait.map(|wait| wait.min(EARLY_WAIT));
+                }
                 port.due = wait.map(|wait| now.mono + wait);
                 if wait.is_none() {
                     // What came in the meantime is seen by poll at once.
@@ -246,7 +301,7 @@ impl Port {
         batch: &mut Batch,
         now: Mono,
         hold: &Cell<bool>,
-        pass: &mut impl FnMut(Input<'_>) -> bool,
+        pass: &mut impl FnMut(Input<'_>) -> Onward,
     ) -> usize {
         let mut packets = 0;
         for _ in 0..BATCHES_PER_TURN {
@@ -260,31 +315,43 @@ impl Port {
             }
             let unix_ns = clock::unix_ns();
             let mut relayed = Selection::default();
+            let (mut earlier, mut before) = (Selection::default(), None);
             for (index, datagram) in batch.datagrams().enumerate() {
                 if let Some(overflow) = datagram.overflow {
                     let dropped = overflow.wrapping_sub(self.overflow);
                     self.overflow = overflow;
-                    if dropped > 0 {
+                    if dropped > 0 && self.filtered && !self.held_back {
+                        pass(Input::Strangers(self.recording, dropped));
+                    } else if dropped > 0 {
                         pass(Input::SocketOverflow(self.recording, dropped));
                     }
                 }
                 if datagram.arrived_ns.is_none() {
                     self.pacer.limit(UNSTAMPED_WAIT);
                 }
-                let goes_on = pass(Input::Datagram {
+                let onward = pass(Input::Datagram {
                     recording: self.recording,
                     octets: datagram.octets,
                     truncated: datagram.truncated,
-                    source: datagram.source.ip(),
+                    source: datagram.source,
                     arrival: self.arrival(datagram.arrived_ns, unix_ns, now),
                 });
-                if goes_on {
+                if let Some(waiting) = onward.before {
+                    earlier = std::mem::take(&mut relayed);
+                    before = Some(waiting);
+                }
+                if onward.goes {
                     relayed.add(index);
                 }
+            }
+            if let Some(waiting) = before {
+                self.send_on(batch, earlier, pass);
+                self.send_held(&waiting, pass);
             }
             self.send_on(batch, relayed, pass);
             packets += count;
             if count < BATCH_DATAGRAMS {
+                self.held_back = false;
                 break;
             }
         }
@@ -292,7 +359,7 @@ impl Port {
     }
 
     /// Sends what was selected on to the server, and tells what failed.
-    fn send_on(&self, batch: &mut Batch, relayed: Selection, pass: &mut impl FnMut(Input<'_>) -> bool) {
+    fn send_on(&self, batch: &mut Batch, relayed: Selection, pass: &mut impl FnMut(Input<'_>) -> Onward) {
         let Some(relay) = self.relay.as_ref().filter(|_| !relayed.is_empty()) else { return };
         let sent = batch.send(relay.as_fd(), relayed);
         if sent.failed > 0 {
@@ -300,6 +367,17 @@ impl Port {
         }
         if sent.refused {
             pass(Input::Uplink(self.recording, UplinkInput::RelayRefused));
+        }
+    }
+
+    /// Sends on what had waited for its sender to be believed.
+    #[inline(never)]
+    fn send_held(&self, waiting: &Waiting, pass: &mut impl FnMut(Input<'_>) -> Onward) {
+        let Some(relay) = &self.relay else { return };
+        let failed = waiting.iter().filter(|(octets, _)| relay.send(octets).is_err()).count();
+        if failed > 0 {
+            let failed = u32::try_from(failed).unwrap_or(u32::MAX);
+            pass(Input::Uplink(self.recording, UplinkInput::RelayFailed(failed)));
         }
     }
 

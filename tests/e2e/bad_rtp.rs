@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::call::Books;
 use crate::support::rtp_source::payload;
-use crate::support::{Agent, Call, Client, Codec, Random, RtpSource, packet};
+use crate::support::{Agent, Call, Client, Codec, Random, RtpSource, packet, read_recording};
 
 /// Sends `bad` datagrams in the middle of a call and checks that they count as dropped, by a cause.
 fn expect_dropped(bad: &[Vec<u8>]) {
@@ -89,7 +89,7 @@ fn payload_types_that_cannot_be_recorded_are_dropped() {
 }
 
 #[test]
-fn rtp_from_another_host_than_the_first_is_dropped() {
+fn rtp_from_another_host_than_the_first_is_a_strangers() {
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::Pcma);
     let mut heard = call.speak(10);
@@ -102,10 +102,15 @@ fn rtp_from_another_host_than_the_first_is_dropped() {
         stranger.send_next();
     }
     heard.extend(call.speak(10));
-    let books = Books::of(&call.status());
-    assert_eq!(books, Books { received: 25, lost: 0, late: 0, duplicate: 0, dropped: 5 });
+    let ended = call.stop();
+    assert_eq!(Books::of(&ended), Books { received: 20, lost: 0, late: 0, duplicate: 0, dropped: 0 });
+    assert_eq!((&ended["packets"]["strangers"], &ended["contested"]), (&json!(5), &json!(true)), "{ended}");
     assert_eq!(drops_by_cause(&mut call.client), 5);
-    call.finish_and_expect(&heard);
+    read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
+    let sidecar: Value =
+        serde_json::from_str(&std::fs::read_to_string(call.file.with_extension("json")).unwrap()).unwrap();
+    let told = (&sidecar["packets"]["strangers"], &sidecar["contested"]);
+    assert_eq!(told, (&json!(5), &json!(true)), "{sidecar}");
 }
 
 #[test]

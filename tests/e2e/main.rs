@@ -36,6 +36,7 @@ mod program;
 mod recordings;
 mod rollover;
 mod sandbox;
+mod senders;
 mod server_failure;
 mod server_mode;
 mod server_network;

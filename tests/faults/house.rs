@@ -10,7 +10,7 @@ use phone_recorder::storage::writer::Writer;
 use phone_recorder::time::{Mono, Now, Wall};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ impl House {
                 self.sent += 1;
                 let payload = crate::support::rtp_source::payload(self.sent, 160);
                 let octets = packet(8, self.sent as u16, self.sent * 160, 0x5EED, &payload);
-                let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
+                let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 5004));
                 let arrival = self.now;
                 self.heard.extend(payload);
                 self.step(Input::Datagram { recording, octets: &octets, truncated: false, source, arrival });

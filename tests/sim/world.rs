@@ -370,7 +370,7 @@ impl World {
             recording: key,
             octets: &datagram.octets,
             truncated: datagram.truncated,
-            source: datagram.source,
+            source: std::net::SocketAddr::new(datagram.source, 5004),
             arrival: Mono::new(Duration::from_millis(at_ms)),
         });
     }

@@ -1,0 +1,141 @@
+//! Who sends the call: one local sender, and others who would like to, or only want to be in the way.
+
+use crate::support::call::Books;
+use crate::support::rtp_source::payload;
+use crate::support::{Agent, Call, Codec, RtpSource, number, packet, read_recording, wait_until};
+use serde_json::{Value, json};
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Sends `datagram` to the call's port again and again, in bursts, until told to end.
+fn flood(call: &Call, datagram: Vec<u8>, burst: u32) -> (Arc<AtomicBool>, JoinHandle<u64>) {
+    let on = Arc::new(AtomicBool::new(true));
+    let (goes_on, target) = (Arc::clone(&on), call.rtp);
+    let thread = std::thread::spawn(move || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let mut sent = 0;
+        while goes_on.load(Ordering::Relaxed) {
+            for _ in 0..burst {
+                sent += u64::from(socket.send_to(&datagram, target).is_ok());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        sent
+    });
+    (on, thread)
+}
+
+/// A call under a flood that begins after its first packets: all of it is kept, and the flood counted apart.
+fn expect_whole_call_under(datagram: Vec<u8>) {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let mut heard = call.speak_in_real_time(10);
+    let (on, thread) = flood(&call, datagram, 200);
+    heard.extend(call.speak_in_real_time(150));
+    on.store(false, Ordering::Relaxed);
+    let sent = thread.join().expect("a flood");
+    heard.extend(call.speak_in_real_time(60));
+    let ended = call.stop();
+    assert_eq!(Books::of(&ended).received, 220, "{ended} under {sent} packets");
+    assert_eq!((&ended["contested"], &ended["degraded"]), (&json!(true), &json!(false)), "{ended}");
+    assert!(number(&ended, "/packets/strangers") > 100, "{ended}");
+    assert_eq!((Books::of(&ended).lost, Books::of(&ended).dropped), (0, 0), "{ended}");
+    read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
+}
+
+#[test]
+fn a_flood_of_junk_by_another_process_costs_no_packet_of_the_call() {
+    expect_whole_call_under(vec![b'x'; 20]);
+}
+
+#[test]
+fn a_flood_of_rtp_by_another_process_costs_no_packet_of_the_call() {
+    expect_whole_call_under(packet(8, 1, 160, 0xEEEE, &[0x33; 160]));
+}
+
+#[test]
+fn a_second_sender_with_the_ssrc_and_numbers_of_the_call_is_told_by_its_port() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let mut heard = call.speak_in_real_time(30);
+    let mut twin = RtpSource::new(call.rtp, Codec::Pcma);
+    twin.seq = call.source.seq;
+    twin.timestamp = call.source.timestamp;
+    for number in 0..40_u32 {
+        let (bytes, _) = twin.next_packet();
+        twin.send(&[&bytes[..12], &payload(90_000 + number, 160)].concat());
+        heard.extend(call.speak_in_real_time(1));
+    }
+    let ended = call.stop();
+    assert_eq!(ended["contested"], true, "{ended}");
+    read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
+}
+
+#[test]
+fn a_sender_that_restarts_at_another_port_is_taken_with_its_first_packets() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let mut heard = call.speak_in_real_time(20);
+    let mut again = RtpSource::new(call.rtp, Codec::Pcma);
+    again.seq = call.source.seq;
+    again.timestamp = call.source.timestamp;
+    again.ssrc = call.source.ssrc;
+    call.source = again;
+    heard.extend(call.speak_in_real_time(60));
+    let ended = call.stop();
+    assert_eq!((number(&ended, "/packets/received"), &ended["contested"]), (80, &json!(false)), "{ended}");
+    let data = read_recording(&call.file).data;
+    // The new one numbers its payloads from 1 again.
+    assert!(data == heard, "{} of {} octets", data.len(), heard.len());
+}
+
+#[test]
+fn another_sender_has_the_call_after_the_first_one_was_silent_for_five_seconds() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    call.speak_in_real_time(110);
+    let mut other = RtpSource::new(call.rtp, Codec::Pcma);
+    other.ssrc = 0xBBBB;
+    call.source = other;
+    call.speak_in_real_time(100);
+    assert_eq!(number(&call.status(), "/packets/received"), 110, "not yet");
+    std::thread::sleep(Duration::from_millis(3200));
+    call.speak_in_real_time(10);
+    wait_until("the other sender", Duration::from_secs(5), || {
+        call.speak_in_real_time(5);
+        number(&call.status(), "/packets/received") > 115
+    });
+}
+
+#[test]
+fn who_sends_too_little_for_a_probation_is_taken_if_there_is_nobody_else() {
+    let agent = Agent::start();
+    for packets in [1, 2] {
+        let mut call = Call::start(&agent, Codec::Pcma);
+        let heard = call.speak(packets);
+        wait_until("a packet", Duration::from_secs(5), || {
+            number(&call.status(), "/packets/received") == packets as u64
+        });
+        call.finish_and_expect(&heard);
+        let mut short = Call::start(&agent, Codec::Pcma);
+        let heard = short.speak(packets);
+        short.finish_and_expect(&heard);
+    }
+}
+
+#[test]
+fn the_first_packets_are_on_the_right_side_of_a_pause() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let mut heard = call.speak(2);
+    call.ok("record.pause");
+    call.speak(5);
+    call.ok("record.resume");
+    heard.extend(call.speak(5));
+    let ended = call.stop();
+    assert_eq!(ended["packets"]["strangers"], Value::from(0), "{ended}");
+    read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
+}
