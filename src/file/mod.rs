@@ -9,6 +9,7 @@ pub mod g722;
 pub mod header;
 pub mod level;
 pub mod name;
+pub mod packets;
 pub mod reader;
 pub mod recovery;
 pub mod sealed;

@@ -2,23 +2,23 @@
 //!
 //! Owns: what a file really holds. The header says how long a frame is; how many there are is told by the
 //! file's length alone, in whole frames, because `dataSize` is stale after a power cut and while recording.
-//! Whether frames are payloads or whole RTP packets (other firmware) is told by looking at them. Memory
-//! use does not depend on the file: one probe buffer while opening, nothing after.
+//! Whether frames are payloads or whole RTP packets (other firmware) is told by looking at them, in several places.
+//! Memory use does not depend on the file: one probe buffer while opening; for packets, what [`packets`] remembers.
 
 use crate::file::header::{ByteOrder, FileHeader, HEADER_OCTETS, HeaderError};
+use crate::file::packets::{self, Found, Index, PROBE_FRAMES};
 use crate::rtp::codec::Codec;
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Octets of an RTP header without extension and contributing sources (RFC 3550, section 5.1).
-pub const RTP_HEADER_OCTETS: u32 = 12;
+pub use crate::file::packets::RTP_HEADER_OCTETS;
 
 /// Octets from the start of the file that tell everything about it: the header and 16 packets of the usual
 /// size. Frames of over 80 ms are recognised by fewer of them.
 pub const PROBE_OCTETS: usize = HEADER_OCTETS + PROBE_FRAMES * (640 + RTP_HEADER_OCTETS as usize);
 
-/// Packets looked at to tell whole packets from payloads.
-const PROBE_FRAMES: usize = 16;
+/// Places besides the beginning that are looked at, if payloads is what that seems to hold.
+const PLACES: u64 = 3;
 
 /// What one frame in the file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,9 @@ pub struct Format {
     pub layout: Layout,
     /// Octets from one frame to the next.
     pub stride: u32,
+    /// Packets are of different lengths, most often of this one: then only [`Reader`] finds them, and what the length of the
+    /// file says of frames is a guess. 0: all are as long as the stride.
+    pub uneven_octets: u32,
 }
 
 impl Format {
@@ -116,14 +119,24 @@ impl Format {
     pub fn detect(head: &[u8]) -> Result<Self, HeaderError> {
         let (header, byte_order) = FileHeader::parse_any_order(head)?;
         let data = head.get(HEADER_OCTETS..).unwrap_or_default();
-        let counted = (header.rtp_len > RTP_HEADER_OCTETS).then_some(header.rtp_len);
-        let not_counted = header.rtp_len + RTP_HEADER_OCTETS;
-        let packets = [counted, Some(not_counted)]
-            .into_iter()
-            .flatten()
-            .find(|&stride| looks_like_packets(data, stride, &header));
-        let layout = if packets.is_some() { Layout::WholePackets } else { Layout::PayloadOnly };
-        Ok(Self { header, byte_order, layout, stride: packets.unwrap_or(header.rtp_len) })
+        let payloads = Self {
+            header,
+            byte_order,
+            layout: Layout::PayloadOnly,
+            stride: header.rtp_len,
+            uneven_octets: 0,
+        };
+        Ok(match packets::find(data, &header) {
+            None => payloads,
+            Some(Found::Even(stride)) => Self { layout: Layout::WholePackets, stride, ..payloads },
+            Some(Found::Uneven(octets)) => payloads.of_uneven_packets(octets),
+        })
+    }
+
+    /// Packets of this length, most of them, and others.
+    fn of_uneven_packets(self, octets: u32) -> Self {
+        let stride = self.header.increment + RTP_HEADER_OCTETS;
+        Self { layout: Layout::WholePackets, stride, uneven_octets: octets, ..self }
     }
 
     /// Octets of payload per frame.
@@ -186,10 +199,12 @@ impl Format {
         if self.byte_order == ByteOrder::Big {
             problems.push(Problem::BigEndianHeader);
         }
-        if !self.is_right_data_size(frames) {
+        // Where a packet ends is not known here, and nothing is to be mended.
+        let is_known = self.uneven_octets == 0;
+        if is_known && !self.is_right_data_size(frames) {
             problems.push(Problem::StaleDataSize { declared, actual: frames.saturating_mul(stride) });
         }
-        if trailing_octets > 0 {
+        if is_known && trailing_octets > 0 {
             problems.push(Problem::PartialFrame { octets: trailing_octets });
         }
         Facts {
@@ -205,40 +220,6 @@ impl Format {
             problems,
         }
     }
-}
-
-/// Whether RTP packets of the codec lie `stride` octets apart: version 2 without padding, extension or
-/// contributing sources, the codec's payload type, one SSRC, and most of them with the next sequence
-/// number and timestamp (packets lost on the way are missing in such a file).
-fn looks_like_packets(data: &[u8], stride: u32, header: &FileHeader) -> bool {
-    let headers: Vec<&[u8; 12]> = data
-        .chunks_exact(stride as usize)
-        .take(PROBE_FRAMES)
-        .filter_map(|packet| packet.first_chunk::<12>())
-        .collect();
-    let payload_type = header.codec.payload_type().0;
-    let Some((first, rest)) = headers.split_first() else { return false };
-    let plain =
-        |head: &&[u8; 12]| head[0] == 0x80 && head[1] & 0x7F == payload_type && head[8..] == first[8..];
-    if !headers.iter().all(plain) {
-        return false;
-    }
-    if rest.is_empty() {
-        // A single packet has no successor to agree with: then the payload has to be what the codec
-        // sends in `increment` ticks, one octet each.
-        return stride - RTP_HEADER_OCTETS == header.increment;
-    }
-    let sequence = |head: &[u8; 12]| u16::from_be_bytes([head[2], head[3]]);
-    let timestamp = |head: &[u8; 12]| u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    let in_step = headers
-        .iter()
-        .zip(rest)
-        .filter(|(a, b)| {
-            sequence(b) == sequence(a).wrapping_add(1)
-                && timestamp(b) == timestamp(a).wrapping_add(header.increment)
-        })
-        .count();
-    in_step * 2 > rest.len()
 }
 
 /// Why a file can't be read.
@@ -282,6 +263,8 @@ pub struct Reader<R> {
     /// Where the source stands, to spare a seek per frame; `None` after a failure.
     offset: Option<u64>,
     next_frame: u64,
+    /// Where the audio is, if it is not at equal distances.
+    index: Option<Index>,
 }
 
 impl<R: Read + Seek> Reader<R> {
@@ -294,8 +277,43 @@ impl<R: Read + Seek> Reader<R> {
         source.seek(SeekFrom::Start(0))?;
         let mut head = Vec::with_capacity(PROBE_OCTETS);
         source.by_ref().take(PROBE_OCTETS as u64).read_to_end(&mut head)?;
-        let format = Format::detect(&head)?;
-        Ok(Self { source, format, facts: format.facts(len), offset: None, next_frame: 0 })
+        let mut format = Format::detect(&head)?;
+        if format.layout == Layout::PayloadOnly {
+            if let Some(octets) = packets_elsewhere(&mut source, len, &format)? {
+                format = format.of_uneven_packets(octets);
+            }
+        }
+        let mut reader =
+            Self { source, format, facts: format.facts(len), offset: None, next_frame: 0, index: None };
+        if format.layout == Layout::WholePackets {
+            reader.walk()?;
+        }
+        Ok(reader)
+    }
+
+    /// Looks at all packets, and remembers where they are unless they are where they should be.
+    fn walk(&mut self) -> io::Result<()> {
+        let format = &self.format;
+        let data_at = HEADER_OCTETS as u64;
+        self.source.seek(SeekFrom::Start(data_at))?;
+        let length = if format.uneven_octets == 0 { format.stride } else { format.uneven_octets };
+        let index = Index::build(self.source.by_ref(), data_at, length, &format.header)?;
+        let facts = &mut self.facts;
+        let is_plain = index.single().is_some_and(|run| {
+            run.at == data_at + u64::from(RTP_HEADER_OCTETS)
+                && (run.apart == format.stride || run.count == 1)
+                && run.octets == facts.frame_octets
+                && u64::from(run.count) == facts.frames
+        });
+        if !is_plain {
+            let available = facts.data_octets + u64::from(facts.trailing_octets);
+            facts.frames = index.audio / u64::from(facts.frame_octets.max(1));
+            facts.duration_ms = format.frames_to_ms(facts.frames);
+            facts.trailing_octets = index.cut;
+            facts.data_octets = available.saturating_sub(u64::from(index.cut));
+            self.index = Some(index);
+        }
+        Ok(())
     }
 
     /// What the file holds.
@@ -315,8 +333,12 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     /// Takes note that the file now has `len` octets (it is being recorded, or was truncated).
+    ///
+    /// Packets that are not at equal distances stay as they were found.
     pub fn refresh(&mut self, len: u64) {
-        self.facts = self.format.facts(len);
+        if self.index.is_none() {
+            self.facts = self.format.facts(len);
+        }
     }
 
     /// Goes to frame `n`; past the end there is nothing to read.
@@ -355,6 +377,21 @@ impl<R: Read + Seek> Reader<R> {
             let message = format!("a frame has {octets} octets, the buffer {}", payload.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
+        if let Some(index) = &self.index {
+            self.offset = None;
+            let mut position = n.saturating_mul(octets as u64);
+            let mut rest = payload;
+            while !rest.is_empty() {
+                let (at, together) = index.locate(position).ok_or(io::ErrorKind::UnexpectedEof)?;
+                let count = rest.len().min(usize::try_from(together).unwrap_or(usize::MAX));
+                let (part, more) = rest.split_at_mut(count);
+                self.source.seek(SeekFrom::Start(at))?;
+                self.source.read_exact(part)?;
+                position += count as u64;
+                rest = more;
+            }
+            return Ok(Some(octets));
+        }
         let start = HEADER_OCTETS as u64
             + n * u64::from(self.format.stride)
             + u64::from(self.format.payload_offset());
@@ -370,6 +407,25 @@ impl<R: Read + Seek> Reader<R> {
     pub fn into_inner(self) -> R {
         self.source
     }
+}
+
+/// The length of packets that stand farther on, where the beginning shows none: early media of another type, say.
+fn packets_elsewhere(source: &mut (impl Read + Seek), len: u64, format: &Format) -> io::Result<Option<u32>> {
+    let window = 5 * u64::from(format.header.rtp_len + RTP_HEADER_OCTETS);
+    let available = len.saturating_sub(HEADER_OCTETS as u64);
+    if available < PLACES * window {
+        return Ok(None);
+    }
+    let mut seen = Vec::new();
+    for place in 1..=PLACES {
+        source.seek(SeekFrom::Start(HEADER_OCTETS as u64 + (available - window) / PLACES * place))?;
+        seen.clear();
+        source.by_ref().take(window).read_to_end(&mut seen)?;
+        if let Some(octets) = packets::find_within(&seen, &format.header) {
+            return Ok(Some(octets));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -166,11 +166,19 @@ pub fn plan(file: &FileState<'_>, mode: Mode) -> Plan {
             None => return Plan::nothing(Verdict::Unrepairable(Unrepairable::Header(error))),
         },
     };
-    let frames = repair_audio(&format, file, &mut steps);
-    repair_header(&format, frames, &mut steps);
+    // Where packets of different lengths end is not known here: of such a file of other firmware only the header is read anew.
+    let is_even = format.uneven_octets == 0;
+    let frames =
+        if is_even { repair_audio(&format, file, &mut steps) } else { format.facts(file.len).frames };
+    if is_even {
+        repair_header(&format, frames, &mut steps);
+    } else if format.byte_order == ByteOrder::Big {
+        steps.push(Step::WriteHeader(format.header));
+    }
     let duration_ms = format.frames_to_ms(frames);
     let data_octets = frames.saturating_mul(u64::from(format.stride));
     let changed = steps.iter().any(|step| matches!(step, Step::Pad { .. } | Step::Truncate(_)));
+    let sidecar = sidecar.filter(|_| is_even);
     if let Some(mended) = sidecar.and_then(|old| repair_sidecar(old, file.name, &format, frames, changed)) {
         steps.push(Step::WriteSidecar(Box::new(mended)));
     }

@@ -304,6 +304,7 @@ pub fn format_of(header: &FileHeader) -> Format {
         byte_order: crate::file::header::ByteOrder::Little,
         layout: Layout::PayloadOnly,
         stride: header.rtp_len.max(1),
+        uneven_octets: 0,
     }
 }
 

@@ -242,6 +242,10 @@ impl<F: Fs> Writer<F> {
             HeaderError::Encrypted(_) => Miss::Encrypted,
             error => Miss::Damaged(error.to_string()),
         })?;
+        if format.uneven_octets > 0 {
+            let text = "its RTP packets are of different lengths: recordctl export makes a WAV of it";
+            return Err(Miss::Damaged(text.into()));
+        }
         let frames = format.facts(self.fs.len(&handle).map_err(failed)?).frames;
         Ok(Playable { file, format, frames })
     }
