@@ -10,6 +10,9 @@ use std::time::Duration;
 /// So many equal steps in a row are the sender's way to count.
 const STEPS_TO_LEARN: u8 = 3;
 
+/// After so many the time between packets is looked at again, when single late ones count for less.
+const STEPS_TO_CHECK: u8 = 20;
+
 /// A step of more than so many times its audio, or of less than this part of it, is no way to count: 90 kHz is 11.25.
 const MAX_RATIO: i64 = 12;
 
@@ -34,13 +37,18 @@ pub(super) struct Pace {
     streak: u8,
     since: Mono,
     octets_since: i64,
+    /// Some step came often enough.
+    known: bool,
+    /// The latest packet had the timestamp of the one before, or an older one.
+    stands: bool,
 }
 
 impl Pace {
     /// Of a stream that begins.
     pub(super) fn new() -> Self {
         let plain = Step { ticks: 1, octets: 1 };
-        Self { learnt: None, latest: plain, streak: 0, since: Mono::default(), octets_since: 0 }
+        let since = Mono::default();
+        Self { learnt: None, latest: plain, streak: 0, since, octets_since: 0, known: false, stands: false }
     }
 
     /// Octets of audio that `ticks` stand for.
@@ -56,24 +64,30 @@ impl Pace {
         self.streak >= STEPS_TO_LEARN && !self.latest.is_same_ratio(Step { ticks, octets })
     }
 
-    /// Whether the latest step was that of the ones before.
-    pub(super) fn is_steady(&self) -> bool {
-        self.streak > 1
+    /// Whether the sender has shown how it counts, and its timestamps do not stand.
+    pub(super) fn is_known(&self) -> bool {
+        let plain = Step { ticks: 1, octets: 1 };
+        self.known && !self.stands && self.latest.is_same_ratio(self.learnt.unwrap_or(plain))
     }
 
     /// The next packet came at `arrival`, `ticks` after one of `octets` that had come at `before`.
     pub(super) fn learn(&mut self, ticks: i64, octets: i64, before: Mono, arrival: Mono) {
         let step = Step { ticks, octets };
+        self.stands = ticks <= 0;
+        if self.stands {
+            self.streak = 0;
+            return;
+        }
         if self.streak == 0 || !self.latest.is_same_ratio(step) {
             self.latest = step;
             self.streak = 0;
             self.since = before;
             self.octets_since = 0;
         }
-        if self.streak < STEPS_TO_LEARN {
+        if self.streak < STEPS_TO_CHECK {
             self.octets_since += octets;
             self.streak += 1;
-            if self.streak == STEPS_TO_LEARN {
+            if self.streak == STEPS_TO_LEARN || self.streak == STEPS_TO_CHECK {
                 self.take_on(arrival);
             }
         }
@@ -87,16 +101,18 @@ impl Pace {
     /// Believes the latest step, unless the time between the packets says that there is silence between them.
     fn take_on(&mut self, arrival: Mono) {
         let Step { ticks, octets } = self.latest;
+        self.known = true;
         if ticks == octets {
             self.learnt = None;
             return;
         }
-        if ticks <= 0 || ticks > octets * MAX_RATIO || octets > ticks * MAX_RATIO {
+        if ticks > octets * MAX_RATIO || octets > ticks * MAX_RATIO {
             return;
         }
         let claimed = self.octets_since * ticks / octets;
         let elapsed = ticks_in(arrival.since(self.since));
-        let is_real = ticks > octets && elapsed > i64::midpoint(self.octets_since, claimed);
+        // Silence between packets is at least half of a packet.
+        let is_real = 2 * ticks >= 3 * octets && elapsed > i64::midpoint(self.octets_since, claimed);
         self.learnt = (!is_real).then_some(self.latest);
     }
 }

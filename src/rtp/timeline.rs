@@ -423,7 +423,7 @@ impl Timeline {
         let follows = ahead > 0 && ahead <= MAX_DROPOUT_PACKETS;
         let ticks = packet.timestamp.ticks_since(stream.newest);
         if !follows {
-            if let Some(place) = self.place_behind(packet, arrival, ahead, ticks) {
+            if let Some(place) = self.place_behind(packet, arrival, ahead) {
                 return place;
             }
         }
@@ -451,6 +451,7 @@ impl Timeline {
             packet: stream.last_octets,
             usual_step: !stream.pace.is_exception(ticks, stream.last_octets),
             noise: stream.noise,
+            known: stream.pace.is_known(),
         };
         let Finding::Between { octets: between, lost, by_timestamp: right } = weigh(&testimony) else {
             return Place::Doubt;
@@ -465,17 +466,17 @@ impl Timeline {
         } else {
             stream.seen = Seen::starting_at(packet.seq);
         }
-        if absent == Some(0) && ticks > 0 {
+        let pause = ticks_in(arrival.since(stream.last_arrival));
+        let is_break = pause - stream.last_octets >= BREAK_OCTETS;
+        if absent == Some(0) && !is_break {
             stream.pace.learn(ticks, stream.last_octets, stream.last_arrival, arrival);
-        } else if absent != Some(0) || ticks <= 0 {
+        } else {
             stream.pace.interrupt();
         }
         if !self.held.is_empty() {
             // The stream goes on: what came in between was not the next one.
             self.held.clear();
         }
-        let pause = ticks_in(arrival.since(stream.last_arrival));
-        let is_break = pause - stream.last_octets >= BREAK_OCTETS;
         stream.newest = packet.timestamp;
         stream.newest_offset = end + between;
         if right || steady {
@@ -496,25 +497,33 @@ impl Timeline {
 
     /// A packet whose number is not ahead: a duplicate, a latecomer, or neither if the other witnesses say so.
     #[inline(never)]
-    fn place_behind(&mut self, packet: &Packet<'_>, arrival: Mono, ahead: i32, ticks: i64) -> Option<Place> {
+    fn place_behind(&mut self, packet: &Packet<'_>, arrival: Mono, ahead: i32) -> Option<Place> {
         let stream = self.stream.as_mut()?;
         let octets = octets_of(packet);
+        let ticks = packet.timestamp.ticks_since(stream.newest);
         let after_break = arrival.since(stream.last_arrival) > ANEW_AFTER;
-        let by_timestamp = stream.pace.octets_in(ticks);
+        let (right, right_offset) = stream.right;
+        let ticks_of_right = packet.timestamp.ticks_since(right);
+        let by_timestamp = stream.pace.octets_in(ticks_of_right) + right_offset - stream.newest_offset;
         // Where it would be if all packets were as long as this one.
         let by_sequence = i64::from(ahead) * octets;
         let agree = (by_timestamp - by_sequence).abs() <= by_sequence.abs() / 4 + octets / 2;
         let place = match stream.seen.number(packet.seq) {
             _ if after_break && by_timestamp < 0 => Place::Doubt,
             Number::Unknown if ahead < 0 && agree => Place::Nowhere(Verdict::Late),
+            // A latecomer with a number from before the numbers began anew.
+            Number::Unknown if stream.pace.is_known() && (-REORDER_OCTETS..0).contains(&by_timestamp) => {
+                Place::At(stream.newest_offset + by_timestamp)
+            }
             Number::Seen if after_break && agree => Place::Doubt,
-            Number::Seen if agree || !stream.pace.is_steady() && by_timestamp <= 0 => {
+            Number::Seen if agree || !stream.pace.is_known() && ticks <= 0 => {
                 Place::Nowhere(Verdict::Duplicate)
             }
-            Number::New if agree || by_timestamp <= 0 => {
+            Number::New if agree || by_timestamp <= 0 || !stream.pace.is_known() => {
                 self.lost -= u64::from(stream.seen.fill(packet.seq));
-                let right = agree || (stream.pace.is_steady() && by_timestamp.abs() <= REORDER_OCTETS);
-                let back = if right { by_timestamp } else { by_sequence };
+                // Events have numbers and no time, so the timestamp knows better, if it can be believed.
+                let believed = stream.pace.is_known() && (by_timestamp - by_sequence).abs() <= -by_sequence;
+                let back = if believed { by_timestamp } else { by_sequence };
                 if back < -REORDER_OCTETS {
                     Place::Nowhere(Verdict::Late)
                 } else {

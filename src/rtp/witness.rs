@@ -13,6 +13,7 @@
 //! | next | back, or stands | any | a wrong timestamp | none | |
 //! | ahead | as far ahead | not a second less | loss | as the timestamp says | yes |
 //! | ahead | further ahead | as far ahead | loss and silence suppression | as the timestamp says | yes |
+//! | far ahead | less far ahead | as the timestamp | numbers begin anew after silence | as the timestamp says | |
 //! | ahead | next | any | numbers that were never sent | none | |
 //! | ahead | less far, back, or stands | not a second less than the sequence | loss | as the sequence says | yes |
 //! | back | next | any | numbers begin anew | none | |
@@ -40,6 +41,8 @@ pub(super) struct Testimony {
     pub(super) usual_step: bool,
     /// Comfort noise came in between: the sender was silent.
     pub(super) noise: bool,
+    /// How the sender counts is known: then its timestamps are exact. Others only tell which packet it is.
+    pub(super) known: bool,
 }
 
 /// What it comes to.
@@ -53,11 +56,11 @@ pub(super) enum Finding {
 
 /// Weighs the witnesses.
 pub(super) fn weigh(testimony: &Testimony) -> Finding {
-    let Testimony { absent, by_timestamp, by_arrival, packet, usual_step, noise } = *testimony;
+    let Testimony { absent, by_timestamp, by_arrival, packet, usual_step, noise, known } = *testimony;
     let half = packet / 2;
     let follows = |by_timestamp| Finding::Between { octets: 0, lost: false, by_timestamp };
     let is_next = by_timestamp.abs() <= half;
-    if is_next {
+    if is_next && (known || absent.is_none_or(|absent| absent == 0)) {
         return follows(true);
     }
     // A stretch of silence may be off by what clocks drift in it, a short one by half of itself.
@@ -76,10 +79,14 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
         Some(absent) => {
             let by_sequence = absent * packet;
             let near = (by_timestamp - by_sequence).abs() <= half * (absent + 1);
-            if by_timestamp > 0 && (arrival_agrees || (near && by_timestamp <= by_arrival + UNVOUCHED_OCTETS))
-            {
-                Finding::Between { octets: by_timestamp, lost: true, by_timestamp: true }
-            } else if !near && by_sequence <= by_arrival + UNVOUCHED_OCTETS {
+            if near && by_timestamp > 0 && ahead <= UNVOUCHED_OCTETS {
+                let octets = if known { by_timestamp } else { by_sequence };
+                Finding::Between { octets, lost: true, by_timestamp: true }
+            } else if arrival_agrees {
+                // More numbers than fit into the time were never sent.
+                let lost = by_sequence <= 2 * by_timestamp;
+                Finding::Between { octets: by_timestamp, lost, by_timestamp: true }
+            } else if (!near || is_next) && by_sequence <= by_arrival + UNVOUCHED_OCTETS {
                 Finding::Between { octets: by_sequence, lost: true, by_timestamp: false }
             } else {
                 Finding::Doubt
@@ -98,8 +105,15 @@ mod tests {
 
     /// Octets of silence and whether something was lost, for packets of 160 octets.
     fn found(absent: Option<i64>, by_timestamp: i64, by_arrival: i64) -> Option<(i64, bool)> {
-        let testimony =
-            Testimony { absent, by_timestamp, by_arrival, packet: 160, usual_step: false, noise: false };
+        let testimony = Testimony {
+            absent,
+            by_timestamp,
+            by_arrival,
+            packet: 160,
+            usual_step: false,
+            noise: false,
+            known: true,
+        };
         match weigh(&testimony) {
             Finding::Between { octets, lost, .. } => Some((octets, lost)),
             Finding::Doubt => None,
@@ -118,6 +132,7 @@ mod tests {
         assert_eq!(found(Some(3), 480, 480), Some((480, true)), "loss");
         assert_eq!(found(Some(3), 480, 0), Some((480, true)), "loss in a burst");
         assert_eq!(found(Some(3), 8000, 8000), Some((8000, true)), "loss and silence suppression");
+        assert_eq!(found(Some(1000), 8000, 8000), Some((8000, false)), "numbers begin anew after silence");
         assert_eq!(found(Some(1), 0, 0), go_on, "numbers that were never sent");
         assert_eq!(found(Some(3), -160, 480), Some((480, true)), "loss while it stands");
         assert_eq!(found(Some(3), -999_999, 480), Some((480, true)), "loss before a wrong timestamp");
@@ -137,6 +152,7 @@ mod tests {
             packet: 160,
             usual_step: true,
             noise: false,
+            known: true,
         };
         assert_eq!(weigh(&late), Finding::Between { octets: 0, lost: false, by_timestamp: false });
     }

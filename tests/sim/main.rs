@@ -5,12 +5,15 @@
 //! got one answer; nothing that came during a pause is in a file; every audio octet is there at most once and
 //! in order; every file opens; no block or file handle is left over.
 //!
+//! Beside it, calls into a timeline alone, whose senders get every counter wrong (`call.rs`).
+//!
 //! A failure prints seed and step. Environment: `SIM_SEED` (run only this one), `SIM_SEEDS` (how many, 120),
-//! `SIM_STEPS` (of each, 500).
+//! `SIM_STEPS` (of each, 500), `SIM_CALLS` (calls of senders, 300), `SIM_CALL` (only this one).
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod books;
+mod call;
 mod clients;
 mod disk;
 mod rng;
@@ -117,6 +120,25 @@ fn the_books_balance_whatever_happens_with_even_seeds() {
 #[test]
 fn the_books_balance_whatever_happens_with_odd_seeds() {
     run_all(1);
+}
+
+#[test]
+fn senders_that_get_their_counters_wrong_cost_neither_audio_nor_time() {
+    if std::env::var_os("SIM_CALL").is_some() {
+        println!("{:?}", call::run(setting("SIM_CALL", 0)));
+        return;
+    }
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    let calls = setting("SIM_CALLS", 300);
+    let first = setting("SIM_FIRST_CALL", 0);
+    for seed in first..first + calls {
+        let outcome = std::panic::catch_unwind(|| call::run(seed));
+        let troubles = outcome.unwrap_or_else(|_| panic!("the call failed: SIM_CALL={seed}"));
+        for trouble in troubles {
+            *seen.entry(trouble).or_default() += 1;
+        }
+    }
+    println!("calls {first} to {}: {seen:#?}", first + calls - 1);
 }
 
 #[test]

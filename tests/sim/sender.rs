@@ -59,6 +59,12 @@ pub(crate) fn parse_word(word: &[u8]) -> Option<(u32, u16)> {
     }
 }
 
+/// The word that names a packet and a place in it.
+pub(crate) fn word(id: u32, place: u16) -> [u8; WORD_OCTETS] {
+    let ([a, b, c, d], [x, y]) = (id.to_le_bytes(), place.to_le_bytes());
+    [WORD_BEGIN, a, b, c, d, x, y, WORD_END]
+}
+
 impl Sender {
     pub(crate) fn new(codec: Codec, ptime_ms: u64, now_ms: u64, stream: u32, rng: &mut Rng) -> Self {
         Self {
@@ -209,10 +215,7 @@ impl Sender {
         sent.push(Sent { stream: self.stream, place: self.place });
         let mut octets = self.header(self.codec.payload_type().0);
         for word in 0..u16::try_from(self.payload_octets() / 8).unwrap() {
-            octets.push(WORD_BEGIN);
-            octets.extend(id.to_le_bytes());
-            octets.extend(word.to_le_bytes());
-            octets.push(WORD_END);
+            octets.extend(self::word(id, word));
         }
         Datagram { octets, truncated: false, source: self.source, id: Some(id) }
     }
