@@ -137,6 +137,8 @@ struct Stream {
     right: (RtpTimestamp, i64),
     /// Comfort noise came since the newest packet.
     noise: bool,
+    /// Missing packets that may still come with numbers from before the numbers began anew.
+    missing_before: u64,
 }
 
 enum Place {
@@ -464,6 +466,7 @@ impl Timeline {
         if follows {
             self.lost += stream.seen.advance(packet.seq, lost && silent);
         } else {
+            stream.missing_before = stream.seen.missing(REORDER_OCTETS / stream.last_octets.max(1));
             stream.seen = Seen::starting_at(packet.seq);
         }
         let pause = ticks_in(arrival.since(stream.last_arrival));
@@ -508,18 +511,24 @@ impl Timeline {
         // Where it would be if all packets were as long as this one.
         let by_sequence = i64::from(ahead) * octets;
         let agree = (by_timestamp - by_sequence).abs() <= by_sequence.abs() / 4 + octets / 2;
+        // The timestamp goes on where the newest packet ends, so that it is the number that is wrong.
+        let anew = stream.pace.is_known()
+            && by_timestamp >= stream.last_octets / 2
+            && by_timestamp <= 2 * stream.last_octets + ticks_in(arrival.since(stream.last_arrival));
         let place = match stream.seen.number(packet.seq) {
             _ if after_break && by_timestamp < 0 => Place::Doubt,
             Number::Unknown if ahead < 0 && agree => Place::Nowhere(Verdict::Late),
             // A latecomer with a number from before the numbers began anew.
             Number::Unknown if stream.pace.is_known() && (-REORDER_OCTETS..0).contains(&by_timestamp) => {
+                self.lost -= u64::from(stream.missing_before > 0);
+                stream.missing_before = stream.missing_before.saturating_sub(1);
                 Place::At(stream.newest_offset + by_timestamp)
             }
             Number::Seen if after_break && agree => Place::Doubt,
             Number::Seen if agree || !stream.pace.is_known() && ticks <= 0 => {
                 Place::Nowhere(Verdict::Duplicate)
             }
-            Number::New if agree || by_timestamp <= 0 || !stream.pace.is_known() => {
+            Number::New if agree || !anew => {
                 self.lost -= u64::from(stream.seen.fill(packet.seq));
                 // Events have numbers and no time, so the timestamp knows better, if it can be believed.
                 let believed = stream.pace.is_known() && (by_timestamp - by_sequence).abs() <= -by_sequence;
@@ -628,6 +637,7 @@ impl Timeline {
             last_arrival: arrival,
             right: (packet.timestamp, 0),
             noise: false,
+            missing_before: 0,
         };
         if let Some(last) = self.stream.replace(next) {
             if last.ssrc != packet.ssrc {

@@ -64,7 +64,7 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
         return follows(true);
     }
     // A stretch of silence may be off by what clocks drift in it, a short one by half of itself.
-    let slack = (by_timestamp / 2).min(packet) + by_timestamp / 16;
+    let slack = (by_timestamp / 2).min(packet) + by_timestamp / 64;
     let ahead = by_timestamp - by_arrival;
     let arrival_agrees = by_timestamp > 0 && (ahead <= slack || (noise && ahead <= UNVOUCHED_OCTETS));
     match absent {
