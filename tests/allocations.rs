@@ -8,7 +8,9 @@ use phone_recorder::config::Config;
 use phone_recorder::file::header::FileHeader;
 use phone_recorder::jobs::{Disk, Done, FileKey, Folder, Job, Open, Opened, Piece, Space};
 use phone_recorder::rtp::codec::Codec;
+use phone_recorder::seal::age::Recipient;
 use phone_recorder::storage::fs::{Fs, RealFs};
+use phone_recorder::storage::seal::Seals;
 use phone_recorder::storage::writer::Writer;
 use phone_recorder::time::{Mono, Now, Wall};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -206,14 +208,22 @@ fn feed(order: impl Fn(u32) -> (u32, u32)) -> (u64, u64) {
 }
 
 #[test]
-fn storage_allocates_nothing_for_a_flush() {
+fn storage_allocates_nothing_for_a_flush_encrypted_or_not() {
+    let recipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
+    let recipients = vec![Recipient::parse(recipient).unwrap()];
+    for seals in [Seals::default(), Seals { recipients, sign_key: None }] {
+        flush_without_allocation(seals);
+    }
+}
+
+fn flush_without_allocation(seals: Seals) {
     let root = tempfile::tempdir().unwrap();
     let device = RealFs.device(root.path()).unwrap();
     let folder = Folder { root: root.path().into(), device, name: String::new() };
     let (file, wall) = (FileKey(1), now_at(0).wall);
     let header = FileHeader::new(Codec::Pcma, 20);
     let open = Open { file, folder, stamp: wall, header, sidecar: Box::default() };
-    let mut writer = Writer::new(RealFs, || now_at(0).mono);
+    let mut writer = Writer::new(RealFs, || now_at(0).mono).with_seals(seals);
     assert!(matches!(writer.handle(Job::Open(open)), Done::Opened { result: Ok(_), .. }));
     let mut pool = BlockPool::new(1 << 20);
     let mut pieces = Vec::new();

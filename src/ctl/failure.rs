@@ -75,6 +75,7 @@ impl AgentError {
             "not_configured" | "server_timeout" if of_sip => {
                 "a SIP stack has to be subscribed to sip.info, send the INFO and tell its answer (sip.info_result)"
             }
+            "permission_denied" if self.data["cause"] == "encrypted" => "",
             reason => advice(reason),
         }
     }

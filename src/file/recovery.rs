@@ -353,7 +353,7 @@ fn repair_sidecar(
     let another_codec = sidecar_names_another_codec(&sidecar, format);
     let disagrees = sidecar_disagrees(&sidecar, format, frames);
     let hashed = sidecar.sha256.is_some() || sidecar.signature.is_some();
-    if !open && !another_codec && !disagrees && !(changed && hashed) {
+    if !(open || another_codec || disagrees || changed && hashed) {
         return None;
     }
     if open || disagrees || changed {

@@ -169,6 +169,27 @@ fn an_encrypted_recording_opens_bit_for_bit_and_without_the_key_tells_lengths_al
 }
 
 #[test]
+fn the_file_in_the_documents_opens_as_they_say() {
+    let text = include_str!("../../docs/encryption.md");
+    let mut file = Vec::new();
+    for line in text.lines().filter(|line| line.get(8..10) == Some(": ")) {
+        let digits: String = line[10..49].chars().filter(|letter| !letter.is_whitespace()).collect();
+        file.extend(
+            (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap()),
+        );
+    }
+    assert_eq!(file.len(), 412);
+    let key = text.lines().find(|line| line.starts_with("AGE-SECRET-KEY-1")).expect("an identity");
+    let mut opener = Opener::open(&file[..], &[Identity::parse(key).unwrap()]).unwrap();
+    let mut audio = Vec::new();
+    while let Some(chunk) = opener.next_chunk().unwrap() {
+        audio.extend_from_slice(chunk);
+    }
+    assert_eq!(opener.end(), Some(&End::Whole));
+    assert_eq!(audio, (0..80_u8).map(|at| at ^ 0x55).collect::<Vec<_>>());
+}
+
+#[test]
 fn each_file_has_its_own_key() {
     let two = [(), ()].map(|()| {
         let mut recording = Recording::begin(encrypting());

@@ -25,6 +25,7 @@ mod budget;
 mod clock;
 mod crash;
 mod crowd;
+mod encryption;
 mod events;
 mod files;
 mod library;
