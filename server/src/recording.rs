@@ -227,7 +227,12 @@ impl Recording {
         let part = &mut self.part;
         if packet.payload_type == part.codec.payload_type() && !packet.payload.is_empty() {
             self.heard = now;
-            part.ptime_ms.get_or_insert_with(|| ptime_of(packet.payload.len()));
+            if part.ptime_ms.is_none() {
+                let ptime_ms = ptime_of(packet.payload.len());
+                let frame = u64::from(FileHeader::new(part.codec, ptime_ms).rtp_len).max(1);
+                part.store.limit_to(max_data_octets(self.rules.max_file_octets) / frame * frame);
+                part.ptime_ms = Some(ptime_ms);
+            }
         }
         let room = !self.failed && part.store.has_room(pool);
         self.timeline.push(packet, now, room, &mut Sink { store: &mut part.store, pool })
@@ -266,8 +271,8 @@ impl Recording {
         if self.part.store.pieces.is_empty() && !flush_due {
             return;
         }
-        self.append(file, flush_due, now.mono, jobs);
-        if self.part.store.octets >= max_data_octets(self.rules.max_file_octets) {
+        let file = self.hand_over(file, flush_due, now, next_file, jobs);
+        if self.part.store.is_full() {
             self.close(file, "file_full", self.counts, now, jobs);
             self.begin_segment(now);
         }
@@ -278,7 +283,7 @@ impl Recording {
         for Ended { part, counts } in std::mem::take(&mut self.ended) {
             let present = std::mem::replace(&mut self.part, part);
             let file = self.open(next_file, jobs);
-            self.append(file, true, now.mono, jobs);
+            let file = self.hand_over(file, true, now, next_file, jobs);
             self.close(file, "codec_change", counts, now, jobs);
             self.part = present;
             self.begin_segment(now);
@@ -315,7 +320,7 @@ impl Recording {
         }
         self.close_ended(now, next_file, jobs);
         let file = self.open(next_file, jobs);
-        self.append(file, true, now.mono, jobs);
+        let file = self.hand_over(file, true, now, next_file, jobs);
         self.close(file, &reason.name(), self.counts, now, jobs);
     }
 
@@ -405,6 +410,26 @@ impl Recording {
             header: FileHeader::new(self.part.codec, self.sidecar.ptime_ms),
             sidecar: Box::new(self.sidecar.clone()),
         }));
+        file
+    }
+
+    /// Hands everything to the disk; what is beyond a full file goes on in the next one, which is then the one that is open.
+    fn hand_over(
+        &mut self,
+        mut file: FileKey,
+        flush: bool,
+        now: Now,
+        next_file: &mut dyn FnMut() -> FileKey,
+        jobs: &mut Vec<Job>,
+    ) -> FileKey {
+        while let Some(rest) = self.part.store.take_rest() {
+            self.append(file, true, now.mono, jobs);
+            self.close(file, "file_full", self.counts, now, jobs);
+            self.begin_segment(now);
+            self.part.store.go_on_with(rest);
+            file = self.open(next_file, jobs);
+        }
+        self.append(file, flush, now.mono, jobs);
         file
     }
 

@@ -345,3 +345,65 @@ fn codecs_that_change_while_the_disk_does_not_keep_up_take_bounded_memory_that_c
     bench.finish(60_000);
     assert_eq!(bench.pool.used_octets(), 0);
 }
+
+/// Audio of a file, and where its sidecar has gaps.
+type Segment = (Vec<u8>, Vec<(u64, u64)>);
+
+fn segments(jobs: &[Job]) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    let mut begun = 0;
+    for (at, job) in jobs.iter().enumerate() {
+        if let Job::Close { sidecar, .. } = job {
+            let gaps = sidecar.gaps.iter().map(|gap| (gap.at_ms, gap.duration_ms)).collect();
+            segments.push((audio(&jobs[begun..at]), gaps));
+            begun = at + 1;
+        }
+    }
+    segments
+}
+
+#[test]
+fn no_file_passes_its_limit_whatever_comes_between_two_looks_at_it() {
+    // 25 frames of 160 octets, header included; once in small pieces, once all at the end.
+    for step in [1, 7, 200] {
+        let mut bench = Bench::new(64, 4096);
+        let mut jobs = Vec::new();
+        for first in (0..100).step_by(step) {
+            bench.hears(first..(first + u16::try_from(step).expect("small")).min(100));
+            jobs.extend(bench.jobs(u64::from(first) * 20 + 20));
+        }
+        jobs.extend(bench.finish(2000));
+        let segments = segments(&jobs);
+        let lengths: Vec<_> = segments.iter().map(|(audio, _)| audio.len()).filter(|it| *it > 0).collect();
+        assert_eq!(lengths, [4000, 4000, 4000, 4000], "{step}");
+        let all: Vec<u8> = segments.into_iter().flat_map(|(audio, _)| audio).collect();
+        let sent: Vec<u8> = (0..100).flat_map(|seq| [seq; 160]).collect();
+        assert!(all == sent, "{step}: nothing is lost, doubled or out of order");
+        assert_eq!(bench.pool.used_octets(), jobs_octets(&jobs), "{step}");
+    }
+}
+
+#[test]
+fn a_gap_over_the_end_of_a_file_is_in_both_sidecars_and_time_stays_true() {
+    let mut bench = Bench::new(64, 4096);
+    bench.hears(0..20);
+    // 60 packets are lost: the rest of the first file, all of the next two, and the beginning of the fourth.
+    bench.hears(80..90);
+    let jobs = bench.finish(1800);
+    let segments = segments(&jobs);
+    let lengths: Vec<_> = segments.iter().map(|(audio, _)| audio.len()).collect();
+    assert_eq!(lengths, [4000, 4000, 4000, 2400]);
+    let gaps: Vec<_> = segments.iter().map(|(_, gaps)| gaps.clone()).collect();
+    assert_eq!(gaps, [vec![(400, 100)], vec![(0, 500)], vec![(0, 500)], vec![(0, 100)]]);
+    assert!(segments[3].0[..800].iter().all(|octet| *octet == 0xD5) && segments[3].0[800] == 80);
+}
+
+/// Octets of blocks that jobs have.
+fn jobs_octets(jobs: &[Job]) -> u64 {
+    let blocks = jobs.iter().filter_map(|job| match job {
+        Job::Append { pieces, .. } => Some(pieces),
+        _ => None,
+    });
+    let count = blocks.flatten().filter(|piece| matches!(piece, Piece::Audio(_))).count();
+    (count * BLOCK_OCTETS) as u64
+}
