@@ -13,6 +13,7 @@ pub mod config;
 pub mod ctl;
 pub mod file;
 pub mod jobs;
+pub mod notify;
 pub mod rtp;
 pub mod runtime;
 pub mod sandbox;

@@ -12,8 +12,9 @@ use crate::ports::PortRange;
 use crate::rates::Rate;
 use crate::session::Timing;
 use crate::status::Place;
-use file::{File, FileLimits, Size, Wrong};
+use file::{File, FileLimits, SandboxSetting, Size, Wrong};
 use phone_recorder::config::{GroupName, file_mode, group_name, recordings_mode};
+use phone_recorder::sandbox::Level;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -120,6 +121,8 @@ pub struct Config {
     pub flush_interval: Duration,
     /// Memory that bridges a slow disk, shared by all sessions.
     pub buffer_octets: u64,
+    /// Whether the server gives up what it does not need once it has started.
+    pub sandbox: Level,
     /// Permission bits of recordings and sidecars; folders have those to enter them, too.
     pub mode: u32,
     /// The group that recordings, sidecars and folders belong to, if not the server's own.
@@ -351,6 +354,14 @@ fn checked(options: Options, file: File) -> Result<Config, Wrong> {
         buffer_octets: within("buffer", file.buffer.map_or(256 << 20, |size| size.0), 1 << 20, 16 << 30)?,
         mode,
         recordings_group,
+        sandbox: match file.sandbox {
+            None | Some(SandboxSetting::Flag(true)) => Level::On,
+            Some(SandboxSetting::Flag(false)) => Level::Off,
+            Some(SandboxSetting::Text(text)) if text == "strict" => Level::Strict,
+            Some(SandboxSetting::Text(text)) => {
+                return Err(Wrong::new("sandbox", format!("\"{text}\" is none of true, false, \"strict\"")));
+            }
+        },
         log_level: level(file.log.level.as_deref().unwrap_or("info"))?,
     })
 }

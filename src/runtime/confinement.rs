@@ -52,6 +52,7 @@ fn allowed(config: &Config, sticks: &[PathBuf]) -> Allowed {
         write,
         read: config.sandbox.read.clone(),
         remove: config.control.socket.parent().map(Path::to_owned).into_iter().collect(),
+        sockets: Vec::new(),
         connect: if uplink.is_configured() { vec![uplink.server_port, DNS_PORT] } else { Vec::new() },
     }
 }

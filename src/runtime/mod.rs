@@ -21,6 +21,7 @@ use crate::api::status::SandboxStatus;
 use crate::config::Config;
 use crate::jobs::Job;
 use crate::jobs::library::PlaybackKey;
+use crate::notify::Notifier;
 use crate::seal::origin::SignKey;
 use crate::secret_file;
 use crate::storage::access::Access;
@@ -126,6 +127,7 @@ pub struct Runtime {
     actions: Vec<Action>,
     /// Answers to actions that are at hand at once.
     answers: VecDeque<Answer>,
+    notifier: Notifier,
     exit: Option<bool>,
 }
 
@@ -190,6 +192,7 @@ impl Runtime {
             recipients: config.storage.encrypt_to.clone(),
             sign_key: sign_key(&config).map_err(RuntimeError::SignKey)?,
         };
+        let notifier = Notifier::from_environment();
         // Before any thread exists, since much of it holds for a thread and those that it starts.
         let sandbox = if confined { confinement::enter(&config) } else { Ok(SandboxStatus::default()) };
         let sandbox = sandbox.map_err(RuntimeError::Sandbox)?;
@@ -220,6 +223,7 @@ impl Runtime {
             next_token: FIRST_FREE,
             actions: Vec::new(),
             answers: VecDeque::new(),
+            notifier,
             exit: None,
         })
     }
@@ -231,6 +235,7 @@ impl Runtime {
     pub fn run(mut self) -> Result<(), RuntimeError> {
         let mut events = Events::with_capacity(EVENTS);
         self.begin()?;
+        self.notifier.ready(clock::mono());
         while self.exit.is_none() {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
@@ -244,6 +249,7 @@ impl Runtime {
                 self.dispatch(&events, now)?;
             }
             self.turn(now)?;
+            self.notifier.alive(now.mono);
         }
         // The answer of storage that was the last may have come after the turn had written to clients.
         let now = self.clock.now();
@@ -516,6 +522,7 @@ impl Runtime {
     fn signalled(&mut self, now: Now) -> Result<(), RuntimeError> {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             log::info!("signal {} received, finishing", signal.ssi_signo);
+            self.notifier.stopping();
             // What has arrived belongs to the recordings.
             self.drain_rtp(now, true, true)?;
             self.step(Input::Shutdown, now)?;
@@ -528,7 +535,8 @@ impl Runtime {
         if self.clients.has_work() || self.uplinks.has_work() {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.agent.deadline(), self.rtp.deadline(), self.clients.deadline()];
+        let deadlines =
+            [self.agent.deadline(), self.rtp.deadline(), self.clients.deadline(), self.notifier.deadline()];
         let next: Option<Mono> = deadlines.into_iter().flatten().min();
         next.map(|due| due.since(clock::mono()))
     }

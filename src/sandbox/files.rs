@@ -19,6 +19,7 @@ const REMOVE_DIR: u64 = 1 << 4;
 const REMOVE_FILE: u64 = 1 << 5;
 const MAKE_DIR: u64 = 1 << 7;
 const MAKE_REG: u64 = 1 << 8;
+const MAKE_SOCK: u64 = 1 << 9;
 const REFER: u64 = 1 << 13;
 const TRUNCATE: u64 = 1 << 14;
 /// Every right that version 1 has, from running a program to making a link.
@@ -53,6 +54,8 @@ pub struct Allowed {
     pub read: Vec<PathBuf>,
     /// Folders in which files may be deleted: a socket's.
     pub remove: Vec<PathBuf>,
+    /// Folders in which sockets may be made and deleted.
+    pub sockets: Vec<PathBuf>,
     /// TCP ports that may be connected to.
     pub connect: Vec<u16>,
 }
@@ -93,6 +96,8 @@ pub(super) fn confine(allowed: &Allowed, version: u32) -> io::Result<Vec<Writabl
     let network = if version >= 4 { BIND_TCP | CONNECT_TCP } else { 0 };
     let rules = FileRules::new(known, network, if version >= 6 { SCOPES } else { 0 })?;
     let beneath = |path: &Path, ways: u64| -> io::Result<File> {
+        // What is above a name without a folder.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
         let ways = if file.metadata()?.is_dir() { ways } else { ways & OF_FILES };
         rules.allow_beneath(file.as_fd(), ways & known)?;
@@ -115,6 +120,9 @@ pub(super) fn confine(allowed: &Allowed, version: u32) -> io::Result<Vec<Writabl
     let _ = beneath(Path::new("/dev/null"), READ_FILE | WRITE_FILE);
     for folder in &allowed.remove {
         let _ = beneath(folder, REMOVE_FILE);
+    }
+    for folder in &allowed.sockets {
+        let _ = beneath(folder, REMOVE_FILE | MAKE_SOCK);
     }
     let mut writable = Vec::new();
     for folder in &allowed.write {

@@ -19,7 +19,7 @@ pub use files::{Allowed, around};
 use crate::api::status::SandboxStatus;
 use crate::sys::confine::{self, Capabilities, FileRules};
 use files::Writable;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -69,7 +69,9 @@ static ENTERED: OnceLock<Entered> = OnceLock::new();
 /// With [`Level::Strict`], what is missing, as text.
 pub fn enter(plan: &Plan) -> Result<SandboxStatus, String> {
     let mut status = SandboxStatus::default();
-    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+    // What was given up from outside may not be given up once more: the call for it is refused, too.
+    let none = getrlimit(Resource::RLIMIT_CORE).is_ok_and(|limits| limits == (0, 0));
+    if let Some(error) = (!none).then(|| setrlimit(Resource::RLIMIT_CORE, 0, 0)).and_then(Result::err) {
         status.missing.push(format!("core dumps: {error}"));
     }
     if plan.level == Level::Off {
@@ -126,7 +128,10 @@ fn drop_capabilities(keep: &[Capability]) -> io::Result<Vec<String>> {
         }
     }
     let _ = confine::clear_ambient_set();
-    confine::set_capabilities(Capabilities { effective: kept, permitted: kept, inheritable: 0 })?;
+    let then = Capabilities { effective: kept, permitted: kept, inheritable: 0 };
+    if had != then {
+        confine::set_capabilities(then)?;
+    }
     Ok(keep.iter().filter(|it| kept & it.bit() != 0).map(ToString::to_string).collect())
 }
 

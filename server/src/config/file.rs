@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) max_file_size: Option<Size>,
     pub(super) flush_interval_ms: Option<u64>,
     pub(super) buffer: Option<Size>,
+    pub(super) sandbox: Option<SandboxSetting>,
     pub(super) mode: Option<String>,
     pub(super) recordings_group: Option<String>,
     #[serde(default)]
@@ -51,6 +52,14 @@ pub(super) struct FileLimits {
 #[serde(deny_unknown_fields)]
 pub(super) struct FileLog {
     pub(super) level: Option<String>,
+}
+
+/// `true`, `false`, or `"strict"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum SandboxSetting {
+    Flag(bool),
+    Text(String),
 }
 
 /// Octets: a number, or a text with `KiB`, `MiB` or `GiB`; `none` is zero.

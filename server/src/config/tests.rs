@@ -40,7 +40,7 @@ fn the_example_file_has_every_setting_at_its_default() {
     defaults.status_socket.may_fail = false;
     assert_eq!(from_example, defaults);
     let keys = example.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 23, "a new setting belongs into the example");
+    assert_eq!(keys, 24, "a new setting belongs into the example");
 }
 
 #[test]
@@ -193,4 +193,13 @@ fn recordings_are_their_owners_alone_unless_a_group_is_named() {
         let error = with_file(&format!("{NEEDED} --config server.toml"), wrong).unwrap_err();
         assert!(error.contains("server.toml"), "{error}");
     }
+}
+
+#[test]
+fn the_sandbox_is_on_off_or_strict() {
+    let of = |toml: &str| run(&format!("{NEEDED} --config server.toml"), toml).sandbox;
+    assert_eq!((of(""), of("sandbox = true"), of("sandbox = false")), (Level::On, Level::On, Level::Off));
+    assert_eq!(of("sandbox = \"strict\""), Level::Strict);
+    let error = with_file(&format!("{NEEDED} --config server.toml"), "\nsandbox = \"no\"").unwrap_err();
+    assert!(error.contains("server.toml:2: sandbox"), "{error}");
 }

@@ -5,6 +5,7 @@
 //! thread's, reached by a bounded channel and never waited for; what does not fit stays in the
 //! recordings' blocks until those run out.
 
+mod confinement;
 mod conn;
 mod office;
 
@@ -25,6 +26,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use office::{Found, Office};
 use phone_recorder::jobs::{Job, Target};
+use phone_recorder::notify::Notifier;
 use phone_recorder::storage::access::Access;
 use phone_recorder::storage::fs::SystemFs;
 use phone_recorder::sys::share_heap;
@@ -98,6 +100,8 @@ pub fn run(config: Config) -> io::Result<()> {
     let storage_waker = Arc::clone(&waker);
     let access = Access::of(config.mode, config.recordings_group.as_ref())
         .map_err(|error| named("find the group recordings_group", &error))?;
+    let mut notifier = Notifier::from_environment();
+    confinement::enter(&config)?;
     let storage = crate::storage::spawn(JOB_QUEUE, config.flush_interval / 2, access, move || {
         // Failing to wake costs one sweep interval.
         let _ = storage_waker.wake();
@@ -136,6 +140,7 @@ pub fn run(config: Config) -> io::Result<()> {
     tell_fitted(config.limits, descriptors);
     let devices = known_devices(&config)?;
     let found = Found { disk, names, devices, descriptors };
+    notifier.ready(clock::mono());
     let office = Office::new(config, registry, storage, found, metrics);
     Loop {
         poll,
@@ -145,6 +150,7 @@ pub fn run(config: Config) -> io::Result<()> {
         asked,
         marker,
         access,
+        notifier,
         accepts: false,
         answered: clock::mono(),
         swept: clock::mono(),
@@ -161,6 +167,7 @@ struct Loop {
     asked: Queue<Asked>,
     marker: Marker,
     access: Access,
+    notifier: Notifier,
     /// There may be connections to accept that no event will tell of.
     accepts: bool,
     /// The status interface had an answer.
@@ -195,6 +202,7 @@ impl Loop {
                             }
                             log::info!("going down, finishing {} recordings", self.office.calls());
                             down = Some(now.mono + SHUTDOWN_WITHIN);
+                            self.notifier.stopping();
                             self.office.shut_down(now);
                         }
                     }
@@ -220,6 +228,7 @@ impl Loop {
                 }
                 self.marker.unfinished_since(open);
             }
+            self.notifier.alive(now.mono);
             self.answer(now.mono);
             self.office.hand_over_jobs();
             if let Some(deadline) = down {
@@ -239,10 +248,18 @@ impl Loop {
         let sweep = (self.office.needs_sweep() || self.accepts).then_some(self.swept + SWEEP_INTERVAL);
         let scan = Some(self.scanned + SCAN_INTERVAL);
         let answer = (!self.asked.is_empty()).then_some(self.answered + ANSWER_INTERVAL);
-        let next = [sweep, scan, down, answer, self.office.next_timer(), self.office.next_unread()]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            sweep,
+            scan,
+            down,
+            answer,
+            self.notifier.deadline(),
+            self.office.next_timer(),
+            self.office.next_unread(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         next.map_or(SCAN_INTERVAL, |next| next.since(now))
     }
 
