@@ -661,6 +661,51 @@ mod tests {
         );
     }
 
+    /// The rules of a time zone so many hours east of UTC, as tzfile(5) has them.
+    fn zone(hours: i32) -> Vec<u8> {
+        let mut part = b"TZif2".to_vec();
+        part.resize(20, 0);
+        // Counts: no leap seconds and changes, one kind of local time, four letters for its name.
+        for count in [0_u32, 0, 0, 0, 1, 4] {
+            part.extend(count.to_be_bytes());
+        }
+        part.extend((hours * 3600).to_be_bytes());
+        part.extend(b"\0\0ABC\0");
+        [&part[..], &part, format!("\n<ABC>{}\n", -hours).as_bytes()].concat()
+    }
+
+    #[test]
+    fn a_time_zone_that_is_set_while_the_process_runs_is_seen() {
+        const INSIDE: &str = "RECORDER_TEST_ZONE";
+        if let Some(folder) = std::env::var_os(INSIDE) {
+            for hours in [2, 9, -5] {
+                let file = std::path::Path::new(&folder).join(hours.to_string());
+                std::fs::write(&file, zone(hours)).expect("a zone");
+                let (none, flags) = (None::<&str>, nix::mount::MsFlags::MS_BIND);
+                nix::mount::mount(Some(&file), "/etc/localtime", none, flags, none).expect("put in place");
+                assert_eq!(utc_offset_s(1_772_352_900), hours * 3600);
+            }
+            return;
+        }
+        let program = std::env::current_exe().expect("a program");
+        let try_out = |arguments: &[&str]| {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["--mount", "--map-root-user"]).args(arguments).env_remove("TZ");
+            command
+        };
+        let can = std::path::Path::new("/etc/localtime").exists()
+            && std::env::var_os("RECORDD_TEST_RUNNER").is_none()
+            && try_out(&["true"]).output().is_ok_and(|output| output.status.success());
+        if !can {
+            return eprintln!("skipped: no other time zone can be put in place here");
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let name = "sys::tests::a_time_zone_that_is_set_while_the_process_runs_is_seen";
+        let program = program.to_str().expect("a path");
+        let output = try_out(&[program, "--exact", name]).env(INSIDE, dir.path()).output().expect("a run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
     #[test]
     fn a_folder_is_read_on_from_the_place_where_it_was_left() {
         use std::io::{Seek, SeekFrom};

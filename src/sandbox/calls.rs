@@ -245,7 +245,7 @@ mod tests {
         {
             assert!(!clone(thread | namespace), "{namespace:x}");
         }
-        assert_eq!(verdict(Program::Agent, CLONE3.into(), [0; 6]), Verdict::Unknown);
+        assert_eq!(verdict(Program::Agent, libc::SYS_clone3, [0; 6]), Verdict::Unknown);
     }
 
     #[test]

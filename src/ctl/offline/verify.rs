@@ -5,7 +5,7 @@ use super::info::UNOPENED;
 use super::keys::{IdentityArgs, public_key};
 use super::origin::origin_of;
 use super::recording::{AudioFile, Recording, find, open_file, path_text};
-use crate::file::header::{HEADER_OCTETS, HeaderError};
+use crate::file::header::{HEADER_OCTETS, HeaderError, MAX_FILE_OCTETS};
 use crate::file::reader::{Format, ReadError};
 use crate::file::recovery::{sidecar_disagrees, sidecar_names_another_codec};
 use crate::file::sealed;
@@ -15,6 +15,7 @@ use crate::seal::audio::End;
 use crate::seal::origin::{PublicKey, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,6 +39,9 @@ pub struct VerifyArgs {
 
 /// Octets read at once while looking for unreadable places.
 const CHUNK_OCTETS: usize = 256 * 1024;
+
+/// The longest file of which a hash is taken: the longest that a recording can be, and the last frame.
+const LONGEST_HASHED: u64 = MAX_FILE_OCTETS + 65_536;
 
 impl VerifyArgs {
     /// Says what is wrong with each file; fails if anything is.
@@ -190,15 +194,44 @@ fn read_all(
         let mut file = open_file(&recording.path).map_err(|error| error.to_string())?;
         return read_to(&mut file, 0, len, progress).map(|_| None);
     }
-    let mut file = match open_file(&recording.path) {
-        Ok(file) => AudioFile::Plain(BufReader::new(file)),
-        Err(error) => return Err(error.to_string()),
-    };
+    let file = open_file(&recording.path).map_err(|error| error.to_string())?;
+    // More than a recording can have: no sidecar has a hash of it, and most of it may never have been written.
+    if end > LONGEST_HASHED {
+        return read_written(file, end, progress).map(|()| None);
+    }
+    let mut file = AudioFile::Plain(BufReader::new(file));
     if let (Some(_), Ok(reader)) = (&recording.outside, &mut recording.audio) {
         reader.source().check_end().map_err(|error| error.to_string())?;
         return read_to(reader.source(), HEADER_OCTETS as u64, end, progress).map(Some);
     }
     read_to(&mut file, HEADER_OCTETS as u64, end, progress).map(Some)
+}
+
+/// Reads what was ever written of a file up to `end`: a hole has nothing that could be worn, and a stick from elsewhere may
+/// have files of terabytes that take no room.
+fn read_written(mut file: File, end: u64, progress: &mut dyn FnMut(u64)) -> Result<(), String> {
+    let mut chunk = vec![0; CHUNK_OCTETS];
+    let mut done = 0;
+    while done < end {
+        let at = i64::try_from(done).unwrap_or(i64::MAX);
+        match nix::unistd::lseek64(&file, at, nix::unistd::Whence::SeekData) {
+            Ok(data) => done = u64::try_from(data).unwrap_or(done),
+            // Nothing but a hole up to the end.
+            Err(nix::errno::Errno::ENXIO) => break,
+            // A filesystem that can't tell: all of it is read.
+            Err(_) => {
+                file.seek(SeekFrom::Start(done)).map_err(|error| error.to_string())?;
+            }
+        }
+        match file.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(read) => done += read as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(format!("reading fails after {done} octets: {error}")),
+        }
+        progress(done.min(end));
+    }
+    Ok(())
 }
 
 /// Reads a file from its start to `end`; gives the hash of what is behind the first `skipped` octets.
