@@ -1,7 +1,8 @@
 //! Whether a packet of another codec means that the sender changed to it.
 //!
 //! One stray packet does not: a file would end for it, and the next begin. The second in a row does, and the first, which
-//! was held, comes before it. Two senders that compete do not change the codec back and forth either.
+//! was held, comes before it. Two senders that compete do not change the codec back and forth either, and nobody changes
+//! it more often than once in 10 s: what comes in another codec meanwhile is dropped, and counted as such.
 
 use super::held::Held;
 use super::packet::Packet;
@@ -14,12 +15,17 @@ const CONTEST_SPAN: Duration = Duration::from_secs(1);
 /// A sender takes over when the other has been silent for this long.
 const CONTEST_SILENCE: Duration = Duration::from_millis(200);
 
+/// Each change begins another file, so the codec changes at most once in this time.
+const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What is known of a change.
 #[derive(Debug, Default)]
 pub struct CodecChange {
     held: Held,
     /// When the codec changed last, or a competitor last tried.
     changed: Option<Mono>,
+    /// When the codec changed last.
+    followed: Option<Mono>,
 }
 
 impl CodecChange {
@@ -34,6 +40,9 @@ impl CodecChange {
     /// to that of the packet, which may be preceded by those of [`Self::take_held`].
     #[inline(never)]
     pub fn follow(&mut self, packet: &Packet<'_>, arrival: Mono, heard: Mono) -> bool {
+        if self.followed.is_some_and(|at| arrival.since(at) < CHANGE_INTERVAL) {
+            return false;
+        }
         let silent = arrival.since(heard) >= CONTEST_SILENCE;
         let contest = self.changed.is_some_and(|at| arrival.since(at) < CONTEST_SPAN);
         if !silent && contest {
@@ -50,6 +59,7 @@ impl CodecChange {
             self.held.clear();
         }
         self.changed = Some(arrival);
+        self.followed = Some(arrival);
         true
     }
 
@@ -103,6 +113,15 @@ mod tests {
     fn the_second_packet_in_a_row_brings_the_first_along() {
         assert_eq!(taken(8, &[8, 8, 0, 0, 0]), [(8, 0), (8, 1), (0, 2), (0, 3), (0, 4)]);
         assert_eq!(taken(8, &[9, 9]), [(9, 0), (9, 1)]);
+    }
+
+    #[test]
+    fn a_sender_that_changes_all_the_time_is_followed_once_in_ten_seconds() {
+        let types: Vec<u8> = (0..3000).map(|number| if number / 20 % 2 == 0 { 8 } else { 0 }).collect();
+        let taken = taken(8, &types);
+        let changes = taken.windows(2).filter(|pair| pair[0].0 != pair[1].0).count();
+        assert!((4..=6).contains(&changes), "{changes} in a minute");
+        assert!(taken.len() > 1400, "the present codec is recorded all the time");
     }
 
     #[test]
