@@ -1,10 +1,12 @@
 //! UDP ports for RTP: one per session, out of a range.
 //!
-//! Invariant: a port is either free or given out. What is freed goes to the end of the line, so that
-//! late packets of one call do not meet the next one as long as there are other ports.
+//! They are given out at random, so that nobody can send to a port before its session knows it. Invariant: a port is
+//! either free or given out. What is freed goes to the end of the line, and one of the older half is
+//! taken, so that late packets of one call do not meet the next one as long as there are other ports.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
 /// UDP ports, both ends included.
@@ -53,18 +55,24 @@ impl FromStr for PortRange {
 #[derive(Debug)]
 pub struct Ports {
     free: VecDeque<u16>,
+    /// Keyed by the system's randomness, which nobody outside knows.
+    random: RandomState,
+    taken: u64,
 }
 
 impl Ports {
     /// All of `range` is free.
     #[must_use]
     pub fn new(range: PortRange) -> Self {
-        Self { free: (range.low..=range.high).collect() }
+        Self { free: (range.low..=range.high).collect(), random: RandomState::new(), taken: 0 }
     }
 
-    /// The port that has been free for longest; `None` if all are in use.
+    /// One of the ports that have been free for longest; `None` if all are in use.
     pub fn take(&mut self) -> Option<u16> {
-        self.free.pop_front()
+        self.taken = self.taken.wrapping_add(1);
+        let older = u64::try_from(self.free.len().div_ceil(2)).ok().filter(|older| *older > 0)?;
+        let index = self.random.hash_one(self.taken) % older;
+        self.free.swap_remove_front(usize::try_from(index).unwrap_or(0))
     }
 
     /// A session is over, or the port turned out to be taken by another program.
@@ -94,11 +102,30 @@ mod tests {
 
     #[test]
     fn every_port_is_given_out_once_and_the_one_freed_last_comes_last() {
-        let mut ports = Ports::new(PortRange::new(4000, 4002).expect("range"));
-        assert_eq!([ports.take(), ports.take()], [Some(4000), Some(4001)]);
-        ports.give_back(4000);
-        assert_eq!([ports.take(), ports.take(), ports.take()], [Some(4002), Some(4000), None]);
+        let mut ports = Ports::new(PortRange::new(4000, 4099).expect("range"));
+        let mut taken: Vec<u16> = std::iter::from_fn(|| ports.take()).collect();
         assert_eq!(ports.free(), 0);
+        ports.give_back(4050);
+        assert_eq!([ports.take(), ports.take()], [Some(4050), None]);
+        taken.sort_unstable();
+        assert_eq!(taken, (4000..=4099).collect::<Vec<_>>());
+        taken.into_iter().for_each(|port| ports.give_back(port));
+        let port = ports.take().expect("there are 100");
+        ports.give_back(port);
+        for _ in 0..49 {
+            assert_ne!(ports.take(), Some(port), "it was free for the shortest time");
+        }
+    }
+
+    #[test]
+    fn nobody_knows_which_port_comes_next() {
+        let of = || {
+            let mut ports = Ports::new(PortRange::DEFAULT);
+            std::iter::from_fn(move || ports.take()).take(8).collect::<Vec<_>>()
+        };
+        let (one, other) = (of(), of());
+        assert_ne!(one, other);
+        assert!(one.windows(2).any(|pair| pair[0].abs_diff(pair[1]) > 1), "{one:?}");
     }
 
     #[test]
