@@ -1,7 +1,7 @@
 //! The server that phones upload call recordings to: the parts of `recordserver`.
 //!
 //! Pure, told what time it is: [`session`] (one control connection), [`recording`] (RTP in, storage
-//! jobs out), [`limits`] (who gets in), [`rates`] (how often), [`ports`], [`naming`]. Touching the
+//! jobs out), [`limits`] (who gets in), [`rates`] (how often), [`ports`], [`quota`] (how fast recordings may grow), [`naming`]. Touching the
 //! world: [`run`] (the loop), [`receive`], [`media`], [`storage`] with its [`writer`], [`recover`], [`clock`], [`status`]. Settings come from [`config`].
 //! It reads the protocol with the library's `uplink` modules and stores with its `rtp`, `file` and `storage`.
 
@@ -12,6 +12,7 @@ pub mod media;
 pub mod metrics;
 pub mod naming;
 pub mod ports;
+pub mod quota;
 pub mod rates;
 pub mod receive;
 pub mod recording;

@@ -13,7 +13,7 @@ use phone_recorder::call::{Altered, Call, CallUpdate};
 use phone_recorder::file::header::{FileHeader, max_data_octets};
 use phone_recorder::file::sidecar::{Gap, Packets, Sidecar, SidecarState};
 use phone_recorder::jobs::{FileKey, Folder, Job, Open};
-use phone_recorder::rtp::codec::Codec;
+use phone_recorder::rtp::codec::{Codec, OCTETS_PER_MS};
 use phone_recorder::rtp::codec_change::CodecChange;
 use phone_recorder::rtp::counts::{Counts, DropCause, Verdict};
 use phone_recorder::rtp::packet::{Packet, PacketError};
@@ -70,6 +70,8 @@ pub struct Recording {
     begun: Now,
     flushed: Mono,
     failed: bool,
+    /// It has grown faster than the clock, and those of its address have all that they may be ahead.
+    waits_for_clock: bool,
 }
 
 /// Audio of one codec.
@@ -132,6 +134,7 @@ impl Recording {
             begun: now,
             flushed: now.mono,
             failed: false,
+            waits_for_clock: false,
         }
     }
 
@@ -205,9 +208,13 @@ impl Recording {
         self.counts.book(verdict);
         self.timeline.restore_regained(&mut self.counts);
         self.counts.lost = self.timeline.lost();
+        self.part.store.date_full(self.counts);
     }
 
     fn packet(&mut self, packet: &Packet<'_>, now: Mono, pool: &mut BlockPool) -> Verdict {
+        if self.waits_for_clock {
+            return Verdict::Dropped(DropCause::Ahead);
+        }
         let other = Codec::from_payload_type(packet.payload_type)
             .filter(|codec| *codec != self.part.codec && !packet.payload.is_empty());
         if let Some(codec) = other {
@@ -229,9 +236,10 @@ impl Recording {
             self.heard = now;
             if part.ptime_ms.is_none() {
                 let ptime_ms = ptime_of(packet.payload.len());
-                let frame = u64::from(FileHeader::new(part.codec, ptime_ms).rtp_len).max(1);
-                part.store.limit_to(max_data_octets(self.rules.max_file_octets) / frame * frame);
                 part.ptime_ms = Some(ptime_ms);
+                let frame = u64::from(ptime_ms) * OCTETS_PER_MS;
+                let frames = max_data_octets(self.rules.max_file_octets) / frame;
+                part.store.limit_files(frames.max(1) * frame);
             }
         }
         let room = !self.failed && part.store.has_room(pool);
@@ -271,9 +279,18 @@ impl Recording {
         if self.part.store.pieces.is_empty() && !flush_due {
             return;
         }
-        let file = self.hand_over(file, flush_due, now, next_file, jobs);
-        if self.part.store.is_full() {
-            self.close(file, "file_full", self.counts, now, jobs);
+        self.append(file, flush_due, now.mono, jobs);
+    }
+
+    /// Files of the present part that are full go to the disk, in order.
+    fn close_full(&mut self, now: Now, next_file: &mut dyn FnMut() -> FileKey, jobs: &mut Vec<Job>) {
+        for full in std::mem::take(&mut self.part.store.full) {
+            let counts = full.counts.unwrap_or(self.counts);
+            let present = std::mem::replace(&mut self.part.store, full);
+            let file = self.open(next_file, jobs);
+            self.append(file, true, now.mono, jobs);
+            self.close(file, "file_full", counts, now, jobs);
+            self.part.store = present;
             self.begin_segment(now);
         }
     }
@@ -282,12 +299,14 @@ impl Recording {
     fn close_ended(&mut self, now: Now, next_file: &mut dyn FnMut() -> FileKey, jobs: &mut Vec<Job>) {
         for Ended { part, counts } in std::mem::take(&mut self.ended) {
             let present = std::mem::replace(&mut self.part, part);
+            self.close_full(now, next_file, jobs);
             let file = self.open(next_file, jobs);
-            let file = self.hand_over(file, true, now, next_file, jobs);
+            self.append(file, true, now.mono, jobs);
             self.close(file, "codec_change", counts, now, jobs);
             self.part = present;
             self.begin_segment(now);
         }
+        self.close_full(now, next_file, jobs);
     }
 
     fn begin_segment(&mut self, now: Now) {
@@ -313,6 +332,7 @@ impl Recording {
         self.settle(now.mono, pool);
         self.timeline.settle(&mut Sink { store: &mut self.part.store, pool });
         self.counts.lost = self.timeline.lost();
+        self.part.store.date_full(self.counts);
         if self.failed {
             jobs.extend(self.part.file.take().map(Job::Abandon));
             self.release(pool);
@@ -320,7 +340,7 @@ impl Recording {
         }
         self.close_ended(now, next_file, jobs);
         let file = self.open(next_file, jobs);
-        let file = self.hand_over(file, true, now, next_file, jobs);
+        self.append(file, true, now.mono, jobs);
         self.close(file, &reason.name(), self.counts, now, jobs);
     }
 
@@ -328,6 +348,11 @@ impl Recording {
     pub fn fail(&mut self, pool: &mut BlockPool) {
         self.failed = true;
         self.release(pool);
+    }
+
+    /// While it waits, nothing is recorded.
+    pub fn wait_for_clock(&mut self, waits: bool) {
+        self.waits_for_clock = waits;
     }
 
     /// The kernel has dropped `packets` of the call.
@@ -391,8 +416,8 @@ impl Recording {
     /// Octets of audio in all files, silence included.
     #[must_use]
     pub fn octets(&self) -> u64 {
-        let ended: u64 = self.ended.iter().map(|ended| ended.part.store.octets).sum();
-        self.octets_before + ended + self.part.store.octets
+        let ended: u64 = self.ended.iter().map(|ended| ended.part.store.all_octets()).sum();
+        self.octets_before + ended + self.part.store.all_octets()
     }
 
     fn open(&mut self, next_file: &mut dyn FnMut() -> FileKey, jobs: &mut Vec<Job>) -> FileKey {
@@ -410,26 +435,6 @@ impl Recording {
             header: FileHeader::new(self.part.codec, self.sidecar.ptime_ms),
             sidecar: Box::new(self.sidecar.clone()),
         }));
-        file
-    }
-
-    /// Hands everything to the disk; what is beyond a full file goes on in the next one, which is then the one that is open.
-    fn hand_over(
-        &mut self,
-        mut file: FileKey,
-        flush: bool,
-        now: Now,
-        next_file: &mut dyn FnMut() -> FileKey,
-        jobs: &mut Vec<Job>,
-    ) -> FileKey {
-        while let Some(rest) = self.part.store.take_rest() {
-            self.append(file, true, now.mono, jobs);
-            self.close(file, "file_full", self.counts, now, jobs);
-            self.begin_segment(now);
-            self.part.store.go_on_with(rest);
-            file = self.open(next_file, jobs);
-        }
-        self.append(file, flush, now.mono, jobs);
         file
     }
 

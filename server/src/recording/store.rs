@@ -1,11 +1,11 @@
 //! Audio on its way from the timeline to the disk: blocks being filled, silence, gaps.
 //!
-//! A file that is full ends at a piece: no piece reaches beyond the limit of its file.
 //! Invariants: time stays true when there is no memory, what finds none is silence; a gap is listed once,
-//! however many steps the timeline takes to fill it.
+//! however many steps the timeline takes to fill it; no file gets more than its limit, to the octet.
 
 use phone_recorder::blocks::{Block, BlockPool};
 use phone_recorder::jobs::Piece;
+use phone_recorder::rtp::counts::Counts;
 use phone_recorder::rtp::timeline::{AudioSink, GapCause};
 
 /// Room that has to be left for one packet: all that the timeline may hand over at once.
@@ -22,10 +22,14 @@ pub(super) struct Store {
     silence: u8,
     /// Octets in this file, those not written yet included.
     pub(super) octets: u64,
-    /// Octets of a file that is full, in whole frames.
-    limit: u64,
     pub(super) gaps: Vec<(u64, u64, GapCause)>,
     pub(super) unflushed: bool,
+    /// Octets that a file takes.
+    limit: u64,
+    /// Files before this one that are full and not handed to the disk yet.
+    pub(super) full: Vec<Store>,
+    /// Of a full one: the counts when it became full.
+    pub(super) counts: Option<Counts>,
 }
 
 /// Lists this many gaps before they move to the sidecar, which has its own limit.
@@ -38,114 +42,100 @@ pub(super) struct Sink<'a> {
 
 impl AudioSink for Sink<'_> {
     fn audio(&mut self, mut octets: &[u8]) {
-        self.store.unflushed = true;
         while !octets.is_empty() {
-            let most = octets.len().min(usize::try_from(self.store.to_limit()).unwrap_or(usize::MAX));
-            let taken = match self.store.block(self.pool) {
-                Some(block) => block.fill(&octets[..most]),
-                None => {
-                    self.store.push_silence(most as u64);
-                    most
-                }
-            };
-            octets = &octets[taken..];
-            self.store.grow(taken as u64);
+            let room = usize::try_from(self.store.room()).unwrap_or(usize::MAX);
+            let (fits, rest) = octets.split_at(room.min(octets.len()));
+            self.put_audio(fits);
+            octets = rest;
         }
     }
 
     fn silence(&mut self, mut octets: u64, cause: GapCause) {
-        self.store.note_gap(octets, cause);
-        self.store.unflushed = true;
-        let silence = self.store.silence;
         while octets > 0 {
-            let most = octets.min(self.store.to_limit());
-            match self.store.block(self.pool) {
-                Some(block) if most <= SHORT_SILENCE_OCTETS && most <= block.room() as u64 => {
-                    block.fill_with(silence, most);
-                }
-                _ => self.store.push_silence(most),
-            }
-            octets -= most;
-            self.store.grow(most);
+            let fits = self.store.room().min(octets);
+            self.put_silence(fits, cause);
+            octets -= fits;
         }
     }
 }
 
-/// What belongs into the next file.
-#[derive(Debug)]
-pub(super) struct Rest {
-    pieces: Vec<Piece>,
-    octets: u64,
-    gaps: Vec<(u64, u64, GapCause)>,
+impl Sink<'_> {
+    fn put_audio(&mut self, mut octets: &[u8]) {
+        self.store.octets += octets.len() as u64;
+        self.store.unflushed = true;
+        while !octets.is_empty() {
+            let Some(block) = self.store.block(self.pool) else {
+                self.store.push_silence(octets.len() as u64);
+                return;
+            };
+            let taken = block.fill(octets);
+            octets = &octets[taken..];
+        }
+    }
+
+    fn put_silence(&mut self, octets: u64, cause: GapCause) {
+        self.store.note_gap(octets, cause);
+        self.store.octets += octets;
+        self.store.unflushed = true;
+        let silence = self.store.silence;
+        match self.store.block(self.pool) {
+            Some(block) if octets <= SHORT_SILENCE_OCTETS && octets <= block.room() as u64 => {
+                block.fill_with(silence, octets);
+            }
+            _ => self.store.push_silence(octets),
+        }
+    }
 }
 
 impl Store {
     pub(super) fn new(silence: u8) -> Self {
-        let (pieces, gaps) = (Vec::new(), Vec::new());
-        Self { pieces, filling: None, silence, octets: 0, limit: u64::MAX, gaps, unflushed: false }
-    }
-
-    /// Files have at most `octets` of audio; told before there is any.
-    pub(super) fn limit_to(&mut self, octets: u64) {
-        if self.octets == 0 {
-            self.limit = octets.max(1);
+        Self {
+            pieces: Vec::new(),
+            filling: None,
+            silence,
+            octets: 0,
+            gaps: Vec::new(),
+            unflushed: false,
+            limit: u64::MAX,
+            full: Vec::new(),
+            counts: None,
         }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.octets >= self.limit
+    /// Files take `octets` from now on, not zero.
+    pub(super) fn limit_files(&mut self, octets: u64) {
+        self.limit = octets.max(1);
     }
 
-    /// Takes what is beyond a full file out of it.
-    pub(super) fn take_rest(&mut self) -> Option<Rest> {
-        if self.octets <= self.limit {
-            return None;
+    /// What the present file takes; goes on with the next one if it is full.
+    fn room(&mut self) -> u64 {
+        if self.octets >= self.limit {
+            let next = Self { limit: self.limit, ..Self::new(self.silence) };
+            let mut full = std::mem::replace(self, next);
+            full.put_block_down();
+            self.full = std::mem::take(&mut full.full);
+            self.full.push(full);
         }
-        self.put_block_down();
-        let octets = self.octets - self.limit;
-        let mut beyond = octets;
-        let mut first = self.pieces.len();
-        while beyond > 0 && first > 0 {
-            first -= 1;
-            beyond = beyond.saturating_sub(length(&self.pieces[first]));
-        }
-        let pieces = self.pieces.split_off(first);
-        let mut gaps = Vec::new();
-        for (at, length, cause) in std::mem::take(&mut self.gaps) {
-            let before = self.limit.saturating_sub(at).min(length);
-            if before > 0 {
-                self.gaps.push((at, before, cause));
-            }
-            if before < length {
-                gaps.push(((at + before).saturating_sub(self.limit), length - before, cause));
-            }
-        }
-        self.octets = self.limit;
-        Some(Rest { pieces, octets, gaps })
+        self.limit - self.octets
     }
 
-    /// Begins the next file with it.
-    pub(super) fn go_on_with(&mut self, rest: Rest) {
-        self.pieces = rest.pieces;
-        self.octets = rest.octets;
-        self.gaps = rest.gaps;
-        self.unflushed = true;
-    }
-
-    /// Octets until a file is full, the next one if this one is.
-    fn to_limit(&self) -> u64 {
-        self.limit - self.octets % self.limit
-    }
-
-    fn grow(&mut self, octets: u64) {
-        self.octets += octets;
-        if self.octets % self.limit == 0 {
-            self.put_block_down();
+    /// Files that became full have these counts.
+    pub(super) fn date_full(&mut self, counts: Counts) {
+        for full in self.full.iter_mut().rev().take_while(|full| full.counts.is_none()) {
+            full.counts = Some(counts);
         }
+    }
+
+    /// Octets in this file and in those before it that are not handed over.
+    pub(super) fn all_octets(&self) -> u64 {
+        self.octets + self.full.iter().map(|full| full.octets).sum::<u64>()
     }
 
     pub(super) fn release(&mut self, pool: &mut BlockPool) {
         self.put_block_down();
+        for mut full in std::mem::take(&mut self.full) {
+            full.release(pool);
+        }
         for piece in self.pieces.drain(..) {
             if let Piece::Audio(block) = piece {
                 pool.give_back(block);
@@ -196,19 +186,12 @@ impl Store {
             self.put_block_down();
         }
         match self.pieces.last_mut() {
-            Some(Piece::Silence(before)) if self.octets % self.limit != 0 => *before += octets,
+            Some(Piece::Silence(before)) => *before += octets,
             _ => self.pieces.push(Piece::Silence(octets)),
         }
     }
 
     pub(super) fn has_room(&self, pool: &BlockPool) -> bool {
         pool.has_room() || self.filling.as_ref().is_some_and(|block| block.room() >= PACKET_ROOM)
-    }
-}
-
-fn length(piece: &Piece) -> u64 {
-    match piece {
-        Piece::Audio(block) => block.octets().len() as u64,
-        Piece::Silence(octets) => *octets,
     }
 }

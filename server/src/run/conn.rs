@@ -2,6 +2,7 @@
 
 use super::office::READ_INTERVAL;
 use crate::media::Media;
+use crate::quota;
 use crate::recording::Recording;
 use crate::session::Session;
 use mio::net::TcpStream;
@@ -29,6 +30,19 @@ pub(super) struct Call {
     /// What metrics and log have of strangers.
     pub(super) strangers_told: u64,
     pub(super) contested_told: bool,
+}
+
+impl Call {
+    /// How far it is ahead of the clock.
+    pub(super) fn ahead(&self, now: Mono) -> u64 {
+        quota::ahead(self.recording.octets(), now.since(self.begun.mono))
+    }
+
+    /// Octets per second since it began.
+    pub(super) fn pace(&self, now: Mono) -> u64 {
+        let ms = u64::try_from(now.since(self.begun.mono).as_millis()).unwrap_or(u64::MAX).max(1000);
+        self.recording.octets().saturating_mul(1000) / ms
+    }
 }
 
 /// A control connection.

@@ -15,6 +15,7 @@ use crate::limits::{Admission, Limits};
 use crate::metrics::Metrics;
 use crate::naming::Names;
 use crate::ports::Ports;
+use crate::quota::Quota;
 use crate::rates::{Devices, Known, Rates, Throttle};
 use crate::receive::Receiver;
 use crate::recording::Rules;
@@ -93,6 +94,9 @@ pub(super) struct Office {
     unanswered: usize,
     disk: Disk,
     disk_fault: bool,
+    /// When recordings were ended for want of room.
+    made_room: Option<Mono>,
+    quota: Quota,
     next_file: u64,
     owners: HashMap<FileKey, usize>,
     closing: HashMap<FileKey, Closing>,
@@ -145,6 +149,8 @@ impl Office {
             unanswered: 0,
             disk,
             disk_fault: false,
+            made_room: None,
+            quota: Quota::default(),
             next_file: 0,
             owners: HashMap::new(),
             closing: HashMap::new(),

@@ -218,6 +218,90 @@ fn a_file_that_is_full_is_followed_by_the_next_segment() {
 }
 
 #[test]
+fn no_file_passes_its_limit_and_a_full_one_has_it_to_the_frame() {
+    for (limit, sweep) in [(76 + 1600, 500), (76 + 1601, 3), (76 + 16_000, 500), (76 + 1, 1), (76 + 159, 40)]
+    {
+        let mut bench = Bench::new(600, limit);
+        let mut all = Vec::new();
+        for seq in 0..500_u16 {
+            // A hole of a second, so that silence crosses a limit, too.
+            if !(200..250).contains(&seq) {
+                bench.hears(seq..seq + 1);
+            }
+            if seq % sweep == 0 {
+                all.extend(bench.jobs(u64::from(seq) * 20));
+            }
+        }
+        all.extend(bench.finish(10_000));
+        let mut files = Vec::new();
+        let (mut octets, mut received, mut gaps) = (0, 0, 0);
+        for job in &all {
+            match job {
+                Job::Append { .. } => octets += audio(std::slice::from_ref(job)).len(),
+                Job::Close { sidecar, .. } => {
+                    files.push(std::mem::take(&mut octets));
+                    received += sidecar.packets.received;
+                    gaps += sidecar.gap_ms_total;
+                }
+                _ => {}
+            }
+        }
+        let full = (usize::try_from(limit).expect("small") - 76) / 160 * 160;
+        let (last, before) = files.split_last().expect("files");
+        assert!(before.iter().all(|octets| *octets == full.max(160)), "{limit}: {files:?}");
+        assert!((1..=full.max(160)).contains(last), "{limit}: {files:?}");
+        assert_eq!((files.iter().sum::<usize>(), received, gaps), (500 * 160, 450, 1000), "{limit}");
+    }
+}
+
+#[test]
+fn a_sender_that_changes_its_codec_all_the_time_gets_a_new_file_every_ten_seconds_at_most() {
+    let mut bench = Bench::new(64, u64::MAX);
+    let mut all = Vec::new();
+    for seq in 0..1500 {
+        bench.hears_of(if seq / 20 % 2 == 0 { Codec::Pcma } else { Codec::Pcmu }, seq..seq + 1);
+        if seq % 50 == 0 {
+            all.extend(bench.jobs(u64::from(seq) * 20));
+        }
+    }
+    all.extend(bench.finish(30_000));
+    let opened = kinds(&all).into_iter().filter(|kind| *kind == "open").count();
+    assert!((3..=4).contains(&opened), "{opened} files in half a minute");
+    let counts = bench.recording.counts();
+    assert!(counts.dropped_for(DropCause::PayloadType) > 600 && counts.balance(), "{counts:?}");
+}
+
+#[test]
+fn a_recording_that_waits_for_the_clock_counts_what_it_leaves_out() {
+    let mut bench = Bench::new(8, u64::MAX);
+    bench.hears(0..50);
+    bench.recording.wait_for_clock(true);
+    bench.hears(50..80);
+    bench.recording.wait_for_clock(false);
+    bench.hears(80..100);
+    let counts = bench.recording.counts();
+    assert_eq!((counts.stored, counts.dropped_for(DropCause::Ahead)), (70, 30), "{counts:?}");
+}
+
+#[test]
+fn a_call_of_two_packets_and_one_that_changes_its_ssrc_at_the_end_are_whole() {
+    let mut bench = Bench::new(8, u64::MAX);
+    bench.hears(0..2);
+    assert_eq!(audio(&bench.finish(100)).len(), 320);
+
+    let mut bench = Bench::new(8, u64::MAX);
+    bench.hears(0..50);
+    for seq in 50..54 {
+        let mut packet = rtp(seq, &[7; 160]);
+        packet[11] = 99;
+        let at = now(u64::from(seq) * 20).mono;
+        bench.recording.datagram(&packet, phone(), at, &mut bench.pool);
+    }
+    assert_eq!(audio(&bench.finish(1100)).len(), 54 * 160);
+    assert_eq!(bench.recording.strangers(), 0);
+}
+
+#[test]
 fn noise_is_dropped_by_cause_and_other_hosts_are_strangers() {
     let mut bench = Bench::new(4, u64::MAX);
     let stranger = "192.0.2.66:4000".parse().expect("address");
@@ -283,23 +367,23 @@ fn another_codec_ends_the_file_and_starts_the_next_one() {
     for sweep in [10, 60] {
         let mut bench = Bench::new(64, u64::MAX);
         let mut all = Vec::new();
-        for part in 0..300 / sweep {
+        for part in 0..900 / sweep {
             for seq in part * sweep..(part + 1) * sweep {
-                let codec = if (110..210).contains(&seq) { Codec::Pcmu } else { Codec::Pcma };
+                let codec = if (110..710).contains(&seq) { Codec::Pcmu } else { Codec::Pcma };
                 bench.hears_of(codec, seq..seq + 1);
             }
             all.extend(bench.jobs(u64::from((part + 1) * sweep) * 20));
         }
-        assert_eq!(bench.recording.octets(), 300 * 160);
+        assert_eq!(bench.recording.octets(), 900 * 160);
         assert_eq!(bench.recording.codec(), Codec::Pcma);
-        all.extend(bench.finish(6000));
+        all.extend(bench.finish(18_000));
         let file = |codec: Codec, segment, reason: &str, packets: usize| {
             (codec, codec.name().to_owned(), segment, reason.to_owned(), packets as u64, 0, packets * 160)
         };
         let expected = [
             file(Codec::Pcma, 1, "codec_change", 110),
-            file(Codec::Pcmu, 2, "codec_change", 100),
-            file(Codec::Pcma, 3, "stopped: hangup", 90),
+            file(Codec::Pcmu, 2, "codec_change", 600),
+            file(Codec::Pcma, 3, "stopped: hangup", 190),
         ];
         assert_eq!(files(&all), expected, "{sweep}");
         assert_eq!(bench.recording.counts().dropped(), 0);

@@ -182,6 +182,7 @@ impl Office {
             metrics.dropped(cause, counts.dropped_for(cause));
         }
         self.ports.give_back(call.port);
+        self.quota.ended(ip, call.ahead(now.mono), now.mono);
         self.admission.close(ip);
         self.calls -= 1;
         if heard {
@@ -200,6 +201,7 @@ impl Office {
 
     /// Takes the RTP of all calls and hands what is due to the disk.
     pub(in crate::run) fn sweep(&mut self, now: Now) {
+        self.hold_back(now.mono);
         let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, .. } = self;
         let keeps_up = waiting_jobs.len() <= MAX_WAITING_JOBS;
         let mut jobs = Vec::new();
@@ -222,6 +224,23 @@ impl Office {
             }
         }
         metrics.buffered_bytes.set(i64::try_from(pool.used_octets()).unwrap_or(i64::MAX));
+    }
+
+    /// Recordings that are ahead of the clock wait for it if those of their address are too far ahead together.
+    fn hold_back(&mut self, now: Mono) {
+        let Self { conns, quota, .. } = self;
+        quota.begin();
+        for conn in conns.values() {
+            let ahead = conn.call.as_ref().map_or(0, |call| call.ahead(now));
+            if ahead > 0 {
+                quota.add(conn.peer.ip(), ahead);
+            }
+        }
+        for conn in conns.values_mut() {
+            let Some(call) = &mut conn.call else { continue };
+            let waits = call.ahead(now) > 0 && quota.is_used_up(conn.peer.ip(), now);
+            call.recording.wait_for_clock(waits);
+        }
     }
 }
 

@@ -10,10 +10,17 @@ use phone_recorder::jobs::{Disk, Done, Fault, FaultKind, FileKey, Piece, Space};
 use phone_recorder::rtp::counts::Counts;
 use phone_recorder::time::Now;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Jobs that wait for room in the queue to the disk: beyond that, audio stays in its blocks, and recordings begin only
 /// of addresses that wait for few; beyond twice as many, none.
 pub(super) const MAX_WAITING_JOBS: usize = 4096;
+
+/// When room is short, recordings are ended this often; an end shows at the next look at the disk.
+const MAKE_ROOM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The fastest of so many equal parts of the recordings end each time.
+const MAKE_ROOM_PARTS: usize = 4;
 
 /// A recording that is over and waits for the disk.
 #[derive(Debug)]
@@ -165,8 +172,35 @@ impl Office {
         self.metrics.disk_free_bytes.set(i64::try_from(space.free_octets).unwrap_or(i64::MAX));
         // Half of the reserve is for what is under way.
         if space.free_octets < self.config.reserve_octets / 2 && self.calls > 0 {
-            log::error!("disk_full free={} recordings={}: ending all", space.free_octets, self.calls);
-            self.stop_all(&EndReason::DiskFull, now);
+            self.end_fastest(space.free_octets, now);
+        }
+    }
+
+    /// Ends those first that grow fastest. Those that are ahead of the clock end below half of the reserve; below a
+    /// quarter a part of the others does, again and again until there is room, and below an eighth all.
+    fn end_fastest(&mut self, free: u64, now: Now) {
+        let all = free < self.config.reserve_octets / 8;
+        if !all && self.made_room.is_some_and(|last| now.mono.since(last) < MAKE_ROOM_INTERVAL) {
+            return;
+        }
+        self.made_room = Some(now.mono);
+        let calls =
+            self.conns.iter().filter_map(|(token, conn)| conn.call.as_ref().map(|call| (*token, call)));
+        let mut paces: Vec<(u64, bool, usize)> =
+            calls.map(|(token, call)| (call.pace(now.mono), call.ahead(now.mono) > 0, token)).collect();
+        paces.sort_unstable_by_key(|(pace, ahead, _)| (std::cmp::Reverse(*ahead), std::cmp::Reverse(*pace)));
+        let ahead = paces.iter().filter(|(_, ahead, _)| *ahead).count();
+        let ending = match ahead {
+            _ if all => paces.len(),
+            0 if free < self.config.reserve_octets / 4 => paces.len().div_ceil(MAKE_ROOM_PARTS),
+            ahead => ahead,
+        };
+        if ending == 0 {
+            return;
+        }
+        log::error!("disk_full free={free} recordings={}: ending {ending}, the fastest first", paces.len());
+        for (_, _, token) in paces.into_iter().take(ending) {
+            self.drive(token, now, |session, out| session.stop(EndReason::DiskFull, now.mono, out));
         }
     }
 
