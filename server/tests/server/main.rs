@@ -9,6 +9,7 @@ mod network;
 mod program;
 mod recording;
 mod recovery;
+mod senders;
 mod session;
 mod status;
 mod support;

@@ -119,6 +119,14 @@ impl Drop for Server {
     }
 }
 
+/// Waits, without a clock of its own.
+pub(crate) fn wait(span: std::time::Duration) {
+    let end = recordserver::clock::mono() + span;
+    while recordserver::clock::mono() < end {
+        std::thread::park_timeout(end.since(recordserver::clock::mono()));
+    }
+}
+
 pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("folder").flatten() {
