@@ -463,3 +463,234 @@ fn a_straggler_of_the_source_before_is_late_and_not_lost() {
     assert_eq!(bench.send_raw(0, 3, 480, &payload(3), true), Verdict::Late);
     assert_eq!(bench.timeline.lost(), 0);
 }
+
+impl Bench {
+    /// Packet `number` of a sender that counts `ticks` for it, at `timestamp`.
+    fn send_at(&mut self, number: u32, timestamp: u32) -> Verdict {
+        self.clock_ms += 20;
+        let seq = u16::try_from(number & 0xFFFF).unwrap();
+        self.send_raw(0, seq, timestamp, &payload(number), true)
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.clock_ms += ms;
+    }
+
+    fn gaps(&self) -> Vec<(u64, GapCause)> {
+        self.tape.gaps.clone()
+    }
+}
+
+#[test]
+fn a_sender_with_another_clock_rate_is_in_one_piece() {
+    for step in [80, 168, 320, 960] {
+        let mut bench = Bench::new();
+        for number in 0..100 {
+            assert_eq!(bench.send_at(number, number * step), Verdict::Stored);
+        }
+        assert_eq!(bench.finish(), audio(0..100), "{step} ticks for 160");
+        assert_eq!(bench.timeline.lost(), 0);
+    }
+}
+
+#[test]
+fn a_sender_that_counts_wrong_for_its_first_packets_only_is_in_one_piece() {
+    let mut bench = Bench::new();
+    let mut timestamp = 0;
+    for number in 0..100 {
+        bench.send_at(number, timestamp);
+        timestamp += if number < 10 { 320 } else { 160 };
+    }
+    assert_eq!(bench.finish(), audio(0..100));
+}
+
+#[test]
+fn loss_at_another_clock_rate_is_as_long_as_the_packets() {
+    let mut bench = Bench::new();
+    for number in (0..100).filter(|number| ![40, 41, 70].contains(number)) {
+        bench.send_at(number, number * 320);
+        bench.wait(if [39, 69].contains(&number) { 20 } else { 0 });
+    }
+    let expected = [audio(0..40), vec![S; 320], audio(42..70), vec![S; 160], audio(71..100)].concat();
+    assert_eq!(bench.finish(), expected);
+    assert_eq!(bench.timeline.lost(), 3);
+}
+
+#[test]
+fn a_hold_with_standing_timestamps_is_as_long_as_the_clock_says() {
+    for noise in [false, true] {
+        let mut bench = Bench::new();
+        for number in 0..50 {
+            bench.send(number);
+        }
+        if noise {
+            bench.wait(2000);
+            let verdict = bench.send_raw(13, 50, 50 * 160, &[0x40], true);
+            assert_eq!(verdict, Verdict::Dropped(DropCause::ComfortNoise));
+            bench.wait(1000);
+        } else {
+            bench.wait(3000);
+        }
+        let first = if noise { 51 } else { 50 };
+        for number in 0..50 {
+            bench.send_at(first + number, (50 + number) * 160);
+        }
+        let expected = [audio(0..50), vec![S; 24_000], audio(first..first + 50)].concat();
+        assert_eq!(bench.finish(), expected);
+        assert_eq!((bench.timeline.lost(), bench.gaps()), (0, vec![(24_000, GapCause::Hold)]));
+    }
+}
+
+#[test]
+fn a_stall_of_the_network_is_no_silence() {
+    let mut bench = Bench::new();
+    for number in 0..50 {
+        bench.send(number);
+    }
+    bench.wait(3000);
+    for number in 50..200 {
+        bench.clock_ms -= 20;
+        bench.send(number);
+    }
+    for number in 200..250 {
+        bench.send(number);
+    }
+    assert_eq!(bench.finish(), audio(0..250));
+    assert_eq!(bench.gaps(), []);
+}
+
+#[test]
+fn a_hold_that_the_call_ends_in_is_as_long_as_the_clock_says() {
+    let mut bench = Bench::new();
+    for number in 0..50 {
+        bench.send(number);
+    }
+    bench.wait(3000);
+    bench.send(50);
+    assert_eq!(bench.finish(), [audio(0..50), vec![S; 24_000], audio([50])].concat());
+}
+
+#[test]
+fn a_stream_that_begins_anew_with_its_ssrc_after_a_second_is_recorded() {
+    for (seq, timestamp) in [(0, 0), (0, 2000), (100, 0), (30_000, 9_999_999), (0, 9_999_999)] {
+        let mut bench = Bench::new();
+        for number in 0..100 {
+            bench.send(number);
+        }
+        bench.wait(3000);
+        for number in 0..100u16 {
+            bench.clock_ms += 20;
+            let ticks = u32::from(number) * 160;
+            bench.send_raw(
+                0,
+                seq + number,
+                timestamp * 160 + ticks,
+                &payload(1000 + u32::from(number)),
+                true,
+            );
+        }
+        let expected = [audio(0..100), vec![S; 24_000], audio(1000..1100)].concat();
+        assert!(bench.finish() == expected, "from {seq} and {timestamp}");
+        assert_eq!(bench.counts.stored, 200);
+    }
+}
+
+#[test]
+fn stray_timestamps_cost_no_time() {
+    for stray in [0, 77_777, u32::MAX / 2, 1_000_000] {
+        let mut bench = Bench::new();
+        for number in 0..100 {
+            let timestamp = if number % 20 == 10 { stray } else { 50_000 + number * 160 };
+            assert_eq!(bench.send_at(number, timestamp), Verdict::Stored);
+        }
+        assert_eq!(bench.finish(), audio(0..100));
+    }
+}
+
+#[test]
+fn a_packet_that_fits_nothing_is_unconfirmed_and_costs_nothing() {
+    let mut bench = Bench::new();
+    for number in 0..100 {
+        bench.send(number);
+        if number % 20 == 10 {
+            let verdict = bench.send_raw(0, 20_000 + low(number) * 7, number * 999_983, &[9; 160], true);
+            assert_eq!(verdict, Verdict::Dropped(DropCause::Unconfirmed));
+        }
+    }
+    assert_eq!(bench.finish(), audio(0..100));
+    assert_eq!(bench.timeline.lost(), 0);
+}
+
+fn low(number: u32) -> u16 {
+    u16::try_from(number & 0xFFFF).unwrap()
+}
+
+#[test]
+fn events_with_numbers_of_their_own_and_empty_packets_are_not_lost() {
+    let mut bench = Bench::new();
+    let mut seq = 0;
+    for number in 0..60 {
+        bench.clock_ms += 20;
+        bench.send_raw(0, seq, number * 160, &payload(number), true);
+        seq += 1;
+        if number % 10 == 5 {
+            bench.send_raw(101, 40_000 + low(number), number * 160, &[1, 2, 3, 4], true);
+            bench.send_raw(0, seq, number * 160, &[], true);
+            seq += 1;
+        }
+    }
+    assert_eq!(bench.finish(), audio(0..60));
+    assert_eq!(bench.timeline.lost(), 0);
+}
+
+#[test]
+fn numbers_that_jump_are_not_lost_when_no_time_is_missing() {
+    let mut bench = Bench::new();
+    for number in 0..100 {
+        bench.clock_ms += 20;
+        let seq = low(number) + if number < 50 { 0 } else { 1700 };
+        bench.send_raw(0, seq, number * 160, &payload(number), true);
+    }
+    assert_eq!(bench.finish(), audio(0..100));
+    assert_eq!(bench.timeline.lost(), 0);
+}
+
+#[test]
+fn silence_that_no_clock_vouches_for_is_bounded() {
+    let mut bench = Bench::new();
+    // Number and timestamp agree, and jump most of a second with each packet.
+    for number in 0..200u32 {
+        bench.clock_ms += 20;
+        bench.send_raw(0, low(number * 40), number * 40 * 160, &payload(number), true);
+    }
+    let octets = i64::try_from(bench.finish().len()).unwrap();
+    assert!(octets <= 4000 * 9 + SILENCE_AHEAD_OCTETS + 8000, "{octets}");
+}
+
+#[test]
+fn audio_that_is_far_ahead_of_the_clock_is_dropped_and_counted() {
+    let mut bench = Bench::new();
+    for number in 0..4000 {
+        bench.send(number);
+        bench.clock_ms -= 20;
+    }
+    let kept = u32::try_from(AHEAD_OCTETS / 160).unwrap();
+    assert_eq!(bench.finish(), audio(0..kept));
+    assert_eq!(bench.counts.dropped_for(DropCause::Ahead), u64::from(4000 - kept));
+    assert_eq!(bench.timeline.lost(), 0);
+}
+
+#[test]
+fn time_between_two_codecs_is_silence() {
+    let mut bench = Bench::new();
+    for number in 0..10 {
+        bench.send(number);
+    }
+    bench.timeline.switch_codec(Codec::Pcma, &mut bench.tape);
+    bench.wait(2000);
+    for number in 10..20u16 {
+        bench.clock_ms += 20;
+        bench.send_raw(8, number, u32::from(number) * 160, &payload(number.into()), true);
+    }
+    assert_eq!(bench.finish(), [audio(0..10), vec![S; 16_000], audio(10..20)].concat());
+}
