@@ -407,6 +407,46 @@ proptest! {
     }
 
     #[test]
+    fn any_cut_of_what_looks_like_messages_reads_the_same(
+        parts in vec(
+            prop::sample::select(vec![
+                "cmd", "CMD ", " = ", "=", "&", " & ", "RecordStopRequest", "recordstartresponse", "RecordStopResponse&id=7", "id", "id=7",
+                "result=success", "port=40", "\n", "\"", "\u{feff}", "220 ready", "reason", "server=a:5", "%73", "\0", "cmd=RecordStopRequest&id=7",
+            ]),
+            0..40,
+        ),
+        cuts in vec(1..30_usize, 0..40),
+    ) {
+        let stream = parts.concat();
+        let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            let mut framer = Framer::new();
+            let mut found = Vec::new();
+            let mut take = |framer: &mut Framer, now| loop {
+                match framer.next(now) {
+                    Ok(None) => break,
+                    other => found.push(format!("{other:?}")),
+                }
+            };
+            for piece in pieces {
+                framer.push(piece, at(0));
+                take(&mut framer, at(0));
+            }
+            take(&mut framer, at(0) + PATIENT_QUIET);
+            found
+        };
+        let mut rest = stream.as_bytes();
+        let mut pieces = Vec::new();
+        for cut in cuts {
+            let (piece, tail) = rest.split_at(cut.min(rest.len()));
+            pieces.push(piece);
+            rest = tail;
+        }
+        pieces.push(rest);
+        let one_by_one = read(&mut stream.as_bytes().chunks(1));
+        prop_assert_eq!(read(&mut pieces.into_iter()), one_by_one);
+    }
+
+    #[test]
     fn arbitrary_octets_end_in_bounded_memory_and_never_in_a_panic(
         pieces in vec(prop_oneof![
             vec(any::<u8>(), 0..300),

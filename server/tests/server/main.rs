@@ -13,4 +13,5 @@ mod senders;
 mod session;
 mod status;
 mod support;
+mod texts;
 mod writer;
