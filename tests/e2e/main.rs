@@ -37,6 +37,7 @@ mod program;
 mod recordings;
 mod rollover;
 mod sandbox;
+mod scarcity;
 mod senders;
 mod server_failure;
 mod server_mode;

@@ -1,0 +1,61 @@
+//! The agent when the system gives its process no more descriptors, threads or memory: it says so, and goes on.
+
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{Agent, Call, Codec, Setup, sidecar};
+
+/// Limits a running agent; false where `prlimit` is missing.
+fn limit(agent: &Agent, option: &str) -> bool {
+    let pid = agent.pid().to_string();
+    Command::new("prlimit").args(["--pid", &pid, option]).status().is_ok_and(|status| status.success())
+}
+
+fn descriptors(agent: &Agent) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count()
+}
+
+#[test]
+fn without_a_free_descriptor_a_call_goes_on_starts_are_refused_and_all_is_well_when_there_are_some_again() {
+    let mut agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let mut audio = call.speak(50);
+    call.status();
+    let now = descriptors(&agent);
+    if !limit(&agent, &format!("--nofile={now}:")) {
+        return;
+    }
+    let waiting: Vec<_> = (0..40).filter_map(|_| UnixStream::connect(&agent.socket).ok()).collect();
+    let refused = call.client.request("record.start", json!({"mode": "local", "codec": "PCMA"}));
+    assert!(refused.is_err(), "{refused:?}");
+    audio.extend(call.speak(50));
+    call.status();
+    assert!(agent.is_alive());
+    drop(waiting);
+    assert!(limit(&agent, "--nofile=1024:"));
+    call.finish_and_expect(&audio);
+    let mut next = Call::start(&agent, Codec::Pcma);
+    let audio = next.speak(10);
+    next.finish_and_expect(&audio);
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn without_threads_and_memory_beyond_what_it_has_the_agent_records_and_names_are_looked_up_without_success() {
+    let setup = Setup::new().quoted("uplink", "server_addr", "localhost").set("uplink", "server_port", 9);
+    let mut agent = setup.start();
+    // For root the number of tasks has no limit, memory does.
+    let used = agent.process_status("VmSize") * 1024 + (1 << 20);
+    if !limit(&agent, "--nproc=1:") || !limit(&agent, &format!("--as={used}:")) {
+        return;
+    }
+    let refused = agent.client().request("record.start", json!({"mode": "server", "codec": "PCMA"}));
+    assert!(refused.is_err(), "{refused:?}");
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let audio = call.speak(200);
+    call.finish_and_expect(&audio);
+    assert_eq!(sidecar(&call.file).unwrap()["state"], "ended");
+    assert!(agent.is_alive());
+}
