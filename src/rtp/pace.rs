@@ -112,7 +112,7 @@ impl Pace {
         let claimed = self.octets_since * ticks / octets;
         let elapsed = ticks_in(arrival.since(self.since));
         // Silence between packets is at least half of a packet.
-        let is_real = 2 * ticks >= 3 * octets && elapsed > i64::midpoint(self.octets_since, claimed);
+        let is_real = 2 * ticks >= 3 * octets && elapsed > (self.octets_since + claimed) / 2;
         self.learnt = (!is_real).then_some(self.latest);
     }
 }
