@@ -17,6 +17,7 @@ use phone_recorder::rtp::codec::{Codec, OCTETS_PER_MS};
 use phone_recorder::rtp::codec_change::CodecChange;
 use phone_recorder::rtp::counts::{Counts, DropCause, Verdict};
 use phone_recorder::rtp::packet::{Packet, PacketError};
+use phone_recorder::rtp::payload_types::{Learnt, PayloadTypes};
 use phone_recorder::rtp::source_lock::{self, Admission, SourceLock};
 use phone_recorder::rtp::timeline::{GapCause, Timeline, octets_to_ms};
 use phone_recorder::time::{Mono, Now};
@@ -53,6 +54,7 @@ pub struct Recording {
     lock: SourceLock,
     timeline: Timeline,
     codec_change: CodecChange,
+    types: PayloadTypes,
     /// When the present codec was heard last.
     heard: Mono,
     counts: Counts,
@@ -121,6 +123,7 @@ impl Recording {
             }),
             timeline: Timeline::new(opening.codec),
             codec_change: CodecChange::default(),
+            types: PayloadTypes::default(),
             heard: now.mono,
             counts: Counts::default(),
             counts_before: Counts::default(),
@@ -215,6 +218,36 @@ impl Recording {
         if self.waits_for_clock {
             return Verdict::Dropped(DropCause::Ahead);
         }
+        let codec = match self.types.codec(packet.payload_type) {
+            Some(codec) => codec,
+            None => {
+                let heard = self.part.ptime_ms.is_some().then_some(self.heard);
+                match self.types.learn(packet, self.part.codec, now, heard) {
+                    Learnt::No => return self.known(packet, now, pool),
+                    Learnt::Held => return Verdict::Dropped(DropCause::PayloadType),
+                    Learnt::Taken => self.take_learnt(pool),
+                }
+                self.part.codec
+            }
+        };
+        self.types.stay();
+        self.known(&Packet { payload_type: codec.payload_type(), ..*packet }, now, pool)
+    }
+
+    /// Takes the first packets of a dynamic payload type that has shown that it is the codec's.
+    fn take_learnt(&mut self, pool: &mut BlockPool) {
+        let payload_type = self.part.codec.payload_type();
+        let mut types = std::mem::take(&mut self.types);
+        types.take_held(|early, at| {
+            if self.push(&Packet { payload_type, ..*early }, at, pool) == Verdict::Stored {
+                self.counts.restore(1, DropCause::PayloadType);
+            }
+        });
+        self.types = types;
+    }
+
+    /// A packet of a codec that is recorded, by its static type, or of none.
+    fn known(&mut self, packet: &Packet<'_>, now: Mono, pool: &mut BlockPool) -> Verdict {
         let other = Codec::from_payload_type(packet.payload_type)
             .filter(|codec| *codec != self.part.codec && !packet.payload.is_empty());
         if let Some(codec) = other {
@@ -473,6 +506,7 @@ impl Recording {
         let mut sidecar = self.sidecar.clone();
         sidecar.state = SidecarState::Ended;
         sidecar.packets = packets;
+        sidecar.payload_type = self.types.other(self.part.codec).map(|it| it.0);
         sidecar.contested = self.lock.is_contested();
         sidecar.end = Some(now.wall.rfc3339());
         sidecar.end_reason = Some(reason.to_owned());

@@ -164,7 +164,7 @@ impl Agent {
         if let Some(local) = it.route.local_mut() {
             local.abandon(Vec::new(), &mut self.pool);
         }
-        self.past.add(&it.counts);
+        self.past.add(&it.final_counts());
         actions.push(Action::CloseRtp(key));
         actions.push(Action::Log(LogLevel::Warn, format!("no recording: {detail}")));
         if let Some((client, id)) = it.waiting.take() {

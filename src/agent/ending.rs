@@ -39,6 +39,8 @@ impl Agent {
         it.state = RecordingState::Stopping;
         it.end_reason = Some(reason.into());
         it.stopped = Some(now.mono);
+        self.remember_sender(key);
+        let Some(it) = self.recordings.get_mut(&key) else { return };
         match &mut it.route {
             Route::Local(local) => {
                 if let Some(since) = it.paused {
@@ -65,6 +67,7 @@ impl Agent {
         pieces: Vec<Piece>,
         actions: &mut Vec<Action>,
     ) {
+        self.remember_sender(key);
         let Some(mut it) = self.recordings.remove(&key) else { return };
         if let Some(local) = it.route.local_mut() {
             local.abandon(pieces, &mut self.pool);
@@ -76,7 +79,7 @@ impl Agent {
         }
         it.state = RecordingState::Ended;
         it.end_reason = Some(reason.as_str().into());
-        self.past.add(&it.counts);
+        self.past.add(&it.final_counts());
         self.stats.recordings_failed += 1;
         actions.push(Action::CloseRtp(key));
         actions.push(Action::Log(LogLevel::Error, format!("recording {} failed: {detail}", it.id)));

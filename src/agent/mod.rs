@@ -12,6 +12,7 @@ mod ending;
 mod held;
 mod ids;
 pub mod io;
+mod leftover;
 mod library;
 mod local;
 mod medium;
@@ -95,6 +96,8 @@ pub struct Agent {
     asks: recordings::Asks,
     players: playbacks::Players,
     strays: strays::Strays,
+    /// Who sent last on each fixed port.
+    last_senders: Vec<leftover::LastSender>,
     shutdown: Option<Mono>,
     /// The process was told to end: nothing begins any more.
     exited: bool,
@@ -135,6 +138,7 @@ impl Agent {
             asks: recordings::Asks::new(),
             players: playbacks::Players::default(),
             strays: strays::Strays::default(),
+            last_senders: Vec::new(),
             shutdown: None,
             exited: false,
             past: Counts::default(),
@@ -254,7 +258,7 @@ impl Agent {
             let local = it.route.local();
             let flush = local.and_then(|local| local.flush_due(self.config.storage.flush_interval));
             let answer = it.waiting.as_ref().and(local).map(|_| it.started + START_ANSWER_AFTER);
-            let no_media = [self.media_deadline(it), it.lock_deadline()].into_iter().flatten().min();
+            let no_media = self.media_deadline(it);
             let busy_since = local.and_then(Local::busy_since).filter(|_| !it.stalled_told);
             let stalled = busy_since.map(|at| at + STALLED_AFTER);
             let progress = (progress && it.is_live()).then_some(it.progress_at);

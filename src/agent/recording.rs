@@ -2,6 +2,7 @@
 //!
 //! Owns: what is the same for every mode. Never: files or sockets; the route takes its audio.
 
+use super::leftover::Leftover;
 use super::local::{Local, SenderFacts};
 use super::resume::Lost;
 use super::route::Route;
@@ -17,7 +18,7 @@ use crate::rtp::counts::{Counts, DropCause, Verdict};
 use crate::rtp::packet::{Packet, PacketError, has_odd_padding};
 use crate::rtp::payload_types::{Learnt, PayloadTypes};
 use crate::rtp::probe::{self, Look, Probe};
-use crate::rtp::source_lock::{Admission, PROBATION_TIME, Rules, SourceLock, Waiting};
+use crate::rtp::source_lock::{Admission, LastHeard, PROBATION_TIME, Rules, SourceLock, Waiting};
 use crate::rtp::timeline::{MAX_PAYLOAD_OCTETS, octets_to_ms};
 use crate::time::{Mono, Now, Wall};
 use crate::units::PayloadType;
@@ -87,6 +88,8 @@ pub(super) struct Recording {
     pub(super) octets_before: u64,
     pub(super) lost_before: u64,
     lock: SourceLock,
+    /// What the last call may still send to this port.
+    leftover: Option<Leftover>,
     /// Since when packets wait for their sender to be believed.
     lock_waits: Option<Mono>,
     /// Whom the socket lets in; `None`: everybody.
@@ -133,6 +136,7 @@ impl Recording {
             octets_before: 0,
             lost_before: 0,
             lock: SourceLock::new(Rules { only: None, takeover_after: TAKE_OVER_AFTER }),
+            leftover: None,
             lock_waits: None,
             filtered: None,
             released: Waiting::default(),
@@ -197,11 +201,21 @@ impl Recording {
         pool: &mut BlockPool,
     ) -> Option<Verdict> {
         let packet = if truncated { Err(None) } else { Packet::parse(octets).map_err(Some) };
+        if let (Some(leftover), Ok(packet)) = (&mut self.leftover, &packet) {
+            if arrival >= leftover.until() {
+                self.take_leftover(pool);
+            } else if leftover.has(packet, source, arrival) {
+                let strangers = leftover.take(octets, packet, arrival);
+                self.add_strangers(strangers);
+                return None;
+            }
+        }
         let verdict = match packet {
             Ok(packet) => match self.lock.admit(octets, &packet, source, arrival) {
                 Admission::Ours => self.judge(octets, packet, arrival, pool),
                 Admission::Taken => {
                     self.lock_waits = None;
+                    self.give_up_leftover();
                     self.take_waiting(pool);
                     self.judge(octets, packet, arrival, pool)
                 }
@@ -229,6 +243,48 @@ impl Recording {
         self.counts.book(verdict);
         self.route.restore_regained(&mut self.counts);
         self.counts.lost = self.lost_before + self.route.lost();
+    }
+
+    /// The last call may still send to this port.
+    pub(super) fn beware_of(&mut self, leftover: Option<Leftover>) {
+        self.leftover = leftover;
+    }
+
+    /// Who has the call, and its newest packet.
+    pub(super) fn last_heard(&self) -> Option<LastHeard> {
+        self.lock.last_heard()
+    }
+
+    /// Another stream has the call: what waited is the last one's.
+    fn give_up_leftover(&mut self) {
+        if let Some(leftover) = self.leftover.take() {
+            self.add_strangers(leftover.into_waiting().0.len() as u64);
+        }
+    }
+
+    /// Nobody else has come: the stream of the last recording is that of this one, too.
+    #[inline(never)]
+    fn take_leftover(&mut self, pool: &mut BlockPool) {
+        let Some(leftover) = self.leftover.take() else { return };
+        let (waiting, source) = leftover.into_waiting();
+        for (octets, arrival) in waiting.iter() {
+            self.datagram(octets, false, source, arrival, pool);
+        }
+        if !self.is_local() && !waiting.is_empty() {
+            self.released = waiting;
+        }
+    }
+
+    /// Datagrams that wait until more is known of their senders, and are in no count yet.
+    pub(super) fn waiting_packets(&self) -> u64 {
+        self.lock.waiting() + self.leftover.as_ref().map_or(0, Leftover::waiting_packets)
+    }
+
+    /// The counts at the end: nobody has become the sender of what still waits.
+    pub(super) fn final_counts(&self) -> Counts {
+        let mut counts = self.counts;
+        counts.strangers += self.waiting_packets();
+        counts
     }
 
     /// What became of a datagram of the sender that is no RTP.
@@ -268,7 +324,9 @@ impl Recording {
 
     /// When what waits is to be looked at though nothing comes.
     pub(super) fn lock_deadline(&self) -> Option<Mono> {
-        self.lock_waits.filter(|_| self.takes_audio()).map(|since| since + PROBATION_TIME)
+        let believed = self.lock_waits.map(|since| since + PROBATION_TIME);
+        let alone = self.leftover.as_ref().map(Leftover::until);
+        [believed, alone].into_iter().flatten().min().filter(|_| self.takes_audio())
     }
 
     /// Time has passed: who sends too little for a probation is believed if there is nobody else.
@@ -276,6 +334,9 @@ impl Recording {
     pub(super) fn tick_lock(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.lock_deadline().is_none_or(|due| now < due) {
             return;
+        }
+        if self.leftover.as_ref().is_some_and(|leftover| now >= leftover.until()) {
+            self.take_leftover(pool);
         }
         let taken = self.lock.tick(now);
         self.lock_waits = (!taken && self.lock.has_rivals()).then_some(now);
@@ -289,6 +350,7 @@ impl Recording {
     #[inline(never)]
     pub(super) fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.takes_audio() {
+            self.take_leftover(pool);
             if self.lock.settle(now) {
                 self.take_waiting(pool);
             }

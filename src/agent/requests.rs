@@ -1,6 +1,7 @@
 //! What clients ask for.
 
 use super::io::{Action, ClientId, Fence, RecordingKey};
+use super::recording::Recording;
 use super::route::Route;
 use super::sip_info::Purpose;
 use super::start::altered_text;
@@ -303,7 +304,8 @@ impl Agent {
         let mut counts = self.past;
         self.recordings.values().for_each(|it| counts.add(&it.counts));
         let mut stats = self.stats;
-        stats.packets = counts.received + self.paused_packets;
+        let waiting: u64 = self.recordings.values().map(Recording::waiting_packets).sum();
+        stats.packets = counts.received + self.paused_packets + counts.strangers + waiting;
         stats.lost = counts.lost;
         stats.late = counts.late;
         stats.duplicate = counts.duplicate;

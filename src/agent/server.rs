@@ -358,7 +358,7 @@ impl Agent {
         let Some(mut it) = self.recordings.remove(&key) else { return };
         it.state = RecordingState::Ended;
         actions.push(Action::CloseRtp(key));
-        self.past.add(&it.counts);
+        self.past.add(&it.final_counts());
         let status = it.status(remaining_s, self.clock);
         let text = format!("recording {} ended: {} ms", it.id, status.elapsed_ms);
         actions.push(Action::Log(LogLevel::Info, text));
@@ -381,7 +381,7 @@ impl Agent {
     ) {
         let Some(mut it) = self.recordings.remove(&key) else { return };
         actions.push(Action::CloseRtp(key));
-        self.past.add(&it.counts);
+        self.past.add(&it.final_counts());
         let starting = is_starting(&it);
         let logged = it.call.redacted(&detail);
         it.state = RecordingState::Ended;

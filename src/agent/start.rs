@@ -1,6 +1,7 @@
 //! How a recording begins: whether it may, where it goes, and its RTP port.
 
 use super::io::{Action, ClientId, RecordingKey};
+use super::leftover::{LastSender, Leftover};
 use super::local::{Local, Spec};
 use super::recording::Recording;
 use super::requests::Answer;
@@ -139,6 +140,17 @@ impl Agent {
             .collect()
     }
 
+    /// Remembers who sent to a fixed port that is let go: it may still send when the next recording has the port.
+    #[inline(never)]
+    pub(super) fn remember_sender(&mut self, key: RecordingKey) {
+        let Some(it) = self.recordings.get(&key).filter(|_| self.config.rtp.port != 0) else { return };
+        let Some((rtp, heard)) = it.rtp.zip(it.last_heard()) else { return };
+        let last = LastSender { port: rtp.port(), heard, call_id: it.call.id.clone() };
+        // There is one for each port, and there are as many ports as recordings.
+        self.last_senders.retain(|other| other.port != last.port);
+        self.last_senders.push(last);
+    }
+
     #[inline(never)]
     pub(super) fn rtp_bound(
         &mut self,
@@ -151,6 +163,8 @@ impl Agent {
         match result {
             Ok(addr) => {
                 it.rtp = Some(addr);
+                let last = self.last_senders.iter().find(|last| last.port == addr.port());
+                it.beware_of(last.and_then(|last| Leftover::of(last, &it.call.id, now.mono)));
                 actions.extend(it.open.take().map(Action::Job));
                 self.begin_upload(key, now, actions);
             }

@@ -99,6 +99,6 @@ impl Agent {
             return None;
         }
         let no_media = (!it.no_media_told).then(|| it.probe.since() + NO_MEDIA_AFTER);
-        [no_media, it.probe.deadline()].into_iter().flatten().min()
+        [no_media, it.probe.deadline(), it.lock_deadline()].into_iter().flatten().min()
     }
 }

@@ -79,6 +79,19 @@ pub enum Admission {
     Stranger,
 }
 
+/// The newest packet of a sender.
+#[derive(Clone, Copy, Debug)]
+pub struct LastHeard {
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// Its sequence number.
+    pub seq: SeqNo,
+    /// When the sender was heard last.
+    pub at: Mono,
+}
+
 /// The sender of one recording.
 #[derive(Debug)]
 pub struct SourceLock {
@@ -136,10 +149,23 @@ impl SourceLock {
         self.sender.as_ref().map(|sender| now.since(sender.voice.last))
     }
 
+    /// Who has the call, and its newest packet.
+    #[must_use]
+    pub fn last_heard(&self) -> Option<LastHeard> {
+        let Voice { source, ssrc, seq, last: at, .. } = self.sender.as_ref()?.voice;
+        Some(LastHeard { source, ssrc, seq, at })
+    }
+
     /// Whether the sender has been heard for long enough to be no stranger that came first.
     #[must_use]
     pub fn is_established(&self) -> bool {
         self.sender.as_ref().is_some_and(|sender| sender.established)
+    }
+
+    /// Packets that wait until more is known of their senders.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.rivals.iter().map(|rival| rival.waiting.len() as u64).sum()
     }
 
     /// Whether somebody else may become the sender.

@@ -2,9 +2,10 @@
 
 use crate::support::call::Books;
 use crate::support::rtp_source::payload;
-use crate::support::{Agent, Call, Codec, RtpSource, number, packet, read_recording, wait_until};
+use crate::support::{Agent, Call, Codec, RtpSource, Setup, number, packet, read_recording, wait_until};
 use serde_json::{Value, json};
 use std::net::UdpSocket;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -138,4 +139,57 @@ fn the_first_packets_are_on_the_right_side_of_a_pause() {
     let ended = call.stop();
     assert_eq!(ended["packets"]["strangers"], Value::from(0), "{ended}");
     read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
+}
+
+/// An agent with a fixed port.
+fn agent_with_port() -> Agent {
+    let port = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port();
+    Setup::new().set("rtp", "port", port).set("rtp", "max_recordings", 1).start()
+}
+
+/// Begins a recording on the port of the one before, and gives its file.
+fn start_again(call: &mut Call, agent: &Agent, id: &str) -> PathBuf {
+    let params = json!({"mode": "local", "codec": "PCMA", "call": {"id": id}});
+    let answer = call.client.ok("record.start", params);
+    assert_eq!(number(&answer, "/rtp/port"), u64::from(call.rtp.port()));
+    call.id = answer["recording"].as_str().expect("an id").to_owned();
+    agent.path_of(answer["file"].as_str().expect("a file"))
+}
+
+#[test]
+fn what_the_last_call_still_sends_to_a_fixed_port_is_not_in_the_next_calls_file() {
+    for ids in [["", ""], ["one", "two"]] {
+        let agent = agent_with_port();
+        let mut call = Call::start_with(&agent, Codec::Pcma, json!({"call": {"id": ids[0]}}));
+        call.speak_in_real_time(20);
+        call.stop();
+        let file = start_again(&mut call, &agent, ids[1]);
+        // The last call's stream goes on for a moment, and still does when the next one's has begun.
+        call.speak_in_real_time(15);
+        let mut next = RtpSource::new(call.rtp, Codec::Pcma);
+        (next.ssrc, next.seq) = (0xCCCC, 900);
+        let mut heard = Vec::new();
+        for _ in 0..60 {
+            heard.extend(next.send_next());
+            call.speak_in_real_time(1);
+        }
+        let ended = call.stop();
+        assert_eq!(ended["contested"], true, "{ended}");
+        read_recording(&file).assert_finished(Codec::Pcma, &heard);
+    }
+}
+
+#[test]
+fn the_same_stream_can_be_recorded_twice_on_a_fixed_port() {
+    for (ids, packets) in [(["", ""], 10), (["", ""], 60), (["one", "one"], 10)] {
+        let agent = agent_with_port();
+        let mut call = Call::start_with(&agent, Codec::Pcma, json!({"call": {"id": ids[0]}}));
+        call.speak_in_real_time(20);
+        call.stop();
+        let file = start_again(&mut call, &agent, ids[1]);
+        let heard = call.speak_in_real_time(packets);
+        let ended = call.stop();
+        assert_eq!(ended["contested"], false, "{ended}");
+        read_recording(&file).assert_finished(Codec::Pcma, &heard);
+    }
 }

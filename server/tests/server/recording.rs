@@ -401,6 +401,18 @@ fn a_phone_that_sends_another_codec_than_it_said_is_recorded_in_that_codec() {
 }
 
 #[test]
+fn a_dynamic_payload_type_that_fits_the_codec_is_recorded_from_its_first_packet_on() {
+    let mut bench = Bench::new(64, 1 << 30);
+    for seq in 0..50_u16 {
+        let mut datagram = rtp(seq, &[7; 160]);
+        datagram[1] = 97;
+        bench.recording.datagram(&datagram, phone(), now(u64::from(seq) * 20).mono, &mut bench.pool);
+    }
+    let counts = bench.recording.counts();
+    assert_eq!((counts.received, counts.stored, counts.dropped()), (50, 50, 0), "{counts:?}");
+}
+
+#[test]
 fn a_stray_packet_of_another_codec_and_a_sender_that_competes_change_nothing() {
     let mut bench = Bench::new(64, u64::MAX);
     bench.hears(0..50);

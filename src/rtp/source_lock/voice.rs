@@ -164,7 +164,7 @@ impl Waiting {
     }
 
     /// Keeps a copy. If there is no room, the older half goes; returns how many went.
-    pub(super) fn push(&mut self, datagram: &[u8], arrival: Mono) -> u64 {
+    pub fn push(&mut self, datagram: &[u8], arrival: Mono) -> u64 {
         let mut gone = 0;
         if self.octets.len() + datagram.len() > MAX_WAITING_OCTETS {
             gone = self.forget_half();
