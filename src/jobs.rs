@@ -35,6 +35,101 @@ pub enum Target {
     Directory(PathBuf),
 }
 
+/// One physical disk as long as it is in its slot: another one, or the same one pulled and put back, has another.
+/// Empty if the system does not tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StickId(pub String);
+
+impl StickId {
+    /// Whether the system told which disk it is.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+/// What to look for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Where.
+    pub target: Target,
+    /// Folder below the disk's root that recordings go to; empty for the root itself.
+    pub folder: String,
+    /// Disks that were ejected, to be told when they are gone.
+    pub ejected: Vec<StickId>,
+}
+
+impl From<Target> for Look {
+    fn from(target: Target) -> Self {
+        Self { target, folder: String::new(), ejected: Vec::new() }
+    }
+}
+
+/// What there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Filesystems that could hold recordings, in the order in which they were mounted, each once.
+    pub disks: Vec<Disk>,
+    /// Why there is none, if a directory was asked for.
+    pub missing: Option<Missing>,
+    /// Those of the ejected disks that are gone.
+    pub pulled: Vec<StickId>,
+}
+
+impl From<Option<Disk>> for Found {
+    fn from(disk: Option<Disk>) -> Self {
+        Self { disks: disk.into_iter().collect(), ..Self::default() }
+    }
+}
+
+/// Why a directory can't be recorded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is not there.
+    Path,
+    /// It is no directory.
+    NotFolder,
+    /// We may not look.
+    Denied,
+}
+
+/// A disk to be made safe to pull.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eject {
+    /// Directory on it.
+    pub root: PathBuf,
+    /// Device number of `root`.
+    pub device: u64,
+    /// Which physical disk it is.
+    pub stick: StickId,
+    /// The same for all that is pulled with it; empty if the system does not tell.
+    pub group: String,
+    /// Only what can be pulled is unmounted.
+    pub removable: bool,
+}
+
+/// What became of an eject.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ejected {
+    /// Every mount of the disk is gone.
+    pub unmounted: bool,
+    /// All that is pulled with it, the disk itself included, as far as the system tells.
+    pub sticks: Vec<StickId>,
+    /// Mounts that are still there though they should not be.
+    pub left: Vec<Left>,
+}
+
+/// A mount that could not be undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Where.
+    pub point: PathBuf,
+    /// Why, and what to do.
+    pub why: String,
+    /// The system does not let us unmount anything: everything is on the disk all the same.
+    pub denied: bool,
+}
+
 /// A folder on one particular filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
@@ -73,7 +168,7 @@ pub struct Open {
 #[derive(Debug)]
 pub enum Job {
     /// Look where recordings could go.
-    Scan(Target),
+    Scan(Look),
     /// Create a file.
     Open(Open),
     /// Write `pieces` at the end of `file`; with `flush`, make them durable and bring `dataSize` up to date.
@@ -100,8 +195,8 @@ pub enum Job {
     MeasureSpeed(Folder),
     /// Delete the oldest finalised recording in the folder.
     DeleteOldest(Folder),
-    /// Sync the filesystem of the folder and unmount it if permitted.
-    Eject(Folder),
+    /// Sync the disk and undo all of its mounts, if it can be pulled.
+    Eject(Eject),
     /// Something about finished recordings.
     Library(LibraryJob),
 }
@@ -154,12 +249,18 @@ pub struct Disk {
     pub filesystem: String,
     /// Room.
     pub space: Space,
-    /// Mounted read-only, or not writable for us.
+    /// Mounted read-only.
     pub read_only: bool,
     /// Mounted with `sync`: every write waits for the disk.
     pub sync_mount: bool,
     /// A USB stick or card rather than built-in memory.
     pub removable: bool,
+    /// Which physical disk it is on.
+    pub stick: StickId,
+    /// The same for all that is pulled with it; empty if the system does not tell.
+    pub group: String,
+    /// What is wrong with the recording folder: it is none, leads off the disk, or is not ours to write to.
+    pub folder_fault: Option<FaultKind>,
 }
 
 /// Why the disk did not do what was asked.
@@ -173,6 +274,10 @@ pub enum FaultKind {
     ReadOnly,
     /// We may not.
     Denied,
+    /// Something else stands where the recording folder should be.
+    NotFolder,
+    /// The recording folder leads off the disk.
+    OffDisk,
     /// Any other error.
     Io,
 }
@@ -200,8 +305,8 @@ pub struct Recovered {
 /// The answer to one job.
 #[derive(Debug)]
 pub enum Done {
-    /// To `Scan`: the disk to use, if there is one.
-    Scanned(Option<Disk>),
+    /// To `Scan`.
+    Scanned(Found),
     /// To `Open`.
     Opened {
         /// The file.
@@ -249,8 +354,8 @@ pub enum Done {
     },
     /// To `DeleteOldest`: the folder is not all looked through yet. To be asked for again; other jobs go first.
     Searching,
-    /// To `Eject`: whether the disk is unmounted too, not only synced.
-    Ejected(Result<bool, Fault>),
+    /// To `Eject`; an error if it could not be synced.
+    Ejected(Result<Ejected, Fault>),
     /// To `Library`.
     Library(LibraryDone),
 }

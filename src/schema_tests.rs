@@ -6,9 +6,9 @@
 use crate::agent::RecordingInfo;
 use crate::api::PROTOCOL_VERSION;
 use crate::api::event::tests::one_of_each;
-use crate::api::event::{EVENTS_LOST, Event, Failed, NoMedia, SipRecord};
+use crate::api::event::{EVENTS_LOST, Event, Failed, NoMedia, SipRecord, StateChange};
 use crate::api::line::MAX_LINE_OCTETS;
-use crate::api::reason::Reason;
+use crate::api::reason::{Cause, Reason};
 use crate::api::reply::{self, Done, INVALID_PARAMS};
 use crate::api::request::{MAX_FILE_CHARS, MAX_NAME_CHARS, method_names, parse};
 use crate::api::status::*;
@@ -112,8 +112,10 @@ fn result(method: &str, all: &mut SchemaGenerator) -> Value {
         "storage.status" => all.subschema_for::<StorageStatus>(),
         "storage.eject" => {
             let flag = json!({"type": "boolean"});
-            let properties = json!({"safe_to_pull": flag, "unmounted": flag});
-            return told(properties);
+            let mut schema = told(json!({"safe_to_pull": flag, "unmounted": flag}));
+            schema["properties"]["still_mounted"] = json!({"type": "array", "items": {"type": "string"}});
+            schema["properties"]["note"] = json!({"type": "string"});
+            return schema;
         }
         "recordings.list" => all.subschema_for::<RecordingsListed>(),
         "recordings.info" => all.subschema_for::<RecordingInfo>(),
@@ -147,6 +149,7 @@ fn event(name: &str, all: &mut SchemaGenerator) -> Value {
         "recording.no_media" => all.subschema_for::<NoMedia<'static>>().to_value(),
         "recording.failed" => all.subschema_for::<Failed<'static>>().to_value(),
         name if name.starts_with("recording.") => all.subschema_for::<RecordingStatus>().to_value(),
+        "storage.state" => all.subschema_for::<StateChange>().to_value(),
         "storage.recovered" => told(json!({"files": {"type": "array", "items": text}})),
         name if name.starts_with("storage.") => all.subschema_for::<StorageStatus>().to_value(),
         "uplink.connected" => {
@@ -185,7 +188,9 @@ fn schema() -> Value {
         notifications.push(json!({"properties": {"method": {"const": name}, "params": params}}));
     }
     let reason = all.subschema_for::<Reason>();
-    let data = json!({"type": "object", "properties": {"reason": reason, "detail": {"type": "string"}}});
+    let cause = all.subschema_for::<Cause>();
+    let data = json!({"reason": reason, "cause": cause, "detail": {"type": "string"}});
+    let data = json!({"type": "object", "properties": data});
     let error = json!({
         "type": "object", "required": ["code", "message"],
         "properties": {"code": {"type": "integer"}, "message": {"type": "string"}, "data": data},

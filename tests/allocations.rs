@@ -6,7 +6,7 @@ use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
 use phone_recorder::blocks::BlockPool;
 use phone_recorder::config::Config;
 use phone_recorder::file::header::FileHeader;
-use phone_recorder::jobs::{Disk, Done, FileKey, Folder, Job, Open, Opened, Piece, Space};
+use phone_recorder::jobs::{Disk, Done, FileKey, Folder, Found, Job, Open, Opened, Piece, Space};
 use phone_recorder::rtp::codec::Codec;
 use phone_recorder::seal::age::Recipient;
 use phone_recorder::storage::fs::{Fs, RealFs};
@@ -121,7 +121,7 @@ impl Bench {
 
     fn answer(&mut self, job: Job) -> Option<Done> {
         match job {
-            Job::Scan(_) => Some(Done::Scanned(Some(Disk {
+            Job::Scan(_) => Some(Done::Scanned(Found::from(Some(Disk {
                 root: "/stick".into(),
                 mount: "/stick".into(),
                 device: 1,
@@ -129,7 +129,7 @@ impl Bench {
                 space: space(),
                 removable: true,
                 ..Disk::default()
-            }))),
+            })))),
             Job::Open(open) => {
                 let opened = Opened { path: "/stick/a.wav".into(), name: "a.wav".into(), space: space() };
                 Some(Done::Opened { file: open.file, result: Ok(opened) })

@@ -11,7 +11,9 @@ use phone_recorder::file::name::sidecar_name;
 use phone_recorder::file::sidecar::Sidecar;
 use phone_recorder::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space};
 use phone_recorder::storage::fs::Fs;
-use phone_recorder::storage::open_file::{OpenFile, append_all, check_device, closed_before, fault};
+use phone_recorder::storage::open_file::{
+    OpenFile, append_all, check_device, check_handle, closed_before, fault,
+};
 use phone_recorder::storage::recover::create_anew;
 use phone_recorder::time::Mono;
 use std::collections::BTreeMap;
@@ -80,7 +82,7 @@ impl<F: Fs> OfficeWriter<F> {
     /// Does one job. No answer to a `Close`, the next checkpoint has it, and none to what only an agent asks for.
     pub fn handle(&mut self, job: Job) -> Option<Done> {
         Some(match job {
-            Job::Scan(target) => Done::Scanned(self.fs.scan(&target)),
+            Job::Scan(look) => Done::Scanned(self.fs.scan(&look)),
             Job::Open(open) => Done::Opened { file: open.file, result: self.open(open) },
             Job::Append { file, pieces, .. } => self.append(file, pieces),
             Job::Close { file, sidecar } => {
@@ -202,6 +204,7 @@ impl<F: Fs> OfficeWriter<F> {
         let space = self.room.at((self.clock)(), &self.fs, &folder);
         let space = space.map_err(|error| fault("look at", &folder, &error))?;
         let mut file = OpenFile::create(&self.fs, folder, open.stamp, open.header)?;
+        check_handle(&self.fs, &file, open.folder.device)?;
         let mut sidecar = *open.sidecar;
         sidecar.file.clone_from(&file.name);
         if let Err(fault) = self.begin(&mut file, &sidecar) {

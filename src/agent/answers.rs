@@ -3,19 +3,20 @@
 //! Owns: what follows when the disks were looked at, when a file was opened, appended to or closed, when a job found no
 //! room, and when a disk was ejected. What a disk that fails in mid-recording means is [`super::resume`]'s.
 
-use super::ending::reason_at_start;
 use super::io::{Action, RecordingKey};
-use super::recording::Recording;
+use super::medium::error_of_fault;
 use super::route::Route;
 use super::{Agent, tape};
 use crate::api::event::Event;
-use crate::api::reason::{AgentError, Reason};
+use crate::api::reason::Reason;
 use crate::api::reply;
 use crate::api::status::RecordingState;
-use crate::config::StoragePath;
-use crate::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Opened, Piece, Recovered, Space, Target};
+use crate::jobs::{
+    Done, Eject, Ejected, Fault, FaultKind, FileKey, Found, Job, Opened, Piece, Recovered, Space,
+};
 use crate::time::Now;
 use log::Level as LogLevel;
+use serde_json::{Value, json};
 
 impl Agent {
     pub(super) fn storage(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
@@ -31,7 +32,7 @@ impl Agent {
     #[inline(never)]
     fn storage_rarely(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
         match done {
-            Done::Scanned(disk) => self.scanned(disk, now, actions),
+            Done::Scanned(found) => self.scanned(found, now, actions),
             Done::Opened { file, result } => self.opened(file, result, now, actions),
             // `storage` has taken it.
             Done::Appended { .. } => {}
@@ -44,7 +45,7 @@ impl Agent {
                 self.library_anew();
             }
             Done::SpeedMeasured(result) => self.speed_measured(result, actions),
-            Done::Ejected(result) => self.ejected(result, actions),
+            Done::Ejected(result) => self.ejected(result, now, actions),
             Done::Library(done) => self.library_done(done, now, actions),
         }
     }
@@ -62,34 +63,36 @@ impl Agent {
         self.tell(&Event::StorageRecovered { files }, actions);
     }
 
-    pub(super) fn scan(&mut self, actions: &mut Vec<Action>) {
-        let target = match &self.config.storage.path {
-            StoragePath::Auto => Target::Auto,
-            StoragePath::Directory(path) => Target::Directory(path.clone()),
-        };
+    pub(super) fn scan(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.scans += 1;
-        actions.push(Action::Job(Job::Scan(target)));
+        self.looked_at = now.mono;
+        actions.push(Action::Job(Job::Scan(self.medium.look())));
     }
 
     #[inline(never)]
-    fn scanned(&mut self, disk: Option<Disk>, now: Now, actions: &mut Vec<Action>) {
+    fn scanned(&mut self, found: Found, now: Now, actions: &mut Vec<Action>) {
         self.scans = self.scans.saturating_sub(1);
-        let old_device = self.medium.device();
         // What is there when we start was not inserted; agent.info tells of it.
         let inserted = self.medium.scanned;
-        let (came, went) = self.medium.found(disk);
-        if went {
+        let change = self.medium.found(found, self.count_on_disk());
+        if change.went {
             self.library_gone(Reason::StorageIo.as_str(), actions);
             self.tell(&Event::StorageRemoved(self.storage_status()), actions);
-            for key in self.on_disk() {
-                let local = self.recordings.get(&key).and_then(|it| it.route.local());
-                if local.is_some_and(|local| Some(local.folder().device) == old_device) {
-                    self.disk_pulled(key, now, actions);
-                }
+        }
+        for key in self.on_disk() {
+            let local = self.recordings.get(&key).and_then(|it| it.route.local());
+            if local.is_some_and(|local| change.gone.contains(local.folder())) {
+                self.disk_pulled(key, now, actions);
             }
         }
-        self.resume_lost(came, now, actions);
-        if came {
+        for folder in &change.fresh {
+            actions.extend(self.strays.jobs(folder).map(Action::Job));
+        }
+        self.resume_lost(change.came, now, actions);
+        if change.turned {
+            self.library.clear();
+        }
+        if change.came {
             self.welcome_disk(inserted, actions);
             self.library_anew();
         }
@@ -106,7 +109,9 @@ impl Agent {
         };
         match result {
             Ok(opened) => {
-                self.medium.measured(opened.space);
+                if let Some(local) = self.recordings.get(&key).and_then(|it| it.route.local()) {
+                    self.medium.works(local.folder(), opened.space);
+                }
                 let remaining_s = self.remaining_s();
                 let Some(it) = self.recordings.get_mut(&key) else { return };
                 let first = !std::mem::replace(&mut it.started_told, true);
@@ -146,33 +151,30 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let it = self.recordings.get(&key);
-        let starting = it.is_some_and(|it| it.waiting.is_some());
-        if let Some(local) = it.and_then(|it| it.route.local()) {
-            self.medium.gave(local.folder().device, fault.kind);
-        }
+        let Err(_) = self.go_on_elsewhere(key, &fault, Vec::new(), now, actions) else { return };
+        let starting = self.recordings.get(&key).is_some_and(|it| it.waiting.is_some());
         if starting {
-            self.refuse_start(key, reason_at_start(fault.kind), fault.detail, actions);
+            self.refuse_start(key, fault, now, actions);
         } else {
             self.storage_failed(key, fault, Vec::new(), now, actions);
         }
     }
 
     /// The first file could not be created: the recording never began.
-    fn refuse_start(&mut self, key: RecordingKey, reason: Reason, detail: String, actions: &mut Vec<Action>) {
+    fn refuse_start(&mut self, key: RecordingKey, fault: Fault, now: Now, actions: &mut Vec<Action>) {
         let Some(mut it) = self.recordings.remove(&key) else { return };
         if let Some(local) = it.route.local_mut() {
             local.abandon(Vec::new(), &mut self.pool);
         }
         self.past.add(&it.final_counts());
         actions.push(Action::CloseRtp(key));
-        actions.push(Action::Log(LogLevel::Warn, format!("no recording: {detail}")));
+        actions.push(Action::Log(LogLevel::Warn, format!("no recording: {}", fault.detail)));
         if let Some((client, id)) = it.waiting.take() {
-            let error = AgentError::new(reason).with_detail(detail);
+            let error = error_of_fault(fault.kind).with_detail(fault.detail);
             actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
         }
-        self.scan(actions);
-        self.finish_eject(actions);
+        self.scan(now, actions);
+        self.finish_eject(now, actions);
     }
 
     fn appended(
@@ -189,7 +191,9 @@ impl Agent {
         match result {
             Ok(space) => {
                 if let Some(space) = space {
-                    self.medium.measured(space);
+                    if let Some(local) = self.recordings.get(&key).and_then(|it| it.route.local()) {
+                        self.medium.works(local.folder(), space);
+                    }
                     self.check_room(now, actions);
                 }
                 if let Some(it) = self.recordings.get_mut(&key) {
@@ -201,7 +205,10 @@ impl Agent {
                 }
             }
             Err(fault) if fault.kind == FaultKind::Full => {
-                self.filled(key, pieces, now, actions);
+                match self.go_on_elsewhere(key, &fault, pieces, now, actions) {
+                    Ok(()) => return,
+                    Err(pieces) => self.filled(key, pieces, now, actions),
+                }
             }
             Err(fault) => {
                 return self.storage_failed(key, fault, pieces, now, actions);
@@ -214,14 +221,21 @@ impl Agent {
     #[inline(never)]
     fn filled(&mut self, key: RecordingKey, pieces: Vec<Piece>, now: Now, actions: &mut Vec<Action>) {
         let reason = Reason::StorageFull.as_str();
+        let mut full = None;
         if let Some(it) = self.recordings.get_mut(&key) {
             it.end_reason = it.end_reason.take().map(|_| reason.into());
             if let Some(local) = it.route.local_mut() {
                 local.filled(pieces, reason, now, &mut self.pool);
+                self.medium.filled(local.folder());
+                full = Some(local.folder().clone());
             }
         }
-        self.medium.filled();
-        self.disk_full(now, actions);
+        if self.medium.folder() == full {
+            self.disk_full(now, actions);
+        } else {
+            // The rest of a file on a disk that is in use no more.
+            self.stop(key, reason, now, actions);
+        }
     }
 
     #[inline(never)]
@@ -234,7 +248,11 @@ impl Agent {
     ) {
         let Some(key) = self.key_of(file) else { return };
         match result {
-            Ok(Some(space)) => self.medium.measured(space),
+            Ok(Some(space)) => {
+                if let Some(local) = self.recordings.get(&key).and_then(|it| it.route.local()) {
+                    self.medium.measured(local.folder(), space);
+                }
+            }
             Ok(None) => {}
             Err(fault) => {
                 return self.storage_failed(key, fault, Vec::new(), now, actions);
@@ -249,16 +267,16 @@ impl Agent {
         if let Some(job) = local.closed(next, &it.call, now) {
             return actions.push(Action::Job(job));
         }
-        self.end(key, actions);
+        self.end(key, now, actions);
     }
 
     /// Everything of a recording is closed and synced.
-    pub(super) fn end(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
+    pub(super) fn end(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         if let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) {
             self.strays.keep(local.take_mends());
         }
         self.finish(key, actions);
-        self.finish_eject(actions);
+        self.finish_eject(now, actions);
     }
 
     /// The disk is stalled: what it was to do is done when it goes on.
@@ -271,40 +289,78 @@ impl Agent {
         }
     }
 
-    /// When the last recording on the disk has ended, it can be ejected. One that has lost its disk waits in memory for
-    /// another.
-    pub(super) fn finish_eject(&mut self, actions: &mut Vec<Action>) {
-        if let Some(eject) = self.ejecting.as_mut().filter(|eject| !eject.asked) {
-            let on_it = |it: &Recording| it.is_local() && !it.has_lost_disk();
-            if !self.recordings.values().any(on_it) {
-                if let Some(folder) = self.medium.folder() {
-                    eject.asked = true;
-                    actions.push(Action::Job(Job::Eject(folder)));
-                } else {
-                    let gone = Fault { kind: FaultKind::NoStorage, detail: "there is no disk".into() };
-                    self.ejected(Err(gone), actions);
-                }
+    /// Whether a recording is on the disk that is to be ejected. One that has lost its disk waits in memory for another.
+    pub(super) fn is_on_ejected(&self, key: RecordingKey) -> bool {
+        let it = self.recordings.get(&key);
+        let local = it.filter(|it| !it.has_lost_disk()).and_then(|it| it.route.local());
+        local.is_some_and(|local| local.folders().any(|folder| self.medium.is_on_current_stick(folder)))
+    }
+
+    /// When the last recording on the disk has ended, it can be ejected.
+    pub(super) fn finish_eject(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.ejecting.as_ref().is_none_or(|eject| eject.asked.is_some()) {
+            return;
+        }
+        if self.on_disk().into_iter().any(|key| self.is_on_ejected(key)) {
+            return;
+        }
+        if let Some(disk) = self.medium.to_eject() {
+            if let Some(eject) = &mut self.ejecting {
+                eject.asked = Some(disk.clone());
             }
+            actions.push(Action::Job(Job::Eject(disk)));
+        } else {
+            let gone = Fault { kind: FaultKind::NoStorage, detail: "there is no disk".into() };
+            self.ejected(Err(gone), now, actions);
         }
     }
 
-    fn ejected(&mut self, result: Result<bool, Fault>, actions: &mut Vec<Action>) {
+    fn ejected(&mut self, result: Result<Ejected, Fault>, now: Now, actions: &mut Vec<Action>) {
         let Some(eject) = self.ejecting.take() else { return };
-        if result.as_ref().is_ok_and(|unmounted| self.medium.eject(*unmounted)) {
-            self.library.clear();
-        }
+        let disk = eject.asked.unwrap_or_default();
+        let answer = match &result {
+            Ok(done) => {
+                if self.medium.eject(&disk, done) {
+                    self.library.clear();
+                }
+                for left in &done.left {
+                    let text = format!("{} stays mounted: {}", left.point.display(), left.why);
+                    actions.push(Action::Log(LogLevel::Warn, text));
+                }
+                let is_mount = self.medium.is_mount_point(&disk.root);
+                Ok(ejected_answer(&disk, done, is_mount))
+            }
+            Err(fault) => Err(error_of_fault(fault.kind).with_detail(fault.detail.clone())),
+        };
         for (client, id) in eject.clients {
-            let line = match &result {
-                Ok(unmounted) => {
-                    reply::result(&id, &serde_json::json!({ "safe_to_pull": true, "unmounted": unmounted }))
-                }
-                Err(fault) => {
-                    let error =
-                        AgentError::new(reason_at_start(fault.kind)).with_detail(fault.detail.clone());
-                    reply::agent_error(&id, &error)
-                }
+            let line = match &answer {
+                Ok(answer) => reply::result(&id, answer),
+                Err(error) => reply::agent_error(&id, error),
             };
             actions.push(Action::Reply(client, line));
         }
+        // Another disk may be there to go on at.
+        self.scan(now, actions);
     }
+}
+
+/// What is told of an eject. More than the two flags only where there is something to be done or explained.
+fn ejected_answer(disk: &Eject, done: &Ejected, is_mount: bool) -> Value {
+    // What we may not unmount has been synced, and we write to it no more.
+    let safe = done.left.iter().all(|left| left.denied);
+    let mut answer = json!({ "safe_to_pull": safe, "unmounted": done.unmounted });
+    if !done.left.is_empty() {
+        let points: Vec<String> = done.left.iter().map(|left| left.point.display().to_string()).collect();
+        let whys = done.left.iter().map(|left| format!("{}: {}", left.point.display(), left.why));
+        let note = whys.collect::<Vec<_>>().join("; ");
+        let then = if safe { "everything is synced" } else { "then eject again" };
+        answer["still_mounted"] = points.into();
+        answer["note"] = format!("still mounted at {note}; {then}").into();
+    } else if !done.unmounted && is_mount {
+        let at = disk.root.display();
+        answer["note"] =
+            format!("{at} is not on a disk that can be pulled: it stays mounted, and is recorded to again")
+                .into();
+    }
+    answer
 }

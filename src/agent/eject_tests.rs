@@ -4,7 +4,7 @@ use super::Agent;
 use super::io::{Action, ClientId, Input, RecordingKey};
 use crate::config::Config;
 use crate::jobs::library::{Indexed, LibraryDone, LibraryJob};
-use crate::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Opened, Space};
+use crate::jobs::{Disk, Done, Ejected, Fault, FaultKind, FileKey, Job, Left, Opened, Space};
 use crate::time::Now;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -31,7 +31,7 @@ fn starting_with(config: &str) -> (Agent, RecordingKey) {
     step(&mut agent, Input::Started);
     let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
     let stick = Disk { device: 1, space, removable: true, ..Disk::default() };
-    step(&mut agent, Input::Storage(Done::Scanned(Some(stick))));
+    step(&mut agent, Input::Storage(Done::Scanned(Some(stick).into())));
     let start =
         r#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"mode":"local","codec":"PCMA"}}"#;
     let bind = ask(&mut agent, start).into_iter().find_map(|action| match action {
@@ -39,6 +39,12 @@ fn starting_with(config: &str) -> (Agent, RecordingKey) {
         _ => None,
     });
     (agent, bind.expect("a port is asked for"))
+}
+
+/// Synced, and left mounted because we may not.
+fn ejected() -> Ejected {
+    let left = Left { point: "/".into(), why: "not allowed".into(), denied: true };
+    Ejected { left: vec![left], ..Ejected::default() }
 }
 
 fn eject(agent: &mut Agent) {
@@ -81,7 +87,7 @@ fn ejecting_in_mid_pass() -> Agent {
     step(&mut agent, Input::ClientOpened(UI));
     step(&mut agent, Input::Started);
     let stick = Disk { device: 1, removable: true, ..Disk::default() };
-    assert!(indexes(&step(&mut agent, Input::Storage(Done::Scanned(Some(stick))))));
+    assert!(indexes(&step(&mut agent, Input::Storage(Done::Scanned(Some(stick).into())))));
     let index = Indexed { pass: 1, next: Some("Record_20260301-091500.wav".into()), ..Indexed::default() };
     assert!(ejects(&ask(&mut agent, r#"{"jsonrpc":"2.0","id":2,"method":"storage.eject"}"#)));
     let done = Input::Storage(Done::Library(LibraryDone::Indexed(index)));
@@ -93,7 +99,7 @@ fn ejecting_in_mid_pass() -> Agent {
 #[test]
 fn the_folder_is_not_looked_through_any_more_once_the_disk_is_to_be_ejected() {
     let mut agent = ejecting_in_mid_pass();
-    let actions = step(&mut agent, Input::Storage(Done::Ejected(Ok(false))));
+    let actions = step(&mut agent, Input::Storage(Done::Ejected(Ok(ejected()))));
     assert!(!indexes(&actions), "{actions:?}");
     assert_eq!(agent.deadline(), None);
 }
@@ -146,7 +152,7 @@ fn a_file_is_not_given_up_before_it_was_to_be_opened() {
     let scan = jobs(&step(&mut agent, Input::MountsChanged));
     assert!(scan.is_empty(), "it overtakes the file: {scan:?}");
     // The scan that was under way before, answered now: the stick is gone.
-    let gone = jobs(&step(&mut agent, Input::Storage(Done::Scanned(None))));
+    let gone = jobs(&step(&mut agent, Input::Storage(Done::Scanned(None.into()))));
     let place = |name: &str| gone.iter().position(|job| job == name);
     assert!(place("Open").is_some_and(|open| place("Abandon").is_some_and(|end| open < end)), "{gone:?}");
 }

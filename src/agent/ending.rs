@@ -65,6 +65,7 @@ impl Agent {
         reason: Reason,
         detail: String,
         pieces: Vec<Piece>,
+        now: Now,
         actions: &mut Vec<Action>,
     ) {
         self.remember_sender(key);
@@ -90,8 +91,8 @@ impl Agent {
             actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
         }
         self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
-        self.scan(actions);
-        self.finish_eject(actions);
+        self.scan(now, actions);
+        self.finish_eject(now, actions);
     }
 }
 
@@ -108,7 +109,7 @@ pub(super) fn reason_at_start(kind: FaultKind) -> Reason {
         FaultKind::NoStorage => Reason::NoStorage,
         FaultKind::Full => Reason::StorageFull,
         FaultKind::ReadOnly => Reason::StorageReadOnly,
-        FaultKind::Denied => Reason::PermissionDenied,
-        FaultKind::Io => Reason::StorageIo,
+        FaultKind::Denied | FaultKind::OffDisk => Reason::PermissionDenied,
+        FaultKind::Io | FaultKind::NotFolder => Reason::StorageIo,
     }
 }

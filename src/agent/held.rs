@@ -71,10 +71,10 @@ mod tests {
     fn jobs_come_back_in_order_and_a_second_scan_is_not_held() {
         let mut held = Held::default();
         assert_eq!(held.retry_at(), None);
-        for job in [Job::Abandon(FileKey(1)), Job::Scan(Target::Auto), Job::Abandon(FileKey(2))] {
+        for job in [Job::Abandon(FileKey(1)), Job::Scan(Target::Auto.into()), Job::Abandon(FileKey(2))] {
             assert!(held.hold(job, Mono::default()).is_none());
         }
-        assert!(held.hold(Job::Scan(Target::Auto), Mono::default()).is_some());
+        assert!(held.hold(Job::Scan(Target::Auto.into()), Mono::default()).is_some());
         assert_eq!(held.retry_at(), Some(Mono::new(RETRY_AFTER)));
         let jobs: Vec<Job> = held.take().collect();
         assert!(matches!(jobs[..], [Job::Abandon(FileKey(1)), Job::Scan(_), Job::Abandon(FileKey(2))]));
@@ -102,7 +102,7 @@ mod tests {
         });
         let mut held = Held::default();
         assert!(!held.keeps_back(&Job::Abandon(FileKey(1))));
-        assert!(held.hold(Job::Scan(Target::Auto), Mono::default()).is_none());
+        assert!(held.hold(Job::Scan(Target::Auto.into()), Mono::default()).is_none());
         assert!(held.keeps_back(&Job::Abandon(FileKey(1))));
         assert!(held.keeps_back(&Job::Library(LibraryJob::Keep(Vec::new()))));
         assert!(!held.keeps_back(&question));

@@ -7,6 +7,7 @@
 mod lost;
 
 use super::tape::{Feed, SegmentLog, Tape, give_back};
+use crate::api::reason::Reason;
 use crate::blocks::BlockPool;
 use crate::call::Call;
 use crate::file::header::{FileHeader, HEADER_OCTETS, max_data_octets};
@@ -104,6 +105,8 @@ pub(super) struct Local {
     sender: SenderFacts,
     /// How often the present file could not be created for want of room.
     open_tries: u32,
+    /// The next file is made there: the present disk is full.
+    next_folder: Option<Folder>,
 }
 
 /// What is known of who sends, for the sidecar.
@@ -146,6 +149,7 @@ impl Local {
             next_is_new: false,
             sender: SenderFacts::default(),
             open_tries: 0,
+            next_folder: None,
             spec,
         };
         let job = local.open(call, now);
@@ -163,6 +167,21 @@ impl Local {
 
     pub(super) fn folder(&self) -> &Folder {
         &self.spec.folder
+    }
+
+    /// Where its present file is, and where the next one will be if that is elsewhere.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Folder> {
+        std::iter::once(&self.spec.folder).chain(&self.next_folder)
+    }
+
+    /// The disk is full: the present file ends here, the next one is made in `folder`.
+    pub(super) fn move_to(&mut self, folder: Folder) {
+        if self.finishing.is_some() || self.is_lost() {
+            return;
+        }
+        if self.next_folder.replace(folder).is_none() {
+            self.tape.end_segment();
+        }
     }
 
     pub(super) fn file_name(&self) -> Option<&str> {
@@ -297,7 +316,11 @@ impl Local {
         }
         if at_roll {
             let (log, next_codec) = self.tape.take_roll()?;
-            let reason = if next_codec == self.file_codec { "rollover" } else { "codec_change" };
+            let reason = match &self.next_folder {
+                _ if next_codec != self.file_codec => "codec_change",
+                Some(_) => Reason::StorageFull.as_str(),
+                None => "rollover",
+            };
             self.set_busy(Busy::Rolling, now);
             let sidecar = self.end_segment(call, counts, log, (reason, now.wall));
             self.file_codec = next_codec;
@@ -368,6 +391,9 @@ impl Local {
         if self.state != FileState::Busy(Busy::Rolling) {
             self.state = FileState::None;
             return None;
+        }
+        if let Some(folder) = self.next_folder.take() {
+            self.spec.folder = folder;
         }
         self.segment += 1;
         self.file = next;

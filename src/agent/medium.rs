@@ -1,15 +1,20 @@
-//! The disk that recordings go to, as the agent sees it.
+//! The disks that recordings could go to, as the agent sees them, and the one that they do go to.
 //!
-//! Owns: whether recording is possible, how much room is left, and when to tell. Invariant: low and full
-//! are told once each time they begin.
+//! Owns: which disk is used, whether recording is possible, how much room is left, and when to tell. Invariants: the
+//! disk in use stays the one in use until it is gone, or takes no more and another one does; nothing is recorded to a
+//! disk that was ejected until it was pulled and has come anew; low and full are told once each time they begin.
 
-use crate::api::reason::{AgentError, Reason};
+use super::ending::reason_at_start;
+use crate::api::event::StateChange;
+use crate::api::reason::{AgentError, Cause, Reason};
 use crate::api::status::{StorageState, StorageStatus};
-use crate::config::Storage;
-use crate::jobs::Speed;
-use crate::jobs::{Disk, FaultKind, Folder, Space};
+use crate::config::{Storage, StoragePath};
+use crate::jobs::{
+    Disk, Eject, Ejected, FaultKind, Folder, Found, Look, Missing, Space, Speed, StickId, Target,
+};
 use crate::rtp::codec::OCTETS_PER_MS;
 use log::Level as LogLevel;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Octets per second of one call.
@@ -36,6 +41,12 @@ const LOW_S: u64 = 600;
 /// With `on_full = "delete-oldest"` room is made when less than this is left.
 const DELETE_BELOW_OCTETS: u64 = MARGIN_OCTETS + 128 * 1024;
 
+/// Ejected disks that are remembered until they are pulled; a phone has a port or two.
+const MAX_EJECTED: usize = 16;
+
+/// Begins the identity of a disk of which the system tells none: it counts as pulled when it is mounted no more.
+const UNKNOWN: char = '?';
+
 /// What the agent has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
@@ -44,21 +55,95 @@ pub(super) enum Level {
     Full,
 }
 
+/// How well a disk can be recorded to, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fitness {
+    Good,
+    Full,
+    Failed,
+    ReadOnly,
+    Ejected,
+}
+
+/// What a disk refused to do, until it does something.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    kind: FaultKind,
+    /// Room that it said it had then.
+    free_octets: u64,
+}
+
+/// A disk of the last look.
+#[derive(Debug)]
+struct Known {
+    disk: Disk,
+    /// Octets given to storage since the room was last measured.
+    spent_octets: u64,
+    trouble: Option<Trouble>,
+    /// It was not found where it had been; the next look at the disks tells.
+    gone: bool,
+    /// What the trial of its speed found, if it is too slow.
+    slow: Option<String>,
+}
+
+impl Known {
+    fn is(&self, root: &Path, device: u64) -> bool {
+        self.disk.device == device && self.disk.root == root
+    }
+
+    fn free_octets(&self) -> u64 {
+        self.disk.space.free_octets.saturating_sub(self.spent_octets)
+    }
+}
+
+/// Which disk it is and where.
+type Place = (PathBuf, u64, StickId);
+
+/// What was told last of the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    state: StorageState,
+    cause: Option<Cause>,
+    place: Option<Place>,
+}
+
+/// What a look at the disks has changed.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// The disk to record to is another one than before, or can be written to again.
+    pub(super) came: bool,
+    /// The disk that was recorded to is gone.
+    pub(super) went: bool,
+    /// The disk that was recorded to is there, but another one is better.
+    pub(super) turned: bool,
+    /// Folders on disks that are gone.
+    pub(super) gone: Vec<Folder>,
+    /// Folders on disks that have come, or can be written to again.
+    pub(super) fresh: Vec<Folder>,
+}
+
 #[derive(Debug)]
 pub(super) struct Medium {
     reserve_octets: u64,
     folder_name: String,
     require_removable: bool,
-    disk: Option<Disk>,
-    /// Octets given to storage since the room was last measured.
-    spent_octets: u64,
+    /// The directory that recordings go to; `None` if the disk is chosen.
+    directory: Option<PathBuf>,
+    known: Vec<Known>,
+    /// The disk that is recorded to, among those known.
+    current: Option<usize>,
     level: Level,
     full_told: bool,
-    /// What the trial of its speed found, if it is too slow.
-    slow: Option<String>,
-    ejected: bool,
-    /// It gave errors, and has not proved since that it can be written to.
-    failed: bool,
+    /// Disks that were ejected and are still in their slots.
+    ejected: Vec<StickId>,
+    /// What could not be unmounted at the last eject.
+    unfinished: Option<Eject>,
+    missing: Option<Missing>,
+    /// The disk that was there last went without being ejected.
+    pulled: bool,
+    /// The directory was on a disk that can be pulled: without it, its place is a folder of the phone's own memory.
+    was_removable: bool,
+    told: Option<Told>,
     pub(super) scanned: bool,
 }
 
@@ -68,105 +153,304 @@ impl Medium {
             reserve_octets: config.reserve_octets,
             folder_name: config.directory.clone(),
             require_removable: config.require_usb,
-            disk: None,
-            spent_octets: 0,
+            directory: match &config.path {
+                StoragePath::Auto => None,
+                StoragePath::Directory(path) => Some(path.clone()),
+            },
+            known: Vec::new(),
+            current: None,
             level: Level::Plenty,
             full_told: false,
-            slow: None,
-            ejected: false,
-            failed: false,
+            ejected: Vec::new(),
+            unfinished: None,
+            missing: None,
+            pulled: false,
+            was_removable: false,
+            told: None,
             scanned: false,
         }
     }
 
-    /// Takes what a scan found. Returns whether a disk came and whether one went.
-    pub(super) fn found(&mut self, disk: Option<Disk>) -> (bool, bool) {
-        self.scanned = true;
-        let was = self.disk.as_ref().map(|disk| (disk.device, disk.root.clone()));
-        let is = disk.as_ref().map(|disk| (disk.device, disk.root.clone()));
-        let changed = was != is;
-        let readable_before = self.disk.as_ref().is_some_and(|disk| !disk.read_only);
-        let writable_now = disk.as_ref().is_some_and(|disk| !disk.read_only);
-        self.disk = disk;
-        self.spent_octets = 0;
-        if changed {
-            self.ejected = false;
-            self.failed = false;
-            self.level = Level::Plenty;
-            self.full_told = false;
-            self.slow = None;
-        }
-        let came = is.is_some() && (changed || (writable_now && !readable_before));
-        (came, was.is_some() && changed)
+    /// What to look for.
+    pub(super) fn look(&self) -> Look {
+        let target = self.directory.clone().map_or(Target::Auto, Target::Directory);
+        let ejected = self.ejected.iter().filter(|stick| !stick.0.starts_with(UNKNOWN)).cloned().collect();
+        Look { target, folder: self.folder_name.clone(), ejected }
     }
 
-    /// The disk was synced and may be pulled; nothing is recorded to it until it comes anew. A fixed disk that
-    /// stays mounted can't come anew, so it goes on as before. Returns whether it is ejected.
-    pub(super) fn eject(&mut self, unmounted: bool) -> bool {
-        self.ejected = self.disk.as_ref().is_some_and(|disk| disk.removable || unmounted);
-        self.ejected
+    /// Takes what a look at the disks found, with so many recordings running.
+    pub(super) fn found(&mut self, found: Found, running: usize) -> Change {
+        self.scanned = true;
+        let was = self.place();
+        let was_ejected = self.current().is_some_and(|known| self.is_ejected(&known.disk));
+        let readable_before: Vec<Place> =
+            self.known.iter().filter(|it| !it.disk.read_only).map(|it| place_of(&it.disk)).collect();
+        let mut before = std::mem::take(&mut self.known);
+        self.missing = found.missing;
+        self.ejected.retain(|stick| !found.pulled.contains(stick));
+        for mut disk in found.disks {
+            if !disk.stick.is_known() {
+                disk.stick = StickId(format!("{UNKNOWN}{} {}", disk.device, disk.root.display()));
+            }
+            self.was_removable |= self.directory.is_some() && disk.removable;
+            if self.was_removable && !disk.removable {
+                self.missing = Some(Missing::Path);
+                continue;
+            }
+            let known = before.iter().position(|it| place_of(&it.disk) == place_of(&disk));
+            let known = known.map(|at| before.swap_remove(at));
+            let was_read_only = known.as_ref().is_some_and(|it| it.disk.read_only);
+            let trouble = known.as_ref().and_then(|it| it.trouble);
+            // What this look would show by itself is over.
+            let shown = |it: &Trouble| match it.kind {
+                FaultKind::NotFolder | FaultKind::OffDisk | FaultKind::Denied => true,
+                _ => was_read_only && !disk.read_only,
+            };
+            let trouble = trouble.filter(|it| !shown(it) && !it.is_over(disk.space));
+            let slow = known.and_then(|it| it.slow);
+            self.known.push(Known { disk, spent_octets: 0, trouble, gone: false, slow });
+        }
+        let known = &self.known;
+        let unknown_gone =
+            |stick: &StickId| stick.0.starts_with(UNKNOWN) && !known.iter().any(|it| it.disk.stick == *stick);
+        self.ejected.retain(|stick| !unknown_gone(stick));
+        if self.ejected.is_empty() {
+            self.unfinished = None;
+        }
+        self.current = self.best(running, was.as_ref());
+        let is = self.place();
+        let changed = was != is;
+        if changed {
+            self.level = Level::Plenty;
+            self.full_told = false;
+        }
+        let is_there = |place: &Place| self.known.iter().any(|it| place_of(&it.disk) == *place);
+        let went = was.as_ref().is_some_and(|place| !is_there(place));
+        if went || is.is_some() {
+            self.pulled = is.is_none() && !was_ejected;
+        }
+        let is_fresh = |it: &&Known| !it.disk.read_only && !readable_before.contains(&place_of(&it.disk));
+        let current = self.current();
+        Change {
+            came: current.is_some_and(|it| changed || is_fresh(&it)),
+            went,
+            turned: changed && was.is_some() && !went,
+            gone: before.iter().map(|it| self.folder_of(&it.disk)).collect(),
+            fresh: self.known.iter().filter(is_fresh).map(|it| self.folder_of(&it.disk)).collect(),
+        }
+    }
+
+    /// The best disk; the one that was recorded to as long as none is better.
+    fn best(&self, running: usize, was: Option<&Place>) -> Option<usize> {
+        let place = |at: usize| self.known.get(at).map(|it| place_of(&it.disk));
+        let rank = |at: &usize| {
+            let fitness = self.known.get(*at).map(|it| self.fitness(it, running));
+            (fitness, place(*at).as_ref() != was, *at)
+        };
+        (0..self.known.len()).min_by_key(rank)
+    }
+
+    fn fitness(&self, it: &Known, running: usize) -> Fitness {
+        if self.is_ejected(&it.disk) {
+            return Fitness::Ejected;
+        }
+        if it.disk.read_only {
+            return Fitness::ReadOnly;
+        }
+        match it.trouble.map(|trouble| trouble.kind) {
+            _ if it.gone || it.disk.folder_fault.is_some() => Fitness::Failed,
+            Some(FaultKind::Full) => Fitness::Full,
+            Some(FaultKind::ReadOnly) => Fitness::ReadOnly,
+            Some(_) => Fitness::Failed,
+            None if self.room_of(it) < needed_octets(running) => Fitness::Full,
+            None => Fitness::Good,
+        }
+    }
+
+    /// Turns from a disk that takes no more to another one that does, or has turned already. `None` if there is none.
+    pub(super) fn turn_from(&mut self, folder: &Folder, running: usize) -> Option<Folder> {
+        let other = self.other_than(&folder.root, folder.device, running)?;
+        if self.current != Some(other) {
+            self.current = Some(other);
+            self.level = Level::Plenty;
+            self.full_told = false;
+        }
+        self.folder()
+    }
+
+    /// Whether recordings could go on at another disk than the one in use.
+    pub(super) fn has_other(&self, running: usize) -> bool {
+        self.current().is_some_and(|it| self.other_than(&it.disk.root, it.disk.device, running).is_some())
+    }
+
+    /// Whether recordings could go on at another disk than this one.
+    pub(super) fn has_other_than(&self, folder: &Folder, running: usize) -> bool {
+        self.other_than(&folder.root, folder.device, running).is_some()
+    }
+
+    fn other_than(&self, root: &Path, device: u64, running: usize) -> Option<usize> {
+        let is_other = |at: &usize| {
+            self.known
+                .get(*at)
+                .is_some_and(|it| !it.is(root, device) && self.fitness(it, running) == Fitness::Good)
+        };
+        self.current.filter(is_other).or_else(|| (0..self.known.len()).find(is_other))
+    }
+
+    fn current(&self) -> Option<&Known> {
+        self.known.get(self.current?)
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.current().map(|it| place_of(&it.disk))
+    }
+
+    fn known_mut(&mut self, root: &Path, device: u64) -> Option<&mut Known> {
+        self.known.iter_mut().find(|it| it.is(root, device))
+    }
+
+    /// Whether this very folder is on a disk that is there.
+    pub(super) fn has(&self, folder: &Folder) -> bool {
+        self.known.iter().any(|it| it.is(&folder.root, folder.device))
+    }
+
+    fn is_ejected(&self, disk: &Disk) -> bool {
+        self.ejected.contains(&disk.stick)
+    }
+
+    /// What is to be ejected: the disk in use, or else what could not be unmounted before.
+    pub(super) fn to_eject(&self) -> Option<Eject> {
+        let Some(known) = self.current() else { return self.unfinished.clone() };
+        let Disk { root, device, stick, group, removable, .. } = known.disk.clone();
+        let stick = if stick.0.starts_with(UNKNOWN) { StickId::default() } else { stick };
+        Some(Eject { root, device, stick, group, removable })
+    }
+
+    /// Whether a folder is on the disk that is, or is to be, ejected.
+    pub(super) fn is_on_current_stick(&self, folder: &Folder) -> bool {
+        let Some(current) = self.current() else { return true };
+        let its = self.known.iter().find(|it| it.is(&folder.root, folder.device));
+        its.is_none_or(|it| {
+            let together = !it.disk.group.is_empty() && it.disk.group == current.disk.group;
+            together || it.disk.stick == current.disk.stick
+        })
+    }
+
+    /// What was to be ejected was synced, and is not recorded to until it comes anew: all of its partitions, wherever
+    /// they are mounted. What can't be pulled can't come anew, so it goes on as before. Returns whether it is ejected.
+    pub(super) fn eject(&mut self, disk: &Eject, done: &Ejected) -> bool {
+        // A system that runs from a stick is left mounted without a word.
+        if !disk.removable || (!done.unmounted && done.left.is_empty()) {
+            return false;
+        }
+        self.unfinished = (!done.unmounted).then(|| disk.clone());
+        let known = self.known.iter().find(|it| it.is(&disk.root, disk.device));
+        let own = known.map(|it| it.disk.stick.clone());
+        for stick in own.iter().chain(&done.sticks) {
+            if !self.ejected.contains(stick) {
+                if self.ejected.len() == MAX_EJECTED {
+                    self.ejected.remove(0);
+                }
+                self.ejected.push(stick.clone());
+            }
+        }
+        true
+    }
+
+    /// Whether a disk waits to be pulled.
+    pub(super) fn waits_for_pull(&self) -> bool {
+        !self.ejected.is_empty()
+    }
+
+    /// Whether a disk was ejected and is mounted all the same: it can be ejected once more.
+    pub(super) fn is_mounted_though_ejected(&self) -> bool {
+        self.current().map_or(self.unfinished.is_some(), |it| self.is_ejected(&it.disk))
+    }
+
+    /// Whether the disk with this root is mounted right there.
+    pub(super) fn is_mount_point(&self, root: &Path) -> bool {
+        self.known.iter().any(|it| it.disk.root == root && it.disk.mount == root)
     }
 
     pub(super) fn is_present(&self) -> bool {
-        self.usable().is_some() && !self.ejected
+        self.usable().is_some_and(|it| !self.is_ejected(&it.disk))
     }
 
     /// Whether there is a disk, and the settings forbid to record to it.
     pub(super) fn is_forbidden(&self) -> bool {
-        self.disk.is_some() && self.usable().is_none()
+        self.current.is_some() && self.usable().is_none()
     }
 
     /// The disk, unless the settings forbid to record to it.
-    fn usable(&self) -> Option<&Disk> {
-        self.disk.as_ref().filter(|disk| disk.removable || !self.require_removable)
+    fn usable(&self) -> Option<&Known> {
+        self.current().filter(|it| it.disk.removable || !self.require_removable)
     }
 
     pub(super) fn device(&self) -> Option<u64> {
-        self.disk.as_ref().map(|disk| disk.device)
+        self.current().map(|it| it.disk.device)
     }
 
-    /// An operation on the disk with this number failed in this way.
-    pub(super) fn gave(&mut self, device: u64, fault: FaultKind) {
-        self.failed |= fault == FaultKind::Io && self.device() == Some(device);
-    }
-
-    /// The disk did something and told its room.
-    pub(super) fn measured(&mut self, space: Space) {
-        self.failed = false;
-        if let Some(disk) = &mut self.disk {
-            disk.space = space;
-            self.spent_octets = 0;
+    /// An operation in this folder failed in this way.
+    pub(super) fn gave(&mut self, folder: &Folder, kind: FaultKind) {
+        let Some(it) = self.known_mut(&folder.root, folder.device) else { return };
+        match kind {
+            FaultKind::NoStorage => it.gone = true,
+            kind => it.trouble = Some(Trouble { kind, free_octets: it.disk.space.free_octets }),
         }
     }
 
-    pub(super) fn spend(&mut self, octets: u64) {
-        self.spent_octets += octets;
+    /// The disk of a folder took something and told its room.
+    pub(super) fn works(&mut self, folder: &Folder, space: Space) {
+        self.measured(folder, space);
+        if let Some(it) = self.known_mut(&folder.root, folder.device) {
+            it.trouble = None;
+        }
+    }
+
+    /// The disk of a folder did something and told its room.
+    pub(super) fn measured(&mut self, folder: &Folder, space: Space) {
+        if let Some(it) = self.known_mut(&folder.root, folder.device) {
+            it.disk.space = space;
+            it.spent_octets = 0;
+            it.gone = false;
+            // That a file could be finished says nothing of the room for another one.
+            it.trouble =
+                it.trouble.filter(|trouble| trouble.kind == FaultKind::Full && !trouble.is_over(space));
+        }
+    }
+
+    pub(super) fn spend(&mut self, folder: &Folder, octets: u64) {
+        if let Some(it) = self.known_mut(&folder.root, folder.device) {
+            it.spent_octets += octets;
+        }
     }
 
     /// The folder to record to, beside so many recordings that run, or why that is not possible.
     pub(super) fn folder_to_record(&self, running: usize) -> Result<Folder, AgentError> {
-        let disk = match &self.disk {
-            Some(disk) if !self.ejected => disk,
-            Some(_) => {
-                let message = "the disk was ejected: insert it again";
-                return Err(AgentError::new(Reason::NoStorage).with_message(message));
-            }
-            None => return Err(Reason::NoStorage.into()),
+        let refused = |reason, cause| AgentError::new(reason).because(cause);
+        let known = match self.current() {
+            Some(known) if !self.is_ejected(&known.disk) => known,
+            _ => return Err(self.absent()),
         };
+        let disk = &known.disk;
         let at = disk.root.display().to_string();
         if self.is_forbidden() {
             let message = format!("{at} is not on a removable disk (storage.require_usb)");
-            return Err(AgentError::new(Reason::NoStorage).with_message(message));
+            return Err(refused(Reason::NoStorage, Cause::NotRemovable).with_message(message));
         }
         if disk.read_only {
-            return Err(AgentError::new(Reason::StorageReadOnly).with_detail(at));
+            return Err(refused(Reason::StorageReadOnly, Cause::ReadOnly).with_detail(at));
         }
-        let room = self.room_octets();
-        let needed = MARGIN_OCTETS + START_OCTETS * (running as u64 + 1);
+        if let Some(kind) = disk.folder_fault {
+            let folder = self.folder_of(disk).path();
+            return Err(error_of_fault(kind).with_detail(folder.display().to_string()));
+        }
+        let room = self.room_of(known);
+        let needed = needed_octets(running);
         if room < needed {
             let free = disk.space.free_octets;
             let detail = format!("{free} octets are free at {at}, {} stay reserved", self.reserve_octets);
-            return Err(AgentError::new(Reason::StorageFull)
+            return Err(refused(Reason::StorageFull, Cause::Full)
                 .with_detail(detail)
                 .with("free_bytes", free)
                 .with("reserve_bytes", self.reserve_octets)
@@ -175,14 +459,36 @@ impl Medium {
         Ok(self.folder_of(disk))
     }
 
+    /// Why there is no disk.
+    pub(super) fn absent(&self) -> AgentError {
+        let cause = self.cause(self.state(0)).unwrap_or(Cause::Absent);
+        let path = self.directory.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let message = match cause {
+            Cause::Ejected => "the disk was ejected: pull it and insert it again".to_owned(),
+            Cause::Pulled => "the disk was pulled: insert it again".to_owned(),
+            Cause::PathMissing => {
+                format!("{path} is not there (storage.path): mount the disk or make the folder")
+            }
+            Cause::NotAFolder => format!("{path} is no folder (storage.path)"),
+            Cause::Denied => format!("recordd may not look into {path} (storage.path)"),
+            Cause::NotRemovable => format!("{path} is not on a removable disk (storage.require_usb)"),
+            _ => Reason::NoStorage.sentence().to_owned(),
+        };
+        AgentError::new(Reason::NoStorage).because(cause).with_message(message)
+    }
+
     /// The recording folder, whether or not it can be recorded to.
     pub(super) fn folder(&self) -> Option<Folder> {
-        self.disk.as_ref().map(|disk| self.folder_of(disk))
+        self.current().map(|it| self.folder_of(&it.disk))
     }
 
     /// Octets that may still be recorded.
     pub(super) fn room_octets(&self) -> u64 {
-        self.free_octets().saturating_sub(self.reserve_octets)
+        self.current().map_or(0, |it| self.room_of(it))
+    }
+
+    fn room_of(&self, it: &Known) -> u64 {
+        it.free_octets().saturating_sub(self.reserve_octets)
     }
 
     /// Seconds left for each of `recordings` calls at once; `None` without a disk that may be used.
@@ -214,16 +520,17 @@ impl Medium {
         let needed = SPEED_FACTOR * OCTETS_PER_S * recordings.max(1) as u64;
         let sync_ms = speed.longest_sync.as_millis();
         let slow = speed.longest_sync > SLOW_SYNC || octets_per_s < needed;
-        self.slow = (slow && self.disk.is_some()).then(|| {
+        let it = self.known.get_mut(self.current?)?;
+        it.slow = slow.then(|| {
             let rate = octets_per_s / 1024;
             format!("slow: {rate} KiB/s, {sync_ms} ms for a sync; use a faster stick, or audio may be lost")
         });
-        self.slow.as_deref()
+        it.slow.as_deref()
     }
 
     /// One line for the log about a disk that has come, and how much it matters.
     pub(super) fn describe(&self) -> (LogLevel, String) {
-        let Some(disk) = &self.disk else { return (LogLevel::Info, "no disk".into()) };
+        let Some(disk) = self.current().map(|it| &it.disk) else { return (LogLevel::Info, "no disk".into()) };
         let (at, filesystem) = (disk.mount.display(), &disk.filesystem);
         let free_mib = disk.space.free_octets / (1024 * 1024);
         let text = format!("disk at {at}: {filesystem}, {free_mib} MiB free");
@@ -234,7 +541,7 @@ impl Medium {
     }
 
     fn note(&self) -> Option<String> {
-        let disk = self.disk.as_ref()?;
+        let Known { disk, slow, .. } = self.current()?;
         let mut notes = Vec::new();
         if self.is_forbidden() {
             notes.push("not a removable disk (storage.require_usb)");
@@ -245,7 +552,11 @@ impl Medium {
         if disk.sync_mount {
             notes.push("mounted with `sync`: slow, and hard on the stick");
         }
-        notes.extend(self.slow.as_deref());
+        if self.is_ejected(disk) {
+            notes.push("ejected, but mounted: pull it, or eject it again");
+        }
+        notes.extend(disk.folder_fault.map(sentence_of_fault));
+        notes.extend(slow.as_deref());
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 
@@ -268,39 +579,115 @@ impl Medium {
         worse.then_some(level)
     }
 
-    /// The disk turned out to be full.
-    pub(super) fn filled(&mut self) {
-        if let Some(disk) = &mut self.disk {
-            disk.space.free_octets = 0;
+    /// The disk of a folder turned out to be full.
+    pub(super) fn filled(&mut self, folder: &Folder) {
+        self.gave(folder, FaultKind::Full);
+        if let Some(it) = self.known_mut(&folder.root, folder.device) {
+            it.disk.space.free_octets = 0;
         }
     }
 
-    pub(super) fn status(&self, recordings: usize) -> StorageStatus {
-        let Some(disk) = &self.disk else { return StorageStatus::default() };
-        let room = self.room_octets();
-        let state = if self.is_forbidden() {
-            StorageState::Absent
-        } else if self.ejected {
-            StorageState::Ejected
-        } else if disk.read_only {
-            StorageState::ReadOnly
-        } else if self.failed {
-            StorageState::Failed
-        } else if room < MARGIN_OCTETS {
-            StorageState::Full
-        } else if self.remaining_s(recordings).is_some_and(|left| left < LOW_S) {
-            StorageState::Low
-        } else {
-            StorageState::Ok
+    /// What can be done with the disk, with so many recordings running. What was told last stays until it is plain that
+    /// it has changed, so that nothing flutters.
+    fn state(&self, recordings: usize) -> StorageState {
+        let Some(it) = self.usable().filter(|it| !self.is_ejected(&it.disk)) else {
+            let is_ejected = self.current.is_none_or(|_| !self.is_forbidden()) && !self.ejected.is_empty();
+            return if is_ejected { StorageState::Ejected } else { StorageState::Absent };
         };
+        let place = place_of(&it.disk);
+        let told =
+            self.told.as_ref().filter(|told| told.place.as_ref() == Some(&place)).map(|told| told.state);
+        let was_full = told == Some(StorageState::Full);
+        let was_low = was_full || told == Some(StorageState::Low);
+        // Between calls it is full when the next one would be refused.
+        let idle = if recordings == 0 { START_OCTETS } else { 0 };
+        let full_below = MARGIN_OCTETS + idle + if was_full { START_OCTETS } else { 0 };
+        let low_below = if was_low { LOW_S + LOW_S / 5 } else { LOW_S };
+        match it.trouble.map(|trouble| trouble.kind) {
+            _ if it.disk.read_only => StorageState::ReadOnly,
+            _ if it.disk.folder_fault.is_some() => StorageState::Failed,
+            Some(FaultKind::ReadOnly) => StorageState::ReadOnly,
+            Some(FaultKind::Full) => StorageState::Full,
+            Some(_) => StorageState::Failed,
+            None if self.room_of(it) < full_below => StorageState::Full,
+            None if self.remaining_s(recordings).is_some_and(|left| left < low_below) => StorageState::Low,
+            None => StorageState::Ok,
+        }
+    }
+
+    /// Why no more can be done with the disk.
+    fn cause(&self, state: StorageState) -> Option<Cause> {
+        let fault = |it: &Known| it.disk.folder_fault.or(it.trouble.map(|trouble| trouble.kind));
+        match state {
+            StorageState::Ok | StorageState::Low => None,
+            StorageState::Full => Some(Cause::Full),
+            StorageState::ReadOnly => Some(Cause::ReadOnly),
+            StorageState::Failed => self.current().and_then(fault).map(cause_of_fault),
+            StorageState::Ejected => Some(Cause::Ejected),
+            StorageState::Absent if self.is_forbidden() => Some(Cause::NotRemovable),
+            StorageState::Absent if self.pulled => Some(Cause::Pulled),
+            StorageState::Absent => Some(match self.missing {
+                None => Cause::Absent,
+                Some(Missing::Path) => Cause::PathMissing,
+                Some(Missing::NotFolder) => Cause::NotAFolder,
+                Some(Missing::Denied) => Cause::Denied,
+            }),
+        }
+    }
+
+    /// What is to be told of the disk, if that is another thing than what was told last. What is there at the start is
+    /// told nobody.
+    pub(super) fn change(&mut self, recordings: usize) -> Option<StateChange> {
+        if !self.scanned {
+            return None;
+        }
+        let to = self.state(recordings);
+        let cause = self.cause(to);
+        let same = |told: &Told| {
+            let same_place = match (&told.place, self.current()) {
+                (Some(place), Some(it)) => it.is(&place.0, place.1) && it.disk.stick == place.2,
+                (None, None) => true,
+                _ => false,
+            };
+            told.state == to && told.cause == cause && same_place
+        };
+        if self.told.as_ref().is_some_and(same) {
+            return None;
+        }
+        let place = self.place();
+        let told = self.told.replace(Told { state: to, cause, place: place.clone() })?;
+        // Two disks of which neither can be used are no news.
+        if told.state == to && told.cause == cause && cause.is_some() {
+            return None;
+        }
+        let from = told.state;
+        let better = match from {
+            StorageState::Absent | StorageState::Ejected => Cause::Inserted,
+            _ if told.place != place => Cause::NextDisk,
+            StorageState::Failed => Cause::Works,
+            StorageState::ReadOnly => Cause::Writable,
+            StorageState::Ok | StorageState::Low | StorageState::Full => Cause::Room,
+        };
+        let storage = self.status(recordings);
+        Some(StateChange { from, to, cause: cause.unwrap_or(better), storage })
+    }
+
+    pub(super) fn status(&self, recordings: usize) -> StorageStatus {
+        let state = self.state(recordings);
+        let cause = self.cause(state);
+        let Some(it) = self.current() else {
+            return StorageStatus { state, cause, ..StorageStatus::default() };
+        };
+        let disk = &it.disk;
         StorageStatus {
             present: self.is_present(),
             mount: Some(disk.mount.display().to_string()),
             filesystem: Some(disk.filesystem.clone()),
             total_bytes: Some(disk.space.total_octets),
-            free_bytes: Some(self.free_octets()),
+            free_bytes: Some(it.free_octets()),
             remaining_s: self.remaining_s(recordings),
             state,
+            cause,
             read_only: disk.read_only,
             sync_mount: disk.sync_mount,
             removable: disk.removable,
@@ -308,126 +695,58 @@ impl Medium {
         }
     }
 
-    fn free_octets(&self) -> u64 {
-        self.disk.as_ref().map_or(0, |disk| disk.space.free_octets.saturating_sub(self.spent_octets))
-    }
-
     fn folder_of(&self, disk: &Disk) -> Folder {
         Folder { root: disk.root.clone(), device: disk.device, name: self.folder_name.clone() }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KIB: u64 = 1024;
-
-    fn medium(free_octets: u64) -> Medium {
-        let config = Storage { reserve_octets: 1024 * KIB, ..crate::config::Config::default().storage };
-        let mut medium = Medium::new(&config);
-        let space = Space { total_octets: 1 << 30, free_octets };
-        medium.found(Some(Disk { device: 1, space, removable: true, ..Disk::default() }));
-        medium
-    }
-
-    #[test]
-    fn a_start_needs_room_for_every_call_that_runs_too_and_is_told_the_figure() {
-        let medium = medium(1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
-        assert!(medium.folder_to_record(0).is_ok() && medium.folder_to_record(1).is_ok());
-        let refused = medium.folder_to_record(2).unwrap_err();
-        assert_eq!(refused.reason, Reason::StorageFull);
-        assert_eq!(refused.data["needed_bytes"], 1024 * KIB + MARGIN_OCTETS + 3 * START_OCTETS);
-        assert_eq!(refused.data["free_bytes"], 1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
-    }
-
-    #[test]
-    fn a_fixed_disk_where_a_removable_one_is_required_is_no_disk() {
-        let found = |removable| {
-            let mut medium = medium(0);
-            let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
-            medium.found(Some(Disk { device: 2, space, removable, ..Disk::default() }));
-            medium
-        };
-        let mut fixed = found(false);
-        assert_eq!(fixed.folder_to_record(0).unwrap_err().reason, Reason::NoStorage);
-        let status = fixed.status(1);
-        assert_eq!((status.state, status.present, status.remaining_s), (StorageState::Absent, false, None));
-        assert!(status.note.is_some_and(|note| note.contains("require_usb")));
-        assert!(fixed.is_forbidden() && fixed.level_to_tell(1).is_none());
-        let stick = found(true);
-        assert!(stick.folder_to_record(0).is_ok() && !stick.is_forbidden());
-        assert_eq!(stick.status(1).state, StorageState::Ok);
-    }
-
-    #[test]
-    fn what_can_be_pulled_or_is_unmounted_stays_ejected_until_it_comes_anew() {
-        let config = Storage { require_usb: false, ..crate::config::Config::default().storage };
-        let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
-        for (removable, unmounted, ejected) in
-            [(true, false, true), (true, true, true), (false, true, true), (false, false, false)]
-        {
-            let mut medium = Medium::new(&config);
-            medium.found(Some(Disk { device: 1, space, removable, ..Disk::default() }));
-            assert_eq!(medium.eject(unmounted), ejected);
-            assert_eq!(medium.folder_to_record(0).is_err(), ejected);
-            medium.found(Some(Disk { device: 2, space, removable, ..Disk::default() }));
-            assert!(medium.folder_to_record(0).is_ok());
-        }
-    }
-
-    #[test]
-    fn a_disk_that_gave_errors_has_failed_until_it_does_something_or_another_one_comes() {
-        let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
-        let mut medium = medium(1 << 29);
-        let state = |medium: &Medium| medium.status(0).state;
-        medium.gave(2, FaultKind::Io);
-        medium.gave(1, FaultKind::Full);
-        assert_eq!(state(&medium), StorageState::Ok, "another disk's error, and another error");
-        medium.gave(1, FaultKind::Io);
-        assert_eq!(state(&medium), StorageState::Failed);
-        medium.measured(space);
-        assert_eq!(state(&medium), StorageState::Ok);
-        medium.gave(1, FaultKind::Io);
-        medium.found(Some(Disk { device: 2, space, removable: true, ..Disk::default() }));
-        assert_eq!(state(&medium), StorageState::Ok);
-    }
-
-    #[test]
-    fn low_is_told_once_ten_minutes_before_the_end_and_sooner_with_more_calls() {
-        let mut medium = medium(1024 * KIB + MARGIN_OCTETS + (LOW_S + 300) * OCTETS_PER_S);
-        assert_eq!(medium.level_to_tell(1), None);
-        assert_eq!(medium.level_to_tell(2), Some(Level::Low));
-        assert_eq!(medium.level_to_tell(2), None);
-        medium.spend(400 * OCTETS_PER_S);
-        assert_eq!(medium.level_to_tell(1), None, "it was told already");
-        assert_eq!(medium.remaining_s(1), Some(500));
-    }
-
-    #[test]
-    fn full_counts_what_waits_and_is_told_again_only_after_there_was_room() {
-        let mut medium = medium(1024 * KIB + MARGIN_OCTETS + 10 * KIB);
-        assert!(!medium.is_full(10 * KIB) && medium.is_full(11 * KIB));
-        assert!(medium.tell_full() && !medium.tell_full());
-        medium.measured(Space { total_octets: 1 << 30, free_octets: 1 << 29 });
-        let _ = medium.level_to_tell(1);
-        assert!(medium.tell_full());
-    }
-
-    #[test]
-    fn a_disk_slower_than_four_times_all_calls_or_with_one_long_sync_is_called_slow() {
-        let mut medium = medium(1 << 29);
-        let speed = |octets, took_ms, sync_ms| Speed {
-            octets,
-            took: Duration::from_millis(took_ms),
-            longest_sync: Duration::from_millis(sync_ms),
-        };
-        assert_eq!(medium.judge_speed(speed(256 * KIB, 1000, 300), 4), None);
-        assert!(medium.judge_speed(speed(120 * KIB, 1000, 300), 4).is_some());
-        assert!(medium.status(0).note.is_some_and(|note| note.contains("slow")));
-        assert!(medium.judge_speed(speed(64 * 1024 * KIB, 1500, 1001), 1).is_some());
-        let another = Disk { device: 2, removable: true, ..Disk::default() };
-        medium.found(Some(another));
-        assert_eq!(medium.status(0).note, None, "another disk is not yet known to be slow");
+impl Trouble {
+    /// Whether the disk has so much more room than it had then that it is full no more.
+    fn is_over(&self, space: Space) -> bool {
+        self.kind == FaultKind::Full && space.free_octets >= self.free_octets.saturating_add(START_OCTETS)
     }
 }
+
+/// Room for one recording more than those that run.
+fn needed_octets(running: usize) -> u64 {
+    MARGIN_OCTETS + START_OCTETS * (running as u64 + 1)
+}
+
+fn place_of(disk: &Disk) -> Place {
+    (disk.root.clone(), disk.device, disk.stick.clone())
+}
+
+fn cause_of_fault(kind: FaultKind) -> Cause {
+    match kind {
+        FaultKind::NoStorage => Cause::Pulled,
+        FaultKind::Full => Cause::Full,
+        FaultKind::ReadOnly => Cause::ReadOnly,
+        FaultKind::Denied => Cause::Denied,
+        FaultKind::NotFolder => Cause::NotAFolder,
+        FaultKind::OffDisk => Cause::OffDisk,
+        FaultKind::Io => Cause::Broken,
+    }
+}
+
+/// What is wrong and what to do, for people.
+fn sentence_of_fault(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::NotFolder => {
+            "something else stands where the recording folder should be: rename or delete it"
+        }
+        FaultKind::OffDisk => {
+            "the recording folder is a link that leads off the disk: make it a folder of the disk"
+        }
+        FaultKind::Denied => "recordd may not write to the recording folder: change its owner or mode",
+        other => reason_at_start(other).sentence(),
+    }
+}
+
+/// What a client is told of a job that failed.
+pub(super) fn error_of_fault(kind: FaultKind) -> AgentError {
+    AgentError::new(reason_at_start(kind)).because(cause_of_fault(kind)).with_message(sentence_of_fault(kind))
+}
+
+#[cfg(test)]
+#[path = "medium_tests.rs"]
+mod tests;

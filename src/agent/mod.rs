@@ -43,7 +43,7 @@ use crate::api::status::{RecordingStatus, SandboxStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::blocks::BlockPool;
 use crate::config::Config;
-use crate::jobs::{Fault, FileKey, Job};
+use crate::jobs::{Fault, FileKey, Folder, Job};
 use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
 use held::Held;
@@ -85,10 +85,12 @@ pub struct Agent {
     medium: Medium,
     /// Scans under way, and requests that wait for one.
     scans: usize,
+    looked_at: Mono,
     waiting_starts: VecDeque<(ClientId, Option<RequestId>, RecordStart, Mono)>,
-    ejecting: Option<Eject>,
+    ejecting: Option<Ejecting>,
     held: Held,
-    deleting: bool,
+    /// Where the oldest file is being deleted.
+    deleting: Option<Folder>,
     nothing_to_delete: bool,
     /// Files that wait for a name's room; each recording has one at most.
     reopening: Vec<(RecordingKey, Fault)>,
@@ -107,10 +109,12 @@ pub struct Agent {
     sandbox: SandboxStatus,
 }
 
+/// An eject under way.
 #[derive(Debug, Default)]
-struct Eject {
+struct Ejecting {
     clients: Vec<(ClientId, RequestId)>,
-    asked: bool,
+    /// What storage was asked to eject.
+    asked: Option<crate::jobs::Eject>,
 }
 
 impl Agent {
@@ -128,10 +132,11 @@ impl Agent {
             pool: BlockPool::new(config.storage.buffer_octets as u64),
             medium: Medium::new(&config.storage),
             scans: 0,
+            looked_at: now.mono,
             waiting_starts: VecDeque::new(),
             ejecting: None,
             held: Held::default(),
-            deleting: false,
+            deleting: None,
             nothing_to_delete: false,
             reopening: Vec::new(),
             library: library::Library::default(),
@@ -171,11 +176,15 @@ impl Agent {
                 // There is room for as many jobs as are answered.
                 actions.extend(self.held.take().map(Action::Job));
                 self.storage(done, now, actions);
+                self.tell_state(actions);
                 if self.library_deadline().is_some() {
                     self.library_pump(now, actions);
                 }
             }
-            input => self.step_rarely(input, now, actions),
+            input => {
+                self.step_rarely(input, now, actions);
+                self.tell_state(actions);
+            }
         }
         if !self.held.is_empty() {
             self.keep_order(before, now, actions);
@@ -210,7 +219,7 @@ impl Agent {
                     it.add_strangers(u64::from(packets));
                 }
             }
-            Input::Started | Input::MountsChanged => self.scan(actions),
+            Input::Started | Input::MountsChanged => self.scan(now, actions),
             Input::ClientOpened(client) => {
                 self.stats.clients += 1;
                 self.clients.insert(client, Subscription::new());
@@ -273,6 +282,7 @@ impl Agent {
             .chain(self.library_deadline())
             .chain(self.shutdown.filter(|_| !self.exited))
             .chain(self.play_deadline())
+            .chain(self.look_due())
             .min()
     }
 
@@ -286,7 +296,7 @@ impl Agent {
         let interval = self.config.storage.flush_interval / 2;
         let waiting = it.buffered_octets();
         let sender = it.sender_facts();
-        let Route::Local(local) = &mut it.route else { return self.check_overrun(key, actions) };
+        let Route::Local(local) = &mut it.route else { return self.check_overrun(key, now, actions) };
         let due = local.flush_due(interval).is_some_and(|due| now.mono >= due);
         // Many calls may fill a small pool long before one of them has that much.
         let early = waiting > WRITE_EARLY_OCTETS || self.pool.is_half_used();
@@ -294,7 +304,7 @@ impl Agent {
         local.note_sender(sender);
         if let Some(job) = local.next_job(flush, &it.call, &it.counts, now) {
             if matches!(job, Job::Append { .. }) {
-                self.medium.spend(waiting);
+                self.medium.spend(local.folder(), waiting);
             }
             actions.push(Action::Job(job));
             self.check_room(now, actions);
@@ -306,7 +316,7 @@ impl Agent {
             // The disk is behind, or the stream fast, and what waits needs room too.
             self.check_room(now, actions);
         }
-        self.check_overrun(key, actions);
+        self.check_overrun(key, now, actions);
     }
 
     fn progress_due(&self, key: RecordingKey) -> Mono {
@@ -314,12 +324,12 @@ impl Agent {
     }
 
     /// Tells when audio was lost for want of buffer, and gives up on a disk that is dead.
-    fn check_overrun(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
+    fn check_overrun(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         if it.route.local().is_some_and(Local::is_overfull) {
             let detail = "the disk has been stalled for too long".into();
-            return self.fail(key, Reason::StorageIo, detail, Vec::new(), actions);
+            return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
         }
         if it.is_degraded() && !it.loss_told {
             it.loss_told = true;

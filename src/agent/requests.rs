@@ -5,7 +5,7 @@ use super::recording::Recording;
 use super::route::Route;
 use super::sip_info::Purpose;
 use super::start::altered_text;
-use super::{Agent, Eject, MAX_WAITING_STARTS};
+use super::{Agent, Ejecting, MAX_WAITING_STARTS};
 use crate::api::PROTOCOL_VERSION;
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
@@ -249,19 +249,21 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) -> Answer {
-        if !self.medium.is_present() {
-            return Err(Reason::NoStorage.into());
+        if !self.medium.is_present() && !self.medium.is_mounted_though_ejected() {
+            return Err(self.medium.absent().into());
         }
         self.end_playbacks("ejected", actions);
-        let eject = self.ejecting.get_or_insert_with(Eject::default);
+        let eject = self.ejecting.get_or_insert_with(Ejecting::default);
         if eject.clients.len() >= MAX_WAITING_STARTS {
             return Err(Reason::InvalidState.into());
         }
         eject.clients.extend(id.map(|id| (client, id.clone())));
         for key in self.on_disk() {
-            self.stop(key, "ejected", now, actions);
+            if self.is_on_ejected(key) {
+                self.stop(key, "ejected", now, actions);
+            }
         }
-        self.finish_eject(actions);
+        self.finish_eject(now, actions);
         Ok(None)
     }
 

@@ -40,6 +40,10 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        let pieces = match self.go_on_elsewhere(key, &fault, pieces, now, actions) {
+            Ok(()) => return,
+            Err(pieces) => pieces,
+        };
         let waits = !self.config.storage.resume_window.is_zero() && self.shutdown.is_none();
         let gone = matches!(fault.kind, FaultKind::NoStorage | FaultKind::Io | FaultKind::ReadOnly);
         let window = self.config.storage.resume_window;
@@ -47,12 +51,11 @@ impl Agent {
         // A disk that comes and fails again has no more time than one that stays away.
         let waits = waits && it.lost.is_none_or(|lost| now.mono < lost.since + window);
         let Route::Local(local) = &mut it.route else { return };
-        self.medium.gave(local.folder().device, fault.kind);
         if !waits || !gone || local.file_name().is_none() {
-            return self.fail(key, reason_of(fault.kind), fault.detail, pieces, actions);
+            return self.fail(key, reason_of(fault.kind), fault.detail, pieces, now, actions);
         }
         let file = local.file();
-        local.lose_disk(pieces, &it.call, &it.counts, now);
+        local.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, now);
         it.pulled = false;
         let first = it.lost.is_none();
         let retry_at = now.mono + RETRY_AFTER;
@@ -67,18 +70,20 @@ impl Agent {
             let event = Event::RecordingStalled(it.status(None, self.clock));
             self.tell(&event, actions);
         }
-        self.scan(actions);
-        self.finish_eject(actions);
+        self.scan(now, actions);
+        self.finish_eject(now, actions);
     }
 
     /// The disk of a recording is no longer mounted.
     pub(super) fn disk_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
-        let waits = !self.config.storage.resume_window.is_zero();
+        let running = self.count_on_disk();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let Route::Local(local) = &it.route else { return };
         if local.is_lost() {
             return;
         }
+        let waits = !self.config.storage.resume_window.is_zero()
+            || self.medium.has_other_than(local.folder(), running);
         if waits && local.is_busy() {
             // Its audio is in storage's hands; the answer is not far now.
             it.pulled = true;
@@ -102,9 +107,6 @@ impl Agent {
 
     /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
     pub(super) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
-        if let Some(folder) = self.medium.folder().filter(|_| came) {
-            actions.extend(self.strays.jobs(&folder).map(Action::Job));
-        }
         for key in self.on_disk() {
             let next = self.new_file();
             let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { continue };
@@ -113,9 +115,59 @@ impl Agent {
                 continue;
             };
             let Route::Local(local) = &mut it.route else { continue };
-            let jobs = local.resume(&folder, next, &it.call, &it.counts, now);
+            let jobs = local.resume(&folder, next, |old| self.medium.has(old), &it.call, &it.counts, now);
             actions.extend(jobs.into_iter().map(Action::Job));
         }
+    }
+
+    /// The disk of a recording takes no more: the recording goes on at another one that is there, in a new file. What
+    /// the old disk has not acknowledged is still in memory and goes along. Otherwise the pieces come back.
+    pub(super) fn go_on_elsewhere(
+        &mut self,
+        key: RecordingKey,
+        fault: &Fault,
+        pieces: Vec<Piece>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Vec<Piece>> {
+        let Some(old) = self.recordings.get(&key).and_then(|it| it.route.local()).map(Local::folder) else {
+            return Err(pieces);
+        };
+        let old = old.clone();
+        self.medium.gave(&old, fault.kind);
+        if self.ejecting.is_some() {
+            return Err(pieces);
+        }
+        let is_in_use = self.medium.folder().as_ref() == Some(&old);
+        // The recording itself is one of those that run.
+        let others = self.count_on_disk().saturating_sub(1);
+        if !self.medium.has_other_than(&old, others) {
+            return Err(pieces);
+        }
+        if fault.kind == FaultKind::Full && is_in_use {
+            self.medium.filled(&old);
+            if self.medium.tell_full() {
+                self.tell(&Event::StorageFull(self.storage_status()), actions);
+            }
+        }
+        let Some(folder) = self.medium.turn_from(&old, others) else { return Err(pieces) };
+        let next = self.new_file();
+        let Some(it) = self.recordings.get_mut(&key) else { return Err(pieces) };
+        let Route::Local(local) = &mut it.route else { return Err(pieces) };
+        let file = local.file();
+        local.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &it.counts, now);
+        (it.pulled, it.lost, it.stalled_told) = (false, None, false);
+        let (at, detail) = (folder.root.display(), &fault.detail);
+        let text = format!("recording {} goes on at the disk at {at}: {detail}", it.id);
+        actions.push(Action::Log(LogLevel::Warn, text));
+        // Closes the descriptor and its lock, before the file is finished by its name.
+        actions.push(Action::Job(Job::Abandon(file)));
+        let jobs = local.resume(&folder, next, |old| self.medium.has(old), &it.call, &it.counts, now);
+        actions.extend(jobs.into_iter().map(Action::Job));
+        if is_in_use {
+            self.turned(now, actions);
+        }
+        Ok(())
     }
 
     /// A file that had lost its disk was finished, or could not be.
@@ -148,7 +200,7 @@ impl Agent {
                     self.strays.keep([mend]);
                 }
                 if done {
-                    self.end(key, actions);
+                    self.end(key, now, actions);
                 }
             }
             Err(fault) if local.is_mending() => {
@@ -172,13 +224,13 @@ impl Agent {
         let Some(lost) = it.lost.as_mut() else { return };
         if now.mono >= lost.since + window || self.shutdown.is_some() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
-            return self.fail(key, Reason::StorageIo, detail, Vec::new(), actions);
+            return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
         }
         if now.mono >= lost.retry_at {
             lost.retry_at = now.mono + RETRY_AFTER;
             lost.tries = true;
             if self.scans == 0 {
-                self.scan(actions);
+                self.scan(now, actions);
             }
         }
     }

@@ -10,19 +10,25 @@ use super::{Agent, io::Action, io::RecordingKey};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::config::OnFull;
-use crate::jobs::{Fault, Job, Space, Speed};
-use crate::time::Now;
+use crate::jobs::{Fault, Folder, Job, Space, Speed};
+use crate::time::{Mono, Now};
 use log::Level as LogLevel;
+use std::time::Duration;
+
+/// Between two looks at the disks that nothing has asked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// Ends recordings on a full disk, or makes room, and tells.
     pub(super) fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
         let waiting = self.recordings.values().map(Recording::waiting_octets).sum();
-        let deletes = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
-        if deletes && !self.deleting && self.medium.wants_deletion(waiting) {
+        // Nothing is deleted as long as there is room on another disk.
+        let elsewhere = self.medium.has_other(self.count_on_disk());
+        let deletes =
+            self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete && !elsewhere;
+        if deletes && self.medium.wants_deletion(waiting) {
             if let Some(folder) = self.medium.folder() {
-                self.deleting = true;
-                actions.push(Action::Job(Job::DeleteOldest(folder)));
+                self.delete_oldest(folder, actions);
             }
         }
         let level = self.medium.level_to_tell(self.count_on_disk());
@@ -35,15 +41,68 @@ impl Agent {
         }
     }
 
-    /// The disk takes no more: every recording is finished with what it has.
+    /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
     #[inline(never)]
     pub(super) fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.medium.tell_full() {
             self.tell(&Event::StorageFull(self.storage_status()), actions);
         }
+        let Some(full) = self.medium.folder() else { return };
+        let others = self.count_on_disk().saturating_sub(1);
+        let next = if self.ejecting.is_none() { self.medium.turn_from(&full, others) } else { None };
         for key in self.on_disk() {
-            self.stop(key, Reason::StorageFull.as_str(), now, actions);
+            let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) else {
+                continue;
+            };
+            if *local.folder() != full {
+                continue;
+            }
+            match &next {
+                Some(folder) => {
+                    local.move_to(folder.clone());
+                    self.pump(key, now, actions);
+                }
+                None => self.stop(key, Reason::StorageFull.as_str(), now, actions),
+            }
         }
+        if next.is_some() {
+            self.turned(now, actions);
+        }
+    }
+
+    /// Another disk that was there already is recorded to from now on.
+    pub(super) fn turned(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.library.clear();
+        self.resume_lost(true, now, actions);
+        self.welcome_disk(true, actions);
+        self.library_anew();
+    }
+
+    /// If the disk in use takes no recording and another one does, turns to that.
+    pub(super) fn turn_if_better(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let running = self.count_on_disk();
+        if self.ejecting.is_some() || self.medium.folder_to_record(running).is_ok() {
+            return;
+        }
+        let turned = self.medium.folder().and_then(|folder| self.medium.turn_from(&folder, running));
+        if turned.is_some() {
+            self.turned(now, actions);
+        }
+    }
+
+    /// Tells if the state of the disk is another one than before.
+    pub(super) fn tell_state(&mut self, actions: &mut Vec<Action>) {
+        if let Some(change) = self.medium.change(self.count_on_disk()) {
+            self.tell(&Event::StorageState(change), actions);
+        }
+    }
+
+    /// When the disks are to be looked at though nothing has told of a change: nobody tells when others fill a disk, nor
+    /// when one is pulled that is not mounted. While something is recorded, what storage answers tells enough.
+    pub(super) fn look_due(&self) -> Option<Mono> {
+        let waits = self.medium.waits_for_pull() || self.wants("storage.state");
+        let idle = self.count_on_disk() == 0 && self.scans == 0 && self.shutdown.is_none();
+        (waits && idle).then_some(self.looked_at + LOOK_INTERVAL)
     }
 
     /// There was no room to create a file, though there may be octets left: folders and disks have room for so many names.
@@ -55,36 +114,41 @@ impl Agent {
         fault: &Fault,
         actions: &mut Vec<Action>,
     ) -> bool {
+        let elsewhere = self.medium.has_other(self.count_on_disk().saturating_sub(1));
         let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
-        let Some(folder) = self.medium.folder().filter(|_| wanted) else { return false };
+        let Some(folder) = self.medium.folder().filter(|_| wanted && !elsewhere) else { return false };
         let local = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut());
         let tries = local.filter(|local| *local.folder() == folder).is_some_and(Local::may_open_again);
         if !tries {
             return false;
         }
         self.reopening.push((key, fault.clone()));
-        if !std::mem::replace(&mut self.deleting, true) {
+        self.delete_oldest(folder, actions);
+        true
+    }
+
+    /// Asks for the deletion of the oldest file, unless one is being deleted.
+    fn delete_oldest(&mut self, folder: Folder, actions: &mut Vec<Action>) {
+        if self.deleting.is_none() {
+            self.deleting = Some(folder.clone());
             actions.push(Action::Job(Job::DeleteOldest(folder)));
         }
-        true
     }
 
     /// There was no room for another name, and to finish a file takes one for a moment: its final sidecar's.
     #[inline(never)]
     pub(super) fn delete_one_more(&mut self, actions: &mut Vec<Action>) {
         if let Some(folder) = self.medium.folder().filter(|_| !self.nothing_to_delete) {
-            if !std::mem::replace(&mut self.deleting, true) {
-                actions.push(Action::Job(Job::DeleteOldest(folder)));
-            }
+            self.delete_oldest(folder, actions);
         }
     }
 
     /// The oldest file is not found yet: storage goes on when it has done what waits behind the search.
     #[inline(never)]
     pub(super) fn search_on(&mut self, now: Now, actions: &mut Vec<Action>) {
-        match self.medium.folder().filter(|_| self.deleting) {
+        match self.medium.folder().filter(|folder| self.deleting.as_ref() == Some(folder)) {
             Some(folder) => actions.push(Action::Job(Job::DeleteOldest(folder))),
-            // The disk is gone, and with it what was to be made room for.
+            // The disk is gone or in use no more, and with it what was to be made room for.
             None => self.deleted(None, None, now, actions),
         }
     }
@@ -97,18 +161,22 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        self.deleting = false;
-        self.nothing_to_delete = file.is_none();
+        let folder = self.deleting.take();
+        let in_use = folder.is_some() && folder == self.medium.folder();
+        let made_room = file.is_some();
+        self.nothing_to_delete = in_use && !made_room;
         if let Some(file) = file {
-            self.library.remove(&file);
+            if in_use {
+                self.library.remove(&file);
+            }
             actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
         }
-        if let Some(space) = space {
-            self.medium.measured(space);
+        if let (Some(folder), Some(space)) = (&folder, space) {
+            self.medium.measured(folder, space);
         }
         for (key, fault) in std::mem::take(&mut self.reopening) {
             match self.recordings.get_mut(&key) {
-                Some(it) if !self.nothing_to_delete => {
+                Some(it) if made_room => {
                     let again = it.route.local_mut().and_then(|local| local.open_again(&it.call, now));
                     actions.extend(again.map(Action::Job));
                 }
@@ -117,7 +185,7 @@ impl Agent {
         }
         // Whoever waits to start is answered by the scan.
         if !self.waiting_starts.is_empty() && !self.deletes_for_start(actions) && self.scans == 0 {
-            self.scan(actions);
+            self.scan(now, actions);
         }
         if !self.recordings.is_empty() {
             self.check_room(now, actions);
@@ -130,9 +198,7 @@ impl Agent {
         let full = refused.is_some_and(|error| error.reason == Reason::StorageFull);
         let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
         let Some(folder) = self.medium.folder().filter(|_| full && wanted) else { return false };
-        if !std::mem::replace(&mut self.deleting, true) {
-            actions.push(Action::Job(Job::DeleteOldest(folder)));
-        }
+        self.delete_oldest(folder, actions);
         true
     }
 

@@ -123,7 +123,7 @@ impl Agent {
                         upload.note_unsent(packets);
                     }
                 }
-                self.check_overrun(key, actions);
+                self.check_overrun(key, now, actions);
             }
             UplinkInput::Resolved(generation, addresses) => {
                 self.uplink(key, now, actions, |client, now, out| {
@@ -299,6 +299,7 @@ impl Agent {
         if self.ejecting.is_some() || self.shutdown.is_some() {
             return Err(Reason::InvalidState.into());
         }
+        self.turn_if_better(now, actions);
         let folder = self.medium.folder_to_record(self.count_on_disk())?;
         let file = self.new_file();
         let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;

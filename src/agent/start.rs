@@ -27,6 +27,9 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) -> Answer {
+        if start.mode == Mode::Local {
+            self.turn_if_better(now, actions);
+        }
         if start.mode != Mode::Local || self.medium.folder_to_record(self.count_on_disk()).is_ok() {
             self.start(client, id.cloned(), start, now, actions);
             return Ok(None);
@@ -37,7 +40,7 @@ impl Agent {
         }
         self.waiting_starts.push_back((client, id.cloned(), start, now.mono));
         if !self.deletes_for_start(actions) && self.scans == 0 {
-            self.scan(actions);
+            self.scan(now, actions);
         }
         Ok(None)
     }
@@ -178,7 +181,7 @@ impl Agent {
                         .with_detail(detail);
                     actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
                 }
-                self.finish_eject(actions);
+                self.finish_eject(now, actions);
             }
         }
     }

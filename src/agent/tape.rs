@@ -273,6 +273,11 @@ impl Tape {
         (self.lowered, self.present_limit) = (0, self.segment_limit);
     }
 
+    /// Ends the present segment; the next one holds more of the same.
+    pub(super) fn end_segment(&mut self) {
+        self.roll(self.codec);
+    }
+
     /// How much of `octets` the present segment takes; rolls over first if it is full.
     fn claim(&mut self, octets: u64) -> u64 {
         if self.segment_octets >= self.present_limit {

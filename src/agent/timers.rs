@@ -19,6 +19,9 @@ impl Agent {
         if self.held.retry_at().is_some_and(|at| now.mono >= at) {
             actions.extend(self.held.take().map(Action::Job));
         }
+        if self.look_due().is_some_and(|at| now.mono >= at) {
+            self.scan(now, actions);
+        }
         let progress = self.wants("recording.progress");
         for key in self.keys() {
             self.pump(key, now, actions);

@@ -2,8 +2,8 @@
 //!
 //! Owns: their names and parameters. Never: the `seq`, which is each client's own ([`super::outbox`]).
 
-use super::reason::Reason;
-use super::status::{PlaybackStatus, RecordingStatus, RtpAddress, StorageStatus};
+use super::reason::{Cause, Reason};
+use super::status::{PlaybackStatus, RecordingStatus, RtpAddress, StorageState, StorageStatus};
 use crate::call::Call;
 use serde::Serialize;
 use serde_json::json;
@@ -74,6 +74,8 @@ pub enum Event {
     StorageLow(StorageStatus),
     /// No room is left.
     StorageFull(StorageStatus),
+    /// The state of the disk is another one, or it is another disk.
+    StorageState(StateChange),
     /// Files that a power cut left unfinished were put right.
     StorageRecovered {
         /// The files, as listed.
@@ -112,9 +114,23 @@ pub enum Event {
     },
 }
 
+/// How the state of the disk has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct StateChange {
+    /// What it was.
+    pub from: StorageState,
+    /// What it is.
+    pub to: StorageState,
+    /// Why.
+    pub cause: Cause,
+    /// All of the present status.
+    pub storage: StorageStatus,
+}
+
 impl Event {
     /// Every name, [`EVENTS_LOST`] included.
-    pub const NAMES: [&'static str; 21] = [
+    pub const NAMES: [&'static str; 22] = [
         "recording.started",
         "recording.progress",
         "recording.segment",
@@ -129,6 +145,7 @@ impl Event {
         "storage.removed",
         "storage.low",
         "storage.full",
+        "storage.state",
         "storage.recovered",
         "uplink.connected",
         "uplink.lost",
@@ -156,6 +173,7 @@ impl Event {
             Self::StorageRemoved(_) => "storage.removed",
             Self::StorageLow(_) => "storage.low",
             Self::StorageFull(_) => "storage.full",
+            Self::StorageState(_) => "storage.state",
             Self::StorageRecovered { .. } => "storage.recovered",
             Self::UplinkConnected { .. } => "uplink.connected",
             Self::UplinkLost { .. } => "uplink.lost",
@@ -196,6 +214,7 @@ impl Event {
             | Self::StorageRemoved(status)
             | Self::StorageLow(status)
             | Self::StorageFull(status) => serde_json::to_vec(status),
+            Self::StorageState(change) => serde_json::to_vec(change),
             Self::StorageRecovered { files } => serde_json::to_vec(&json!({ "files": files })),
             Self::UplinkConnected { recording, server, rtp } => {
                 serde_json::to_vec(&json!({ "recording": recording, "server": server, "rtp": rtp }))
@@ -232,8 +251,8 @@ pub(crate) struct Failed<'s> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::status::PlaybackState;
     use super::super::status::tests::example;
-    use super::super::status::{PlaybackState, StorageState};
     use super::*;
     use serde_json::Value;
 
@@ -261,7 +280,13 @@ pub(crate) mod tests {
             Event::StorageInserted(storage.clone()),
             Event::StorageRemoved(storage.clone()),
             Event::StorageLow(storage.clone()),
-            Event::StorageFull(storage),
+            Event::StorageFull(storage.clone()),
+            Event::StorageState(StateChange {
+                from: StorageState::Ok,
+                to: StorageState::Low,
+                cause: Cause::Room,
+                storage,
+            }),
             Event::StorageRecovered { files: vec!["a.wav".to_owned()] },
             Event::UplinkConnected {
                 recording: "r1".to_owned(),
@@ -282,7 +307,7 @@ pub(crate) mod tests {
     #[test]
     fn every_event_has_a_listed_name_and_an_object_without_seq() {
         let names: Vec<_> = one_of_each().iter().map(Event::name).collect();
-        assert_eq!(names, Event::NAMES[..20]);
+        assert_eq!(names, Event::NAMES[..21]);
         for event in one_of_each() {
             assert!(params(&event).is_object(), "{}", event.name());
             assert_eq!(params(&event).get("seq"), None);

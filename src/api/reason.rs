@@ -124,6 +124,70 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What is the matter with the disk, finer than a [`Reason`], or what has changed for the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// There is no disk.
+    Absent,
+    /// `storage.path` is not there.
+    PathMissing,
+    /// Something else stands where `storage.path`, or the recording folder, should be.
+    NotAFolder,
+    /// The recording folder is a link that leads off the disk.
+    OffDisk,
+    /// `storage.require_usb` asks for a removable disk.
+    NotRemovable,
+    /// The system does not let the agent in.
+    Denied,
+    /// It was ejected, and has not come anew.
+    Ejected,
+    /// It was pulled without being ejected.
+    Pulled,
+    /// Only the reserve is left.
+    Full,
+    /// It is mounted read-only, or write-protected.
+    ReadOnly,
+    /// It gave errors.
+    Broken,
+    /// A disk has come.
+    Inserted,
+    /// Another disk that was there took over.
+    NextDisk,
+    /// There is more room, or less.
+    Room,
+    /// What failed has succeeded.
+    Works,
+    /// It can be written to again.
+    Writable,
+}
+
+impl Cause {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::PathMissing => "path_missing",
+            Self::NotAFolder => "not_a_folder",
+            Self::OffDisk => "off_disk",
+            Self::NotRemovable => "not_removable",
+            Self::Denied => "denied",
+            Self::Ejected => "ejected",
+            Self::Pulled => "pulled",
+            Self::Full => "full",
+            Self::ReadOnly => "read_only",
+            Self::Broken => "broken",
+            Self::Inserted => "inserted",
+            Self::NextDisk => "next_disk",
+            Self::Room => "room",
+            Self::Works => "works",
+            Self::Writable => "writable",
+        }
+    }
+}
+
 /// What a client is told when a request that is well formed could not be done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentError {
@@ -156,6 +220,12 @@ impl AgentError {
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+
+    /// With what is the matter with the disk.
+    #[must_use]
+    pub fn because(self, cause: Cause) -> Self {
+        self.with("cause", cause.as_str())
     }
 
     /// With one more member of `data`.
@@ -192,6 +262,14 @@ mod tests {
     fn serde_and_as_str_spell_a_reason_alike() {
         for reason in Reason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
+
+    #[test]
+    fn serde_and_as_str_spell_a_cause_alike() {
+        for cause in [Cause::PathMissing, Cause::NotAFolder, Cause::OffDisk, Cause::NextDisk, Cause::ReadOnly]
+        {
+            assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
         }
     }
 }

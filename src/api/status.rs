@@ -3,6 +3,7 @@
 //! Owns: the members and their names on the wire; they can be read back, for clients in this crate.
 //! Never: computes any of it. Times in `_ms` are milliseconds, in `_s` seconds, `bytes` are octets.
 
+use super::reason::Cause;
 use crate::call::Call;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -215,6 +216,8 @@ pub struct StorageStatus {
     pub remaining_s: Option<u64>,
     /// What can be done with it.
     pub state: StorageState,
+    /// Why no more can be done with it; `None` while it can be recorded to.
+    pub cause: Option<Cause>,
     /// Whether it is mounted read-only.
     pub read_only: bool,
     /// Whether it is mounted `sync`, which wears and slows flash.

@@ -187,7 +187,11 @@ impl EjectArgs {
         if self.output.json {
             return output::json(&result);
         }
-        output::line("The recordings are closed and synced: the stick may be pulled.")
+        let note = result["note"].as_str().map(|note| format!(" ({note})")).unwrap_or_default();
+        if result["safe_to_pull"] == false {
+            return Err(Failure::Local(format!("the stick is not safe to pull yet{note}")));
+        }
+        output::line(&format!("The recordings are closed and synced: the stick may be pulled{note}."))
     }
 }
 

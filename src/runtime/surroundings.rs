@@ -3,8 +3,8 @@
 use crate::agent::io::RecordingKey;
 use crate::rtp::codec::Codec;
 use crate::storage::access::Access;
-use crate::storage::disks::MOUNT_TABLE;
 use crate::storage::fs::{Fs, SystemFs};
+use crate::storage::mounts::MOUNT_TABLE;
 use crossbeam_channel::Sender;
 use mio::Interest;
 use std::fs::File;

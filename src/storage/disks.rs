@@ -1,188 +1,266 @@
 //! Which filesystems there are, and which of them is a stick that can be recorded to.
 //!
-//! Owns: reading the kernel's mount table and what it says of a disk. May wait on a stalled disk, so it
+//! Owns: what the kernel says of a disk, and when two mounts are of one disk. May wait on a stalled disk, so it
 //! runs on the storage thread only.
 
-use crate::jobs::{Disk, Target};
+use super::mounts::{self, Mount, is_node, is_reached, resolve};
+use crate::jobs::{Disk, FaultKind, Found, Look, Missing, StickId, Target};
 use crate::sandbox;
 use crate::storage::fs::{Fs, RealFs};
+use nix::errno::Errno;
+use nix::sys::stat::{major, minor};
 use nix::unistd::{AccessFlags, access};
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::fs::{metadata, read_dir, read_to_string};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The kernel's mount table; it signals changes to whoever polls it.
-pub const MOUNT_TABLE: &str = "/proc/self/mountinfo";
+/// Filesystems on sticks that are looked at; a phone has a port or two.
+const MAX_DISKS: usize = 16;
 
-/// One line of the mount table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
-    /// Major and minor device number.
-    pub device: (u32, u32),
-    /// Mount point.
-    pub point: PathBuf,
-    /// Filesystem type, as the kernel calls it.
-    pub filesystem: String,
-    /// Device node or other source.
-    pub source: String,
-    /// Mounted read-only.
-    pub read_only: bool,
-    /// Mounted with `sync`.
-    pub sync: bool,
-}
+/// Links that udev makes for the disks that it knows.
+const LINKS: &str = "/dev/disk/by-id";
 
-/// Reads a mount table (`proc_pid_mountinfo(5)`); lines of another form are skipped.
+/// Links that are looked at.
+const MAX_LINKS: usize = 256;
+
+/// The disks to record to: removable ones that are mounted, or the filesystem of the directory.
 #[must_use]
-pub fn parse_mounts(table: &str) -> Vec<Mount> {
-    table.lines().filter_map(parse_mount).collect()
+pub fn scan(look: &Look) -> Found {
+    let mounts = mounts::mounts().unwrap_or_default();
+    let mut found = match &look.target {
+        Target::Directory(path) => directory(path, look, &mounts),
+        Target::Auto => Found { disks: sticks(look, &mounts), ..Found::default() },
+    };
+    found.pulled = look.ejected.iter().filter(|stick| !is_there(stick)).cloned().collect();
+    found
 }
 
-fn parse_mount(line: &str) -> Option<Mount> {
-    let mut fields = line.split(' ');
-    let mut device = fields.nth(2)?.splitn(2, ':').map(str::parse);
-    let device = (device.next()?.ok()?, device.next()?.ok()?);
-    let point = unescape(fields.nth(1)?);
-    let mount_options = fields.next()?;
-    let mut rest = fields.skip_while(|field| *field != "-").skip(1);
-    let (filesystem, source, super_options) = (rest.next()?, rest.next()?, rest.next()?);
-    let has = |name: &str| mount_options.split(',').chain(super_options.split(',')).any(|o| o == name);
-    Some(Mount {
-        device,
-        point,
-        filesystem: match filesystem {
-            "fuseblk" | "ntfs3" => "ntfs".into(),
-            other => other.into(),
-        },
-        source: source.into(),
-        // The second: what ext4 shows since Linux 6.15 after an error.
-        read_only: has("ro") || has("emergency_ro"),
-        sync: has("sync"),
-    })
+fn directory(path: &Path, look: &Look, mounts: &[Mount]) -> Found {
+    let missing = |missing| Found { missing: Some(missing), ..Found::default() };
+    let real = match path.canonicalize() {
+        Ok(real) if real.is_dir() => real,
+        Ok(_) => return missing(Missing::NotFolder),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return missing(Missing::Denied),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => return missing(Missing::NotFolder),
+        Err(_) => return missing(Missing::Path),
+    };
+    let mount = resolve(mounts, &real);
+    let links = Links::read();
+    let removable = mount.is_some_and(|mount| is_removable(mount, &links));
+    Found::from(describe(path, look, mount, removable, &links))
 }
 
-/// Undoes the kernel's octal escapes of blanks in paths.
-fn unescape(path: &str) -> PathBuf {
-    let mut octets = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(octet) if *first == b'\\' => {
-                octets.push(octet);
-                rest = &tail[3..];
-            }
-            _ => {
-                octets.push(*first);
-                rest = tail;
-            }
+/// Every filesystem on a removable disk, at the best of its mounts.
+fn sticks(look: &Look, mounts: &[Mount]) -> Vec<Disk> {
+    let links = Links::read();
+    let system = resolve(mounts, Path::new("/")).and_then(|mount| Some(whole_disk(block_of(mount)?)));
+    let is_stick = |mount: &&Mount| {
+        may_be_stick(mount)
+            && is_removable(mount, &links)
+            && block_of(mount).is_none_or(|block| Some(whole_disk(block)) != system)
+            && is_reached(mounts, mount)
+    };
+    let mut best: Vec<&Mount> = Vec::new();
+    for mount in mounts.iter().filter(is_stick) {
+        match best.iter().position(|known| known.device == mount.device) {
+            // A bind mount shows a part only, and nothing can be written to one that is read-only.
+            Some(at) if rank(mount) < rank(best[at]) => best[at] = mount,
+            Some(_) => {}
+            None if best.len() < MAX_DISKS => best.push(mount),
+            None => {}
         }
     }
-    PathBuf::from(OsString::from_vec(octets))
-}
-
-/// The disk to record to: the first writable removable one, or the filesystem of the directory.
-///
-/// With [`Target::Auto`] a read-only stick is returned only if there is no writable one, so that the
-/// reason can be told.
-#[must_use]
-pub fn scan(target: &Target) -> Option<Disk> {
-    let mounts = parse_mounts(&std::fs::read_to_string(MOUNT_TABLE).unwrap_or_default());
-    match target {
-        Target::Directory(path) => {
-            let real = path.canonicalize().ok().filter(|path| path.is_dir())?;
-            // Of several mounts on one point the last one is on top.
-            let mount = mounts
-                .iter()
-                .filter(|mount| real.starts_with(&mount.point))
-                .max_by_key(|mount| mount.point.as_os_str().len());
-            describe(path, mount, is_removable(mount))
-        }
-        Target::Auto => {
-            let mut sticks = mounts
-                .iter()
-                .filter(|mount| may_be_stick(mount) && is_removable(Some(mount)))
-                .filter_map(|mount| describe(&mount.point, Some(mount), true));
-            let first = sticks.next()?;
-            if !first.read_only {
-                return Some(first);
-            }
-            Some(sticks.find(|disk| !disk.read_only).unwrap_or(first))
-        }
-    }
+    best.iter().filter_map(|mount| describe(&mount.point, look, Some(mount), true, &links)).collect()
 }
 
 /// Where sticks are mounted at the moment.
 #[must_use]
 pub fn mounted() -> Vec<PathBuf> {
-    let mounts = parse_mounts(&std::fs::read_to_string(MOUNT_TABLE).unwrap_or_default());
-    let sticks = mounts.into_iter().filter(|mount| may_be_stick(mount) && is_removable(Some(mount)));
+    let links = Links::read();
+    let mounts = mounts::mounts().unwrap_or_default();
+    let sticks = mounts.into_iter().filter(|mount| may_be_stick(mount) && is_removable(mount, &links));
     sticks.map(|mount| mount.point).collect()
 }
 
-fn describe(root: &Path, mount: Option<&Mount>, removable: bool) -> Option<Disk> {
+fn rank(mount: &Mount) -> (bool, bool) {
+    (mount.read_only, mount.part != Path::new("/"))
+}
+
+fn describe(root: &Path, look: &Look, mount: Option<&Mount>, removable: bool, links: &Links) -> Option<Disk> {
+    if !root.is_dir() {
+        return None;
+    }
+    let device = RealFs.device(root).ok()?;
+    let fault = folder_fault(root, &look.folder, device);
     Some(Disk {
         root: root.to_owned(),
         mount: mount.map_or_else(|| root.to_owned(), |mount| mount.point.clone()),
-        device: RealFs.device(root).ok()?,
+        device,
         // The mount table of a chroot may say nothing of its root.
         filesystem: mount.map_or_else(|| "unknown".to_owned(), |mount| mount.filesystem.clone()),
         space: RealFs.space(root).ok()?,
         read_only: mount.is_some_and(|mount| mount.read_only)
-            || access(root, AccessFlags::W_OK).is_err()
+            || fault == Some(FaultKind::ReadOnly)
             || sandbox::forbids_writing(root),
         sync_mount: mount.is_some_and(|mount| mount.sync),
         removable,
+        stick: mount.map(stick_of).unwrap_or_default(),
+        group: mount.map(|mount| links.group_of(mount)).unwrap_or_default(),
+        folder_fault: fault.filter(|fault| *fault != FaultKind::ReadOnly),
     })
+}
+
+/// Why recordings could not go to `name` below `root`, as far as that shows without writing.
+fn folder_fault(root: &Path, name: &str, device: u64) -> Option<FaultKind> {
+    let folder = if name.is_empty() { root.to_owned() } else { root.join(name) };
+    let may_write = |path: &Path| match access(path, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => None,
+        Err(Errno::EROFS) => Some(FaultKind::ReadOnly),
+        Err(Errno::EACCES | Errno::EPERM) => Some(FaultKind::Denied),
+        // Whatever else it is, an attempt will tell.
+        Err(_) => None,
+    };
+    match metadata(&folder) {
+        Ok(found) if !found.is_dir() => Some(FaultKind::NotFolder),
+        Ok(found) if found.dev() != device => Some(FaultKind::OffDisk),
+        Ok(_) => may_write(&folder),
+        // A link that leads nowhere stands in the way, too.
+        Err(_) if folder.symlink_metadata().is_ok_and(|found| found.is_symlink()) => {
+            Some(FaultKind::NotFolder)
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => Some(FaultKind::NotFolder),
+        Err(_) => may_write(root),
+    }
 }
 
 /// Whether a mount can be taken for a stick at all. The system itself may run from a USB disk: that is no stick, it
 /// would hide the one that is put in, and ejecting it would leave the system read-only.
 fn may_be_stick(mount: &Mount) -> bool {
-    mount.source.starts_with("/dev/") && mount.point != Path::new("/")
+    is_node(&mount.source) && mount.point != Path::new("/")
 }
 
-/// Whether a mount is a stick or card: by what sysinfo knows of it, or by where the kernel put its disk.
-///
-/// sysinfo looks for the links that udev makes; a phone without udev has none, so the kernel's own
-/// `removable` flag and a USB port on the way to the disk count too.
-fn is_removable(mount: Option<&Mount>) -> bool {
-    let Some(mount) = mount else { return false };
-    let known = sysinfo::Disks::new_with_refreshed_list_specifics(sysinfo::DiskRefreshKind::nothing());
-    if known.list().iter().any(|disk| disk.mount_point() == mount.point && disk.is_removable()) {
-        return true;
+/// The block device that a mount is of.
+pub(super) fn block_of(mount: &Mount) -> Option<(u32, u32)> {
+    if mount.device.0 != 0 {
+        return Some(mount.device);
     }
-    let link = PathBuf::from(format!("/sys/dev/block/{}:{}", mount.device.0, mount.device.1));
-    let Ok(device) = link.canonicalize() else { return false };
-    let on_usb = device.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"usb"));
-    // A partition has no flag of its own; its parent folder is the whole disk.
-    let flag = |folder: &Path| std::fs::read_to_string(folder.join("removable")).ok();
-    let flag = flag(&device).or_else(|| device.parent().and_then(flag));
-    on_usb || flag.is_some_and(|flag| flag.trim() == "1")
+    // Some filesystems (btrfs) have a number of their own.
+    if is_node(&mount.source) { block_number(&mount.source) } else { None }
+}
+
+fn block_number(node: &Path) -> Option<(u32, u32)> {
+    let found = metadata(node).ok().filter(|found| found.file_type().is_block_device())?;
+    let number = |part: u64| u32::try_from(part).ok();
+    Some((number(major(found.rdev()))?, number(minor(found.rdev()))?))
+}
+
+/// The folder in which the kernel tells of the whole disk that a block device is, or is a partition of.
+pub(super) fn whole_disk(block: (u32, u32)) -> PathBuf {
+    let link = PathBuf::from(format!("/sys/dev/block/{}:{}", block.0, block.1));
+    let Ok(device) = link.canonicalize() else { return link };
+    match device.parent() {
+        Some(whole) if device.join("partition").exists() => whole.to_owned(),
+        _ => device,
+    }
+}
+
+/// Which physical disk a mount is of.
+pub(super) fn stick_of(mount: &Mount) -> StickId {
+    block_of(mount).map(|block| identity(&whole_disk(block))).unwrap_or_default()
+}
+
+/// A disk's place, and what changes when it is put in again: the kernel's sequence number of disks, or where that is
+/// not known (before Linux 5.15) the number that USB gave it.
+fn identity(whole: &Path) -> StickId {
+    let sequence = read_to_string(whole.join("diskseq")).unwrap_or_default();
+    let usb_number = whole.ancestors().find_map(|folder| read_to_string(folder.join("devnum")).ok());
+    let (sequence, usb_number) = (sequence.trim(), usb_number.unwrap_or_default());
+    StickId(format!("{} {sequence} {}", whole.display(), usb_number.trim()))
+}
+
+/// Whether a disk is still where it was, mounted or not. One that the system tells nothing of is taken to be there.
+fn is_there(stick: &StickId) -> bool {
+    let Some((whole, _)) = stick.0.rsplit_once(' ').and_then(|(rest, _)| rest.rsplit_once(' ')) else {
+        return stick.is_known();
+    };
+    let whole = Path::new(whole);
+    // A card reader stays when its card is pulled.
+    let is_empty = read_to_string(whole.join("size")).is_ok_and(|size| size.trim() == "0");
+    if !Path::new("/sys/dev/block").is_dir() {
+        let name = whole.file_name().unwrap_or_default();
+        return Links::read().0.iter().any(|(_, block)| name == format!("{}:{}", block.0, block.1).as_str());
+    }
+    whole.is_dir() && !is_empty && identity(whole) == *stick
+}
+
+/// Disks that udev has found to be on USB, each with the name of the stick.
+pub(super) struct Links(Vec<(String, (u32, u32))>);
+
+impl Links {
+    pub(super) fn read() -> Self {
+        let Ok(entries) = read_dir(LINKS) else { return Self(Vec::new()) };
+        let mut links: Vec<_> = entries
+            .take(MAX_LINKS)
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let stick = name.starts_with("usb-").then(|| name_of_stick(&name).to_owned())?;
+                Some((stick, block_number(&entry.path())?))
+            })
+            .collect();
+        links.sort();
+        Self(links)
+    }
+
+    /// The name of the stick that a block device is, or is a part of.
+    fn name_of(&self, block: (u32, u32)) -> Option<&str> {
+        let whole = whole_disk(block);
+        let leads_to = |linked: (u32, u32)| linked == block || whole_disk(linked) == whole;
+        self.0.iter().find(|(_, linked)| leads_to(*linked)).map(|(name, _)| name.as_str())
+    }
+
+    /// What a mount is pulled together with: the stick that udev knows it to be of, or its whole disk.
+    pub(super) fn group_of(&self, mount: &Mount) -> String {
+        let Some(block) = block_of(mount) else { return String::new() };
+        let named = self.name_of(block).map(str::to_owned);
+        named.unwrap_or_else(|| whole_disk(block).display().to_string())
+    }
+
+    /// Every disk that is pulled with this group.
+    pub(super) fn sticks_of(&self, group: &str) -> impl Iterator<Item = StickId> {
+        self.0.iter().filter(move |(name, _)| name == group).map(|(_, block)| identity(&whole_disk(*block)))
+    }
+}
+
+/// The name of a link without the part that says which partition it is of.
+fn name_of_stick(link: &str) -> &str {
+    match link.rsplit_once("-part") {
+        Some((stick, number)) if !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()) => stick,
+        _ => link,
+    }
+}
+
+/// Whether a mount is of a stick or card: by the links that udev makes, or by where the kernel put its disk.
+///
+/// A phone without udev has no links, so the kernel's own `removable` flag and a USB port on the way to the disk
+/// count too.
+fn is_removable(mount: &Mount, links: &Links) -> bool {
+    let Some(block) = block_of(mount) else { return false };
+    let whole = whole_disk(block);
+    let on_usb = whole.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"usb"));
+    let flag = read_to_string(whole.join("removable")).is_ok_and(|flag| flag.trim() == "1");
+    on_usb || flag || links.name_of(block).is_some()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mounts::parse_mounts;
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_mount_table_is_read_with_escapes_and_options() {
-        let table = "36 35 8:1 / /media/My\\040Stick rw,noatime master:1 - vfat /dev/sda1 rw,sync,fmask=0022\n\
-                     nonsense\n\
-                     40 35 8:17 / /media/b ro,relatime - fuseblk /dev/sdb1 rw,user_id=0\n\
-                     41 35 8:33 / /media/c rw - ext4 /dev/sdc1 rw,errors=remount-ro,emergency_ro\n";
-        let mounts = parse_mounts(table);
-        assert_eq!(mounts.len(), 3);
-        assert_eq!(mounts[0].point, Path::new("/media/My Stick"));
-        assert_eq!(mounts[0].device, (8, 1));
-        assert!(mounts[0].sync && !mounts[0].read_only);
-        assert_eq!(mounts[1].filesystem, "ntfs");
-        assert!(mounts[1].read_only && mounts[2].read_only);
-    }
 
     #[test]
     fn the_disk_that_the_system_runs_from_is_no_stick() {
-        let table = "22 1 8:2 / / rw,relatime - ext4 /dev/sda2 rw\n\
+        let table = b"22 1 8:2 / / rw,relatime - ext4 /dev/sda2 rw\n\
                      36 22 8:17 / /media/stick rw,relatime - vfat /dev/sdb1 rw\n\
                      40 22 0:30 / /tmp rw - tmpfs tmpfs rw\n";
         let mounts = parse_mounts(table);
@@ -192,18 +270,73 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_described_by_its_filesystem_and_a_missing_one_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = scan(&Target::Directory(folder.path().into())).unwrap();
-        assert_eq!(disk.root, folder.path());
-        assert!(disk.space.total_octets > 0 && !disk.filesystem.is_empty());
-        assert_eq!(scan(&Target::Directory(folder.path().join("none"))), None);
+    fn the_links_of_partitions_have_the_name_of_their_stick() {
+        for (link, stick) in [
+            ("usb-Kingston_DT_0019-0:0-part12", "usb-Kingston_DT_0019-0:0"),
+            ("usb-Kingston_DT_0019-0:0", "usb-Kingston_DT_0019-0:0"),
+            ("usb-spare-parts-0:0", "usb-spare-parts-0:0"),
+            ("usb-x-part", "usb-x-part"),
+        ] {
+            assert_eq!(name_of_stick(link), stick);
+        }
     }
 
-    proptest! {
-        #[test]
-        fn any_mount_table_is_read(table in "[ -~\\n]{0,200}") {
-            prop_assert!(parse_mounts(&table).len() <= table.lines().count());
-        }
+    #[test]
+    fn of_several_mounts_of_a_stick_the_whole_and_writable_one_is_the_best() {
+        let table = b"1 0 8:17 / /ro ro - vfat /dev/sdb1 rw\n\
+                     2 0 8:17 /share /bind rw - vfat /dev/sdb1 rw\n\
+                     3 0 8:17 / /rw rw - vfat /dev/sdb1 rw\n";
+        let mounts = parse_mounts(table);
+        let best = mounts.iter().min_by_key(|mount| rank(mount)).unwrap();
+        assert_eq!(best.point, Path::new("/rw"));
+    }
+
+    fn at(path: &Path) -> Look {
+        Look { folder: "Record".into(), ..Look::from(Target::Directory(path.into())) }
+    }
+
+    #[test]
+    fn a_directory_is_described_by_its_filesystem() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = scan(&at(folder.path()));
+        let [disk] = &found.disks[..] else { panic!("{found:?}") };
+        assert_eq!(disk.root, folder.path());
+        assert!(disk.space.total_octets > 0 && !disk.filesystem.is_empty());
+        assert_eq!((disk.folder_fault, found.missing), (None, None));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_or_is_none_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = |path: &str| scan(&at(&folder.path().join(path))).missing;
+        assert_eq!(missing("none"), Some(Missing::Path));
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert_eq!(missing("file"), Some(Missing::NotFolder));
+        assert_eq!(missing("file/below"), Some(Missing::NotFolder));
+    }
+
+    #[test]
+    fn what_stands_in_place_of_the_recording_folder_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = folder.path().join("Record");
+        let fault = || scan(&at(folder.path())).disks[0].folder_fault;
+        std::fs::write(&record, "").unwrap();
+        assert_eq!(fault(), Some(FaultKind::NotFolder));
+        std::fs::remove_file(&record).unwrap();
+        std::os::unix::fs::symlink("nowhere", &record).unwrap();
+        assert_eq!(fault(), Some(FaultKind::NotFolder));
+        std::fs::remove_file(&record).unwrap();
+        std::os::unix::fs::symlink("/proc", &record).unwrap();
+        assert_eq!(fault(), Some(FaultKind::OffDisk));
+        std::fs::remove_file(&record).unwrap();
+        std::fs::create_dir(folder.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", &record).unwrap();
+        assert_eq!(fault(), None, "a link to a folder of the disk will do");
+    }
+
+    #[test]
+    fn a_disk_that_is_unknown_to_the_system_is_not_told_to_be_gone() {
+        assert!(!is_there(&StickId::default()));
+        assert!(!is_there(&StickId("/sys/devices/none/block/sdq 7 3".into())));
     }
 }

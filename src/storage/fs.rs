@@ -1,9 +1,8 @@
 //! The filesystem as the writer needs it: a trait, so that tests can make any operation fail.
 
 use super::access::{Access, open_to_change};
-use super::disks;
-use crate::jobs::{Disk, Space, Target};
-use crate::sandbox;
+use super::{disks, eject};
+use crate::jobs::{Eject, Ejected, Found, Look, Space};
 use crate::sys;
 use nix::sys::statfs::{MSDOS_SUPER_MAGIC, fstatfs};
 use std::fs::{File, OpenOptions};
@@ -174,13 +173,20 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn space(&self, path: &Path) -> io::Result<Space>;
-    /// Syncs the filesystem that `root` is on, and unmounts it if it is mounted there. Whether it did.
+    /// Device number of the filesystem that an open file is on; `None` where there is only one.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn device_of(&self, _file: &Self::File) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+    /// Syncs a disk, and undoes all of its mounts if it can be pulled.
     ///
     /// # Errors
     /// If it could not be synced.
-    fn eject(&self, root: &Path) -> io::Result<bool>;
-    /// The disk to record to, if there is one.
-    fn scan(&self, target: &Target) -> Option<Disk>;
+    fn eject(&self, disk: &Eject) -> io::Result<Ejected>;
+    /// The disks that can be recorded to.
+    fn scan(&self, look: &Look) -> Found;
 }
 
 fn is_vfat(file: &File) -> io::Result<bool> {
@@ -365,12 +371,15 @@ impl Fs for SystemFs {
         })
     }
 
-    fn eject(&self, root: &Path) -> io::Result<bool> {
-        sys::sync_fs(&File::open(root)?)?;
-        Ok(sandbox::unmount(root).is_ok())
+    fn device_of(&self, file: &File) -> io::Result<Option<u64>> {
+        Ok(Some(file.metadata()?.dev()))
     }
 
-    fn scan(&self, target: &Target) -> Option<Disk> {
-        disks::scan(target)
+    fn eject(&self, disk: &Eject) -> io::Result<Ejected> {
+        eject::eject(disk)
+    }
+
+    fn scan(&self, look: &Look) -> Found {
+        disks::scan(look)
     }
 }

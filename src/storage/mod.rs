@@ -6,8 +6,10 @@
 
 pub mod access;
 pub mod disks;
+mod eject;
 pub mod fs;
 mod library;
+pub mod mounts;
 mod names;
 mod oldest;
 pub mod open_file;

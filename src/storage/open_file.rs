@@ -303,6 +303,20 @@ pub fn check_device<F: Fs>(fs: &F, folder: &Folder) -> Result<(), Fault> {
     Err(Fault { kind: FaultKind::NoStorage, detail })
 }
 
+/// A disk may have been unmounted after it was looked at: then the file just created is somewhere else. It goes again.
+///
+/// # Errors
+/// [`FaultKind::NoStorage`] if the open file is not on `device`, or as the system says.
+pub fn check_handle<F: Fs>(fs: &F, file: &OpenFile<F::File>, device: u64) -> Result<(), Fault> {
+    let found = fs.device_of(&file.handle).map_err(|error| fault("look at", &file.path(), &error))?;
+    if found.is_none_or(|found| found == device) {
+        return Ok(());
+    }
+    let _ = fs.remove(&file.path());
+    let detail = format!("the disk at {} went while a file was created; put it back", file.folder.display());
+    Err(Fault { kind: FaultKind::NoStorage, detail })
+}
+
 /// The answer to a job for a file that is not open any more.
 #[must_use]
 pub fn closed_before() -> Fault {

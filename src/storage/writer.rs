@@ -92,7 +92,7 @@ impl<F: Fs> Writer<F> {
     #[inline(never)]
     fn handle_rarely(&mut self, job: Job) -> Done {
         match job {
-            Job::Scan(target) => Done::Scanned(self.fs.scan(&target)),
+            Job::Scan(look) => Done::Scanned(self.fs.scan(&look)),
             Job::Open(open) => Done::Opened { file: open.file, result: self.open(open) },
             // Not reached: `handle` has taken it.
             Job::Append { file, pieces, flush } => self.append(file, pieces, flush),
@@ -110,9 +110,9 @@ impl<F: Fs> Writer<F> {
             Job::MeasureSpeed(folder) => Done::SpeedMeasured(self.measure_speed(&folder)),
             Job::DeleteOldest(folder) => self.delete_oldest(folder),
             Job::Library(job) => Done::Library(self.library(job)),
-            Job::Eject(folder) => {
-                let ejected = self.fs.eject(&folder.root);
-                Done::Ejected(ejected.map_err(|error| fault("sync the disk at", &folder.root, &error)))
+            Job::Eject(disk) => {
+                let ejected = self.fs.eject(&disk);
+                Done::Ejected(ejected.map_err(|error| fault("sync the disk at", &disk.root, &error)))
             }
         }
     }
@@ -122,7 +122,7 @@ impl<F: Fs> Writer<F> {
         let folder = open.folder.path();
         self.check_device(&open.folder)?;
         if !open.folder.name.is_empty() {
-            self.fs.create_folder(&folder).map_err(|error| fault("create the folder", &folder, &error))?;
+            self.create_folder(&folder)?;
             // vfat keeps the sectors of a folder made since the mount with its parent: until that is synced,
             // syncing the folder writes none of its names.
             let root = &open.folder.root;
@@ -133,11 +133,14 @@ impl<F: Fs> Writer<F> {
         let order = Some(self.numbers.next(&self.fs, &open.folder, open.stamp, self.clock));
         let file = OpenFile::create(&self.fs, folder, open.stamp, open.header);
         let file = file.map_err(|fault| no_more_files(fault, space))?;
+        open_file::check_handle(&self.fs, &file, open.folder.device)?;
         let mut sidecar = *open.sidecar;
         sidecar.file.clone_from(&file.name);
         sidecar.order = order;
         let mut ours = Ours { file, recording: sidecar.recording.clone(), order, set_aside: 0 };
         let begun = self.begin(&mut ours, &sidecar).map_err(|fault| no_more_files(fault, space));
+        // The sidecar goes by its path: the disk may have been unmounted under the open file.
+        let begun = begun.and_then(|()| self.check_on_disk(&open.folder));
         let file = &ours.file;
         if let Err(fault) = begun {
             // Nothing was recorded yet: leave no empty shell behind.
@@ -149,6 +152,20 @@ impl<F: Fs> Writer<F> {
         let opened = Opened { path: file.path(), name: file.name.clone(), space };
         self.files.insert(open.file, ours);
         Ok(opened)
+    }
+
+    /// Makes the recording folder, if need be; a file in its place has a name of its own.
+    fn create_folder(&self, folder: &Path) -> Result<(), Fault> {
+        self.fs.create_folder(folder).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Fault {
+                kind: FaultKind::NotFolder,
+                detail: format!(
+                    "cannot create the folder {}: a file or a broken link has this name; rename or delete it",
+                    folder.display()
+                ),
+            },
+            _ => fault("create the folder", folder, &error),
+        })
     }
 
     /// The stick may have been pulled.
@@ -165,7 +182,7 @@ impl<F: Fs> Writer<F> {
         }
         self.check_device(folder)?;
         let detail = format!("{} leads off the disk; make it a folder of the disk", path.display());
-        Err(Fault { kind: FaultKind::Denied, detail })
+        Err(Fault { kind: FaultKind::OffDisk, detail })
     }
 
     fn begin(&self, ours: &mut Ours<F::File>, sidecar: &Sidecar) -> Result<(), Fault> {

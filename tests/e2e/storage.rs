@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::rollover::segments;
 use crate::support::environment::SmallDisk;
 use crate::support::recording_file::wait_finished;
-use crate::support::{Agent, Call, Codec, Setup, assert_audio, patience, read_recording, sidecar_of};
+use crate::support::{Agent, Call, Client, Codec, Setup, assert_audio, patience, read_recording, sidecar_of};
 
 fn start() -> serde_json::Value {
     json!({"mode": "local", "codec": "PCMA"})
@@ -194,13 +194,85 @@ fn a_folder_on_a_fixed_disk_can_be_recorded_to_again_after_an_eject() {
 }
 
 #[test]
-fn an_ejected_disk_is_unmounted() {
+fn an_eject_leaves_a_disk_mounted_that_can_not_be_pulled_says_so_and_it_is_recorded_to_again() {
     let Some(disk) = SmallDisk::mount(1024) else { return };
     let agent = Setup::new().storage(disk.path()).start();
     let mut call = Call::start(&agent, Codec::Pcma);
     call.speak(20);
-    call.client.ok("storage.eject", json!({}));
+    let ejected = call.client.ok("storage.eject", json!({}));
+    assert_eq!((&ejected["safe_to_pull"], &ejected["unmounted"]), (&json!(true), &json!(false)), "{ejected}");
+    assert!(ejected["note"].as_str().is_some_and(|note| note.contains("stays mounted")), "{ejected}");
+    assert_eq!(call.wait_ended()["end_reason"], "ejected");
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let still = mounts.lines().any(|line| line.contains(disk.path().to_str().unwrap()));
-    assert!(!still, "it is still mounted");
+    assert!(still, "it was unmounted: what is recorded next would fill the phone's own memory");
+    let mut next = Call::start(&agent, Codec::Pcma);
+    let heard = next.speak(20);
+    next.finish_and_expect(&heard);
+}
+
+/// What stands in the place of the recording folder, and the state and cause that tell of it.
+#[test]
+fn what_stands_in_place_of_the_recording_folder_has_a_cause_before_a_call_and_after() {
+    let setup = Setup::new();
+    let record = setup.storage_path().join("Record");
+    std::fs::write(&record, "a file").unwrap();
+    let agent = setup.start();
+    let mut client = agent.client();
+    let status = client.ok("storage.status", json!({}));
+    assert_eq!((&status["state"], &status["cause"]), (&json!("failed"), &json!("not_a_folder")), "{status}");
+    let refused = client.refused("record.start", start());
+    assert_eq!(
+        (refused.reason.as_str(), &refused.whole["data"]["cause"]),
+        ("storage_io", &json!("not_a_folder"))
+    );
+    let message = refused.whole["message"].as_str().unwrap();
+    assert!(message.contains("recording folder") && message.contains("rename or delete"), "{message}");
+    std::fs::remove_file(&record).unwrap();
+    std::os::unix::fs::symlink("/proc", &record).unwrap();
+    let refused = client.refused("record.start", start());
+    assert_eq!(refused.whole["data"]["cause"], "off_disk", "{}", refused.whole);
+    std::fs::remove_file(&record).unwrap();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let heard = call.speak(20);
+    call.finish_and_expect(&heard);
+    assert_eq!(client.ok("storage.status", json!({}))["cause"], json!(null));
+}
+
+#[test]
+fn a_path_that_is_missing_or_no_folder_is_told_apart_from_no_stick() {
+    let setup = Setup::new();
+    let missing = setup.dir().join("missing");
+    let agent = setup.storage(&missing).start();
+    let mut client = agent.client();
+    let mut cause = || client.refused("record.start", start()).whole["data"]["cause"].clone();
+    assert_eq!(cause(), "path_missing");
+    std::fs::write(&missing, "").unwrap();
+    assert_eq!(cause(), "not_a_folder");
+    let auto =
+        Setup::new().quoted("storage", "directory", "Record").set("storage", "require_usb", true).start();
+    let status = auto.client().ok("storage.status", json!({}));
+    assert_eq!(status["cause"], "not_removable", "{status}");
+}
+
+#[test]
+fn a_disk_that_others_fill_and_empty_between_calls_is_told_both_ways() {
+    let Some(disk) = SmallDisk::mount(8 * 1024) else { return };
+    let agent = Setup::new().storage(disk.path()).start();
+    let mut client = agent.subscribed_client();
+    let state = |client: &mut Client| {
+        let told = client.wait_event("storage.state", patience());
+        assert_eq!(told["storage"]["state"], told["to"], "{told}");
+        (told["from"].clone(), told["to"].clone(), told["cause"].clone())
+    };
+    let foreign = disk.path().join("holiday.mpg");
+    std::fs::write(&foreign, vec![0; 4096 * 1024]).unwrap();
+    assert_eq!(state(&mut client), (json!("ok"), json!("low"), json!("room")));
+    std::fs::write(disk.path().join("more.mpg"), vec![0; 4000 * 1024]).unwrap();
+    assert_eq!(state(&mut client), (json!("low"), json!("full"), json!("full")));
+    std::fs::remove_file(foreign).unwrap();
+    std::fs::remove_file(disk.path().join("more.mpg")).unwrap();
+    assert_eq!(state(&mut client), (json!("full"), json!("ok"), json!("room")));
+    disk.make_read_only();
+    assert_eq!(state(&mut client), (json!("ok"), json!("read_only"), json!("read_only")));
 }

@@ -1,7 +1,7 @@
 //! The real file system of a temporary folder, with one operation that goes wrong.
 
 use nix::errno::Errno;
-use phone_recorder::jobs::{Disk, Space, Target};
+use phone_recorder::jobs::{Disk, Eject, Ejected, Found, Look, Space, Target};
 use phone_recorder::storage::fs::{Entry, Fs, RealFs};
 use phone_recorder::time::Mono;
 use std::cell::Cell;
@@ -204,23 +204,23 @@ impl Fs for FaultFs {
         Ok(Space { total_octets: 1 << 30, free_octets: 1 << 30 })
     }
 
-    fn eject(&self, _: &Path) -> io::Result<bool> {
+    fn eject(&self, _: &Eject) -> io::Result<Ejected> {
         self.pass()?;
-        Ok(false)
+        Ok(Ejected { unmounted: true, ..Ejected::default() })
     }
 
-    fn scan(&self, target: &Target) -> Option<Disk> {
-        self.pass().ok()?;
-        let Target::Directory(root) = target else { return None };
+    fn scan(&self, look: &Look) -> Found {
+        let Target::Directory(root) = &look.target else { return Found::default() };
+        let (Ok(_), Ok(device)) = (self.pass(), RealFs.device(root)) else { return Found::default() };
         let space = Space { total_octets: 1 << 30, free_octets: 1 << 30 };
-        Some(Disk {
+        Found::from(Some(Disk {
             root: root.clone(),
             mount: root.clone(),
-            device: RealFs.device(root).ok()?,
+            device,
             filesystem: "vfat".into(),
             space,
             removable: true,
             ..Disk::default()
-        })
+        }))
     }
 }

@@ -1,7 +1,7 @@
 //! Sticks in memory: what is written, what of it is durable, and every way to fail.
 
 use crate::rng::Rng;
-use phone_recorder::jobs::{Disk, Space, Target};
+use phone_recorder::jobs::{Disk, Eject, Ejected, Found, Left, Look, Space, StickId};
 use phone_recorder::storage::fs::{Entry, Fs};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -337,19 +337,26 @@ impl Fs for SimFs {
         Ok(Space { total_octets: stick.capacity, free_octets: stick.free() })
     }
 
-    fn eject(&self, _root: &Path) -> io::Result<bool> {
+    fn eject(&self, disk: &Eject) -> io::Result<Ejected> {
         let mut disks = self.0.borrow_mut();
         let stick = disks.stick()?;
         stick.names.values().for_each(|node| node.borrow_mut().sync());
         stick.sync_names();
-        Ok(disks.rng.chance(500))
+        if disks.rng.chance(500) {
+            return Ok(Ejected { unmounted: true, ..Ejected::default() });
+        }
+        let left = Left { point: disk.root.clone(), why: "not allowed".into(), denied: true };
+        Ok(Ejected { left: vec![left], ..Ejected::default() })
     }
 
-    fn scan(&self, _target: &Target) -> Option<Disk> {
+    fn scan(&self, look: &Look) -> Found {
         let mut disks = self.0.borrow_mut();
         let (device, read_only) = (disks.insertion, disks.read_only);
-        let stick = disks.stick().ok()?;
-        Some(Disk {
+        let present = StickId(format!("insertion {device}"));
+        let is_in = disks.inserted.is_some();
+        let pulled = look.ejected.iter().filter(|stick| !is_in || **stick != present).cloned().collect();
+        let Ok(stick) = disks.stick() else { return Found { pulled, ..Found::default() } };
+        let disk = Disk {
             root: ROOT.into(),
             mount: ROOT.into(),
             device,
@@ -358,6 +365,10 @@ impl Fs for SimFs {
             read_only,
             sync_mount: false,
             removable: true,
-        })
+            stick: present,
+            group: String::new(),
+            folder_fault: None,
+        };
+        Found { disks: vec![disk], pulled, missing: None }
     }
 }

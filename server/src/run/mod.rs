@@ -107,8 +107,10 @@ pub fn run(config: Config) -> io::Result<()> {
         let _ = storage_waker.wake();
     })?;
     let registry = poll.registry().try_clone()?;
-    let disk = phone_recorder::storage::disks::scan(&Target::Directory(config.storage.clone()))
-        .filter(|disk| !disk.read_only)
+    let disk = phone_recorder::storage::disks::scan(&Target::Directory(config.storage.clone()).into())
+        .disks
+        .pop()
+        .filter(|disk| !disk.read_only && disk.folder_fault.is_none())
         .ok_or_else(|| {
             io::Error::other(format!("{} is no folder that can be written to", config.storage.display()))
         })?;
@@ -391,5 +393,5 @@ fn named(what: &str, error: &io::Error) -> io::Error {
 
 /// A job of the storage thread that asks for the room on the disk.
 fn scan_job(config: &Config) -> Job {
-    Job::Scan(Target::Directory(config.storage.clone()))
+    Job::Scan(Target::Directory(config.storage.clone()).into())
 }

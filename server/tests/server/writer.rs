@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use phone_recorder::blocks::BlockPool;
 use phone_recorder::file::header::{FileHeader, HEADER_OCTETS};
 use phone_recorder::file::sidecar::{Sidecar, SidecarState};
-use phone_recorder::jobs::{Disk, Done, FileKey, Folder, Job, Open, Piece, Space, Target};
+use phone_recorder::jobs::{Done, Eject, Ejected, FileKey, Folder, Found, Job, Look, Open, Piece, Space};
 use phone_recorder::rtp::codec::Codec;
 use phone_recorder::storage::fs::{Entry, Fs, RealFs};
 use phone_recorder::time::{Mono, Wall};
@@ -120,11 +120,11 @@ impl Fs for Watched {
     fn space(&self, path: &Path) -> io::Result<Space> {
         RealFs.space(path)
     }
-    fn eject(&self, root: &Path) -> io::Result<bool> {
-        RealFs.eject(root)
+    fn eject(&self, disk: &Eject) -> io::Result<Ejected> {
+        RealFs.eject(disk)
     }
-    fn scan(&self, target: &Target) -> Option<Disk> {
-        RealFs.scan(target)
+    fn scan(&self, look: &Look) -> Found {
+        RealFs.scan(look)
     }
 }
 

@@ -14,9 +14,6 @@ use crate::time::{Now, Wall};
 /// Files that wait to be finished on a disk that is gone; what is beyond is left to the ordinary recovery.
 const MAX_MENDS: usize = 16;
 
-/// Reason that the sidecar of a file gives for its end when its disk was pulled.
-const END_REASON_PULLED: &str = "storage_io";
-
 impl Local {
     /// Whether the recording waits for a disk.
     pub(in crate::agent) fn is_lost(&self) -> bool {
@@ -33,8 +30,16 @@ impl Local {
         self.state == FileState::Busy(Busy::Mending)
     }
 
-    /// The disk is gone. Keeps everything that is not durable, `pieces` of the failed job included.
-    pub(in crate::agent) fn lose_disk(&mut self, pieces: Vec<Piece>, call: &Call, counts: &Counts, now: Now) {
+    /// The disk is gone, or takes no more for this reason. Keeps everything that is not durable, `pieces` of the failed
+    /// job included.
+    pub(in crate::agent) fn lose_disk(
+        &mut self,
+        pieces: Vec<Piece>,
+        reason: &'static str,
+        call: &Call,
+        counts: &Counts,
+        now: Now,
+    ) {
         self.tape.put_back(pieces);
         self.in_flight_octets = 0;
         let was = match self.state {
@@ -44,7 +49,7 @@ impl Local {
         match was {
             None | Some(Busy::Appending) => {
                 let log = self.tape.cut_segment(self.durable_octets);
-                let sidecar = self.end_segment(call, counts, log, (END_REASON_PULLED, now.wall));
+                let sidecar = self.end_segment(call, counts, log, (reason, now.wall));
                 self.mend_later(Box::new(sidecar));
                 self.next_is_new = true;
             }
@@ -58,13 +63,16 @@ impl Local {
             Some(Busy::Opening | Busy::Mending) => {}
         }
         self.state = FileState::Lost;
+        self.next_folder = None;
     }
 
-    /// A disk is there: the jobs that finish the old files and create a new one there.
+    /// A disk is there: the jobs that finish the old files and create a new one there. Old files are finished where they
+    /// are if their disk `is_there`, and looked for on the new one if not.
     pub(in crate::agent) fn resume(
         &mut self,
         folder: &Folder,
         next: FileKey,
+        is_there: impl Fn(&Folder) -> bool,
         call: &Call,
         counts: &Counts,
         now: Now,
@@ -80,7 +88,10 @@ impl Local {
         let mut jobs: Vec<Job> = self
             .mends
             .iter()
-            .map(|mend| Job::Mend(Box::new(Mend { folder: folder.clone(), ..mend.clone() })))
+            .map(|mend| {
+                let at = if is_there(&mend.folder) { &mend.folder } else { folder };
+                Job::Mend(Box::new(Mend { folder: at.clone(), ..mend.clone() }))
+            })
             .collect();
         if nothing_follows.is_some() {
             self.set_busy(Busy::Mending, now);
@@ -180,18 +191,18 @@ mod tests {
         let mut counts = Counts::default();
         counts.book(Verdict::Late);
         let mut local = recording();
-        local.lose_disk(Vec::new(), &call, &counts, now);
+        local.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
         counts.book(Verdict::Duplicate);
         counts.book(Verdict::Dropped(DropCause::NotRtp));
         local.finish("stopped", now, &mut pool);
         // A disk that goes again before it has finished the file changes nothing.
         for next in [2, 3] {
-            let jobs = local.resume(&folder(next), FileKey(next), &call, &counts, now);
+            let jobs = local.resume(&folder(next), FileKey(next), |_| false, &call, &counts, now);
             let [Job::Mend(mend)] = &jobs[..] else { panic!("{jobs:?}") };
             let packets = &mend.sidecar.packets;
             assert_eq!((packets.received, packets.late, packets.duplicate, packets.dropped), (3, 1, 1, 1));
             assert_eq!(mend.sidecar.end_reason.as_deref(), Some("stopped"));
-            local.lose_disk(Vec::new(), &call, &counts, now);
+            local.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
         }
     }
 
@@ -203,8 +214,8 @@ mod tests {
         let mut local = recording();
         local.finish("stopped", now, &mut pool);
         assert!(matches!(local.next_job(true, &call, &counts, now), Some(Job::Close { .. })));
-        local.lose_disk(Vec::new(), &call, &counts, now);
-        let jobs = local.resume(&folder(2), FileKey(2), &call, &counts, now);
+        local.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
+        let jobs = local.resume(&folder(2), FileKey(2), |_| false, &call, &counts, now);
         let [Job::Mend(mend)] = &jobs[..] else { panic!("{jobs:?}") };
         assert_eq!(mend.sidecar.packets.received, 1);
     }

@@ -75,7 +75,7 @@ impl Office {
         while let Ok(done) = self.storage.done.try_recv() {
             self.unanswered = self.unanswered.saturating_sub(1);
             match done {
-                Done::Scanned(disk) => self.scanned(disk, now),
+                Done::Scanned(mut found) => self.scanned(found.disks.pop(), now),
                 Done::Opened { file, result: Ok(opened) } => {
                     if let Some(call) = self.call_of(file) {
                         call.file = format!("{}/{}", call.recording.folder().name, opened.name);
@@ -155,7 +155,7 @@ impl Office {
     }
 
     fn scanned(&mut self, disk: Option<Disk>, now: Now) {
-        let usable = disk.filter(|disk| !disk.read_only);
+        let usable = disk.filter(|disk| !disk.read_only && disk.folder_fault.is_none());
         self.disk_fault = usable.is_none();
         match usable {
             Some(disk) => {

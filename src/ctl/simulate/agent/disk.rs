@@ -4,7 +4,7 @@
 //! does. Free room is what is simulated, less the files that are there.
 
 use super::command::Storage;
-use crate::jobs::{Disk, Space, Target};
+use crate::jobs::{Disk, Eject, Ejected, Found, Look, Space, StickId};
 use crate::storage::fs::{Entry, Fs, RealFs};
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
@@ -34,6 +34,8 @@ struct State {
     failed: bool,
     stalled: bool,
     slow: bool,
+    /// How often it has been put in.
+    insertion: u64,
     /// Free octets on top of what the files take.
     room_octets: u64,
 }
@@ -44,6 +46,7 @@ const GOOD: State = State {
     failed: false,
     stalled: false,
     slow: false,
+    insertion: 0,
     room_octets: TOTAL_OCTETS,
 };
 
@@ -85,8 +88,11 @@ impl Stick {
         let used = self.used_octets();
         let mut state = self.lock();
         match command {
-            Storage::Ok => *state = GOOD,
-            Storage::Inserted => state.present = true,
+            Storage::Ok => *state = State { insertion: state.insertion + u64::from(!state.present), ..GOOD },
+            Storage::Inserted => {
+                state.insertion += u64::from(!state.present);
+                state.present = true;
+            }
             Storage::Pulled => state.present = false,
             Storage::Low => state.room_octets = used + self.reserve_octets + LOW_OCTETS,
             Storage::Full => state.room_octets = used + self.reserve_octets,
@@ -254,17 +260,19 @@ impl Fs for Stick {
         Ok(self.room())
     }
 
-    fn eject(&self, _: &Path) -> io::Result<bool> {
+    fn eject(&self, _: &Eject) -> io::Result<Ejected> {
         self.syncs()?;
-        Ok(false)
+        Ok(Ejected { unmounted: true, ..Ejected::default() })
     }
 
-    fn scan(&self, _: &Target) -> Option<Disk> {
-        let (present, read_only) = {
+    fn scan(&self, look: &Look) -> Found {
+        let (present, read_only, insertion) = {
             let state = self.settled(false);
-            (state.present, state.read_only)
+            (state.present, state.read_only, state.insertion)
         };
-        present.then(|| Disk {
+        let stick = StickId(format!("simulated {insertion}"));
+        let pulled = look.ejected.iter().filter(|it| !present || **it != stick).cloned().collect();
+        let disk = present.then(|| Disk {
             root: self.root.to_path_buf(),
             mount: self.root.to_path_buf(),
             device: DEVICE,
@@ -272,7 +280,9 @@ impl Fs for Stick {
             space: self.room(),
             read_only,
             removable: true,
+            stick,
             ..Disk::default()
-        })
+        });
+        Found { pulled, ..Found::from(disk) }
     }
 }
