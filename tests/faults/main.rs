@@ -31,6 +31,8 @@ mod loop_disk;
 mod pull;
 mod repair;
 mod server_disk;
+mod sticks;
+mod usb;
 
 /// Whether the long form was asked for.
 fn is_long() -> bool {
