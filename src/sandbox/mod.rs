@@ -19,6 +19,7 @@ pub use files::{Allowed, around};
 use crate::api::status::SandboxStatus;
 use crate::sys::confine::{self, Capabilities, FileRules};
 use files::Writable;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -194,8 +195,14 @@ pub fn unmount(path: &Path) -> io::Result<()> {
             let unmounter = unmounter.lock().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
             unmounter.unmount(path)
         }
-        None => nix::mount::umount(path).map_err(io::Error::from),
+        None => umount2(path, MntFlags::UMOUNT_NOFOLLOW).map_err(io::Error::from),
     }
+}
+
+/// Whether a process was kept for unmounting, so that whatever it refuses is refused for its place.
+#[must_use]
+pub fn unmounts() -> bool {
+    ENTERED.get().is_some_and(|entered| entered.unmounter.is_some())
 }
 
 /// Two lines for the log: what holds, and what is missing.

@@ -3,22 +3,28 @@
 //! Landlock forbids a confined process to unmount anything, and unmounting takes a capability (`CAP_SYS_ADMIN`) that
 //! nearly everything else could be done with. So before the agent gives both up, it starts a second process that
 //! keeps that one capability, reads nothing but paths from the agent, and unmounts what is beneath the folders that
-//! the agent may write to. It ends with the agent.
+//! the agent may write to, and then the same disks elsewhere: a stick may be bound to another place. It ends with the
+//! agent.
 
 use super::calls::{self, Program};
 use super::filter;
 use crate::sys::confine::{self, Capabilities};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest path that is asked for.
 const MAX_PATH_OCTETS: usize = 4096;
+
+/// Disks that are remembered.
+const MAX_DISKS: usize = 16;
 
 /// How long the agent's storage thread waits for an unmount. Everything is synced before.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +51,8 @@ impl Unmounter {
                 let list = calls::list(Program::Unmounter, std::process::id());
                 let _ = confine::filter_calls(&filter::program(&list, architecture));
             }
-            serve(&mut UnixStream::from(socket), |path| unmount(path, &folders));
+            let mut disks = VecDeque::new();
+            serve(&mut UnixStream::from(socket), |path| unmount(path, &folders, &mut disks));
         })?;
         own.set_read_timeout(Some(PATIENCE))?;
         Ok(Self(own))
@@ -87,14 +94,24 @@ fn serve(socket: &mut UnixStream, mut unmount: impl FnMut(&Path) -> Result<(), E
 }
 
 /// A link on the way must not lead out of `folders`; one that is followed between the two calls is the work of
-/// somebody who may mount.
-fn unmount(path: &Path, folders: &[PathBuf]) -> Result<(), Errno> {
+/// somebody who may mount. `disks` are those that were unmounted there.
+fn unmount(path: &Path, folders: &[PathBuf], disks: &mut VecDeque<u64>) -> Result<(), Errno> {
     let real = path.canonicalize().map_err(|_| Errno::EINVAL)?;
+    let device = real.metadata().map_err(|_| Errno::EINVAL)?.dev();
     let beneath = folders.iter().any(|folder| real.starts_with(folder));
-    if !beneath || real == Path::new("/") {
+    if !(beneath || disks.contains(&device)) || real == Path::new("/") {
         return Err(Errno::EPERM);
     }
-    umount2(&real, MntFlags::UMOUNT_NOFOLLOW)
+    umount2(&real, MntFlags::UMOUNT_NOFOLLOW)?;
+    // The system's own disk is bound to many places.
+    let system = Path::new("/").metadata().is_ok_and(|root| root.dev() == device);
+    if beneath && !system && !disks.contains(&device) {
+        if disks.len() == MAX_DISKS {
+            disks.pop_front();
+        }
+        disks.push_back(device);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -133,9 +150,14 @@ mod tests {
         std::os::unix::fs::symlink("/", own.join("link")).unwrap();
         let folders = [own.clone()];
         for path in [Path::new("/proc"), &own.join("link/proc"), &own.join("../../proc"), Path::new("/")] {
-            assert_eq!(unmount(path, &folders), Err(Errno::EPERM), "{}", path.display());
+            assert_eq!(
+                unmount(path, &folders, &mut VecDeque::new()),
+                Err(Errno::EPERM),
+                "{}",
+                path.display()
+            );
         }
-        assert_eq!(unmount(&own.join("none"), &folders), Err(Errno::EINVAL));
-        assert_eq!(unmount(Path::new("/"), &[PathBuf::from("/")]), Err(Errno::EPERM));
+        assert_eq!(unmount(&own.join("none"), &folders, &mut VecDeque::new()), Err(Errno::EINVAL));
+        assert_eq!(unmount(Path::new("/"), &[PathBuf::from("/")], &mut VecDeque::new()), Err(Errno::EPERM));
     }
 }

@@ -7,9 +7,8 @@
 use super::disks::{Links, block_of, stick_of};
 use super::mounts::{self, Mount, is_reached, resolve};
 use crate::jobs::{Eject, Ejected, Left, StickId};
-use crate::sys;
+use crate::{sandbox, sys};
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{major, minor};
 use std::fs::File;
 use std::io;
@@ -96,14 +95,21 @@ fn undo(mount: &Mount, all: &[Mount]) -> Result<(), Left> {
         let by = resolve(all, point).map_or_else(String::new, |by| format!(" ({})", by.filesystem));
         return Err(left(format!("something else{by} is mounted over it: unmount that first"), false));
     }
-    if let Err(error) = File::open(point).and_then(|folder| sys::sync_fs(&folder)) {
-        return Err(left(format!("it can't be synced ({error})"), false));
+    // A place that we may not open is synced when it is unmounted.
+    if let Ok(folder) = File::open(point) {
+        sys::sync_fs(&folder).map_err(|error| left(format!("it can't be synced ({error})"), false))?;
     }
-    let Err(errno) = umount2(point, MntFlags::UMOUNT_NOFOLLOW) else { return Ok(()) };
+    let Err(error) = sandbox::unmount(point) else { return Ok(()) };
+    let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
     let on_it = all.iter().find(|other| other.parent == mount.id && other.id != mount.id);
     Err(match (errno, on_it) {
         // Undone by somebody else meanwhile.
         (Errno::EINVAL | Errno::ENOENT, _) => return Ok(()),
+        (Errno::EPERM | Errno::EACCES, _) if sandbox::unmounts() => left(
+            "it is outside of the folders that recordd unmounts in (sandbox.mount_parents): unmount it"
+                .into(),
+            false,
+        ),
         (Errno::EPERM | Errno::EACCES, _) => left("recordd may not unmount it".into(), true),
         (Errno::EBUSY, Some(other)) => {
             left(format!("{} is mounted in it: unmount that first", other.point.display()), false)
@@ -111,6 +117,6 @@ fn undo(mount: &Mount, all: &[Mount]) -> Result<(), Left> {
         (Errno::EBUSY, None) => {
             left("it is in use: close what has files or folders open there".into(), false)
         }
-        (errno, _) => left(format!("{}", io::Error::from(errno)), false),
+        _ => left(error.to_string(), false),
     })
 }
