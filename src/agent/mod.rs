@@ -23,6 +23,8 @@ mod recordings;
 mod requests;
 mod resume;
 mod room;
+#[cfg(test)]
+mod room_tests;
 mod route;
 mod server;
 #[cfg(test)]

@@ -115,7 +115,7 @@ fn a_disk_that_takes_no_more_files_says_so_though_octets_are_free() {
 fn room_for_another_name_is_made_by_deleting_the_oldest_at_a_start_and_in_mid_call() {
     let Some(disk) = SmallDisk::mount_with("size=16m,nr_inodes=17") else { return };
     let setup = Setup::new().storage(disk.path()).quoted("storage", "on_full", "delete-oldest");
-    let setup = setup.quoted("storage", "directory", "").quoted("storage", "max_file_size", "32 KiB");
+    let setup = setup.quoted("storage", "directory", "").quoted("storage", "max_file_size", "4 KiB");
     let agent = setup.set("storage", "speed_check", false).start();
     let foreign = disk.path().join("holiday.wav");
     fs::write(&foreign, "theirs").unwrap();
@@ -126,10 +126,10 @@ fn room_for_another_name_is_made_by_deleting_the_oldest_at_a_start_and_in_mid_ca
         call.finish_and_expect(&heard);
         made.push(call.id);
     }
-    // 4 segments.
+    // 4 segments of half a second.
     let mut call = Call::start(&agent, Codec::Pcma);
-    call.speak(700);
-    assert_eq!(call.finish().data.len() % 160, 0);
+    call.speak_in_real_time(90);
+    call.finish();
     made.push(call.id);
     let there: Vec<String> = agent
         .recordings()
