@@ -35,7 +35,7 @@ fn agent(above_reserve: u64) -> Agent {
     step(&mut agent, Input::ClientOpened(UI));
     step(&mut agent, Input::Started);
     let disk = Disk { device: 1, space: space(above_reserve), removable: true, ..Disk::default() };
-    step(&mut agent, Input::Storage(Done::Scanned(Some(disk))));
+    step(&mut agent, Input::Storage(Done::Scanned(Some(disk).into())));
     agent
 }
 
@@ -67,7 +67,7 @@ fn a_search_that_is_not_over_is_gone_on_with() {
     assert!(deletes(&start(&mut agent, "local")));
     assert!(deletes(&step(&mut agent, Input::Storage(Done::Searching))));
     // The disk is gone: so is the search.
-    step(&mut agent, Input::Storage(Done::Scanned(None)));
+    step(&mut agent, Input::Storage(Done::Scanned(None.into())));
     assert!(!deletes(&step(&mut agent, Input::Storage(Done::Searching))));
 }
 
