@@ -1,5 +1,6 @@
 //! Sticks as people use them: labels in old codes, several mounts and partitions, ejected, pulled, a second one.
 
+use crate::support::environment::skip_here;
 use crate::support::recording_file::wait_finished;
 use crate::support::{Agent, Call, Client, Codec, Setup, assert_audio, patience, sidecar_of, wait_until};
 use crate::usb::{Port, bind, cover, is_mounted, mount_at, uncover};
@@ -216,6 +217,44 @@ fn what_keeps_a_mount_is_named_and_the_stick_is_not_safe_to_pull_until_it_is_gon
 }
 
 #[test]
+fn a_stick_that_is_mounted_after_the_start_is_recorded_to_and_unmounted_wherever_it_is_bound() {
+    let Some(mut port) = Port::new() else { return };
+    let stick = port.stick("s", 16);
+    let point = port.point(b"deep/below/s");
+    let agent = Setup::new().storage(&point).set("storage", "require_usb", true).start();
+    assert_eq!(refusal(&agent), ("no_storage".into(), json!("not_removable")));
+    mount_at(&stick.parts[0], &point, "rw");
+    record_to(&agent, &point);
+    // Outside of the folders that a confined agent unmounts in.
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    bind(&point.join("share"), elsewhere.path());
+    assert_eq!(
+        agent.client().ok("storage.eject", json!({})),
+        json!({"safe_to_pull": true, "unmounted": true})
+    );
+    assert!(!is_mounted(&point) && !is_mounted(elsewhere.path()));
+}
+
+#[test]
+fn what_the_agent_is_not_allowed_to_unmount_is_synced_named_and_not_recorded_to() {
+    let Some(mut port) = Port::new() else { return };
+    let stick = port.stick("s", 16);
+    let point = port.point(b"s");
+    mount_at(&stick.parts[0], &point, "rw");
+    let agent = setup().set("sandbox", "unmount", false).start();
+    let mut client = agent.client();
+    if client.ok("agent.info", json!({}))["sandbox"]["seccomp"] != true {
+        return skip_here("where nothing is confined, the agent unmounts by itself");
+    }
+    record_to(&agent, &point);
+    let ejected = client.ok("storage.eject", json!({}));
+    assert_eq!((&ejected["safe_to_pull"], &ejected["unmounted"]), (&json!(true), &json!(false)), "{ejected}");
+    assert_eq!(ejected["still_mounted"], json!([point.to_str().unwrap()]), "{ejected}");
+    assert!(ejected["note"].as_str().unwrap().contains("may not unmount"), "{ejected}");
+    assert_eq!(refusal(&agent), ("no_storage".into(), json!("ejected")));
+}
+
+#[test]
 fn a_disk_that_can_not_be_pulled_is_not_unmounted_nor_is_the_flash_behind_it_filled() {
     let Some(mut port) = Port::new() else { return };
     let fixed = port.stick("fixed", 16);
@@ -330,8 +369,11 @@ fn a_call_goes_on_at_the_second_stick_when_the_first_is_full() {
         let Some((_port, _, points, agent)) = two_sticks(|setup| setup, 16) else { return };
         let mut call = Call::start(&agent, Codec::Pcma);
         let mut heard = call.speak_in_real_time(60);
-        fill(&points[0], left);
+        // While the call goes on; the thread sees the same mounts.
+        let at = points[0].clone();
+        let filling = std::thread::spawn(move || fill(&at, left));
         heard.extend(call.speak_in_real_time(350));
+        filling.join().unwrap();
         let full = call.client.wait_event("storage.full", patience());
         assert_eq!(full["mount"], points[0].to_str().unwrap(), "{full}");
         let segment = call.wait_event("recording.segment");
