@@ -23,6 +23,7 @@ mod bad_requests;
 mod bad_rtp;
 mod budget;
 mod clock;
+mod counters;
 mod crash;
 mod crowd;
 mod encryption;
