@@ -8,8 +8,9 @@
 use super::pace::ticks_in;
 use crate::time::Mono;
 
-/// Audio may be ahead of the clock by so much, and an eighth of the time: a burst of one minute.
-pub(super) const AHEAD_OCTETS: i64 = 480_000;
+/// Audio may be ahead of the clock by so much, and an eighth of the time: five minutes, which are 2.4 MB on the disk. Whoever
+/// plays a file to the recorder as fast as it goes gets it recorded; nobody fills a disk that way.
+pub(super) const AHEAD_OCTETS: i64 = 2_400_000;
 
 /// Silence that the clock does not vouch for (loss in a burst) may be so much, and an eighth of the time: 5 s.
 pub(super) const SILENCE_AHEAD_OCTETS: i64 = 40_000;

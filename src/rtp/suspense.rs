@@ -7,8 +7,9 @@
 use crate::time::Mono;
 use std::time::Duration;
 
-/// A break that counters do not explain is looked at from this length on: 200 ms.
-pub(super) const BREAK_OCTETS: i64 = 1600;
+/// A break that counters do not explain is looked at from this length on, as one between two SSRCs: 500 ms. A shorter one
+/// is a sender or a network that is not on time.
+pub(super) const BREAK_OCTETS: i64 = 4000;
 
 /// By then it is decided.
 pub(super) const DECIDE_WITHIN: Duration = Duration::from_millis(300);

@@ -73,8 +73,7 @@ fn a_gap_that_reaches_across_a_rollover_keeps_its_length() {
     let agent = Setup::new().quoted("storage", "max_file_size", "16 KiB").start();
     let mut call = Call::start(&agent, Codec::Pcma);
     let mut heard = call.speak(90);
-    call.source.be_silent(250 * 160);
-    heard.extend(call.silence(250));
+    heard.extend(call.be_silent_in_real_time(100));
     heard.extend(call.speak(20));
     call.stop();
     let files = segments(&agent, &call.id);
