@@ -72,8 +72,8 @@ pub(super) struct Office {
     /// Connections that may have more to read, and from when on they are read again; each at most once.
     unread: VecDeque<(Mono, usize)>,
     admission: Admission,
-    /// Connections without a recording, the oldest first.
-    silent: BTreeSet<usize>,
+    /// Connections without a recording, and since when: who has been silent for longest comes first.
+    silent: BTreeSet<(Mono, usize)>,
     starts: Rates,
     empty_files: Rates,
     devices: Devices,
@@ -212,8 +212,8 @@ impl Office {
         match conn {
             Ok(conn) => {
                 log::debug!("connected peer={peer}");
+                self.silent.insert((conn.since, token));
                 self.conns.insert(token, conn);
-                self.silent.insert(token);
                 self.set_timer(token);
                 self.show();
             }
@@ -356,7 +356,7 @@ impl Office {
                     self.finish(token, &reason, parties, now);
                     if let Some(conn) = self.conns.get_mut(&token) {
                         conn.since = now.mono;
-                        self.silent.insert(token);
+                        self.silent.insert((conn.since, token));
                     }
                 }
                 Action::Close => {
@@ -428,7 +428,7 @@ impl Office {
 
     fn remove(&mut self, token: usize) {
         let Some(mut conn) = self.conns.remove(&token) else { return };
-        self.silent.remove(&token);
+        self.silent.remove(&(conn.since, token));
         if let Some(at) = conn.timer {
             self.timers.remove(&(at, token));
         }

@@ -156,6 +156,26 @@ fn silent_connections_make_room_for_a_phone_that_records() {
 }
 
 #[test]
+fn calls_that_have_just_ended_do_not_hide_the_silent_connections_that_make_room() {
+    let settings = "rtp_ports = \"23600-23899\"\n[limits]\nconnections = 200\n";
+    let server = Server::start(settings);
+    let ended: Vec<_> = (1..=70)
+        .map(|host| {
+            let (mut phone, _) = start([127, 0, 5, host], &server, &format!("ended{host}"));
+            phone.stops(&format!("ended{host}"));
+            phone
+        })
+        .collect();
+    let held = silent(&server, 4, 60);
+    let (mut phone, socket) = start(HONEST, &server, "good");
+    talk(&socket, 0..10);
+    phone.stops("good");
+    drop((ended, held));
+    let (_, folder) = server.terminate();
+    assert_eq!(recorded(folder.path(), "good").1.len(), 1600);
+}
+
+#[test]
 fn recordings_without_a_packet_make_room_for_another_phone_and_those_with_audio_do_not() {
     let settings = "rtp_ports = \"23380-23399\"\n[limits]\nsessions = 10\nsessions_per_address = 10\n";
     let server = Server::start(settings);

@@ -91,8 +91,8 @@ impl Office {
         }
         if let Some(conn) = self.conns.get_mut(&token) {
             conn.call = Some(call);
+            self.silent.remove(&(conn.since, token));
         }
-        self.silent.remove(&token);
         self.calls += 1;
         self.metrics.sessions_started.inc();
         self.show();

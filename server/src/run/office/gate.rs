@@ -10,11 +10,13 @@ use crate::limits::{Refusal, prefix};
 use crate::run::conn::Conn;
 use crate::session::EndReason;
 use phone_recorder::time::{Mono, Now};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Silent connections that are looked at to find one that makes room.
+/// Silent connections that are looked at to find one that makes room: so many of the oldest, and of the newest, where
+/// those are who open them all the time.
 const LOOKED_AT: usize = 64;
 
 /// A connection without a recording is left alone for so long, unless its address has far more of them than who
@@ -59,15 +61,17 @@ impl Office {
     /// The connection that makes room for `from`: of the address with most silent ones, or of its own.
     fn silent_one(&self, from: IpAddr, own: bool, now: Mono) -> Option<usize> {
         let mine = self.admission.silent_of(from);
-        let candidates = self.silent.iter().take(LOOKED_AT).filter_map(|token| {
+        let oldest = self.silent.iter().take(LOOKED_AT);
+        let newest = self.silent.iter().rev().take(LOOKED_AT);
+        let candidates = oldest.chain(newest).filter_map(|(since, token)| {
             let conn = self.conns.get(token)?;
             let silent = self.admission.silent_of(conn.peer.ip());
             let same = prefix(conn.peer.ip()) == prefix(from);
-            let waited = now.since(conn.since) >= CONNECTION_GRACE;
+            let waited = now.since(*since) >= CONNECTION_GRACE;
             let greedy = !same && silent >= 2 * (mine + 1);
-            ((waited || greedy) && (!own || same)).then_some((silent, std::cmp::Reverse(*token)))
+            ((waited || greedy) && (!own || same)).then_some((silent, Reverse((*since, *token))))
         });
-        candidates.max().map(|(_, std::cmp::Reverse(token))| token)
+        candidates.max().map(|(_, Reverse((_, token)))| token)
     }
 
     /// Counts a recording, if need be in place of one that no packet came for.
