@@ -217,8 +217,8 @@ fn storage_allocates_nothing_for_a_flush_encrypted_or_not() {
 }
 
 fn flush_without_allocation(seals: Seals) {
-    let root = tempfile::tempdir().unwrap();
-    let device = RealFs.device(root.path()).unwrap();
+    let root = tempfile::tempdir().expect("a folder");
+    let device = RealFs.device(root.path()).expect("its device");
     let folder = Folder { root: root.path().into(), device, name: String::new() };
     let (file, wall) = (FileKey(1), now_at(0).wall);
     let header = FileHeader::new(Codec::Pcma, 20);
@@ -228,7 +228,7 @@ fn flush_without_allocation(seals: Seals) {
     let mut pool = BlockPool::new(1 << 20);
     let mut pieces = Vec::new();
     for number in 0..50 {
-        let mut block = pool.take().unwrap();
+        let mut block = pool.take().expect("a block");
         block.fill(&[0x2A; 8000]);
         pieces.push(Piece::Audio(block));
         let mut done = None;
