@@ -451,6 +451,7 @@ impl Timeline {
             by_timestamp,
             by_arrival,
             packet: stream.last_octets,
+            longest: stream.last_octets.max(octets),
             usual_step: !stream.pace.is_exception(ticks, stream.last_octets),
             noise: stream.noise,
             known: stream.pace.is_known(),
@@ -508,9 +509,12 @@ impl Timeline {
         let (right, right_offset) = stream.right;
         let ticks_of_right = packet.timestamp.ticks_since(right);
         let by_timestamp = stream.pace.octets_in(ticks_of_right) + right_offset - stream.newest_offset;
-        // Where it would be if all packets were as long as this one.
+        // Where it would be if all packets were as long as this one, or as the newest one.
         let by_sequence = i64::from(ahead) * octets;
-        let agree = (by_timestamp - by_sequence).abs() <= by_sequence.abs() / 4 + octets / 2;
+        let agree = [octets, stream.last_octets].into_iter().any(|length| {
+            let by_sequence = i64::from(ahead) * length;
+            (by_timestamp - by_sequence).abs() <= by_sequence.abs() / 4 + length / 2
+        });
         // The timestamp goes on where the newest packet ends, so that it is the number that is wrong.
         let anew = stream.pace.is_known()
             && by_timestamp >= stream.last_octets / 2

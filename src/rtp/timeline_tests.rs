@@ -694,3 +694,58 @@ fn time_between_two_codecs_is_silence() {
     }
     assert_eq!(bench.finish(), [audio(0..10), vec![S; 16_000], audio(10..20)].concat());
 }
+
+/// What becomes of one packet on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Lost,
+    /// Behind so many later ones.
+    Overtaken(u32),
+    /// And once more behind so many later ones.
+    Twice(u32),
+}
+
+/// Sends 70 packets, six of 160 octets and one of 64 again and again, each seven in a burst; `fate` befalls one of them.
+fn send_in_mixed_lengths(fated: u32, fate: Way) -> (Bench, Vec<u8>) {
+    let mut bench = Bench::new();
+    let length = |number: u32| if number % 7 == 6 { 64 } else { 160 };
+    let mut order = Vec::new();
+    for number in 0..70 {
+        let late = match fate {
+            Way::Overtaken(by) | Way::Twice(by) => number == fated + by,
+            Way::Lost => false,
+        };
+        if number != fated || matches!(fate, Way::Twice(_)) {
+            order.push(number);
+        }
+        if late {
+            order.push(fated);
+        }
+    }
+    for number in order {
+        bench.clock_ms = bench.clock_ms.max(128 * u64::from(number / 7));
+        let timestamp = (0..number).map(length).sum::<usize>();
+        let seq = u16::try_from(number).unwrap();
+        bench.send_raw(0, seq, u32::try_from(timestamp).unwrap(), &payload(number)[..length(number)], true);
+    }
+    let mut expected = Vec::new();
+    for number in 0..70 {
+        let lost = number == fated && fate == Way::Lost;
+        let audio = if lost { [S; 160] } else { payload(number) };
+        expected.extend(&audio[..length(number)]);
+    }
+    (bench, expected)
+}
+
+#[test]
+fn packets_of_mixed_lengths_may_be_lost_overtaken_or_doubled() {
+    for fated in 20..40 {
+        let late = (1..4).flat_map(|by| [Way::Overtaken(by), Way::Twice(by)]);
+        for fate in late.chain([Way::Lost]) {
+            let (mut bench, expected) = send_in_mixed_lengths(fated, fate);
+            assert!(bench.finish() == expected, "{fated} {fate:?}: {:?}", bench.gaps());
+            assert_eq!(bench.timeline.lost(), u64::from(fate == Way::Lost), "{fated} {fate:?}");
+            assert_eq!(bench.counts.dropped(), 0, "{fated} {fate:?}");
+        }
+    }
+}

@@ -37,6 +37,8 @@ pub(super) struct Testimony {
     pub(super) by_arrival: i64,
     /// A packet of the stream.
     pub(super) packet: i64,
+    /// The longer one of this packet and the one before: some senders' packets are not of one length.
+    pub(super) longest: i64,
     /// The timestamp's step is the same wrong one as before, or it is too early to tell.
     pub(super) usual_step: bool,
     /// Comfort noise came in between: the sender was silent.
@@ -56,10 +58,13 @@ pub(super) enum Finding {
 
 /// Weighs the witnesses.
 pub(super) fn weigh(testimony: &Testimony) -> Finding {
-    let Testimony { absent, by_timestamp, by_arrival, packet, usual_step, noise, known } = *testimony;
+    let Testimony { absent, by_timestamp, by_arrival, packet, longest, usual_step, noise, known } =
+        *testimony;
     let half = packet / 2;
     let follows = |by_timestamp| Finding::Between { octets: 0, lost: false, by_timestamp };
-    let is_next = by_timestamp.abs() <= half;
+    // What is absent may have been a short packet.
+    let is_next =
+        by_timestamp.abs() <= if absent.is_some_and(|absent| absent > 0) { packet / 4 } else { half };
     if is_next && (known || absent.is_none_or(|absent| absent == 0)) {
         return follows(true);
     }
@@ -78,7 +83,8 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
         }
         Some(absent) => {
             let by_sequence = absent * packet;
-            let near = (by_timestamp - by_sequence).abs() <= half * (absent + 1);
+            let slack = half * (absent + 1);
+            let near = by_timestamp >= by_sequence - slack && by_timestamp <= absent * longest + slack;
             if near && by_timestamp > 0 && ahead <= UNVOUCHED_OCTETS {
                 let octets = if known { by_timestamp } else { by_sequence };
                 Finding::Between { octets, lost: true, by_timestamp: true }
@@ -110,6 +116,7 @@ mod tests {
             by_timestamp,
             by_arrival,
             packet: 160,
+            longest: 160,
             usual_step: false,
             noise: false,
             known: true,
@@ -144,12 +151,34 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lost_is_as_long_as_the_timestamp_says_where_packets_differ_in_length() {
+        let between = |packet, longest, by_timestamp| {
+            let testimony = Testimony {
+                absent: Some(1),
+                by_timestamp,
+                by_arrival: -300,
+                packet,
+                longest,
+                usual_step: false,
+                noise: false,
+                known: true,
+            };
+            weigh(&testimony)
+        };
+        let lost = |octets| Finding::Between { octets, lost: true, by_timestamp: true };
+        assert_eq!(between(64, 160, 160), lost(160), "a long one after a short one");
+        assert_eq!(between(160, 160, 160), lost(160), "a long one before a short one");
+        assert_eq!(between(160, 160, 64), lost(64), "a short one between long ones");
+    }
+
+    #[test]
     fn a_step_that_is_always_too_large_is_no_silence_even_where_a_packet_is_late() {
         let late = Testimony {
             absent: Some(0),
             by_timestamp: 160,
             by_arrival: 160,
             packet: 160,
+            longest: 160,
             usual_step: true,
             noise: false,
             known: true,
