@@ -35,6 +35,7 @@ mod modes;
 mod pause;
 mod playback;
 mod program;
+mod real_senders;
 mod recordings;
 mod rollover;
 mod sandbox;

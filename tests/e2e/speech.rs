@@ -19,7 +19,7 @@ impl Codec {
     }
 
     /// Options that make ffmpeg read a raw file of this codec.
-    fn raw_input(self, file: &Path) -> Vec<String> {
+    pub(crate) fn raw_input(self, file: &Path) -> Vec<String> {
         let (_, format, rate) = self.in_ffmpeg();
         let mut options = vec!["-f", format];
         if self != Self::G722 {
@@ -31,7 +31,7 @@ impl Codec {
     }
 }
 
-fn ffmpeg() -> Command {
+pub(crate) fn ffmpeg() -> Command {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-nostdin", "-v", "error", "-y"]);
     command
