@@ -14,7 +14,7 @@ use crate::seal::MAX_RECIPIENTS;
 use crate::seal::age::Recipient;
 use crate::uplink::media::{MAX_MEDIA_HOSTS, MediaHosts};
 use reader::{Document, Section, choice, flag, integer, invalid, number, size, text};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeValue;
@@ -345,6 +345,28 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What is wrong with a server of which only the port is written; it is not used, and the agent runs without it.
+    #[must_use]
+    pub fn half_a_server(&self) -> Option<String> {
+        let port = self.uplink.server_port;
+        let half = port != 0 && !self.uplink.is_configured();
+        half.then(|| {
+            format!(
+                "uplink.server_port: {port} without a server_addr is no server: write its address, or port 0"
+            )
+        })
+    }
+
+    /// The ports of `[rtp]`; 0 stands for any.
+    #[must_use]
+    pub fn rtp_ports(&self) -> Vec<u16> {
+        let count = u16::try_from(self.rtp.max_recordings).unwrap_or(u16::MAX);
+        let port = |nth: u16| self.rtp.port.saturating_add(nth.saturating_mul(2));
+        if self.rtp.port == 0 { vec![0] } else { (0..count).map(port).collect() }
+    }
+}
+
 impl Control {
     fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
         let mut it = Self::default();
@@ -360,7 +382,8 @@ impl Rtp {
         let mut it = Self::default();
         section.read("bind", &mut it.bind, |value| {
             let found = text(value)?;
-            found.parse().map_err(|_| invalid(found, "an IP address, such as \"127.0.0.1\" or \"::1\""))
+            let wanted = "an IP address without port, such as \"127.0.0.1\" or \"::1\"";
+            found.parse().map_err(|_| invalid(found, wanted))
         })?;
         section.read("port", &mut it.port, |value| number(value, 0, 65535))?;
         section.read("max_recordings", &mut it.max_recordings, |value| number(value, 1, MAX_RECORDINGS))?;
@@ -559,7 +582,10 @@ pub fn group_name(text: &str) -> Result<GroupName, &'static str> {
 fn octal_mode(value: &DeValue<'_>) -> Result<u32, Problem> {
     let wanted = "an octal file mode in quotes, \"0000\" to \"0777\", such as \"0660\"";
     let DeValue::String(found) = value else {
-        return Err(Problem::WrongType { wanted: "a string such as \"0660\"", found: value.type_str() });
+        return Err(Problem::WrongType {
+            wanted: "a file mode in quotes, such as \"0660\"",
+            found: value.type_str(),
+        });
     };
     let digits = found.len() <= 4 && !found.is_empty() && found.bytes().all(|c| c.is_ascii_digit());
     match u32::from_str_radix(found, 8) {
@@ -634,6 +660,17 @@ fn server_addr(value: &DeValue<'_>) -> Result<String, Problem> {
     let strange = |c: char| c.is_control() || c.is_whitespace() || "/[]@".contains(c);
     if found.len() > MAX_SERVER_ADDR_OCTETS || found.contains(strange) {
         return Err(invalid(found, "a host name or an IP address, without port; \"\" for no server"));
+    }
+    // An IPv6 address may have the name of an interface behind it.
+    let is_v6 = |text: &str| text.split('%').next().is_some_and(|addr| addr.parse::<Ipv6Addr>().is_ok());
+    if found.contains(':') && !is_v6(found) {
+        let wanted = match found.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() && !host.contains(':') => {
+                format!("{host:?}, without port, and server_port = {port} beside it")
+            }
+            _ => "a host name or an IP address, without port".to_owned(),
+        };
+        return Err(invalid(found, &wanted));
     }
     Ok(found.to_owned())
 }

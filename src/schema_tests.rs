@@ -189,7 +189,8 @@ fn schema() -> Value {
     }
     let reason = all.subschema_for::<Reason>();
     let cause = all.subschema_for::<Cause>();
-    let data = json!({"reason": reason, "cause": cause, "detail": {"type": "string"}});
+    let data =
+        json!({"reason": reason, "cause": cause, "detail": {"type": "string"}, "advice": {"type": "string"}});
     let data = json!({"type": "object", "properties": data});
     let error = json!({
         "type": "object", "required": ["code", "message"],

@@ -57,6 +57,16 @@ pub fn sync_fs(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// How many columns the terminal at `terminal` has; none if it is no terminal or does not tell.
+#[must_use]
+#[expect(unsafe_code, reason = "TIOCGWINSZ has no wrapper among the features that we use")]
+pub fn terminal_columns(terminal: BorrowedFd<'_>) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes a `winsize` there, which outlives the call, or nothing.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0 && size.ws_col > 0).then(|| usize::from(size.ws_col))
+}
+
 /// Sets room aside for a file to grow to `octets`, beyond 2 GiB too, without changing its length.
 ///
 /// # Errors

@@ -191,15 +191,20 @@ pub fn from_args(
 ) -> Result<Command, String> {
     let mut parser = lexopt::Parser::from_args(args);
     let mut options = Options::default();
-    if let Some(command) = options.fill(&mut parser).map_err(|error| error.to_string())? {
+    if let Some(command) = options.fill(&mut parser).map_err(usage)? {
         return Ok(command);
     }
     let path = options.config.clone().unwrap_or_default();
     let (text, file) = match &options.config {
         Some(path) => {
-            let text = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let text = read(path)
+                .map_err(|error| format!("cannot read the config {}: {error} (--config)", path.display()))?;
             let file = toml::from_str(&text).map_err(|error| {
-                let hint = file::meant(&error.to_string()).map(|key| format!("did you mean `{key}`?\n"));
+                let said = error.to_string();
+                let octal = said.contains("leading zero");
+                let hint = file::meant(&said)
+                    .map(|key| format!("did you mean `{key}`?\n"))
+                    .or_else(|| octal.then(|| "write it in quotes, such as mode = \"0640\"\n".to_owned()));
                 format!("{}: {error}{}", path.display(), hint.unwrap_or_default())
             })?;
             (text, file)
@@ -210,13 +215,19 @@ pub fn from_args(
     if options.sessions {
         let places = places(&options, &file).map_err(placed)?;
         if places.is_empty() {
-            return Err("sessions: the server has neither --http nor --status-socket".into());
+            return Err(
+                "sessions: the server has neither --http nor --status-socket; give one of them".into()
+            );
         }
         return Ok(Command::Sessions { places, json: options.json });
     }
     let check = options.check;
     let config = Box::new(checked(options, file).map_err(placed)?);
     Ok(if check { Command::Checked(config) } else { Command::Run(config) })
+}
+
+fn usage(error: lexopt::Error) -> String {
+    format!("{error}; see recordserver --help")
 }
 
 impl Options {
@@ -315,10 +326,14 @@ fn places(options: &Options, file: &File) -> Result<Vec<Place>, Wrong> {
 fn checked(options: Options, file: File) -> Result<Config, Wrong> {
     let http = http(&options, &file)?;
     let status_socket = status_socket(&options, &file)?;
-    let listen =
-        options.listen.or(file.listen).ok_or_else(|| Wrong::new("--listen ADDR:PORT", "is missing"))?;
-    let storage =
-        options.storage.or(file.storage).ok_or_else(|| Wrong::new("--storage DIR", "is missing"))?;
+    let listen = options
+        .listen
+        .or(file.listen)
+        .ok_or_else(|| Wrong::new("--listen ADDR:PORT", "is missing, such as 0.0.0.0:5055"))?;
+    let storage = options
+        .storage
+        .or(file.storage)
+        .ok_or_else(|| Wrong::new("--storage DIR", "is missing: the folder for recordings"))?;
     let rtp_ports = match (options.rtp_ports, file.rtp_ports) {
         (Some(range), _) => range,
         (None, Some(text)) => text.parse().map_err(|error| Wrong::new("rtp_ports", error))?,

@@ -49,8 +49,11 @@ fn start_log(level: log::LevelFilter) {
 fn checked(config: &Config) -> ExitCode {
     match std::fs::metadata(&config.storage) {
         Ok(found) if found.is_dir() => print("the settings are good\n"),
-        Ok(_) => failed(&format!("storage: {} is no folder", config.storage.display())),
-        Err(error) => failed(&format!("storage: {}: {error}", config.storage.display())),
+        Ok(_) => failed(&format!("storage: {} is no folder: choose one", config.storage.display())),
+        Err(error) => {
+            let advice = "make the folder, or choose another one";
+            failed(&format!("storage: {}: {error}: {advice}", config.storage.display()))
+        }
     }
 }
 
@@ -67,7 +70,7 @@ fn sessions(places: &[Place], json: bool) -> ExitCode {
             Err(error) => missed.push(format!("no answer from a server at {place}: {error}")),
         }
     }
-    failed(&missed.join("; "))
+    failed(&format!("{}; is recordserver running? (--status-socket, --http, --config)", missed.join("; ")))
 }
 
 fn print(text: &str) -> ExitCode {

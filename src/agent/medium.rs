@@ -533,7 +533,10 @@ impl Medium {
         let Some(disk) = self.current().map(|it| &it.disk) else { return (LogLevel::Info, "no disk".into()) };
         let (at, filesystem) = (disk.mount.display(), &disk.filesystem);
         let free_mib = disk.space.free_octets / (1024 * 1024);
-        let text = format!("disk at {at}: {filesystem}, {free_mib} MiB free");
+        let folder = self.folder_of(disk).path().display().to_string();
+        let goes = if self.is_forbidden() { "would go" } else { "go" };
+        let text =
+            format!("recordings {goes} to {folder}: disk mounted at {at}, {filesystem}, {free_mib} MiB free");
         match self.note() {
             Some(note) => (LogLevel::Warn, format!("{text}, {note}")),
             None => (LogLevel::Info, text),

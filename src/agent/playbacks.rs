@@ -102,17 +102,18 @@ impl Agent {
         actions: &mut Vec<Action>,
     ) -> Answer {
         if !rtp.addr.is_loopback() && !self.config.rtp.allow_remote {
-            let message = "RTP goes to this machine only, unless rtp.allow_remote is set";
-            return Err(AgentError::new(Reason::PermissionDenied).with_message(message).into());
+            let message = format!("RTP to {} is not allowed: it goes to this machine only", rtp.addr);
+            let advice = "give an address such as 127.0.0.1, or set [rtp] allow_remote = true";
+            let error = AgentError::new(Reason::PermissionDenied).with_message(message);
+            return Err(error.with_advice(advice).into());
         }
-        if self.shutdown.is_some() || self.ejecting.is_some() {
-            return Err(Reason::InvalidState.into());
-        }
+        self.refuse_in_between(true)?;
         let folder = self.library_folder()?;
         let waiting = self.asks.values().filter(|ask| matches!(ask.what, What::Play(_))).count();
         if self.players.live.len() + waiting >= MAX_PLAYBACKS {
-            let message = format!("{MAX_PLAYBACKS} playbacks are running: stop one first");
-            return Err(AgentError::new(Reason::InvalidState).with_message(message).into());
+            let message = format!("{MAX_PLAYBACKS} playbacks are running");
+            let error = AgentError::new(Reason::InvalidState).with_message(message);
+            return Err(error.with_advice("stop one first, or wait for its end").into());
         }
         let recording = self.library.get(&file).and_then(|entry| entry.recording()).map(str::to_owned);
         let mut files =
@@ -154,8 +155,8 @@ impl Agent {
                 actions.push(Action::Reply(*client, reply::agent_error(id, &error)));
             }
         };
-        if self.shutdown.is_some() || self.ejecting.is_some() {
-            return refuse(Reason::InvalidState.into(), actions);
+        if let Err(error) = self.refuse_in_between(true) {
+            return refuse(error, actions);
         }
         let mut parts = Vec::new();
         for (name, result) in request.files.iter().zip(files) {
@@ -318,14 +319,28 @@ impl Agent {
         if let Some(id) = playback {
             let live = self.players.live.iter().find(|(_, it)| it.id == id);
             let ended = self.players.ended.iter().any(|status| status.playback == id);
-            let missing = if ended { Reason::InvalidState } else { Reason::NotFound };
-            return live.map(|(key, _)| *key).ok_or_else(|| missing.into());
+            let error = if ended {
+                AgentError::new(Reason::InvalidState).with_message("the playback has ended")
+            } else {
+                AgentError::new(Reason::NotFound).with_message("there is no playback of this name")
+            };
+            let error = error.with_advice("recordctl status shows the playbacks that run");
+            return live.map(|(key, _)| *key).ok_or_else(|| error.into());
         }
         let mut keys = self.players.live.keys();
         match (keys.next(), keys.next()) {
             (Some(key), None) => Ok(*key),
-            (None, _) => Err(AgentError::new(Reason::NotFound).with_message("there is no playback").into()),
-            _ => Err(Failure::Params("`playback` is missing, and there are several".into())),
+            (None, _) => Err(AgentError::new(Reason::NotFound)
+                .with_message("there is no playback")
+                .with_advice("recordctl play starts one")
+                .into()),
+            _ => {
+                let ids: Vec<&str> = self.players.live.values().map(|it| it.id.as_str()).collect();
+                Err(Failure::Params(format!(
+                    "`playback` is missing, and there are several: {}",
+                    ids.join(", ")
+                )))
+            }
         }
     }
 }

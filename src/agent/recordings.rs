@@ -130,7 +130,8 @@ impl Agent {
     ) -> Result<AskId, Failure> {
         if self.asks.len() >= MAX_ASKS {
             let message = "too many requests wait for the disk";
-            return Err(AgentError::new(Reason::StorageIo).with_message(message).into());
+            let error = AgentError::new(Reason::StorageIo).with_message(message);
+            return Err(error.with_advice("try again in a moment").into());
         }
         let ask = AskId(self.new_key());
         self.asks.insert(ask, Ask { client: id.map(|id| (client, id.clone())), what });
@@ -222,7 +223,7 @@ impl Agent {
             | LibraryJob::Delete { ask, .. }
             | LibraryJob::Protect { ask, .. }
             | LibraryJob::OpenPlay { ask, .. } => {
-                let error = AgentError::new(Reason::StorageIo).with_message("the disk does not answer");
+                let error = disk_silent();
                 self.refuse_ask(ask, &error, actions);
             }
             LibraryJob::ReadFrames(ReadFrames { playback, block, .. }) => {
@@ -357,7 +358,15 @@ fn info(details: &Details, utc_offset_s: i32) -> serde_json::Value {
 }
 
 fn busy(message: &str) -> AgentError {
-    AgentError::new(Reason::InvalidState).with_message(message)
+    let error = AgentError::new(Reason::InvalidState).with_message(message);
+    error.with_advice("stop that first (recordctl status), or wait for its end")
+}
+
+/// A request has waited for the disk for as long as may be.
+pub(super) fn disk_silent() -> AgentError {
+    AgentError::new(Reason::StorageIo)
+        .with_message("the disk does not answer")
+        .with_advice("wait until it does, or pull the stick and insert it again")
 }
 
 pub(super) fn error_of(miss: Miss) -> AgentError {

@@ -255,7 +255,9 @@ impl Agent {
         self.end_playbacks("ejected", actions);
         let eject = self.ejecting.get_or_insert_with(Ejecting::default);
         if eject.clients.len() >= MAX_WAITING_STARTS {
-            return Err(Reason::InvalidState.into());
+            let error =
+                AgentError::new(Reason::InvalidState).with_message("many requests wait for the eject");
+            return Err(error.with_advice("wait for storage.ejected, or try again in a moment").into());
         }
         eject.clients.extend(id.map(|id| (client, id.clone())));
         for key in self.on_disk() {
@@ -338,20 +340,44 @@ impl Agent {
         live.or_else(|| self.ended.front().cloned()).ok_or_else(|| Reason::NotFound.into())
     }
 
+    /// Refuses what would begin while the agent ends, or, `on_disk`, while the disk is being ejected.
+    pub(super) fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
+        let (message, advice) = if self.shutdown.is_some() {
+            ("the agent is ending", "try again when it has started anew")
+        } else if on_disk && self.ejecting.is_some() {
+            ("the disk is being ejected", "insert it again, or another one")
+        } else {
+            return Ok(());
+        };
+        Err(AgentError::new(Reason::InvalidState).with_message(message).with_advice(advice))
+    }
+
     /// The recording that a request means: the one named, or the only one.
     fn live(&self, recording: Option<&str>) -> Result<RecordingKey, Failure> {
         if let Some(id) = recording {
             let live = self.recordings.iter().find(|(_, it)| it.id == id && it.is_live());
             let known = self.recordings.values().any(|it| it.id == id)
                 || self.ended.iter().any(|status| status.recording == id);
-            let missing = if known { Reason::NotRecording } else { Reason::NotFound };
-            return live.map(|(key, _)| *key).ok_or_else(|| missing.into());
+            let error = if known {
+                AgentError::new(Reason::NotRecording).with_message("the recording has ended")
+            } else {
+                AgentError::new(Reason::NotFound).with_message("no recording of this name runs")
+            };
+            let error = error.with_advice("recordctl status shows those that run, recordctl list the files");
+            return live.map(|(key, _)| *key).ok_or_else(|| error.into());
         }
         let mut live = self.recordings.iter().filter(|(_, it)| it.is_live());
         match (live.next(), live.next()) {
             (Some((key, _)), None) => Ok(*key),
             (None, _) => Err(Reason::NotRecording.into()),
-            _ => Err(Failure::Params("`recording` is missing, and there are several".into())),
+            _ => {
+                let live = self.recordings.values().filter(|it| it.is_live());
+                let ids: Vec<&str> = live.map(|it| it.id.as_str()).collect();
+                Err(Failure::Params(format!(
+                    "`recording` is missing, and there are several: {}",
+                    ids.join(", ")
+                )))
+            }
         }
     }
 }

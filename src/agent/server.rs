@@ -101,8 +101,6 @@ impl Agent {
     pub(super) fn begin_upload(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let Some(upload) = it.route.upload_mut() else { return };
-        let text = format!("recording {} goes to the server as {}", it.id, upload.client.id());
-        actions.push(Action::Log(LogLevel::Info, text));
         let first = std::mem::take(&mut upload.first);
         self.uplink_actions(key, first, now, actions);
     }
@@ -219,6 +217,7 @@ impl Agent {
     fn upload_started(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let upload = it.route.upload_mut();
+        let id = upload.as_ref().map(|upload| upload.client.id().to_string()).unwrap_or_default();
         let (server, target) = upload.map(|upload| (upload.server, upload.target)).unwrap_or_default();
         if it.state == RecordingState::Starting {
             it.state = RecordingState::Recording;
@@ -229,6 +228,8 @@ impl Agent {
             actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
         }
         let server = server.map(|server| server.to_string()).unwrap_or_default();
+        let text = format!("recording {} goes to the server {server} as {id}", it.id);
+        actions.push(Action::Log(LogLevel::Info, text));
         let rtp = target.map(|target| RtpAddress { addr: target.ip(), port: target.port() });
         let connected = Event::UplinkConnected { recording: it.id.clone(), server, rtp };
         let started = Event::RecordingStarted(it.status(None, self.clock));
@@ -296,9 +297,7 @@ impl Agent {
 
     /// Makes a recording to a file of an upload, beginning with the packets that are remembered.
     fn go_local(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) -> Result<(), AgentError> {
-        if self.ejecting.is_some() || self.shutdown.is_some() {
-            return Err(Reason::InvalidState.into());
-        }
+        self.refuse_in_between(true)?;
         self.turn_if_better(now, actions);
         let folder = self.medium.folder_to_record(self.count_on_disk())?;
         let file = self.new_file();

@@ -13,6 +13,10 @@ use crate::call::Call;
 use crate::time::Now;
 use std::time::Duration;
 
+/// What to do when nobody carries the agent's words to the PBX.
+const SIP_STACK: &str =
+    "a SIP stack has to be subscribed to sip.info, send the INFO and tell its answer (sip.info_result)";
+
 /// `end_reason` of a recording whose call the PBX knows no more.
 const CALL_GONE: &str = "call_gone";
 
@@ -22,7 +26,7 @@ impl Agent {
     pub(super) fn sip_info_route(&self, call: &Call) -> Result<Route, AgentError> {
         if !self.wants("sip.info") {
             let message = "no SIP stack has subscribed to the event sip.info";
-            return Err(AgentError::new(Reason::NotConfigured).with_message(message));
+            return Err(AgentError::new(Reason::NotConfigured).with_message(message).with_advice(SIP_STACK));
         }
         self.check_one_per_call(&call.id, None)?;
         Ok(Route::SipInfo(Box::default()))
@@ -195,14 +199,22 @@ impl Agent {
         let error = match &refusal {
             Refusal::CallGone => AgentError::new(Reason::InvalidState)
                 .with_message("the call is gone: the PBX knows it no more")
-                .with_detail("SIP 481"),
+                .with_detail("SIP 481")
+                .with_advice("the call has to be up while it is recorded"),
             Refusal::Because(reason, detail) => {
-                let message = match reason {
-                    Reason::ServerTimeout => "the PBX did not answer in time",
-                    Reason::UnsupportedByServer => "the PBX does not support recording by INFO",
-                    _ => "the PBX refused",
+                let (message, advice) = match reason {
+                    Reason::ServerTimeout => ("the PBX did not answer in time", SIP_STACK),
+                    Reason::UnsupportedByServer => (
+                        "the PBX does not support recording by INFO",
+                        "record at the phone or at the recording server (mode local or server)",
+                    ),
+                    _ => (
+                        "the PBX refused",
+                        "ask whoever runs the PBX whether this phone may record; the code is the PBX's own",
+                    ),
                 };
-                AgentError::new(*reason).with_message(message).with_detail(detail.clone())
+                let error = AgentError::new(*reason).with_message(message).with_detail(detail.clone());
+                error.with_advice(advice)
             }
         };
         for (client, id) in start.into_iter().chain(sip.waiting.take()) {

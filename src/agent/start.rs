@@ -74,9 +74,7 @@ impl Agent {
             AgentError::new(Reason::UnsupportedCodec)
                 .with_detail(format!("{} is not one of {known}", start.codec))
         })?;
-        if self.shutdown.is_some() || (self.ejecting.is_some() && start.mode == Mode::Local) {
-            return Err(AgentError::new(Reason::InvalidState));
-        }
+        self.refuse_in_between(start.mode == Mode::Local)?;
         let limit = self.config.rtp.max_recordings;
         if self.recordings.len() >= limit {
             return Err(AgentError::new(Reason::TooManyRecordings)
@@ -130,17 +128,9 @@ impl Agent {
 
     /// Ports to try: an ephemeral one, or the configured one and those after it.
     fn ports(&self) -> Vec<u16> {
-        let first = self.config.rtp.port;
-        if first == 0 {
-            return vec![0];
-        }
         let taken: Vec<u16> =
             self.recordings.values().filter_map(|it| it.rtp.map(|rtp| rtp.port())).collect();
-        let slots = u16::try_from(self.config.rtp.max_recordings).unwrap_or(u16::MAX);
-        (0..slots)
-            .filter_map(|slot| first.checked_add(slot * 2))
-            .filter(|port| !taken.contains(port))
-            .collect()
+        self.config.rtp_ports().into_iter().filter(|port| !taken.contains(port)).collect()
     }
 
     /// Remembers who sent to a fixed port that is let go: it may still send when the next recording has the port.
@@ -177,8 +167,12 @@ impl Agent {
                 self.recordings.remove(&key);
                 if let Some((client, id)) = waiting {
                     let error = AgentError::new(Reason::NotConfigured)
-                        .with_message("no RTP port can be bound: check [rtp] bind and port")
-                        .with_detail(detail);
+                        .with_message("no RTP port can be bound")
+                        .with_detail(detail)
+                        .with_advice(
+                            "end what has the port, or change [rtp] port (0: any free one); [rtp] bind has to be an \
+                             address of this machine",
+                        );
                     actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
                 }
                 self.finish_eject(now, actions);

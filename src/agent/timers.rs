@@ -6,7 +6,6 @@ use super::io::RecordingKey;
 use super::local::Local;
 use super::recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
 use crate::api::event::Event;
-use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
 use crate::rtp::probe::{Media, NO_MEDIA_AFTER};
 use crate::time::{Mono, Now};
@@ -51,7 +50,7 @@ impl Agent {
         let overdue = |since: &Mono| now.mono >= *since + START_ANSWER_AFTER;
         while self.waiting_starts.front().is_some_and(|(.., since)| overdue(since)) {
             if let Some((client, Some(id), ..)) = self.waiting_starts.pop_front() {
-                let error = AgentError::new(Reason::StorageIo).with_message("the disk does not answer");
+                let error = super::recordings::disk_silent();
                 actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
             }
         }

@@ -228,6 +228,12 @@ impl AgentError {
         self.with("cause", cause.as_str())
     }
 
+    /// With what to do about it, for people: it hangs on what happened, which the reason alone does not tell.
+    #[must_use]
+    pub fn with_advice(self, advice: impl Into<String>) -> Self {
+        self.with("advice", advice.into())
+    }
+
     /// With one more member of `data`.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {

@@ -1,8 +1,7 @@
 //! The command line of the recorder.
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    phone_recorder::ctl::Cli::parse().run()
+    phone_recorder::ctl::Cli::read().run()
 }

@@ -2,6 +2,7 @@
 
 use lexopt::prelude::*;
 use phone_recorder::config::Config;
+use phone_recorder::runtime::check::{Findings, check};
 use phone_recorder::runtime::clock::Clock;
 use phone_recorder::runtime::{Runtime, sign_key};
 use phone_recorder::sys;
@@ -21,7 +22,7 @@ Usage: recordd [--config FILE] [--check-config]
 
 Options:
   --config FILE   read this config (default: /etc/recordd.toml if it exists, else built-in defaults)
-  --check-config  read the config, say whether it is good, and end; nothing is started
+  --check-config  read the config, say whether it is good on this machine, and end; nothing is started
   --version       print the version and end
   -h, --help      print this help and end
 
@@ -71,14 +72,12 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     if arguments.check_config {
-        let note = config.note().map(|note| format!("{note}\n")).unwrap_or_default();
-        print(&format!("{note}the config is good\n"));
-        return ExitCode::SUCCESS;
+        return check_config(&config);
     }
     sys::share_heap();
     start_log(config.log.level);
     log::info!("recordd {} starts, socket {}", env!("CARGO_PKG_VERSION"), config.control.socket.display());
-    if let Some(note) = config.note() {
+    for note in config.note().into_iter().chain(config.half_a_server()) {
         log::warn!("{note}");
     }
     match Runtime::new(config).and_then(Runtime::run) {
@@ -88,6 +87,22 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// Says what is wrong with settings on this machine.
+fn check_config(config: &Config) -> ExitCode {
+    let Findings { faults, warnings } = check(config);
+    for warning in warnings {
+        print(&format!("warning: {warning}\n"));
+    }
+    for fault in &faults {
+        note(fault);
+    }
+    if faults.is_empty() {
+        print("the config is good\n");
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::from(EXIT_USAGE)
 }
 
 /// Prints on stdout. A closed pipe is the reader's business.
@@ -124,7 +139,7 @@ fn read_config(path: Option<&Path>) -> Result<Config, String> {
         None => return Ok(Config::default()),
     };
     let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read the config {}: {error}", path.display()))?;
+        .map_err(|error| format!("cannot read the config {}: {error} (--config)", path.display()))?;
     Config::parse(&text, &path.display().to_string()).map_err(|error| error.to_string())
 }
 

@@ -148,6 +148,10 @@ impl<'i> Document<'i> {
         let root = DeTable::parse(input).map_err(|error| {
             let at = error.span().map_or(input.len(), |span| span.start);
             let message = error.message().replace('\n', ", ");
+            // Those who write a file mode write it so.
+            let octal = message.contains("leading zero");
+            let hint = if octal { ": write it in quotes, such as mode = \"0660\"" } else { "" };
+            let message = format!("{message}{hint}");
             ConfigError {
                 file: file.to_owned(),
                 line: line_of(input, at),

@@ -22,7 +22,7 @@ pub(super) struct StartArgs {
     #[arg(long, default_value = "PCMA")]
     codec: String,
     /// Packet time in milliseconds
-    #[arg(long, default_value_t = 20, value_name = "MS")]
+    #[arg(long, default_value_t = 20, value_name = "MS", value_parser = clap::value_parser!(u32).range(5..=200))]
     ptime: u32,
     /// RTP payload type that carries the codec, beside its static one
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..=127))]
@@ -39,7 +39,7 @@ pub(super) struct StartArgs {
 /// Who records.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(super) enum Mode {
-    /// The phone, to its USB stick
+    /// The phone, to its disk
     Local,
     /// The recording server, which gets the RTP
     Server,

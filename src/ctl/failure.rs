@@ -1,8 +1,8 @@
 //! Why a command failed, as a sentence for people and as JSON for scripts.
 //!
-//! Owns: the exit status of every failure and the advice that goes with each of the agent's reasons.
+//! Owns: the exit status of every failure. What to do about each is [`super::advice`]'s.
 
-use super::output;
+use super::{advice, output};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
@@ -68,18 +68,6 @@ impl AgentError {
         self.data.get("reason").and_then(Value::as_str).unwrap_or("")
     }
 
-    /// What to do about it. In mode sip-info the same reasons are about the PBX, of which `[uplink]` says nothing.
-    fn advice(&self) -> &'static str {
-        let of_sip = ["PBX", "sip.info"].iter().any(|word| self.message.contains(word));
-        match self.reason() {
-            "not_configured" | "server_timeout" if of_sip => {
-                "a SIP stack has to be subscribed to sip.info, send the INFO and tell its answer (sip.info_result)"
-            }
-            "permission_denied" if self.data["cause"] == "encrypted" => "",
-            reason => advice(reason),
-        }
-    }
-
     fn detail(&self) -> Option<&str> {
         self.data.get("detail").and_then(Value::as_str).filter(|detail| !detail.is_empty())
     }
@@ -97,6 +85,7 @@ impl Failure {
         }
         match self {
             Self::Usage(_) => ExitCode::from(EXIT_USAGE),
+            Self::Refused(error) if error.code == advice::INVALID_PARAMS => ExitCode::from(EXIT_USAGE),
             _ => ExitCode::from(EXIT_FAILED),
         }
     }
@@ -126,17 +115,21 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable { socket, source } => {
-                let hint = match source.kind() {
-                    io::ErrorKind::PermissionDenied => "may this user open it? ([control] mode, allow_uids)",
-                    _ => "is recordd running? (--socket, RECORDD_SOCKET)",
-                };
+                let hint = advice::unreachable(source);
                 write!(f, "cannot reach the agent at {}: {source}; {hint}", socket.display())
             }
             Self::NoAnswer { method, waited } => {
-                write!(f, "the agent did not answer {method} within {} s (--timeout)", waited.as_secs())
+                let waited = waited.as_secs();
+                write!(
+                    f,
+                    "the agent did not answer {method} within {waited} s (--timeout); look into its log"
+                )
             }
             Self::ConnectionLost(what) => {
-                write!(f, "the connection to the agent is gone: {what}; look into its log")
+                write!(
+                    f,
+                    "the connection to the agent is gone: {what}; look into its log ([control] allow_uids?)"
+                )
             }
             Self::Protocol(what) => {
                 write!(f, "the agent's answer is not understood: {what}; do recordctl and recordd match?")
@@ -149,7 +142,7 @@ impl fmt::Display for Failure {
                     None if !reason.is_empty() => write!(f, " ({reason})")?,
                     None => {}
                 }
-                match error.advice() {
+                match advice::about(error) {
                     "" => Ok(()),
                     advice => write!(f, "; {advice}"),
                 }
@@ -175,30 +168,7 @@ pub(super) fn explained(reason: &str, detail: Option<&str>) -> String {
     if let Some(detail) = detail.filter(|detail| !detail.is_empty()) {
         text += &format!(": {detail}");
     }
-    match advice(reason) {
-        "" => text,
-        advice => format!("{text}; {advice}"),
-    }
-}
-
-/// What to do about one of the agent's reasons; empty where the agent's sentence says it all.
-pub(super) fn advice(reason: &str) -> &'static str {
-    match reason {
-        "no_storage" => "put in a USB stick, or set [storage] path (recordctl storage)",
-        "storage_full" => "delete recordings (recordctl list, recordctl delete) or take another stick",
-        "storage_read_only" => "take the write protection off the stick, or another stick",
-        "storage_io" => "take another stick; recordctl verify tells what the files have suffered",
-        "server_unreachable" | "server_timeout" => "check [uplink] server_addr, server_port and the network",
-        "uplink_lost" => "the server or the network went away in mid-call",
-        "not_configured" => "set [uplink] server_addr and server_port in the agent's config",
-        "unsupported_codec" => "recordctl status --json lists the agent's codecs",
-        "too_many_recordings" => "stop one first, or raise [rtp] max_recordings",
-        "not_recording" | "invalid_state" => "recordctl status shows what is going on",
-        "not_found" => "recordctl list and recordctl status show what there is",
-        "file_damaged" => "recordctl repair may help",
-        "permission_denied" => "see [control] allow_uids and the rights on the disk",
-        _ => "",
-    }
+    advice::with(text, advice::by_reason(reason))
 }
 
 #[cfg(test)]
@@ -212,7 +182,8 @@ mod tests {
             message: "the server refused to record".into(),
             data: json!({"reason": "server_refused", "detail": "disk quota"}),
         });
-        assert_eq!(failure.to_string(), "the server refused to record (server_refused: disk quota)");
+        let text = failure.to_string();
+        assert!(text.starts_with("the server refused to record (server_refused: disk quota); ask"), "{text}");
         assert_eq!(failure.to_json()["error"]["data"]["detail"], "disk quota");
     }
 

@@ -1,8 +1,8 @@
 //! Shell completions and man pages, made from the command line's own description.
 
 use super::failure::Failure;
-use super::{Cli, output};
-use clap::{Args, CommandFactory};
+use super::{advice, output, whole_command};
+use clap::Args;
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub(super) struct ManArgs {
 impl CompletionsArgs {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "recordctl", &mut script);
+        clap_complete::generate(self.shell, &mut whole_command(), "recordctl", &mut script);
         output::raw_line(String::from_utf8_lossy(&script).trim_end())
     }
 }
@@ -30,11 +30,14 @@ impl ManArgs {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let Some(dir) = &self.dir else {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            clap_mangen::Man::new(whole_command()).render(&mut page)?;
             return output::raw_line(String::from_utf8_lossy(&page).trim_end());
         };
-        let failed = |error| Failure::Local(format!("cannot write man pages to {}: {error}", dir.display()));
+        let failed = |error: std::io::Error| {
+            let text = format!("cannot write man pages to {}: {error}", dir.display());
+            Failure::Local(advice::with(text, advice::local(&error)))
+        };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        clap_mangen::generate_to(Cli::command(), dir).map_err(failed)
+        clap_mangen::generate_to(whole_command(), dir).map_err(failed)
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: the words and options of the command line, what people and scripts get to read, exit status.
 //! Talks to the agent by its socket only, as any client would; the file commands need no agent.
 
+mod advice;
 mod calls;
 pub mod client;
 pub mod failure;
@@ -20,7 +21,7 @@ mod simulate;
 mod watch;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use client::Client;
 use failure::Failure;
 use std::ffi::OsString;
@@ -92,17 +93,17 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Print the agent's events as they come, one JSON text per line
     Events(watch::EventsArgs),
-    /// List the recordings on the stick
+    /// List the recordings on the disk
     List(library::ListArgs),
     /// Play a recording as RTP, or as PCM to stdout
     Play(play::PlayArgs),
-    /// Delete recordings from the stick
+    /// Delete recordings from the disk
     Delete(library::DeleteArgs),
     /// Keep recordings from being deleted to make room
     Protect(library::ProtectArgs),
-    /// Show the recording medium
+    /// Show the disk that is recorded to
     Storage(library::StorageArgs),
-    /// Finish the recordings on the stick and make it safe to pull
+    /// Finish the recordings on the disk and make the stick safe to pull
     Eject(library::EjectArgs),
     /// Show the agent's counters
     Stats(library::StatsArgs),
@@ -121,6 +122,7 @@ enum Command {
     /// Play the phone: start a recording, send it a speech clip as RTP, pause, resume, stop
     SimulatePhone(simulate::SimulateArgs),
     /// Play the agent for a user interface: the real one on a simulated stick that fails on command
+    #[command(after_help = simulate::agent::HELP)]
     SimulateAgent(simulate::agent::SimulateAgentArgs),
     /// Print the completion script of a shell
     Completions(generate::CompletionsArgs),
@@ -128,7 +130,28 @@ enum Command {
     Man(generate::ManArgs),
 }
 
+/// Commands that need no agent: they take its options, wherever those stand, and don't show them.
+const WITHOUT_AGENT: [&str; 8] =
+    ["info", "verify", "repair", "export", "decrypt", "keygen", "completions", "man"];
+
+/// The command line as it is shown and read.
+fn whole_command() -> clap::Command {
+    let mut command = Cli::command();
+    let agents: Vec<_> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    for name in WITHOUT_AGENT {
+        let hidden: Vec<_> = agents.iter().map(|arg| arg.clone().hide(true)).collect();
+        command = command.mut_subcommand(name, |file_command| file_command.args(hidden));
+    }
+    command
+}
+
 impl Cli {
+    /// Reads the process's command line; ends the process if it makes no sense, or asks for help.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::from_arg_matches(&whole_command().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Does what the command line says; the reason of a failure goes to stderr.
     #[must_use]
     pub fn run(self) -> ExitCode {
@@ -170,10 +193,34 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+        whole_command().debug_assert();
+    }
+
+    #[test]
+    fn the_agents_options_are_in_the_help_of_commands_that_talk_to_it_and_of_no_other() {
+        let mut whole = whole_command();
+        whole.build();
+        for command in whole.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let help = command.render_long_help().to_string();
+            let shown = help.contains("--socket") && help.contains("--timeout");
+            assert_eq!(shown, !WITHOUT_AGENT.contains(&command.get_name()), "{help}");
+            let hint = help.contains("--socket") || help.contains("--timeout");
+            assert_eq!(hint, shown, "{help}");
+        }
+    }
+
+    #[test]
+    fn the_agents_options_are_taken_before_and_behind_any_command() {
+        for words in
+            ["--socket /x info a.wav", "info --socket /x a.wav", "status --socket /x", "--socket /x status"]
+        {
+            let words = std::iter::once("recordctl").chain(words.split(' '));
+            let cli = Cli::from_arg_matches(&whole_command().try_get_matches_from(words).unwrap()).unwrap();
+            assert_eq!(cli.agent.socket, std::path::Path::new("/x"));
+        }
     }
 }

@@ -3,10 +3,9 @@
 //! A second reader of the protocol on purpose: it shares no types with the agent, so that a phone's
 //! older or newer agent can still be talked to.
 
-use super::output::{Fields, clock, long_time, meter, size};
+use super::output::{Fields, METER_CELLS, clock, long_time, meter, size};
 use serde::Deserialize;
 use serde_json::Value;
-use std::fmt::Write;
 use std::time::Duration;
 
 /// Status of a recording.
@@ -51,7 +50,7 @@ pub(super) struct RtpAddress {
     pub(super) port: u16,
 }
 
-/// State of the recording medium.
+/// State of the disk that is recorded to.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub(super) struct StorageStatus {
@@ -115,27 +114,66 @@ pub(super) fn id_text(id: &Value) -> String {
 }
 
 impl RecordingStatus {
-    /// The line of `watch`; under 80 columns unless the counters are huge.
-    pub(super) fn live_line(&self) -> String {
+    /// The line of `watch` with all that there is to say, or as much of it as has room in so many `columns`: what is
+    /// wrong and the timer come first, then the level, the time left, loss and buffer. `disk` is what is wrong with it.
+    pub(super) fn live_line(&self, disk: Option<&str>, columns: Option<usize>) -> String {
         let sign = match self.state.as_str() {
-            "recording" => "REC  ",
+            "recording" => "REC",
             "paused" => "PAUSE",
             "" => "?",
             other => other,
         };
-        let mut text = format!("{sign} {:>7}", clock(self.elapsed_ms));
-        // Of what is paused or over there is nothing to hear.
-        if let Some(level) = self.level_dbfs.filter(|_| self.state == "recording") {
-            let _ = write!(text, " [{}] {level:>3.0} dB", meter(level));
+        let left = self.remaining_s.map(|left| format!("  left {}", long_time(Duration::from_secs(left))));
+        let left = left.unwrap_or_default();
+        let (lost, buffer) =
+            (format!("  lost {}", self.packets.lost), format!("  buf {} ms", self.buffered_ms));
+        let trouble = self.trouble(disk);
+        let head = format!("{sign:<5} {:>7}", clock(self.elapsed_ms));
+        let narrow_head = format!("{sign} {}", clock(self.elapsed_ms));
+        let bar = |cells: usize| self.level_bar(cells).unwrap_or_default();
+        let wide = format!("{head}{}{trouble}{buffer}{left}{lost}", bar(METER_CELLS));
+        let file = self.file.as_ref().map(|file| format!("{wide}  {file}"));
+        let Some(columns) = columns else { return wide };
+        let choices = file.into_iter().chain([
+            wide,
+            format!("{head}{}{trouble}{left}{lost}", bar(METER_CELLS)),
+            format!("{head}{}{trouble}{left}{lost}", bar(METER_CELLS / 2)),
+            format!("{head}{}{trouble}{left}", bar(METER_CELLS / 2)),
+            format!("{narrow_head}{}{trouble}{left}", bar(METER_CELLS / 4)),
+            format!("{narrow_head}{}{trouble}", bar(METER_CELLS / 4)),
+            format!("{narrow_head}{trouble}"),
+            format!("{narrow_head}{}", trouble.replace("  DISK ", " ").replace("  ", " ")),
+        ]);
+        let mut shortest = narrow_head;
+        for choice in choices {
+            if choice.chars().count() <= columns {
+                return choice;
+            }
+            shortest = choice;
         }
-        if self.state == "recording" && !matches!(self.media.as_deref(), None | Some("flowing")) {
-            let _ = write!(text, "  MEDIA: {}", self.media_text());
+        shortest
+    }
+
+    /// The level, where there is something to hear.
+    fn level_bar(&self, cells: usize) -> Option<String> {
+        let flows = self.state == "recording" && matches!(self.media.as_deref(), None | Some("flowing"));
+        let level = self.level_dbfs.filter(|_| flows)?;
+        Some(format!(" [{}] {level:>3.0} dB", meter(level, cells)))
+    }
+
+    /// What stands still or is lost, with a blank before each.
+    fn trouble(&self, disk: Option<&str>) -> String {
+        let mut text = String::new();
+        if self.state == "recording" {
+            match self.media.as_deref() {
+                None | Some("flowing") => {}
+                Some("none") => text.push_str("  NO MEDIA"),
+                Some(_) => text.push_str(&format!("  MEDIA: {}", self.media_text())),
+            }
         }
-        let _ = write!(text, "  buf {} ms", self.buffered_ms);
-        if let Some(remaining_s) = self.remaining_s {
-            let _ = write!(text, "  left {}", long_time(Duration::from_secs(remaining_s)));
+        if let Some(disk) = disk {
+            text.push_str(&format!("  DISK {disk}"));
         }
-        let _ = write!(text, "  lost {}", self.packets.lost);
         if self.degraded {
             text.push_str("  DEGRADED");
         }
@@ -205,7 +243,7 @@ impl StorageStatus {
         let left = self.remaining_s.map(|seconds| long_time(Duration::from_secs(seconds)));
         fields.add("time left", left.unwrap_or_default());
         if self.sync_mount {
-            fields.add("mounted", "sync: every write waits for the stick, which wears it out");
+            fields.add("mounted", "sync: every write waits for the disk, which wears it out");
         }
         fields.add("note", self.note.as_deref().unwrap_or(""));
         fields
@@ -223,9 +261,36 @@ mod tests {
             "recording": "r1", "state": "recording", "elapsed_ms": 83_400, "level_dbfs": -30.0,
             "buffered_ms": 40, "remaining_s": 45_296, "packets": {"lost": 3}, "unknown": 1
         }));
-        let line = status.live_line();
+        let line = status.live_line(None, None);
         assert_eq!(line, "REC      1:23 [##########----------] -30 dB  buf 40 ms  left 12 h 34 min  lost 3");
         assert!(line.len() <= 80, "{}", line.len());
+    }
+
+    #[test]
+    fn the_live_line_has_room_in_any_terminal_and_says_what_is_wrong_in_each() {
+        let status = |media: &str, degraded: bool| -> RecordingStatus {
+            read(&json!({
+                "recording": "r1", "state": "recording", "elapsed_ms": 36_083_400, "level_dbfs": -30.0, "media": media,
+                "file": "Record_20260301-091500.wav", "buffered_ms": 104_000, "remaining_s": 45_296,
+                "degraded": degraded, "packets": {"lost": 345_678}
+            }))
+        };
+        for columns in [39, 79, 199] {
+            let good = status("flowing", false).live_line(None, Some(columns));
+            assert!(good.len() <= columns && good.contains("10:01:23") && good.contains("-30 dB"), "{good}");
+            let bad = status("none", true).live_line(Some("STALLED"), Some(columns));
+            assert!(bad.len() <= columns, "{bad}");
+            for word in ["10:01:23", "NO MEDIA", "DISK STALLED", "DEGRADED"] {
+                let word = if columns < 79 { word.trim_start_matches("DISK ") } else { word };
+                assert!(bad.contains(word), "{word} is not in: {bad}");
+            }
+            assert!(bad.contains("NO MEDIA") && !bad.contains(" dB"), "{bad}");
+        }
+        let wide = status("flowing", false).live_line(None, Some(199));
+        assert!(
+            wide.contains("buf 104000 ms") && wide.contains(".wav") && wide.contains("lost 345678"),
+            "{wide}"
+        );
     }
 
     #[test]

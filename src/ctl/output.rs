@@ -4,13 +4,17 @@
 //! ([`crate::text`]), whoever forgot to clean it.
 
 use super::failure::Failure;
+use crate::sys::terminal_columns;
 use crate::text::{shown, shown_json, shown_lines};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// Cells of the level meter.
-const METER_CELLS: usize = 20;
+/// Cells of the level meter where there is room.
+pub(super) const METER_CELLS: usize = 20;
+/// Columns that may be used of a terminal that does not tell how many it has.
+const USUAL_COLUMNS: usize = 79;
 /// Level of an empty meter.
 const METER_FLOOR_DBFS: f64 = -60.0;
 
@@ -62,14 +66,20 @@ impl LiveLine {
         Self { in_place: std::io::stdout().is_terminal(), drawn: false }
     }
 
+    /// Columns that a text may take without going on in the next line; none where each text is a line of its own. Asked
+    /// each time: windows are made wider and narrower.
+    pub(super) fn columns(&self) -> Option<usize> {
+        // In the last column the cursor would stand in the next line, on some terminals.
+        self.in_place
+            .then(|| terminal_columns(std::io::stdout().as_fd()).map_or(USUAL_COLUMNS, |all| all - 1))
+    }
+
     pub(super) fn show(&mut self, text: &str) -> Result<(), Failure> {
-        if !self.in_place {
-            return line(text);
-        }
+        let Some(columns) = self.columns() else { return line(text) };
         self.drawn = true;
         let mut stdout = std::io::stdout().lock();
         // Erase to the end of the line: the new text may be shorter.
-        write!(stdout, "\r{}\x1b[K", shown(text))?;
+        write!(stdout, "\r{}\x1b[K", cut(&shown(text), columns))?;
         Ok(stdout.flush()?)
     }
 
@@ -77,6 +87,16 @@ impl LiveLine {
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         if std::mem::take(&mut self.drawn) { line("") } else { Ok(()) }
     }
+}
+
+/// As much of `text` as has room in so many columns; of what is not ASCII each character may take two.
+fn cut(text: &str, columns: usize) -> &str {
+    let mut taken = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        taken += if c.is_ascii() { 1 } else { 2 };
+        taken > columns
+    });
+    end.map_or(text, |(at, _)| text.get(..at).unwrap_or(text))
 }
 
 /// `text` as a terminal may get it: a caller's name must not drive it, nor show another number than his.
@@ -117,12 +137,12 @@ pub(super) fn long_time(span: Duration) -> String {
     }
 }
 
-/// `######------`: the level above -60 dBFS as a bar.
-pub(super) fn meter(level_dbfs: f64) -> String {
-    (1..=METER_CELLS)
+/// `######------`: the level above -60 dBFS as a bar of so many cells.
+pub(super) fn meter(level_dbfs: f64, cells: usize) -> String {
+    (1..=cells)
         .map(|cell| {
             #[expect(clippy::cast_precision_loss, reason = "a few cells")]
-            let lit_from = METER_FLOOR_DBFS * (1.0 - cell as f64 / METER_CELLS as f64);
+            let lit_from = METER_FLOOR_DBFS * (1.0 - cell as f64 / cells as f64);
             if level_dbfs >= lit_from { '#' } else { '-' }
         })
         .collect()
@@ -229,9 +249,15 @@ mod tests {
 
     #[test]
     fn the_meter_is_empty_at_silence_and_full_at_full_scale() {
-        assert_eq!(meter(-90.0), "-".repeat(20));
-        assert_eq!(meter(0.0), "#".repeat(20));
-        assert_eq!(meter(-30.0).matches('#').count(), 10);
+        assert_eq!(meter(-90.0, METER_CELLS), "-".repeat(20));
+        assert_eq!(meter(0.0, METER_CELLS), "#".repeat(20));
+        assert_eq!(meter(-30.0, METER_CELLS).matches('#').count(), 10);
+    }
+
+    #[test]
+    fn what_has_no_room_is_cut_off_between_characters() {
+        assert_eq!((cut("abcd", 4), cut("abcd", 3), cut("", 0)), ("abcd", "abc", ""));
+        assert_eq!((cut("äöü", 6), cut("äöü", 5), cut("äöü", 1)), ("äöü", "äö", ""));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `play`: lets the agent send a recording as RTP, or decodes a file to stdout.
 
+use super::advice::by_reason;
 use super::client::{Client, Event};
-use super::failure::{Failure, advice, explained};
+use super::failure::{Failure, explained};
 use super::interrupt::Interrupt;
 use super::model::{PlaybackStatus, read};
 use super::offline::IdentityArgs;
@@ -23,7 +24,7 @@ pub(super) struct PlayArgs {
     /// The recording, as recordctl list names it; with --stdout a file on this machine
     file: String,
     /// Where the agent sends the RTP
-    #[arg(long, value_name = "ADDR:PORT", required_unless_present = "stdout")]
+    #[arg(long, value_name = "ADDR:PORT", required_unless_present = "stdout", value_parser = addr_and_port)]
     rtp: Option<SocketAddr>,
     /// Decode the file to stdout, without an agent: recordctl play --stdout FILE | aplay -f S16_LE -r 8000
     #[arg(long, conflicts_with_all = ["rtp", "json"])]
@@ -37,13 +38,23 @@ pub(super) struct PlayArgs {
     pub(super) output: OutputArgs,
 }
 
+/// Where RTP goes, as it is written on a command line.
+///
+/// # Errors
+/// What would be right.
+pub(super) fn addr_and_port(text: &str) -> Result<SocketAddr, String> {
+    let wanted = "write an IP address and a port, such as 127.0.0.1:4000 or [::1]:4000";
+    let addr: SocketAddr = text.parse().map_err(|_| wanted.to_owned())?;
+    if addr.port() == 0 { Err(format!("port 0 is none; {wanted}")) } else { Ok(addr) }
+}
+
 impl PlayArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
         match self.rtp {
             Some(_) if !self.identity.identities.is_empty() => {
                 let reason =
                     "--identity goes with --stdout: the agent has no key and plays nothing that is encrypted";
-                Err(Failure::Local(reason.into()))
+                Err(Failure::Usage(reason.into()))
             }
             Some(rtp) => self.play_by_rtp(agent, rtp),
             None => {
@@ -127,7 +138,7 @@ impl Shown<'_> {
                 self.live.end()?;
                 let reason = status.end_reason.unwrap_or_default();
                 // Where there is something to do about the reason, it was no good end.
-                let bad = !advice(&reason).is_empty();
+                let bad = !by_reason(&reason).is_empty();
                 let failed = || format!("the playback failed: {}", explained(&reason, None));
                 Ok(Some(if bad { Err(failed()) } else { Ok(()) }))
             }

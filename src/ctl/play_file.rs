@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::offline::{AudioFile, open_file};
-use super::output;
+use super::{advice, output};
 use crate::file::g722::G722Decoder;
 use crate::file::reader::Reader;
 use crate::rtp::codec::Codec;
@@ -14,7 +14,8 @@ use std::path::Path;
 /// Writes the file from `position_ms` on to stdout; what it is goes to stderr.
 pub(super) fn to_stdout(path: &Path, position_ms: u64, identities: &[Identity]) -> Result<(), Failure> {
     let failed = |error: String| Failure::Local(format!("cannot play {}: {error}", path.display()));
-    let file = open_file(path).map_err(|error| failed(error.to_string()))?;
+    let file =
+        open_file(path).map_err(|error| failed(advice::with(error.to_string(), advice::local(&error))))?;
     let file = AudioFile::open(file, identities).map_err(|error| failed(error.to_string()))?;
     let mut reader = Reader::open(file).map_err(|error| failed(error.to_string()))?;
     reader.seek_frame(reader.format().frame_at_ms(position_ms));

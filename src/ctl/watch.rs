@@ -9,10 +9,16 @@ use super::{AgentArgs, OutputArgs};
 use clap::Args;
 use serde_json::{Value, json};
 
+/// What is said of a disk that does not get on.
+const STALLED: &str = "STALLED";
+
 #[derive(Args, Debug)]
 pub(super) struct WatchArgs {
     /// The recording; may be left out when there is one
     recording: Option<String>,
+    /// If nothing is being recorded, wait for the next recording
+    #[arg(long, conflicts_with = "recording")]
+    wait: bool,
     /// End after so many updates, not only with the recording
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -50,47 +56,69 @@ impl WatchArgs {
     pub(super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
         let mut client = agent.connect()?;
         // Subscribe before asking for the status, so that nothing falls in between.
-        client.call("events.subscribe", json!({"types": ["recording."]}))?;
-        let mut followed = Followed::new(self.present_status(&mut client)?);
+        client.call("events.subscribe", json!({"types": ["recording.", "storage."]}))?;
         let mut live = LiveLine::new();
-        let mut shown = 0;
-        loop {
-            self.show(&followed, &mut live)?;
-            shown += 1;
-            if self.count.is_some_and(|count| shown >= count) {
-                return live.end();
-            }
-            let outcome = loop {
-                if let Some(event) = client.next_event(None)? {
-                    match followed.take(&event) {
-                        Step::Other => {}
-                        Step::Changed => break None,
-                        Step::Ended(outcome) => break Some(outcome),
-                    }
-                }
-            };
-            if let Some(outcome) = outcome {
-                self.show(&followed, &mut live)?;
-                live.end()?;
-                outcome.map_err(Failure::Ended)?;
-                return if self.output.json { Ok(()) } else { output::line(&followed.epitaph()) };
-            }
+        let end = self.follow(&mut client, &mut live);
+        // What went wrong is said on a line of its own, too.
+        live.end()?;
+        match end? {
+            Some(epitaph) if !self.output.json => output::line(&epitaph),
+            _ => Ok(()),
         }
     }
 
-    /// The status of the recording asked for, or of the only one.
-    fn present_status(&self, client: &mut Client) -> Result<Value, Failure> {
+    /// Shows a recording until its end, or as often as was wanted: what is to be said of one that ended.
+    fn follow(&self, client: &mut Client, live: &mut LiveLine) -> Result<Option<String>, Failure> {
+        let status = match self.present_status(client)? {
+            Some(status) => status,
+            None if self.wait => self.next_recording(client, live)?,
+            None => {
+                let text =
+                    "nothing is being recorded; recordctl start begins a recording, --wait waits for one";
+                return Err(Failure::Ended(text.into()));
+            }
+        };
+        let mut followed = Followed::new(status);
+        self.show(&followed, live)?;
+        let mut shown = 1;
+        while self.count.is_none_or(|count| shown < count) {
+            let Some(event) = client.next_event(None)? else { continue };
+            let outcome = match followed.take(&event) {
+                Step::Other => continue,
+                Step::Changed => None,
+                Step::Ended(outcome) => Some(outcome),
+            };
+            self.show(&followed, live)?;
+            shown += 1;
+            if let Some(outcome) = outcome {
+                return outcome.map(|()| Some(followed.epitaph())).map_err(Failure::Ended);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The status of the recording asked for, or of the only one, if there is one.
+    fn present_status(&self, client: &mut Client) -> Result<Option<Value>, Failure> {
         let mut status = client.call("record.status", recording_params(self.recording.as_deref()))?;
         let Some(recordings) = status.get_mut("recordings").and_then(Value::as_array_mut) else {
-            return Ok(status);
+            return Ok(Some(status));
         };
-        match recordings.len() {
-            0 => Err(Failure::Ended("nothing is being recorded; recordctl start begins a recording".into())),
-            1 => Ok(recordings.remove(0)),
-            _ => {
-                let ids: Vec<_> =
-                    recordings.iter().map(|recording| id_text(&recording["recording"])).collect();
-                Err(Failure::Usage(format!("which recording? There are {}", ids.join(", "))))
+        if recordings.len() > 1 {
+            let ids: Vec<_> = recordings.iter().map(|recording| id_text(&recording["recording"])).collect();
+            let text = format!("there are several recordings: name one of {}", ids.join(", "));
+            return Err(Failure::Usage(text));
+        }
+        Ok(recordings.pop())
+    }
+
+    /// Waits for a recording to begin: its status.
+    fn next_recording(&self, client: &mut Client, live: &mut LiveLine) -> Result<Value, Failure> {
+        if !self.output.json && live.columns().is_some() {
+            live.show("waiting for a recording")?;
+        }
+        loop {
+            if let Some(event) = client.next_event(None)?.filter(|event| event.name == "recording.started") {
+                return Ok(event.params);
             }
         }
     }
@@ -99,7 +127,8 @@ impl WatchArgs {
         if self.output.json {
             return output::json_line(&followed.status.to_string());
         }
-        live.show(&output::clean(&read::<RecordingStatus>(&followed.status).live_line()))
+        let status: RecordingStatus = read(&followed.status);
+        live.show(&output::clean(&status.live_line(followed.disk.as_deref(), live.columns())))
     }
 }
 
@@ -107,6 +136,8 @@ impl WatchArgs {
 #[derive(Debug)]
 struct Followed {
     status: Value,
+    /// What is wrong with the disk, if it is recorded to.
+    disk: Option<String>,
 }
 
 /// What an event meant for the recording that is followed.
@@ -121,7 +152,7 @@ enum Step {
 
 impl Followed {
     fn new(status: Value) -> Self {
-        Self { status: if status.is_object() { status } else { json!({}) } }
+        Self { status: if status.is_object() { status } else { json!({}) }, disk: None }
     }
 
     /// Where the recording is and why it ended.
@@ -136,14 +167,20 @@ impl Followed {
 
     /// Takes over what an event says; members that it does not mention stay as they were.
     fn take(&mut self, event: &Event) -> Step {
+        if let Some(change) = event.name.strip_prefix("storage.") {
+            return self.disk_changed(change, &event.params);
+        }
         let Some(kind) = event.name.strip_prefix("recording.") else { return Step::Other };
         if event.params["recording"] != self.status["recording"] {
             return Step::Other;
         }
+        let buffered_ms = self.status["buffered_ms"].as_u64().unwrap_or(0);
         for (name, value) in event.params.as_object().into_iter().flatten() {
             self.status[name.as_str()] = value.clone();
         }
         match kind {
+            "stalled" => self.disk = self.disk.take().or(Some(STALLED.into())),
+            "no_media" if event.params["media"].is_null() => self.status["media"] = json!("none"),
             "paused" => self.status["state"] = json!("paused"),
             "resumed" => self.status["state"] = json!("recording"),
             "ended" => {
@@ -155,8 +192,30 @@ impl Followed {
                 let detail = event.params["detail"].as_str();
                 return Step::Ended(Err(format!("the recording failed: {}", explained(reason, detail))));
             }
+            // What waited is being written: the disk works again.
+            _ if self.status["buffered_ms"].as_u64().unwrap_or(0) < buffered_ms => {
+                self.disk = self.disk.take().filter(|disk| disk != STALLED);
+            }
             _ => {}
         }
+        Step::Changed
+    }
+
+    /// The disk's state is another one; a recording elsewhere has no trouble with it.
+    fn disk_changed(&mut self, change: &str, params: &Value) -> Step {
+        if self.status["mode"].as_str().is_some_and(|mode| mode != "local") {
+            return Step::Other;
+        }
+        let state = match change {
+            "state" => params["to"].as_str().or(params["state"].as_str()).unwrap_or("ok"),
+            "removed" => "gone",
+            "inserted" => "ok",
+            "low" | "full" => change,
+            _ => return Step::Other,
+        };
+        let disk = (state != "ok").then(|| state.replace('_', " ").to_uppercase());
+        let stalled = self.disk.take().filter(|disk| disk == STALLED);
+        self.disk = disk.or(stalled);
         Step::Changed
     }
 }
@@ -177,6 +236,33 @@ mod tests {
         let own = event("recording.progress", json!({"recording": "a", "elapsed_ms": 2}));
         assert_eq!(followed.take(&own), Step::Changed);
         assert_eq!(followed.status["elapsed_ms"], 2);
+    }
+
+    #[test]
+    fn a_disk_that_stands_still_is_shown_until_what_waited_is_written() {
+        let mut followed = Followed::new(json!({"recording": "a", "mode": "local", "buffered_ms": 2100}));
+        let steps = [
+            ("recording.stalled", json!({"recording": "a", "buffered_ms": 2200}), Some("STALLED")),
+            ("recording.progress", json!({"recording": "a", "buffered_ms": 3200}), Some("STALLED")),
+            ("recording.progress", json!({"recording": "a", "buffered_ms": 400}), None),
+            ("storage.low", json!({"state": "low"}), Some("LOW")),
+            ("storage.removed", json!({"present": false}), Some("GONE")),
+            ("storage.inserted", json!({"present": true}), None),
+            ("storage.state", json!({"from": "ok", "to": "read_only"}), Some("READ ONLY")),
+        ];
+        for (name, params, disk) in steps {
+            assert_eq!(followed.take(&event(name, params)), Step::Changed, "{name}");
+            assert_eq!(followed.disk.as_deref(), disk, "{name}");
+        }
+        let mut elsewhere = Followed::new(json!({"recording": "a", "mode": "server"}));
+        assert_eq!(elsewhere.take(&event("storage.full", json!({}))), Step::Other);
+    }
+
+    #[test]
+    fn media_that_is_missing_is_shown_whatever_the_agents_age() {
+        let mut followed = Followed::new(json!({"recording": "a", "state": "recording"}));
+        followed.take(&event("recording.no_media", json!({"recording": "a"})));
+        assert_eq!(followed.status["media"], "none");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! lines are taken, so a request sees every packet that came before it); writing to clients. Invariant:
 //! nothing but poll waits.
 
+pub mod check;
 mod clients;
 pub mod clock;
 mod confinement;
@@ -89,7 +90,15 @@ impl fmt::Display for RuntimeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path, error) => {
-                write!(f, "cannot create the socket {}: {error} (control.socket)", path.display())
+                let advice = match error.kind() {
+                    io::ErrorKind::NotFound => ": make its folder",
+                    io::ErrorKind::PermissionDenied => {
+                        ": run recordd as root, or choose a folder that its user may write to"
+                    }
+                    io::ErrorKind::AlreadyExists => ": remove it, or choose another path",
+                    _ => "",
+                };
+                write!(f, "cannot create the socket {}: {error}{advice} (control.socket)", path.display())
             }
             Self::System(what, error) => write!(f, "cannot {what}: {error}"),
             Self::SignKey(reason) => write!(f, "{reason} (storage.sign_key)"),
@@ -148,7 +157,7 @@ impl Runtime {
     /// [`RuntimeError`] says what the system refused.
     pub fn new(config: Config) -> Result<Self, RuntimeError> {
         let access = Access::of(config.storage.mode, config.storage.recordings_group.as_ref())
-            .map_err(|error| RuntimeError::System("find the group storage.recordings_group", error))?;
+            .map_err(|error| RuntimeError::System("find the group of storage.recordings_group", error))?;
         Self::within(config, Surroundings::real(access))
     }
 

@@ -15,6 +15,8 @@ struct State {
     requests: Vec<Value>,
     recording: Option<&'static str>,
     refusal: Option<Value>,
+    /// What a watcher of a running recording sees, if not the usual.
+    story: Option<Vec<(&'static str, Value)>>,
     subscribers: Vec<UnixStream>,
     seq: u64,
 }
@@ -55,6 +57,23 @@ impl FakeAgent {
         self.state.lock().unwrap().recording = Some(state);
     }
 
+    /// What a watcher of a running recording sees after it has asked for the status.
+    pub(crate) fn set_story(&self, story: Vec<(&'static str, Value)>) {
+        self.state.lock().unwrap().story = Some(story);
+    }
+
+    /// An event for all that have subscribed.
+    pub(crate) fn tell(&self, name: &str, params: Value) {
+        notify(&mut self.state.lock().unwrap(), name, params);
+    }
+
+    /// Closes the connections of all that have subscribed.
+    pub(crate) fn hang_up(&self) {
+        for subscriber in &self.state.lock().unwrap().subscribers {
+            subscriber.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+    }
+
     /// The params of the first request with this method.
     pub(crate) fn asked(&self, method: &str) -> Option<Value> {
         let state = self.state.lock().unwrap();
@@ -79,7 +98,7 @@ impl FakeAgent {
     }
 }
 
-fn status(state: &str) -> Value {
+pub(crate) fn status(state: &str) -> Value {
     json!({
         "recording": "r1", "mode": "local", "state": state, "elapsed_ms": 83_000, "bytes": 664_000,
         "file": "Record_20260301-091500.wav", "segment": 1,
@@ -162,6 +181,9 @@ fn storage() -> Value {
 fn events_after(method: &str, state: &State) -> Vec<(&'static str, Value)> {
     let playback = |position_ms| json!({"playback": "p1", "position_ms": position_ms, "duration_ms": 83_000});
     match method {
+        "record.status" if state.recording.is_some() && state.story.is_some() => {
+            state.story.clone().unwrap_or_default()
+        }
         "record.status" if state.recording.is_some() => vec![
             ("recording.progress", status("recording")),
             ("recording.progress", json!({"recording": "another", "elapsed_ms": 1})),

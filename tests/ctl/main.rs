@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod advice;
 mod exporting;
 mod fake_agent;
+mod terminal;
 
 use fake_agent::FakeAgent;
 use serde_json::{Value, json};

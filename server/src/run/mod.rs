@@ -112,7 +112,10 @@ pub fn run(config: Config) -> io::Result<()> {
         .pop()
         .filter(|disk| !disk.read_only && disk.folder_fault.is_none())
         .ok_or_else(|| {
-            io::Error::other(format!("{} is no folder that can be written to", config.storage.display()))
+            let storage = config.storage.display();
+            io::Error::other(format!(
+                "{storage} is no folder that can be written to: make it, check its rights, or choose another (--storage)"
+            ))
         })?;
     let (marker, found) = Marker::recover(&SystemFs { access }, &config.storage, clock::now().wall)
         .map_err(|error| named(&format!("recover recordings in {}", config.storage.display()), &error))?;
@@ -388,7 +391,13 @@ fn known_devices(config: &Config) -> io::Result<Devices> {
 }
 
 fn named(what: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {what}: {error}"))
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => ": another server runs there; end it, or choose another address",
+        io::ErrorKind::AddrNotAvailable => ": choose an address of this machine, or 0.0.0.0 for all",
+        io::ErrorKind::PermissionDenied => ": check the rights there (ports below 1024 are root's)",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("cannot {what}: {error}{advice}"))
 }
 
 /// A job of the storage thread that asks for the room on the disk.

@@ -1,5 +1,6 @@
 //! `recordctl info`: what a recording is.
 
+use super::super::advice;
 use super::console::{Console, clean, clock};
 use super::keys::IdentityArgs;
 use super::recording::{Recording, file_name, find, path_text};
@@ -48,7 +49,8 @@ impl InfoArgs {
             let recording = match Recording::open(&path, &identities) {
                 Ok(recording) => recording,
                 Err(error) => {
-                    console.fail(&format!("{}: {error}", path.display()));
+                    let said = advice::with(error.to_string(), advice::local(&error));
+                    console.fail(&format!("{}: {said}", path.display()));
                     let reason = error.to_string();
                     array.push(json!({ "file": path_text(&path), "status": UNREADABLE, "reason": reason }));
                     continue;
@@ -152,8 +154,8 @@ fn as_text(recording: &Recording) -> Vec<String> {
                 row("encrypted", format!("yes, {with}, {chunks} chunks"));
             }
         }
-        (None, Err(error)) => row("error", error.to_string()),
-        (None, Ok(_)) => {}
+        // Why, is said where failures are.
+        (None, _) => {}
     }
     row("size", format!("{} bytes", recording.len));
     if let Some(sidecar) = recording.sidecar() {

@@ -1,5 +1,6 @@
 //! `recordctl verify`: whether a recording is whole.
 
+use super::super::advice;
 use super::console::{Console, clean};
 use super::info::UNOPENED;
 use super::keys::{IdentityArgs, public_key};
@@ -92,14 +93,17 @@ impl VerifyArgs {
                     found.faults.extend(told.fault.clone());
                     origin = Some(told);
                 }
-                let status = match (found.faults.is_empty(), recording.busy) {
-                    (false, _) => "damaged",
-                    (true, true) => "recording",
-                    (true, false) => "ok",
+                let status = match (&recording.audio, found.faults.is_empty(), recording.busy) {
+                    // Whole or not, it is not for us to say.
+                    (Err(ReadError::Header(HeaderError::StandardWav)), _, _) => "standard_wav",
+                    (Err(ReadError::Header(HeaderError::NotARecording)), _, _) => "no_recording",
+                    (_, false, _) => "damaged",
+                    (_, true, true) => "recording",
+                    (_, true, false) => "ok",
                 };
                 (status, found.faults)
             }
-            Err(error) => ("unreadable", vec![error.to_string()]),
+            Err(error) => ("unreadable", vec![advice::with(error.to_string(), advice::local(&error))]),
         };
         if !faults.is_empty() {
             console.set_failed();
@@ -109,7 +113,7 @@ impl VerifyArgs {
             value["origin"] = origin.as_json();
         }
         if !self.json {
-            console.line(&format!("{name}: {status}"));
+            console.line(&format!("{name}: {}", status.replace('_', " ").replace("wav", "WAV")));
             faults.iter().for_each(|fault| console.line(&format!("  {}", clean(fault))));
             let told = origin.iter().flat_map(|origin| &origin.told);
             told.for_each(|line| console.line(&format!("  {}", clean(line))));

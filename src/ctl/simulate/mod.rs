@@ -14,6 +14,7 @@ use super::calls::{CallArgs, Mode};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output;
+use super::play::addr_and_port;
 use super::rtp_sender::{Clip, Impairments, SenderSettings};
 use super::{AgentArgs, OutputArgs, pace};
 use crate::rtp::codec::Codec;
@@ -50,7 +51,7 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "DIR", requires = "spawn")]
     dir: Option<PathBuf>,
     /// Recording server of the spawned agent
-    #[arg(long, value_name = "ADDR:PORT", requires = "spawn")]
+    #[arg(long, value_name = "ADDR:PORT", requires = "spawn", value_parser = addr_and_port)]
     server: Option<SocketAddr>,
     /// Codec: PCMA, PCMU or G722
     #[arg(long, default_value = "PCMA", value_parser = parse_codec)]
@@ -183,8 +184,12 @@ impl SimulateArgs {
         let octets: Cow<'static, [u8]> = match &self.clip {
             None => Cow::Borrowed(speech(self.codec)),
             Some(path) => {
-                let failed =
-                    |what: &str| Failure::Local(format!("cannot use the clip {}: {what}", path.display()));
+                let failed = |what: &str| {
+                    Failure::Local(format!(
+                        "cannot use the clip {}: {what} (raw octets of the codec, without a header)",
+                        path.display()
+                    ))
+                };
                 let mut octets = Vec::new();
                 File::open(path)
                     .and_then(|file| file.take(MAX_CLIP_OCTETS + 1).read_to_end(&mut octets))

@@ -4,7 +4,7 @@
 
 use super::super::client::Client;
 use super::super::failure::Failure;
-use super::super::pace;
+use super::super::{advice, pace};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::DirBuilder;
@@ -67,7 +67,8 @@ impl PrivateAgent {
     /// Starts `program`, which is to record to `dir`; it does not listen yet.
     pub(super) fn launch(program: &Path, dir: &Path, server: Option<SocketAddr>) -> Result<Self, Failure> {
         let local = |what: &str, path: &Path, error: std::io::Error| {
-            Failure::Local(format!("cannot {what} {}: {error}", path.display()))
+            let text = format!("cannot {what} {}: {error}", path.display());
+            Failure::Local(advice::with(text, advice::local(&error)))
         };
         std::fs::create_dir_all(dir).map_err(|error| local("make the folder", dir, error))?;
         let dir = dir.canonicalize().map_err(|error| local("find the folder", dir, error))?;
@@ -97,7 +98,10 @@ impl PrivateAgent {
         match self.terminate()? {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(Failure::Local(format!("the agent ended with {status}"))),
-            None => Err(Failure::Local(format!("the agent did not end within {} s", PATIENCE.as_secs()))),
+            None => Err(Failure::Local(format!(
+                "the agent did not end within {} s; is its disk slow?",
+                PATIENCE.as_secs()
+            ))),
         }
     }
 

@@ -6,13 +6,16 @@ use std::time::Duration;
 /// Longest `wait`, in seconds.
 const MAX_WAIT_S: f64 = 86_400.0;
 
-/// Said to whoever asks, and documented in docs/local-api.md.
+/// Said to whoever asks, in `--help` too, and documented in docs/local-api.md.
 pub(super) const HELP: &str = "\
-storage pulled|inserted|low|full|read_only|failed|stalled|slow|ok  (ok undoes all)
-media on|off    send speech to every recording, or nothing
-sip CODE|off    answer sip.info with this status code, or leave that to others
-wait SECONDS    before the next command
-quit            finish every recording and end";
+Commands, on stdin, from --script and at --control; one a line or between semicolons:
+  storage pulled|inserted|low|full|read_only|failed|stalled|slow|ok
+                  what happens to the stick; ok undoes all, an eject too
+  media on|off    send speech to every recording, or nothing
+  sip CODE|off    answer sip.info with this status code, or leave that to others
+  wait SECONDS    before the next command
+  help            these lines
+  quit            finish every recording and end, as the end of the terminal does";
 
 /// What happens to the stick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,6 +29,8 @@ const DEVICE: u64 = 0x0801;
 
 #[derive(Debug)]
 struct State {
+    /// It is in its slot all the same.
+    ejected: bool,
     present: bool,
     read_only: bool,
     failed: bool,
@@ -40,7 +42,15 @@ struct State {
     room_octets: u64,
 }
 
+impl State {
+    /// What the next insertion is: a stick that was pulled or ejected comes anew.
+    fn next_insertion(&self) -> u64 {
+        self.insertion + u64::from(!self.present || self.ejected)
+    }
+}
+
 const GOOD: State = State {
+    ejected: false,
     present: true,
     read_only: false,
     failed: false,
@@ -88,10 +98,10 @@ impl Stick {
         let used = self.used_octets();
         let mut state = self.lock();
         match command {
-            Storage::Ok => *state = State { insertion: state.insertion + u64::from(!state.present), ..GOOD },
+            Storage::Ok => *state = State { insertion: state.next_insertion(), ..GOOD },
             Storage::Inserted => {
-                state.insertion += u64::from(!state.present);
-                state.present = true;
+                state.insertion = state.next_insertion();
+                (state.present, state.ejected) = (true, false);
             }
             Storage::Pulled => state.present = false,
             Storage::Low => state.room_octets = used + self.reserve_octets + LOW_OCTETS,
@@ -262,6 +272,7 @@ impl Fs for Stick {
 
     fn eject(&self, _: &Eject) -> io::Result<Ejected> {
         self.syncs()?;
+        self.lock().ejected = true;
         Ok(Ejected { unmounted: true, ..Ejected::default() })
     }
 

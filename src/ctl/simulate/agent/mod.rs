@@ -9,7 +9,7 @@ mod media;
 
 use super::super::AgentArgs;
 use super::super::failure::Failure;
-use super::super::{output, pace};
+use super::super::{advice, output, pace};
 use super::Log;
 use super::private_agent::TemporaryFolder;
 use super::sip_stack::SipStack;
@@ -21,10 +21,10 @@ use command::Command;
 use crossbeam_channel::bounded;
 use disk::Stick;
 use mio::Interest;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Changes of RTP ports that may wait for the speech.
 const MAX_WAITING_CHANGES: usize = 256;
+
+/// What `--help` says of commands.
+pub(in super::super) const HELP: &str = command::HELP;
 
 /// Longest line of commands.
 const MAX_LINE_OCTETS: u64 = 4096;
@@ -63,11 +66,13 @@ struct Simulation {
 }
 
 impl SimulateAgentArgs {
-    /// Runs until `quit` or a signal.
+    /// Runs until `quit`, a signal, or the end of its terminal.
     pub(in super::super) fn run(&self, agent: &AgentArgs) -> Result<(), Failure> {
         let _ =
             env_logger::Builder::new().filter_level(log::LevelFilter::Warn).parse_default_env().try_init();
         let log = Log { start: pace::now() };
+        // Asked first: one that is gone is none any more.
+        let at_terminal = std::io::stdin().is_terminal();
         let (_folder, root) = self.stick_folder()?;
         let config = self.config(agent, &root)?;
         let stick =
@@ -89,7 +94,7 @@ impl SimulateAgentArgs {
         std::thread::spawn(move || media::send(&changes, &on, log));
         let simulation =
             Arc::new(Simulation { stick, media, sip: Mutex::new(None), agent: agent.clone(), log });
-        self.take_commands(&simulation)?;
+        self.take_commands(&simulation, at_terminal)?;
         output::line(&format!("listening at {}, the stick is {}", agent.socket.display(), root.display()))?;
         let outcome = runtime.run().map_err(|error| Failure::Local(error.to_string()));
         if let Some(path) = &self.control {
@@ -125,7 +130,7 @@ impl SimulateAgentArgs {
         Ok(config)
     }
 
-    fn take_commands(&self, simulation: &Arc<Simulation>) -> Result<(), Failure> {
+    fn take_commands(&self, simulation: &Arc<Simulation>, at_terminal: bool) -> Result<(), Failure> {
         if let Some(path) = &self.script {
             let file = File::open(path).map_err(|error| failed("read the script", path, &error))?;
             let simulation = Arc::clone(simulation);
@@ -146,8 +151,25 @@ impl SimulateAgentArgs {
                 }
             });
         }
-        let simulation = Arc::clone(simulation);
-        std::thread::spawn(move || simulation.obey(std::io::stdin(), &mut std::io::stdout()));
+        let here = Arc::clone(simulation);
+        std::thread::spawn(move || {
+            here.obey(std::io::stdin(), &mut std::io::stdout());
+            // A terminal that is gone, or Ctrl-D: nobody is there any more. A file or a pipe may just have no more to say.
+            if at_terminal {
+                here.end();
+            }
+        });
+        // The loop of a phone lives on when a terminal closes; a simulation goes with its terminal, unless `nohup` says no.
+        let mut hang_up = SigSet::empty();
+        hang_up.add(Signal::SIGHUP);
+        if !ignores_hang_up() {
+            let simulation = Arc::clone(simulation);
+            std::thread::spawn(move || {
+                if hang_up.wait().is_ok() {
+                    simulation.end();
+                }
+            });
+        }
         Ok(())
     }
 }
@@ -174,14 +196,19 @@ impl Simulation {
                 let heard = writeln!(answers, "{answer}");
                 if ends {
                     // Only now, or the process could be gone before its answer.
-                    if let Err(errno) = kill(Pid::this(), Signal::SIGTERM) {
-                        self.log.line("error", &format!("cannot end: {errno}"));
-                    }
+                    self.end();
                 }
                 if heard.is_err() {
                     return;
                 }
             }
+        }
+    }
+
+    /// Finishes every recording, and ends.
+    fn end(&self) {
+        if let Err(errno) = kill(Pid::this(), Signal::SIGTERM) {
+            self.log.line("error", &format!("cannot end: {errno}"));
         }
     }
 
@@ -208,6 +235,13 @@ impl Simulation {
     }
 }
 
+/// Whether we were started so that the end of the terminal is not meant for us: bit 0 is SIGHUP (proc(5)).
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Local(format!("cannot {what} {}: {error}", path.display()))
+    Failure::Local(advice::with(format!("cannot {what} {}: {error}", path.display()), advice::local(error)))
 }
