@@ -91,6 +91,10 @@ impl Known {
         self.disk.device == device && self.disk.root == root
     }
 
+    fn is_at(&self, (root, device, stick): &Place) -> bool {
+        self.is(root, *device) && self.disk.stick == *stick
+    }
+
     fn free_octets(&self) -> u64 {
         self.disk.space.free_octets.saturating_sub(self.spent_octets)
     }
@@ -597,9 +601,9 @@ impl Medium {
             let is_ejected = self.current.is_none_or(|_| !self.is_forbidden()) && !self.ejected.is_empty();
             return if is_ejected { StorageState::Ejected } else { StorageState::Absent };
         };
-        let place = place_of(&it.disk);
-        let told =
-            self.told.as_ref().filter(|told| told.place.as_ref() == Some(&place)).map(|told| told.state);
+        // Asked once a flush: nothing is copied to compare.
+        let told = self.told.as_ref().filter(|told| told.place.as_ref().is_some_and(|place| it.is_at(place)));
+        let told = told.map(|told| told.state);
         let was_full = told == Some(StorageState::Full);
         let was_low = was_full || told == Some(StorageState::Low);
         // Between calls it is full when the next one would be refused.
@@ -648,7 +652,7 @@ impl Medium {
         let cause = self.cause(to);
         let same = |told: &Told| {
             let same_place = match (&told.place, self.current()) {
-                (Some(place), Some(it)) => it.is(&place.0, place.1) && it.disk.stick == place.2,
+                (Some(place), Some(it)) => it.is_at(place),
                 (None, None) => true,
                 _ => false,
             };
