@@ -142,20 +142,17 @@ fn layout_name(layout: Layout) -> &'static str {
 fn as_text(recording: &Recording) -> Vec<String> {
     let mut lines = vec![clean(&path_text(&recording.path))];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<10}{value}"));
-    match (recording.facts(), &recording.audio) {
-        (Some(facts), audio) => {
-            let frame_ms = facts.codec.clock_rate().ticks_to_ms(facts.increment.into());
-            let packets = if facts.layout == Layout::WholePackets { ", whole RTP packets" } else { "" };
-            row("codec", format!("{}, frames of {frame_ms} ms{packets}", facts.codec.name()));
-            row("duration", clock(facts.duration_ms));
-            if let Some(outside) = &recording.outside {
-                let (opened, chunks) = (audio.is_ok(), outside.extent.chunks);
-                let with = if opened { "opened with the identity" } else { "not opened" };
-                row("encrypted", format!("yes, {with}, {chunks} chunks"));
-            }
+    // Why there may be none, is said where failures are.
+    if let Some(facts) = recording.facts() {
+        let frame_ms = facts.codec.clock_rate().ticks_to_ms(facts.increment.into());
+        let packets = if facts.layout == Layout::WholePackets { ", whole RTP packets" } else { "" };
+        row("codec", format!("{}, frames of {frame_ms} ms{packets}", facts.codec.name()));
+        row("duration", clock(facts.duration_ms));
+        if let Some(outside) = &recording.outside {
+            let (opened, chunks) = (recording.audio.is_ok(), outside.extent.chunks);
+            let with = if opened { "opened with the identity" } else { "not opened" };
+            row("encrypted", format!("yes, {with}, {chunks} chunks"));
         }
-        // Why, is said where failures are.
-        (None, _) => {}
     }
     row("size", format!("{} bytes", recording.len));
     if let Some(sidecar) = recording.sidecar() {
