@@ -350,21 +350,23 @@ fn status_socket(wanted: &StatusSocket) -> io::Result<Option<SocketFile>> {
 }
 
 /// Descriptors that the process may open, as many as it can get: a recording takes four, the usual limit is 1024.
+#[allow(clippy::useless_conversion, reason = "limits have 32 bits on 32-bit systems")]
 fn file_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return USUAL_FILE_LIMIT };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
-        return hard;
+        return hard.into();
     }
-    soft
+    soft.into()
 }
 
 /// Memory that the process may still have, if there is a limit (RLIMIT_AS, `LimitAS` of a service).
+#[allow(clippy::useless_conversion, reason = "limits have 32 bits on 32-bit systems")]
 fn memory_limit() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_AS).ok().filter(|(soft, _)| *soft != RLIM_INFINITY)?;
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB"));
     let used = kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024;
-    Some(soft.saturating_sub(used))
+    Some(u64::from(soft).saturating_sub(used))
 }
 
 /// Tells if the limits are lower than the settings.
