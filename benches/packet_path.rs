@@ -3,13 +3,16 @@
 //! One recording at the rate of a call, drained and flushed once a second, as the loop does it. Without
 //! sockets and threads nothing here depends on what else runs, so instructions can be counted and compared
 //! between versions: `scripts/cost` runs it under callgrind with two numbers of packets, and the difference
-//! is the path without start and end. Run by hand it tells time: `cargo bench --bench packet_path`.
+//! is the path without start and end. `hash` does nothing but hash the payloads, as storage does: that depends on the
+//! processor alone, and is counted apart. `sealed` encrypts them, too. Run by hand it tells time: `cargo bench --bench packet_path`.
 
 use phone_recorder::agent::Agent;
 use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
 use phone_recorder::config::{Config, StoragePath};
 use phone_recorder::runtime::clock;
+use phone_recorder::seal::age::Recipient;
 use phone_recorder::storage::fs::RealFs;
+use phone_recorder::storage::seal::Seals;
 use phone_recorder::storage::writer::Writer;
 use phone_recorder::time::{Mono, Now, Wall};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,6 +23,9 @@ const DRAIN_PACKETS: u32 = 50;
 
 /// Length of a packet, header included: 20 ms of G.711.
 const PACKET_OCTETS: usize = 172;
+
+/// Somebody.
+const RECIPIENT: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
 
 const START: &[u8] =
     br#"{"jsonrpc":"2.0","id":1,"method":"record.start","params":{"mode":"local","codec":"PCMU"}}"#;
@@ -61,8 +67,14 @@ impl Bench {
 }
 
 fn main() {
+    let asked = |word: &str| std::env::args().any(|argument| argument == word);
     let number = std::env::args().skip(1).find_map(|argument| argument.parse::<u32>().ok());
     let packets = number.unwrap_or(1_000_000);
+    if asked("hash") {
+        return hash(packets);
+    }
+    let recipients =
+        if asked("sealed") { vec![Recipient::parse(RECIPIENT).expect("a recipient")] } else { Vec::new() };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut config = Config::default();
     config.storage.path = StoragePath::Directory(folder.path().into());
@@ -71,7 +83,7 @@ fn main() {
     let mut now = at(Duration::from_secs(1));
     let mut bench = Bench {
         agent: Agent::new(config, 1, now),
-        writer: Writer::new(RealFs, clock::mono),
+        writer: Writer::new(RealFs, clock::mono).with_seals(Seals { recipients, sign_key: None }),
         actions: Vec::new(),
         recording: None,
         appends: 0,
@@ -101,6 +113,16 @@ fn main() {
     assert!(bench.appends >= u64::from(packets / DRAIN_PACKETS), "audio went to storage");
     let each = took.as_nanos() / u128::from(packets.max(1));
     println!("{packets} packets, {} jobs, {each} ns a packet", bench.appends);
+}
+
+/// Hashes the payloads of so many packets, a flush at a time.
+fn hash(packets: u32) {
+    let mut state = Sha256::new();
+    let payloads = [0x55; DRAIN_PACKETS as usize * (PACKET_OCTETS - 12)];
+    for _ in 0..packets / DRAIN_PACKETS {
+        state.update(std::hint::black_box(payloads));
+    }
+    std::hint::black_box(state.finalize());
 }
 
 fn at(mono: Duration) -> Now {

@@ -201,7 +201,7 @@ impl Front {
     }
 
     /// The part of a file of `len` octets that holds its first `octets` of audio: whole chunks, and the last one of the
-    /// file if that is what follows them.
+    /// file if that is what follows them. `None` if there are over `max_chunks` to follow.
     ///
     /// # Errors
     /// Those of `read`, which gives the four octets at an offset.
@@ -209,18 +209,19 @@ impl Front {
         &self,
         len: u64,
         octets: u64,
+        max_chunks: u32,
         read: &mut dyn FnMut(u64) -> io::Result<[u8; 4]>,
-    ) -> io::Result<Extent> {
+    ) -> io::Result<Option<Extent>> {
         let said = self.extent_as_said(len);
         let from_start = Extent { beyond: len.saturating_sub(self.first_chunk()), ..self.nothing() };
         let mut extent = if said.data_octets <= octets { said } else { from_start };
-        while let Some(next) = extent.next(read)? {
-            if next.data_octets > octets && !next.finished {
-                break;
+        for _ in 0..max_chunks {
+            match extent.next(read)? {
+                Some(next) if next.data_octets <= octets || next.finished => extent = next,
+                _ => return Ok(Some(extent)),
             }
-            extent = next;
         }
-        Ok(extent)
+        Ok(None)
     }
 }
 

@@ -22,6 +22,9 @@ use std::path::Path;
 /// What stands around a sidecar's name while it is being written.
 const TEMPORARY: (&str, &str) = (".", ".tmp");
 
+/// Chunks of a pulled file that are followed, from the start if need be: a day and a half of a call.
+const MAX_CHUNKS: u32 = 1 << 17;
+
 /// A longer file that was cut off is not hashed by the agent: reading it would keep recordings waiting.
 const MAX_HASHED_OCTETS: u64 = 32 << 20;
 
@@ -261,7 +264,10 @@ fn cut_sealed<F: Fs>(fs: &F, file: &F::File, octets: u64) -> io::Result<bool> {
     let count = fs.read_at(file, &mut head, 0)?;
     head.truncate(count);
     let Ok(front) = Front::parse(&head) else { return Ok(false) };
-    let part = front.part(fs.len(file)?, octets, &mut |at| read_four(fs, file, at))?;
+    let len = fs.len(file)?;
+    let Some(part) = front.part(len, octets, MAX_CHUNKS, &mut |at| read_four(fs, file, at))? else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "more chunks than any recording has"));
+    };
     fs.write_at(file, &part.progress().encode(), DATA_SIZE_OFFSET)?;
     fs.sync_data(file)?;
     fs.set_len(file, part.end)?;
