@@ -3,8 +3,7 @@
 //! One recording at the rate of a call, drained and flushed once a second, as the loop does it. Without
 //! sockets and threads nothing here depends on what else runs, so instructions can be counted and compared
 //! between versions: `scripts/cost` runs it under callgrind with two numbers of packets, and the difference
-//! is the path without start and end. `hash` does nothing but hash the payloads, as storage does: that depends on the
-//! processor alone, and is counted apart. `sealed` encrypts them, too. Run by hand it tells time: `cargo bench --bench packet_path`.
+//! is the path without start and end. `sealed` encrypts the recording. Run by hand it tells time: `cargo bench --bench packet_path`.
 
 use phone_recorder::agent::Agent;
 use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
@@ -70,9 +69,6 @@ fn main() {
     let asked = |word: &str| std::env::args().any(|argument| argument == word);
     let number = std::env::args().skip(1).find_map(|argument| argument.parse::<u32>().ok());
     let packets = number.unwrap_or(1_000_000);
-    if asked("hash") {
-        return hash(packets);
-    }
     let recipients =
         if asked("sealed") { vec![Recipient::parse(RECIPIENT).expect("a recipient")] } else { Vec::new() };
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -113,16 +109,6 @@ fn main() {
     assert!(bench.appends >= u64::from(packets / DRAIN_PACKETS), "audio went to storage");
     let each = took.as_nanos() / u128::from(packets.max(1));
     println!("{packets} packets, {} jobs, {each} ns a packet", bench.appends);
-}
-
-/// Hashes the payloads of so many packets, a flush at a time.
-fn hash(packets: u32) {
-    let mut state = Sha256::new();
-    let payloads = [0x55; DRAIN_PACKETS as usize * (PACKET_OCTETS - 12)];
-    for _ in 0..packets / DRAIN_PACKETS {
-        state.update(std::hint::black_box(payloads));
-    }
-    std::hint::black_box(state.finalize());
 }
 
 fn at(mono: Duration) -> Now {
