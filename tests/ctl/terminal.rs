@@ -159,14 +159,15 @@ fn simulated(folder: &std::path::Path, stdin: Stdio) -> Child {
     let socket = folder.join("socket");
     let mut command = program();
     command.arg("--socket").arg(&socket).arg("simulate-agent").stdin(stdin).stdout(Stdio::null());
-    let child = command.spawn().unwrap();
+    let mut child = command.spawn().unwrap();
     for _ in 0..LOOKS {
         if UnixStream::connect(&socket).is_ok() {
             return child;
         }
         std::thread::park_timeout(BETWEEN_LOOKS);
     }
-    panic!("it does not listen");
+    child.kill().unwrap();
+    panic!("it does not listen: {}", child.wait().unwrap());
 }
 
 #[test]

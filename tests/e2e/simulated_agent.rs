@@ -160,3 +160,35 @@ fn a_script_sets_the_scene_and_the_pbx_says_what_it_is_told_to() {
         crate::support::wait_for("its end", patience(), || simulation.child.try_wait().expect("a child"));
     assert!(status.success(), "{status}");
 }
+
+#[test]
+fn a_stick_that_was_ejected_comes_back_by_either_command() {
+    let simulation = Simulation::start("");
+    let mut client = simulation.client();
+    for command in ["storage ok", "storage inserted"] {
+        client.ok("storage.eject", json!({}));
+        client.refused_because("no_storage", "record.start", json!({"codec": "PCMA"}));
+        simulation.set(command);
+        let present = |client: &mut Client| client.ok("storage.status", json!({}))["state"] == "ok";
+        wait_until("the stick", SHOWN, || present(&mut client));
+        record(&mut client);
+        client.ok("record.stop", json!({}));
+        client.wait_event("recording.ended", patience());
+    }
+}
+
+#[test]
+fn what_the_agent_refuses_is_said_with_what_to_do_and_nothing_about_something_else() {
+    let simulation = Simulation::start("");
+    let mut client = simulation.client();
+    let params = json!({"file": "a.wav", "rtp": {"addr": "10.0.0.1", "port": 40100}});
+    let error = client.refused("play.start", params).whole;
+    assert!(text(&error, "/message").contains("10.0.0.1"), "{error}");
+    assert!(text(&error, "/data/advice").contains("allow_remote"), "{error}");
+    let ids = [0, 1].map(|_| {
+        let started = client.ok("record.start", json!({"codec": "PCMA"}));
+        text(&started, "/recording").to_owned()
+    });
+    let error = client.refused("record.stop", json!({})).whole;
+    assert!(ids.iter().all(|id| text(&error, "/message").contains(id.as_str())), "{error}");
+}
