@@ -349,7 +349,9 @@ fn audio(points: &[PathBuf], id: &str) -> Vec<u8> {
 /// Leaves so many octets free.
 fn fill(point: &Path, left: u64) {
     let stat = nix::sys::statvfs::statvfs(point).unwrap();
-    let room = stat.blocks_available() * stat.fragment_size();
+    // Their width is the machine's.
+    #[allow(clippy::useless_conversion, reason = "32 bits on ARMv7")]
+    let room = u64::from(stat.blocks_available()) * u64::from(stat.fragment_size());
     let written = std::fs::write(point.join("holiday"), vec![1; (room - left) as usize]);
     // To the brim: the map of the file takes room, too.
     assert!(written.is_ok() || left == 0, "{written:?}");
