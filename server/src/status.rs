@@ -4,7 +4,7 @@
 //! not told here. Never: the session table; the loop answers an [`Ask`], a piece at a time.
 //!
 //! Whoever reaches the port may send anything, and a panic ends the process with every recording
-//! (`panic = "abort"`). So what strangers reach, [`request`] and [`serve`], is written without what can panic, which
+//! (`panic = "abort"`). So what strangers reach, `request` and [`serve`], is written without what can panic, which
 //! the lints below refuse to compile, and without what grows: eight connections on each side, four KiB of request,
 //! two seconds. ARCHITECTURE.md has the whole argument.
 

@@ -1,6 +1,6 @@
 //! Why a command failed, as a sentence for people and as JSON for scripts.
 //!
-//! Owns: the exit status of every failure. What to do about each is [`super::advice`]'s.
+//! Owns: the exit status of every failure. What to do about each is `advice`'s.
 
 use super::{advice, output};
 use serde_json::{Value, json};

@@ -1,12 +1,12 @@
 //! From packets to audio in time: order, duplicates, loss, silence.
 //!
 //! Owns: where each packet's audio belongs. Every codec sends one octet per RTP tick, so a distance in time is a distance
-//! in octets. Three witnesses tell a packet's place, and two must agree ([`super::witness`]): sequence number,
-//! timestamp (as the sender counts it, [`super::pace`]) and arrival ([`super::media_clock`]). What is in order
+//! in octets. Three witnesses tell a packet's place, and two must agree (`witness`): sequence number,
+//! timestamp (as the sender counts it, `pace`) and arrival (`media_clock`). What is in order
 //! goes straight to the sink; what comes after a hole waits in the window until the hole is filled or
 //! [`REORDER_OCTETS`] old. After a break that no counter explains nothing is handed over until it is known whether
-//! the network stood still or the sender ([`super::suspense`]). Invariants: audio and silence reach the sink in order and
-//! once; together they never pass the clock by more than [`super::media_clock`] allows; memory is fixed; nothing is
+//! the network stood still or the sender (`suspense`). Invariants: audio and silence reach the sink in order and
+//! once; together they never pass the clock by more than `media_clock` allows; memory is fixed; nothing is
 //! allocated per packet.
 
 use super::codec::{COMFORT_NOISE, Codec, OCTETS_PER_MS};

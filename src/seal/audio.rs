@@ -262,7 +262,7 @@ impl<R: Read> Opener<R> {
         self.data_octets
     }
 
-    /// How it ended, when [`Self::next`] has given nothing more.
+    /// How it ended, when `next` has given nothing more.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
