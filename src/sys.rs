@@ -257,11 +257,10 @@ fn within_32_bits(unix_s: i64) -> i64 {
 /// # Errors
 /// As the system says; emulators don't know the option. The socket is as before then.
 pub fn let_in(socket: BorrowedFd<'_>, sender: Option<SocketAddr>) -> io::Result<()> {
-    let Some(sender) = sender else {
-        let none: libc::c_int = 0;
-        return set_filter(socket, libc::SO_DETACH_FILTER, (&raw const none).cast(), size_of_val(&none));
-    };
-    let mut program = sender_filter(sender);
+    // A filter that takes everything replaces the one before: unlike the option that takes one off, emulators know it.
+    const RETURN: u16 = 0x06;
+    let everything = || vec![libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: u32::MAX }];
+    let mut program = sender.map_or_else(everything, sender_filter);
     let filter = libc::sock_fprog {
         len: u16::try_from(program.len()).unwrap_or_default(),
         filter: program.as_mut_ptr(),
@@ -278,7 +277,7 @@ fn set_filter(
     octets: usize,
 ) -> io::Result<()> {
     let octets = libc::socklen_t::try_from(octets).unwrap_or_default();
-    // SAFETY: the kernel reads `octets` octets of `value`, which both callers have there; a filter's instructions are as
+    // SAFETY: the kernel reads `octets` octets of `value`, which the callers have there; a filter's instructions are as
     // many as its length says.
     Errno::result(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, octets) })?;
     Ok(())
