@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::agent::is_emulated;
-use crate::support::environment::{SmallDisk, skip_here};
+use crate::support::environment::SmallDisk;
 use crate::support::{Agent, Call, Codec, Setup, number, patience, sidecar, wait_until};
 
 /// No write waits longer for a pass over the folder. A whole pass takes many times as long; a step, and with it the wait, is
@@ -67,9 +66,6 @@ fn agent_without_room(fill: impl FnOnce(&Path)) -> Option<(SmallDisk, Agent)> {
 
 #[test]
 fn no_write_waits_for_a_search_through_a_hundred_thousand_foreign_names() {
-    if is_emulated() {
-        return skip_here("an emulator's times are not the agent's");
-    }
     let Some((_disk, agent)) = agent_without_room(|folder| {
         for number in 0..100_000 {
             let name = format!("Record_2025{:02}01-{number:06}.wav", number / 10_000 + 1);
@@ -86,9 +82,6 @@ fn no_write_waits_for_a_search_through_a_hundred_thousand_foreign_names() {
 
 #[test]
 fn no_write_waits_for_a_search_through_sidecars_of_a_mebibyte() {
-    if is_emulated() {
-        return skip_here("an emulator's times are not the agent's");
-    }
     let Some((_disk, agent)) = agent_without_room(|folder| {
         let long = json!({"gaps": vec![json!({"at_ms": 1, "duration_ms": 2, "cause": "loss"}); 22_000]});
         for second in 0..120 {
@@ -169,5 +162,5 @@ fn a_list_and_a_recording_go_on_beside_each_other_in_a_crowded_folder() {
         listed["recordings"][0]["file"] == "Record_20260301-000001.wav"
     });
     let longest = number(&client.ok("stats.get", json!({})), "/longest_write_ms");
-    assert!(longest < 1000 || is_emulated(), "{longest}");
+    assert!(longest < 1000, "{longest}");
 }

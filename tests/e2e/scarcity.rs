@@ -44,9 +44,6 @@ fn without_a_free_descriptor_a_call_goes_on_starts_are_refused_and_all_is_well_w
 
 #[test]
 fn without_threads_and_memory_beyond_what_it_has_the_agent_records_and_names_are_looked_up_without_success() {
-    if crate::support::agent::is_emulated() {
-        return crate::support::environment::skip_here("the emulator takes threads and memory of its own");
-    }
     let setup = Setup::new().quoted("uplink", "server_addr", "localhost").set("uplink", "server_port", 9);
     let mut agent = setup.start();
     // For root the number of tasks has no limit, memory does.

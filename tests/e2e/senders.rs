@@ -1,8 +1,6 @@
 //! Who sends the call: one local sender, and others who would like to, or only want to be in the way.
 
-use crate::support::agent::is_emulated;
 use crate::support::call::Books;
-use crate::support::environment::skip_here;
 use crate::support::rtp_source::payload;
 use crate::support::{Agent, Call, Codec, RtpSource, Setup, number, packet, read_recording, wait_until};
 use serde_json::{Value, json};
@@ -51,25 +49,16 @@ fn expect_whole_call_under(datagram: Vec<u8>) {
 
 #[test]
 fn a_flood_of_junk_by_another_process_costs_no_packet_of_the_call() {
-    if is_emulated() {
-        return skip_here("an emulator's socket filters are not the kernel's");
-    }
     expect_whole_call_under(vec![b'x'; 20]);
 }
 
 #[test]
 fn a_flood_of_rtp_by_another_process_costs_no_packet_of_the_call() {
-    if is_emulated() {
-        return skip_here("an emulator's socket filters are not the kernel's");
-    }
     expect_whole_call_under(packet(8, 1, 160, 0xEEEE, &[0x33; 160]));
 }
 
 #[test]
 fn a_second_sender_with_the_ssrc_and_numbers_of_the_call_is_told_by_its_port() {
-    if is_emulated() {
-        return skip_here("an emulator's socket filters are not the kernel's");
-    }
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::Pcma);
     let mut heard = call.speak_in_real_time(30);
@@ -106,9 +95,6 @@ fn a_sender_that_restarts_at_another_port_is_taken_with_its_first_packets() {
 
 #[test]
 fn another_sender_has_the_call_after_the_first_one_was_silent_for_five_seconds() {
-    if is_emulated() {
-        return skip_here("an emulator's socket filters are not the kernel's");
-    }
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::Pcma);
     call.speak_in_real_time(110);
