@@ -67,6 +67,8 @@ pub struct Control {
     pub socket: PathBuf,
     /// Permission bits of the socket.
     pub mode: u32,
+    /// The group that the socket belongs to, if not the agent's own.
+    pub group: Option<GroupName>,
     /// Users that may connect besides root and the agent's own; empty: whoever the mode lets in.
     pub allow_uids: Vec<u32>,
 }
@@ -244,7 +246,7 @@ pub struct Log {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { socket: PathBuf::from("/run/recordd.sock"), mode: 0o660, allow_uids: Vec::new() }
+        Self { socket: PathBuf::from("/run/recordd.sock"), mode: 0o660, group: None, allow_uids: Vec::new() }
     }
 }
 
@@ -372,6 +374,7 @@ impl Control {
         let mut it = Self::default();
         section.read("socket", &mut it.socket, socket_path)?;
         section.read("mode", &mut it.mode, octal_mode)?;
+        section.read("group", &mut it.group, group)?;
         section.read("allow_uids", &mut it.allow_uids, uids)?;
         Ok(it)
     }
@@ -426,10 +429,7 @@ impl Storage {
         section.read("resume_window_s", &mut it.resume_window, |value| {
             integer(value, 0, 3600).map(Duration::from_secs)
         })?;
-        section.read("recordings_group", &mut it.recordings_group, |value| match text(value)? {
-            "" => Ok(None),
-            found => group_name(found).map(Some).map_err(|wanted| invalid(found, wanted)),
-        })?;
+        section.read("recordings_group", &mut it.recordings_group, group)?;
         it.mode = recordings_mode(it.recordings_group.as_ref());
         section.read("mode", &mut it.mode, |value| {
             let found = text(value)?;
@@ -577,6 +577,13 @@ pub fn group_name(text: &str) -> Result<GroupName, &'static str> {
     let fits = text.len() <= MAX_GROUP_OCTETS
         && !text.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control());
     if fits { Ok(GroupName::Name(text.to_owned())) } else { Err("a group of the system, or its number") }
+}
+
+fn group(value: &DeValue<'_>) -> Result<Option<GroupName>, Problem> {
+    match text(value)? {
+        "" => Ok(None),
+        found => group_name(found).map(Some).map_err(|wanted| invalid(found, wanted)),
+    }
 }
 
 fn octal_mode(value: &DeValue<'_>) -> Result<u32, Problem> {

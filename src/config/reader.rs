@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 /// Every section with its keys: what is not here is an error.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("control", &["socket", "mode", "allow_uids"]),
+    ("control", &["socket", "mode", "group", "allow_uids"]),
     ("rtp", &["bind", "port", "max_recordings", "allow_remote"]),
     (
         "storage",

@@ -53,6 +53,7 @@ fn every_key_reaches_its_setting() {
         [control]
         socket = "/tmp/s"
         mode = "600"
+        group = "phone"
         allow_uids = [0, 1000]
         [rtp]
         bind = "::"
@@ -96,7 +97,12 @@ media_hosts = ["192.0.2.10", "2001:db8::/32", "media.example.org"]
     "#;
     let config = Config::parse(text, "t.toml").unwrap();
     let expected = Config {
-        control: Control { socket: "/tmp/s".into(), mode: 0o600, allow_uids: vec![0, 1000] },
+        control: Control {
+            socket: "/tmp/s".into(),
+            mode: 0o600,
+            group: Some(GroupName::Name("phone".to_owned())),
+            allow_uids: vec![0, 1000],
+        },
         rtp: Rtp { bind: "::".parse().unwrap(), port: 4000, max_recordings: 2, allow_remote: true },
         storage: Storage {
             path: StoragePath::Directory("/mnt/usb".into()),
@@ -348,5 +354,19 @@ fn recordings_are_their_owners_alone_unless_a_group_is_named() {
     assert!(storage("mode = 600").is_err());
     for wrong in ["a:b", "a b", "4294967295", "99999999999", "a\\nb"] {
         assert!(storage(&format!("recordings_group = \"{wrong}\"")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_sockets_group_has_a_name_or_a_number_and_changes_no_mode() {
+    let control = |text: &str| Config::parse(&format!("[control]\n{text}"), "t.toml").map(|it| it.control);
+    let found = |text: &str| control(text).map(|it| (it.mode, it.group)).unwrap();
+    assert_eq!(found(""), (0o660, None));
+    assert_eq!(found("group = \"\""), (0o660, None));
+    assert_eq!(found("group = \"phone\""), (0o660, Some(GroupName::Name("phone".into()))));
+    assert_eq!(found("group = \"29\"\nmode = \"0600\""), (0o600, Some(GroupName::Number(29))));
+    for wrong in ["\"a:b\"", "\"4294967295\"", "29"] {
+        let error = control(&format!("group = {wrong}")).unwrap_err();
+        assert_eq!((error.key.as_deref(), error.line), (Some("control.group"), 2), "{wrong}");
     }
 }

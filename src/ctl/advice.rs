@@ -84,7 +84,7 @@ pub(super) fn by_reason(reason: &str) -> &'static str {
 pub(super) fn unreachable(source: &io::Error) -> &'static str {
     match source.kind() {
         ErrorKind::PermissionDenied => {
-            "run it as root or in the socket's group (ls -l), or change [control] mode in the agent's config"
+            "run it as root or in the socket's group (ls -l), or change [control] mode or group in its config"
         }
         ErrorKind::ConnectionRefused => {
             "is recordd running? The socket is a left one (--socket, RECORDD_SOCKET name another)"

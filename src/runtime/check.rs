@@ -2,10 +2,11 @@
 //!
 //! Owns: looking at folders, addresses and groups that the settings name. Starts nothing and leaves nothing behind.
 
-use crate::config::{Config, StoragePath};
+use crate::config::{Config, Control, StoragePath};
 use crate::jobs::Target;
-use crate::storage::access::Access;
+use crate::storage::access::{Access, group_id};
 use crate::storage::disks;
+use nix::unistd::{Gid, getegid, geteuid, getgroups};
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
 use std::os::unix::fs::FileTypeExt;
@@ -26,14 +27,25 @@ pub fn check(config: &Config) -> Findings {
     let mut it = Findings::default();
     it.warnings.extend(config.note());
     it.faults.extend(config.half_a_server());
-    it.control(&config.control.socket);
+    it.control(&config.control);
     it.rtp(config);
     it.storage(config);
     it
 }
 
 impl Findings {
-    fn control(&mut self, socket: &Path) {
+    fn control(&mut self, control: &Control) {
+        let socket = &control.socket;
+        match control.group.as_ref().map(group_id).transpose() {
+            Err(error) => {
+                self.faults.push(format!("control.group: {error}: make the group, or name another one"));
+            }
+            Ok(Some(group)) if !may_give_to(group) => {
+                let advice = "start recordd as root or as a member of that group";
+                self.warnings.push(format!("control.group: this user can't give the socket to it: {advice}"));
+            }
+            Ok(_) => {}
+        }
         let folder =
             socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let problem = match std::fs::metadata(folder) {
@@ -104,6 +116,13 @@ impl Findings {
     }
 }
 
+/// Whether a file of ours can be given to this group: by root, and by its members.
+fn may_give_to(group: u32) -> bool {
+    let group = Gid::from_raw(group);
+    let member = || getegid() == group || getgroups().is_ok_and(|groups| groups.contains(&group));
+    geteuid().is_root() || member()
+}
+
 fn plainly(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such folder".into(),
@@ -127,7 +146,7 @@ mod tests {
     /// Settings, and what of them is a fault: key, what, and what to do.
     #[test]
     fn what_would_show_only_when_the_agent_runs_is_a_fault() {
-        let table: [(&str, &[&str]); 9] = [
+        let table: [(&str, &[&str]); 10] = [
             (
                 "storage.path = '/nosuch'",
                 &["storage.path", "/nosuch", "no such folder", "make", "insert the stick"],
@@ -142,6 +161,7 @@ mod tests {
             ("control.socket = '/nosuch/s'", &["control.socket", "/nosuch", "make it"]),
             ("control.socket = '/dev/null/s'", &["control.socket", "/dev/null", "is no folder"]),
             ("control.socket = '/dev/null'", &["control.socket", "is no socket", "remove"]),
+            ("control.group = 'nosuchgroup'", &["control.group", "nosuchgroup", "make the group"]),
             ("storage.recordings_group = 'nosuchgroup'", &["storage.recordings_group", "make the group"]),
         ];
         for (text, words) in table {
@@ -156,6 +176,7 @@ mod tests {
         for text in [
             "",
             "storage = { path = 'DIR', require_usb = false }",
+            &format!("control.group = '{}'", getegid()),
             "uplink = {server_addr = 'h', server_port = 9}",
         ] {
             assert_eq!(found(text), Findings::default(), "{text}");

@@ -12,8 +12,9 @@ use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -95,8 +96,9 @@ impl Clients {
             }
             Err(_) => {}
         }
-        // The file has its mode from the first moment.
-        let mode = libc::mode_t::try_from(control.mode).unwrap_or(0o660);
+        // The file has its mode from the first moment, but for a group that is not yet the one that was meant.
+        let of_group = if control.group.is_some() { 0o070 } else { 0 };
+        let mode = libc::mode_t::try_from(control.mode & !of_group).unwrap_or(0o600);
         let before = umask(Mode::from_bits_truncate(!mode & 0o777));
         let listener = UnixListener::bind(path);
         umask(before);
@@ -113,6 +115,14 @@ impl Clients {
             stuck_check: None,
             events_lost: 0,
         })
+    }
+
+    /// Gives the socket file to a group. What fails leaves no socket behind that the group can't use.
+    pub(super) fn give_to(&self, group: u32) -> io::Result<()> {
+        let path = &self.control.socket;
+        let mode = Permissions::from_mode(self.control.mode);
+        let given = lchown(path, None, Some(group)).and_then(|()| std::fs::set_permissions(path, mode));
+        given.inspect_err(|_| self.unlink())
     }
 
     /// Removes the socket file, unless another agent has made one in its place.

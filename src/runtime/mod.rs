@@ -25,7 +25,7 @@ use crate::jobs::library::PlaybackKey;
 use crate::notify::Notifier;
 use crate::seal::origin::SignKey;
 use crate::secret_file;
-use crate::storage::access::Access;
+use crate::storage::access::{Access, group_id};
 use crate::storage::fs::Fs;
 use crate::storage::seal::Seals;
 use crate::storage::thread::{self, Handle};
@@ -74,6 +74,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(300);
 pub enum RuntimeError {
     /// The local socket can't be created.
     Socket(std::path::PathBuf, io::Error),
+    /// The local socket can't be given to its group.
+    SocketGroup(io::Error),
     /// The system refused something that every Linux grants.
     System(&'static str, io::Error),
     /// The storage thread is gone.
@@ -99,6 +101,13 @@ impl fmt::Display for RuntimeError {
                     _ => "",
                 };
                 write!(f, "cannot create the socket {}: {error}{advice} (control.socket)", path.display())
+            }
+            Self::SocketGroup(error) => {
+                let advice = match error.kind() {
+                    io::ErrorKind::NotFound => "make the group, or name another one",
+                    _ => "run recordd as root or as a member of that group, or name another one",
+                };
+                write!(f, "cannot give the socket to its group: {error}: {advice} (control.group)")
             }
             Self::System(what, error) => write!(f, "cannot {what}: {error}"),
             Self::SignKey(reason) => write!(f, "{reason} (storage.sign_key)"),
@@ -192,8 +201,13 @@ impl Runtime {
                 .register(&mut SourceFd(&file.as_raw_fd()), MOUNTS, *interest)
                 .map_err(system("watch mounts"))?;
         }
+        let group =
+            config.control.group.as_ref().map(group_id).transpose().map_err(RuntimeError::SocketGroup)?;
         let clients = Clients::listen(&config.control, registry, LISTENER)
             .map_err(|error| RuntimeError::Socket(config.control.socket.clone(), error))?;
+        if let Some(group) = group {
+            clients.give_to(group).map_err(RuntimeError::SocketGroup)?;
+        }
         let waker = Arc::new(Waker::new(registry, STORAGE).map_err(system("create a waker"))?);
         let uplinks = Uplinks::new(&config.uplink, Arc::clone(&waker));
         let capacity = config.rtp.max_recordings * 4 + 64;

@@ -136,7 +136,10 @@ pub fn may_change(found: &Metadata) -> io::Result<()> {
 }
 
 /// The number of a group.
-fn group_id(group: &GroupName) -> io::Result<u32> {
+///
+/// # Errors
+/// `/etc/group` can't be read, or has no such group.
+pub fn group_id(group: &GroupName) -> io::Result<u32> {
     let name = match group {
         GroupName::Number(number) => return Ok(*number),
         GroupName::Name(name) => name,

@@ -1,9 +1,12 @@
-//! Who may read what the agent records.
+//! Who may read what the agent records, and who may talk to it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
+use crate::support::agent::{output_of, recordctl_copied_to, recordd, recordd_copied_to};
+use crate::support::environment::skip_here;
 use crate::support::{Agent, Call, Codec, Setup};
 
 /// Modes of everything below a folder, by kind.
@@ -61,4 +64,56 @@ fn a_group_that_is_not_there_is_named_at_the_start() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("storage.recordings_group") && text.contains("no-such-group"), "{text}");
+}
+
+#[test]
+fn the_sockets_group_may_talk_to_the_agent_and_others_may_not() {
+    const GROUP: u32 = 4242;
+    const NOBODY: u32 = 65_534;
+    if !nix::unistd::geteuid().is_root() {
+        return skip_here("to give a socket to any group, and to connect as another user, takes root");
+    }
+    let agent = Setup::new().quoted("control", "group", &GROUP.to_string()).start();
+    let socket = fs::metadata(&agent.socket).unwrap();
+    assert_eq!((socket.gid(), socket.mode() & 0o777), (GROUP, 0o660));
+    fs::set_permissions(agent.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    for (gid, welcome) in [(GROUP, true), (NOBODY, false)] {
+        let mut user = recordctl_copied_to(agent.dir());
+        let user = user.uid(NOBODY).gid(gid).current_dir("/").arg("--socket").arg(&agent.socket);
+        let output = output_of(user.arg("status"));
+        assert_eq!(output.status.success(), welcome, "group {gid}: {output:?}");
+    }
+}
+
+#[test]
+fn a_socket_that_cannot_go_to_its_group_is_told_at_the_start_and_by_the_check() {
+    let setup = || Setup::new().quoted("control", "group", "no-such-group");
+    let output = setup().run_to_end();
+    assert_eq!(output.status.code(), Some(1));
+    let checked = output_of(recordd().arg("--check-config").arg("--config").arg(setup().write_config()));
+    assert_eq!(checked.status.code(), Some(2));
+    for output in [output, checked] {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let words = ["control.group", "no-such-group", "make the group"];
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+}
+
+#[test]
+fn who_is_not_in_the_sockets_group_cannot_start_an_agent_with_it() {
+    const NOBODY: u32 = 65_534;
+    let setup = Setup::new().quoted("control", "group", "0");
+    let config = setup.write_config();
+    let mut command = recordd_copied_to(setup.dir());
+    if nix::unistd::geteuid().is_root() {
+        for path in [setup.dir(), setup.storage_path()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        command.uid(NOBODY).gid(NOBODY).current_dir("/");
+    }
+    let output = output_of(command.arg("--config").arg(config));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("control.group") && text.contains("member"), "{text}");
+    assert!(!setup.dir().join("recordd.sock").exists());
 }

@@ -48,8 +48,22 @@ fn through_runner(program: &str) -> Command {
 
 /// A command that runs `recordd`.
 pub(crate) fn recordd() -> Command {
-    let other = std::env::var("RECORDD_TEST_BINARY").ok();
-    through_runner(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_recordd")))
+    through_runner(&recordd_path())
+}
+
+fn recordd_path() -> String {
+    std::env::var("RECORDD_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_recordd").to_owned())
+}
+
+/// The same from a copy in `folder`, for users that cannot look into the build's folder.
+pub(crate) fn recordd_copied_to(folder: &Path) -> Command {
+    through_runner(copied(&recordd_path(), folder, "recordd").to_str().expect("a UTF-8 path"))
+}
+
+fn copied(program: &str, folder: &Path, name: &str) -> PathBuf {
+    let copy = folder.join(name);
+    fs::copy(program, &copy).expect("a program copied");
+    copy
 }
 
 /// A command that runs the `recordctl` just built (never the other binary: it is only a tool here).
@@ -59,8 +73,7 @@ pub(crate) fn recordctl() -> Command {
 
 /// The same from a copy in `folder`, for users that cannot look into the build's folder.
 pub(crate) fn recordctl_copied_to(folder: &Path) -> Command {
-    let copy = folder.join("recordctl");
-    fs::copy(env!("CARGO_BIN_EXE_recordctl"), &copy).expect("recordctl copied");
+    let copy = copied(env!("CARGO_BIN_EXE_recordctl"), folder, "recordctl");
     recordctl_at(copy.to_str().expect("a UTF-8 path"))
 }
 
