@@ -219,3 +219,13 @@ fn the_shipped_configurations_load_and_show_every_key() {
         assert!(absent.is_empty(), "{example} does not show: {absent:?}");
     }
 }
+
+#[test]
+fn the_readme_lists_every_document() {
+    let readme = read(&root().join("README.md"));
+    let documents = fs::read_dir(root().join("docs")).unwrap().map(|it| it.unwrap().file_name());
+    for name in documents {
+        let link = format!("](docs/{}", name.to_string_lossy());
+        assert!(readme.contains(&link), "README.md does not list docs/{}", name.to_string_lossy());
+    }
+}
