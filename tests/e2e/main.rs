@@ -29,6 +29,7 @@ mod crowd;
 mod encryption;
 mod events;
 mod files;
+mod init_script;
 mod library;
 mod media;
 mod modes;
