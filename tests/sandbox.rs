@@ -268,7 +268,6 @@ fn system_is_read() {
         "list /dev",
         "read /dev/urandom",
         "append /dev/null",
-        "resolve localhost",
     ];
     let mut it = agent(own.path(), &attempts);
     for attempt in attempts {
@@ -278,6 +277,10 @@ fn system_is_read() {
         if Path::new(path).exists() {
             assert_eq!(agent(own.path(), &[&format!("read {path}")]).next(), "done", "{path}");
         }
+    }
+    // A bare system has no name of its own to be looked up.
+    if ("localhost", 0).to_socket_addrs().is_ok() {
+        assert_eq!(agent(own.path(), &["resolve localhost"]).next(), "done");
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::call::Books;
+use crate::support::environment::name_of_this_machine;
 use crate::support::server::Server;
 use crate::support::{
     Agent, Call, Codec, RtpSource, Setup, assert_audio, number, patience, read_recording, wait_until,
@@ -48,7 +49,8 @@ fn what_the_phone_sends_is_what_the_server_gets() {
 fn the_real_server_stores_every_octet() {
     let Some(server) = Server::real() else { return };
     // A name rather than an address: it is looked up, and the first address may lead nowhere.
-    let agent = Setup::new().uploads_to(server.addr).quoted("uplink", "server_addr", "localhost").start();
+    let name = name_of_this_machine();
+    let agent = Setup::new().uploads_to(server.addr).quoted("uplink", "server_addr", name).start();
     let mut call = start(&agent, Codec::Pcma);
     let mut heard = call.speak_in_real_time(75);
     // The server looks at its sockets ten times a second, and then finds these in the socket's buffer.

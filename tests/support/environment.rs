@@ -1,5 +1,6 @@
 //! What a test needs of the machine, and what happens where the machine has it not.
 
+use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::process::Command;
 
@@ -29,6 +30,12 @@ fn is_set(name: &str) -> bool {
 pub(crate) fn has_program(name: &str) -> bool {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&folders).any(|folder| folder.join(name).is_file())
+}
+
+/// A name of this machine that takes a look-up. A bare system knows none (no `/etc/hosts`); what is no address in
+/// Rust's eyes and is one to the C library takes the same way there.
+pub(crate) fn name_of_this_machine() -> &'static str {
+    if ("localhost", 0).to_socket_addrs().is_ok() { "localhost" } else { "127.1" }
 }
 
 /// Runs a helper program that must succeed.
