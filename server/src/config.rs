@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Where metrics and status are served unless told otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9755);
 
+/// What `listen` looks like.
+const EXAMPLE_LISTEN: &str = "0.0.0.0:5055";
+
 /// `--help`.
 pub const HELP: &str = "\
 Records what phones upload: control commands by TCP, audio by RTP.
@@ -37,8 +40,10 @@ recordserver sessions [options] [--json]                   what a running server
   --http ADDR:PORT        metrics and status, loopback only (127.0.0.1:9755); \"off\" for none
   --status-socket PATH    the same on a Unix socket (DIR/.recordserver.sock); \"off\" for none
   --config FILE           the same and more settings, as TOML
-  --check-config          only say whether the settings are good
+  --check-config          only say whether the settings are good on this machine
   --version, --help
+
+Exit status: 0 after SIGTERM or SIGINT with every recording finalised, 1 failure, 2 bad usage or settings.
 ";
 
 /// Where metrics and status are served.
@@ -205,13 +210,16 @@ pub fn from_args(
                 let hint = file::meant(&said)
                     .map(|key| format!("did you mean `{key}`?\n"))
                     .or_else(|| octal.then(|| "write it in quotes, such as mode = \"0640\"\n".to_owned()));
-                format!("{}: {error}{}", path.display(), hint.unwrap_or_default())
+                format!("{}: {error}{}", path.display(), hint.unwrap_or_default()).trim_end().to_owned()
             })?;
             (text, file)
         }
         None => (String::new(), File::default()),
     };
     let placed = |wrong: Wrong| wrong.placed(&path, &text);
+    if options.json && !options.sessions {
+        return Err("--json: is about the list of sessions: recordserver sessions --json".into());
+    }
     if options.sessions {
         let places = places(&options, &file).map_err(placed)?;
         if places.is_empty() {
@@ -236,8 +244,8 @@ impl Options {
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("listen") => {
-                    let wanted = "--listen wants ADDR:PORT, such as 0.0.0.0:5055";
-                    self.listen = Some(parser.value()?.parse_with(|text| text.parse().map_err(|_| wanted))?);
+                    let wanted = |_| format!("--listen wants ADDR:PORT, such as {EXAMPLE_LISTEN}");
+                    self.listen = Some(parser.value()?.parse_with(|text| text.parse().map_err(wanted))?);
                 }
                 Long("storage") => self.storage = Some(parser.value()?.into()),
                 Long("rtp-ports") => {
@@ -252,7 +260,7 @@ impl Options {
                 Long("status-socket") => self.status_socket = Some(parser.value()?.into()),
                 Long("config") => self.config = Some(parser.value()?.into()),
                 Long("check-config") => self.check = true,
-                Long("json") if self.sessions => self.json = true,
+                Long("json") => self.json = true,
                 Long("help") | Short('h') => return Ok(Some(Command::Help)),
                 Long("version") | Short('V') => return Ok(Some(Command::Version)),
                 Value(word) if word == "sessions" && !self.sessions => self.sessions = true,
@@ -272,11 +280,15 @@ fn http_setting(text: &str) -> Result<Http, String> {
     if matches!(text, "" | "off") {
         return Ok(Http::Off);
     }
-    let addr: SocketAddr = text.parse().map_err(|_| format!("\"{text}\" is no ADDR:PORT"))?;
+    let addr: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("\"{text}\" is no ADDR:PORT such as {DEFAULT_HTTP}, and not \"off\""))?;
     if addr.ip().is_loopback() {
         Ok(Http::At(addr))
     } else {
-        Err(format!("\"{text}\" is not a loopback address; put a proxy with access control before it"))
+        Err(format!(
+            "\"{text}\" is not a loopback address: write one, and put a proxy with access control before it"
+        ))
     }
 }
 
@@ -301,7 +313,9 @@ fn status_socket(options: &Options, file: &File) -> Result<StatusSocket, Wrong> 
     if let Some(path) = told.and(path.as_ref()) {
         let octets = path.as_os_str().len();
         if octets > MAX_SOCKET_PATH_OCTETS {
-            let problem = format!("{octets} octets, a socket's path has at most {MAX_SOCKET_PATH_OCTETS}");
+            let problem = format!(
+                "{octets} octets, a socket's path has at most {MAX_SOCKET_PATH_OCTETS}: choose a shorter one"
+            );
             return Err(Wrong::new(key, problem));
         }
     }
@@ -326,14 +340,20 @@ fn places(options: &Options, file: &File) -> Result<Vec<Place>, Wrong> {
 fn checked(options: Options, file: File) -> Result<Config, Wrong> {
     let http = http(&options, &file)?;
     let status_socket = status_socket(&options, &file)?;
-    let listen = options
-        .listen
-        .or(file.listen)
-        .ok_or_else(|| Wrong::new("--listen ADDR:PORT", "is missing, such as 0.0.0.0:5055"))?;
-    let storage = options
-        .storage
-        .or(file.storage)
-        .ok_or_else(|| Wrong::new("--storage DIR", "is missing: the folder for recordings"))?;
+    let listen = match (options.listen, file.listen) {
+        (Some(addr), _) => addr,
+        (None, Some(text)) => text.parse().map_err(|_| {
+            Wrong::new("listen", format!("\"{text}\" is no ADDR:PORT such as \"{EXAMPLE_LISTEN}\""))
+        })?,
+        (None, None) => {
+            let problem =
+                format!("is missing: give an ADDR:PORT such as {EXAMPLE_LISTEN}, or a --config with it");
+            return Err(Wrong::new("--listen", problem));
+        }
+    };
+    let storage = options.storage.or(file.storage).ok_or_else(|| {
+        Wrong::new("--storage", "is missing: give the folder for recordings, or a --config with it")
+    })?;
     let rtp_ports = match (options.rtp_ports, file.rtp_ports) {
         (Some(range), _) => range,
         (None, Some(text)) => text.parse().map_err(|error| Wrong::new("rtp_ports", error))?,
@@ -462,6 +482,6 @@ fn within(key: &'static str, value: u64, lowest: u64, highest: u64) -> Result<u6
     if (lowest..=highest).contains(&value) {
         Ok(value)
     } else {
-        Err(Wrong::new(key, format!("{value} is not within {lowest} to {highest}")))
+        Err(Wrong::new(key, format!("{value} is out of range: write a value from {lowest} to {highest}")))
     }
 }

@@ -1,18 +1,23 @@
 //! `recordserver`, the companion server of server recording.
 
 use phone_recorder::text::{logged, shown_json, shown_lines};
+use recordserver::advice::unanswered;
+use recordserver::check;
 use recordserver::config::{self, Command, Config, HELP};
 use recordserver::run;
 use recordserver::status::{self, Place};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+/// Exit status of bad usage or settings.
+const EXIT_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     match config::from_args(std::env::args_os().skip(1), |path| std::fs::read_to_string(path)) {
         Ok(command) => perform(command),
         Err(error) => {
             note(&error.to_string());
-            ExitCode::from(2)
+            ExitCode::from(EXIT_USAGE)
         }
     }
 }
@@ -47,13 +52,15 @@ fn start_log(level: log::LevelFilter) {
 
 /// What the settings can't tell by themselves.
 fn checked(config: &Config) -> ExitCode {
-    match std::fs::metadata(&config.storage) {
-        Ok(found) if found.is_dir() => print("the settings are good\n"),
-        Ok(_) => failed(&format!("storage: {} is no folder: choose one", config.storage.display())),
-        Err(error) => {
-            let advice = "make the folder, or choose another one";
-            failed(&format!("storage: {}: {error}: {advice}", config.storage.display()))
-        }
+    let faults = check::faults(config);
+    faults.iter().for_each(|fault| note(fault));
+    if faults.is_empty() {
+        print(
+            "the settings are good
+",
+        )
+    } else {
+        ExitCode::from(EXIT_USAGE)
     }
 }
 
@@ -67,10 +74,10 @@ fn sessions(places: &[Place], json: bool) -> ExitCode {
                 return print(&format!("{}\n", shown_json(&json, std::io::stdout().is_terminal())));
             }
             Ok(sessions) => return print(&shown_lines(&status::table(&sessions))),
-            Err(error) => missed.push(format!("no answer from a server at {place}: {error}")),
+            Err(error) => missed.push((place, error)),
         }
     }
-    failed(&format!("{}; is recordserver running? (--status-socket, --http, --config)", missed.join("; ")))
+    failed(&unanswered(&missed))
 }
 
 fn print(text: &str) -> ExitCode {

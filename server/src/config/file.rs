@@ -3,7 +3,6 @@
 //! Owns: names of keys, sizes with units, lines of mistakes. Never: defaults and ranges, which are the parent's.
 
 use serde::Deserialize;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -14,7 +13,7 @@ const LIKE: f64 = 0.8;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen: Option<String>,
     pub(super) storage: Option<PathBuf>,
     pub(super) rtp_ports: Option<String>,
     pub(super) public_addr: Option<String>,

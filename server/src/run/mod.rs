@@ -9,6 +9,8 @@ mod confinement;
 mod conn;
 mod office;
 
+use crate::advice::{Wanted, refused};
+use crate::check;
 use crate::clock;
 use crate::config::{Config, Http, StatusSocket};
 use crate::limits::Limits;
@@ -91,15 +93,14 @@ pub fn run(config: Config) -> io::Result<()> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let mut listener = TcpListener::bind(config.listen)
-        .map_err(|error| named(&format!("listen on {}", config.listen), &error))?;
+        .map_err(|error| refused(&format!("listen on {}", config.listen), Wanted::Listen, &error))?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
 
     let metrics = Arc::new(Metrics::new());
     let http = http_listener(config.http)?;
     let storage_waker = Arc::clone(&waker);
-    let access = Access::of(config.mode, config.recordings_group.as_ref())
-        .map_err(|error| named("find the group recordings_group", &error))?;
+    let access = check::group(&config)?;
     let mut notifier = Notifier::from_environment();
     confinement::enter(&config)?;
     let storage = crate::storage::spawn(JOB_QUEUE, config.flush_interval / 2, access, move || {
@@ -107,18 +108,12 @@ pub fn run(config: Config) -> io::Result<()> {
         let _ = storage_waker.wake();
     })?;
     let registry = poll.registry().try_clone()?;
-    let disk = phone_recorder::storage::disks::scan(&Target::Directory(config.storage.clone()).into())
-        .disks
-        .pop()
-        .filter(|disk| !disk.read_only && disk.folder_fault.is_none())
-        .ok_or_else(|| {
-            let storage = config.storage.display();
-            io::Error::other(format!(
-                "{storage} is no folder that can be written to: make it, check its rights, or choose another (--storage)"
-            ))
-        })?;
+    let disk = check::storage(&config.storage)?;
+    let storage_folder = config.storage.display().to_string();
+    let of_storage =
+        |what: &str, error: &io::Error| refused(&format!("{what} {storage_folder}"), Wanted::Storage, error);
     let (marker, found) = Marker::recover(&SystemFs { access }, &config.storage, clock::now().wall)
-        .map_err(|error| named(&format!("recover recordings in {}", config.storage.display()), &error))?;
+        .map_err(|error| of_storage("recover recordings in", &error))?;
     if found.folders > 0 || found.failed > 0 {
         let crate::recover::Summary { folders, recordings, failed } = found;
         log::warn!("recovered recordings={recordings} folders={folders} failed={failed}");
@@ -143,7 +138,7 @@ pub fn run(config: Config) -> io::Result<()> {
         }
     }
     tell_fitted(config.limits, descriptors);
-    let devices = known_devices(&config)?;
+    let devices = known_devices(&config).map_err(|error| of_storage("list", &error))?;
     let found = Found { disk, names, devices, descriptors };
     notifier.ready(clock::mono());
     let office = Office::new(config, registry, storage, found, metrics);
@@ -317,35 +312,38 @@ fn serve_status(
             answered.recv_timeout(LOOP_ANSWERS_WITHIN).ok()
         };
         status::serve(tcp, socket.as_mut(), Arc::clone(metrics), Box::new(question))
-            .map_err(|error| named("serve metrics", &error))?;
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot serve metrics: {error}")))?;
     }
     Ok((asked, socket))
 }
 
 fn http_listener(http: Http) -> io::Result<Option<std::net::TcpListener>> {
     let Some(addr) = http.addr() else { return Ok(None) };
+    let unserved = |error: &io::Error| refused(&format!("serve metrics on {addr}"), Wanted::Http, error);
     match status::listen(addr) {
         Ok(listener) => {
             log::info!("metrics and status at http://{}/metrics and /sessions", listener.local_addr()?);
             Ok(Some(listener))
         }
         Err(error) if http == Http::Default => {
-            log::warn!("no metrics and status: {}", named(&format!("serve on {addr}"), &error));
+            log::warn!("no metrics and status: {}", unserved(&error));
             Ok(None)
         }
-        Err(error) => Err(named(&format!("serve metrics on {addr}"), &error)),
+        Err(error) => Err(unserved(&error)),
     }
 }
 
 fn status_socket(wanted: &StatusSocket) -> io::Result<Option<SocketFile>> {
     let Some(path) = &wanted.path else { return Ok(None) };
+    let unserved =
+        |error: &io::Error| refused(&format!("listen on {}", path.display()), Wanted::StatusSocket, error);
     match SocketFile::bind(path, wanted.mode) {
         Ok(file) => Ok(Some(file)),
         Err(error) if wanted.may_fail => {
-            log::warn!("no status socket: {}", named(&format!("listen on {}", path.display()), &error));
+            log::warn!("no status socket: {}", unserved(&error));
             Ok(None)
         }
-        Err(error) => Err(named(&format!("listen on {}", path.display()), &error)),
+        Err(error) => Err(unserved(&error)),
     }
 }
 
@@ -390,16 +388,6 @@ fn known_devices(config: &Config) -> io::Result<Devices> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|entry| entry.file_name().into_string().ok());
     Ok(Devices::new(config.paces.new_devices, folders))
-}
-
-fn named(what: &str, error: &io::Error) -> io::Error {
-    let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => ": another server runs there; end it, or choose another address",
-        io::ErrorKind::AddrNotAvailable => ": choose an address of this machine, or 0.0.0.0 for all",
-        io::ErrorKind::PermissionDenied => ": check the rights there (ports below 1024 are root's)",
-        _ => "",
-    };
-    io::Error::new(error.kind(), format!("cannot {what}: {error}{advice}"))
 }
 
 /// A job of the storage thread that asks for the room on the disk.

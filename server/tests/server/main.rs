@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod admission;
+mod advice;
 mod anything;
 mod limits;
 mod network;
