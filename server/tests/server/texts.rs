@@ -73,3 +73,14 @@ fn what_phones_say_stays_on_one_line_of_the_log_and_is_noted_there_without_a_wor
     assert!(log.lines().all(is_harmless) && !log.contains("\nforged") && !log.contains("Secret"), "{log:?}");
     assert!(log.contains("fields=\"remote_name, device, recording\""), "{log}");
 }
+
+#[test]
+fn an_id_of_any_length_makes_no_long_line_in_the_log() {
+    let server = Server::start("rtp_ports = \"23940-23949\"\n");
+    let mut phone = Phone::at([127, 0, 0, 1], &server);
+    phone.says(&format!("cmd=RecordStartRequest&id={}&device=d&codec=PCMA\n", "x".repeat(2000)));
+    assert!(phone.hears().contains("result=success"));
+    let log = server.terminate_for_log();
+    let line = log.lines().find(|line| line.contains("text_altered")).expect("a line");
+    assert!(line.contains("xxx…\"") && line.chars().count() < 200, "{line}");
+}

@@ -87,7 +87,7 @@ impl Office {
         };
         let altered = call.recording.altered();
         if !altered.is_empty() {
-            log::info!("text_altered id={:?} fields={:?}", call.id, altered.to_string());
+            log::info!("text_altered id={:?} fields={:?}", short(&call.id), altered.to_string());
         }
         if let Some(conn) = self.conns.get_mut(&token) {
             conn.call = Some(call);
