@@ -270,6 +270,8 @@ pub enum FaultKind {
     NoStorage,
     /// No space left.
     Full,
+    /// There is space, but a file may not grow so far: a limit of the process, or of the filesystem.
+    TooLarge,
     /// Read-only.
     ReadOnly,
     /// We may not.
@@ -280,6 +282,14 @@ pub enum FaultKind {
     OffDisk,
     /// Any other error.
     Io,
+}
+
+impl FaultKind {
+    /// Whether what there is of a file can be finished, though nothing more goes into it.
+    #[must_use]
+    pub fn lets_finish(self) -> bool {
+        matches!(self, Self::Full | Self::TooLarge)
+    }
 }
 
 /// A failed job: what, where, why.

@@ -250,8 +250,9 @@ impl<F: Fs> OfficeWriter<F> {
             self.dirty = true;
             let written = file.write_pieces(&self.fs, &pieces);
             file.fault = written.err().map(|error| fault("write", &file.path(), &error));
-            if file.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Full) {
-                file.make_room_to_finish(&self.fs);
+            if let Some(kind) = file.fault.as_ref().map(|fault| fault.kind).filter(|kind| kind.lets_finish())
+            {
+                file.make_room_to_finish(&self.fs, kind);
                 // What was measured before is no longer so.
                 self.room = Room::default();
             }
@@ -268,7 +269,7 @@ impl<F: Fs> OfficeWriter<F> {
     fn close(&mut self, key: FileKey, mut sidecar: Sidecar) -> Result<(), Fault> {
         let Some(mut file) = self.files.remove(&key) else { return Err(closed_before()) };
         match file.fault.take() {
-            Some(fault) if fault.kind != FaultKind::Full => return Err(fault),
+            Some(fault) if !fault.kind.lets_finish() => return Err(fault),
             _ => {}
         }
         file.complete_frame(&self.fs).map_err(|error| fault("finish", &file.path(), &error))?;

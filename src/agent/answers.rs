@@ -204,10 +204,10 @@ impl Agent {
                     }
                 }
             }
-            Err(fault) if fault.kind == FaultKind::Full => {
+            Err(fault) if fault.kind.lets_finish() => {
                 match self.go_on_elsewhere(key, &fault, pieces, now, actions) {
                     Ok(()) => return,
-                    Err(pieces) => self.filled(key, pieces, now, actions),
+                    Err(pieces) => self.filled(key, &fault, pieces, now, actions),
                 }
             }
             Err(fault) => {
@@ -217,20 +217,32 @@ impl Agent {
         self.pump(key, now, actions);
     }
 
-    /// The disk had no room for all of `pieces`.
+    /// The disk, or the file, had no room for all of `pieces`.
     #[inline(never)]
-    fn filled(&mut self, key: RecordingKey, pieces: Vec<Piece>, now: Now, actions: &mut Vec<Action>) {
+    fn filled(
+        &mut self,
+        key: RecordingKey,
+        fault: &Fault,
+        pieces: Vec<Piece>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let reason = Reason::StorageFull.as_str();
         let mut full = None;
         if let Some(it) = self.recordings.get_mut(&key) {
             it.end_reason = it.end_reason.take().map(|_| reason.into());
             if let Some(local) = it.route.local_mut() {
                 local.filled(pieces, reason, now, &mut self.pool);
-                self.medium.filled(local.folder());
-                full = Some(local.folder().clone());
+                if fault.kind == FaultKind::Full {
+                    self.medium.filled(local.folder());
+                    full = Some(local.folder().clone());
+                }
             }
         }
-        if self.medium.folder() == full {
+        if fault.kind == FaultKind::TooLarge {
+            actions.push(Action::Log(LogLevel::Warn, fault.detail.clone()));
+        }
+        if full.is_some() && self.medium.folder() == full {
             self.disk_full(now, actions);
         } else {
             // The rest of a file on a disk that is in use no more.

@@ -107,7 +107,7 @@ pub(super) fn reason_of(kind: FaultKind) -> Reason {
 pub(super) fn reason_at_start(kind: FaultKind) -> Reason {
     match kind {
         FaultKind::NoStorage => Reason::NoStorage,
-        FaultKind::Full => Reason::StorageFull,
+        FaultKind::Full | FaultKind::TooLarge => Reason::StorageFull,
         FaultKind::ReadOnly => Reason::StorageReadOnly,
         FaultKind::Denied | FaultKind::OffDisk => Reason::PermissionDenied,
         FaultKind::Io | FaultKind::NotFolder => Reason::StorageIo,

@@ -399,6 +399,8 @@ impl Medium {
         let Some(it) = self.known_mut(&folder.root, folder.device) else { return };
         match kind {
             FaultKind::NoStorage => it.gone = true,
+            // The disk takes other files.
+            FaultKind::TooLarge => {}
             kind => it.trouble = Some(Trouble { kind, free_octets: it.disk.space.free_octets }),
         }
     }
@@ -727,6 +729,7 @@ fn cause_of_fault(kind: FaultKind) -> Cause {
     match kind {
         FaultKind::NoStorage => Cause::Pulled,
         FaultKind::Full => Cause::Full,
+        FaultKind::TooLarge => Cause::FileTooLarge,
         FaultKind::ReadOnly => Cause::ReadOnly,
         FaultKind::Denied => Cause::Denied,
         FaultKind::NotFolder => Cause::NotAFolder,
@@ -744,6 +747,7 @@ fn sentence_of_fault(kind: FaultKind) -> &'static str {
         FaultKind::OffDisk => {
             "the recording folder is a link that leads off the disk: make it a folder of the disk"
         }
+        FaultKind::TooLarge => "no file may be so large: set storage.max_file_size below the limit",
         FaultKind::Denied => "recordd may not write to the recording folder: change its owner or mode",
         other => reason_at_start(other).sentence(),
     }

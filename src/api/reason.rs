@@ -147,6 +147,8 @@ pub enum Cause {
     Pulled,
     /// Only the reserve is left.
     Full,
+    /// A file may not grow so far, though there is room: a limit of the process, or of the filesystem.
+    FileTooLarge,
     /// It is mounted read-only, or write-protected.
     ReadOnly,
     /// It gave errors.
@@ -177,6 +179,7 @@ impl Cause {
             Self::Ejected => "ejected",
             Self::Pulled => "pulled",
             Self::Full => "full",
+            Self::FileTooLarge => "file_too_large",
             Self::ReadOnly => "read_only",
             Self::Broken => "broken",
             Self::Inserted => "inserted",
@@ -273,7 +276,8 @@ mod tests {
 
     #[test]
     fn serde_and_as_str_spell_a_cause_alike() {
-        for cause in [Cause::PathMissing, Cause::NotAFolder, Cause::OffDisk, Cause::NextDisk, Cause::ReadOnly]
+        for cause in
+            [Cause::PathMissing, Cause::NotAFolder, Cause::OffDisk, Cause::NextDisk, Cause::FileTooLarge]
         {
             assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
         }

@@ -50,6 +50,8 @@ fn by_cause(cause: &Value, reason: &str) -> &'static str {
         }
         "denied" => "check the rights on it, and which user recordd is",
         "read_only" => "take the write protection off, mount it writable, or use another disk",
+        // Nothing that is deleted helps; the sentence says what does.
+        "file_too_large" => "",
         // Said in the sentence.
         "encrypted" | "ejected" | "pulled" => "",
         _ => by_reason(reason),

@@ -187,6 +187,8 @@ impl Runtime {
         set.add(Signal::SIGTERM);
         set.add(Signal::SIGINT);
         let mut blocked = set;
+        // A write beyond RLIMIT_FSIZE is an error, not an end.
+        blocked.add(Signal::SIGXFSZ);
         // A terminal that closes must not end a recording.
         blocked.add(Signal::SIGHUP);
         blocked.thread_block().map_err(|errno| RuntimeError::System("block signals", errno.into()))?;

@@ -187,12 +187,19 @@ impl<H> OpenFile<H> {
     }
 
     /// Gives up the end of what did not fit, none of which was acknowledged, so that header and final
-    /// sidecar find room; otherwise the recording would look interrupted.
+    /// sidecar find room; otherwise the recording would look interrupted. Nothing, if `fault` is not about room.
     #[inline(never)]
-    pub fn make_room_to_finish<F: Fs<File = H>>(&mut self, fs: &F) {
+    pub fn make_room_to_finish<F: Fs<File = H>>(&mut self, fs: &F, fault: FaultKind) {
+        if !fault.lets_finish() {
+            return;
+        }
         if let Some(sealing) = &mut self.sealing {
             let keep = self.written.saturating_sub(ROOM_TO_FINISH_OCTETS).max(self.durable);
             sealing.cut_to(fs, &self.handle, keep, &mut self.written, &mut self.hash);
+            return;
+        }
+        // A file that may not grow has a header already, and the disk has room for the sidecar.
+        if fault == FaultKind::TooLarge {
             return;
         }
         let frame = self.frame_octets();
@@ -348,14 +355,15 @@ pub fn append_all<F: Fs>(
     Ok(())
 }
 
-/// Whether an operation failed for want of room.
+/// Whether an operation failed for want of room, on the disk or in the file.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    kind_of(error) == FaultKind::Full
+    kind_of(error).lets_finish()
 }
 
 fn kind_of(error: &io::Error) -> FaultKind {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => FaultKind::Full,
+        Some(Errno::ENOSPC | Errno::EDQUOT) => FaultKind::Full,
+        Some(Errno::EFBIG) => FaultKind::TooLarge,
         Some(Errno::EROFS) => FaultKind::ReadOnly,
         Some(Errno::EACCES | Errno::EPERM | Errno::ELOOP) => FaultKind::Denied,
         Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV) => FaultKind::NoStorage,
@@ -363,8 +371,14 @@ fn kind_of(error: &io::Error) -> FaultKind {
     }
 }
 
+/// Said of a file that may not grow: the disk has room, so nothing that is deleted helps.
+const TOO_LARGE: &str = "; the disk has room, but no file may be larger: set max_file_size below the limit of the \
+                         process (RLIMIT_FSIZE, LimitFSIZE of the service) or of the filesystem";
+
 /// A failure in the agent's terms: what, where, why.
 #[must_use]
 pub fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
-    Fault { kind: kind_of(error), detail: format!("cannot {operation} {}: {error}", path.display()) }
+    let kind = kind_of(error);
+    let advice = if kind == FaultKind::TooLarge { TOO_LARGE } else { "" };
+    Fault { kind, detail: format!("cannot {operation} {}: {error}{advice}", path.display()) }
 }

@@ -212,8 +212,8 @@ impl<F: Fs> Writer<F> {
         };
         if ours.file.fault.is_none() {
             ours.file.fault = ours.write_pieces(fs, &pieces, flush).err();
-            if ours.file.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Full) {
-                ours.file.make_room_to_finish(fs);
+            if let Some(kind) = ours.file.fault.as_ref().map(|fault| fault.kind) {
+                ours.file.make_room_to_finish(fs, kind);
             }
         }
         let took = (self.clock)().since(started);
@@ -224,7 +224,7 @@ impl<F: Fs> Writer<F> {
             None => Ok(space_if_due(fs, space_seen, &file.folder, started)),
         };
         // A full disk still has a file to finish. Any other failure is final, and the descriptor goes at once.
-        if result.as_ref().is_err_and(|fault| fault.kind != FaultKind::Full) {
+        if result.as_ref().is_err_and(|fault| !fault.kind.lets_finish()) {
             files.remove(&key);
         }
         Done::Appended { file: key, pieces, durable_octets, took, result }
@@ -236,7 +236,7 @@ impl<F: Fs> Writer<F> {
         let path = file.path();
         let failed = |error: io::Error| fault("finish", &path, &error);
         match file.fault.take() {
-            Some(fault) if fault.kind != FaultKind::Full => return Err(fault),
+            Some(fault) if !fault.kind.lets_finish() => return Err(fault),
             _ => {}
         }
         file.complete_frame(&self.fs).map_err(failed)?;
@@ -252,7 +252,7 @@ impl<F: Fs> Writer<F> {
         self.fs.sync_folder(&file.folder).map_err(failed)?;
         self.sync_whole(&file.handle).map_err(failed)?;
         match beside {
-            Err(fault) if fault.kind != FaultKind::Full => Err(fault),
+            Err(fault) if !fault.kind.lets_finish() => Err(fault),
             _ => Ok(self.fs.space(&file.folder).ok()),
         }
     }

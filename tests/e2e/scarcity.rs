@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{Agent, Call, Codec, Setup, sidecar};
+use crate::support::{Agent, Call, Codec, Setup, patience, read_recording, sidecar, wait_until};
 
 /// Limits a running agent; false where `prlimit` is missing.
 fn limit(agent: &Agent, option: &str) -> bool {
@@ -58,4 +58,28 @@ fn without_threads_and_memory_beyond_what_it_has_the_agent_records_and_names_are
     call.finish_and_expect(&audio);
     assert_eq!(sidecar(&call.file).unwrap()["state"], "ended");
     assert!(agent.is_alive());
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_finished_and_it_is_said_that_a_limit_ended_it_and_not_a_full_disk() {
+    let mut agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let audio = call.speak(50);
+    // In mid-frame, with the header's 76 octets.
+    if !limit(&agent, "--fsize=4000:") {
+        return;
+    }
+    let ended = call.wait_ended();
+    assert_eq!(ended["end_reason"], "storage_full", "{ended}");
+    let file = read_recording(&call.file);
+    assert!(file.data.len() > 3500 && file.data.len() % 160 == 0, "{} octets", file.data.len());
+    assert!(audio.starts_with(&file.data), "another audio");
+    // The disk is well: the next recording is let in, and is too long where the first one was.
+    assert_eq!(call.client.ok("storage.status", json!({}))["state"], "ok");
+    wait_until("the reason in the log", patience(), || agent.log().contains("set max_file_size below"));
+    assert!(limit(&agent, "--fsize=unlimited:"));
+    let mut next = Call::start(&agent, Codec::Pcma);
+    let audio = next.speak(100);
+    next.finish_and_expect(&audio);
+    assert!(agent.terminate().success());
 }

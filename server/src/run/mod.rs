@@ -85,7 +85,10 @@ pub fn run(config: Config) -> io::Result<()> {
     mask.add(Signal::SIGINT);
     // A terminal that closes must not end recordings.
     mask.add(Signal::SIGHUP);
-    mask.thread_block()?;
+    let mut blocked = mask;
+    // A write beyond RLIMIT_FSIZE is an error, not an end.
+    blocked.add(Signal::SIGXFSZ);
+    blocked.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let descriptors = file_limit();
     share_heap();

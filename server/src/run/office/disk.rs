@@ -215,12 +215,11 @@ impl Office {
         let Self { conns, pool, .. } = self;
         if let Some(call) = conns.get_mut(&token).and_then(|conn| conn.call.as_mut()) {
             // A full disk still takes the exact size and the sidecar.
-            if fault.kind != FaultKind::Full {
+            if !fault.kind.lets_finish() {
                 call.recording.fail(pool);
             }
         }
-        let reason =
-            if fault.kind == FaultKind::Full { EndReason::DiskFull } else { EndReason::StorageError };
+        let reason = if fault.kind.lets_finish() { EndReason::DiskFull } else { EndReason::StorageError };
         self.drive(token, now, |session, out| session.stop(reason, now.mono, out));
     }
 
