@@ -8,6 +8,7 @@ mod advice;
 mod anything;
 mod limits;
 mod network;
+mod port;
 mod program;
 mod recording;
 mod recovery;
