@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -244,6 +245,9 @@ fn in_a_namespace_no_name_server_answers() {
     let setup = Setup::new().uploads_to((SERVER_ADDR, 9).into());
     let resolver = setup.dir().join("resolv.conf");
     std::fs::write(&resolver, format!("nameserver {SERVER_ADDR}\noptions timeout:5 attempts:2\n")).unwrap();
+    if !Path::new("/etc/resolv.conf").exists() {
+        return skip_here("there is no /etc/resolv.conf in whose place another one could be put");
+    }
     let none = None::<&str>;
     mount(Some(&resolver), "/etc/resolv.conf", none, MsFlags::MS_BIND, none).expect("a file over another");
     let mut agent = setup.quoted("uplink", "server_addr", "recorder.example").start();
