@@ -17,12 +17,20 @@ const OTHERS: u32 = 0o077;
 /// Why not, with the file's name and what to do.
 pub fn read(path: &Path) -> Result<String, String> {
     let name = path.display();
-    let failed = |error: io::Error| format!("cannot read {name}: {error}");
+    let failed = |error: io::Error| {
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => "; check the path (recordctl keygen makes a key)",
+            io::ErrorKind::PermissionDenied => "; run it as the key's owner",
+            io::ErrorKind::InvalidData => "; name a key file",
+            _ => "",
+        };
+        format!("cannot read {name}: {error}{advice}")
+    };
     // A pipe in its place is not waited for.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
-        return Err(format!("{name} is no file"));
+        return Err(format!("{name} is no file; name a key file"));
     }
     let mode = meta.mode() & 0o7777;
     if mode & OTHERS != 0 {
@@ -37,7 +45,9 @@ pub fn read(path: &Path) -> Result<String, String> {
     }
     let mut text = String::new();
     match file.take(MAX_OCTETS + 1).read_to_string(&mut text) {
-        Ok(octets) if octets as u64 > MAX_OCTETS => Err(format!("{name} is too large for a key file")),
+        Ok(octets) if octets as u64 > MAX_OCTETS => {
+            Err(format!("{name} is too large for a key file; name another one"))
+        }
         Ok(_) => Ok(text),
         Err(error) => Err(failed(error)),
     }
@@ -55,7 +65,12 @@ pub fn write(path: &Path, text: &str) -> Result<(), String> {
         file.sync_all()
     })();
     written.map_err(|error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => format!("{name} exists already, and a key is never overwritten"),
+        io::ErrorKind::AlreadyExists => {
+            format!("{name} exists already, and a key is never overwritten; choose another name")
+        }
+        io::ErrorKind::NotFound => {
+            format!("cannot write {name}: {error}; make its folder, or choose another")
+        }
         _ => format!("cannot write {name}: {error}"),
     })
 }

@@ -110,6 +110,11 @@ pub(super) fn local(error: &io::Error) -> &'static str {
     }
 }
 
+/// What the system says, and what to do.
+pub(super) fn said(error: &io::Error) -> String {
+    with(error.to_string(), local(error))
+}
+
 /// `what; advice`, or what alone.
 pub(super) fn with(what: String, advice: &str) -> String {
     if advice.is_empty() { what } else { format!("{what}; {advice}") }

@@ -14,8 +14,7 @@ use std::path::Path;
 /// Writes the file from `position_ms` on to stdout; what it is goes to stderr.
 pub(super) fn to_stdout(path: &Path, position_ms: u64, identities: &[Identity]) -> Result<(), Failure> {
     let failed = |error: String| Failure::Local(format!("cannot play {}: {error}", path.display()));
-    let file =
-        open_file(path).map_err(|error| failed(advice::with(error.to_string(), advice::local(&error))))?;
+    let file = open_file(path).map_err(|error| failed(advice::said(&error)))?;
     let file = AudioFile::open(file, identities).map_err(|error| failed(error.to_string()))?;
     let mut reader = Reader::open(file).map_err(|error| failed(error.to_string()))?;
     reader.seek_frame(reader.format().frame_at_ms(position_ms));

@@ -71,29 +71,38 @@ pub enum HeaderError {
     KeyHeader,
 }
 
+/// What to do about a header that is lost.
+const REBUILT: &str = "recordctl repair makes it anew where the sidecar is beside it";
+
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooShort { octets } => {
-                write!(
-                    f,
-                    "the header is cut off ({octets} of {HEADER_OCTETS} octets); a sidecar can rebuild it"
-                )
+                write!(f, "the header is cut off ({octets} of {HEADER_OCTETS} octets); {REBUILT}")
             }
-            Self::Blank => f.write_str("the header is blank (power cut); a sidecar can rebuild it"),
+            Self::Blank => write!(f, "the header is blank (power cut); {REBUILT}"),
             Self::StandardWav => f.write_str(
                 "this is a standard WAV file, not a phone recording; any player opens it as it is",
             ),
             Self::NotARecording => f.write_str("this is no phone recording (no codec name at its start)"),
             Self::UnknownCodec(name) => {
                 let known = Codec::ALL.map(Codec::name).join(", ");
-                write!(f, "unknown codec {name:?} in the header; known are {known}")
+                write!(
+                    f,
+                    "unknown codec {name:?} in the header; known are {known}, and to newer versions perhaps more"
+                )
             }
             Self::RtpLen(value) => {
-                write!(f, "implausible rtpLen {value} in the header (1 to {MAX_FRAME_FIELD} expected)")
+                write!(
+                    f,
+                    "implausible rtpLen {value} in the header (1 to {MAX_FRAME_FIELD} expected); {REBUILT}"
+                )
             }
             Self::Increment(value) => {
-                write!(f, "implausible increment {value} in the header (1 to {MAX_FRAME_FIELD} expected)")
+                write!(
+                    f,
+                    "implausible increment {value} in the header (1 to {MAX_FRAME_FIELD} expected); {REBUILT}"
+                )
             }
             Self::Encrypted(_) => f.write_str(
                 "the recording is encrypted: recordctl decrypt opens it, with the identity that it is for",

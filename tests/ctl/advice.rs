@@ -1,7 +1,7 @@
 //! What `recordctl` says when something can't be: what, where, and what to do, once.
 
 use crate::fake_agent::FakeAgent;
-use crate::{recordctl, stderr};
+use crate::{program, recordctl, stderr};
 use serde_json::json;
 use std::path::Path;
 
@@ -78,5 +78,85 @@ fn the_simulated_agents_help_has_its_commands() {
     let help = String::from_utf8(output.stdout).unwrap();
     for command in ["storage pulled|inserted", "media on|off", "sip CODE|off", "wait SECONDS", "quit"] {
         assert!(help.contains(command), "{command} is not in:\n{help}");
+    }
+}
+
+/// A folder with what the file commands may meet.
+fn files() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let header = |codec: &str, frame: u32, octets: u32| {
+        let mut head = codec.as_bytes().to_vec();
+        head.resize(64, 0);
+        [frame, 160, octets].iter().for_each(|field| head.extend(field.to_le_bytes()));
+        head
+    };
+    let audio = vec![0xD5; 320];
+    let files = [
+        ("good.wav", [header("PCMA", 160, 320), audio.clone()].concat()),
+        ("cut.wav", header("PCMA", 160, 320)[..50].to_vec()),
+        ("blank.wav", vec![0; 400]),
+        ("codec.wav", [header("OPUS", 160, 320), audio.clone()].concat()),
+        ("frame.wav", [header("PCMA", 0, 320), audio].concat()),
+        ("text", "root:x:0:0:root:/root:/bin/sh\n".repeat(9).into_bytes()),
+        ("key", b"# no key\n".to_vec()),
+    ];
+    for (name, octets) in files {
+        let path = folder.path().join(name);
+        std::fs::write(&path, octets).unwrap();
+        let mode = if name == "key" { 0o600 } else { 0o644 };
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    folder
+}
+
+/// The command line, its exit status, what is said, and what would be the wrong advice.
+const FILES: [(&str, i32, &[&str], &[&str]); 29] = [
+    ("info nosuch.wav", 1, &["nosuch.wav", "check the path"], &["repair"]),
+    ("verify nosuch.wav", 1, &["nosuch.wav", "check the path"], &["damaged"]),
+    ("repair nosuch.wav", 1, &["nosuch.wav", "check the path"], &["damaged"]),
+    ("export nosuch.wav -o out.wav", 1, &["nosuch.wav", "check the path", "nothing exported"], &["damaged"]),
+    ("decrypt nosuch.wav -o out.wav --identity key", 1, &["key", "no identity", "keygen"], &["damaged"]),
+    ("info empty", 1, &["empty", "Record_….wav", "name another"], &["damaged"]),
+    ("info cut.wav", 1, &["cut.wav", "50 of 76", "recordctl repair", "sidecar"], &[]),
+    ("verify blank.wav", 1, &["blank.wav", "power cut", "recordctl repair", "sidecar"], &[]),
+    ("repair cut.wav", 1, &["cut.wav", "50 of 76", "where the sidecar is beside it"], &[]),
+    ("repair frame.wav", 1, &["frame.wav", "rtpLen 0", "where the sidecar is beside it"], &[]),
+    ("repair codec.wav", 1, &["codec.wav", "OPUS", "PCMA, PCMU, G722", "newer"], &["sidecar is beside"]),
+    ("repair text", 1, &["text", "no phone recording"], &["damaged", "sidecar is beside"]),
+    ("export codec.wav -o out.wav", 1, &["codec.wav", "OPUS", "out.wav", "nothing exported"], &[]),
+    ("export good.wav", 2, &["--output"], &[]),
+    ("export good.wav -o good.wav", 1, &["good.wav", "one of the recordings", "-o"], &["--force"]),
+    ("export good.wav -o key", 1, &["key", "exists already", "--force"], &[]),
+    ("export good.wav -o nosuch/out.wav", 1, &["nosuch/out.wav", "choose another place with -o"], &[]),
+    ("export good.wav -o out.wav --codec mp3", 2, &["mp3", "pcm, copy"], &[]),
+    ("decrypt good.wav -o out.wav", 2, &["--identity"], &[]),
+    ("decrypt good.wav -o out.wav --identity nosuch", 1, &["nosuch", "check the path", "keygen"], &["chmod"]),
+    ("decrypt good.wav -o out.wav --identity text", 1, &["text", "chmod 600"], &["check the path"]),
+    ("decrypt good.wav -o out.wav --identity empty", 1, &["empty", "is no file", "name a key file"], &[]),
+    ("info good.wav --identity nosuch", 1, &["nosuch", "check the path", "keygen"], &["damaged"]),
+    ("verify good.wav --signed-by nosuch", 1, &["nosuch", "check the path"], &["damaged"]),
+    ("keygen", 2, &["--output"], &[]),
+    ("keygen -o key", 1, &["key", "never overwritten", "choose another name"], &["--force"]),
+    ("keygen -o nosuch/key", 1, &["nosuch/key", "make its folder"], &["check the path"]),
+    ("keygen --public nosuch", 1, &["nosuch", "check the path", "keygen"], &[]),
+    ("play --stdout text", 1, &["text", "no phone recording"], &["repair"]),
+];
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_with_its_name_and_what_to_do() {
+    for (words, code, said, never) in FILES {
+        let folder = files();
+        let mut command = program();
+        let output = command.current_dir(folder.path()).args(words.split(' ')).output().unwrap();
+        // `verify` and `repair` tell what they find on stdout.
+        let text = String::from_utf8(output.stdout.clone()).unwrap() + &stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{words}: {text}");
+        for word in said {
+            assert!(text.contains(word), "{words}: {word} is not in: {text}");
+        }
+        for word in never {
+            assert!(!text.contains(word), "{words}: {word} is in: {text}");
+        }
     }
 }

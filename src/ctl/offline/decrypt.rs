@@ -3,6 +3,7 @@
 //! Owns: what becomes of a file that is not whole. What was authenticated is written in any case; the exit status tells
 //! whether that is all. Never: writes over a recording, or leaves for others to read what was encrypted.
 
+use super::super::advice;
 use super::console::{Console, clean, clock};
 use super::export::files::FileSet;
 use super::export::output::{self, OutFolder, Temporary};
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 /// Arguments of `recordctl decrypt`.
 #[derive(clap::Args, Clone, Debug)]
+#[command(mut_arg("identities", |it| it.required(true)))]
 pub struct DecryptArgs {
     /// Encrypted recordings, or folders of them
     #[arg(required = true, value_name = "FILE")]
@@ -69,9 +71,6 @@ impl DecryptArgs {
     }
 
     fn decrypt_all(&self, console: &mut Console<'_>, array: &mut Vec<Value>) -> Result<(), String> {
-        if self.identity.identities.is_empty() {
-            return Err("--identity names the file with the key (AGE-SECRET-KEY-1…)".into());
-        }
         let identities = self.identity.load()?;
         let paths = find(&self.files, &mut |reason| console.fail(&clean(&reason)));
         let mut inputs = FileSet::default();
@@ -121,10 +120,12 @@ impl DecryptArgs {
         console: &mut Console<'_>,
     ) -> Result<Decrypted, String> {
         output::check(out, self.force, inputs)?;
-        let file = open_file(path).map_err(|error| error.to_string())?;
+        let file = open_file(path).map_err(|error| advice::said(&error))?;
         let len = file.metadata().map_err(|error| error.to_string())?.len();
         let mut opener = Opener::open(BufReader::new(file), identities).map_err(|error| match error {
-            OpenError::Header(HeaderError::NotARecording) => "this is no encrypted recording".into(),
+            OpenError::Header(HeaderError::NotARecording) => {
+                "this is no encrypted recording; recordctl info tells what it is".into()
+            }
             error => error.to_string(),
         })?;
         let temporary = Temporary::beside(out)?;

@@ -8,6 +8,7 @@ pub(super) mod files;
 mod jobs;
 pub(super) mod output;
 
+use super::super::advice;
 use super::console::{Console, clean, clock};
 use super::keys::IdentityArgs;
 use super::recording::{Recording, discover_segments, find, sidecar_path};
@@ -229,7 +230,7 @@ impl ExportArgs {
 
 /// What a job has to know about a recording, and the remarks on it.
 fn look_at(path: &Path, identities: &[Identity], console: &mut Console<'_>) -> Result<Segment, String> {
-    let recording = Recording::open(path, identities).map_err(|error| error.to_string())?;
+    let recording = Recording::open(path, identities).map_err(|error| advice::said(&error))?;
     let facts = match &recording.audio {
         Ok(reader) => reader.facts(),
         Err(error) => return Err(error.to_string()),

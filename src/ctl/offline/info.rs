@@ -49,8 +49,7 @@ impl InfoArgs {
             let recording = match Recording::open(&path, &identities) {
                 Ok(recording) => recording,
                 Err(error) => {
-                    let said = advice::with(error.to_string(), advice::local(&error));
-                    console.fail(&format!("{}: {said}", path.display()));
+                    console.fail(&format!("{}: {}", path.display(), advice::said(&error)));
                     let reason = error.to_string();
                     array.push(json!({ "file": path_text(&path), "status": UNREADABLE, "reason": reason }));
                     continue;

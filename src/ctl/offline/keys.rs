@@ -1,5 +1,6 @@
 //! Keys on the command line: identities that decrypt, and `recordctl keygen`, which makes keys.
 
+use super::super::advice;
 use super::console::{Console, clean};
 use crate::seal::age::Identity;
 use crate::seal::origin::{PublicKey, SignKey};
@@ -29,7 +30,10 @@ impl IdentityArgs {
         for path in &self.identities {
             let text = secret_file::read(path)?;
             let found = Identity::parse_file(&text).map_err(|line| match line {
-                0 => format!("{}: there is no identity (AGE-SECRET-KEY-1…) in it", path.display()),
+                0 => format!(
+                    "{}: there is no identity (AGE-SECRET-KEY-1…) in it; name what keygen wrote",
+                    path.display()
+                ),
                 line => format!("{}:{line}: this line is no identity (AGE-SECRET-KEY-1…)", path.display()),
             })?;
             identities.extend(found);
@@ -112,7 +116,7 @@ fn public_of(path: &Path) -> Result<(&'static str, String), String> {
 pub(super) fn public_key(path: &Path) -> Result<PublicKey, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let mut text = String::new();
-    let file = super::recording::open_file(path).map_err(|error| failed(&error))?;
+    let file = super::recording::open_file(path).map_err(|error| failed(&advice::said(&error)))?;
     std::io::Read::read_to_string(&mut std::io::Read::take(file, secret_file::MAX_OCTETS), &mut text)
         .map_err(|error| failed(&error))?;
     PublicKey::parse(&text).map_err(|error| failed(&error))

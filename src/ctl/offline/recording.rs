@@ -3,6 +3,7 @@
 //! Invariants: nothing but a regular file is opened, so that no pipe or device is waited for; names are taken
 //! as they are, UTF-8 or not; and whatever a sidecar is, it never stands between a person and the audio.
 
+use super::super::advice;
 use crate::file::header::{FileHeader, HEADER_OCTETS, HeaderError, is_standard_wav};
 use crate::file::name::{is_record_file_name, order_key};
 use crate::file::reader::{Facts, ReadError, Reader};
@@ -295,12 +296,19 @@ pub(super) fn find(arguments: &[PathBuf], complain: &mut dyn FnMut(String)) -> V
         let mut all_read = true;
         find_below(argument, MAX_DEPTH, &mut below, &mut |folder, error| {
             all_read = false;
-            complain(format!("{}: this folder can't be searched: {error}", folder.display()));
+            complain(format!(
+                "{}: this folder can't be searched: {}",
+                folder.display(),
+                advice::said(&error)
+            ));
         });
         // What `export` has made of recordings has their names, but is not meant.
         found.extend(below.into_iter().filter(|path| !is_standard_wav_file(path)));
         if all_read && found.len() == before {
-            complain(format!("{}: no recordings (Record_….wav) in this folder", argument.display()));
+            complain(format!(
+                "{}: no recordings (Record_….wav) in this folder; name another one, or the files",
+                argument.display()
+            ));
         }
     }
     let mut seen = std::collections::HashSet::new();

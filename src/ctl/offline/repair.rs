@@ -5,6 +5,7 @@
 //! is neither the recording nor its sidecar, and neither through a link nor into a file that has another name too: on a
 //! stick from elsewhere either may lead to a file of whoever repairs it.
 
+use super::super::advice;
 use super::console::{Console, clean, clock};
 use super::recording::{
     BadSidecar, file_name, find, hash_of, open_file, path_text, read_sidecar, sidecar_path,
@@ -82,7 +83,7 @@ struct Outcome {
 fn repair(path: &Path, dry_run: bool) -> Outcome {
     try_repair(path, dry_run).unwrap_or_else(|error| {
         let plan = Plan { verdict: Verdict::Sound, steps: Vec::new(), duration_ms: 0, data_octets: 0 };
-        Outcome { status: FAILED, plan, done: 0, reason: Some(error.to_string()) }
+        Outcome { status: FAILED, plan, done: 0, reason: Some(advice::said(&error)) }
     })
 }
 
@@ -111,7 +112,7 @@ fn try_repair(path: &Path, dry_run: bool) -> io::Result<Outcome> {
     if dry_run {
         work.done = plan.steps.len();
     } else if let Some(error) = refused.filter(|_| plan.steps.iter().any(Step::concerns_recording)) {
-        reason = Some(format!("it needs a repair and can't be written: {error}"));
+        reason = Some(format!("it needs a repair and can't be written: {}", advice::said(&error)));
     } else if !plan.steps.is_empty() {
         reason = work.carry_out(&mut plan).err();
     }

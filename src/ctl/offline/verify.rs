@@ -103,7 +103,7 @@ impl VerifyArgs {
                 };
                 (status, found.faults)
             }
-            Err(error) => ("unreadable", vec![advice::with(error.to_string(), advice::local(&error))]),
+            Err(error) => ("unreadable", vec![advice::said(&error)]),
         };
         if !faults.is_empty() {
             console.set_failed();
