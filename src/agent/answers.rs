@@ -95,6 +95,9 @@ impl Agent {
         if change.came {
             self.welcome_disk(inserted, actions);
             self.library_anew();
+        } else if !inserted {
+            let (level, text) = self.medium.describe();
+            actions.push(Action::Log(level, text));
         }
         for (client, id, start, _) in std::mem::take(&mut self.waiting_starts) {
             self.start(client, id, start, now, actions);

@@ -534,9 +534,14 @@ impl Medium {
         it.slow.as_deref()
     }
 
-    /// One line for the log about a disk that has come, and how much it matters.
+    /// One line for the log about the disk, or that there is none, and how much it matters.
     pub(super) fn describe(&self) -> (LogLevel, String) {
-        let Some(disk) = self.current().map(|it| &it.disk) else { return (LogLevel::Info, "no disk".into()) };
+        let Some(disk) = self.current().map(|it| &it.disk) else {
+            let absent = self.absent();
+            // Whoever names a directory means it to be there; a stick comes when it comes.
+            let level = if self.directory.is_some() { LogLevel::Warn } else { LogLevel::Info };
+            return (level, format!("recordings go nowhere yet: {}", absent.message));
+        };
         let (at, filesystem) = (disk.mount.display(), &disk.filesystem);
         let free_mib = disk.space.free_octets / (1024 * 1024);
         let folder = self.folder_of(disk).path().display().to_string();

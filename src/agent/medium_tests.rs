@@ -193,6 +193,8 @@ fn why_there_is_no_disk_is_told_apart() {
         let refused = medium.folder_to_record(0).unwrap_err();
         assert_eq!((refused.reason, &refused.data["cause"]), (Reason::NoStorage, &expected.as_str().into()));
         assert!(refused.message.contains(named) && refused.message.contains("/srv/calls"), "{refused}");
+        let (level, logged) = medium.describe();
+        assert!(level == LogLevel::Warn && logged.ends_with(&refused.message), "{logged}");
         assert_eq!(cause(&medium), (StorageState::Absent, Some(expected)));
     }
     found(&mut medium, [Disk { device: 9, space: ROOMY, ..Disk::default() }]);

@@ -12,7 +12,7 @@ use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
 use crate::api::status::{Mode, RecordingState, RtpAddress};
 use crate::call::Call;
-use crate::config::{Device, OnFailure};
+use crate::config::{Device, OnFailure, Uplink};
 use crate::file::header::MAX_FILE_OCTETS;
 use crate::rtp::codec::Codec;
 use crate::rtp::counts::{Counts, DropCause, Verdict};
@@ -70,7 +70,9 @@ impl Agent {
         now: Now,
     ) -> Result<Route, AgentError> {
         if !self.config.uplink.is_configured() {
-            return Err(AgentError::new(Reason::NotConfigured));
+            return Err(AgentError::new(Reason::NotConfigured)
+                .with_message("no recording server is configured")
+                .with_advice("set [uplink] server_addr and server_port in the agent's config"));
         }
         let random = [self.next_random(), self.next_random()];
         let uplink = &self.config.uplink;
@@ -261,6 +263,8 @@ impl Agent {
                     Failure::ServerTimeout => Reason::ServerTimeout,
                     Failure::UplinkLost => Reason::UplinkLost,
                 };
+                let Uplink { server_addr, server_port, .. } = &self.config.uplink;
+                let detail = format!("{server_addr}:{server_port}: {detail}");
                 self.upload_broke(key, reason, detail, now, actions);
             }
         }

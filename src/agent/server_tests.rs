@@ -217,7 +217,9 @@ fn a_server_that_does_not_answer_is_a_time_out_of_the_start() {
     bench.now.mono = Mono::new(Duration::from_secs(5));
     assert!(bench.agent.deadline().is_some_and(|due| due <= bench.now.mono));
     let actions = bench.step(Input::Tick);
-    assert!(replies(&actions).contains("\"reason\":\"server_timeout\""), "{actions:?}");
+    let replied = replies(&actions);
+    let says_where = replied.contains("\"detail\":\"192.0.2.1:9099: no answer");
+    assert!(replied.contains("\"reason\":\"server_timeout\"") && says_where, "{actions:?}");
 }
 
 #[test]

@@ -43,17 +43,16 @@ pub(super) fn about(error: &AgentError) -> &str {
 fn by_cause(cause: &Value, reason: &str) -> &'static str {
     match cause.as_str().unwrap_or_default() {
         "absent" => "or set [storage] path to a folder (recordctl storage shows what there is)",
-        "path_missing" | "not_a_folder" => "or change [storage] path",
+        "path_missing" => "or change [storage] path",
+        "not_a_folder" if reason == "no_storage" => "change [storage] path",
         "off_disk" => "remove the link, or change [storage] directory",
         "not_removable" => {
             "set [storage] path to where a USB stick is mounted, or require_usb = false to record there"
         }
         "denied" => "check the rights on it, and which user recordd is",
         "read_only" => "take the write protection off, mount it writable, or use another disk",
-        // Nothing that is deleted helps; the sentence says what does.
-        "file_too_large" => "",
         // Said in the sentence.
-        "encrypted" | "ejected" | "pulled" => "",
+        "not_a_folder" | "file_too_large" | "encrypted" | "ejected" | "pulled" => "",
         _ => by_reason(reason),
     }
 }
@@ -73,7 +72,7 @@ pub(super) fn by_reason(reason: &str) -> &'static str {
         "not_configured" => "set [uplink] server_addr and server_port in the agent's config",
         "unsupported_codec" => "recordctl status --json lists the agent's codecs",
         "unsupported_by_server" => "record at the phone (--mode local)",
-        "too_many_recordings" => "stop one first, or raise [rtp] max_recordings",
+        "too_many_recordings" => "or raise [rtp] max_recordings",
         "not_recording" | "invalid_state" => "recordctl status shows what is going on",
         "not_found" => "recordctl list and recordctl status show what there is",
         "file_damaged" => "recordctl repair may help",
@@ -161,6 +160,42 @@ mod tests {
                 ),
                 &["/tmp", "require_usb = false"],
                 &["put in", "insert"],
+            ),
+            (
+                refused(
+                    -32000,
+                    "/dev/null is no folder (storage.path)",
+                    json!({"reason": "no_storage", "cause": "not_a_folder"}),
+                ),
+                &["/dev/null", "; change [storage] path"],
+                &["USB stick", "; or"],
+            ),
+            (
+                refused(
+                    -32000,
+                    "something else stands where the recording folder should be: rename or delete it",
+                    json!({"reason": "storage_io", "cause": "not_a_folder"}),
+                ),
+                &["rename or delete it"],
+                &["[storage] path", "another stick"],
+            ),
+            (
+                refused(
+                    -32000,
+                    "no file may be so large: set storage.max_file_size below the limit",
+                    json!({"reason": "storage_full", "cause": "file_too_large"}),
+                ),
+                &["max_file_size"],
+                &["delete", "stick"],
+            ),
+            (
+                because(
+                    "no more recordings at the same time: stop one first",
+                    "too_many_recordings",
+                    "4 run",
+                ),
+                &["4 run", "or raise [rtp] max_recordings"],
+                &["; stop one first"],
             ),
             (
                 refused(

@@ -104,6 +104,8 @@ fn a_stick_that_gave_errors_is_told_as_failed_until_it_is_written_to_again() {
     client.wait_event("recording.failed", SHOWN);
     let state = |client: &mut Client| text(&client.ok("storage.status", json!({})), "/state").to_owned();
     assert_eq!(state(&mut client), "failed");
+    // It is there, and it is broken.
+    client.refused_because("storage_io", "record.start", json!({"codec": "PCMA"}));
     simulation.set("storage ok");
     record(&mut client);
     assert_eq!(state(&mut client), "ok");
