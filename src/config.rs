@@ -6,7 +6,7 @@
 
 mod reader;
 
-pub use reader::{ConfigError, Problem, SECTIONS};
+pub use reader::{ConfigError, Problem, SECTIONS, nearest};
 
 use crate::blocks::BLOCK_OCTETS;
 use crate::sandbox::{CAPABILITY_NAMES, Capability, Level};

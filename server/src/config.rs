@@ -13,7 +13,7 @@ use crate::rates::Rate;
 use crate::session::Timing;
 use crate::status::Place;
 use file::{File, FileLimits, SandboxSetting, Size, Wrong};
-use phone_recorder::config::{GroupName, file_mode, group_name, recordings_mode};
+use phone_recorder::config::{GroupName, file_mode, group_name, nearest, recordings_mode};
 use phone_recorder::sandbox::Level;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -265,7 +265,7 @@ impl Options {
                 Long("version") | Short('V') => return Ok(Some(Command::Version)),
                 Value(word) if word == "sessions" && !self.sessions => self.sessions = true,
                 Long(other) => {
-                    let hint = file::nearest(other, OPTIONS.into_iter());
+                    let hint = nearest(other, OPTIONS.into_iter());
                     let hint = hint.map(|option| format!("; did you mean --{option}?")).unwrap_or_default();
                     return Err(format!("invalid option '--{other}'{hint}").into());
                 }

@@ -1,7 +1,7 @@
 //! `recordd`, the agent on the phone: arguments, config, logger, loop, exit status.
 
 use lexopt::prelude::*;
-use phone_recorder::config::Config;
+use phone_recorder::config::{Config, nearest};
 use phone_recorder::runtime::check::{Findings, check};
 use phone_recorder::runtime::clock::Clock;
 use phone_recorder::runtime::{Runtime, sign_key};
@@ -33,6 +33,9 @@ socket, people by recordctl. SIGTERM and SIGINT finish every recording before th
 Exit status: 0 after SIGTERM or SIGINT with every recording finalised, 1 runtime failure,
 2 bad usage or config.
 ";
+
+/// Long options.
+const OPTIONS: [&str; 4] = ["config", "check-config", "version", "help"];
 
 const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -126,6 +129,11 @@ fn parse_arguments() -> Result<Command, lexopt::Error> {
                 return Ok(Command::Print(format!("recordd {}\n", env!("CARGO_PKG_VERSION"))));
             }
             Short('h') | Long("help") => return Ok(Command::Print(HELP.into())),
+            Long(other) => {
+                let hint = nearest(other, OPTIONS.into_iter());
+                let hint = hint.map(|option| format!("; did you mean --{option}?")).unwrap_or_default();
+                return Err(format!("invalid option '--{other}'{hint}").into());
+            }
             other => return Err(other.unexpected()),
         }
     }

@@ -55,6 +55,14 @@ const SUGGEST_FROM: f64 = 0.8;
 /// Characters of a wrong value that an error repeats.
 const MAX_QUOTED_CHARS: usize = 64;
 
+/// What is spelt most like `word`, if anything is.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |name: &str| strsim::jaro_winkler(name, word);
+    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= SUGGEST_FROM).then_some(best)
+}
+
 /// What is wrong with a config text, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -192,12 +200,7 @@ impl<'i> Document<'i> {
     }
 
     fn unknown<T: AsRef<str>>(&self, stray: &Spanned<T>, key: String, known: &[&'static str]) -> ConfigError {
-        let likeness = |name: &str| strsim::jaro_winkler(name, stray.get_ref().as_ref());
-        let suggestion = known
-            .iter()
-            .copied()
-            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-            .filter(|name| likeness(name) >= SUGGEST_FROM);
+        let suggestion = nearest(stray.get_ref().as_ref(), known.iter().copied());
         let key = shortened(&key);
         self.error(&stray.span(), key, Problem::Unknown { suggestion, known: known.to_vec() })
     }

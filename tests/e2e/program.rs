@@ -38,6 +38,34 @@ fn bad_usage_exits_with_2() {
 }
 
 #[test]
+fn what_keeps_the_agent_from_starting_is_said_with_what_where_and_what_to_do() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = file.path().to_str().unwrap();
+    let with = |section, key, value: &str| Setup::new().set(section, key, value).run_to_end();
+    let table: [(Output, i32, &[&str]); 8] = [
+        (output_of(recordd().arg("--chek-config")), 2, &["--chek-config", "did you mean --check-config?"]),
+        (output_of(recordd().arg("--config=/nosuch")), 2, &["/nosuch", "cannot read the config", "--config"]),
+        (with("control", "mode", "0660"), 2, &["recordd.toml:", "in quotes", "\"0660\""]),
+        (with("control", "mod", "'0660'"), 2, &["recordd.toml:", "did you mean `mode`?"]),
+        (with("control", "socket", "'/nosuch/s'"), 1, &["control.socket", "/nosuch/s", "make its folder"]),
+        (with("control", "socket", &format!("'{file}'")), 1, &["control.socket", file, "remove it"]),
+        (with("storage", "sign_key", "'/nosuch'"), 2, &["storage.sign_key", "/nosuch", "recordctl keygen"]),
+        (
+            with("uplink", "server_addr", "'192.0.2.10:5055'"),
+            2,
+            &["recordd.toml:", "uplink.server_addr", "without port", "server_port = 5055"],
+        ),
+    ];
+    for (output, code, words) in table {
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        for word in words {
+            assert!(said.contains(word), "{word} is not in: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_good_config_passes_the_check_without_starting_anything() {
     let setup = Setup::new();
     let config = setup.write_config();

@@ -2,12 +2,10 @@
 //!
 //! Owns: names of keys, sizes with units, lines of mistakes. Never: defaults and ranges, which are the parent's.
 
+use phone_recorder::config::nearest;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
-
-/// From this likeness on, a key is asked for instead of a misspelt one.
-const LIKE: f64 = 0.8;
 
 /// The config file; every key may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -135,11 +133,4 @@ pub(super) fn meant(error: &str) -> Option<&str> {
     let (_, rest) = error.split_once("unknown field `")?;
     let (stray, known) = rest.split_once('`')?;
     nearest(stray, known.split('`').skip(1).step_by(2))
-}
-
-/// What is spelt most like `word`, if anything is.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |name: &str| strsim::jaro_winkler(name, word);
-    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > LIKE).then_some(best)
 }
