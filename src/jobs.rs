@@ -280,6 +280,8 @@ pub enum FaultKind {
     NotFolder,
     /// The recording folder leads off the disk.
     OffDisk,
+    /// It is out of its slot, though it is mounted yet.
+    Pulled,
     /// Any other error.
     Io,
 }

@@ -11,6 +11,8 @@ pub mod blocks;
 pub mod call;
 pub mod config;
 pub mod ctl;
+#[cfg(test)]
+mod document_tests;
 pub mod file;
 pub mod jobs;
 pub mod notify;

@@ -5,8 +5,9 @@
 
 use crate::agent::RecordingInfo;
 use crate::api::PROTOCOL_VERSION;
+use crate::api::ending::{Ending, TextKey};
 use crate::api::event::tests::one_of_each;
-use crate::api::event::{EVENTS_LOST, Event, Failed, NoMedia, SipRecord, StateChange};
+use crate::api::event::{EVENTS_LOST, Event, NoMedia, SipRecord, StateChange};
 use crate::api::line::MAX_LINE_OCTETS;
 use crate::api::reason::{Cause, Reason};
 use crate::api::reply::{self, Done, INVALID_PARAMS};
@@ -147,7 +148,9 @@ fn event(name: &str, all: &mut SchemaGenerator) -> Value {
     let maybe = json!({"type": ["string", "null"]});
     match name {
         "recording.no_media" => all.subschema_for::<NoMedia<'static>>().to_value(),
-        "recording.failed" => all.subschema_for::<Failed<'static>>().to_value(),
+        "recording.ended" | "recording.failed" => {
+            json!({"allOf": [all.subschema_for::<RecordingStatus>(), all.subschema_for::<Ending>()]})
+        }
         name if name.starts_with("recording.") => all.subschema_for::<RecordingStatus>().to_value(),
         "storage.state" => all.subschema_for::<StateChange>().to_value(),
         "storage.recovered" => told(json!({"files": {"type": "array", "items": text}})),
@@ -157,7 +160,9 @@ fn event(name: &str, all: &mut SchemaGenerator) -> Value {
             told(json!({"recording": text, "server": text, "rtp": rtp}))
         }
         "uplink.lost" => {
-            told(json!({"recording": text, "reason": all.subschema_for::<Reason>(), "detail": maybe}))
+            let text_key = all.subschema_for::<Option<TextKey>>();
+            let reason = all.subschema_for::<Reason>();
+            told(json!({"recording": text, "reason": reason, "detail": maybe, "text_key": text_key}))
         }
         name if name.starts_with("playback.") => all.subschema_for::<PlaybackStatus>().to_value(),
         "sip.info" => {
@@ -169,7 +174,7 @@ fn event(name: &str, all: &mut SchemaGenerator) -> Value {
     }
 }
 
-fn schema() -> Value {
+pub(crate) fn schema() -> Value {
     let mut all = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let mut methods = Map::new();
     let mut requests = Vec::new();
@@ -189,8 +194,10 @@ fn schema() -> Value {
     }
     let reason = all.subschema_for::<Reason>();
     let cause = all.subschema_for::<Cause>();
+    let text_key = all.subschema_for::<TextKey>();
+    let text = json!({"type": "string"});
     let data =
-        json!({"reason": reason, "cause": cause, "detail": {"type": "string"}, "advice": {"type": "string"}});
+        json!({"reason": reason, "cause": cause, "detail": text, "advice": text, "text_key": text_key});
     let data = json!({"type": "object", "properties": data});
     let error = json!({
         "type": "object", "required": ["code", "message"],
@@ -256,7 +263,7 @@ fn polish(schema: &mut Value) {
 }
 
 /// Whether `value` fits `schema`, as far as the keywords go that are used here.
-fn fits(schema: &Value, value: &Value, root: &Value) -> bool {
+pub(crate) fn fits(schema: &Value, value: &Value, root: &Value) -> bool {
     let part = |keyword: &str| schema.get(keyword).and_then(Value::as_array);
     let all_of =
         |check: &dyn Fn(&Value) -> bool, keyword| part(keyword).is_none_or(|parts| parts.iter().all(check));

@@ -4,7 +4,7 @@
 //! room, and when a disk was ejected. What a disk that fails in mid-recording means is [`super::resume`]'s.
 
 use super::io::{Action, RecordingKey};
-use super::medium::error_of_fault;
+use super::medium::{cause_of_fault, error_of_fault};
 use super::route::Route;
 use super::{Agent, tape};
 use crate::api::event::Event;
@@ -230,12 +230,14 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let reason = Reason::StorageFull.as_str();
+        let reason = Reason::StorageFull;
         let mut full = None;
         if let Some(it) = self.recordings.get_mut(&key) {
-            it.end_reason = it.end_reason.take().map(|_| reason.into());
+            if !it.is_live() {
+                it.end_for(reason.into());
+            }
             if let Some(local) = it.route.local_mut() {
-                local.filled(pieces, reason, now, &mut self.pool);
+                local.filled(pieces, reason.as_str(), now, &mut self.pool);
                 if fault.kind == FaultKind::Full {
                     self.medium.filled(local.folder());
                     full = Some(local.folder().clone());
@@ -250,6 +252,9 @@ impl Agent {
         } else {
             // The rest of a file on a disk that is in use no more.
             self.stop(key, reason, now, actions);
+        }
+        if let Some(it) = self.recordings.get_mut(&key) {
+            it.note_cause(cause_of_fault(fault.kind));
         }
     }
 

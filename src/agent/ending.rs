@@ -2,12 +2,14 @@
 
 use super::Agent;
 use super::io::{Action, RecordingKey};
+use super::medium::cause_of_fault;
 use super::route::Route;
+use crate::api::ending::{EndReason, Order};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
 use crate::api::status::RecordingState;
-use crate::jobs::{FaultKind, Job, Piece};
+use crate::jobs::{Fault, FaultKind, Job, Piece};
 use crate::time::Now;
 use log::Level as LogLevel;
 use std::time::Duration;
@@ -21,7 +23,7 @@ impl Agent {
         self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
         self.end_playbacks("shutdown", actions);
         for key in self.keys() {
-            self.stop(key, "shutdown", now, actions);
+            self.stop(key, Order::Shutdown, now, actions);
         }
     }
 
@@ -30,14 +32,15 @@ impl Agent {
     pub(super) fn stop(
         &mut self,
         key: RecordingKey,
-        reason: &'static str,
+        reason: impl Into<EndReason>,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
         it.settle(now.mono, &mut self.pool);
         it.state = RecordingState::Stopping;
-        it.end_reason = Some(reason.into());
+        let reason = reason.into();
+        it.end_for(reason);
         it.stopped = Some(now.mono);
         self.remember_sender(key);
         let Some(it) = self.recordings.get_mut(&key) else { return };
@@ -46,12 +49,12 @@ impl Agent {
                 if let Some(since) = it.paused {
                     local.note_pause(now.mono.since(since));
                 }
-                local.finish(reason, now, &mut self.pool);
+                local.finish(reason.as_str(), now, &mut self.pool);
                 actions.push(Action::CloseRtp(key));
                 self.pump(key, now, actions);
             }
             Route::Server(_) => {
-                self.uplink(key, now, actions, |client, now, out| client.stop(reason, now, out));
+                self.uplink(key, now, actions, |client, now, out| client.stop(reason.as_str(), now, out));
             }
             Route::SipInfo(_) => self.stop_sip_info(key, now, actions),
         }
@@ -62,8 +65,7 @@ impl Agent {
     pub(super) fn fail(
         &mut self,
         key: RecordingKey,
-        reason: Reason,
-        detail: String,
+        fault: Fault,
         pieces: Vec<Piece>,
         now: Now,
         actions: &mut Vec<Action>,
@@ -79,7 +81,9 @@ impl Agent {
             actions.push(Action::Job(Job::Abandon(local.file())));
         }
         it.state = RecordingState::Ended;
-        it.end_reason = Some(reason.as_str().into());
+        let Fault { kind, detail } = fault;
+        let reason = reason_of(kind);
+        it.fail_for(reason, Some(cause_of_fault(kind)), detail.clone());
         self.past.add(&it.final_counts());
         self.stats.recordings_failed += 1;
         actions.push(Action::CloseRtp(key));
@@ -87,10 +91,10 @@ impl Agent {
         let status = it.status(self.remaining_s(), self.clock);
         self.remember(status.clone());
         if let Some((client, id)) = it.waiting.take() {
-            let error = AgentError::new(reason).with_detail(detail.clone());
+            let error = AgentError::new(reason).because(cause_of_fault(kind)).with_detail(detail);
             actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
         }
-        self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
+        self.tell(&Event::RecordingFailed(status), actions);
         self.scan(now, actions);
         self.finish_eject(now, actions);
     }
@@ -99,14 +103,14 @@ impl Agent {
 /// Why a recording under way failed: a disk that is gone has been pulled.
 pub(super) fn reason_of(kind: FaultKind) -> Reason {
     match kind {
-        FaultKind::NoStorage | FaultKind::Io => Reason::StorageIo,
+        FaultKind::NoStorage | FaultKind::Pulled | FaultKind::Io => Reason::StorageIo,
         other => reason_at_start(other),
     }
 }
 
 pub(super) fn reason_at_start(kind: FaultKind) -> Reason {
     match kind {
-        FaultKind::NoStorage => Reason::NoStorage,
+        FaultKind::NoStorage | FaultKind::Pulled => Reason::NoStorage,
         FaultKind::Full | FaultKind::TooLarge => Reason::StorageFull,
         FaultKind::ReadOnly => Reason::StorageReadOnly,
         FaultKind::Denied | FaultKind::OffDisk => Reason::PermissionDenied,

@@ -96,6 +96,8 @@ pub(super) struct Local {
     finishing: Option<(&'static str, Wall)>,
     /// Octets of the present file that the disk has acknowledged as durable.
     durable_octets: u64,
+    /// The same of all files.
+    kept_octets: u64,
     /// What was to be the final sidecar of the file being closed.
     closing: Option<Box<Sidecar>>,
     /// Files that lost their disk, to be finished when it is back; the oldest go first.
@@ -144,6 +146,7 @@ impl Local {
             level: None,
             finishing: None,
             durable_octets: 0,
+            kept_octets: 0,
             closing: None,
             mends: Vec::new(),
             next_is_new: false,
@@ -238,6 +241,11 @@ impl Local {
     /// Octets recorded that have not been given to storage yet.
     pub(super) fn waiting_octets(&self) -> u64 {
         self.tape.waiting_octets() + self.timeline.waiting_octets()
+    }
+
+    /// Octets that a disk has.
+    pub(super) fn kept_octets(&self) -> u64 {
+        self.kept_octets
     }
 
     /// Octets lost because the disk was too slow, full or gone.
@@ -365,6 +373,7 @@ impl Local {
         self.tape.written(pieces, pool);
         self.state = FileState::Open;
         self.durable_octets += self.in_flight_octets;
+        self.kept_octets += self.in_flight_octets;
         std::mem::take(&mut self.in_flight_octets)
     }
 
@@ -377,7 +386,7 @@ impl Local {
         pool: &mut BlockPool,
     ) {
         give_back(pieces, pool);
-        self.in_flight_octets = 0;
+        self.tape.note_overrun(std::mem::take(&mut self.in_flight_octets));
         self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
         self.tape.discard(pool);
         // Also of a recording that was being stopped: its end did not fit.
@@ -401,11 +410,12 @@ impl Local {
         Some(self.open(call, now))
     }
 
-    /// Gives up: nothing more reaches the disk. Returns the octets that are lost with it.
-    pub(super) fn abandon(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
+    /// Gives up: nothing more reaches the disk, and what waited for it is lost.
+    pub(super) fn abandon(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) {
         give_back(pieces, pool);
         self.state = FileState::None;
-        self.tape.discard(pool) + std::mem::take(&mut self.in_flight_octets)
+        self.tape.discard(pool);
+        self.tape.note_overrun(std::mem::take(&mut self.in_flight_octets));
     }
 
     fn append(&mut self, now: Now) -> Job {

@@ -41,6 +41,9 @@ const LOW_S: u64 = 600;
 /// With `on_full = "delete-oldest"` room is made when less than this is left.
 const DELETE_BELOW_OCTETS: u64 = MARGIN_OCTETS + 128 * 1024;
 
+/// What is said of a disk that went without being ejected.
+const PULLED: &str = "the disk was pulled: insert it again";
+
 /// Ejected disks that are remembered until they are pulled; a phone has a port or two.
 const MAX_EJECTED: usize = 16;
 
@@ -444,6 +447,10 @@ impl Medium {
             let message = format!("{at} is not on a removable disk (storage.require_usb)");
             return Err(refused(Reason::NoStorage, Cause::NotRemovable).with_message(message));
         }
+        // Mounted or not: what is written there goes nowhere.
+        if known.trouble.is_some_and(|trouble| trouble.kind == FaultKind::Pulled) {
+            return Err(refused(Reason::NoStorage, Cause::Pulled).with_message(PULLED));
+        }
         if disk.read_only {
             return Err(refused(Reason::StorageReadOnly, Cause::ReadOnly).with_detail(at));
         }
@@ -471,7 +478,7 @@ impl Medium {
         let path = self.directory.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let message = match cause {
             Cause::Ejected => "the disk was ejected: pull it and insert it again".to_owned(),
-            Cause::Pulled => "the disk was pulled: insert it again".to_owned(),
+            Cause::Pulled => PULLED.to_owned(),
             Cause::PathMissing => {
                 format!("{path} is not there (storage.path): mount the disk or make the folder")
             }
@@ -730,9 +737,9 @@ fn place_of(disk: &Disk) -> Place {
     (disk.root.clone(), disk.device, disk.stick.clone())
 }
 
-fn cause_of_fault(kind: FaultKind) -> Cause {
+pub(super) fn cause_of_fault(kind: FaultKind) -> Cause {
     match kind {
-        FaultKind::NoStorage => Cause::Pulled,
+        FaultKind::NoStorage | FaultKind::Pulled => Cause::Pulled,
         FaultKind::Full => Cause::Full,
         FaultKind::TooLarge => Cause::FileTooLarge,
         FaultKind::ReadOnly => Cause::ReadOnly,

@@ -45,7 +45,7 @@ use crate::api::status::{RecordingStatus, SandboxStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::blocks::BlockPool;
 use crate::config::Config;
-use crate::jobs::{Fault, FileKey, Folder, Job};
+use crate::jobs::{Fault, FaultKind, FileKey, Folder, Job};
 use crate::rtp::counts::Counts;
 use crate::time::{Mono, Now};
 use held::Held;
@@ -238,7 +238,7 @@ impl Agent {
             Input::JobRefused(Job::Library(job)) => self.library_refused(job, now, actions),
             Input::JobRefused(job) => self.job_refused(job, now),
             Input::PlayerFailed(playback) => {
-                self.end_playback(playback, Reason::PermissionDenied.as_str(), actions);
+                self.end_playback(playback, Reason::PermissionDenied.as_str(), None, actions);
             }
             Input::Tick => self.tick(now, actions),
             Input::Shutdown => self.shut_down(now, actions),
@@ -330,8 +330,9 @@ impl Agent {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         if it.route.local().is_some_and(Local::is_overfull) {
-            let detail = "the disk has been stalled for too long".into();
-            return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
+            let fault =
+                Fault { kind: FaultKind::Io, detail: "the disk has been stalled for too long".into() };
+            return self.fail(key, fault, Vec::new(), now, actions);
         }
         if it.is_degraded() && !it.loss_told {
             it.loss_told = true;

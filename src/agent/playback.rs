@@ -165,6 +165,7 @@ impl Playback {
             position_ms,
             duration_ms: self.duration_ms().max(position_ms),
             end_reason: end_reason.map(Into::into),
+            text_key: None,
         }
     }
 

@@ -3,12 +3,14 @@
 //! Owns: which playbacks there are and how they end. Never: when a packet is due ([`super::playback`]).
 
 use super::io::{Action, ClientId};
+use super::medium::cause_of_fault;
 use super::playback::{PlayRequest, Playback};
 use super::recordings::{What, error_of};
 use super::requests::{Answer, Failure, answer};
 use super::{Agent, MAX_ENDED};
+use crate::api::ending::TextKey;
 use crate::api::event::Event;
-use crate::api::reason::{AgentError, Reason};
+use crate::api::reason::{AgentError, Cause, Reason};
 use crate::api::reply::{self, RequestId};
 use crate::api::request::Method;
 use crate::api::status::{PlayStarted, PlaybackStatus, Playbacks, RtpAddress};
@@ -63,7 +65,7 @@ impl Agent {
             }
             Method::PlayStop { playback } => {
                 let key = self.playing(playback.as_deref())?;
-                let status = self.end_playback(key, "stopped", actions);
+                let status = self.end_playback(key, "stopped", None, actions);
                 answer(&status.ok_or(Reason::NotFound)?)
             }
             Method::PlayPause { playback } => self.play_change(playback.as_deref(), now, actions, |it, _| {
@@ -187,11 +189,15 @@ impl Agent {
     /// Frames were read.
     pub(super) fn play_read(&mut self, read: FramesRead, now: Now, actions: &mut Vec<Action>) {
         let key = read.playback;
+        let cause = match &read.result {
+            Err(Miss::Fault(fault)) => Some(cause_of_fault(fault.kind)),
+            _ => None,
+        };
         let Some(it) = self.players.live.get_mut(&key) else { return self.give_back(read.block) };
         if it.take_read(read, now, &mut self.pool) {
             self.play(key, now, actions);
         } else {
-            self.end_playback(key, Reason::StorageIo.as_str(), actions);
+            self.end_playback(key, Reason::StorageIo.as_str(), cause, actions);
         }
     }
 
@@ -252,8 +258,9 @@ impl Agent {
     /// Ends every playback.
     pub(super) fn end_playbacks(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
         let keys: Vec<PlaybackKey> = self.players.live.keys().copied().collect();
+        let cause = (reason == Reason::StorageIo.as_str()).then_some(Cause::Pulled);
         for key in keys {
-            self.end_playback(key, reason, actions);
+            self.end_playback(key, reason, cause, actions);
         }
     }
 
@@ -262,11 +269,14 @@ impl Agent {
         &mut self,
         key: PlaybackKey,
         reason: &'static str,
+        cause: Option<Cause>,
         actions: &mut Vec<Action>,
     ) -> Option<PlaybackStatus> {
         let mut it = self.players.live.remove(&key)?;
         it.discard(&mut self.pool);
-        let status = it.status(Some(reason));
+        let failure = Reason::ALL.into_iter().find(|failure| failure.as_str() == reason);
+        let text_key = failure.and_then(|failure| TextKey::of(failure, cause.map(Cause::as_str)));
+        let status = PlaybackStatus { text_key, ..it.status(Some(reason)) };
         actions.push(Action::ClosePlayer(key));
         self.keep_played(actions);
         actions.push(Action::Log(log::Level::Info, format!("playback {} ended: {reason}", it.id)));
@@ -282,7 +292,7 @@ impl Agent {
         let Some(it) = self.players.live.get_mut(&key) else { return };
         let mut send = |packet| actions.push(Action::SendPlayed { playback: key, packet });
         if it.play(now, &mut self.pool, &mut send) {
-            self.end_playback(key, "finished", actions);
+            self.end_playback(key, "finished", None, actions);
             return;
         }
         let recorded = |id: &str| self.recordings.values().any(|recording| recording.id == id);

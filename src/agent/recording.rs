@@ -6,6 +6,8 @@ use super::leftover::Leftover;
 use super::local::{Local, SenderFacts};
 use super::resume::Lost;
 use super::route::Route;
+use crate::api::ending::{EndReason, Ending, Order, Outcome, TextKey};
+use crate::api::reason::{Cause, Reason};
 use crate::api::reply::RequestId;
 use crate::api::request::RecordStart;
 use crate::api::status::{Media, Mode, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
@@ -22,7 +24,6 @@ use crate::rtp::source_lock::{Admission, LastHeard, PROBATION_TIME, Rules, Sourc
 use crate::rtp::timeline::{MAX_PAYLOAD_OCTETS, octets_to_ms};
 use crate::time::{Mono, Now, Wall};
 use crate::units::PayloadType;
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,6 +50,25 @@ pub(super) const START_ANSWER_AFTER: Duration = Duration::from_secs(2);
 
 /// A disk that works on one job for longer is told to be stalled.
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Why a recording ended.
+#[derive(Clone, Debug)]
+struct Why {
+    reason: EndReason,
+    cause: Option<Cause>,
+    /// The server's or the system's own words.
+    detail: Option<String>,
+}
+
+impl Why {
+    /// One text: what the server said, if it was the server, or the reason.
+    fn in_short(&self) -> String {
+        match (self.reason, &self.detail) {
+            (EndReason::Order(Order::StoppedByServer), Some(said)) => said.clone(),
+            (reason, _) => reason.as_str().to_owned(),
+        }
+    }
+}
 
 /// A recording that has not ended.
 #[derive(Debug)]
@@ -77,7 +97,9 @@ pub(super) struct Recording {
     pub(super) loss_told: bool,
     /// Datagrams that the system dropped before we could read them.
     pub(super) overflowed: u64,
-    pub(super) end_reason: Option<Cow<'static, str>>,
+    why: Option<Why>,
+    /// For over a second only packets came that can't be recorded.
+    pub(super) unrecordable: bool,
     /// Since its disk is gone, until another has proved to take it.
     pub(super) lost: Option<Lost>,
     /// Its disk went while storage had its audio in hands.
@@ -129,7 +151,8 @@ impl Recording {
             stalled_told: false,
             loss_told: false,
             overflowed: 0,
-            end_reason: None,
+            why: None,
+            unrecordable: false,
             lost: None,
             pulled: false,
             started_told: false,
@@ -532,6 +555,85 @@ impl Recording {
         self.overflowed > 0 || overrun || self.counts.dropped_for(DropCause::Uplink) > 0
     }
 
+    /// Whether its disk stands still, or is gone, so that audio waits in memory.
+    fn is_stalled(&self, now: Mono) -> bool {
+        let busy_since = self.route.local().and_then(Local::busy_since);
+        self.has_lost_disk() || busy_since.is_some_and(|since| now >= since + STALLED_AFTER)
+    }
+
+    /// It ends, or has ended, for this reason.
+    pub(super) fn end_for(&mut self, reason: EndReason) {
+        let full = reason == EndReason::Failure(Reason::StorageFull);
+        self.why = Some(Why { reason, cause: full.then_some(Cause::Full), detail: None });
+    }
+
+    /// The server said why.
+    pub(super) fn note_words(&mut self, words: String) {
+        if let Some(why) = &mut self.why {
+            why.detail = Some(words).filter(|words| !words.is_empty());
+        }
+    }
+
+    /// What the disk refused was this.
+    pub(super) fn note_cause(&mut self, cause: Cause) {
+        if let Some(why) = &mut self.why {
+            why.cause = Some(cause);
+        }
+    }
+
+    /// It has failed.
+    pub(super) fn fail_for(&mut self, reason: Reason, cause: Option<Cause>, detail: String) {
+        self.why = Some(Why { reason: reason.into(), cause, detail: Some(detail) });
+    }
+
+    /// How it ended; `None` as long as it has not.
+    fn ending(&self) -> Option<Ending> {
+        let Why { reason, cause, detail } =
+            self.why.as_ref().filter(|_| self.state == RecordingState::Ended)?;
+        let outcome = self.outcome(*reason);
+        let text_key = match reason {
+            EndReason::Failure(reason) if self.confirmed().is_some() => TextKey::of_pbx(*reason),
+            EndReason::Failure(reason) => TextKey::of(*reason, cause.map(Cause::as_str)),
+            EndReason::Order(Order::Shutdown) => Some(TextKey::Shutdown),
+            EndReason::Order(Order::StoppedByServer) => Some(TextKey::StoppedByServer),
+            // Who stops it before it has begun wants nothing.
+            EndReason::Order(_) if outcome == Outcome::Complete || !self.started_told => None,
+            EndReason::Order(_) => Some(self.what_is_missing()),
+        };
+        Some(Ending { outcome, reason: *reason, cause: *cause, detail: detail.clone(), text_key })
+    }
+
+    /// How much of the audio that came, or was still to come, is kept.
+    fn outcome(&self, reason: EndReason) -> Outcome {
+        let kept = match &self.route {
+            Route::SipInfo(sip) => {
+                return if sip.recorded_ms() > 0 { Outcome::Complete } else { Outcome::Nothing };
+            }
+            // What stands for encrypted audio is no audio.
+            Route::Local(local) => self.counts.stored > 0 && self.octets_before + local.kept_octets() > 0,
+            Route::Server(_) => self.counts.stored > 0,
+        };
+        let unheard = self.unrecordable || self.counts.dropped_for(DropCause::Encrypted) > 0;
+        match kept {
+            false => Outcome::Nothing,
+            true if reason.cuts_off() || self.is_degraded() || unheard => Outcome::Partial,
+            true => Outcome::Complete,
+        }
+    }
+
+    /// Why a recording that somebody ended has not all, or nothing.
+    fn what_is_missing(&self) -> TextKey {
+        if self.counts.dropped_for(DropCause::Encrypted) > 0 {
+            TextKey::MediaEncrypted
+        } else if self.unrecordable {
+            TextKey::MediaWrongPayloadType
+        } else if self.is_degraded() {
+            TextKey::AudioLost
+        } else {
+            TextKey::NoMedia
+        }
+    }
+
     pub(super) fn status(&self, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
         let duration = self.stopped.unwrap_or(now).since(self.started);
         let level_is_new = self.probe.missing(now).is_some_and(|missing| missing < LEVEL_IS_OLD);
@@ -561,10 +663,12 @@ impl Recording {
             },
             contested: self.counts.strangers > 0,
             buffered_ms: octets_to_ms(self.buffered_octets()),
+            stalled: self.is_stalled(now),
             remaining_s: remaining_s.filter(|_| self.is_local()),
             level_dbfs: self.route.level_dbfs().filter(|_| level_is_new),
             degraded: self.is_degraded(),
-            end_reason: self.end_reason.clone().map(Cow::into_owned),
+            end_reason: self.why.as_ref().map(Why::in_short),
+            ending: self.ending(),
             confirmed: self.confirmed(),
         }
     }

@@ -9,6 +9,7 @@ use super::io::{Action, ClientId, RecordingKey};
 use super::library::Entry;
 use super::playback::PlayRequest;
 use super::requests::{Answer, Failure};
+use crate::api::ending::TextKey;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, Done as Empty, RequestId};
 use crate::api::request::Method;
@@ -131,7 +132,8 @@ impl Agent {
         if self.asks.len() >= MAX_ASKS {
             let message = "too many requests wait for the disk";
             let error = AgentError::new(Reason::StorageIo).with_message(message);
-            return Err(error.with_advice("try again in a moment").into());
+            let error = error.with_advice("try again in a moment").with_text(Some(TextKey::StorageSilent));
+            return Err(error.into());
         }
         let ask = AskId(self.new_key());
         self.asks.insert(ask, Ask { client: id.map(|id| (client, id.clone())), what });
@@ -367,6 +369,7 @@ pub(super) fn disk_silent() -> AgentError {
     AgentError::new(Reason::StorageIo)
         .with_message("the disk does not answer")
         .with_advice("wait until it does, or pull the stick and insert it again")
+        .with_text(Some(TextKey::StorageSilent))
 }
 
 pub(super) fn error_of(miss: Miss) -> AgentError {

@@ -7,6 +7,7 @@ use super::sip_info::Purpose;
 use super::start::altered_text;
 use super::{Agent, Ejecting, MAX_WAITING_STARTS};
 use crate::api::PROTOCOL_VERSION;
+use crate::api::ending::{Order, TextKey};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, Done as Empty, INVALID_PARAMS, RequestId};
@@ -111,7 +112,7 @@ impl Agent {
             }
             Method::RecordStop { recording } => {
                 let key = self.live(recording.as_deref())?;
-                self.stop(key, "stopped", now, actions);
+                self.stop(key, Order::Stopped, now, actions);
                 answer(&self.status_of(key)?)
             }
             Method::RecordUpdate { recording, call } => {
@@ -262,7 +263,7 @@ impl Agent {
         eject.clients.extend(id.map(|id| (client, id.clone())));
         for key in self.on_disk() {
             if self.is_on_ejected(key) {
-                self.stop(key, "ejected", now, actions);
+                self.stop(key, Order::Ejected, now, actions);
             }
         }
         self.finish_eject(now, actions);
@@ -342,14 +343,15 @@ impl Agent {
 
     /// Refuses what would begin while the agent ends, or, `on_disk`, while the disk is being ejected.
     pub(super) fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
-        let (message, advice) = if self.shutdown.is_some() {
-            ("the agent is ending", "try again when it has started anew")
+        let (message, advice, text) = if self.shutdown.is_some() {
+            ("the agent is ending", "try again when it has started anew", TextKey::Shutdown)
         } else if on_disk && self.ejecting.is_some() {
-            ("the disk is being ejected", "insert it again, or another one")
+            ("the disk is being ejected", "insert it again, or another one", TextKey::StorageEjected)
         } else {
             return Ok(());
         };
-        Err(AgentError::new(Reason::InvalidState).with_message(message).with_advice(advice))
+        let error = AgentError::new(Reason::InvalidState).with_message(message);
+        Err(error.with_advice(advice).with_text(Some(text)))
     }
 
     /// The recording that a request means: the one named, or the only one.

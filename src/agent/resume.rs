@@ -45,14 +45,17 @@ impl Agent {
             Err(pieces) => pieces,
         };
         let waits = !self.config.storage.resume_window.is_zero() && self.shutdown.is_none();
-        let gone = matches!(fault.kind, FaultKind::NoStorage | FaultKind::Io | FaultKind::ReadOnly);
+        let gone = matches!(
+            fault.kind,
+            FaultKind::NoStorage | FaultKind::Pulled | FaultKind::Io | FaultKind::ReadOnly
+        );
         let window = self.config.storage.resume_window;
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // A disk that comes and fails again has no more time than one that stays away.
         let waits = waits && it.lost.is_none_or(|lost| now.mono < lost.since + window);
         let Route::Local(local) = &mut it.route else { return };
         if !waits || !gone || local.file_name().is_none() {
-            return self.fail(key, reason_of(fault.kind), fault.detail, pieces, now, actions);
+            return self.fail(key, fault, pieces, now, actions);
         }
         let file = local.file();
         local.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, now);
@@ -89,7 +92,7 @@ impl Agent {
             it.pulled = true;
             return;
         }
-        let fault = Fault { kind: FaultKind::Io, detail: "the disk was pulled".into() };
+        let fault = Fault { kind: FaultKind::Pulled, detail: "the disk was pulled".into() };
         self.storage_failed(key, fault, Vec::new(), now, actions);
     }
 
@@ -224,7 +227,8 @@ impl Agent {
         let Some(lost) = it.lost.as_mut() else { return };
         if now.mono >= lost.since + window || self.shutdown.is_some() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
-            return self.fail(key, Reason::StorageIo, detail, Vec::new(), now, actions);
+            let kind = if self.medium.is_present() { FaultKind::Io } else { FaultKind::Pulled };
+            return self.fail(key, Fault { kind, detail }, Vec::new(), now, actions);
         }
         if now.mono >= lost.retry_at {
             lost.retry_at = now.mono + RETRY_AFTER;

@@ -62,7 +62,7 @@ impl Agent {
                     local.move_to(folder.clone());
                     self.pump(key, now, actions);
                 }
-                None => self.stop(key, Reason::StorageFull.as_str(), now, actions),
+                None => self.stop(key, Reason::StorageFull, now, actions),
             }
         }
         if next.is_some() {

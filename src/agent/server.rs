@@ -7,6 +7,7 @@ use super::local::{Local, Spec};
 use super::recording::Recording;
 use super::route::Route;
 use super::upload::{Upload, goes_on};
+use crate::api::ending::{Order, TextKey};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
@@ -250,9 +251,9 @@ impl Agent {
                 self.finish(key, actions);
             }
             End::StoppedByServer { reason } => {
-                if let Some(it) = self.recordings.get_mut(&key) {
-                    let said = if reason.is_empty() { "stopped_by_server".into() } else { reason.into() };
-                    it.end_reason.get_or_insert(said);
+                if let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) {
+                    it.end_for(Order::StoppedByServer.into());
+                    it.note_words(reason);
                 }
                 self.finish(key, actions);
             }
@@ -283,18 +284,21 @@ impl Agent {
         let (id, starting) = (it.id.clone(), is_starting(it));
         let logged = it.call.redacted(&detail);
         let goes_local = self.config.uplink.on_failure == OnFailure::Local;
+        let tried = goes_local.then(|| self.go_local(key, now, actions));
         if !starting || goes_local {
-            let detail = Some(detail.clone());
-            self.tell(&Event::UplinkLost { recording: id.clone(), reason, detail }, actions);
+            // What goes on is a prompt of its own; what does not is told by its failure.
+            let text_key = matches!(tried, Some(Ok(()))).then_some(TextKey::GoesOnLocally);
+            let lost =
+                Event::UplinkLost { recording: id.clone(), reason, detail: Some(detail.clone()), text_key };
+            self.tell(&lost, actions);
         }
-        if goes_local {
-            match self.go_local(key, now, actions) {
-                Ok(()) => {
-                    let text = format!("recording {id} goes on at the phone: {reason}: {logged}");
-                    return actions.push(Action::Log(LogLevel::Warn, text));
-                }
-                Err(error) => detail = format!("{detail}; nor can it go on at the phone: {error}"),
+        match tried {
+            None => {}
+            Some(Ok(())) => {
+                let text = format!("recording {id} goes on at the phone: {reason}: {logged}");
+                return actions.push(Action::Log(LogLevel::Warn, text));
             }
+            Some(Err(error)) => detail = format!("{detail}; nor can it go on at the phone: {error}"),
         }
         self.lose(key, reason, detail, actions);
     }
@@ -389,9 +393,9 @@ impl Agent {
         let starting = is_starting(&it);
         let logged = it.call.redacted(&detail);
         it.state = RecordingState::Ended;
-        it.end_reason = Some(reason.as_str().into());
+        it.fail_for(reason, None, detail.clone());
         if let Some((client, id)) = it.waiting.take() {
-            let error = AgentError::new(reason).with_detail(detail.clone());
+            let error = AgentError::new(reason).with_detail(detail);
             actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
         }
         if starting {
@@ -402,7 +406,7 @@ impl Agent {
         actions.push(Action::Log(LogLevel::Error, text));
         let status = it.status(self.remaining_s(), self.clock);
         self.remember(status.clone());
-        self.tell(&Event::RecordingFailed { status, reason, detail: Some(detail) }, actions);
+        self.tell(&Event::RecordingFailed(status), actions);
     }
 }
 

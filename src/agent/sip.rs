@@ -5,6 +5,7 @@ use super::io::{Action, ClientId, RecordingKey};
 use super::recording::Recording;
 use super::route::Route;
 use super::sip_info::{Outcome, Purpose, Refusal};
+use crate::api::ending::{Order, TextKey};
 use crate::api::event::{Event, SipRecord};
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, RequestId};
@@ -16,9 +17,6 @@ use std::time::Duration;
 /// What to do when nobody carries the agent's words to the PBX.
 const SIP_STACK: &str =
     "a SIP stack has to be subscribed to sip.info, send the INFO and tell its answer (sip.info_result)";
-
-/// `end_reason` of a recording whose call the PBX knows no more.
-const CALL_GONE: &str = "call_gone";
 
 impl Agent {
     /// A recording of `call` by the PBX, if there is a SIP stack that can ask for it, and none of this call yet:
@@ -214,7 +212,7 @@ impl Agent {
                     ),
                 };
                 let error = AgentError::new(*reason).with_message(message).with_detail(detail.clone());
-                error.with_advice(advice)
+                error.with_advice(advice).with_text(TextKey::of_pbx(*reason))
             }
         };
         for (client, id) in start.into_iter().chain(sip.waiting.take()) {
@@ -224,10 +222,13 @@ impl Agent {
         let unsure = matches!(refusal, Refusal::Because(Reason::ServerTimeout, _));
         match (purpose, refusal) {
             (Purpose::Undo, _) => self.sip_undone(key, actions),
-            (Purpose::Start, _) => {
+            (Purpose::Start, refusal) => {
                 sip.discard = !stop_wanted;
                 actions.push(Action::Log(log::Level::Warn, format!("no recording: {error}")));
-                it.end_reason = Some(error.reason.as_str().into());
+                match refusal {
+                    Refusal::CallGone => it.end_for(Order::CallGone.into()),
+                    Refusal::Because(reason, detail) => it.fail_for(reason, None, detail),
+                }
                 it.state = RecordingState::Stopping;
                 if unsure {
                     return self.ask_pbx(key, Purpose::Undo, now, actions);
@@ -236,7 +237,7 @@ impl Agent {
             }
             (_, Refusal::CallGone) => {
                 if !matches!(it.state, RecordingState::Stopping) {
-                    it.end_reason = Some(CALL_GONE.into());
+                    it.end_for(Order::CallGone.into());
                 }
                 self.finish(key, actions);
             }

@@ -129,6 +129,11 @@ impl Tape {
         self.overrun_octets
     }
 
+    /// So many octets that were in storage's hands are lost.
+    pub(super) fn note_overrun(&mut self, octets: u64) {
+        self.overrun_octets += octets;
+    }
+
     /// Whether so much waits that the disk must be taken for dead.
     pub(super) fn is_overfull(&self) -> bool {
         self.entries.len() > MAX_WAITING_ENTRIES
@@ -228,17 +233,15 @@ impl Tape {
         }
     }
 
-    /// Gives every block back; what waits is lost. Returns how many octets that are.
-    pub(super) fn discard(&mut self, pool: &mut BlockPool) -> u64 {
+    /// Gives every block back; what waits is lost.
+    pub(super) fn discard(&mut self, pool: &mut BlockPool) {
         self.close_block();
         let pieces = self.entries.drain(..).filter_map(|entry| match entry {
             Entry::Piece(piece) => Some(piece),
             Entry::Roll(..) => None,
         });
         give_back(pieces, pool);
-        let lost = std::mem::take(&mut self.waiting_octets);
-        self.overrun_octets += lost;
-        lost
+        self.overrun_octets += std::mem::take(&mut self.waiting_octets);
     }
 
     fn close_block(&mut self) {

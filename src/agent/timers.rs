@@ -72,6 +72,7 @@ impl Agent {
                 actions.push(Action::FilterRtp(key, sender));
             }
             it.probe.tick(now.mono);
+            it.unrecordable |= it.probe.media() == Media::WrongPayloadType;
         }
         let changed = it.probe.take_change();
         let encrypted = it.probe.media() == Media::Encrypted;

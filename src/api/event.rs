@@ -2,6 +2,7 @@
 //!
 //! Owns: their names and parameters. Never: the `seq`, which is each client's own ([`super::outbox`]).
 
+use super::ending::TextKey;
 use super::reason::{Cause, Reason};
 use super::status::{PlaybackStatus, RecordingStatus, RtpAddress, StorageState, StorageStatus};
 use crate::call::Call;
@@ -57,15 +58,8 @@ pub enum Event {
     },
     /// The file is closed and synced.
     RecordingEnded(RecordingStatus),
-    /// The recording ended by itself, or goes on elsewhere.
-    RecordingFailed {
-        /// Status after the failure.
-        status: RecordingStatus,
-        /// What happened.
-        reason: Reason,
-        /// The server's or the system's own words.
-        detail: Option<String>,
-    },
+    /// The recording could not go on.
+    RecordingFailed(RecordingStatus),
     /// A disk is there.
     StorageInserted(StorageStatus),
     /// The disk is gone.
@@ -98,6 +92,8 @@ pub enum Event {
         reason: Reason,
         /// The system's own words.
         detail: Option<String>,
+        /// What to show; `None` if the recording's failure follows and has it.
+        text_key: Option<TextKey>,
     },
     /// Each second.
     PlaybackProgress(PlaybackStatus),
@@ -168,7 +164,7 @@ impl Event {
             Self::RecordingMedia(_) => "recording.media",
             Self::RecordingNoMedia { .. } => "recording.no_media",
             Self::RecordingEnded(_) => "recording.ended",
-            Self::RecordingFailed { .. } => "recording.failed",
+            Self::RecordingFailed(_) => "recording.failed",
             Self::StorageInserted(_) => "storage.inserted",
             Self::StorageRemoved(_) => "storage.removed",
             Self::StorageLow(_) => "storage.low",
@@ -203,12 +199,10 @@ impl Event {
             | Self::RecordingResumed(status)
             | Self::RecordingStalled(status)
             | Self::RecordingMedia(status)
-            | Self::RecordingEnded(status) => serde_json::to_vec(status),
+            | Self::RecordingEnded(status)
+            | Self::RecordingFailed(status) => serde_json::to_vec(status),
             Self::RecordingNoMedia { status, detail } => {
                 serde_json::to_vec(&NoMedia { status, detail: *detail })
-            }
-            Self::RecordingFailed { status, reason, detail } => {
-                serde_json::to_vec(&Failed { status, reason: *reason, detail: detail.as_deref() })
             }
             Self::StorageInserted(status)
             | Self::StorageRemoved(status)
@@ -219,9 +213,9 @@ impl Event {
             Self::UplinkConnected { recording, server, rtp } => {
                 serde_json::to_vec(&json!({ "recording": recording, "server": server, "rtp": rtp }))
             }
-            Self::UplinkLost { recording, reason, detail } => {
-                serde_json::to_vec(&json!({ "recording": recording, "reason": reason, "detail": detail }))
-            }
+            Self::UplinkLost { recording, reason, detail, text_key } => serde_json::to_vec(&json!({
+                "recording": recording, "reason": reason, "detail": detail, "text_key": text_key,
+            })),
             Self::PlaybackProgress(status) | Self::PlaybackEnded(status) => serde_json::to_vec(status),
             Self::SipInfo { recording, call, record } => serde_json::to_vec(
                 &json!({ "recording": recording, "call": call, "headers": { "Record": record } }),
@@ -240,21 +234,18 @@ pub(crate) struct NoMedia<'s> {
     detail: Option<&'static str>,
 }
 
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RecordingFailed"))]
-pub(crate) struct Failed<'s> {
-    #[serde(flatten)]
-    status: &'s RecordingStatus,
-    reason: Reason,
-    detail: Option<&'s str>,
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::ending::{EndReason, Ending, Order, Outcome};
     use super::super::status::PlaybackState;
     use super::super::status::tests::example;
     use super::*;
     use serde_json::Value;
+
+    fn ended(reason: EndReason) -> RecordingStatus {
+        let ending = Ending { outcome: Outcome::Partial, reason, cause: None, detail: None, text_key: None };
+        RecordingStatus { ending: Some(ending), ..example() }
+    }
 
     pub(crate) fn one_of_each() -> Vec<Event> {
         let storage = StorageStatus { present: true, state: StorageState::Low, ..StorageStatus::default() };
@@ -265,6 +256,7 @@ pub(crate) mod tests {
             position_ms: 1000,
             duration_ms: 2000,
             end_reason: None,
+            text_key: None,
         };
         vec![
             Event::RecordingStarted(example()),
@@ -275,8 +267,8 @@ pub(crate) mod tests {
             Event::RecordingStalled(example()),
             Event::RecordingMedia(example()),
             Event::RecordingNoMedia { status: example(), detail: Some("encrypted") },
-            Event::RecordingEnded(example()),
-            Event::RecordingFailed { status: example(), reason: Reason::StorageIo, detail: None },
+            Event::RecordingEnded(ended(Order::Stopped.into())),
+            Event::RecordingFailed(ended(Reason::StorageIo.into())),
             Event::StorageInserted(storage.clone()),
             Event::StorageRemoved(storage.clone()),
             Event::StorageLow(storage.clone()),
@@ -293,7 +285,12 @@ pub(crate) mod tests {
                 server: "192.0.2.1:9099".to_owned(),
                 rtp: None,
             },
-            Event::UplinkLost { recording: "r1".to_owned(), reason: Reason::UplinkLost, detail: None },
+            Event::UplinkLost {
+                recording: "r1".to_owned(),
+                reason: Reason::UplinkLost,
+                detail: None,
+                text_key: Some(TextKey::GoesOnLocally),
+            },
             Event::PlaybackProgress(playback.clone()),
             Event::PlaybackEnded(playback),
             Event::SipInfo { recording: "r1".to_owned(), call: Call::default(), record: SipRecord::On },
@@ -317,15 +314,16 @@ pub(crate) mod tests {
 
     #[test]
     fn a_failure_carries_the_status_and_the_reason() {
-        let event = Event::RecordingFailed {
-            status: example(),
-            reason: Reason::ServerRefused,
-            detail: Some("busy".to_owned()),
-        };
+        let mut status = ended(Reason::ServerRefused.into());
+        status.ending.as_mut().unwrap().detail = Some("busy".to_owned());
         let mut expected = serde_json::to_value(example()).unwrap();
-        expected["reason"] = "server_refused".into();
-        expected["detail"] = "busy".into();
-        assert_eq!(params(&event), expected);
+        let ending = json!({
+            "outcome": "partial", "reason": "server_refused", "cause": null, "detail": "busy", "text_key": null,
+        });
+        expected.as_object_mut().unwrap().append(&mut ending.as_object().unwrap().clone());
+        assert_eq!(params(&Event::RecordingFailed(status.clone())), expected);
+        let read: RecordingStatus = serde_json::from_value(expected).unwrap();
+        assert_eq!(read, status, "and what is read is what was told");
     }
 
     #[test]

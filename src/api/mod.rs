@@ -4,6 +4,7 @@
 //! Never: sockets, decisions about recordings; `agent` makes those.
 //! Invariants: nothing a client sends panics or grows memory beyond the limits named here.
 
+pub mod ending;
 pub mod event;
 pub mod line;
 pub mod outbox;

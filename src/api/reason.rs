@@ -2,6 +2,7 @@
 //!
 //! Owns: their names on the wire and a sentence for each. Never: decides which one applies.
 
+use super::ending::TextKey;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -235,6 +236,12 @@ impl AgentError {
     #[must_use]
     pub fn with_advice(self, advice: impl Into<String>) -> Self {
         self.with("advice", advice.into())
+    }
+
+    /// With another text for a user interface than that of the reason and cause.
+    #[must_use]
+    pub fn with_text(self, key: Option<TextKey>) -> Self {
+        self.with("text_key", serde_json::json!(key))
     }
 
     /// With one more member of `data`.

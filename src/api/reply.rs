@@ -2,6 +2,7 @@
 //!
 //! Owns: the envelope of results and errors and the codes. Invariant: one line, one LF, at its end.
 
+use super::ending::TextKey;
 use super::reason::AgentError;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -64,6 +65,9 @@ pub fn agent_error(id: &RequestId, error: &AgentError) -> Vec<u8> {
     if let Some(detail) = &error.detail {
         data.insert("detail".to_owned(), Value::from(detail.as_str()));
     }
+    if let Some(key) = TextKey::of(error.reason, error.data.get("cause").and_then(Value::as_str)) {
+        data.insert("text_key".to_owned(), json!(key));
+    }
     data.extend(error.data.clone());
     error_line(id, &json!({ "code": AGENT_ERROR, "message": error.message, "data": data }))
 }
@@ -108,7 +112,9 @@ mod tests {
     fn an_agent_error_has_reason_and_detail_in_data() {
         let error = AgentError::new(Reason::ServerRefused).with_detail("no \"disk\"").with("recording", "r1");
         let line: Value = serde_json::from_slice(&agent_error(&RequestId::null(), &error)).unwrap();
-        let data = json!({ "reason": "server_refused", "detail": "no \"disk\"", "recording": "r1" });
+        let data = json!({
+            "reason": "server_refused", "detail": "no \"disk\"", "text_key": "server_refused", "recording": "r1",
+        });
         let error = json!({ "code": -32000, "message": Reason::ServerRefused.sentence(), "data": data });
         assert_eq!(line, json!({ "jsonrpc": "2.0", "id": null, "error": error }));
     }

@@ -3,6 +3,7 @@
 //! Owns: the members and their names on the wire; they can be read back, for clients in this crate.
 //! Never: computes any of it. Times in `_ms` are milliseconds, in `_s` seconds, `bytes` are octets.
 
+use super::ending::{Ending, TextKey};
 use super::reason::Cause;
 use crate::call::Call;
 use serde::{Deserialize, Serialize};
@@ -137,6 +138,8 @@ pub struct RecordingStatus {
     pub contested: bool,
     /// Audio in memory that is not on disk yet.
     pub buffered_ms: u64,
+    /// Whether the disk stands still, so that audio waits in memory.
+    pub stalled: bool,
     /// Recording time that the disk has room for; `None` if not known.
     pub remaining_s: Option<u64>,
     /// Level of the last second in dB of full scale; `None` where it is not measured, and when nothing comes.
@@ -145,6 +148,9 @@ pub struct RecordingStatus {
     pub degraded: bool,
     /// Why it ended; `None` as long as it has not.
     pub end_reason: Option<String>,
+    /// How it ended; its members are not there as long as it has not.
+    #[serde(flatten)]
+    pub ending: Option<Ending>,
     /// `sip-info` only: whether the PBX is known to record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<bool>,
@@ -299,6 +305,8 @@ pub struct PlaybackStatus {
     pub duration_ms: u64,
     /// Why it ended; `None` as long as it has not.
     pub end_reason: Option<String>,
+    /// What to show; `None` if it ended well, or has not ended.
+    pub text_key: Option<TextKey>,
 }
 
 /// Result of `play.start`.
@@ -475,10 +483,12 @@ pub(super) mod tests {
             packets: Packets { received: 75, lost: 1, late: 2, duplicate: 3, dropped: 4, strangers: 0 },
             contested: false,
             buffered_ms: 40,
+            stalled: false,
             remaining_s: Some(3600),
             level_dbfs: Some(-20.5),
             degraded: true,
             end_reason: None,
+            ending: None,
             confirmed: None,
         }
     }
@@ -497,7 +507,7 @@ pub(super) mod tests {
             "file": "Record_20260301-091500.wav", "segment": 1,
             "packets": { "received": 75, "lost": 1, "late": 2, "duplicate": 3, "dropped": 4, "strangers": 0 },
             "contested": false,
-            "buffered_ms": 40, "remaining_s": 3600, "level_dbfs": -20.5, "degraded": true,
+            "buffered_ms": 40, "stalled": false, "remaining_s": 3600, "level_dbfs": -20.5, "degraded": true,
             "end_reason": null,
         });
         assert_eq!(serde_json::to_value(example()).unwrap(), expected);

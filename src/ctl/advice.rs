@@ -81,6 +81,28 @@ pub(super) fn by_reason(reason: &str) -> &'static str {
     }
 }
 
+/// What a recording's or playback's `text_key` stands for, and what to do; empty if it says it all.
+pub(super) fn by_text_key(key: &str) -> &str {
+    match key {
+        "storage_full" => {
+            "the disk is full; delete recordings (recordctl list, recordctl delete) or take another one"
+        }
+        "audio_lost" => {
+            "audio was lost because the disk or the phone was too slow; try a faster stick (recordctl stats)"
+        }
+        "no_media" => {
+            "no audio came; does the phone send its RTP to the recording's address (recordctl status)?"
+        }
+        "media_encrypted" => "the audio was encrypted; the phone has to send it in the clear",
+        "media_wrong_payload_type" => {
+            "the audio was of a codec that can't be recorded (recordctl status --json)"
+        }
+        "stopped_by_server" => "the server ended it; ask whoever runs it",
+        "shutdown" => "recordd ended",
+        other => other,
+    }
+}
+
 /// What to do when the agent can't be connected to.
 pub(super) fn unreachable(source: &io::Error) -> &'static str {
     match source.kind() {

@@ -162,13 +162,23 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// `reason: detail; advice`, as far as there is any.
-pub(super) fn explained(reason: &str, detail: Option<&str>) -> String {
-    let mut text = reason.to_owned();
-    if let Some(detail) = detail.filter(|detail| !detail.is_empty()) {
-        text += &format!(": {detail}");
+/// `reason, cause: detail; advice` of an event that tells an end, as far as there is any.
+pub(super) fn explained(params: &Value) -> String {
+    let member = |name: &str| params[name].as_str().unwrap_or_default();
+    let reason = ["reason", "end_reason"].map(member).into_iter().find(|reason| !reason.is_empty());
+    let mut text = reason.unwrap_or("reason unknown").to_owned();
+    let cause = member("cause");
+    if !cause.is_empty() && !text.ends_with(cause) {
+        text += &format!(", {cause}");
     }
-    advice::with(text, advice::by_reason(reason))
+    if !member("detail").is_empty() {
+        text += &format!(": {}", member("detail"));
+    }
+    let advice = match cause {
+        "pulled" => "put the stick in again",
+        _ => advice::by_reason(reason.unwrap_or_default()),
+    };
+    advice::with(text, advice)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A second reader of the protocol on purpose: it shares no types with the agent, so that a phone's
 //! older or newer agent can still be talked to.
 
+use super::advice;
 use super::output::{Fields, METER_CELLS, clock, long_time, meter, size};
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,6 +29,8 @@ pub(super) struct RecordingStatus {
     pub(super) media: Option<String>,
     pub(super) degraded: bool,
     pub(super) end_reason: Option<String>,
+    pub(super) outcome: Option<String>,
+    pub(super) text_key: Option<String>,
     pub(super) rtp: Option<RtpAddress>,
     pub(super) confirmed: Option<bool>,
 }
@@ -226,7 +229,15 @@ impl RecordingStatus {
             fields.add("degraded", "yes: audio was lost on the recorder's side");
         }
         fields.add("ended", self.end_reason.as_deref().unwrap_or(""));
+        fields.add("kept", self.kept().unwrap_or_default());
         fields
+    }
+
+    /// How much of it is kept and why no more, if it has ended and is not complete.
+    pub(super) fn kept(&self) -> Option<String> {
+        let outcome = self.outcome.as_deref().filter(|outcome| *outcome != "complete")?;
+        let why = self.text_key.as_deref().map(advice::by_text_key).unwrap_or_default();
+        Some(if why.is_empty() { outcome.to_owned() } else { format!("{outcome}: {why}") })
     }
 }
 

@@ -139,7 +139,7 @@ impl Shown<'_> {
                 let reason = status.end_reason.unwrap_or_default();
                 // Where there is something to do about the reason, it was no good end.
                 let bad = !by_reason(&reason).is_empty();
-                let failed = || format!("the playback failed: {}", explained(&reason, None));
+                let failed = || format!("the playback failed: {}", explained(&event.params));
                 Ok(Some(if bad { Err(failed()) } else { Ok(()) }))
             }
             _ => Ok(None),

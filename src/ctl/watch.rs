@@ -158,9 +158,10 @@ impl Followed {
     /// Where the recording is and why it ended.
     fn epitaph(&self) -> String {
         let status: RecordingStatus = read(&self.status);
+        let kept = status.kept().map(|kept| format!(", {kept}")).unwrap_or_default();
         let file = status.file.unwrap_or_else(|| "no file".into());
         output::clean(&match status.end_reason {
-            Some(reason) => format!("{file} ({reason})"),
+            Some(reason) => format!("{file} ({reason}){kept}"),
             None => file,
         })
     }
@@ -188,9 +189,7 @@ impl Followed {
                 return Step::Ended(Ok(()));
             }
             "failed" => {
-                let reason = event.params["reason"].as_str().unwrap_or("reason unknown");
-                let detail = event.params["detail"].as_str();
-                return Step::Ended(Err(format!("the recording failed: {}", explained(reason, detail))));
+                return Step::Ended(Err(format!("the recording failed: {}", explained(&event.params))));
             }
             // What waited is being written: the disk works again.
             _ if self.status["buffered_ms"].as_u64().unwrap_or(0) < buffered_ms => {
@@ -266,11 +265,26 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_that_has_not_all_says_so_at_its_end() {
+        let mut followed = Followed::new(json!({"recording": "a"}));
+        let full = json!({
+            "recording": "a", "file": "a.wav", "end_reason": "storage_full", "outcome": "partial",
+            "reason": "storage_full", "text_key": "storage_full",
+        });
+        assert_eq!(followed.take(&event("recording.ended", full)), Step::Ended(Ok(())));
+        let told = followed.epitaph();
+        assert!(told.starts_with("a.wav (storage_full), partial: the disk is full"), "{told}");
+    }
+
+    #[test]
     fn a_failure_ends_the_watch_with_its_reason() {
         let mut followed = Followed::new(json!({"recording": "a"}));
         let failed = event("recording.failed", json!({"recording": "a", "reason": "storage_io"}));
         let Step::Ended(Err(reason)) = followed.take(&failed) else { panic!("not a failure") };
         assert!(reason.contains("storage_io; take another stick"), "{reason}");
+        let pulled = json!({"recording": "a", "reason": "storage_io", "cause": "pulled", "detail": "went"});
+        let Step::Ended(Err(reason)) = followed.take(&event("recording.failed", pulled)) else { panic!() };
+        assert!(reason.contains("storage_io, pulled: went; put the stick in again"), "{reason}");
         let ended = event("recording.ended", json!({"recording": "a"}));
         assert_eq!(followed.take(&ended), Step::Ended(Ok(())));
     }

@@ -194,6 +194,20 @@ fn is_there(stick: &StickId) -> bool {
     whole.is_dir() && !is_empty && identity(whole) == *stick
 }
 
+/// Whether the block device with this number is gone, or a reader without its card. What is on no block device, or what
+/// the system tells nothing of, is taken to be there.
+pub(super) fn is_pulled(device: u64) -> bool {
+    let number = |part: u64| u32::try_from(part).unwrap_or_default();
+    let block = (number(major(device)), number(minor(device)));
+    if block.0 == 0 || !Path::new("/sys/dev/block").is_dir() {
+        return false;
+    }
+    match read_to_string(whole_disk(block).join("size")) {
+        Ok(size) => size.trim() == "0",
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
 /// Disks that udev has found to be on USB, each with the name of the stick.
 pub(super) struct Links(Vec<(String, (u32, u32))>);
 
@@ -332,6 +346,15 @@ mod tests {
         std::fs::create_dir(folder.path().join("real")).unwrap();
         std::os::unix::fs::symlink("real", &record).unwrap();
         assert_eq!(fault(), None, "a link to a folder of the disk will do");
+    }
+
+    #[test]
+    fn a_block_device_that_the_system_has_no_more_was_pulled_and_a_folder_in_memory_was_not() {
+        // Major 259 is for partitions beyond the old numbers; nobody has that many.
+        assert_eq!(is_pulled(nix::sys::stat::makedev(259, 999_999)), Path::new("/sys/dev/block").is_dir());
+        assert!(!is_pulled(nix::sys::stat::makedev(0, 42)));
+        let here = metadata(env!("CARGO_MANIFEST_DIR")).unwrap().dev();
+        assert!(!is_pulled(here), "the disk that we were built on");
     }
 
     #[test]

@@ -180,6 +180,10 @@ pub trait Fs {
     fn device_of(&self, _file: &Self::File) -> io::Result<Option<u64>> {
         Ok(None)
     }
+    /// Whether the disk with this device number is out of its slot, though it is mounted yet.
+    fn is_pulled(&self, _device: u64) -> bool {
+        false
+    }
     /// Syncs a disk, and undoes all of its mounts if it can be pulled.
     ///
     /// # Errors
@@ -373,6 +377,10 @@ impl Fs for SystemFs {
 
     fn device_of(&self, file: &File) -> io::Result<Option<u64>> {
         Ok(Some(file.metadata()?.dev()))
+    }
+
+    fn is_pulled(&self, device: u64) -> bool {
+        disks::is_pulled(device)
     }
 
     fn eject(&self, disk: &Eject) -> io::Result<Ejected> {

@@ -9,7 +9,7 @@ use super::names::Gathering;
 use super::open_file::fault;
 use super::patience::Patience;
 use super::recover;
-use super::writer::Writer;
+use super::writer::{Writer, why_really};
 use crate::file::header::{HEADER_OCTETS, HeaderError};
 use crate::file::name::{is_record_file_name, sidecar_name};
 use crate::file::reader::{Facts, Format};
@@ -252,7 +252,7 @@ impl<F: Fs> Writer<F> {
 
     fn read_frames(&mut self, read: ReadFrames) -> FramesRead {
         let ReadFrames { playback, generation, folder, file, format, first, mut block } = read;
-        let mut scratch = std::mem::take(&mut self.shelf.scratch);
+        let (mut scratch, device) = (std::mem::take(&mut self.shelf.scratch), folder.device);
         let result = self.reach(&folder, &file).and_then(|folder| {
             let path = folder.join(&file);
             let failed = |error: io::Error| miss("read", &path, &error);
@@ -270,6 +270,10 @@ impl<F: Fs> Writer<F> {
             Ok(frames)
         });
         self.shelf.scratch = scratch;
+        let result = result.map_err(|miss| match miss {
+            Miss::Fault(fault) => Miss::Fault(why_really(&self.fs, device, fault)),
+            other => other,
+        });
         FramesRead { playback, generation, first, block, result }
     }
 }

@@ -57,6 +57,8 @@ struct Ours<H> {
     order: Option<u64>,
     /// Octets of the file that room is set aside for.
     set_aside: u64,
+    /// Number of the disk.
+    device: u64,
 }
 
 impl<F: Fs> Writer<F> {
@@ -93,7 +95,11 @@ impl<F: Fs> Writer<F> {
     fn handle_rarely(&mut self, job: Job) -> Done {
         match job {
             Job::Scan(look) => Done::Scanned(self.fs.scan(&look)),
-            Job::Open(open) => Done::Opened { file: open.file, result: self.open(open) },
+            Job::Open(open) => {
+                let (file, device) = (open.file, open.folder.device);
+                let result = self.open(open);
+                Done::Opened { file, result: result.map_err(|fault| why_really(&self.fs, device, fault)) }
+            }
             // Not reached: `handle` has taken it.
             Job::Append { file, pieces, flush } => self.append(file, pieces, flush),
             Job::Close { file, sidecar } => Done::Closed { file, result: self.close(file, *sidecar) },
@@ -137,7 +143,13 @@ impl<F: Fs> Writer<F> {
         let mut sidecar = *open.sidecar;
         sidecar.file.clone_from(&file.name);
         sidecar.order = order;
-        let mut ours = Ours { file, recording: sidecar.recording.clone(), order, set_aside: 0 };
+        let mut ours = Ours {
+            file,
+            recording: sidecar.recording.clone(),
+            order,
+            set_aside: 0,
+            device: open.folder.device,
+        };
         let begun = self.begin(&mut ours, &sidecar).map_err(|fault| no_more_files(fault, space));
         // The sidecar goes by its path: the disk may have been unmounted under the open file.
         let begun = begun.and_then(|()| self.check_on_disk(&open.folder));
@@ -211,7 +223,8 @@ impl<F: Fs> Writer<F> {
             return Done::Appended { file: key, pieces, durable_octets: 0, took: Duration::ZERO, result };
         };
         if ours.file.fault.is_none() {
-            ours.file.fault = ours.write_pieces(fs, &pieces, flush).err();
+            let result = ours.write_pieces(fs, &pieces, flush);
+            ours.file.fault = result.err().map(|fault| why_really(fs, ours.device, fault));
             if let Some(kind) = ours.file.fault.as_ref().map(|fault| fault.kind) {
                 ours.file.make_room_to_finish(fs, kind);
             }
@@ -232,20 +245,29 @@ impl<F: Fs> Writer<F> {
 
     #[inline(never)]
     fn close(&mut self, key: FileKey, mut sidecar: Sidecar) -> Result<Option<Space>, Fault> {
-        let Some(Ours { mut file, order, .. }) = self.files.remove(&key) else { return Err(closed_before()) };
-        let path = file.path();
-        let failed = |error: io::Error| fault("finish", &path, &error);
+        let Some(ours) = self.files.remove(&key) else { return Err(closed_before()) };
+        let Ours { mut file, order, device, .. } = ours;
         match file.fault.take() {
             Some(fault) if !fault.kind.lets_finish() => return Err(fault),
             _ => {}
         }
+        sidecar.order = order;
+        self.close_whole(&mut file, sidecar).map_err(|fault| why_really(&self.fs, device, fault))
+    }
+
+    fn close_whole(
+        &self,
+        file: &mut OpenFile<F::File>,
+        mut sidecar: Sidecar,
+    ) -> Result<Option<Space>, Fault> {
+        let path = file.path();
+        let failed = |error: io::Error| fault("finish", &path, &error);
         file.complete_frame(&self.fs).map_err(failed)?;
         self.fs.give_back(&file.handle, file.octets()).map_err(failed)?;
-        flush_file(&self.fs, &mut file).map_err(failed)?;
+        flush_file(&self.fs, file).map_err(failed)?;
         // The exact header is durable before a sidecar says that it is exact.
         self.fs.sync_data(&file.handle).map_err(failed)?;
         file.describe(&self.fs, &mut sidecar);
-        sidecar.order = order;
         let sidecar = self.seals.finish(&file.header, sidecar).map_err(failed)?;
         // A full disk may have no room for another sidecar: the recording itself is what counts.
         let beside = self.write_sidecar(&file.folder, &file.name, &sidecar);
@@ -334,6 +356,12 @@ fn no_more_files(mut fault: Fault, space: Space) -> Fault {
         );
     }
     fault
+}
+
+/// A disk that was pulled gives the same errors as a broken one, until somebody unmounts it.
+pub(super) fn why_really<F: Fs>(fs: &F, device: u64, fault: Fault) -> Fault {
+    let pulled = fault.kind == FaultKind::Io && fs.is_pulled(device);
+    Fault { kind: if pulled { FaultKind::Pulled } else { fault.kind }, ..fault }
 }
 
 fn flush_file<F: Fs>(fs: &F, file: &mut OpenFile<F::File>) -> io::Result<()> {

@@ -27,6 +27,7 @@ mod counters;
 mod crash;
 mod crowd;
 mod encryption;
+mod endings;
 mod events;
 mod files;
 mod init_script;

@@ -12,7 +12,7 @@ fn sidecar(call: &Call) -> Value {
 }
 
 /// SRTP with a tag of `tag` octets: header in the clear, the rest like random octets.
-fn send_srtp(call: &mut Call, packets: u64, tag: usize) {
+pub(crate) fn send_srtp(call: &mut Call, packets: u64, tag: usize) {
     for _ in 0..packets {
         let (mut bytes, _) = call.source.next_packet();
         bytes.truncate(12);

@@ -14,22 +14,32 @@ use crate::support::{Client, number, patience, read_recording, text, wait_until}
 /// As long as a user may wait for what happened to show.
 const SHOWN: Duration = Duration::from_secs(2);
 
-struct Simulation {
+pub(crate) struct Simulation {
     child: Child,
     dir: tempfile::TempDir,
 }
 
 impl Simulation {
     /// Starts one that obeys `script` first.
-    fn start(script: &str) -> Self {
+    pub(crate) fn start(script: &str) -> Self {
+        Self::start_with(script, "")
+    }
+
+    /// The same with settings.
+    pub(crate) fn start_with(script: &str, settings: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("simulated-agent-").tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("script"), script).expect("a script");
+        std::fs::write(path("config"), settings).expect("a config");
         let mut command = recordctl();
         command.arg("simulate-agent");
-        for (option, name) in
-            [("--socket", "socket"), ("--control", "control"), ("--script", "script"), ("--dir", "stick")]
-        {
+        for (option, name) in [
+            ("--socket", "socket"),
+            ("--control", "control"),
+            ("--script", "script"),
+            ("--dir", "stick"),
+            ("--config", "config"),
+        ] {
             command.arg(option).arg(path(name));
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("recordctl");
@@ -38,11 +48,11 @@ impl Simulation {
         it
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let mut client = Client::connect(&self.path("socket"));
         client.ok("events.subscribe", json!({}));
         client
@@ -57,7 +67,7 @@ impl Simulation {
         answer.trim().to_owned()
     }
 
-    fn set(&self, line: &str) {
+    pub(crate) fn set(&self, line: &str) {
         assert_eq!(self.command(line), "ok", "{line}");
     }
 }
@@ -70,7 +80,7 @@ impl Drop for Simulation {
 }
 
 /// Starts a recording that has heard something.
-fn record(client: &mut Client) {
+pub(crate) fn record(client: &mut Client) {
     client.ok("record.start", json!({"codec": "PCMU"}));
     client.wait_event_where("recording.progress", patience(), |status| {
         number(status, "/packets/received") > 10 && status["level_dbfs"].is_number()

@@ -162,7 +162,7 @@ impl PhoneCall {
         match &self.closed {
             None => Ok(()),
             Some(params) => {
-                let reason = explained(&id_text(&params["end_reason"]), None);
+                let reason = explained(params);
                 Err(Failure::Ended(format!("the recording ended before it was stopped: {reason}")))
             }
         }
@@ -178,9 +178,7 @@ impl PhoneCall {
                 self.closed = Some(event.params.clone());
             }
             "recording.failed" => {
-                let reason = id_text(&event.params["reason"]);
-                let reason = explained(&reason, event.params["detail"].as_str());
-                return Err(Failure::Ended(format!("the recording failed: {reason}")));
+                return Err(Failure::Ended(format!("the recording failed: {}", explained(&event.params))));
             }
             name => self.log.line("agent", name),
         }

@@ -275,6 +275,10 @@ impl Fs for Stick {
         Ok(self.room())
     }
 
+    fn is_pulled(&self, _: u64) -> bool {
+        !self.lock().present
+    }
+
     fn eject(&self, _: &Eject) -> io::Result<Ejected> {
         self.syncs()?;
         self.lock().ejected = true;
