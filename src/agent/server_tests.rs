@@ -15,6 +15,7 @@ struct Bench {
     now: Now,
     recording: RecordingKey,
     generation: Generation,
+    log: String,
 }
 
 impl Bench {
@@ -24,7 +25,8 @@ impl Bench {
             "[uplink]\nserver_addr = \"192.0.2.1\"\nserver_port = 9099\nmedia_hosts = [\"192.0.2.9\"]\n";
         let now = Now::default();
         let agent = Agent::new(Config::parse(text, "test").unwrap(), 7, now);
-        let mut bench = Self { agent, now, recording: RecordingKey(0), generation: Generation(0) };
+        let mut bench =
+            Self { agent, now, recording: RecordingKey(0), generation: Generation(0), log: String::new() };
         bench.step(Input::ClientOpened(UI));
         bench.ask(r#"{"jsonrpc":"2.0","id":0,"method":"events.subscribe"}"#);
         bench
@@ -33,6 +35,10 @@ impl Bench {
     fn step(&mut self, input: Input<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         self.agent.step(input, self.now, &mut actions);
+        self.log.extend(actions.iter().filter_map(|action| match action {
+            Action::Log(_, text) => Some(text.as_str()),
+            _ => None,
+        }));
         actions
     }
 
@@ -75,6 +81,10 @@ impl Bench {
 
     fn start(&mut self) -> Vec<Action> {
         let id = self.request();
+        self.agree(&id)
+    }
+
+    fn agree(&mut self, id: &str) -> Vec<Action> {
         let answer =
             format!("cmd=RecordStartResponse&id={id}&result=success&reason=&server=192.0.2.9&port=7000\n");
         self.uplink(UplinkInput::Received(answer.as_bytes()))
@@ -142,6 +152,19 @@ fn packets_go_on_from_the_servers_answer_to_the_stop_but_for_pauses() {
     assert!(bench.goes_on(106));
     bench.ask(r#"{"jsonrpc":"2.0","id":4,"method":"record.stop"}"#);
     assert!(!bench.goes_on(107));
+}
+
+#[test]
+fn the_log_says_that_a_recording_goes_to_the_server_once_the_server_has_agreed() {
+    let mut bench = Bench::new();
+    let id = bench.request();
+    assert!(
+        bench.log.contains("starts: server") && !bench.log.contains("goes to the server"),
+        "{}",
+        bench.log
+    );
+    bench.agree(&id);
+    assert!(bench.log.contains("goes to the server 192.0.2.1:9099"), "{}", bench.log);
 }
 
 #[test]

@@ -19,6 +19,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod advice;
 mod bad_requests;
 mod bad_rtp;
 mod budget;
