@@ -122,6 +122,33 @@ fn a_stick_that_gave_errors_is_told_as_failed_until_it_is_written_to_again() {
 }
 
 #[test]
+fn every_state_of_the_stick_is_left_by_ok() {
+    let simulation = Simulation::start("");
+    let mut client = simulation.client();
+    for (state, told) in [
+        ("pulled", "absent"),
+        ("low", "low"),
+        ("full", "full"),
+        ("read_only", "read_only"),
+        ("failed", "ok"),
+        ("stalled", "ok"),
+        ("slow", "ok"),
+    ] {
+        simulation.set(&format!("storage {state}"));
+        // What gives errors or stalls shows when it is written to.
+        let is = |client: &mut Client, told| client.ok("storage.status", json!({}))["state"] == told;
+        wait_until(state, SHOWN, || is(&mut client, told));
+        simulation.set("storage ok");
+        wait_until("a good stick", SHOWN, || is(&mut client, "ok"));
+        let started = client.ok("record.start", json!({"codec": "PCMA"}));
+        client.ok("record.stop", json!({}));
+        client.wait_event_where("recording.ended", patience(), |ended| {
+            ended["recording"] == started["recording"]
+        });
+    }
+}
+
+#[test]
 fn a_stick_that_stalls_and_goes_on_is_told_and_loses_nothing() {
     let simulation = Simulation::start("");
     let mut client = simulation.client();
