@@ -236,6 +236,10 @@ impl Agent {
             if !it.is_live() {
                 it.end_for(reason.into());
             }
+            if fault.kind == FaultKind::TooLarge {
+                let text = format!("recording {} ends: {}", it.id, fault.detail);
+                actions.push(Action::Log(LogLevel::Warn, text));
+            }
             if let Some(local) = it.route.local_mut() {
                 local.filled(pieces, reason.as_str(), now, &mut self.pool);
                 if fault.kind == FaultKind::Full {
@@ -243,9 +247,6 @@ impl Agent {
                     full = Some(local.folder().clone());
                 }
             }
-        }
-        if fault.kind == FaultKind::TooLarge {
-            actions.push(Action::Log(LogLevel::Warn, fault.detail.clone()));
         }
         if full.is_some() && self.medium.folder() == full {
             self.disk_full(now, actions);

@@ -12,6 +12,9 @@ use std::net::UdpSocket;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+/// What is said of a path that depends on where the agent is started.
+const RELATIVE: &str = "is relative to wherever the agent is started: write the path from the root";
+
 /// What was found, each a sentence that begins with the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -45,6 +48,9 @@ impl Findings {
                 self.warnings.push(format!("control.group: this user can't give the socket to it: {advice}"));
             }
             Ok(_) => {}
+        }
+        if socket.is_relative() {
+            self.warnings.push(format!("control.socket: {} {RELATIVE}", socket.display()));
         }
         let folder =
             socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -89,8 +95,7 @@ impl Findings {
         let StoragePath::Directory(path) = &storage.path else { return };
         let shown = path.display();
         if path.is_relative() {
-            let problem = "is relative to wherever the agent is started: write the path from the root";
-            return self.faults.push(format!("storage.path: {shown} {problem}"));
+            return self.faults.push(format!("storage.path: {shown} {RELATIVE}"));
         }
         match std::fs::metadata(path) {
             Err(error) => {
@@ -194,6 +199,7 @@ mod tests {
                 "storage.path = 'DIR'".to_owned(),
                 vec!["storage.path", "not on a removable disk", "require_usb = false"],
             ),
+            ("control.socket = 's'".to_owned(), vec!["control.socket", "relative", "from the root"]),
             ("storage.buffer = '64 KiB'".to_owned(), vec!["storage.buffer", "instead of"]),
         ];
         for (text, words) in table {
