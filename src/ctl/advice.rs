@@ -57,6 +57,16 @@ fn by_cause(cause: &Value, reason: &str) -> &'static str {
     }
 }
 
+/// What to do about the end of a recording or playback, of which there is no sentence.
+pub(super) fn about_end(cause: &str, reason: &str) -> &'static str {
+    match cause {
+        "pulled" => "put the stick in again",
+        "file_too_large" => "set [storage] max_file_size below the limit on the size of files",
+        "not_a_folder" => "rename or delete what stands in place of the recording folder",
+        _ => by_reason(reason),
+    }
+}
+
 /// What to do about one of the agent's reasons, of which nothing else is known.
 pub(super) fn by_reason(reason: &str) -> &'static str {
     match reason {

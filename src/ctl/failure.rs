@@ -174,11 +174,7 @@ pub(super) fn explained(params: &Value) -> String {
     if !member("detail").is_empty() {
         text += &format!(": {}", member("detail"));
     }
-    let advice = match cause {
-        "pulled" => "put the stick in again",
-        _ => advice::by_reason(reason.unwrap_or_default()),
-    };
-    advice::with(text, advice)
+    advice::with(text, advice::about_end(cause, reason.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -195,6 +191,21 @@ mod tests {
         let text = failure.to_string();
         assert!(text.starts_with("the server refused to record (server_refused: disk quota); ask"), "{text}");
         assert_eq!(failure.to_json()["error"]["data"]["detail"], "disk quota");
+    }
+
+    #[test]
+    fn an_end_is_advised_about_its_cause_where_that_tells_more_than_the_reason() {
+        let told = |cause: &str, reason: &str| explained(&json!({"reason": reason, "cause": cause}));
+        for (cause, reason, said, never) in [
+            ("full", "storage_full", "delete recordings", "max_file_size"),
+            ("file_too_large", "storage_full", "set [storage] max_file_size", "delete"),
+            ("pulled", "storage_io", "put the stick in again", "another stick"),
+            ("broken", "storage_io", "another stick", "again"),
+            ("not_a_folder", "storage_io", "rename or delete", "another stick"),
+        ] {
+            let text = told(cause, reason);
+            assert!(text.contains(said) && !text.contains(never), "{text}");
+        }
     }
 
     #[test]
