@@ -187,6 +187,10 @@ impl EjectArgs {
         if self.output.json {
             return output::json(&result);
         }
+        if let Some(why) = result["note"].as_str().filter(|_| result["still_mounted"].is_null()) {
+            // There is nothing to be pulled.
+            return output::line(&format!("The recordings are closed and synced; {why}."));
+        }
         let note = result["note"].as_str().map(|note| format!(" ({note})")).unwrap_or_default();
         if result["safe_to_pull"] == false {
             return Err(Failure::Local(format!("the stick is not safe to pull yet{note}")));

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::rollover::segments;
+use crate::support::agent::{output_of, recordctl};
 use crate::support::environment::SmallDisk;
 use crate::support::recording_file::wait_finished;
 use crate::support::{Agent, Call, Client, Codec, Setup, assert_audio, patience, read_recording, sidecar_of};
@@ -275,4 +276,18 @@ fn a_disk_that_others_fill_and_empty_between_calls_is_told_both_ways() {
     assert_eq!(state(&mut client), (json!("full"), json!("ok"), json!("room")));
     disk.make_read_only();
     assert_eq!(state(&mut client), (json!("ok"), json!("read_only"), json!("read_only")));
+}
+
+#[test]
+fn an_eject_of_what_cannot_be_pulled_does_not_say_that_it_may_be() {
+    let Some(disk) = SmallDisk::mount(2048) else { return };
+    let agent = Setup::new().storage(disk.path()).start();
+    let output = output_of(recordctl().arg("--socket").arg(&agent.socket).arg("eject"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        said.contains("closed and synced; ") && said.contains("not on a disk that can be pulled"),
+        "{said}"
+    );
+    assert!(!said.contains("may be pulled"), "{said}");
 }
