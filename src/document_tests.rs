@@ -91,6 +91,18 @@ fn every_reason_and_cause_of_errors_is_in_its_table_and_no_other() {
     assert_eq!(first_words(&table("### Causes", "| cause | reason |")), causes);
 }
 
+#[test]
+fn the_record_key_in_python_says_the_texts_of_the_table() {
+    const RECORD_KEY: &str = include_str!("../docs/examples/record_key.py");
+    for row in table("## What to show", "| `text_key` | text |") {
+        let key = words(row[0]).next().unwrap();
+        let text = row[1].split(" (and").next().unwrap();
+        // A record key plays no files.
+        let said = RECORD_KEY.contains(&format!("    \"{key}\": \"{text}\",\n"));
+        assert!(said || key.starts_with("file_"), "{key}: {text}");
+    }
+}
+
 /// The lines of JSON that the document shows; those of clients begin with `>`.
 fn examples() -> impl Iterator<Item = (bool, Value)> {
     DOCUMENT.lines().filter_map(|line| {

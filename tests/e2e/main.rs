@@ -39,6 +39,7 @@ mod pause;
 mod playback;
 mod program;
 mod real_senders;
+mod record_key;
 mod recordings;
 mod rollover;
 mod sandbox;
