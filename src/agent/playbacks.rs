@@ -275,7 +275,7 @@ impl Agent {
         let mut it = self.players.live.remove(&key)?;
         it.discard(&mut self.pool);
         let failure = Reason::ALL.into_iter().find(|failure| failure.as_str() == reason);
-        let text_key = failure.and_then(|failure| TextKey::of(failure, cause.map(Cause::as_str)));
+        let text_key = failure.and_then(|failure| TextKey::of(failure, cause));
         let status = PlaybackStatus { text_key, ..it.status(Some(reason)) };
         actions.push(Action::ClosePlayer(key));
         self.keep_played(actions);

@@ -106,6 +106,8 @@ pub(super) struct Recording {
     pub(super) pulled: bool,
     /// `recording.started` was sent: a file that comes later is another segment.
     pub(super) started_told: bool,
+    /// The server got some of it before it was gone.
+    pub(super) kept_at_server: bool,
     /// Octets and lost packets of the upload that came before the present file.
     pub(super) octets_before: u64,
     pub(super) lost_before: u64,
@@ -156,6 +158,7 @@ impl Recording {
             lost: None,
             pulled: false,
             started_told: false,
+            kept_at_server: false,
             octets_before: 0,
             lost_before: 0,
             lock: SourceLock::new(Rules { only: None, takeover_after: TAKE_OVER_AFTER }),
@@ -593,7 +596,7 @@ impl Recording {
         let outcome = self.outcome(*reason);
         let text_key = match reason {
             EndReason::Failure(reason) if self.confirmed().is_some() => TextKey::of_pbx(*reason),
-            EndReason::Failure(reason) => TextKey::of(*reason, cause.map(Cause::as_str)),
+            EndReason::Failure(reason) => TextKey::of(*reason, *cause),
             EndReason::Order(Order::Shutdown) => Some(TextKey::Shutdown),
             EndReason::Order(Order::StoppedByServer) => Some(TextKey::StoppedByServer),
             // Who stops it before it has begun wants nothing.
@@ -610,7 +613,7 @@ impl Recording {
                 return if sip.recorded_ms() > 0 { Outcome::Complete } else { Outcome::Nothing };
             }
             // What stands for encrypted audio is no audio.
-            Route::Local(local) => self.counts.stored > 0 && self.octets_before + local.kept_octets() > 0,
+            Route::Local(local) => self.counts.stored > 0 && (self.kept_at_server || local.kept_octets() > 0),
             Route::Server(_) => self.counts.stored > 0,
         };
         let unheard = self.unrecordable || self.counts.dropped_for(DropCause::Encrypted) > 0;

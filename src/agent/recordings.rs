@@ -10,7 +10,7 @@ use super::library::Entry;
 use super::playback::PlayRequest;
 use super::requests::{Answer, Failure};
 use crate::api::ending::TextKey;
-use crate::api::reason::{AgentError, Reason};
+use crate::api::reason::{AgentError, Cause, Reason};
 use crate::api::reply::{self, Done as Empty, RequestId};
 use crate::api::request::Method;
 use crate::api::status::{RecordingEntry, RecordingsListed};
@@ -380,7 +380,7 @@ pub(super) fn error_of(miss: Miss) -> AgentError {
         Miss::Busy => busy("it is being recorded"),
         Miss::Encrypted => AgentError::new(Reason::PermissionDenied)
             .with_message("the recording is encrypted, and the key to it is not on the phone: recordctl decrypt opens it")
-            .with("cause", "encrypted"),
+            .because(Cause::Encrypted),
         Miss::Damaged(detail) => AgentError::new(Reason::FileDamaged).with_detail(detail),
         Miss::Fault(fault) => AgentError::new(reason_at_start(fault.kind)).with_detail(fault.detail),
     }

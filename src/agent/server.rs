@@ -345,6 +345,7 @@ impl Agent {
             local.pause(&mut self.pool);
         }
         again.lost = local.lost();
+        it.kept_at_server = it.started_told && it.counts.stored > 0;
         // What the server did not get is in the file.
         it.counts.restore(saved, DropCause::Uplink);
         // What is in both places counts once.

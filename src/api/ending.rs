@@ -211,36 +211,46 @@ pub enum TextKey {
 }
 
 impl TextKey {
-    /// The text for what went wrong; none for what is a slip of the user interface itself. `cause` is that of the error.
+    /// The text for what went wrong; none for what a user interface asked for out of old knowledge.
     #[must_use]
-    pub fn of(reason: Reason, cause: Option<&str>) -> Option<Self> {
-        Some(match (reason, cause.unwrap_or_default()) {
-            (_, "absent") => Self::StorageAbsent,
-            (_, "path_missing") => Self::StoragePathMissing,
-            (_, "not_removable") => Self::StorageNotRemovable,
-            (_, "ejected") => Self::StorageEjected,
-            (_, "pulled") => Self::StoragePulled,
-            (_, "not_a_folder") => Self::StorageNotAFolder,
-            (_, "off_disk") => Self::StorageOffDisk,
-            (_, "denied") => Self::StorageDenied,
-            (_, "file_too_large") => Self::StorageFileTooLarge,
-            (_, "encrypted") => Self::FileEncrypted,
-            (Reason::NoStorage, _) => Self::StorageAbsent,
-            (Reason::StorageFull, _) => Self::StorageFull,
-            (Reason::StorageReadOnly, _) => Self::StorageReadOnly,
-            (Reason::StorageIo, _) => Self::StorageBroken,
-            (Reason::ServerUnreachable, _) => Self::ServerUnreachable,
-            (Reason::ServerTimeout, _) => Self::ServerTimeout,
-            (Reason::ServerRefused, _) => Self::ServerRefused,
-            (Reason::UplinkLost, _) => Self::UplinkLost,
-            (Reason::NotConfigured, _) => Self::NotConfigured,
-            (Reason::UnsupportedCodec, _) => Self::UnsupportedCodec,
-            (Reason::UnsupportedByServer, _) => Self::UnsupportedByServer,
-            (Reason::TooManyRecordings, _) => Self::TooManyRecordings,
-            (Reason::FileDamaged, _) => Self::FileDamaged,
-            (Reason::PermissionDenied, _) => Self::PermissionDenied,
-            (Reason::NotRecording | Reason::NotFound | Reason::InvalidState, _) => return None,
+    pub fn of(reason: Reason, cause: Option<Cause>) -> Option<Self> {
+        cause.and_then(Self::of_cause).or(match reason {
+            Reason::NoStorage => Some(Self::StorageAbsent),
+            Reason::StorageFull => Some(Self::StorageFull),
+            Reason::StorageReadOnly => Some(Self::StorageReadOnly),
+            Reason::StorageIo => Some(Self::StorageBroken),
+            Reason::ServerUnreachable => Some(Self::ServerUnreachable),
+            Reason::ServerTimeout => Some(Self::ServerTimeout),
+            Reason::ServerRefused => Some(Self::ServerRefused),
+            Reason::UplinkLost => Some(Self::UplinkLost),
+            Reason::NotConfigured => Some(Self::NotConfigured),
+            Reason::UnsupportedCodec => Some(Self::UnsupportedCodec),
+            Reason::UnsupportedByServer => Some(Self::UnsupportedByServer),
+            Reason::TooManyRecordings => Some(Self::TooManyRecordings),
+            Reason::FileDamaged => Some(Self::FileDamaged),
+            Reason::PermissionDenied => Some(Self::PermissionDenied),
+            Reason::NotRecording | Reason::NotFound | Reason::InvalidState => None,
         })
+    }
+
+    /// The text for what is the matter with the disk; none for a change for the better.
+    fn of_cause(cause: Cause) -> Option<Self> {
+        match cause {
+            Cause::Absent => Some(Self::StorageAbsent),
+            Cause::PathMissing => Some(Self::StoragePathMissing),
+            Cause::NotAFolder => Some(Self::StorageNotAFolder),
+            Cause::OffDisk => Some(Self::StorageOffDisk),
+            Cause::NotRemovable => Some(Self::StorageNotRemovable),
+            Cause::Denied => Some(Self::StorageDenied),
+            Cause::Ejected => Some(Self::StorageEjected),
+            Cause::Pulled => Some(Self::StoragePulled),
+            Cause::Full => Some(Self::StorageFull),
+            Cause::FileTooLarge => Some(Self::StorageFileTooLarge),
+            Cause::ReadOnly => Some(Self::StorageReadOnly),
+            Cause::Broken => Some(Self::StorageBroken),
+            Cause::Encrypted => Some(Self::FileEncrypted),
+            Cause::Inserted | Cause::NextDisk | Cause::Room | Cause::Works | Cause::Writable => None,
+        }
     }
 
     /// The same where the PBX records: what is said of a server is said of it.

@@ -154,6 +154,8 @@ pub enum Cause {
     ReadOnly,
     /// It gave errors.
     Broken,
+    /// The file is encrypted.
+    Encrypted,
     /// A disk has come.
     Inserted,
     /// Another disk that was there took over.
@@ -183,6 +185,7 @@ impl Cause {
             Self::FileTooLarge => "file_too_large",
             Self::ReadOnly => "read_only",
             Self::Broken => "broken",
+            Self::Encrypted => "encrypted",
             Self::Inserted => "inserted",
             Self::NextDisk => "next_disk",
             Self::Room => "room",

@@ -3,8 +3,8 @@
 //! Owns: the envelope of results and errors and the codes. Invariant: one line, one LF, at its end.
 
 use super::ending::TextKey;
-use super::reason::AgentError;
-use serde::Serialize;
+use super::reason::{AgentError, Cause};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Invalid JSON or UTF-8 (JSON-RPC 2.0, section 5.1).
@@ -65,7 +65,8 @@ pub fn agent_error(id: &RequestId, error: &AgentError) -> Vec<u8> {
     if let Some(detail) = &error.detail {
         data.insert("detail".to_owned(), Value::from(detail.as_str()));
     }
-    if let Some(key) = TextKey::of(error.reason, error.data.get("cause").and_then(Value::as_str)) {
+    let cause = error.data.get("cause").and_then(|cause| Cause::deserialize(cause).ok());
+    if let Some(key) = TextKey::of(error.reason, cause) {
         data.insert("text_key".to_owned(), json!(key));
     }
     data.extend(error.data.clone());
