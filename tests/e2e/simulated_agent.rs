@@ -106,7 +106,7 @@ fn a_simulated_call_is_heard_and_a_pulled_stick_is_told_and_comes_back() {
 }
 
 #[test]
-fn a_stick_that_gave_errors_is_told_as_failed_until_it_is_written_to_again() {
+fn a_stick_that_gave_errors_is_told_as_failed_until_there_is_a_good_one() {
     let simulation = Simulation::start("");
     let mut client = simulation.client();
     record(&mut client);
@@ -117,6 +117,7 @@ fn a_stick_that_gave_errors_is_told_as_failed_until_it_is_written_to_again() {
     // It is there, and it is broken.
     client.refused_because("storage_io", "record.start", json!({"codec": "PCMA"}));
     simulation.set("storage ok");
+    wait_until("a good stick", SHOWN, || state(&mut client) == "ok");
     record(&mut client);
     assert_eq!(state(&mut client), "ok");
 }

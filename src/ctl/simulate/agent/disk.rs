@@ -47,6 +47,11 @@ impl State {
     fn next_insertion(&self) -> u64 {
         self.insertion + u64::from(!self.present || self.ejected)
     }
+
+    /// What the good stick is: in place of one that gave errors it is another one.
+    fn next_good(&self) -> u64 {
+        if self.failed { self.insertion + 1 } else { self.next_insertion() }
+    }
 }
 
 const GOOD: State = State {
@@ -98,7 +103,7 @@ impl Stick {
         let used = self.used_octets();
         let mut state = self.lock();
         match command {
-            Storage::Ok => *state = State { insertion: state.next_insertion(), ..GOOD },
+            Storage::Ok => *state = State { insertion: state.next_good(), ..GOOD },
             Storage::Inserted => {
                 state.insertion = state.next_insertion();
                 (state.present, state.ejected) = (true, false);
