@@ -54,6 +54,9 @@ const ONE_WAY: &[(&str, &[&str])] = &[
 /// More lines than this are more than one thing.
 const MAX_FILE_LINES: usize = 900;
 
+/// Lines of prose in documents.
+const MAX_PROSE_COLUMNS: usize = 110;
+
 /// The one module outside of tests that may contain `unsafe`.
 const UNSAFE_FILES: &[&str] = &["src/sys.rs", "src/sys/confine.rs"];
 
@@ -228,4 +231,33 @@ fn the_readme_lists_every_document() {
         let link = format!("](docs/{}", name.to_string_lossy());
         assert!(readme.contains(&link), "README.md does not list docs/{}", name.to_string_lossy());
     }
+}
+
+/// Prose that has too long lines: no tables, headings, links that nobody can break, or code.
+fn too_long(text: &str) -> impl Iterator<Item = usize> {
+    let mut in_block = false;
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        let fence = line.trim_start().starts_with("```");
+        in_block ^= fence;
+        let is_prose =
+            !in_block && !fence && !line.starts_with("    ") && !line.trim_start().starts_with(['|', '#']);
+        (is_prose && line.chars().count() > MAX_PROSE_COLUMNS && line.trim().contains(' '))
+            .then_some(index + 1)
+    })
+}
+
+#[test]
+fn prose_has_lines_that_fit_an_editor() {
+    let mut documents: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|it| root().join(it)).into();
+    documents.extend(fs::read_dir(root().join("docs")).unwrap().map(|it| it.unwrap().path()));
+    documents.retain(|it| it.extension().is_some_and(|it| it == "md"));
+    assert!(documents.len() > 10, "the documents have moved: tell this guard where");
+    let mut found = String::new();
+    for path in documents {
+        for line in too_long(&read(&path)) {
+            writeln!(found, "{}:{line}", path.strip_prefix(root()).unwrap().display()).unwrap();
+        }
+    }
+    assert!(found.is_empty(), "longer than {MAX_PROSE_COLUMNS} columns:\n{found}");
 }
