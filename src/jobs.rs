@@ -259,7 +259,8 @@ pub struct Disk {
     pub stick: StickId,
     /// The same for all that is pulled with it; empty if the system does not tell.
     pub group: String,
-    /// What is wrong with the recording folder: it is none, leads off the disk, or is not ours to write to.
+    /// What is wrong with the recording folder: it is none, leads off the disk, or is not ours to write to. Or with the
+    /// disk: it is out of its slot.
     pub folder_fault: Option<FaultKind>,
 }
 

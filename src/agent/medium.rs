@@ -210,7 +210,7 @@ impl Medium {
             let trouble = known.as_ref().and_then(|it| it.trouble);
             // What this look would show by itself is over.
             let shown = |it: &Trouble| match it.kind {
-                FaultKind::NotFolder | FaultKind::OffDisk | FaultKind::Denied => true,
+                FaultKind::NotFolder | FaultKind::OffDisk | FaultKind::Denied | FaultKind::Pulled => true,
                 _ => was_read_only && !disk.read_only,
             };
             let trouble = trouble.filter(|it| !shown(it) && !it.is_over(disk.space));
@@ -447,11 +447,8 @@ impl Medium {
             let message = format!("{at} is not on a removable disk (storage.require_usb)");
             return Err(refused(Reason::NoStorage, Cause::NotRemovable).with_message(message));
         }
-        // Mounted or not: what is written there goes nowhere.
-        if known.trouble.is_some_and(|trouble| trouble.kind == FaultKind::Pulled) {
-            return Err(refused(Reason::NoStorage, Cause::Pulled).with_message(PULLED));
-        }
-        if disk.read_only {
+        // A disk that was pulled often turns read-only first.
+        if disk.read_only && !is_pulled(disk) {
             return Err(refused(Reason::StorageReadOnly, Cause::ReadOnly).with_detail(at));
         }
         if let Some(kind) = disk.folder_fault {
@@ -625,7 +622,7 @@ impl Medium {
         let full_below = MARGIN_OCTETS + idle + if was_full { START_OCTETS } else { 0 };
         let low_below = if was_low { LOW_S + LOW_S / 5 } else { LOW_S };
         match it.trouble.map(|trouble| trouble.kind) {
-            _ if it.disk.read_only => StorageState::ReadOnly,
+            _ if it.disk.read_only && !is_pulled(&it.disk) => StorageState::ReadOnly,
             _ if it.disk.folder_fault.is_some() => StorageState::Failed,
             Some(FaultKind::ReadOnly) => StorageState::ReadOnly,
             Some(FaultKind::Full) => StorageState::Full,
@@ -733,6 +730,10 @@ fn needed_octets(running: usize) -> u64 {
     MARGIN_OCTETS + START_OCTETS * (running as u64 + 1)
 }
 
+fn is_pulled(disk: &Disk) -> bool {
+    disk.folder_fault == Some(FaultKind::Pulled)
+}
+
 fn place_of(disk: &Disk) -> Place {
     (disk.root.clone(), disk.device, disk.stick.clone())
 }
@@ -761,6 +762,7 @@ fn sentence_of_fault(kind: FaultKind) -> &'static str {
         }
         FaultKind::TooLarge => "no file may be so large: set storage.max_file_size below the limit",
         FaultKind::Denied => "recordd may not write to the recording folder: change its owner or mode",
+        FaultKind::Pulled => PULLED,
         other => reason_at_start(other).sentence(),
     }
 }

@@ -348,3 +348,24 @@ fn a_disk_slower_than_four_times_all_calls_or_with_one_long_sync_is_called_slow(
     found(&mut medium, [another]);
     assert_eq!(medium.status(0).note, None, "another disk is not yet known to be slow");
 }
+
+#[test]
+fn a_stick_that_is_out_of_its_slot_is_pulled_though_it_is_mounted_until_a_look_finds_it_well() {
+    let mut medium = medium(ROOMY.free_octets);
+    let disk = Disk { device: 1, space: ROOMY, removable: true, ..Disk::default() };
+    let seen = |medium: &Medium| (medium.status(0).state, medium.status(0).cause);
+    medium.gave(&folder(1), FaultKind::Pulled);
+    assert_eq!(seen(&medium), (StorageState::Failed, Some(Cause::Pulled)));
+    // Many turn read-only when they are pulled.
+    for read_only in [false, true] {
+        let gone = Disk { read_only, folder_fault: Some(FaultKind::Pulled), ..disk.clone() };
+        found(&mut medium, [gone]);
+        assert_eq!(seen(&medium), (StorageState::Failed, Some(Cause::Pulled)));
+        let refused = medium.folder_to_record(0).unwrap_err();
+        assert_eq!((refused.reason, &refused.data["cause"]), (Reason::NoStorage, &"pulled".into()));
+        assert!(refused.message.contains("insert it again"), "{}", refused.message);
+    }
+    found(&mut medium, [disk]);
+    assert!(medium.folder_to_record(0).is_ok());
+    assert_eq!(seen(&medium), (StorageState::Ok, None));
+}

@@ -305,6 +305,16 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_that_is_not_complete_says_what_it_lacks_and_why() {
+        let kept = |status: Value| read::<RecordingStatus>(&status).kept();
+        assert_eq!(kept(json!({"state": "recording"})), None);
+        assert_eq!(kept(json!({"outcome": "complete", "text_key": null})), None);
+        let nothing = kept(json!({"outcome": "nothing", "text_key": "no_media"})).unwrap();
+        assert!(nothing.starts_with("nothing: no audio came; does the phone"), "{nothing}");
+        assert_eq!(kept(json!({"outcome": "partial", "text_key": "newer"})).unwrap(), "partial: newer");
+    }
+
+    #[test]
     fn an_answer_of_another_version_is_read_as_far_as_it_goes() {
         assert_eq!(read::<RecordingStatus>(&json!("?")), RecordingStatus::default());
         assert_eq!(id_text(&json!(7)), "7");

@@ -179,8 +179,15 @@ impl Followed {
         for (name, value) in event.params.as_object().into_iter().flatten() {
             self.status[name.as_str()] = value.clone();
         }
+        // An older agent says only that it stalls.
+        let says = event.params["stalled"].as_bool();
+        match says {
+            Some(true) => self.disk = self.disk.take().or(Some(STALLED.into())),
+            Some(false) => self.disk = self.disk.take().filter(|disk| disk != STALLED),
+            None => {}
+        }
         match kind {
-            "stalled" => self.disk = self.disk.take().or(Some(STALLED.into())),
+            "stalled" if says.is_none() => self.disk = self.disk.take().or(Some(STALLED.into())),
             "no_media" if event.params["media"].is_null() => self.status["media"] = json!("none"),
             "paused" => self.status["state"] = json!("paused"),
             "resumed" => self.status["state"] = json!("recording"),
@@ -192,7 +199,7 @@ impl Followed {
                 return Step::Ended(Err(format!("the recording failed: {}", explained(&event.params))));
             }
             // What waited is being written: the disk works again.
-            _ if self.status["buffered_ms"].as_u64().unwrap_or(0) < buffered_ms => {
+            _ if says.is_none() && self.status["buffered_ms"].as_u64().unwrap_or(0) < buffered_ms => {
                 self.disk = self.disk.take().filter(|disk| disk != STALLED);
             }
             _ => {}
@@ -252,6 +259,12 @@ mod tests {
         for (name, params, disk) in steps {
             assert_eq!(followed.take(&event(name, params)), Step::Changed, "{name}");
             assert_eq!(followed.disk.as_deref(), disk, "{name}");
+        }
+        for stalled in [true, false] {
+            followed.disk = None;
+            let told = json!({"recording": "a", "buffered_ms": 2200, "stalled": stalled});
+            followed.take(&event("recording.progress", told));
+            assert_eq!(followed.disk.is_some(), stalled, "an agent that says so is believed");
         }
         let mut elsewhere = Followed::new(json!({"recording": "a", "mode": "server"}));
         assert_eq!(elsewhere.take(&event("storage.full", json!({}))), Step::Other);

@@ -92,7 +92,9 @@ fn describe(root: &Path, look: &Look, mount: Option<&Mount>, removable: bool, li
         return None;
     }
     let device = RealFs.device(root).ok()?;
-    let fault = folder_fault(root, &look.folder, device);
+    // Mounted or not: what is written there goes nowhere.
+    let pulled = (removable && is_pulled(device)).then_some(FaultKind::Pulled);
+    let fault = pulled.or_else(|| folder_fault(root, &look.folder, device));
     Some(Disk {
         root: root.to_owned(),
         mount: mount.map_or_else(|| root.to_owned(), |mount| mount.point.clone()),

@@ -358,9 +358,9 @@ fn no_more_files(mut fault: Fault, space: Space) -> Fault {
     fault
 }
 
-/// A disk that was pulled gives the same errors as a broken one, until somebody unmounts it.
+/// A disk that was pulled gives the same errors as a broken one, or turns read-only, until somebody unmounts it.
 pub(super) fn why_really<F: Fs>(fs: &F, device: u64, fault: Fault) -> Fault {
-    let pulled = fault.kind == FaultKind::Io && fs.is_pulled(device);
+    let pulled = matches!(fault.kind, FaultKind::Io | FaultKind::ReadOnly) && fs.is_pulled(device);
     Fault { kind: if pulled { FaultKind::Pulled } else { fault.kind }, ..fault }
 }
 

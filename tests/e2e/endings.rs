@@ -199,6 +199,24 @@ fn a_server_that_dies_is_shown_once_where_the_recording_goes_on_to_the_stick_and
 }
 
 #[test]
+fn what_a_server_had_is_a_part_though_the_stick_that_the_call_went_on_to_has_nothing() {
+    let more = ["--after", "0", "--packets", "20"];
+    let Some(server) = Server::by_document("drop", &more) else { return };
+    let settings = format!(
+        "[storage]\nflush_interval_ms = 60000\n[uplink]\non_failure = \"local\"\nserver_addr = \"{}\"\nserver_port = {}\n",
+        server.addr.ip(),
+        server.addr.port()
+    );
+    let simulation = Simulation::start_with("", &settings);
+    let mut client = simulation.client();
+    client.ok("record.start", json!({"codec": "PCMA", "mode": "server"}));
+    client.wait_event("recording.segment", patience());
+    simulation.set("storage pulled");
+    let end = end_of(&mut client, "recording.failed");
+    assert_eq!(end, expected("partial", "storage_io", Some("pulled"), Some("storage_pulled")));
+}
+
+#[test]
 fn a_server_that_ends_a_recording_cuts_it_off_in_words_of_its_own() {
     let more = ["--after", "0", "--packets", "10", "--reason", "quota used up"];
     let Some((_agent, _server, mut call)) = call_to_server("stop", &more, "stop") else { return };
@@ -226,6 +244,35 @@ fn a_server_that_refuses_is_shown_in_its_own_words_by_the_answer() {
     let ends: Vec<Value> =
         ends.filter(|it| it["method"].as_str().is_some_and(|it| it.contains("recording"))).collect();
     assert_eq!(ends, [json!(null); 0], "what never began does not end");
+}
+
+#[test]
+fn a_pbx_that_does_not_do_what_it_is_asked_has_texts_of_its_own() {
+    let simulation = Simulation::start("sip 403");
+    let mut client = simulation.client();
+    wait_until("the PBX", patience(), || {
+        client.ok("agent.info", json!({}))["modes"].to_string().contains("sip-info")
+    });
+    let start = json!({"codec": "PCMA", "mode": "sip-info"});
+    let refused = client.refused("record.start", start.clone()).whole;
+    assert_eq!(text(&refused, "/data/text_key"), "pbx_refused", "{refused}");
+    let ends = [
+        ("sip 200", "recording.ended", expected("complete", "stopped", None, None)),
+        ("sip 481", "recording.ended", expected("complete", "stopped", None, None)),
+        ("sip 403", "recording.failed", expected("complete", "server_refused", None, Some("pbx_refused"))),
+        ("sip 501", "recording.failed", {
+            expected("complete", "unsupported_by_server", None, Some("unsupported_by_server"))
+        }),
+    ];
+    for (answer, event, end) in ends {
+        simulation.set("sip 200");
+        client.ok("record.start", start.clone());
+        // It is recorded for a moment.
+        client.wait_event("recording.progress", patience());
+        simulation.set(answer);
+        client.ok("record.stop", json!({}));
+        assert_eq!(end_of(&mut client, event), end, "{answer}");
+    }
 }
 
 #[test]
