@@ -3,16 +3,21 @@
 //! An archive of years is not read through for that: a small file in the storage folder tells the first day
 //! that may have unfinished recordings, and an end with everything finished removes it. Owns: that file, the lock on the storage
 //! folder that keeps a second server out, and which day folders are looked at. What is done to a recording
-//! is the library's [`recover`].
+//! is the library's [`recover`]. Finished files of these days that the [`journal`](crate::journal) has no line of get one.
 
+use crate::journal::{Journal, Line, MAX_LINES, locked};
 use crate::naming::day_folder;
+use phone_recorder::file::name::{is_record_file_name, sidecar_name};
+use phone_recorder::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
 use phone_recorder::storage::fs::{Fs, RealFs};
 use phone_recorder::storage::recover::{create_anew, recover};
 use phone_recorder::sys::try_lock;
 use phone_recorder::time::{Mono, Wall};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -21,6 +26,9 @@ const MARKER: &str = ".recordserver-open-since";
 
 /// Between two tries of what could not be put right.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
+
+/// Finished files that are looked for in the journal at once: it is read through each time.
+const LISTED_AT_ONCE: usize = 100_000;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +45,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Marker {
     path: PathBuf,
+    journal: Arc<Mutex<Journal>>,
     since: String,
     /// The first day with something that could not be put right.
     failed: Option<String>,
@@ -51,12 +60,20 @@ pub struct Marker {
 
 impl Marker {
     /// Puts right what the last run left below `storage`, and notes that from `today` on there may be
-    /// unfinished recordings again. Before anything is written there.
+    /// unfinished recordings again. Before anything is written there. The journal is made whole, too.
     ///
     /// # Errors
     /// The folder can't be read or written, or another server uses it.
-    pub fn recover<F: Fs>(fs: &F, storage: &Path, today: Wall) -> io::Result<(Self, Summary)> {
+    pub fn recover<F: Fs>(
+        fs: &F,
+        storage: &Path,
+        today: Wall,
+        journal: Arc<Mutex<Journal>>,
+    ) -> io::Result<(Self, Summary)> {
         let lock = lock(storage)?;
+        if let Err(fault) = locked(&journal).mend(fs) {
+            log::error!("journal_behind {:?}; recordings go on without it", fault.detail);
+        }
         let path = storage.join(MARKER);
         let mut summary = Summary::default();
         let since = match fs::read_to_string(&path) {
@@ -66,13 +83,14 @@ impl Marker {
         };
         let mut failed = None;
         if let Some(since) = since {
-            failed = recover_since(fs, storage, &since, "", &mut summary)?;
+            failed = recover_since(fs, storage, &journal, &since, "", &mut summary)?;
         }
         let today = day_folder(today);
         let since = failed.clone().filter(|day| *day < today).unwrap_or(today);
         write(&path, &since)?;
         let tried = Mono::default();
-        Ok((Self { path, since, failed, trying: None, tried, writing: None, _lock: lock }, summary))
+        let marker = Self { path, journal, since, failed, trying: None, tried, writing: None, _lock: lock };
+        Ok((marker, summary))
     }
 
     /// Tries once more, now and then, what could not be put right at the start, as far as it is of days before `open`, the
@@ -89,10 +107,10 @@ impl Marker {
             return None;
         }
         self.tried = now;
-        let open = open.to_owned();
+        let (open, journal) = (open.to_owned(), Arc::clone(&self.journal));
         let again = move || {
             let mut summary = Summary::default();
-            let failed = recover_since(&fs, &storage, &since, &open, &mut summary);
+            let failed = recover_since(&fs, &storage, &journal, &since, &open, &mut summary);
             (failed.unwrap_or(Some(since)), summary)
         };
         self.trying = thread::Builder::new().name("recovery".into()).spawn(again).ok();
@@ -136,14 +154,17 @@ impl Marker {
     }
 }
 
-/// Puts right what is of `since` or later, and before `open` unless that is empty; the first day on which something could not be.
+/// Puts right what is of `since` or later, and before `open` unless that is empty, and gives `journal` the lines that it
+/// lacks; the first day on which something could not be.
 fn recover_since<F: Fs>(
     fs: &F,
     storage: &Path,
+    journal: &Mutex<Journal>,
     since: &str,
     open: &str,
     summary: &mut Summary,
 ) -> io::Result<Option<String>> {
+    let mut finished = Finished { fs, journal, lines: BTreeMap::new(), first: None };
     let mut failed: Option<String> = None;
     let mut fails = |day: &str| {
         if failed.as_deref().is_none_or(|first| day < first) {
@@ -167,12 +188,70 @@ fn recover_since<F: Fs>(
             let unread = usize::from(fs::read_dir(path).is_err());
             summary.recordings += pass.recovered.len();
             summary.failed += pass.failed + unread;
-            if pass.failed + unread > 0 {
+            let unlisted = finished.look_through(path, day).is_err();
+            if pass.failed + unread > 0 || unlisted {
                 fails(day);
+            }
+            if finished.lines.len() >= LISTED_AT_ONCE {
+                finished.list().unwrap_or_else(|first| fails(&first));
             }
         }
     }
+    finished.list().unwrap_or_else(|first| fails(&first));
     Ok(failed)
+}
+
+/// Finished files that the journal may have no line of.
+struct Finished<'a, F: Fs> {
+    fs: &'a F,
+    journal: &'a Mutex<Journal>,
+    lines: BTreeMap<String, Line>,
+    /// The first day that they are of.
+    first: Option<String>,
+}
+
+impl<F: Fs> Finished<'_, F> {
+    /// Notes those in the folder of a device and `day`.
+    fn look_through(&mut self, folder: &Path, day: &str) -> io::Result<()> {
+        let mut names = Vec::new();
+        self.fs
+            .names(folder, &mut |name| names.extend(is_record_file_name(name).then(|| name.to_owned())))?;
+        for name in names {
+            let Some(sidecar) = sidecar_beside(self.fs, folder, &name) else { continue };
+            if sidecar.state == SidecarState::Ended {
+                let line = locked(self.journal).line(folder, &Sidecar { file: name, ..sidecar });
+                self.lines.insert(line.file.clone(), line);
+                if self.first.as_deref().is_none_or(|first| day < first) {
+                    self.first = Some(day.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the journal the lines that it lacks; if that fails, the first day of those that it may lack.
+    fn list(&mut self) -> Result<(), String> {
+        let first = self.first.take();
+        let mut lines = std::mem::take(&mut self.lines);
+        let journal = locked(self.journal);
+        let listed = journal.leave_out_listed(self.fs, &mut lines).and_then(|()| {
+            let lines: Vec<Line> = lines.into_values().collect();
+            for lines in lines.chunks(MAX_LINES) {
+                let file = journal.append(self.fs, lines).map_err(|fault| io::Error::other(fault.detail))?;
+                self.fs.sync_data(&file)?;
+            }
+            self.fs.sync_folder(journal.storage())
+        });
+        listed.map_err(|error| {
+            log::error!("journal_behind {:?}; it is tried again", error.to_string());
+            first.unwrap_or_default()
+        })
+    }
+}
+
+fn sidecar_beside<F: Fs>(fs: &F, folder: &Path, wav_name: &str) -> Option<Sidecar> {
+    let octets = fs.read(&folder.join(sidecar_name(wav_name)), MAX_SIDECAR_OCTETS + 1).ok()?;
+    Sidecar::parse(&octets).ok()
 }
 
 /// Replaces the file: a marker cut in half would hide recordings.
@@ -228,6 +307,11 @@ mod tests {
     const MONDAY: Wall = Wall { unix_ms: 1_772_402_400_000, utc_offset_s: 7200 };
     const TUESDAY: Wall = Wall { unix_ms: 1_772_402_400_000 + 86_400_000, utc_offset_s: 7200 };
 
+    fn recover_at(storage: &tempfile::TempDir, today: Wall) -> io::Result<(Marker, Summary)> {
+        let journal = Arc::new(Mutex::new(Journal::new(storage.path())));
+        Marker::recover(&RealFs, storage.path(), today, journal)
+    }
+
     fn archive() -> tempfile::TempDir {
         let storage = tempfile::tempdir().unwrap();
         for day in ["2026-03-01", "2026-03-02", "2026-03-03"] {
@@ -239,46 +323,46 @@ mod tests {
     #[test]
     fn after_a_clean_end_nothing_is_read() {
         let storage = archive();
-        let (marker, summary) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
+        let (marker, summary) = recover_at(&storage, MONDAY).unwrap();
         assert_eq!(summary, Summary::default());
         marker.end(true);
-        let (_, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
+        let (_, summary) = recover_at(&storage, TUESDAY).unwrap();
         assert_eq!(summary.folders, 0);
     }
 
     #[test]
     fn a_folder_belongs_to_one_server_and_to_the_next_when_that_has_gone() {
         let storage = archive();
-        let (marker, _) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
-        let error = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap_err();
+        let (marker, _) = recover_at(&storage, MONDAY).unwrap();
+        let error = recover_at(&storage, TUESDAY).unwrap_err();
         assert_eq!(error.to_string(), "another recordserver uses this folder");
         assert_eq!(fs::read_to_string(storage.path().join(MARKER)).unwrap(), day_folder(MONDAY));
         marker.end(true);
-        assert!(Marker::recover(&RealFs, storage.path(), TUESDAY).is_ok());
+        assert!(recover_at(&storage, TUESDAY).is_ok());
     }
 
     #[test]
     fn what_could_not_be_finished_is_looked_for_after_a_clean_end_too() {
         let storage = archive();
-        let (mut marker, _) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
+        let (mut marker, _) = recover_at(&storage, MONDAY).unwrap();
         marker.unfinished_since(day_folder(TUESDAY));
         marker.end(false);
-        let (_, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
+        let (_, summary) = recover_at(&storage, TUESDAY).unwrap();
         assert_eq!(summary.folders, 1);
     }
 
     #[test]
     fn after_a_crash_the_days_since_the_first_unfinished_recording_are_read() {
         let storage = archive();
-        let (mut marker, _) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
+        let (mut marker, _) = recover_at(&storage, MONDAY).unwrap();
         drop(marker);
-        let (again, summary) = Marker::recover(&RealFs, storage.path(), MONDAY).unwrap();
+        let (again, summary) = recover_at(&storage, MONDAY).unwrap();
         assert_eq!(summary.folders, 2);
         marker = again;
         marker.unfinished_since(day_folder(TUESDAY));
         marker.settle();
         drop(marker);
-        let (_, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
+        let (_, summary) = recover_at(&storage, TUESDAY).unwrap();
         assert_eq!(summary.folders, 1);
     }
 
@@ -313,7 +397,7 @@ mod tests {
         fs::write(storage.path().join(MARKER), "2026-03-01").unwrap();
         let marked = || fs::read_to_string(storage.path().join(MARKER)).unwrap();
 
-        let (mut marker, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
+        let (mut marker, summary) = recover_at(&storage, TUESDAY).unwrap();
         assert_eq!((summary.recordings, summary.failed), (0, 1));
         assert_eq!(marked(), "2026-03-01");
         // Recordings of today do not make it forget, nor does an end with all of them finished.
@@ -322,7 +406,7 @@ mod tests {
         marker.end(true);
         assert_eq!(marked(), "2026-03-01");
 
-        let (mut marker, summary) = Marker::recover(&RealFs, storage.path(), TUESDAY).unwrap();
+        let (mut marker, summary) = recover_at(&storage, TUESDAY).unwrap();
         assert_eq!(summary.failed, 1);
         fs::remove_dir_all(obstacle).unwrap();
         let at = |s| Mono::new(Duration::from_secs(s));

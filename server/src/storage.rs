@@ -1,11 +1,13 @@
 //! The storage thread of the server: jobs of all recordings, and a checkpoint from time to time.
 
+use crate::journal::Journal;
 use crate::writer::OfficeWriter;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use phone_recorder::jobs::{Done, Job};
 use phone_recorder::storage::access::Access;
 use phone_recorder::storage::fs::SystemFs;
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A checkpoint that takes longer is worth a warning: until it is done, audio stays in memory.
@@ -21,7 +23,8 @@ pub struct Handle {
 }
 
 /// Starts the thread. At most `capacity` jobs wait, and at most so many answers; `wake` is called after an
-/// urgent answer. All is made durable each `checkpoint`, for those to read whom `access` lets. It ends when the sender of jobs is dropped.
+/// urgent answer. All is made durable each `checkpoint`, for those to read whom `access` lets. Finished files go into
+/// `journal`. It ends when the sender of jobs is dropped.
 ///
 /// # Errors
 /// If the system refuses a thread.
@@ -29,11 +32,12 @@ pub fn spawn(
     capacity: usize,
     checkpoint: Duration,
     access: Access,
+    journal: Arc<Mutex<Journal>>,
     wake: impl Fn() + Send + 'static,
 ) -> io::Result<Handle> {
     let (jobs, job_queue) = bounded::<Job>(capacity);
     let (answers, done) = bounded(capacity + 1);
-    let mut writer = OfficeWriter::new(SystemFs { access }, crate::clock::mono, checkpoint);
+    let mut writer = OfficeWriter::new(SystemFs { access }, crate::clock::mono, checkpoint, journal);
     std::thread::Builder::new().name("storage".into()).spawn(move || {
         let mut ready = Vec::new();
         loop {

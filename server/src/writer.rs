@@ -3,10 +3,11 @@
 //! A sync makes the disk empty its cache, and it takes the disk as long for one file as for thousands.
 //! So appending is left to the page cache, and from time to time a checkpoint makes everything durable by one
 //! `syncfs`. Order of a checkpoint: `syncfs`, then `dataSize` of every file and the final sidecars (written
-//! before, renamed now), then, if a file is closed, `syncfs` again. So `dataSize` never promises what the
-//! disk does not have, and a file that was reported closed is on the disk. Invariants: every job is answered
+//! before, renamed now) with their lines of the journal, then, if a file is closed, `syncfs` again. So `dataSize` never
+//! promises what the disk does not have, and a file that was reported closed is on the disk. Invariants: every job is answered
 //! once, all but closing at once; after a failed sync no file of that time takes more or counts as whole.
 
+use crate::journal::{Journal, Line, MAX_LINES, locked};
 use phone_recorder::file::name::sidecar_name;
 use phone_recorder::file::sidecar::Sidecar;
 use phone_recorder::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space};
@@ -19,6 +20,7 @@ use phone_recorder::time::Mono;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Sidecars that wait for room on a full disk, or for a descriptor.
@@ -41,6 +43,12 @@ pub struct OfficeWriter<F: Fs> {
     witness: Option<F::File>,
     /// Tried again at each checkpoint; beyond the limit the next start has to do it.
     late: Vec<Late>,
+    /// Also written to by who recovers.
+    journal: Arc<Mutex<Journal>>,
+    /// Finished files that the journal has no line of; beyond the limit the next start finds them.
+    unlisted: Vec<Line>,
+    /// It was told that the journal can't be written.
+    is_behind: bool,
     dirty: bool,
     synced: Mono,
     room: Room,
@@ -57,13 +65,13 @@ struct Late {
 struct Closing<H> {
     key: FileKey,
     file: OpenFile<H>,
-    /// Whether its final sidecar is there, under its temporary name.
-    sidecar: Result<(), Fault>,
+    /// Whether its final sidecar is there, under its temporary name: its line of the journal.
+    sidecar: Result<Line, Fault>,
 }
 
 impl<F: Fs> OfficeWriter<F> {
-    /// A writer on `fs` with a checkpoint each `interval`; `clock` tells when.
-    pub fn new(fs: F, clock: fn() -> Mono, interval: Duration) -> Self {
+    /// A writer on `fs` with a checkpoint each `interval`; `clock` tells when. Finished files go into `journal`.
+    pub fn new(fs: F, clock: fn() -> Mono, interval: Duration, journal: Arc<Mutex<Journal>>) -> Self {
         let synced = clock();
         Self {
             fs,
@@ -73,6 +81,9 @@ impl<F: Fs> OfficeWriter<F> {
             closing: Vec::new(),
             witness: None,
             late: Vec::new(),
+            journal,
+            unlisted: Vec::new(),
+            is_behind: false,
             dirty: false,
             synced,
             room: Room::default(),
@@ -125,7 +136,7 @@ impl<F: Fs> OfficeWriter<F> {
         }
         self.finish_closing(done);
         // Also if nothing else is written any more.
-        self.dirty |= !self.late.is_empty();
+        self.dirty |= !self.late.is_empty() || !self.unlisted.is_empty();
         self.synced = (self.clock)();
     }
 
@@ -138,7 +149,10 @@ impl<F: Fs> OfficeWriter<F> {
     fn put_late(&mut self, written: usize) {
         for late in self.late.drain(..written).collect::<Vec<_>>() {
             // If not, the next start does it.
-            let _ = self.put_sidecar(&late.folder, &late.wav_name);
+            if self.put_sidecar(&late.folder, &late.wav_name).is_ok() {
+                let line = self.line_of(&late.folder, &late.sidecar);
+                self.finished(line);
+            }
             self.dirty = true;
         }
     }
@@ -170,6 +184,8 @@ impl<F: Fs> OfficeWriter<F> {
     fn finish_closing(&mut self, done: &mut Vec<Done>) {
         let closing = std::mem::take(&mut self.closing);
         if closing.is_empty() {
+            // The lines of late sidecars are made durable by the next checkpoint.
+            self.dirty |= !self.unlisted.is_empty() && self.list().is_ok();
             return;
         }
         let mut results = Vec::with_capacity(closing.len());
@@ -178,22 +194,62 @@ impl<F: Fs> OfficeWriter<F> {
         for Closing { key, file, sidecar } in closing {
             let result = match file.fault {
                 Some(fault) => Err(fault),
-                None => sidecar.and_then(|()| self.put_sidecar(&file.folder, &file.name)),
+                None => sidecar.and_then(|line| {
+                    self.put_sidecar(&file.folder, &file.name)?;
+                    self.finished(line);
+                    Ok(())
+                }),
             };
             // The witness stays open, but nobody is to take it for a file that is being written.
             let _ = self.fs.unlock(&file.handle);
             self.witness = Some(file.handle);
             results.push((key, result));
         }
+        let listed = self.list();
         let synced = self.sync();
         // Only headers of files that are still open may wait.
         self.dirty = !self.files.is_empty();
         for (key, result) in results {
             let result = match (&synced, result) {
                 (Err(error), Ok(())) => Err(fault("sync", Path::new("recordings"), error)),
-                (_, result) => result.map(|()| space),
+                // The recording is whole. It counts as left, for the next start to find if it gets no line before.
+                (_, result) => result.and_then(|()| listed.clone()).map(|()| space),
             };
             done.push(Done::Closed { file: key, result });
+        }
+    }
+
+    fn line_of(&self, folder: &Path, sidecar: &Sidecar) -> Line {
+        locked(&self.journal).line(folder, sidecar)
+    }
+
+    /// A file is whole, with its sidecar: the journal is due to have its line.
+    fn finished(&mut self, line: Line) {
+        if self.unlisted.len() < MAX_LINES {
+            self.unlisted.push(line);
+        }
+    }
+
+    /// Writes the lines that are due. What fails is tried again at each checkpoint.
+    fn list(&mut self) -> Result<(), Fault> {
+        if self.unlisted.is_empty() {
+            return Ok(());
+        }
+        let appended = locked(&self.journal).append(&self.fs, &self.unlisted);
+        match appended {
+            Ok(_) => {
+                if std::mem::take(&mut self.is_behind) {
+                    log::info!("journal_caught_up lines={}", self.unlisted.len());
+                }
+                self.unlisted.clear();
+                Ok(())
+            }
+            Err(fault) => {
+                if !std::mem::replace(&mut self.is_behind, true) {
+                    log::error!("journal_behind {:?}; recordings go on, and it is tried again", fault.detail);
+                }
+                Err(fault)
+            }
         }
     }
 
@@ -276,6 +332,7 @@ impl<F: Fs> OfficeWriter<F> {
         file.describe(&self.fs, &mut sidecar);
         let written = self.write_sidecar(&file.folder, &file.name, &sidecar);
         // The recording itself is what counts: a sidecar that finds no room, or no descriptor, is written later.
+        let written = written.map(|()| self.line_of(&file.folder, &sidecar));
         if written.is_err() && self.late.len() < MAX_LATE {
             let (folder, wav_name) = (file.folder.clone(), file.name.clone());
             self.late.push(Late { folder, wav_name, sidecar });

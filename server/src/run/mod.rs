@@ -13,6 +13,7 @@ use crate::advice::{Wanted, refused};
 use crate::check;
 use crate::clock;
 use crate::config::{Config, Http, StatusSocket};
+use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::naming::Names;
@@ -35,7 +36,7 @@ use phone_recorder::sys::share_heap;
 use phone_recorder::time::Mono;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const LISTENER: Token = Token(0);
@@ -106,7 +107,9 @@ pub fn run(config: Config) -> io::Result<()> {
     let access = check::group(&config)?;
     let mut notifier = Notifier::from_environment();
     confinement::enter(&config)?;
-    let storage = crate::storage::spawn(JOB_QUEUE, config.flush_interval / 2, access, move || {
+    let journal = Arc::new(Mutex::new(Journal::new(&config.storage)));
+    let checkpoint = config.flush_interval / 2;
+    let storage = crate::storage::spawn(JOB_QUEUE, checkpoint, access, Arc::clone(&journal), move || {
         // Failing to wake costs one sweep interval.
         let _ = storage_waker.wake();
     })?;
@@ -115,7 +118,7 @@ pub fn run(config: Config) -> io::Result<()> {
     let storage_folder = config.storage.display().to_string();
     let of_storage =
         |what: &str, error: &io::Error| refused(&format!("{what} {storage_folder}"), Wanted::Storage, error);
-    let (marker, found) = Marker::recover(&SystemFs { access }, &config.storage, clock::now().wall)
+    let (marker, found) = Marker::recover(&SystemFs { access }, &config.storage, clock::now().wall, journal)
         .map_err(|error| of_storage("recover recordings in", &error))?;
     if found.folders > 0 || found.failed > 0 {
         let crate::recover::Summary { folders, recordings, failed } = found;

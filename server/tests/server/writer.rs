@@ -8,12 +8,14 @@ use phone_recorder::jobs::{Done, Eject, Ejected, FileKey, Folder, Found, Job, Lo
 use phone_recorder::rtp::codec::Codec;
 use phone_recorder::storage::fs::{Entry, Fs, RealFs};
 use phone_recorder::time::{Mono, Wall};
+use recordserver::journal::{Journal, Line};
 use recordserver::writer::OfficeWriter;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What was done, in order; and whether syncs fail.
@@ -23,6 +25,8 @@ struct Seen {
     broken: Cell<bool>,
     /// Why a sidecar can't be made.
     no_sidecar: Cell<Option<Errno>>,
+    /// Why only half of the lines can be written.
+    no_line: Cell<Option<Errno>>,
 }
 
 impl Seen {
@@ -70,7 +74,12 @@ impl Fs for Watched {
         RealFs.append(file, octets)
     }
     fn write_at(&self, file: &File, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.note("dataSize");
+        // What the header says has four octets.
+        self.note(if octets.len() == 4 { "dataSize" } else { "journal" });
+        if let Some(errno) = self.0.no_line.get().filter(|_| octets.len() > 4) {
+            RealFs.write_at(file, &octets[..octets.len() / 2], offset)?;
+            return Err(errno.into());
+        }
         RealFs.write_at(file, octets, offset)
     }
     fn read_at(&self, file: &File, octets: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -142,8 +151,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let seen = Rc::new(Seen::default());
-        let writer = OfficeWriter::new(Watched(Rc::clone(&seen)), still, Duration::from_secs(2));
-        Self { folder: tempfile::tempdir().unwrap(), seen, writer, pool: BlockPool::new(1 << 24) }
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Arc::new(Mutex::new(Journal::new(folder.path())));
+        let writer = OfficeWriter::new(Watched(Rc::clone(&seen)), still, Duration::from_secs(2), journal);
+        Self { folder, seen, writer, pool: BlockPool::new(1 << 24) }
     }
 
     fn open(&mut self, file: u64) {
@@ -184,6 +195,12 @@ impl Bench {
         done
     }
 
+    /// The whole lines of the journal.
+    fn listed(&self) -> Vec<Line> {
+        let octets = std::fs::read(self.folder.path().join(".journal")).unwrap_or_default();
+        octets.split(|octet| *octet == b'\n').filter_map(Line::parse).collect()
+    }
+
     /// `dataSize`, octets of audio, sidecar.
     fn found(&self, file: u64) -> (u32, usize, Sidecar) {
         let folder = self.folder.path().join(format!("phone{file}/2026-03-02"));
@@ -222,7 +239,10 @@ fn a_closed_file_is_whole_and_durable_when_it_is_reported() {
     bench.seen.operations.borrow_mut().clear();
     let done = bench.checkpoint();
     assert!(matches!(done[..], [Done::Closed { file: FileKey(0), result: Ok(_) }]), "{done:?}");
-    assert_eq!(*bench.seen.operations.borrow(), ["syncfs", "dataSize", "dataSize", "rename", "syncfs"]);
+    assert_eq!(
+        *bench.seen.operations.borrow(),
+        ["syncfs", "dataSize", "dataSize", "rename", "journal", "syncfs"]
+    );
     let (data_size, octets, sidecar) = bench.found(0);
     assert_eq!((data_size, octets, sidecar.data_bytes), (480, 480, 480), "the last frame is filled");
     assert_eq!((sidecar.state, sidecar.duration_ms), (SidecarState::Ended, 60));
@@ -300,4 +320,74 @@ fn a_sidecar_that_finds_no_room_or_descriptor_is_tried_again_also_if_nothing_els
         bench.checkpoint();
         assert_eq!(bench.writer.poll_deadline(), None, "{errno}");
     }
+}
+
+#[test]
+fn a_file_that_is_reported_closed_has_its_line_and_a_failed_one_has_none() {
+    let mut bench = Bench::new();
+    for file in 0..2 {
+        bench.open(file);
+        bench.append(file, &[7; 400]);
+    }
+    bench.close(0);
+    assert!(bench.listed().is_empty(), "not before its sidecar is final");
+    bench.checkpoint();
+    let sidecar = bench.found(0).2;
+    assert!(sidecar.sha256.as_ref().is_some_and(|hash| hash.len() == 64));
+    let file = "phone0/2026-03-02/Record_20260301-220000.wav".to_owned();
+    let line = Line { file, recording: "call0".into(), segment: 1, sha256: sidecar.sha256 };
+    assert_eq!(bench.listed(), std::slice::from_ref(&line));
+    bench.seen.broken.set(true);
+    bench.close(1);
+    bench.checkpoint();
+    assert_eq!(bench.listed(), [line]);
+}
+
+#[test]
+fn a_line_that_finds_no_room_costs_no_recording_and_is_tried_again_also_if_nothing_else_is_written() {
+    for errno in [Errno::ENOSPC, Errno::EROFS, Errno::EIO] {
+        let mut bench = Bench::new();
+        for file in 0..2 {
+            bench.open(file);
+            bench.append(file, &[7; 160]);
+        }
+        bench.seen.no_line.set(Some(errno));
+        bench.close(0);
+        let done = bench.checkpoint();
+        assert!(
+            matches!(done[..], [Done::Closed { result: Err(_), .. }]),
+            "left to the next start: {done:?}"
+        );
+        assert_eq!((bench.found(0).0, bench.found(0).2.state), (160, SidecarState::Ended), "{errno}");
+        assert!(matches!(bench.append(1, &[7; 160]), Done::Appended { result: Ok(_), .. }), "{errno}");
+        bench.close(1);
+        bench.checkpoint();
+        for _ in 0..3 {
+            assert_eq!(bench.writer.poll_deadline(), Some(still() + Duration::from_secs(2)), "{errno}");
+            bench.checkpoint();
+        }
+        assert!(bench.listed().is_empty(), "{errno}");
+        bench.seen.no_line.set(None);
+        bench.checkpoint();
+        let ids: Vec<String> = bench.listed().into_iter().map(|line| line.recording).collect();
+        assert_eq!(ids, ["call0", "call1"], "{errno}");
+        bench.seen.operations.borrow_mut().clear();
+        bench.checkpoint();
+        assert_eq!(*bench.seen.operations.borrow(), ["syncfs"], "they are made durable");
+        assert_eq!(bench.writer.poll_deadline(), None, "{errno}");
+    }
+}
+
+#[test]
+fn a_late_sidecar_is_followed_by_its_line() {
+    let mut bench = Bench::new();
+    bench.open(0);
+    bench.append(0, &[7; 160]);
+    bench.seen.no_sidecar.set(Some(Errno::ENOSPC));
+    bench.close(0);
+    bench.checkpoint();
+    assert!(bench.listed().is_empty());
+    bench.seen.no_sidecar.set(None);
+    bench.checkpoint();
+    assert_eq!(bench.listed().len(), 1);
 }
