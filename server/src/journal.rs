@@ -288,14 +288,14 @@ mod tests {
     #[test]
     fn a_full_file_gets_the_next_number_and_the_oldest_ones_go() {
         let (storage, journal, path) = journal();
-        let full = |text: &str| std::fs::write(&path, text.repeat(MAX_FILE_OCTETS as usize)).unwrap();
+        let octets = usize::try_from(MAX_FILE_OCTETS).unwrap();
         for number in [7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22] {
             std::fs::write(numbered(storage.path(), number), "\n").unwrap();
         }
         let others =
             [".journal.x", ".journal.07", ".journal.", ".journal.1.gz", ".journal.99999999999999999999"];
         others.iter().for_each(|name| std::fs::write(storage.path().join(name), "\n").unwrap());
-        full("\n");
+        std::fs::write(&path, "\n".repeat(octets)).unwrap();
         journal.append(&RealFs, &[line(1)]).unwrap();
         assert_eq!(lines(&path), [line(1)]);
         assert_eq!(numbers(&RealFs, storage.path()).unwrap(), (9..=23).collect::<Vec<_>>());
