@@ -194,7 +194,12 @@ pub enum Job {
     /// Write and sync a little in a hidden file, delete it, and tell how fast that was.
     MeasureSpeed(Folder),
     /// Delete the oldest finalised recording in the folder.
-    DeleteOldest(Folder),
+    DeleteOldest {
+        /// Where.
+        folder: Folder,
+        /// Ids of the calls that are running: between two files of one, storage has none of it open.
+        running: Vec<String>,
+    },
     /// Sync the disk and undo all of its mounts, if it can be pulled.
     Eject(Eject),
     /// Something about finished recordings.

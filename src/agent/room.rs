@@ -131,8 +131,13 @@ impl Agent {
     fn delete_oldest(&mut self, folder: Folder, actions: &mut Vec<Action>) {
         if self.deleting.is_none() {
             self.deleting = Some(folder.clone());
-            actions.push(Action::Job(Job::DeleteOldest(folder)));
+            actions.push(self.deletion(folder));
         }
+    }
+
+    fn deletion(&self, folder: Folder) -> Action {
+        let running = self.recordings.values().map(|it| it.id.clone()).collect();
+        Action::Job(Job::DeleteOldest { folder, running })
     }
 
     /// There was no room for another name, and to finish a file takes one for a moment: its final sidecar's.
@@ -147,7 +152,7 @@ impl Agent {
     #[inline(never)]
     pub(super) fn search_on(&mut self, now: Now, actions: &mut Vec<Action>) {
         match self.medium.folder().filter(|folder| self.deleting.as_ref() == Some(folder)) {
-            Some(folder) => actions.push(Action::Job(Job::DeleteOldest(folder))),
+            Some(folder) => actions.push(self.deletion(folder)),
             // The disk is gone or in use no more, and with it what was to be made room for.
             None => self.deleted(None, None, now, actions),
         }

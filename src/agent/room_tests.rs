@@ -40,7 +40,7 @@ fn agent(above_reserve: u64) -> Agent {
 }
 
 fn deletes(actions: &[Action]) -> bool {
-    actions.iter().any(|action| matches!(action, Action::Job(Job::DeleteOldest(_))))
+    actions.iter().any(|action| matches!(action, Action::Job(Job::DeleteOldest { .. })))
 }
 
 fn deleted(agent: &mut Agent, file: Option<&str>, above_reserve: u64) -> Vec<Action> {
@@ -59,6 +59,21 @@ fn a_start_has_no_more_deleted_than_calls_to_the_disk_need() {
     let actions = deleted(&mut agent, Some("Record_20260301-091500.wav"), 200 << 10);
     assert!(!deletes(&actions), "{actions:?}");
     assert!(actions.iter().any(|action| matches!(action, Action::Job(Job::Scan(_)))), "{actions:?}");
+}
+
+#[test]
+fn the_calls_that_run_are_named_with_every_step_of_a_search() {
+    let mut agent = agent(1 << 20);
+    let actions = short_of_names(&mut agent);
+    let running = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Job(Job::DeleteOldest { running, .. }) => Some(running.clone()),
+            _ => None,
+        })
+    };
+    let named = running(&actions).expect("room is made");
+    assert_eq!(named.len(), 1);
+    assert_eq!(running(&step(&mut agent, Input::Storage(Done::Searching))), Some(named));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn behind_a_link_that_leads_off_the_disk_nothing_is_made_whole_or_deleted() {
     let mut writer = Writer::new(RealFs, Mono::default);
     let index = Index { pass: 1, folder: folder.clone(), after: None, limit: 9, describe: true };
     writer.handle(Job::Library(LibraryJob::Index(index)));
-    let deleted = writer.handle(Job::DeleteOldest(folder));
+    let deleted = writer.handle(Job::DeleteOldest { folder, running: Vec::new() });
     assert!(matches!(deleted, Done::Deleted { file: None, .. }), "{deleted:?}");
     for (name, content) in &left {
         assert_eq!(&std::fs::read(elsewhere.path().join(name)).unwrap(), content, "{name}");

@@ -121,7 +121,7 @@ fn room_is_made_by_the_oldest_recording_that_may_go() {
     let mut writer = Writer::new(RealFs, Mono::default);
     writer.handle(Job::Library(LibraryJob::Keep(vec![names[3].clone()])));
     for wanted in [Some(&names[2]), Some(&names[4]), None] {
-        match writer.handle(Job::DeleteOldest(folder.clone())) {
+        match writer.handle(Job::DeleteOldest { folder: folder.clone(), running: Vec::new() }) {
             Done::Deleted { file, .. } => assert_eq!(file.as_ref(), wanted),
             other => panic!("{other:?}"),
         }

@@ -64,7 +64,9 @@ fn room_is_not_made_from_a_call_that_another_agent_is_recording() {
     let _held = [lock(dir.path(), &running), lock(dir.path(), "Record_20260301-000003.wav")];
     let mut writer = Writer::new(RealFs, Mono::default);
     for expected in [Some("Record_20260301-000002.wav"), None] {
-        let Done::Deleted { file, .. } = writer.handle(Job::DeleteOldest(folder_of(dir.path()))) else {
+        let Done::Deleted { file, .. } =
+            writer.handle(Job::DeleteOldest { folder: folder_of(dir.path()), running: Vec::new() })
+        else {
             panic!("another answer");
         };
         assert_eq!(file.as_deref(), expected);

@@ -86,6 +86,8 @@ pub(super) struct Oldest {
     running: Option<BTreeSet<String>>,
     /// Files that could not go.
     held: BTreeSet<String>,
+    /// Recordings of this agent that are running.
+    ours: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,10 +179,10 @@ impl Oldest {
 }
 
 impl<F: Fs> Writer<F> {
-    /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running; or looks for it
-    /// for a while.
+    /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running (of this agent:
+    /// `ours`); or looks for it for a while.
     #[inline(never)]
-    pub(super) fn delete_oldest(&mut self, folder: Folder) -> Done {
+    pub(super) fn delete_oldest(&mut self, folder: Folder, ours: Vec<String>) -> Done {
         let path = folder.path();
         if self.check_on_disk(&folder).is_err() {
             self.oldest = Oldest::default();
@@ -192,6 +194,7 @@ impl<F: Fs> Writer<F> {
         if self.oldest.folder.as_ref() != Some(&folder) {
             self.oldest = Oldest { folder: Some(folder), ..Oldest::default() };
         }
+        self.oldest.ours = ours;
         is_new |= self.oldest.step != Step::Done;
         loop {
             if !self.search_oldest(&path, patience) {
@@ -343,6 +346,7 @@ impl<F: Fs> Writer<F> {
             || sidecar.protected
             || sidecar.recording.is_empty()
             || self.is_recording(&sidecar.recording)
+            || self.oldest.ours.contains(&sidecar.recording)
         {
             return None;
         }

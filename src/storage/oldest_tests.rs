@@ -39,7 +39,7 @@ fn folder_of(path: &Path) -> Folder {
 fn delete(writer: &mut Writer<RealFs>, path: &Path) -> (Option<String>, usize) {
     let mut steps = 0;
     loop {
-        match writer.handle(Job::DeleteOldest(folder_of(path))) {
+        match writer.handle(Job::DeleteOldest { folder: folder_of(path), running: Vec::new() }) {
             Done::Searching => steps += 1,
             Done::Deleted { file, .. } => return (file, steps),
             other => panic!("{other:?}"),
@@ -174,6 +174,27 @@ fn what_became_protected_running_or_played_since_the_pass_stays() {
     assert_eq!(delete(&mut writer, dir.path()).0.as_ref(), Some(&files[2].1));
     std::fs::write(dir.path().join(sidecar_name(&files[1].1)), files[1].0.to_json()).unwrap();
     assert_eq!(delete(&mut writer, dir.path()).0.as_ref(), Some(&files[1].1));
+}
+
+#[test]
+fn a_call_that_is_between_two_of_its_files_keeps_those_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let (call, other) = (finished(0, at(JUNE_MS)), finished(2, at(JUNE_MS + 60_000)));
+    let first = leave(dir.path(), 0, at(JUNE_MS), &call);
+    leave(dir.path(), 1, at(JUNE_MS), &Sidecar { segment: 2, ..call.clone() });
+    let other = leave(dir.path(), 2, at(JUNE_MS + 60_000), &other);
+    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut delete = |running: &[&str]| {
+        let running = running.iter().map(ToString::to_string).collect();
+        match writer.handle(Job::DeleteOldest { folder: folder_of(dir.path()), running }) {
+            Done::Deleted { file, .. } => file,
+            done => panic!("{done:?}"),
+        }
+    };
+    assert_eq!(delete(&[&call.recording]), Some(other));
+    assert_eq!(delete(&[&call.recording]), None);
+    assert_eq!(delete(&[]), Some(first));
+    assert_eq!(delete(&[&call.recording]), None, "what is remembered of the last search");
 }
 
 #[test]

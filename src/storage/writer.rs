@@ -114,7 +114,7 @@ impl<F: Fs> Writer<F> {
                 Done::Mended { file: mend.file, result }
             }
             Job::MeasureSpeed(folder) => Done::SpeedMeasured(self.measure_speed(&folder)),
-            Job::DeleteOldest(folder) => self.delete_oldest(folder),
+            Job::DeleteOldest { folder, running } => self.delete_oldest(folder, running),
             Job::Library(job) => Done::Library(self.library(job)),
             Job::Eject(disk) => {
                 let ejected = self.fs.eject(&disk);

@@ -130,7 +130,7 @@ fn room_is_made_without_a_look_at_every_recording() {
     let folder = Folder { root: folder.path().into(), device, name: String::new() };
     let plan = Plan::new(0, Trouble::Short);
     let mut writer = Writer::new(FaultFs(plan.clone()), clock);
-    let Done::Deleted { file, .. } = writer.handle(Job::DeleteOldest(folder)) else {
+    let Done::Deleted { file, .. } = writer.handle(Job::DeleteOldest { folder, running: Vec::new() }) else {
         panic!("another answer")
     };
     assert_eq!(file.as_deref(), Some("Record_20260301-091500.wav"));
