@@ -3,6 +3,7 @@
 //! All `unsafe` of the project is here and in [`confine`], each use with its reason.
 
 pub mod confine;
+mod udp_table;
 
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
@@ -127,9 +128,14 @@ pub struct SocketMemory {
 /// How a socket's receive buffer does.
 ///
 /// # Errors
-/// As the system says; emulators and Linux before 4.12 don't know the option.
-#[expect(unsafe_code, reason = "SO_MEMINFO has no wrapper")]
+/// As the system says.
 pub fn socket_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
+    told_memory(socket).or_else(|_| udp_table::socket_memory(socket))
+}
+
+/// As `SO_MEMINFO` says; emulators and Linux before 4.12 don't know it.
+#[expect(unsafe_code, reason = "SO_MEMINFO has no wrapper")]
+fn told_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
     /// Values of `SO_MEMINFO`, and their places (linux/sock_diag.h).
     const VALUES: usize = 9;
     const USED: usize = 0;
