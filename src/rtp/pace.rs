@@ -24,19 +24,20 @@ struct Step {
 }
 
 impl Step {
+    #[inline]
     fn is_same_ratio(self, other: Self) -> bool {
-        self.ticks * other.octets == other.ticks * self.octets
+        self == other || self.ticks * other.octets == other.ticks * self.octets
     }
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     learnt: Option<Step>,
-    /// The latest step, how often it came in a row, and when the first one began.
+    /// The latest step, how often it came in a row, and how much audio and time that was.
     latest: Step,
     streak: u8,
-    since: Mono,
-    octets_since: i64,
+    octets: i64,
+    elapsed: i64,
     /// Some step came often enough.
     known: bool,
     /// The latest packet had the timestamp of the one before, or an older one.
@@ -47,8 +48,7 @@ impl Pace {
     /// Of a stream that begins.
     pub(super) fn new() -> Self {
         let plain = Step { ticks: 1, octets: 1 };
-        let since = Mono::default();
-        Self { learnt: None, latest: plain, streak: 0, since, octets_since: 0, known: false, stands: false }
+        Self { learnt: None, latest: plain, streak: 0, octets: 0, elapsed: 0, known: false, stands: false }
     }
 
     /// Octets of audio that `ticks` stand for.
@@ -81,14 +81,16 @@ impl Pace {
         if self.streak == 0 || !self.latest.is_same_ratio(step) {
             self.latest = step;
             self.streak = 0;
-            self.since = before;
-            self.octets_since = 0;
+            self.octets = 0;
+            self.elapsed = 0;
         }
         if self.streak < STEPS_TO_CHECK {
-            self.octets_since += octets;
+            self.octets += octets;
+            // What a stall of the network adds says nothing of the sender.
+            self.elapsed += ticks_in(arrival.since(before)).min(ticks + ticks / 4);
             self.streak += 1;
             if self.streak == STEPS_TO_LEARN || self.streak == STEPS_TO_CHECK {
-                self.take_on(arrival);
+                self.take_on();
             }
         }
     }
@@ -99,7 +101,7 @@ impl Pace {
     }
 
     /// Believes the latest step, unless the time between the packets says that there is silence between them.
-    fn take_on(&mut self, arrival: Mono) {
+    fn take_on(&mut self) {
         let Step { ticks, octets } = self.latest;
         self.known = true;
         if ticks == octets {
@@ -109,20 +111,19 @@ impl Pace {
         if ticks > octets * MAX_RATIO || octets > ticks * MAX_RATIO {
             return;
         }
-        let claimed = self.octets_since * ticks / octets;
-        let elapsed = ticks_in(arrival.since(self.since));
+        let claimed = self.octets * ticks / octets;
         // Silence between packets is at least half of a packet.
-        let is_real = 2 * ticks >= 3 * octets && elapsed > (self.octets_since + claimed) / 2;
+        let is_real = 2 * ticks >= 3 * octets && self.elapsed > (self.octets + claimed) / 2;
         self.learnt = (!is_real).then_some(self.latest);
     }
 }
 
 /// Ticks of the RTP clock, which all codecs here share, in `span`.
 pub(super) fn ticks_in(span: Duration) -> i64 {
-    let hz = i64::from(ClockRate::HZ_8000.hz());
-    let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-    let ticks = i64::from(span.subsec_micros()) * hz / 1_000_000;
-    seconds.saturating_mul(hz).saturating_add(ticks)
+    let hz = ClockRate::HZ_8000.hz();
+    // Longer spans are none of this world; so nothing overflows, and a 32-bit core divides no 64-bit number.
+    let seconds = i64::from(u32::try_from(span.as_secs()).unwrap_or(u32::MAX));
+    seconds * i64::from(hz) + i64::from(span.subsec_nanos() / (1_000_000_000 / hz))
 }
 
 #[cfg(test)]
@@ -145,6 +146,12 @@ mod tests {
         assert_eq!(paced(&[(80, 160, 20); 3]).octets_in(640), 1280);
         assert_eq!(paced(&[(320, 160, 20), (480, 240, 30), (160, 80, 10)]).octets_in(640), 320);
         assert_eq!(paced(&[(320, 160, 20); 2]).octets_in(640), 640);
+    }
+
+    #[test]
+    fn a_stall_among_the_steps_is_no_silence() {
+        let steps = [&[(240, 80, 10); 8][..], &[(240, 80, 420)], &[(240, 80, 0); 11]].concat();
+        assert_eq!(paced(&steps).octets_in(240), 80);
     }
 
     #[test]

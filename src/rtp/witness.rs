@@ -26,6 +26,9 @@
 /// Time for which the clock does not vouch (packets in a burst) is believed up to a second, of loss and comfort noise.
 pub(super) const UNVOUCHED_OCTETS: i64 = 8000;
 
+/// Packets may all be late by so much for a while: 100 ms.
+const LATE_OCTETS: i64 = 800;
+
 /// What is known of a packet. All lengths are octets, one a tick of the RTP clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Testimony {
@@ -56,7 +59,13 @@ pub(super) enum Finding {
     Doubt,
 }
 
+impl Finding {
+    /// The packet is the next one.
+    pub(super) const NEXT: Self = Self::Between { octets: 0, lost: false, by_timestamp: true };
+}
+
 /// Weighs the witnesses.
+#[inline(never)]
 pub(super) fn weigh(testimony: &Testimony) -> Finding {
     let Testimony { absent, by_timestamp, by_arrival, packet, longest, usual_step, noise, known } =
         *testimony;
@@ -66,10 +75,11 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
     let is_next =
         by_timestamp.abs() <= if absent.is_some_and(|absent| absent > 0) { packet / 4 } else { half };
     if is_next && (known || absent.is_none_or(|absent| absent == 0)) {
-        return follows(true);
+        return Finding::NEXT;
     }
-    // A stretch of silence may be off by what clocks drift in it, a short one by half of itself.
-    let slack = (by_timestamp / 2).min(packet) + by_timestamp / 64;
+    // A stretch of silence may be off by what clocks drift in it, and by how late the packets before it were, if they
+    // all were; a short one by half of itself.
+    let slack = (by_timestamp / 2).min(LATE_OCTETS) + by_timestamp / 64;
     let ahead = by_timestamp - by_arrival;
     let arrival_agrees = by_timestamp > 0 && (ahead <= slack || (noise && ahead <= UNVOUCHED_OCTETS));
     match absent {
@@ -98,7 +108,7 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
                 Finding::Doubt
             }
         }
-        None if arrival_agrees && by_timestamp >= by_arrival / 2 => {
+        None if arrival_agrees && -ahead <= LATE_OCTETS + by_timestamp / 64 => {
             Finding::Between { octets: by_timestamp, lost: false, by_timestamp: true }
         }
         None => Finding::Doubt,
@@ -133,6 +143,7 @@ mod tests {
         assert_eq!(found(Some(0), 0, 0), go_on, "the stream goes on");
         assert_eq!(found(Some(0), 0, 48_000), go_on, "a hold or a stall");
         assert_eq!(found(Some(0), 8000, 8100), Some((8000, false)), "silence suppression");
+        assert_eq!(found(Some(0), 8000, 7200), Some((8000, false)), "silence after packets that were late");
         assert_eq!(found(Some(0), 8000, 0), go_on, "a wrong timestamp");
         assert_eq!(found(Some(0), -999_999, 0), go_on, "a wrong timestamp");
         assert_eq!(found(Some(0), -160, 160), go_on, "it stands");
@@ -146,6 +157,11 @@ mod tests {
         assert_eq!(found(Some(2000), 320_000, 0), None, "both counters jump while no time passes");
         assert_eq!(found(None, 0, 0), go_on, "numbers begin anew");
         assert_eq!(found(None, 8000, 8000), Some((8000, false)), "numbers begin anew after silence");
+        assert_eq!(
+            found(None, 29_120, 33_120),
+            None,
+            "both counters begin anew, the timestamp by chance ahead"
+        );
         assert_eq!(found(None, -16_000, 0), None, "both counters are back");
         assert_eq!(found(None, 99_999, 0), None, "both counters jump");
     }

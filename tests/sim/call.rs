@@ -446,6 +446,10 @@ pub(crate) fn run(seed: u64) -> Vec<String> {
             Err(PacketError::Rtcp) => Verdict::Dropped(phone_recorder::rtp::counts::DropCause::Rtcp),
             Err(error) => panic!("{error:?}"),
         };
+        if std::env::var_os("SIM_TRACE").is_some() {
+            let file_ms = file.octets.len() / 8;
+            println!("{at_ms} ms {:02x?} {verdict:?}, file {file_ms} ms", &octets[..octets.len().min(16)]);
+        }
         counts.book(verdict);
         timeline.restore_regained(&mut counts);
         assert!(counts.balance(), "{counts:?}");
