@@ -3,17 +3,20 @@
 //! One recording at the rate of a call, drained and flushed once a second, as the loop does it. Without
 //! sockets and threads nothing here depends on what else runs, so instructions can be counted and compared
 //! between versions: `scripts/cost` runs it under callgrind with two numbers of packets, and the difference
-//! is the path without start and end. `sealed` encrypts the recording. Run by hand it tells time: `cargo bench --bench packet_path`.
+//! is the path without start and end. `sealed` encrypts the recording; `hash` does nothing but hash the same audio, for the
+//! difference. Run by hand it tells time: `cargo bench --bench packet_path`.
 
 use phone_recorder::agent::Agent;
 use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
 use phone_recorder::config::{Config, StoragePath};
+use phone_recorder::rtp::packet::FIXED_HEADER_OCTETS;
 use phone_recorder::runtime::clock;
 use phone_recorder::seal::age::Recipient;
 use phone_recorder::storage::fs::RealFs;
 use phone_recorder::storage::seal::Seals;
 use phone_recorder::storage::writer::Writer;
 use phone_recorder::time::{Mono, Now, Wall};
+use sha2::{Digest, Sha256};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -69,6 +72,9 @@ fn main() {
     let asked = |word: &str| std::env::args().any(|argument| argument == word);
     let number = std::env::args().skip(1).find_map(|argument| argument.parse::<u32>().ok());
     let packets = number.unwrap_or(1_000_000);
+    if asked("hash") {
+        return hash(packets);
+    }
     let recipients =
         if asked("sealed") { vec![Recipient::parse(RECIPIENT).expect("a recipient")] } else { Vec::new() };
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -109,6 +115,22 @@ fn main() {
     assert!(bench.appends >= u64::from(packets / DRAIN_PACKETS), "audio went to storage");
     let each = took.as_nanos() / u128::from(packets.max(1));
     println!("{packets} packets, {} jobs, {each} ns a packet", bench.appends);
+}
+
+/// What the recording's SHA-256 takes by itself, of as much audio at once as a drain gives.
+fn hash(packets: u32) {
+    let audio = vec![0x55; DRAIN_PACKETS as usize * (PACKET_OCTETS - FIXED_HEADER_OCTETS)];
+    let mut hash = Sha256::new();
+    let began = clock::mono();
+    for _ in 0..packets / DRAIN_PACKETS {
+        hash.update(&audio);
+    }
+    let took = clock::mono().since(began);
+    println!(
+        "{packets} packets, {} ns a packet, {:x?}",
+        took.as_nanos() / u128::from(packets),
+        hash.finalize()
+    );
 }
 
 fn at(mono: Duration) -> Now {
