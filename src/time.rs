@@ -22,8 +22,15 @@ impl Mono {
 
     /// Time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
+    #[inline]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// Time since the arbitrary start.
+    #[must_use]
+    pub const fn since_start(self) -> Duration {
+        self.0
     }
 
     /// The instant `span` earlier, at most back to the start.

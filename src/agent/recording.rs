@@ -237,13 +237,13 @@ impl Recording {
             }
         }
         let verdict = match packet {
-            Ok(packet) => match self.lock.admit(octets, &packet, source, arrival) {
-                Admission::Ours => self.judge(octets, packet, arrival, pool),
+            Ok(mut packet) => match self.lock.admit(octets, &packet, source, arrival) {
+                Admission::Ours => self.judge(octets, &mut packet, arrival, pool),
                 Admission::Taken => {
                     self.lock_waits = None;
                     self.give_up_leftover();
                     self.take_waiting(pool);
-                    self.judge(octets, packet, arrival, pool)
+                    self.judge(octets, &mut packet, arrival, pool)
                 }
                 admission => {
                     if admission == Admission::Held {
@@ -332,8 +332,8 @@ impl Recording {
     fn take_waiting(&mut self, pool: &mut BlockPool) {
         let waiting = self.lock.take_held();
         for (octets, arrival) in waiting.iter() {
-            if let Ok(packet) = Packet::parse(octets) {
-                let verdict = self.judge(octets, packet, arrival, pool);
+            if let Ok(mut packet) = Packet::parse(octets) {
+                let verdict = self.judge(octets, &mut packet, arrival, pool);
                 self.book(verdict);
             }
         }
@@ -406,24 +406,24 @@ impl Recording {
     fn judge(
         &mut self,
         octets: &[u8],
-        mut packet: Packet<'_>,
+        packet: &mut Packet<'_>,
         arrival: Mono,
         pool: &mut BlockPool,
     ) -> Verdict {
         self.counts.odd_padding += u64::from(has_odd_padding(octets));
         let Some(codec) = self.types.codec(packet.payload_type) else {
-            return self.unknown(packet, arrival, pool);
+            return self.unknown(*packet, arrival, pool);
         };
         packet.payload_type = codec.payload_type();
         if codec != self.codec {
-            if !self.codec_change.follow(&packet, arrival, self.probe.since()) {
+            if !self.codec_change.follow(packet, arrival, self.probe.since()) {
                 return Verdict::Dropped(DropCause::PayloadType);
             }
             self.switch_codec(codec, pool);
         }
         self.codec_change.stay();
         self.types.stay();
-        self.audio(&packet, arrival, pool)
+        self.audio(packet, arrival, pool)
     }
 
     /// Takes a packet of the codec.

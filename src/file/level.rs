@@ -30,15 +30,17 @@ impl Level {
 #[must_use]
 pub fn level(codec: Codec, octets: &[u8], stride: usize) -> Option<Level> {
     let squares = square_table(codec)?;
-    let (mut sum, mut count) = (0.0_f64, 0_u32);
-    for &octet in octets.iter().step_by(stride.max(1)) {
-        sum += f64::from(squares[usize::from(octet)]);
-        count = count.saturating_add(1);
-    }
-    if count == 0 {
+    if octets.is_empty() {
         return None;
     }
-    Some(Level { mean: sum / f64::from(count) })
+    let stride = stride.max(1);
+    let (mut sum, mut at) = (0.0_f32, 0);
+    while let Some(octet) = octets.get(at) {
+        sum += squares[usize::from(*octet)];
+        at += stride;
+    }
+    let count = u32::try_from(octets.len().div_ceil(stride)).unwrap_or(u32::MAX);
+    Some(Level { mean: f64::from(sum) / f64::from(count) })
 }
 
 /// The squares of a codec's 256 values, full scale being 1.

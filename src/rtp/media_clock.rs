@@ -45,19 +45,18 @@ impl MediaClock {
         self.window_began = now;
     }
 
-    /// The place in the recording of a packet that arrives on time at `arrival`.
-    pub(super) fn place_of(&self, arrival: Mono) -> i64 {
-        self.elapsed(arrival) - self.early.min(self.early_before)
+    /// The place in the recording of a packet that arrives on time at `now`.
+    pub(super) fn place_of(&self, now: i64) -> i64 {
+        now - self.early.min(self.early_before)
     }
 
-    /// Ticks of the clock since the recording began, pauses left out.
-    fn elapsed(&self, arrival: Mono) -> i64 {
+    /// Ticks since the recording began, pauses left out: what the others take as `now`.
+    pub(super) fn now(&self, arrival: Mono) -> i64 {
         self.epoch.map_or(0, |epoch| ticks_in(arrival.since(epoch)))
     }
 
-    /// A packet that arrived at `arrival` has its place.
-    pub(super) fn note(&mut self, place: i64, arrival: Mono) {
-        let now = self.elapsed(arrival);
+    /// A packet that arrived at `now` has its place.
+    pub(super) fn note(&mut self, place: i64, now: i64) {
         let after = now - place;
         if now - self.window_began >= WINDOW_TICKS {
             self.window_began = now;
@@ -68,18 +67,17 @@ impl MediaClock {
     }
 
     /// Whether audio may reach up to `end` in the recording.
-    pub(super) fn allows(&self, end: i64, arrival: Mono) -> bool {
-        let now = self.elapsed(arrival);
+    pub(super) fn allows(end: i64, now: i64) -> bool {
         end <= now + now / 8 + AHEAD_OCTETS
     }
 
     /// Whether `octets` of silence of which the clock vouches for `vouched` may be put in. They count if so.
-    pub(super) fn takes_silence(&mut self, octets: i64, vouched: i64, arrival: Mono) -> bool {
+    pub(super) fn takes_silence(&mut self, octets: i64, vouched: i64, now: i64) -> bool {
         let unvouched = octets - vouched.clamp(0, octets);
         if unvouched == 0 {
             return true;
         }
-        let takes = self.unvouched + unvouched <= self.elapsed(arrival) / 8 + SILENCE_AHEAD_OCTETS;
+        let takes = self.unvouched + unvouched <= now / 8 + SILENCE_AHEAD_OCTETS;
         self.unvouched += if takes { unvouched } else { 0 };
         takes
     }
@@ -98,10 +96,11 @@ mod tests {
     fn the_earliest_packet_tells_what_is_on_time() {
         let mut clock = MediaClock::default();
         clock.begin(0, at(50), None);
-        clock.note(160, at(40 + 20));
-        assert_eq!(clock.place_of(at(60)), 160);
-        clock.note(320, at(200));
-        assert_eq!(clock.place_of(at(80)), 320);
+        let now = |clock: &MediaClock, ms| clock.now(at(ms));
+        clock.note(160, now(&clock, 40 + 20));
+        assert_eq!(clock.place_of(now(&clock, 60)), 160);
+        clock.note(320, now(&clock, 200));
+        assert_eq!(clock.place_of(now(&clock, 80)), 320);
     }
 
     #[test]
@@ -109,21 +108,22 @@ mod tests {
         let mut clock = MediaClock::default();
         clock.begin(0, at(0), None);
         for second in 1..100 {
-            clock.note(8000 * i64::try_from(second).unwrap(), at(1010 * second));
+            clock.note(8000 * i64::try_from(second).unwrap(), clock.now(at(1010 * second)));
         }
-        assert!(clock.place_of(at(1010 * 99)) - 8000 * 99 <= 8 * 100);
+        assert!(clock.place_of(clock.now(at(1010 * 99))) - 8000 * 99 <= 8 * 100);
     }
 
     #[test]
     fn audio_and_silence_are_bounded_by_the_clock() {
         let mut clock = MediaClock::default();
         clock.begin(0, at(0), None);
-        assert!(clock.allows(AHEAD_OCTETS, at(0)));
-        assert!(!clock.allows(AHEAD_OCTETS + 1, at(0)));
-        assert!(clock.allows(AHEAD_OCTETS + 9000, at(1000)));
-        assert!(clock.takes_silence(80_000, 80_000, at(1000)));
-        assert!(clock.takes_silence(SILENCE_AHEAD_OCTETS, 0, at(1000)));
-        assert!(!clock.takes_silence(1001, 0, at(1000)));
-        assert!(clock.takes_silence(1000, 0, at(1000)));
+        let second = clock.now(at(1000));
+        assert!(MediaClock::allows(AHEAD_OCTETS, 0));
+        assert!(!MediaClock::allows(AHEAD_OCTETS + 1, 0));
+        assert!(MediaClock::allows(AHEAD_OCTETS + 9000, second));
+        assert!(clock.takes_silence(80_000, 80_000, second));
+        assert!(clock.takes_silence(SILENCE_AHEAD_OCTETS, 0, second));
+        assert!(!clock.takes_silence(1001, 0, second));
+        assert!(clock.takes_silence(1000, 0, second));
     }
 }

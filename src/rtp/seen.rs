@@ -97,7 +97,16 @@ impl Seen {
     }
 
     /// Numbers between the newest and `seq`, which is ahead, that nothing came with.
+    #[inline]
     pub(super) fn absent_before(&self, seq: SeqNo) -> i64 {
+        if seq == self.newest.plus(1) {
+            return 0;
+        }
+        self.absent_before_other(seq)
+    }
+
+    #[inline(never)]
+    fn absent_before_other(&self, seq: SeqNo) -> i64 {
         let skipped = i64::from(seq.packets_since(self.newest)) - 1;
         if !self.others || skipped <= 0 {
             return skipped.max(0);
@@ -117,7 +126,23 @@ impl Seen {
 
     /// `seq`, which is ahead, came with audio. With `missing`, the numbers in between that nothing came with are missing
     /// now. Returns how many that are.
+    #[inline]
     pub(super) fn advance(&mut self, seq: SeqNo, missing: bool) -> u64 {
+        let absent = if seq == self.newest.plus(1) { 0 } else { self.pass_to(seq, missing) };
+        let (word, bit) = Bits::position(seq);
+        self.other.0[word] &= !bit;
+        self.missing.0[word] &= !bit;
+        self.audio.0[word] |= bit;
+        self.newest = seq;
+        if self.others && self.reach.packets_since(seq) <= 0 {
+            self.others = false;
+        }
+        absent
+    }
+
+    /// The numbers up to `seq`, which is ahead, are behind from now on. Returns as [`Self::advance`] does.
+    #[inline(never)]
+    fn pass_to(&mut self, seq: SeqNo, missing: bool) -> u64 {
         let absent = self.absent_before(seq);
         let steps = seq.packets_since(self.newest);
         let mut at = self.newest;
@@ -133,13 +158,6 @@ impl Seen {
         if steps > SEEN_PACKETS {
             // More than is remembered: what is left stands for the newest ones.
             self.other = Bits::default();
-        }
-        self.other.take(seq);
-        self.missing.take(seq);
-        self.audio.set(seq);
-        self.newest = seq;
-        if self.others && self.reach.packets_since(seq) <= 0 {
-            self.others = false;
         }
         if missing { absent.unsigned_abs() } else { 0 }
     }

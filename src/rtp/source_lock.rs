@@ -210,9 +210,10 @@ impl SourceLock {
         source: SocketAddr,
         arrival: Mono,
     ) -> Admission {
-        let key = canonical(source);
         if let Some(sender) = &mut self.sender {
-            if sender.voice.is(key, packet.ssrc) {
+            let voice = &sender.voice;
+            let same = source == voice.source || canonical(source) == voice.key;
+            if same && voice.ssrc == packet.ssrc {
                 sender.voice.hear(packet.seq, arrival);
                 if !sender.established {
                     sender.established = sender.voice.slots(arrival) >= ESTABLISHED_SLOTS;

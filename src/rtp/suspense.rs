@@ -11,6 +11,9 @@ use std::time::Duration;
 /// is a sender or a network that is not on time.
 pub(super) const BREAK_OCTETS: i64 = 4000;
 
+/// The same in time.
+pub(super) const BREAK: Duration = Duration::from_millis(500);
+
 /// By then it is decided.
 pub(super) const DECIDE_WITHIN: Duration = Duration::from_millis(300);
 

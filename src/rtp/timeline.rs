@@ -16,7 +16,7 @@ use super::media_clock::MediaClock;
 use super::pace::{Pace, ticks_in};
 use super::packet::Packet;
 use super::seen::{Number, Seen};
-use super::suspense::{BREAK_OCTETS, Outcome, Suspense};
+use super::suspense::{BREAK, BREAK_OCTETS, Outcome, Suspense};
 use super::window::{Piece, Window};
 use super::witness::{Finding, Testimony, weigh};
 use crate::time::Mono;
@@ -214,8 +214,9 @@ impl Timeline {
 
     /// Counts as stored what [`Self::push`] reported as dropped because it had to prove itself, and what has since.
     pub fn restore_regained(&mut self, counts: &mut Counts) {
-        let Regained { ssrc, unconfirmed } = std::mem::take(&mut self.regained);
+        let Regained { ssrc, unconfirmed } = self.regained;
         if ssrc + unconfirmed > 0 {
+            self.regained = Regained::default();
             counts.restore(ssrc, DropCause::Ssrc);
             counts.restore(unconfirmed, DropCause::Unconfirmed);
         }
@@ -352,8 +353,6 @@ impl Timeline {
     ) -> Verdict {
         if self.suspense.is_some() {
             self.look_again(packet, offset, arrival, sink);
-        } else {
-            self.clock.note(self.origin + offset, arrival);
         }
         self.put(packet.payload, offset, room, sink)
     }
@@ -361,14 +360,15 @@ impl Timeline {
     /// What a further packet after a break says of it.
     #[inline(never)]
     fn look_again(&mut self, packet: &Packet<'_>, offset: i64, arrival: Mono, sink: &mut impl AudioSink) {
-        let unexplained = self.clock.place_of(arrival) - self.origin - offset;
+        let now = self.clock.now(arrival);
+        let unexplained = self.clock.place_of(now) - self.origin - offset;
         let outcome = self
             .suspense
             .as_mut()
             .map_or(Outcome::Open, |it| it.packet(unexplained, offset, octets_of(packet), arrival));
         if outcome != Outcome::Open {
             self.end_suspense(Some(outcome), sink);
-            self.clock.note(self.origin + offset, arrival);
+            self.clock.note(self.origin + offset, now);
         }
     }
 
@@ -445,8 +445,9 @@ impl Timeline {
             let (right, offset) = stream.right;
             by_timestamp = stream.pace.octets_in(packet.timestamp.ticks_since(right)) + offset - end;
         }
-        let by_arrival = self.clock.place_of(arrival) - self.origin - end;
-        let testimony = Testimony {
+        let now = self.clock.now(arrival);
+        let by_arrival = self.clock.place_of(now) - self.origin - end;
+        let testimony = || Testimony {
             absent,
             by_timestamp,
             by_arrival,
@@ -456,12 +457,14 @@ impl Timeline {
             noise: stream.noise,
             known: stream.pace.is_known(),
         };
-        let Finding::Between { octets: between, lost, by_timestamp: right } = weigh(&testimony) else {
+        // Number and timestamp of nearly all packets are the next ones: that is the table's first row.
+        let finding = if steady && absent == Some(0) { Finding::NEXT } else { weigh(&testimony()) };
+        let Finding::Between { octets: between, lost, by_timestamp: right } = finding else {
             return Place::Doubt;
         };
-        let silent = between == 0 || self.clock.takes_silence(between, by_arrival, arrival);
+        let silent = between == 0 || self.clock.takes_silence(between, by_arrival, now);
         let between = if silent { between } else { 0 };
-        if !self.clock.allows(self.origin + end + between + octets, arrival) {
+        if !MediaClock::allows(self.origin + end + between + octets, now) {
             return Place::Nowhere(stream.skip(packet, arrival, follows, octets));
         }
         if follows {
@@ -470,8 +473,8 @@ impl Timeline {
             stream.missing_before = stream.seen.missing(REORDER_OCTETS / stream.last_octets.max(1));
             stream.seen = Seen::starting_at(packet.seq);
         }
-        let pause = ticks_in(arrival.since(stream.last_arrival));
-        let is_break = pause - stream.last_octets >= BREAK_OCTETS;
+        let pause = arrival.since(stream.last_arrival);
+        let is_break = pause >= BREAK && ticks_in(pause) - stream.last_octets >= BREAK_OCTETS;
         if absent == Some(0) && !is_break {
             stream.pace.learn(ticks, stream.last_octets, stream.last_arrival, arrival);
         } else {
@@ -495,6 +498,9 @@ impl Timeline {
         let unexplained = by_arrival - between;
         if is_break && unexplained >= BREAK_OCTETS {
             return Place::Broken(stream.newest_offset, unexplained);
+        }
+        if self.suspense.is_none() {
+            self.clock.note(self.origin + stream.newest_offset, now);
         }
         Place::At(stream.newest_offset)
     }
@@ -623,7 +629,7 @@ impl Timeline {
         if self.seamless || last.is_none() {
             self.clock.begin(self.origin, arrival, last);
         } else if pause > RESTART_SILENCE_OVER {
-            let silence = self.clock.place_of(arrival) - self.origin;
+            let silence = self.clock.place_of(self.clock.now(arrival)) - self.origin;
             // Whole packets, so that what follows stays aligned to the frames of the file.
             let silence = (silence.max(0) + octets / 2) / octets * octets;
             if silence > 0 {
@@ -651,11 +657,12 @@ impl Timeline {
         self.opening = true;
         self.seamless = false;
         self.switched = false;
-        if !self.clock.allows(self.origin + octets, arrival) {
+        let now = self.clock.now(arrival);
+        if !MediaClock::allows(self.origin + octets, now) {
             let stream = self.stream.as_mut();
             return stream.map_or(Verdict::Late, |stream| stream.skip(packet, arrival, true, octets));
         }
-        self.clock.note(self.origin, arrival);
+        self.clock.note(self.origin, now);
         self.put(packet.payload, 0, room, sink)
     }
 

@@ -118,7 +118,16 @@ impl Window {
     }
 
     /// Hands over everything before `limit`, holes included, and whatever follows without a hole.
+    #[inline]
     pub(super) fn hand_over_to(&mut self, limit: i64, hand_over: &mut impl FnMut(Piece<'_>)) {
+        if self.is_clear() && limit <= self.start {
+            return;
+        }
+        self.hand_over_some_to(limit, hand_over);
+    }
+
+    #[inline(never)]
+    fn hand_over_some_to(&mut self, limit: i64, hand_over: &mut impl FnMut(Piece<'_>)) {
         let mut done = 0;
         loop {
             let fragment = self.fragments.get(done).cloned();

@@ -1,24 +1,20 @@
 //! The local socket and its clients: octets in, lines to the agent, octets out.
 
-use super::RuntimeError;
 use crate::agent::io::{ClientId, Input};
 use crate::api::event::Class;
 use crate::api::line::{Line, LineBuffer};
 use crate::api::outbox::{HIGH_WATER_OCTETS, Outbox, Verdict};
 use crate::config::Control;
-use crate::storage::access::group_id;
 use crate::time::Mono;
 use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, getsockopt, socket as new_socket, sockopt,
-};
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, lchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,28 +81,33 @@ pub(super) struct Clients {
 
 impl Clients {
     /// Creates the socket. A socket file left by a crash is replaced, one in use is not.
-    pub(super) fn listen(control: &Control, registry: &Registry, token: Token) -> Result<Self, RuntimeError> {
+    pub(super) fn listen(control: &Control, registry: &Registry, token: Token) -> io::Result<Self> {
         let path = &control.socket;
-        let group = control.group.as_ref().map(group_id).transpose().map_err(RuntimeError::SocketGroup)?;
-        let refused = |error| RuntimeError::Socket(path.clone(), error);
-        Self::make_way(path).map_err(refused)?;
-        let socket = Self::bind(path, control.mode).map_err(refused)?;
-        let file = socket_file(path);
-        if let Some(group) = group {
-            lchown(path, None, Some(group)).map_err(|error| {
-                let _ = std::fs::remove_file(path);
-                RuntimeError::SocketGroup(error)
-            })?;
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let text = "another agent is running there; stop it or choose another control.socket";
+            return Err(io::Error::new(ErrorKind::AddrInUse, text));
         }
-        // Only now can anybody connect: whoever does so finds mode and group as they stay.
-        let listening = nix::sys::socket::listen(&socket, Backlog::MAXCONN);
-        listening.map_err(|errno| refused(errno.into()))?;
-        let mut listener = UnixListener::from_std(socket.into());
-        registry.register(&mut listener, token, Interest::READABLE).map_err(refused)?;
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+                std::fs::remove_file(path)?;
+            }
+            Ok(_) => {
+                return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket"));
+            }
+            Err(_) => {}
+        }
+        // The file has its mode from the first moment, but for a group that is not yet the one that was meant.
+        let of_group = if control.group.is_some() { 0o070 } else { 0 };
+        let mode = libc::mode_t::try_from(control.mode & !of_group).unwrap_or(0o600);
+        let before = umask(Mode::from_bits_truncate(!mode & 0o777));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        let mut listener = listener?;
+        registry.register(&mut listener, token, Interest::READABLE)?;
         Ok(Self {
             listener,
             control: control.clone(),
-            file,
+            file: socket_file(path),
             clients: BTreeMap::new(),
             acceptable: true,
             unaccepted: false,
@@ -116,32 +117,12 @@ impl Clients {
         })
     }
 
-    /// Removes a socket file that nobody listens at.
-    fn make_way(path: &Path) -> io::Result<()> {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            let text = "another agent is running there; stop it or choose another control.socket";
-            return Err(io::Error::new(ErrorKind::AddrInUse, text));
-        }
-        match std::fs::symlink_metadata(path) {
-            Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
-                std::fs::remove_file(path)
-            }
-            Ok(_) => Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket")),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Makes the socket's file, with its mode from the first moment.
-    fn bind(path: &Path, mode: u32) -> io::Result<OwnedFd> {
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let socket = new_socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        let addr = UnixAddr::new(path)?;
-        let mode = libc::mode_t::try_from(mode).unwrap_or(0o660);
-        let before = umask(Mode::from_bits_truncate(!mode & 0o777));
-        let bound = nix::sys::socket::bind(socket.as_raw_fd(), &addr);
-        umask(before);
-        bound?;
-        Ok(socket)
+    /// Gives the socket file to a group. What fails leaves no socket behind that the group can't use.
+    pub(super) fn give_to(&self, group: u32) -> io::Result<()> {
+        let path = &self.control.socket;
+        let mode = Permissions::from_mode(self.control.mode);
+        let given = lchown(path, None, Some(group)).and_then(|()| std::fs::set_permissions(path, mode));
+        given.inspect_err(|_| self.unlink())
     }
 
     /// Removes the socket file, unless another agent has made one in its place.

@@ -25,7 +25,7 @@ use crate::jobs::library::PlaybackKey;
 use crate::notify::Notifier;
 use crate::seal::origin::SignKey;
 use crate::secret_file;
-use crate::storage::access::Access;
+use crate::storage::access::{Access, group_id};
 use crate::storage::fs::Fs;
 use crate::storage::seal::Seals;
 use crate::storage::thread::{self, Handle};
@@ -203,7 +203,13 @@ impl Runtime {
                 .register(&mut SourceFd(&file.as_raw_fd()), MOUNTS, *interest)
                 .map_err(system("watch mounts"))?;
         }
-        let clients = Clients::listen(&config.control, registry, LISTENER)?;
+        let group =
+            config.control.group.as_ref().map(group_id).transpose().map_err(RuntimeError::SocketGroup)?;
+        let clients = Clients::listen(&config.control, registry, LISTENER)
+            .map_err(|error| RuntimeError::Socket(config.control.socket.clone(), error))?;
+        if let Some(group) = group {
+            clients.give_to(group).map_err(RuntimeError::SocketGroup)?;
+        }
         let waker = Arc::new(Waker::new(registry, STORAGE).map_err(system("create a waker"))?);
         let uplinks = Uplinks::new(&config.uplink, Arc::clone(&waker));
         let capacity = config.rtp.max_recordings * 4 + 64;

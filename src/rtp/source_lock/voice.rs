@@ -8,6 +8,9 @@ use std::time::Duration;
 /// A stretch of time in which a sender was heard, or not.
 pub(super) const SLOT: Duration = Duration::from_millis(160);
 
+/// A slot is so many hundredths of a second, as a power of two.
+const SLOT_HUNDREDTHS_LOG2: u32 = 4;
+
 /// Slots that are remembered: 10 s.
 pub(super) const MAX_SLOTS: u32 = 64;
 
@@ -103,6 +106,15 @@ impl Voice {
 
     fn mark(&mut self, arrival: Mono) {
         let slot = slot_of(arrival);
+        if slot == self.slot {
+            self.heard |= 1;
+            return;
+        }
+        self.mark_other(slot);
+    }
+
+    #[inline(never)]
+    fn mark_other(&mut self, slot: u64) {
         if slot > self.slot {
             self.heard = shifted(self.heard, slot - self.slot);
             self.before = shifted(self.before, slot - self.slot);
@@ -125,8 +137,11 @@ impl Voice {
     }
 }
 
+/// Number of the slot of `at`, without a division of 64 bits.
 fn slot_of(at: Mono) -> u64 {
-    u64::try_from(at.since(Mono::default()).as_millis() / SLOT.as_millis()).unwrap_or(u64::MAX)
+    let at = at.since_start();
+    let hundredths = at.as_secs().saturating_mul(100) + u64::from(at.subsec_nanos() / 10_000_000);
+    hundredths >> SLOT_HUNDREDTHS_LOG2
 }
 
 fn shifted(bits: u64, by: u64) -> u64 {
