@@ -5,6 +5,8 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::support::agent::is_emulated;
+use crate::support::environment::skip_here;
 use crate::support::{Agent, Call, Codec, Setup, patience, read_recording, sidecar, wait_until};
 
 /// Limits a running agent; false where `prlimit` is missing.
@@ -44,6 +46,9 @@ fn without_a_free_descriptor_a_call_goes_on_starts_are_refused_and_all_is_well_w
 
 #[test]
 fn without_threads_and_memory_beyond_what_it_has_the_agent_records_and_names_are_looked_up_without_success() {
+    if is_emulated() {
+        return skip_here("an emulator itself needs memory and threads to go on");
+    }
     let setup = Setup::new().quoted("uplink", "server_addr", "localhost").set("uplink", "server_port", 9);
     let mut agent = setup.start();
     // For root the number of tasks has no limit, memory does.

@@ -1,6 +1,8 @@
 //! Who sends the call: one local sender, and others who would like to, or only want to be in the way.
 
+use crate::support::agent::is_emulated;
 use crate::support::call::Books;
+use crate::support::environment::skip_here;
 use crate::support::rtp_source::payload;
 use crate::support::{Agent, Call, Codec, RtpSource, Setup, number, packet, read_recording, wait_until};
 use serde_json::{Value, json};
@@ -54,11 +56,19 @@ fn a_flood_of_junk_by_another_process_costs_no_packet_of_the_call() {
 
 #[test]
 fn a_flood_of_rtp_by_another_process_costs_no_packet_of_the_call() {
+    if is_emulated() {
+        return skip_here(
+            "an emulated agent is too slow for the flood's first packets, before it is kept out",
+        );
+    }
     expect_whole_call_under(packet(8, 1, 160, 0xEEEE, &[0x33; 160]));
 }
 
 #[test]
 fn a_second_sender_with_the_ssrc_and_numbers_of_the_call_is_told_by_its_port() {
+    if is_emulated() {
+        return skip_here("an emulator does not pass on what the kernel counts (SO_RXQ_OVFL)");
+    }
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::Pcma);
     let mut heard = call.speak_in_real_time(30);
