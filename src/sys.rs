@@ -153,6 +153,10 @@ fn told_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
             &raw mut octets,
         )
     })?;
+    if usize::try_from(octets).is_ok_and(|octets| octets < size_of_val(&values)) {
+        // An emulator passes on an integer of what it does not know.
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let is_full = values[USED].saturating_add(PACKET_MEMORY_OCTETS) > values[LIMIT];
     Ok(SocketMemory { is_full, drops: values[DROPS] })
 }

@@ -5,10 +5,10 @@
 
 use super::SocketMemory;
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::sys::stat::fstat;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
 
 /// Columns of a row: the queues, the inode, and the drops.
 const QUEUES: usize = 4;
@@ -20,7 +20,7 @@ const DROPS: usize = 12;
 /// # Errors
 /// As the system says; [`io::ErrorKind::NotFound`] if the table does not have the socket.
 pub(super) fn socket_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
-    let inode = fstat(socket)?.st_ino;
+    let inode = File::from(socket.try_clone_to_owned()?).metadata()?.ino();
     let limit = getsockopt(&socket, sockopt::RcvBuf)?;
     for table in ["/proc/self/net/udp", "/proc/self/net/udp6"] {
         let Ok(table) = File::open(table) else { continue };
