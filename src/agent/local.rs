@@ -269,7 +269,7 @@ impl Local {
 
     /// When audio that waits must go to the disk, if any waits and the disk is free.
     pub(super) fn flush_due(&self, interval: Duration) -> Option<Mono> {
-        let waits = self.tape.waiting_octets() > 0;
+        let waits = self.waiting_octets() > 0;
         (waits && self.state == FileState::Open).then_some(self.flushed_at.max(self.waiting_since) + interval)
     }
 
@@ -279,6 +279,11 @@ impl Local {
             self.waiting_since = arrival;
         }
         self.timeline.push(packet, arrival, room, &mut Feed { tape: &mut self.tape, pool })
+    }
+
+    /// Audio that waits to be put in order goes on to the disk if no packet has come for a while.
+    pub(super) fn let_go(&mut self, now: Mono, pool: &mut BlockPool) {
+        self.timeline.let_go(now, &mut Feed { tape: &mut self.tape, pool });
     }
 
     pub(super) fn restore_regained(&mut self, counts: &mut Counts) {

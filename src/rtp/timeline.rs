@@ -399,6 +399,17 @@ impl Timeline {
         self.seamless = true;
     }
 
+    /// Nothing may have come for a while: then what waits for a hole to be filled waits no longer, since nothing would tell
+    /// when it is old enough. The stream goes on at its time.
+    pub fn let_go(&mut self, now: Mono, sink: &mut impl AudioSink) {
+        let last = self.stream.as_ref().map(|stream| stream.last_arrival);
+        if self.waiting_octets() > 0 && last.is_some_and(|last| now.since(last) >= BREAK) {
+            self.end_suspense(None, sink);
+            self.hand_over_all(sink);
+            self.opening = false;
+        }
+    }
+
     /// A packet that is no audio: its sequence number is accounted for, its content is not kept.
     #[inline(never)]
     fn pass_over(&mut self, packet: &Packet<'_>) -> Verdict {

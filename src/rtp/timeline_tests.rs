@@ -749,3 +749,34 @@ fn packets_of_mixed_lengths_may_be_lost_overtaken_or_doubled() {
         }
     }
 }
+
+#[test]
+fn what_waits_goes_on_when_nothing_comes_any_more_and_the_stream_goes_on_at_its_time() {
+    for lost in [vec![], vec![2]] {
+        let mut bench = Bench::new();
+        for number in 0..4 {
+            if lost.contains(&number) {
+                bench.clock_ms += 20;
+            } else {
+                bench.send(number);
+            }
+        }
+        let waiting = bench.timeline.waiting_octets();
+        assert!(waiting > 0);
+        let mut at = |ms: u64| {
+            bench.timeline.let_go(Mono::new(Duration::from_millis(ms)), &mut bench.tape);
+            bench.timeline.waiting_octets()
+        };
+        assert_eq!((at(579), at(580)), (waiting, 0));
+        bench.clock_ms += 2000;
+        for number in 100 + 4..100 + 10 {
+            bench.send(number);
+        }
+        let silence = vec![S; 160 * lost.len()];
+        let rest = (2..4).filter(|number| !lost.contains(number));
+        let mut expected = [audio(0..2), silence, audio(rest)].concat();
+        expected.extend(vec![S; 16_000]);
+        expected.extend(audio(104..110));
+        assert!(bench.finish() == expected, "{} of {} octets", bench.tape.octets.len(), expected.len());
+    }
+}

@@ -439,7 +439,13 @@ pub(crate) fn run(seed: u64) -> Vec<String> {
     let mut timeline = Timeline::new(call.codec);
     let mut file = File { octets: Vec::new(), silence: call.codec.silence() };
     let mut counts = Counts::default();
+    let mut last_ms = 0;
     for (at_ms, octets) in &flights {
+        // Once a second what waits is looked at, as when it is flushed.
+        if *at_ms >= last_ms + 1000 {
+            timeline.let_go(Mono::new(Duration::from_millis(last_ms + 1000)), &mut file);
+        }
+        last_ms = *at_ms;
         let arrival = Mono::new(Duration::from_millis(*at_ms));
         let verdict = match Packet::parse(octets) {
             Ok(packet) => timeline.push(&packet, arrival, true, &mut file),

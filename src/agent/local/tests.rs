@@ -124,3 +124,22 @@ fn audio_behind_the_end_of_a_file_is_no_older_than_others_when_it_is_flushed() {
     let due = bench.local.flush_due(interval);
     assert!(due.is_some_and(|due| due <= Bench::at(1100).mono), "{due:?}");
 }
+
+#[test]
+fn the_first_packets_reach_the_disk_though_no_more_come() {
+    let interval = Duration::from_secs(1);
+    let mut bench = Bench::new(100);
+    for number in 0..3 {
+        bench.push(number, 20 * u64::from(number));
+    }
+    let due = bench.local.flush_due(interval).expect("a flush");
+    assert!(due <= Bench::at(1040).mono, "{due:?}");
+    bench.local.let_go(due, &mut bench.pool);
+    let Some(Job::Append { pieces, .. }) =
+        bench.local.next_job(true, &Call::default(), &bench.counts, Bench::at(1040))
+    else {
+        panic!("nothing to write");
+    };
+    bench.local.appended(pieces, &mut bench.pool);
+    assert_eq!((bench.local.waiting_octets(), bench.local.flush_due(interval)), (0, None));
+}
