@@ -77,9 +77,10 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
     if is_next && (known || absent.is_none_or(|absent| absent == 0)) {
         return Finding::NEXT;
     }
-    // A stretch of silence may be off by what clocks drift in it, and by how late the packets before it were, if they
-    // all were; a short one by half of itself.
-    let slack = (by_timestamp / 2).min(LATE_OCTETS) + by_timestamp / 64;
+    // A stretch of silence may be off by what clocks drift in it, a short one by half of itself. If the number is the
+    // next one, a long one may be off by how late the packets before it were, too: they may all have been.
+    let late = if absent == Some(0) { (by_timestamp / 8).min(LATE_OCTETS) } else { 0 };
+    let slack = (by_timestamp / 2).min(packet).max(late) + by_timestamp / 64;
     let ahead = by_timestamp - by_arrival;
     let arrival_agrees = by_timestamp > 0 && (ahead <= slack || (noise && ahead <= UNVOUCHED_OCTETS));
     match absent {
@@ -162,6 +163,7 @@ mod tests {
             None,
             "both counters begin anew, the timestamp by chance ahead"
         );
+        assert_eq!(found(None, 59_000, 57_200), None, "both counters begin anew, the timestamp near by chance");
         assert_eq!(found(None, -16_000, 0), None, "both counters are back");
         assert_eq!(found(None, 99_999, 0), None, "both counters jump");
     }
