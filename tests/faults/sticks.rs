@@ -8,14 +8,18 @@ use crate::usb::{Port, bind, cover, is_mounted, mount_at, uncover};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// An agent that may unmount. An emulator has threads of its own, and the process that unmounts is only made by a program
+/// that has one.
+fn unmounting() -> Setup {
+    if is_emulated() { Setup::new().set("sandbox", "enabled", false) } else { Setup::new() }
+}
+
 fn setup() -> Setup {
-    Setup::new().quoted("storage", "path", "auto").set("storage", "require_usb", true)
+    unmounting().quoted("storage", "path", "auto").set("storage", "require_usb", true)
 }
 
 fn agent() -> Agent {
-    // An emulator has threads of its own, and the process that unmounts is only made by a program that has one.
-    let setup = if is_emulated() { setup().set("sandbox", "enabled", false) } else { setup() };
-    setup.start()
+    setup().start()
 }
 
 fn start() -> Value {
@@ -224,7 +228,7 @@ fn a_stick_that_is_mounted_after_the_start_is_recorded_to_and_unmounted_wherever
     let Some(mut port) = Port::new() else { return };
     let stick = port.stick("s", 16);
     let point = port.point(b"deep/below/s");
-    let agent = Setup::new().storage(&point).set("storage", "require_usb", true).start();
+    let agent = unmounting().storage(&point).set("storage", "require_usb", true).start();
     assert_eq!(refusal(&agent), ("no_storage".into(), json!("not_removable")));
     mount_at(&stick.parts[0], &point, "rw");
     record_to(&agent, &point);
@@ -264,7 +268,7 @@ fn a_disk_that_can_not_be_pulled_is_not_unmounted_nor_is_the_flash_behind_it_fil
     std::fs::remove_file("/dev/disk/by-id/usb-fixed-0:0").unwrap();
     let point = port.point(b"data");
     mount_at(&fixed.parts[0], &point, "rw");
-    let agent = Setup::new().storage(&point).start();
+    let agent = unmounting().storage(&point).start();
     let ejected = agent.client().ok("storage.eject", json!({}));
     assert_eq!((&ejected["safe_to_pull"], &ejected["unmounted"]), (&json!(true), &json!(false)), "{ejected}");
     assert!(is_mounted(&point));
@@ -278,7 +282,7 @@ fn the_folder_that_an_ejected_stick_leaves_at_its_place_is_not_recorded_to() {
     let stick = port.stick("s", 16);
     let point = port.point(b"s");
     mount_at(&stick.parts[0], &point, "rw");
-    let agent = Setup::new().storage(&point).start();
+    let agent = unmounting().storage(&point).start();
     record_to(&agent, &point);
     assert_eq!(agent.client().ok("storage.eject", json!({}))["unmounted"], true);
     assert_eq!(refusal(&agent), ("no_storage".into(), json!("ejected")));
