@@ -78,7 +78,7 @@ fuzz_target!(|entries: Vec<Entry<'_>>| {
     }
     for turn in 0.. {
         assert!(turn < TURNS, "making room does not end");
-        match writer.handle(Job::DeleteOldest(folder.clone())) {
+        match writer.handle(Job::DeleteOldest { folder: folder.clone(), running: Vec::new() }) {
             Done::Searching => {}
             Done::Deleted { file: Some(file), .. } => {
                 assert!(file.to_ascii_lowercase().ends_with(".wav"), "{file}")
