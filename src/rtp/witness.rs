@@ -163,7 +163,11 @@ mod tests {
             None,
             "both counters begin anew, the timestamp by chance ahead"
         );
-        assert_eq!(found(None, 59_000, 57_200), None, "both counters begin anew, the timestamp near by chance");
+        assert_eq!(
+            found(None, 59_000, 57_200),
+            None,
+            "both counters begin anew, the timestamp near by chance"
+        );
         assert_eq!(found(None, -16_000, 0), None, "both counters are back");
         assert_eq!(found(None, 99_999, 0), None, "both counters jump");
     }
