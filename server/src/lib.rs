@@ -3,7 +3,7 @@
 //! Pure, told what time it is: [`session`] (one control connection), [`recording`] (RTP in, storage
 //! jobs out), [`limits`] (who gets in), [`rates`] (how often), [`ports`], [`quota`] (how fast recordings may grow), [`naming`],
 //! [`advice`]. Touching the world: [`run`] (the loop), [`receive`], [`media`], [`storage`] with its [`writer`],
-//! [`journal`], [`recover`], [`clock`], [`status`], [`check`]. Settings come from [`config`].
+//! [`journal`], [`used_ids`], [`recover`], [`clock`], [`status`], [`check`]. Settings come from [`config`].
 //! It reads the protocol with the library's `uplink` modules and stores with its `rtp`, `file` and `storage`.
 
 pub mod advice;
@@ -25,4 +25,5 @@ pub mod run;
 pub mod session;
 pub mod status;
 pub mod storage;
+pub mod used_ids;
 pub mod writer;

@@ -100,13 +100,21 @@ struct Ended {
 }
 
 impl Recording {
-    /// A recording that was asked for by a phone at `peer` and goes to `folder`.
+    /// A recording that was asked for by a phone at `peer`, has this `id` at the server, and goes to `folder`.
     #[must_use]
-    pub fn new(rules: Rules, opening: &Opening, peer: SocketAddr, folder: Folder, now: Now) -> Self {
+    pub fn new(
+        rules: Rules,
+        opening: &Opening,
+        id: String,
+        peer: SocketAddr,
+        folder: Folder,
+        now: Now,
+    ) -> Self {
         let mut call = Call { direction: opening.direction, altered: opening.altered, ..Call::default() };
         call.update(&CallUpdate::from(&opening.parties));
         let sidecar = Sidecar {
-            recording: opening.id.clone(),
+            recording: id,
+            uplink_id: Some(opening.id.clone()),
             call,
             start: now.wall.rfc3339(),
             clock_set: now.wall.is_set(),
@@ -139,6 +147,12 @@ impl Recording {
             failed: false,
             waits_for_clock: false,
         }
+    }
+
+    /// Its id, which no other recording of the server has.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.sidecar.recording
     }
 
     /// What of the call could not be kept as the phone said it.

@@ -7,6 +7,7 @@
 
 use crate::journal::{Journal, Line, MAX_LINES, locked};
 use crate::naming::day_folder;
+use crate::used_ids::UsedIds;
 use phone_recorder::file::name::{is_record_file_name, sidecar_name};
 use phone_recorder::file::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
 use phone_recorder::storage::fs::{Fs, RealFs};
@@ -41,6 +42,18 @@ pub struct Summary {
     pub failed: usize,
 }
 
+/// What a server begins with.
+pub struct Recovered<F: Fs> {
+    /// Recordings are being written from now on.
+    pub marker: Marker,
+    /// What was done.
+    pub summary: Summary,
+    /// The ids of all former recordings.
+    pub used_ids: UsedIds,
+    /// The file that they are in, or why there is none.
+    pub ids_file: io::Result<F::File>,
+}
+
 /// The note that recordings are being written.
 #[derive(Debug)]
 pub struct Marker {
@@ -60,7 +73,8 @@ pub struct Marker {
 
 impl Marker {
     /// Puts right what the last run left below `storage`, and notes that from `today` on there may be
-    /// unfinished recordings again. Before anything is written there. The journal is made whole, too.
+    /// unfinished recordings again. Before anything is written there. The journal and the file
+    /// of used ids are made whole, too.
     ///
     /// # Errors
     /// The folder can't be read or written, or another server uses it.
@@ -69,7 +83,7 @@ impl Marker {
         storage: &Path,
         today: Wall,
         journal: Arc<Mutex<Journal>>,
-    ) -> io::Result<(Self, Summary)> {
+    ) -> io::Result<Recovered<F>> {
         let lock = lock(storage)?;
         if let Err(fault) = locked(&journal).mend(fs) {
             log::error!("journal_behind {:?}; recordings go on without it", fault.detail);
@@ -81,16 +95,24 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
+        let mut ids = UsedIds::load(fs, storage);
         let mut failed = None;
         if let Some(since) = since {
-            failed = recover_since(fs, storage, &journal, &since, "", &mut summary)?;
+            let mut finished = Finished::new(fs, &journal, ids.as_mut());
+            failed = recover_since(fs, storage, &mut finished, (&since, ""), &mut summary)?;
         }
+        let mut used_ids = match ids {
+            Some(ids) => ids,
+            None => all_ids(fs, storage)?,
+        };
+        // Before the marker forgets the days that they were found in.
+        let ids_file = used_ids.save(fs, storage);
         let today = day_folder(today);
         let since = failed.clone().filter(|day| *day < today).unwrap_or(today);
         write(&path, &since)?;
         let tried = Mono::default();
         let marker = Self { path, journal, since, failed, trying: None, tried, writing: None, _lock: lock };
-        Ok((marker, summary))
+        Ok(Recovered { marker, summary, used_ids, ids_file })
     }
 
     /// Tries once more, now and then, what could not be put right at the start, as far as it is of days before `open`, the
@@ -110,7 +132,8 @@ impl Marker {
         let (open, journal) = (open.to_owned(), Arc::clone(&self.journal));
         let again = move || {
             let mut summary = Summary::default();
-            let failed = recover_since(&fs, &storage, &journal, &since, &open, &mut summary);
+            let mut finished = Finished::new(&fs, &journal, None);
+            let failed = recover_since(&fs, &storage, &mut finished, (&since, &open), &mut summary);
             (failed.unwrap_or(Some(since)), summary)
         };
         self.trying = thread::Builder::new().name("recovery".into()).spawn(again).ok();
@@ -154,17 +177,15 @@ impl Marker {
     }
 }
 
-/// Puts right what is of `since` or later, and before `open` unless that is empty, and gives `journal` the lines that it
+/// Puts right what is of `since` or later, and before `open` unless that is empty, and gives the journal the lines that it
 /// lacks; the first day on which something could not be.
 fn recover_since<F: Fs>(
     fs: &F,
     storage: &Path,
-    journal: &Mutex<Journal>,
-    since: &str,
-    open: &str,
+    finished: &mut Finished<'_, F>,
+    (since, open): (&str, &str),
     summary: &mut Summary,
 ) -> io::Result<Option<String>> {
-    let mut finished = Finished { fs, journal, lines: BTreeMap::new(), first: None };
     let mut failed: Option<String> = None;
     let mut fails = |day: &str| {
         if failed.as_deref().is_none_or(|first| day < first) {
@@ -201,23 +222,47 @@ fn recover_since<F: Fs>(
     Ok(failed)
 }
 
+/// The ids of all recordings, for want of the file that has them.
+fn all_ids<F: Fs>(fs: &F, storage: &Path) -> io::Result<UsedIds> {
+    let mut ids = UsedIds::default();
+    for day in folders(storage)?.iter().filter_map(|device| folders(device).ok()).flatten() {
+        // What can't be listed now has no ids that we could know.
+        for name in recordings(fs, &day).unwrap_or_default() {
+            if let Some(sidecar) = sidecar_beside(fs, &day, &name) {
+                ids.add(&sidecar.recording);
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn recordings<F: Fs>(fs: &F, folder: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    fs.names(folder, &mut |name| found.extend(is_record_file_name(name).then(|| name.to_owned())))?;
+    Ok(found)
+}
+
 /// Finished files that the journal may have no line of.
 struct Finished<'a, F: Fs> {
     fs: &'a F,
     journal: &'a Mutex<Journal>,
+    /// Where ids of recordings go, finished or not.
+    ids: Option<&'a mut UsedIds>,
     lines: BTreeMap<String, Line>,
     /// The first day that they are of.
     first: Option<String>,
 }
 
-impl<F: Fs> Finished<'_, F> {
+impl<'a, F: Fs> Finished<'a, F> {
+    fn new(fs: &'a F, journal: &'a Mutex<Journal>, ids: Option<&'a mut UsedIds>) -> Self {
+        Self { fs, journal, ids, lines: BTreeMap::new(), first: None }
+    }
+
     /// Notes those in the folder of a device and `day`.
     fn look_through(&mut self, folder: &Path, day: &str) -> io::Result<()> {
-        let mut names = Vec::new();
-        self.fs
-            .names(folder, &mut |name| names.extend(is_record_file_name(name).then(|| name.to_owned())))?;
-        for name in names {
+        for name in recordings(self.fs, folder)? {
             let Some(sidecar) = sidecar_beside(self.fs, folder, &name) else { continue };
+            self.ids.iter_mut().for_each(|ids| ids.add(&sidecar.recording));
             if sidecar.state == SidecarState::Ended {
                 let line = locked(self.journal).line(folder, &Sidecar { file: name, ..sidecar });
                 self.lines.insert(line.file.clone(), line);
@@ -309,7 +354,8 @@ mod tests {
 
     fn recover_at(storage: &tempfile::TempDir, today: Wall) -> io::Result<(Marker, Summary)> {
         let journal = Arc::new(Mutex::new(Journal::new(storage.path())));
-        Marker::recover(&RealFs, storage.path(), today, journal)
+        let recovered = Marker::recover(&RealFs, storage.path(), today, journal);
+        recovered.map(|recovered| (recovered.marker, recovered.summary))
     }
 
     fn archive() -> tempfile::TempDir {

@@ -73,6 +73,9 @@ pub const MAX_DESCRIPTORS: usize = 2 * (MAX_CLIENTS + 1) + 4;
 pub struct SessionStatus {
     /// The `id` on the wire.
     pub id: String,
+    /// The recording's id at the server, as in its sidecars.
+    #[serde(default)]
+    pub recording: String,
     /// What the phone calls itself.
     pub device: String,
     /// The phone's address.

@@ -6,6 +6,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use phone_recorder::jobs::{Done, Job};
 use phone_recorder::storage::access::Access;
 use phone_recorder::storage::fs::SystemFs;
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub struct Handle {
 
 /// Starts the thread. At most `capacity` jobs wait, and at most so many answers; `wake` is called after an
 /// urgent answer. All is made durable each `checkpoint`, for those to read whom `access` lets. Finished files go into
-/// `journal`. It ends when the sender of jobs is dropped.
+/// `journal`, ids into the file `used_ids`. It ends when the sender of jobs is dropped.
 ///
 /// # Errors
 /// If the system refuses a thread.
@@ -33,11 +34,13 @@ pub fn spawn(
     checkpoint: Duration,
     access: Access,
     journal: Arc<Mutex<Journal>>,
+    used_ids: Option<File>,
     wake: impl Fn() + Send + 'static,
 ) -> io::Result<Handle> {
     let (jobs, job_queue) = bounded::<Job>(capacity);
     let (answers, done) = bounded(capacity + 1);
-    let mut writer = OfficeWriter::new(SystemFs { access }, crate::clock::mono, checkpoint, journal);
+    let mut writer =
+        OfficeWriter::new(SystemFs { access }, crate::clock::mono, checkpoint, journal, used_ids);
     std::thread::Builder::new().name("storage".into()).spawn(move || {
         let mut ready = Vec::new();
         loop {

@@ -8,6 +8,7 @@
 //! once, all but closing at once; after a failed sync no file of that time takes more or counts as whole.
 
 use crate::journal::{Journal, Line, MAX_LINES, locked};
+use crate::used_ids::mark;
 use phone_recorder::file::name::sidecar_name;
 use phone_recorder::file::sidecar::Sidecar;
 use phone_recorder::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space};
@@ -45,6 +46,8 @@ pub struct OfficeWriter<F: Fs> {
     late: Vec<Late>,
     /// Also written to by who recovers.
     journal: Arc<Mutex<Journal>>,
+    /// The file of [`crate::used_ids`].
+    used_ids: Option<F::File>,
     /// Finished files that the journal has no line of; beyond the limit the next start finds them.
     unlisted: Vec<Line>,
     /// It was told that the journal can't be written.
@@ -70,8 +73,15 @@ struct Closing<H> {
 }
 
 impl<F: Fs> OfficeWriter<F> {
-    /// A writer on `fs` with a checkpoint each `interval`; `clock` tells when. Finished files go into `journal`.
-    pub fn new(fs: F, clock: fn() -> Mono, interval: Duration, journal: Arc<Mutex<Journal>>) -> Self {
+    /// A writer on `fs` with a checkpoint each `interval`; `clock` tells when. Finished files go into `journal`,
+    /// ids of recordings into the file `used_ids`.
+    pub fn new(
+        fs: F,
+        clock: fn() -> Mono,
+        interval: Duration,
+        journal: Arc<Mutex<Journal>>,
+        used_ids: Option<F::File>,
+    ) -> Self {
         let synced = clock();
         Self {
             fs,
@@ -82,6 +92,7 @@ impl<F: Fs> OfficeWriter<F> {
             witness: None,
             late: Vec::new(),
             journal,
+            used_ids,
             unlisted: Vec::new(),
             is_behind: false,
             dirty: false,
@@ -291,6 +302,11 @@ impl<F: Fs> OfficeWriter<F> {
     }
 
     fn begin(&self, file: &mut OpenFile<F::File>, sidecar: &Sidecar) -> Result<(), Fault> {
+        // Before its sidecar, so that the id is in no sidecar alone after the next sync.
+        let marked = self.used_ids.as_ref().map(|ids| mark(&self.fs, ids, &sidecar.recording));
+        if let Some(Err(error)) = marked {
+            log::warn!("id_not_noted recording={:?}: {error}", sidecar.recording);
+        }
         file.begin(&self.fs).map_err(|error| fault("create", &file.path(), &error))?;
         self.write_sidecar(&file.folder, &file.name, sidecar)?;
         self.put_sidecar(&file.folder, &file.name)

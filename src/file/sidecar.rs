@@ -146,6 +146,9 @@ pub struct Sidecar {
     /// At a server, the address of the phone's control connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
+    /// At a server, the `id` that the phone gave the recording on the wire; `recording` is the server's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink_id: Option<String>,
     /// Others than the call's sender have sent to its port.
     pub contested: bool,
     /// Never deleted to make room.
@@ -198,6 +201,7 @@ impl Default for Sidecar {
             end_reason: None,
             no_media: false,
             peer: None,
+            uplink_id: None,
             contested: false,
             protected: false,
             recovered: false,

@@ -18,8 +18,9 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::naming::Names;
 use crate::rates::Devices;
-use crate::recover::Marker;
+use crate::recover::{Marker, Recovered};
 use crate::status::{self, Rows, SocketFile};
+use crate::used_ids::USED_IDS;
 use crossbeam_channel::{Receiver as Queue, Sender, bounded};
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
@@ -107,19 +108,24 @@ pub fn run(config: Config) -> io::Result<()> {
     let access = check::group(&config)?;
     let mut notifier = Notifier::from_environment();
     confinement::enter(&config)?;
-    let journal = Arc::new(Mutex::new(Journal::new(&config.storage)));
-    let checkpoint = config.flush_interval / 2;
-    let storage = crate::storage::spawn(JOB_QUEUE, checkpoint, access, Arc::clone(&journal), move || {
-        // Failing to wake costs one sweep interval.
-        let _ = storage_waker.wake();
-    })?;
     let registry = poll.registry().try_clone()?;
     let disk = check::storage(&config.storage)?;
     let storage_folder = config.storage.display().to_string();
     let of_storage =
         |what: &str, error: &io::Error| refused(&format!("{what} {storage_folder}"), Wanted::Storage, error);
-    let (marker, found) = Marker::recover(&SystemFs { access }, &config.storage, clock::now().wall, journal)
-        .map_err(|error| of_storage("recover recordings in", &error))?;
+    let fs = SystemFs { access };
+    let journal = Arc::new(Mutex::new(Journal::new(&config.storage)));
+    let Recovered { marker, summary: found, used_ids, ids_file } =
+        Marker::recover(&fs, &config.storage, clock::now().wall, Arc::clone(&journal))
+            .map_err(|error| of_storage("recover recordings in", &error))?;
+    let ids_file = ids_file.inspect_err(|error| {
+        log::warn!("{USED_IDS} can't be written: {error}; every id gets something random behind it");
+    });
+    let checkpoint = config.flush_interval / 2;
+    let storage = crate::storage::spawn(JOB_QUEUE, checkpoint, access, journal, ids_file.ok(), move || {
+        // Failing to wake costs one sweep interval.
+        let _ = storage_waker.wake();
+    })?;
     if found.folders > 0 || found.failed > 0 {
         let crate::recover::Summary { folders, recordings, failed } = found;
         log::warn!("recovered recordings={recordings} folders={folders} failed={failed}");
@@ -145,7 +151,7 @@ pub fn run(config: Config) -> io::Result<()> {
     }
     tell_fitted(config.limits, descriptors);
     let devices = known_devices(&config).map_err(|error| of_storage("list", &error))?;
-    let found = Found { disk, names, devices, descriptors };
+    let found = Found { disk, names, devices, used_ids, descriptors };
     notifier.ready(clock::mono());
     let office = Office::new(config, registry, storage, found, metrics);
     Loop {

@@ -22,6 +22,7 @@ use crate::recording::Rules;
 use crate::session::{Action, EndReason, Session};
 use crate::status::{Rows, SessionStatus};
 use crate::storage::Handle;
+use crate::used_ids::UsedIds;
 use disk::Closing;
 use gate::short;
 use mio::event::Source;
@@ -56,6 +57,7 @@ pub(super) struct Found {
     pub(super) disk: Disk,
     pub(super) names: Names,
     pub(super) devices: Devices,
+    pub(super) used_ids: UsedIds,
     /// How many the process may open.
     pub(super) descriptors: u64,
 }
@@ -77,6 +79,7 @@ pub(super) struct Office {
     starts: Rates,
     empty_files: Rates,
     devices: Devices,
+    used_ids: UsedIds,
     known: Known,
     throttle: Throttle,
     /// Descriptors that phones may use.
@@ -114,7 +117,7 @@ impl Office {
         found: Found,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Found { disk, names, devices, descriptors } = found;
+        let Found { disk, names, devices, used_ids, descriptors } = found;
         let (limits, paces) = (config.limits, config.paces);
         let rules = Rules {
             // The other half is for the time until the writer's checkpoint.
@@ -135,6 +138,7 @@ impl Office {
             starts: Rates::new(paces.starts),
             empty_files: Rates::new(paces.empty_files),
             devices,
+            used_ids,
             known: Known::default(),
             throttle: Throttle::default(),
             room: usize::try_from(Limits::for_phones(descriptors)).unwrap_or(usize::MAX),
@@ -400,6 +404,7 @@ impl Office {
             }
             rows.sessions.push(SessionStatus {
                 id: call.id.clone(),
+                recording: call.recording.id().to_owned(),
                 device: call.device.chars().take(MAX_SHOWN_CHARS).collect(),
                 peer: conn.peer,
                 codec: call.recording.codec().name().to_owned(),

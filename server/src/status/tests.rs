@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 fn session(port: u16) -> SessionStatus {
     SessionStatus {
+        recording: "r1".into(),
         id: "7f3a".into(),
         device: "0c:11:05:00:00:01".into(),
         peer: "192.0.2.1:4000".parse().expect("address"),

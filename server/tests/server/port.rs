@@ -115,7 +115,7 @@ pub(crate) fn hold(steps: Vec<Step>) {
         .map(|addr| addr.parse().expect("an address"));
     let rules = Rules { flush_interval: Duration::from_secs(1), max_file_octets: LIMIT };
     let folder = Folder { root: "/srv".into(), device: 1, name: "phone/2026-03-01".into() };
-    let mut recording = Recording::new(rules, &opening, senders[0], folder, at(0));
+    let mut recording = Recording::new(rules, &opening, opening.id.clone(), senders[0], folder, at(0));
     let mut pool = BlockPool::new(16 * BLOCK_OCTETS as u64);
     let mut files = Files::default();
     let (mut now, mut came, mut seq, mut timestamp) = (0_u64, 0_u64, 0_u16, 0_u32);

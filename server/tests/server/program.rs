@@ -168,7 +168,7 @@ fn what_is_recorded_is_the_servers_alone_or_for_a_group_that_is_named() {
         assert!(phone.status.success(), "{}", String::from_utf8_lossy(&phone.stdout));
         let (_, dir) = server.terminate();
         let found = modes(&dir.path().join("rec"));
-        assert_eq!(found, (vec![file; 3], vec![folder; 2]), "the journal, too");
+        assert_eq!(found, (vec![file; 4], vec![folder; 2]), "the journal and the ids, too");
         let wanted = if file == 0o640 { gid } else { own.gid() };
         for wav in files(dir.path(), "wav") {
             assert_eq!(std::fs::metadata(&wav).expect("facts").gid(), wanted);

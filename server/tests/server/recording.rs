@@ -53,7 +53,7 @@ impl Bench {
         let rules = Rules { flush_interval: Duration::from_secs(1), max_file_octets };
         let folder = Folder { root: "/srv".into(), device: 1, name: "phone/2026-03-01".into() };
         Self {
-            recording: Recording::new(rules, &opening, phone(), folder, now(0)),
+            recording: Recording::new(rules, &opening, opening.id.clone(), phone(), folder, now(0)),
             pool: BlockPool::new((pool_blocks * BLOCK_OCTETS) as u64),
             keys: 0,
         }

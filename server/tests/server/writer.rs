@@ -153,7 +153,8 @@ impl Bench {
         let seen = Rc::new(Seen::default());
         let folder = tempfile::tempdir().unwrap();
         let journal = Arc::new(Mutex::new(Journal::new(folder.path())));
-        let writer = OfficeWriter::new(Watched(Rc::clone(&seen)), still, Duration::from_secs(2), journal);
+        let writer =
+            OfficeWriter::new(Watched(Rc::clone(&seen)), still, Duration::from_secs(2), journal, None);
         Self { folder, seen, writer, pool: BlockPool::new(1 << 24) }
     }
 

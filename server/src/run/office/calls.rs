@@ -48,10 +48,16 @@ impl Office {
             self.admission.close(peer.ip());
             return Err(Refusal::Ports);
         };
+        let recording_id = self.used_ids.claim(&opening.id);
         let same = |conn: &&Conn| conn.call.as_ref().is_some_and(|call| call.id == opening.id);
-        if let Some(other) = self.conns.values().find(same).map(|conn| conn.peer) {
-            self.tell(peer.ip(), now.mono, || {
-                format!("id_in_use id={:?} peer={peer} other={other}", short(&opening.id))
+        let other = self.conns.values().find(same).map(|conn| conn.peer);
+        if other.is_some() || recording_id != opening.id {
+            let (id, recording) = (short(&opening.id), short(&recording_id));
+            self.tell(peer.ip(), now.mono, || match other {
+                Some(other) => {
+                    format!("id_in_use id={id:?} peer={peer} other={other} recording={recording:?}")
+                }
+                None => format!("id_used_before id={id:?} peer={peer} recording={recording:?}"),
             });
         }
         let mut device = device_folder(&opening.device, self.names);
@@ -79,7 +85,7 @@ impl Office {
             device: opening.device.clone(),
             media,
             port,
-            recording: Recording::new(self.rules, opening, peer, folder, now),
+            recording: Recording::new(self.rules, opening, recording_id, peer, folder, now),
             begun: now,
             file: String::new(),
             strangers_told: 0,
