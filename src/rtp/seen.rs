@@ -185,6 +185,11 @@ impl Seen {
         false
     }
 
+    /// Whether `seq`, which is behind, is missing.
+    pub(super) fn is_missing(&self, seq: SeqNo) -> bool {
+        self.missing.has(seq)
+    }
+
     /// How many of the `packets` before the newest are missing.
     pub(super) fn missing(&self, packets: i64) -> u64 {
         let mut seq = self.newest;

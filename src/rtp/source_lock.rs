@@ -24,7 +24,8 @@ use voice::{SLOT, Voice};
 /// Packets in sequence after which a sender is believed.
 pub const PROBATION_PACKETS: u32 = 3;
 
-/// A sender that passes no probation, and has no rival, is taken for the call after so long.
+/// A sender that passes no probation, and has no rival, is taken for the call after so long, or before what waits of it
+/// has no more room.
 pub const PROBATION_TIME: Duration = Duration::from_secs(1);
 
 /// A sender that was heard for less time in all (10 slots: 1.6 s) may be a stranger that came first.
@@ -254,12 +255,19 @@ impl SourceLock {
             }
             None => false,
         };
-        if wins {
+        if wins || self.is_full_and_alone(index, datagram) {
             self.take(index, arrival);
             return Admission::Taken;
         }
         self.hold(index, datagram, arrival);
         Admission::Held
+    }
+
+    /// Whether nobody has the call, only the rival at `index` has sent, and there is no room for another packet of it.
+    fn is_full_and_alone(&self, index: usize, datagram: &[u8]) -> bool {
+        let voices = self.rivals.iter().filter(|rival| rival.voice.is_some()).count();
+        let has_room = self.rivals.get(index).is_none_or(|rival| rival.waiting.has_room(datagram));
+        self.sender.is_none() && voices == 1 && !has_room
     }
 
     /// Keeps a packet of the rival at `index`. If there is no room, the one with most of it loses its older half.

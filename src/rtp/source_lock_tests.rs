@@ -111,6 +111,37 @@ fn one_that_sends_too_seldom_for_a_probation_is_taken_after_a_second_if_it_is_al
 }
 
 #[test]
+fn one_that_never_counts_in_sequence_loses_nothing_while_it_is_looked_at() {
+    let mut bench = Bench::new();
+    for packet in 0..60 {
+        let seq = packet * 1000;
+        let packet = Packet {
+            payload_type: PayloadType(8),
+            seq: SeqNo(seq),
+            timestamp: RtpTimestamp(0),
+            ssrc: Ssrc(1),
+            payload: &[7; 240],
+        };
+        let [high, low] = seq.to_be_bytes();
+        let mut datagram = [0; 252];
+        datagram[..3].copy_from_slice(&[b'p', high, low]);
+        let arrival = at(u64::from(seq) / 1000 * 30);
+        if bench.lock.tick(arrival) {
+            bench.fetch();
+        }
+        let admission = bench.lock.admit(&datagram, &packet, addr(PHONE), arrival);
+        if admission == Admission::Taken {
+            bench.fetch();
+        }
+        if admission != Admission::Held {
+            bench.out.push((b'p', seq));
+        }
+    }
+    assert_eq!(bench.heard(b'p'), (0..60).map(|packet| packet * 1000).collect::<Vec<_>>());
+    assert!(!bench.lock.is_contested());
+}
+
+#[test]
 fn another_address_is_a_stranger_from_the_first_packet() {
     let mut bench = Bench::new();
     assert_eq!(bench.feed("192.0.2.2:4000", 2, 1, 7, 0), Admission::Stranger);
@@ -194,6 +225,18 @@ fn the_sender_may_change_its_ssrc_and_nothing_is_lost() {
     bench.call(PHONE, 3, 10..15, 4000);
     bench.settle(4100);
     assert_eq!(bench.heard(3), range(10..15));
+}
+
+#[test]
+fn a_former_ssrc_that_begins_anew_has_the_call_again() {
+    let mut bench = Bench::new();
+    for (turn, ssrc) in (0..).zip([1, 2, 1]) {
+        for packet in 0..80 {
+            bench.feed(PHONE, 1, ssrc, packet, turn * 3000 + u64::from(packet) * 20);
+        }
+    }
+    assert_eq!(bench.heard(1), [range(0..80), range(0..80), range(0..80)].concat());
+    assert_eq!(bench.lock.strangers(), 0);
 }
 
 #[test]

@@ -424,7 +424,7 @@ impl Timeline {
     fn place(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
         let Some(stream) = &mut self.stream else { return Place::Restart(Duration::ZERO) };
         if self.seamless {
-            return self.place_after_settling(packet);
+            return self.place_after_settling(packet, arrival);
         }
         if self.switched {
             return Place::Restart(arrival.since(stream.last_arrival));
@@ -486,7 +486,9 @@ impl Timeline {
         }
         let pause = arrival.since(stream.last_arrival);
         let is_break = pause >= BREAK && ticks_in(pause) - stream.last_octets >= BREAK_OCTETS;
-        if absent == Some(0) && !is_break {
+        // Where timestamp and clock know that nothing lies between, the numbers need not say so.
+        let is_next = absent == Some(0) || (between == 0 && right && !lost);
+        if is_next && !is_break {
             stream.pace.learn(ticks, stream.last_octets, stream.last_arrival, arrival);
         } else {
             stream.pace.interrupt();
@@ -536,6 +538,7 @@ impl Timeline {
         let anew = stream.pace.is_known()
             && by_timestamp >= stream.last_octets / 2
             && by_timestamp <= 2 * stream.last_octets + ticks_in(arrival.since(stream.last_arrival));
+        let expected = !after_break && (stream.seen.is_missing(packet.seq) || !stream.pace.is_known());
         let place = match stream.seen.number(packet.seq) {
             _ if after_break && by_timestamp < 0 => Place::Doubt,
             Number::Unknown if ahead < 0 && agree => Place::Nowhere(Verdict::Late),
@@ -549,7 +552,8 @@ impl Timeline {
             Number::Seen if agree || !stream.pace.is_known() && ticks <= 0 => {
                 Place::Nowhere(Verdict::Duplicate)
             }
-            Number::New if agree || !anew => {
+            // Time was left free for it, or it is too early to say how the sender counts.
+            Number::New if agree || (expected && !anew) => {
                 self.lost -= u64::from(stream.seen.fill(packet.seq));
                 // Events have numbers and no time, so the timestamp knows better, if it can be believed.
                 let believed = stream.pace.is_known() && (by_timestamp - by_sequence).abs() <= -by_sequence;
@@ -565,12 +569,16 @@ impl Timeline {
         Some(place)
     }
 
-    /// After a pause: a packet from before it belongs nowhere, any other one begins anew.
+    /// After a pause: a packet from before it belongs nowhere, any other one begins anew. So does one with counters from
+    /// before it that comes after a second, if another one follows, unless it is the newest one again or was missing.
     #[inline(never)]
-    fn place_after_settling(&mut self, packet: &Packet<'_>) -> Place {
+    fn place_after_settling(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
         if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
             let ticks = packet.timestamp.ticks_since(stream.newest);
+            let after_break = arrival.since(stream.last_arrival) > ANEW_AFTER;
+            let expected = ticks == 0 || stream.seen.is_missing(packet.seq);
             match stream.seen.number(packet.seq) {
+                Number::Seen | Number::New if after_break && !expected && ticks < 0 => return Place::Doubt,
                 Number::Seen if ticks <= 0 => return Place::Nowhere(Verdict::Duplicate),
                 Number::New if stream.is_older_by_both_counters(packet) => {
                     self.lost -= u64::from(stream.seen.fill(packet.seq));
@@ -579,6 +587,8 @@ impl Timeline {
                 _ => {}
             }
         }
+        // What was held is from before the pause.
+        self.held.clear();
         Place::Restart(Duration::ZERO)
     }
 
@@ -590,7 +600,10 @@ impl Timeline {
     fn place_other_source(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
         let Some(stream) = &self.stream else { return Place::Restart(Duration::ZERO) };
         let pause = arrival.since(stream.last_arrival);
-        if let Some(previous) = self.previous.as_mut().filter(|previous| previous.ssrc == packet.ssrc) {
+        let is_straggler = |previous: &&mut Stream| {
+            previous.ssrc == packet.ssrc && arrival.since(previous.last_arrival) <= ANEW_AFTER
+        };
+        if let Some(previous) = self.previous.as_mut().filter(is_straggler) {
             if packet.timestamp.ticks_since(previous.newest) <= 0 {
                 match previous.seen.number(packet.seq) {
                     Number::Seen => return Place::Nowhere(Verdict::Duplicate),
@@ -604,12 +617,13 @@ impl Timeline {
         }
         if pause < RIVAL_SILENCE {
             let dropped = Place::Nowhere(Verdict::Dropped(DropCause::Ssrc));
-            if self.changed.is_some_and(|changed| arrival.since(changed) < RIVAL_SPAN) {
-                self.changed = Some(arrival);
-                return dropped;
-            }
             if self.held.has(packet) {
                 return Place::Nowhere(Verdict::Duplicate);
+            }
+            if self.changed.is_some_and(|changed| arrival.since(changed) < RIVAL_SPAN) {
+                self.changed = Some(arrival);
+                self.held.hold(packet, arrival);
+                return dropped;
             }
             let octets = i64::try_from(self.held.octets() + packet.payload.len()).unwrap_or(i64::MAX);
             if !self.held.is_followed_by(packet) || octets < 2 * stream.last_octets {

@@ -596,6 +596,96 @@ fn a_stream_that_begins_anew_with_its_ssrc_after_a_second_is_recorded() {
 }
 
 #[test]
+fn a_stream_that_begins_anew_just_below_its_first_number_is_recorded() {
+    for (wait_ms, first) in [(3000, 4500), (3000, 4999), (0, 4500)] {
+        let mut bench = Bench::new();
+        for number in 0..100 {
+            bench.clock_ms += 20;
+            bench.send_raw(0, low(5000 + number), number * 160, &payload(number), true);
+        }
+        bench.wait(wait_ms);
+        for number in 100..200 {
+            bench.clock_ms += 20;
+            bench.send_raw(0, low(first + number - 100), 9_000_000 + number * 160, &payload(number), true);
+        }
+        let expected =
+            [audio(0..100), vec![S; usize::try_from(wait_ms * 8).unwrap()], audio(100..200)].concat();
+        assert!(bench.finish() == expected, "{wait_ms} ms, {first}: {:?}", bench.counts);
+    }
+}
+
+#[test]
+fn a_stream_that_begins_anew_during_a_pause_is_recorded_after_it() {
+    let mut bench = Bench::new();
+    for number in 0..100 {
+        bench.send(number);
+    }
+    bench.timeline.settle(&mut bench.tape);
+    bench.wait(1500);
+    for number in 0..100 {
+        bench.send(number);
+    }
+    assert_eq!(bench.finish(), [audio(0..100), audio(0..100)].concat());
+    assert_eq!((bench.counts.duplicate, bench.timeline.lost()), (0, 0));
+}
+
+#[test]
+fn a_straggler_long_after_a_pause_does_not_come_back() {
+    let mut bench = Bench::new();
+    for number in 0..100 {
+        bench.send(number);
+    }
+    bench.timeline.settle(&mut bench.tape);
+    bench.wait(1500);
+    bench.send(98);
+    for number in 170..200 {
+        bench.send(number);
+    }
+    assert_eq!(bench.finish(), [audio(0..100), audio(170..200)].concat());
+}
+
+#[test]
+fn a_former_ssrc_that_begins_anew_is_recorded() {
+    let mut bench = Bench::new();
+    for ssrc in [1, 2, 1, 2] {
+        bench.ssrc = ssrc;
+        for number in 0..100 {
+            bench.send(number);
+        }
+        bench.wait(1200);
+    }
+    let (talk, silence) = (audio(0..100), vec![S; 9600]);
+    let expected =
+        [talk.clone(), silence.clone(), talk.clone(), silence.clone(), talk.clone(), silence, talk];
+    assert!(bench.finish() == expected.concat(), "{:?}", bench.counts);
+}
+
+#[test]
+fn an_ssrc_that_changes_again_within_a_second_costs_nothing() {
+    let mut bench = Bench::new();
+    for number in 0..400 {
+        bench.ssrc = number / 40;
+        bench.send(number);
+    }
+    assert!(bench.finish() == audio(0..400), "{:?}", bench.counts);
+    assert_eq!(bench.counts.dropped(), 0);
+}
+
+#[test]
+fn numbers_that_count_more_than_packets_are_no_loss() {
+    for step in [2, 16, 160, 256] {
+        let mut bench = Bench::new();
+        for number in 0..300 {
+            // It is late now and then.
+            bench.clock_ms += if number % 7 == 6 { 38 } else { 17 };
+            bench.send_raw(0, low(number * step), number * 160, &payload(number), true);
+        }
+        assert!(bench.finish() == audio(0..300), "{step}: {:?}", bench.counts);
+        assert_eq!(bench.timeline.lost(), 0, "{step}");
+    }
+}
+
+#[test]
 fn stray_timestamps_cost_no_time() {
     for stray in [0, 77_777, u32::MAX / 2, 1_000_000] {
         let mut bench = Bench::new();

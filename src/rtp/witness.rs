@@ -74,7 +74,9 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
     // What is absent may have been a short packet.
     let is_next =
         by_timestamp.abs() <= if absent.is_some_and(|absent| absent > 0) { packet / 4 } else { half };
-    if is_next && (known || absent.is_none_or(|absent| absent == 0)) {
+    // By the clock, which is never early, there was no time for what is absent.
+    let no_time = absent.is_none_or(|absent| absent == 0 || by_arrival <= absent * packet - half);
+    if is_next && (known || no_time) {
         return Finding::NEXT;
     }
     // A stretch of silence may be off by what clocks drift in it, a short one by half of itself. If the number is the

@@ -151,6 +151,40 @@ fn the_first_packets_are_on_the_right_side_of_a_pause() {
     read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
 }
 
+#[test]
+fn a_sender_that_begins_anew_during_a_pause_is_recorded_after_it() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let (seq, timestamp) = (call.source.seq, call.source.timestamp);
+    let mut heard = call.speak_in_real_time(40);
+    call.ok("record.pause");
+    std::thread::sleep(Duration::from_millis(1200));
+    call.ok("record.resume");
+    (call.source.seq, call.source.timestamp) = (seq, timestamp);
+    heard.extend(call.speak_in_real_time(40));
+    let ended = call.stop();
+    assert_eq!((Books::of(&ended).received, Books::of(&ended).duplicate), (80, 0), "{ended}");
+    assert!(read_recording(&call.file).data == heard, "{ended}");
+}
+
+#[test]
+fn a_sender_whose_numbers_are_never_in_sequence_is_recorded_from_its_first_packet() {
+    let agent = Agent::start();
+    for step in [0, 2, 160] {
+        let mut call = Call::start(&agent, Codec::Pcma);
+        let seq = call.source.seq;
+        let mut heard = Vec::new();
+        for packet in 0..70_u16 {
+            call.source.seq = seq.wrapping_add(packet * step);
+            heard.extend(call.speak_in_real_time(1));
+        }
+        let ended = call.stop();
+        let said = (number(&ended, "/packets/strangers"), Books::of(&ended).lost, &ended["contested"]);
+        assert_eq!(said, (0, 0, &json!(false)), "steps of {step}: {ended}");
+        assert!(read_recording(&call.file).data == heard, "steps of {step}: {ended}");
+    }
+}
+
 /// An agent with a fixed port.
 fn agent_with_port() -> Agent {
     let port = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port();

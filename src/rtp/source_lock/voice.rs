@@ -20,6 +20,9 @@ pub(super) const MAX_SKIP: i32 = 16;
 /// How far behind a packet may be that was only overtaken.
 const MAX_BEHIND: i32 = 100;
 
+/// A packet that comes after so long was not overtaken: its sender begins anew.
+const ANEW_AFTER: Duration = Duration::from_secs(1);
+
 /// Octets of waiting packets: about a second of a call.
 const MAX_WAITING_OCTETS: usize = 8192;
 
@@ -88,6 +91,7 @@ impl Voice {
 
     #[inline]
     pub(super) fn hear(&mut self, seq: SeqNo, arrival: Mono) {
+        let goes_on = arrival.since(self.last) <= ANEW_AFTER;
         self.last = self.last.max(arrival);
         match seq.packets_since(self.seq) {
             1..=MAX_SKIP => {
@@ -95,7 +99,7 @@ impl Voice {
                 self.run = self.run.saturating_add(1);
                 self.mark(arrival);
             }
-            behind if (-MAX_BEHIND..=0).contains(&behind) => {}
+            behind if goes_on && (-MAX_BEHIND..=0).contains(&behind) => {}
             _ => {
                 self.seq = seq;
                 self.first_seq = seq;
@@ -181,10 +185,10 @@ impl Waiting {
     /// Keeps a copy. If there is no room, the older half goes; returns how many went.
     pub fn push(&mut self, datagram: &[u8], arrival: Mono) -> u64 {
         let mut gone = 0;
-        if self.octets.len() + datagram.len() > MAX_WAITING_OCTETS {
+        if !self.has_room(datagram) {
             gone = self.forget_half();
         }
-        if self.octets.len() + datagram.len() > MAX_WAITING_OCTETS {
+        if !self.has_room(datagram) {
             gone += self.clear();
         }
         if datagram.len() > MAX_WAITING_OCTETS {
@@ -193,6 +197,11 @@ impl Waiting {
         self.octets.extend_from_slice(datagram);
         self.ends.push((self.octets.len(), arrival));
         gone
+    }
+
+    /// Whether `datagram` can be kept beside what waits.
+    pub(super) fn has_room(&self, datagram: &[u8]) -> bool {
+        self.octets.len() + datagram.len() <= MAX_WAITING_OCTETS
     }
 
     pub(super) fn octets(&self) -> usize {
