@@ -91,15 +91,15 @@ impl Voice {
 
     #[inline]
     pub(super) fn hear(&mut self, seq: SeqNo, arrival: Mono) {
-        let goes_on = arrival.since(self.last) <= ANEW_AFTER;
-        self.last = self.last.max(arrival);
+        let before = self.last;
+        self.last = before.max(arrival);
         match seq.packets_since(self.seq) {
             1..=MAX_SKIP => {
                 self.seq = seq;
                 self.run = self.run.saturating_add(1);
                 self.mark(arrival);
             }
-            behind if goes_on && (-MAX_BEHIND..=0).contains(&behind) => {}
+            behind if (-MAX_BEHIND..=0).contains(&behind) && arrival.since(before) <= ANEW_AFTER => {}
             _ => {
                 self.seq = seq;
                 self.first_seq = seq;
