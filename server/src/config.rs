@@ -32,6 +32,7 @@ Records what phones upload: control commands by TCP, audio by RTP.
 
 recordserver --listen ADDR:PORT --storage DIR [options]    run the server
 recordserver sessions [options] [--json]                   what a running server is recording
+recordserver --drain [options]                             a running server takes no new calls, ends with the last
 
   --listen ADDR:PORT      where phones connect (TCP)
   --storage DIR           recordings go to DIR/DEVICE/YYYY-MM-DD/
@@ -40,10 +41,11 @@ recordserver sessions [options] [--json]                   what a running server
   --http ADDR:PORT        metrics and status, loopback only (127.0.0.1:9755); \"off\" for none
   --status-socket PATH    the same on a Unix socket (DIR/.recordserver.sock); \"off\" for none
   --config FILE           the same and more settings, as TOML
+  --drain                 tell the server of --storage, --status-socket or --config, and return
   --check-config          only say whether the settings are good on this machine
   --version, --help
 
-Exit status: 0 after SIGTERM or SIGINT with every recording finalised, 1 failure, 2 bad usage or settings.
+Exit status: 0 after SIGTERM, SIGINT or --drain with every recording finalised, 1 failure, 2 bad usage or settings.
 ";
 
 /// Where metrics and status are served.
@@ -150,6 +152,11 @@ pub enum Command {
         /// JSON rather than a table.
         json: bool,
     },
+    /// Tell the server to take no new calls.
+    Drain {
+        /// Its Unix socket.
+        socket: PathBuf,
+    },
     /// Print [`HELP`].
     Help,
     /// Print the version.
@@ -157,7 +164,7 @@ pub enum Command {
 }
 
 /// Long options.
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 12] = [
     "listen",
     "storage",
     "rtp-ports",
@@ -165,6 +172,7 @@ const OPTIONS: [&str; 11] = [
     "http",
     "status-socket",
     "config",
+    "drain",
     "check-config",
     "json",
     "help",
@@ -182,6 +190,7 @@ struct Options {
     status_socket: Option<PathBuf>,
     config: Option<PathBuf>,
     check: bool,
+    drain: bool,
     sessions: bool,
     json: bool,
 }
@@ -219,6 +228,16 @@ pub fn from_args(
     let placed = |wrong: Wrong| wrong.placed(&path, &text);
     if options.json && !options.sessions {
         return Err("--json: is about the list of sessions: recordserver sessions --json".into());
+    }
+    if options.drain {
+        if options.sessions || options.check {
+            return Err("--drain: goes with neither sessions nor --check-config".into());
+        }
+        let socket = status_socket(&options, &file).map_err(placed)?.path.ok_or(
+            "--drain: finds the server by its Unix socket: give --storage, --status-socket or --config, or \
+             send SIGUSR1 to the server",
+        )?;
+        return Ok(Command::Drain { socket });
     }
     if options.sessions {
         let places = places(&options, &file).map_err(placed)?;
@@ -260,6 +279,7 @@ impl Options {
                 Long("status-socket") => self.status_socket = Some(parser.value()?.into()),
                 Long("config") => self.config = Some(parser.value()?.into()),
                 Long("check-config") => self.check = true,
+                Long("drain") => self.drain = true,
                 Long("json") => self.json = true,
                 Long("help") | Short('h') => return Ok(Some(Command::Help)),
                 Long("version") | Short('V') => return Ok(Some(Command::Version)),

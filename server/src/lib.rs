@@ -3,13 +3,14 @@
 //! Pure, told what time it is: [`session`] (one control connection), [`recording`] (RTP in, storage
 //! jobs out), [`limits`] (who gets in), [`rates`] (how often), [`ports`], [`quota`] (how fast recordings may grow), [`naming`],
 //! [`advice`]. Touching the world: [`run`] (the loop), [`receive`], [`media`], [`storage`] with its [`writer`],
-//! [`journal`], [`used_ids`], [`recover`], [`clock`], [`status`], [`check`]. Settings come from [`config`].
+//! [`journal`], [`used_ids`], [`recover`], [`clock`], [`status`], [`drain`], [`check`]. Settings come from [`config`].
 //! It reads the protocol with the library's `uplink` modules and stores with its `rtp`, `file` and `storage`.
 
 pub mod advice;
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod drain;
 pub mod journal;
 pub mod limits;
 pub mod media;

@@ -123,13 +123,15 @@ pub enum Refusal {
     DiskLow,
     /// The disk does not take files.
     Storage,
+    /// The server ends with the recordings that go on.
+    Draining,
     /// The server is going down.
     ShuttingDown,
 }
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Sessions,
         Self::SessionsOfAddress,
         Self::Connections,
@@ -140,6 +142,7 @@ impl Refusal {
         Self::Ports,
         Self::DiskLow,
         Self::Storage,
+        Self::Draining,
         Self::ShuttingDown,
     ];
 
@@ -157,6 +160,7 @@ impl Refusal {
             Self::Ports => "ports",
             Self::DiskLow => "disk_low",
             Self::Storage => "storage",
+            Self::Draining => "draining",
             Self::ShuttingDown => "shutting_down",
         }
     }
@@ -173,7 +177,7 @@ impl Refusal {
             Self::StartsOfAddress => "limits.starts_per_minute",
             Self::Ports => "rtp_ports",
             Self::DiskLow => "reserve",
-            Self::QueueOfAddress | Self::Storage | Self::ShuttingDown => return None,
+            Self::QueueOfAddress | Self::Storage | Self::Draining | Self::ShuttingDown => return None,
         })
     }
 }
@@ -192,6 +196,7 @@ impl fmt::Display for Refusal {
             Self::Ports => "no free RTP port on the server",
             Self::DiskLow => "disk full on the server",
             Self::Storage => "disk error on the server",
+            Self::Draining => "the server is draining and takes no new recordings",
             Self::ShuttingDown => "the server is shutting down",
         };
         match self.setting() {

@@ -4,9 +4,11 @@ use phone_recorder::text::{logged, shown_json, shown_lines};
 use recordserver::advice::unanswered;
 use recordserver::check;
 use recordserver::config::{self, Command, Config, HELP};
+use recordserver::drain::{Drained, drain};
 use recordserver::run;
 use recordserver::status::{self, Place};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Exit status of bad usage or settings.
@@ -28,6 +30,7 @@ fn perform(command: Command) -> ExitCode {
         Command::Version => print(concat!("recordserver ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Checked(config) => checked(&config),
         Command::Sessions { places, json } => sessions(&places, json),
+        Command::Drain { socket } => drained(&socket),
         Command::Run(config) => {
             start_log(config.log_level);
             match run::run(*config) {
@@ -73,11 +76,24 @@ fn sessions(places: &[Place], json: bool) -> ExitCode {
                 let json = serde_json::to_string(&sessions).unwrap_or_default();
                 return print(&format!("{}\n", shown_json(&json, std::io::stdout().is_terminal())));
             }
-            Ok(sessions) => return print(&shown_lines(&status::table(&sessions))),
+            Ok(sessions) => {
+                let table = status::table(&sessions, status::is_draining(place));
+                return print(&shown_lines(&table));
+            }
             Err(error) => missed.push((place, error)),
         }
     }
     failed(&unanswered(&missed))
+}
+
+fn drained(socket: &Path) -> ExitCode {
+    match drain(socket) {
+        Ok(Drained::GoesOn(count)) => {
+            print(&format!("draining: {count} recording(s) go on, the server ends with the last one\n"))
+        }
+        Ok(Drained::Ended) => print("the server had no recording, and has ended\n"),
+        Err(text) => failed(&text),
+    }
 }
 
 fn print(text: &str) -> ExitCode {

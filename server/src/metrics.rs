@@ -25,6 +25,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// UDP ports that no session has.
     pub ports_free: Gauge,
+    /// 1 while no new recordings are taken until the last one has ended.
+    pub draining: Gauge,
     /// Octets free on the disk, the reserve included.
     pub disk_free_bytes: Gauge,
     /// Octets that wait for the disk.
@@ -61,6 +63,7 @@ impl Metrics {
             sessions: Gauge::default(),
             connections: Gauge::default(),
             ports_free: Gauge::default(),
+            draining: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             buffered_bytes: Gauge::default(),
             sessions_started: Counter::default(),
@@ -82,6 +85,7 @@ impl Metrics {
         for (name, help, gauge) in [
             ("sessions", "Recordings at the moment", &self.sessions),
             ("connections", "Control connections at the moment", &self.connections),
+            ("draining", "1 while no new recordings are taken", &self.draining),
             ("rtp_ports_free", "UDP ports without a session", &self.ports_free),
         ] {
             registry.register(name, help, gauge.clone());
@@ -157,6 +161,7 @@ mod tests {
             "recordserver_refused_total{reason=\"ports\"} 1",
             "recordserver_sessions_ended_total{reason=\"stopped\"} 1",
             "recordserver_packets_dropped_total{cause=\"source\"} 2",
+            "recordserver_draining 0",
             "recordserver_disk_free_bytes 0",
             "# EOF",
         ] {

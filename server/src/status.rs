@@ -61,7 +61,7 @@ use std::time::Duration;
 /// Longest answer that `recordserver sessions` reads.
 const MAX_ANSWER_OCTETS: u64 = 64 << 20;
 
-/// How long `recordserver sessions` waits for the server.
+/// How long `recordserver sessions` and `recordserver --drain` wait for an answer of the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Descriptors that the status interface may have open: its clients, one more on each side while it takes the place
@@ -199,24 +199,38 @@ impl std::fmt::Display for Place {
 /// # Errors
 /// There is no such server, or it answers something else.
 pub fn query(place: &Place) -> io::Result<Vec<SessionStatus>> {
+    serde_json::from_str(&page(place, "/sessions")?).map_err(|error| unexpected(&error.to_string()))
+}
+
+/// Whether the server there says that it drains; one of a version that never does says no.
+#[must_use]
+pub fn is_draining(place: &Place) -> bool {
+    page(place, "/health").is_ok_and(|health| health.trim() == "draining")
+}
+
+/// Asks the server there for a page.
+///
+/// # Errors
+/// There is no such server, or it answers something else.
+pub(crate) fn page(place: &Place, page: &str) -> io::Result<String> {
     match place {
         Place::Http(addr) => {
             let stream = TcpStream::connect_timeout(addr, ANSWER_WITHIN)?;
             stream.set_read_timeout(Some(ANSWER_WITHIN))?;
             stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-            asked(stream, &addr.to_string())
+            asked(stream, &addr.to_string(), page)
         }
         Place::Socket(path) => {
             let stream = UnixStream::connect(path)?;
             stream.set_read_timeout(Some(ANSWER_WITHIN))?;
             stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-            asked(stream, "localhost")
+            asked(stream, "localhost", page)
         }
     }
 }
 
-fn asked(mut stream: impl Read + Write, host: &str) -> io::Result<Vec<SessionStatus>> {
-    write!(stream, "GET /sessions HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+fn asked(mut stream: impl Read + Write, host: &str, page: &str) -> io::Result<String> {
+    write!(stream, "GET {page} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.take(MAX_ANSWER_OCTETS).read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| unexpected("no HTTP answer"))?;
@@ -224,7 +238,7 @@ fn asked(mut stream: impl Read + Write, host: &str) -> io::Result<Vec<SessionSta
     if status.split(' ').nth(1) != Some("200") {
         return Err(unexpected(status));
     }
-    serde_json::from_str(body).map_err(|error| unexpected(&error.to_string()))
+    Ok(body.to_owned())
 }
 
 fn unexpected(what: &str) -> io::Error {
@@ -233,8 +247,9 @@ fn unexpected(what: &str) -> io::Error {
 
 /// The sessions as a table for people.
 #[must_use]
-pub fn table(sessions: &[SessionStatus]) -> String {
-    let mut text = format!("{} recording(s)\n", sessions.len());
+pub fn table(sessions: &[SessionStatus], draining: bool) -> String {
+    let state = if draining { ", draining: no new ones are taken" } else { "" };
+    let mut text = format!("{} recording(s){state}\n", sessions.len());
     for session in sessions {
         // Writing to a String has no way to fail.
         let _ = writeln!(

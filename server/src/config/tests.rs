@@ -203,3 +203,25 @@ fn the_sandbox_is_on_off_or_strict() {
     let error = with_file(&format!("{NEEDED} --config server.toml"), "\nsandbox = \"no\"").unwrap_err();
     assert!(error.contains("server.toml:2: sandbox"), "{error}");
 }
+
+#[test]
+fn a_server_to_drain_is_found_by_its_unix_socket() {
+    for (line, toml, socket) in [
+        ("--drain --storage /srv/rec", "", "/srv/rec/.recordserver.sock"),
+        ("--drain --status-socket /run/rec", "", "/run/rec"),
+        ("--drain --config server.toml", "listen = \"[::]:1\"\nstorage = \"/a\"\n", "/a/.recordserver.sock"),
+    ] {
+        let wanted = Command::Drain { socket: socket.into() };
+        assert_eq!(with_file(line, toml), Ok(wanted), "{line}");
+    }
+    for (line, said) in [
+        ("--drain", "--storage"),
+        ("--drain --storage /a --status-socket off", "SIGUSR1"),
+        ("sessions --drain --storage /a", "sessions"),
+        ("--drain --check-config --storage /a", "--check-config"),
+        ("--drian --storage /a", "did you mean --drain?"),
+    ] {
+        let error = with_file(line, "").expect_err(line);
+        assert!(error.contains(said), "{line}: {error}");
+    }
+}

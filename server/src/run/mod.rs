@@ -13,6 +13,7 @@ use crate::advice::{Wanted, refused};
 use crate::check;
 use crate::clock;
 use crate::config::{Config, Http, StatusSocket};
+use crate::drain;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -34,7 +35,7 @@ use phone_recorder::notify::Notifier;
 use phone_recorder::storage::access::Access;
 use phone_recorder::storage::fs::SystemFs;
 use phone_recorder::sys::share_heap;
-use phone_recorder::time::Mono;
+use phone_recorder::time::{Mono, Now};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
@@ -76,7 +77,7 @@ struct Asked {
     answer: Sender<Rows>,
 }
 
-/// Runs until SIGTERM or SIGINT, with every recording finalised then.
+/// Runs until SIGTERM or SIGINT, or until it is drained, with every recording finalised then.
 ///
 /// # Errors
 /// What keeps the server from starting: an address in use, a storage folder that is not there.
@@ -87,6 +88,7 @@ pub fn run(config: Config) -> io::Result<()> {
     mask.add(Signal::SIGINT);
     // A terminal that closes must not end recordings.
     mask.add(Signal::SIGHUP);
+    mask.add(drain::SIGNAL);
     let mut blocked = mask;
     // A write beyond RLIMIT_FSIZE is an error, not an end.
     blocked.add(Signal::SIGXFSZ);
@@ -207,15 +209,17 @@ impl Loop {
                             if signal.ssi_signo == Signal::SIGHUP as u32 {
                                 continue;
                             }
+                            if signal.ssi_signo == drain::SIGNAL as u32 {
+                                log::info!("draining, {} recordings go on", self.office.calls());
+                                self.office.drain();
+                                continue;
+                            }
                             if down.is_some() {
                                 return Err(io::Error::other(
                                     "told to go down twice: not everything is finished",
                                 ));
                             }
-                            log::info!("going down, finishing {} recordings", self.office.calls());
-                            down = Some(now.mono + SHUTDOWN_WITHIN);
-                            self.notifier.stopping();
-                            self.office.shut_down(now);
+                            down = Some(self.go_down(now));
                         }
                     }
                     token => self.office.ready(token, now),
@@ -243,6 +247,9 @@ impl Loop {
             self.notifier.alive(now.mono);
             self.answer(now.mono);
             self.office.hand_over_jobs();
+            if down.is_none() && self.office.is_drained() {
+                down = Some(self.go_down(now));
+            }
             if let Some(deadline) = down {
                 if self.office.is_finished() {
                     self.marker.end(!self.office.has_left_some());
@@ -253,6 +260,14 @@ impl Loop {
                 }
             }
         }
+    }
+
+    /// Finishes all recordings; until when that may take.
+    fn go_down(&mut self, now: Now) -> Mono {
+        log::info!("going down, finishing {} recordings", self.office.calls());
+        self.notifier.stopping();
+        self.office.shut_down(now);
+        now.mono + SHUTDOWN_WITHIN
     }
 
     fn timeout(&self, down: Option<Mono>) -> Duration {
@@ -286,7 +301,7 @@ impl Loop {
         }
     }
 
-    fn accept(&mut self, now: phone_recorder::time::Now) {
+    fn accept(&mut self, now: Now) {
         for _ in 0..ACCEPT_BUDGET {
             if !self.accepts {
                 return;

@@ -105,6 +105,7 @@ pub(super) struct Office {
     closing: HashMap<FileKey, Closing>,
     /// The first day with a recording that the disk did not let us finish: the next start has to.
     left: Option<String>,
+    draining: bool,
     going_down: bool,
     complained: Option<Mono>,
 }
@@ -159,6 +160,7 @@ impl Office {
             owners: HashMap::new(),
             closing: HashMap::new(),
             left: None,
+            draining: false,
             going_down: false,
             complained: None,
             config,
@@ -385,6 +387,17 @@ impl Office {
                 self.drive(token, now, |session, out| session.timer(now.mono, out));
             }
         }
+    }
+
+    /// Takes no new recordings. Those that go on are not disturbed.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        self.metrics.draining.set(1);
+    }
+
+    /// Whether no new recordings are taken, and none goes on.
+    pub(super) fn is_drained(&self) -> bool {
+        self.draining && self.is_quiet()
     }
 
     /// Ends all recordings and takes no more.

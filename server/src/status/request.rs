@@ -16,7 +16,7 @@ pub(super) enum Page {
     Metrics,
     /// What is being recorded.
     Sessions,
-    /// Whether the loop answers.
+    /// Whether the loop answers, and whether it takes new recordings.
     Health,
 }
 

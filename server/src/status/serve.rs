@@ -341,6 +341,7 @@ impl Client {
         match request {
             Ok(Page::Metrics) => self.answer("200 OK", CONTENT_TYPE, metrics.text().as_bytes()),
             Ok(Page::Health) => match ask(0, 0) {
+                Some(_) if metrics.draining.get() != 0 => self.answer("200 OK", "text/plain", b"draining\n"),
                 Some(_) => self.answer("200 OK", "text/plain", b"ok\n"),
                 None => self.refuse(Refused::Busy, now),
             },

@@ -55,7 +55,8 @@ fn get(addr: SocketAddr, path: &str) -> String {
 fn the_sessions_command_hears_what_the_loop_says() {
     let addr = serving(has(vec![session(20_000)]));
     assert_eq!(query(&Place::Http(addr)).expect("sessions"), [session(20_000)]);
-    assert!(table(&[session(20_000)]).contains("61 s  3050 packets, 1 lost"));
+    assert!(table(&[session(20_000)], false).contains("61 s  3050 packets, 1 lost"));
+    assert!(table(&[], true).starts_with("0 recording(s), draining"));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod admission;
 mod advice;
 mod anything;
+mod drain;
 mod ids;
 mod journal;
 mod limits;

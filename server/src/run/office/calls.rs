@@ -37,6 +37,9 @@ impl Office {
         if self.going_down {
             return Err(Refusal::ShuttingDown);
         }
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
         if self.disk_fault {
             return Err(Refusal::Storage);
         }
