@@ -243,3 +243,24 @@ fn with_neither_server_nor_stick_the_servers_reason_counts() {
     assert_eq!(error.reason, "server_refused", "{}", error.whole);
     assert!(text(&error.whole, "/data/detail").starts_with("disk full; "), "{}", error.whole);
 }
+
+#[test]
+fn a_server_that_drains_keeps_the_call_that_goes_on_and_the_next_one_is_recorded_at_the_phone() {
+    let Some(mut server) = Server::real() else { return };
+    let agent = Setup::new().uploads_to(server.addr).quoted("uplink", "on_failure", "local").start();
+    let mut first = start(&agent);
+    let mut heard = first.speak(20);
+    server.drain();
+    let mut next = start(&agent);
+    let status = next.status();
+    assert_eq!((&status["state"], &status["mode"]), (&json!("recording"), &json!("local")), "{status}");
+    let here = next.speak(20);
+    next.ok("record.stop");
+    wait_finished(&next.file).assert_finished(Codec::Pcma, &here);
+    heard.extend(first.speak(20));
+    first.ok("record.stop");
+    assert_eq!(server.wait_end(), Some(0), "with the last call");
+    let there = server.files("wav");
+    assert_eq!(there.len(), 1, "{there:?}");
+    read_recording(&there[0]).assert_finished(Codec::Pcma, &heard);
+}

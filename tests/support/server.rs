@@ -78,10 +78,7 @@ impl Server {
     /// The same, listening at `listen`.
     pub(crate) fn real_at(listen: &str, storage: Option<&Path>, settings: &str) -> Option<Self> {
         let (prefix, _) = place();
-        let named = std::env::var_os("RECORDSERVER_TEST_BINARY").map(PathBuf::from);
-        let beside = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
-        let program = named.or_else(|| (!super::agent::is_emulated()).then_some(beside));
-        let Some(program) = program.filter(|program| program.is_file()) else {
+        let Some(program) = real_program() else {
             skip("recordserver is not there: build the whole workspace");
             return None;
         };
@@ -150,6 +147,21 @@ impl Server {
         std::fs::read(&files[0]).expect("a payload file")
     }
 
+    /// Tells the real `recordserver` to take no new calls, as its operator does.
+    pub(crate) fn drain(&self) {
+        let mut command = Command::new(real_program().expect("it runs"));
+        let told = command.arg("--drain").arg("--storage").arg(&self.storage).output().expect("recordserver");
+        assert!(told.status.success(), "{told:?}");
+    }
+
+    /// Waits until the real `recordserver` has ended by itself; its exit status.
+    pub(crate) fn wait_end(&mut self) -> Option<i32> {
+        match &mut self.process {
+            Process::Real(process) => process.wait().expect("a status").code(),
+            Process::Peer(_) => None,
+        }
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         match &mut self.process {
@@ -166,6 +178,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Where the real `recordserver` is, if it has been built.
+fn real_program() -> Option<PathBuf> {
+    let named = std::env::var_os("RECORDSERVER_TEST_BINARY").map(PathBuf::from);
+    let beside = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
+    let program = named.or_else(|| (!super::agent::is_emulated()).then_some(beside));
+    program.filter(|program| program.is_file())
 }
 
 fn read_address(log: ChildStderr) -> SocketAddr {

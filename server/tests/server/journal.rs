@@ -57,6 +57,13 @@ fn records(server: &Server, arguments: &[&str]) {
     assert!(phone.status.success(), "{}", String::from_utf8_lossy(&phone.stdout));
 }
 
+/// Waits until the sidecar of a recording is final.
+fn await_end(server: &Server, id: &str) {
+    while recorded_if_any(server.folder.path(), id).is_none_or(|(it, _)| it.state != SidecarState::Ended) {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn the_journal_has_a_line_of_each_file_however_its_recording_ends_and_of_each_segment() {
     let server = Server::start("rtp_ports = \"24000-24009\"\nmax_file_size = 8192\n");
@@ -136,9 +143,7 @@ fn a_journal_that_can_not_be_written_costs_no_recording_and_its_lines_come_later
     let settings = "flush_interval_ms = 400\nrtp_ports = \"24030-24039\"\n";
     let server = Server::start_in(folder, settings, Command::new(program()), "127.0.0.1");
     records(&server, &["--id", "one", "--seconds", "0.5"]);
-    while recorded_if_any(server.folder.path(), "one").is_none_or(|(it, _)| it.state != SidecarState::Ended) {
-        std::thread::yield_now();
-    }
+    await_end(&server, "one");
     let path = journal(server.folder.path());
     std::fs::remove_file(&path).expect("link removed");
     // Without any other recording.
@@ -187,4 +192,41 @@ fn a_full_journal_gets_a_number_and_no_line_is_lost() {
     let (_, folder) = server.terminate();
     assert_eq!(is_complete(folder.path()).len(), 2);
     assert_eq!(std::fs::read_to_string(folder.path().join("rec/.journal.1")).expect("moved"), full);
+}
+
+#[test]
+fn a_line_that_fits_by_half_is_taken_back_and_comes_whole_when_there_is_room() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::create_dir(folder.path().join("rec")).expect("folder");
+    // What the system takes of a file ends in the middle of the first line.
+    let limit = 6 << 20;
+    let before = format!("{}\n", " ".repeat(limit - 51));
+    std::fs::write(journal(folder.path()), &before).expect("a journal");
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--fsize={limit}:")).arg(program());
+    let settings = "flush_interval_ms = 400\nrtp_ports = \"24060-24069\"\n";
+    let server = Server::start_in(folder, settings, limited, "127.0.0.1");
+    let path = journal(server.folder.path());
+    // When the second is final, the line of the first has been tried.
+    for id in ["one", "two"] {
+        records(&server, &["--id", id, "--seconds", "0.2"]);
+        await_end(&server, id);
+    }
+    let pid = server.process.id().to_string();
+    let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:"]).status();
+    assert!(raised.expect("prlimit").success());
+    while !std::fs::read_to_string(&path).expect("a journal").ends_with("}\n") {
+        std::thread::yield_now();
+    }
+    let text = std::fs::read_to_string(&path).expect("a journal");
+    let added = text.strip_prefix(&before).expect("what was there before").lines();
+    let ids: Vec<String> =
+        added.map(|line| Line::parse(line.as_bytes()).expect("a line").recording).collect();
+    assert_eq!(ids, ["one", "two"]);
+    let log = server.terminate_for_log();
+    assert_eq!(
+        (log.matches("journal_behind").count(), log.matches("journal_caught_up").count()),
+        (1, 1),
+        "{log}"
+    );
 }
