@@ -26,7 +26,7 @@ use crate::time::{Mono, Now, Wall};
 use std::time::Duration;
 
 /// Only every so many octets count for the level of a second. A prime, so that no common tone falls into step.
-const LEVEL_STRIDE: usize = 17;
+const LEVEL_STRIDE: usize = 23;
 
 /// Octets of audio that the level is taken from: the last second.
 const LEVEL_OCTETS: usize = 8000;
