@@ -303,9 +303,6 @@ impl Agent {
         // Many calls may fill a small pool long before one of them has that much.
         let early = waiting > WRITE_EARLY_OCTETS || self.pool.is_half_used();
         let flush = due || early || it.paused.is_some();
-        if due {
-            local.let_go(now.mono, &mut self.pool);
-        }
         local.note_sender(sender);
         if let Some(job) = local.next_job(flush, &it.call, &it.counts, now) {
             if matches!(job, Job::Append { .. }) {

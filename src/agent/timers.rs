@@ -11,6 +11,18 @@ use crate::rtp::probe::{Media, NO_MEDIA_AFTER};
 use crate::time::{Mono, Now};
 
 impl Agent {
+    /// What waits to be put in order waits no longer if no packet has come for a while. All that has come is here: sockets
+    /// are emptied before each tick, unless there is no room.
+    fn let_go(&mut self, key: RecordingKey, now: Now) {
+        if !self.pool.has_room() {
+            return;
+        }
+        let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) else { return };
+        if local.flush_due(self.config.storage.flush_interval).is_some_and(|due| now.mono >= due) {
+            local.let_go(now.mono, &mut self.pool);
+        }
+    }
+
     #[inline(never)]
     pub(super) fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.play_all(now, actions);
@@ -23,6 +35,7 @@ impl Agent {
         }
         let progress = self.wants("recording.progress");
         for key in self.keys() {
+            self.let_go(key, now);
             self.pump(key, now, actions);
             self.check_lost(key, now, actions);
             self.uplink(key, now, actions, |client, now, out| client.timer(now, out));

@@ -40,6 +40,16 @@ fn a_recording_that_lost_its_sidecar_in_a_crash_stays_as_it_is_and_is_as_long_as
 }
 
 #[test]
+fn a_few_packets_and_then_nothing_are_on_the_disk_before_a_crash() {
+    let mut agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let heard = call.speak_in_real_time(4);
+    wait_until("a flush", patience(), || read_recording(&call.file).data.len() == heard.len());
+    agent.kill_at_once();
+    assert_audio(&read_recording(&call.file).data, &heard);
+}
+
+#[test]
 fn a_terminated_agent_finishes_every_recording() {
     for signal in [nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGINT] {
         let mut agent = Setup::new().quoted("storage", "max_file_size", "16 KiB").start();
