@@ -74,6 +74,8 @@ pub struct Found {
     pub missing: Option<Missing>,
     /// Those of the ejected disks that are gone.
     pub pulled: Vec<StickId>,
+    /// The system could not say what there is: it is as it was.
+    pub unknown: bool,
 }
 
 impl From<Option<Disk>> for Found {

@@ -6,6 +6,7 @@ pub mod confine;
 mod udp_table;
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::fs::File;
 use std::io;
@@ -18,6 +19,20 @@ pub fn share_heap() {
     // SAFETY: it only changes where later allocations come from.
     #[cfg(target_env = "gnu")]
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// Descriptors of a process, if the system does not tell.
+const USUAL_FILE_LIMIT: u64 = 1024;
+
+/// Descriptors that the process may open, as many as it can get.
+#[must_use]
+#[allow(clippy::useless_conversion, reason = "limits have 32 bits on 32-bit systems")]
+pub fn file_limit() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return USUAL_FILE_LIMIT };
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        return hard.into();
+    }
+    soft.into()
 }
 
 /// Takes an exclusive advisory lock without waiting; false if another open file has it. Released when

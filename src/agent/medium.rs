@@ -152,6 +152,8 @@ pub(super) struct Medium {
     was_removable: bool,
     told: Option<Told>,
     pub(super) scanned: bool,
+    /// The last look could not see what there is.
+    unknown: bool,
 }
 
 impl Medium {
@@ -175,6 +177,7 @@ impl Medium {
             was_removable: false,
             told: None,
             scanned: false,
+            unknown: false,
         }
     }
 
@@ -187,6 +190,10 @@ impl Medium {
 
     /// Takes what a look at the disks found, with so many recordings running.
     pub(super) fn found(&mut self, found: Found, running: usize) -> Change {
+        self.unknown = found.unknown;
+        if found.unknown && self.scanned {
+            return Change::default();
+        }
         self.scanned = true;
         let was = self.place();
         let was_ejected = self.current().is_some_and(|known| self.is_ejected(&known.disk));
@@ -362,6 +369,11 @@ impl Medium {
             }
         }
         true
+    }
+
+    /// Whether the last look could not see what there is.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.unknown
     }
 
     /// Whether a disk waits to be pulled.

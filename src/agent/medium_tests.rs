@@ -20,6 +20,16 @@ fn medium(free_octets: u64) -> Medium {
 }
 
 #[test]
+fn a_look_that_could_not_see_what_there_is_changes_nothing_and_is_made_again() {
+    let mut medium = medium(1 << 29);
+    let folder = medium.folder();
+    let change = medium.found(Found { unknown: true, ..Found::default() }, 1);
+    assert!(!change.went && change.gone.is_empty() && medium.is_unknown());
+    assert_eq!(medium.folder(), folder);
+    assert!(found(&mut medium, []).went && !medium.is_unknown());
+}
+
+#[test]
 fn a_start_needs_room_for_every_call_that_runs_too_and_is_told_the_figure() {
     let medium = medium(1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
     assert!(medium.folder_to_record(0).is_ok() && medium.folder_to_record(1).is_ok());
@@ -118,7 +128,8 @@ fn a_stick_that_was_pulled_and_is_back_between_two_looks_has_come_anew() {
     found(&mut medium, [partition("/a", 1, "s 7")]);
     eject(&mut medium, true);
     let pulled = vec![StickId("s 7".into())];
-    let change = medium.found(Found { disks: vec![partition("/a", 1, "s 8")], pulled, missing: None }, 0);
+    let change =
+        medium.found(Found { disks: vec![partition("/a", 1, "s 8")], pulled, ..Found::default() }, 0);
     assert!(change.came && medium.folder_to_record(0).is_ok());
 }
 
@@ -140,7 +151,7 @@ fn the_folder_that_a_stick_leaves_behind_at_its_place_is_not_recorded_to() {
         let expected = if ejects { "ejected" } else { "pulled" };
         assert_eq!(medium.folder_to_record(0).unwrap_err().data["cause"], expected);
         let pulled = vec![StickId("s 7".into())];
-        medium.found(Found { disks: vec![flash()], pulled, missing: None }, 0);
+        medium.found(Found { disks: vec![flash()], pulled, ..Found::default() }, 0);
         assert!(medium.folder_to_record(0).is_err());
         found(&mut medium, [partition("/stick", 1, "s 8")]);
         assert!(medium.folder_to_record(0).is_ok());

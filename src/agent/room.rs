@@ -98,11 +98,12 @@ impl Agent {
     }
 
     /// When the disks are to be looked at though nothing has told of a change: nobody tells when others fill a disk, nor
-    /// when one is pulled that is not mounted. While something is recorded, what storage answers tells enough.
+    /// when one is pulled that is not mounted. A look that could not see what there is is made again, too. While something is recorded, what storage answers tells enough.
     pub(super) fn look_due(&self) -> Option<Mono> {
         let waits = self.medium.waits_for_pull() || self.wants("storage.state");
-        let idle = self.count_on_disk() == 0 && self.scans == 0 && self.shutdown.is_none();
-        (waits && idle).then_some(self.looked_at + LOOK_INTERVAL)
+        let idle = self.count_on_disk() == 0;
+        let looks = self.scans > 0 || self.shutdown.is_some();
+        ((waits && idle || self.medium.is_unknown()) && !looks).then_some(self.looked_at + LOOK_INTERVAL)
     }
 
     /// There was no room to create a file, though there may be octets left: folders and disks have room for so many names.

@@ -20,6 +20,7 @@ mod rtp_sender;
 mod simulate;
 mod watch;
 
+use crate::text::shown_lines;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use client::Client;
@@ -145,11 +146,24 @@ fn whole_command() -> clap::Command {
     command
 }
 
+/// Says what is wrong with the command line, or the help, and ends the process. The words may be names of files that a
+/// shell has put there.
+fn refuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    let shown = shown_lines(&text);
+    if shown == text {
+        error.exit();
+    }
+    eprint!("{shown}");
+    std::process::exit(error.exit_code());
+}
+
 impl Cli {
     /// Reads the process's command line; ends the process if it makes no sense, or asks for help.
     #[must_use]
     pub fn read() -> Self {
-        Self::from_arg_matches(&whole_command().get_matches()).unwrap_or_else(|error| error.exit())
+        let matches = whole_command().try_get_matches();
+        matches.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| refuse(&error))
     }
 
     /// Does what the command line says; the reason of a failure goes to stderr.

@@ -19,7 +19,16 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Clients at the same time; another one is turned away.
-const MAX_CLIENTS: usize = 32;
+pub(super) const MAX_CLIENTS: usize = 32;
+
+/// Clients that are let in however few descriptors the process may open.
+const LEAST_CLIENTS: usize = 4;
+
+/// Descriptors that are not for clients: the agent's own, those of playbacks, and files and folders in passing.
+const KEPT_DESCRIPTORS: u64 = 32;
+
+/// Descriptors of a recording: its RTP port, its file and sidecar, and the sockets and look-ups for a server.
+const OF_RECORDING: u64 = 6;
 
 /// Lines taken from one client in a turn.
 const LINES_PER_TURN: usize = 32;
@@ -67,6 +76,8 @@ struct Client {
 pub(super) struct Clients {
     listener: UnixListener,
     control: Control,
+    /// How many are let in at the same time.
+    most: usize,
     /// Device and inode of the socket file.
     file: Option<(u64, u64)>,
     clients: BTreeMap<Token, Client>,
@@ -79,9 +90,23 @@ pub(super) struct Clients {
     events_lost: u64,
 }
 
+/// Clients at the same time, if the process may open so many `descriptors` and is to record so many calls: without one
+/// that is left for files nothing can be recorded, nor the disk be looked at.
+pub(super) fn most_clients(descriptors: u64, recordings: usize) -> usize {
+    let recordings = u64::try_from(recordings).unwrap_or(u64::MAX);
+    let left =
+        descriptors.saturating_sub(KEPT_DESCRIPTORS).saturating_sub(recordings.saturating_mul(OF_RECORDING));
+    usize::try_from(left).unwrap_or(usize::MAX).clamp(LEAST_CLIENTS, MAX_CLIENTS)
+}
+
 impl Clients {
     /// Creates the socket. A socket file left by a crash is replaced, one in use is not.
-    pub(super) fn listen(control: &Control, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn listen(
+        control: &Control,
+        most: usize,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
         let path = &control.socket;
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             let text = "another agent is running there; stop it or choose another control.socket";
@@ -107,6 +132,7 @@ impl Clients {
         Ok(Self {
             listener,
             control: control.clone(),
+            most,
             file: socket_file(path),
             clients: BTreeMap::new(),
             acceptable: true,
@@ -171,7 +197,7 @@ impl Clients {
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     self.unaccepted = false;
-                    if self.clients.len() < MAX_CLIENTS && self.may_enter(&stream) {
+                    if self.clients.len() < self.most && self.may_enter(&stream) {
                         let token = new_token();
                         let mut stream = stream;
                         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -410,5 +436,19 @@ impl Client {
         while self.hung_up && self.outbox.queued() > 0 {
             self.outbox.consume(self.outbox.queued());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_descriptors_for_files_and_calls() {
+        assert_eq!(most_clients(1024, 4), MAX_CLIENTS);
+        assert_eq!(most_clients(1024, 64), MAX_CLIENTS);
+        assert_eq!(most_clients(64, 4), 8);
+        assert_eq!(most_clients(20, 64), LEAST_CLIENTS);
+        assert_eq!(most_clients(u64::MAX, usize::MAX), LEAST_CLIENTS);
     }
 }

@@ -32,7 +32,7 @@ use crate::storage::thread::{self, Handle};
 use crate::storage::writer::Writer;
 use crate::time::{Mono, Now};
 use crate::uplink::client::Generation;
-use clients::Clients;
+use clients::{Clients, MAX_CLIENTS, most_clients};
 use clock::Clock;
 use crossbeam_channel::{Sender, TrySendError};
 use mio::unix::SourceFd;
@@ -205,7 +205,14 @@ impl Runtime {
         }
         let group =
             config.control.group.as_ref().map(group_id).transpose().map_err(RuntimeError::SocketGroup)?;
-        let clients = Clients::listen(&config.control, registry, LISTENER)
+        let descriptors = crate::sys::file_limit();
+        let most = most_clients(descriptors, config.rtp.max_recordings);
+        if most < MAX_CLIENTS {
+            log::warn!(
+                "the process may open {descriptors} files: at most {most} clients get in; raise RLIMIT_NOFILE"
+            );
+        }
+        let clients = Clients::listen(&config.control, most, registry, LISTENER)
             .map_err(|error| RuntimeError::Socket(config.control.socket.clone(), error))?;
         if let Some(group) = group {
             clients.give_to(group).map_err(RuntimeError::SocketGroup)?;

@@ -10,7 +10,7 @@ use crate::storage::fs::{Fs, RealFs};
 use nix::errno::Errno;
 use nix::sys::stat::{major, minor};
 use nix::unistd::{AccessFlags, access};
-use std::fs::{metadata, read_dir, read_to_string};
+use std::fs::{File, metadata, read_dir, read_to_string};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -27,13 +27,25 @@ const MAX_LINKS: usize = 256;
 /// The disks to record to: removable ones that are mounted, or the filesystem of the directory.
 #[must_use]
 pub fn scan(look: &Look) -> Found {
-    let mounts = mounts::mounts().unwrap_or_default();
+    let mounts = match mounts::mounts() {
+        Ok(mounts) => mounts,
+        Err(error) if is_scarcity(&error) => return Found { unknown: true, ..Found::default() },
+        // A chroot may have no table.
+        Err(_) => Vec::new(),
+    };
     let mut found = match &look.target {
         Target::Directory(path) => directory(path, look, &mounts),
         Target::Auto => Found { disks: sticks(look, &mounts), ..Found::default() },
     };
+    // Files of the kernel tell of each disk: what was not found may be there, if they could not be read.
+    found.unknown = File::open(mounts::MOUNT_TABLE).is_err_and(|error| is_scarcity(&error));
     found.pulled = look.ejected.iter().filter(|stick| !is_there(stick)).cloned().collect();
     found
+}
+
+/// Whether the process or the system is out of descriptors or memory, which says nothing of a disk.
+fn is_scarcity(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 fn directory(path: &Path, look: &Look, mounts: &[Mount]) -> Found {

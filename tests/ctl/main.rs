@@ -378,3 +378,15 @@ fn a_file_is_decoded_to_stdout_without_an_agent() {
     assert_eq!(output.stdout.len(), 16_000);
     assert!(stderr(&output).contains("PCMU, 0:04; raw S16_LE, 8000 Hz, mono"), "{output:?}");
 }
+
+#[test]
+fn a_name_that_a_shell_has_put_on_the_command_line_does_nothing_to_a_terminal() {
+    let name = "--\u{1b}[2J\u{9b}2J\u{202e}\r.wav";
+    for arguments in [["info", name], [name, "x"], ["export", name]] {
+        let output = program().args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said.contains("error: ") && said.contains("2J") && said.ends_with('\n'), "{said:?}");
+        assert!(!said.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\r']), "{said:?}");
+    }
+}

@@ -1,13 +1,13 @@
 //! The agent when the system gives its process no more descriptors, threads or memory: it says so, and goes on.
 
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::support::agent::is_emulated;
 use crate::support::environment::skip_here;
-use crate::support::{Agent, Call, Codec, Setup, patience, read_recording, sidecar, wait_until};
+use crate::support::{Agent, Call, Client, Codec, Setup, patience, read_recording, sidecar, wait_until};
 
 /// Limits a running agent; false where `prlimit` is missing.
 fn limit(agent: &Agent, option: &str) -> bool {
@@ -42,6 +42,30 @@ fn without_a_free_descriptor_a_call_goes_on_starts_are_refused_and_all_is_well_w
     let audio = next.speak(10);
     next.finish_and_expect(&audio);
     assert!(agent.terminate().success());
+}
+
+#[test]
+fn clients_leave_descriptors_for_what_is_recorded() {
+    if is_emulated() {
+        return skip_here("an emulator itself needs descriptors");
+    }
+    let setup = Setup::new().set("rtp", "max_recordings", 2);
+    let config = setup.write_config();
+    let socket = setup.dir().join("recordd.sock");
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nofile=36", env!("CARGO_BIN_EXE_recordd"), "--config"]).arg(config);
+    let Ok(mut agent) = limited.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+        return skip_here("there is no prlimit");
+    };
+    wait_until("the agent's socket", patience(), || UnixStream::connect(&socket).is_ok());
+    let mut phone = Client::connect(&socket);
+    phone.ok("agent.info", json!({}));
+    let others: Vec<_> = (0..40).filter_map(|_| UnixStream::connect(&socket).ok()).collect();
+    let mut start = || phone.request("record.start", json!({"mode": "local", "codec": "PCMA"}));
+    let started = [start(), start()];
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    assert!(started.iter().all(Result::is_ok), "{started:?} beside {} others", others.len());
 }
 
 #[test]

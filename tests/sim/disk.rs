@@ -369,6 +369,6 @@ impl Fs for SimFs {
             group: String::new(),
             folder_fault: None,
         };
-        Found { disks: vec![disk], pulled, missing: None }
+        Found { disks: vec![disk], pulled, missing: None, ..Found::default() }
     }
 }

@@ -26,7 +26,7 @@ use crossbeam_channel::{Receiver as Queue, Sender, bounded};
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use office::{Found, Office};
@@ -34,7 +34,7 @@ use phone_recorder::jobs::{Job, Target};
 use phone_recorder::notify::Notifier;
 use phone_recorder::storage::access::Access;
 use phone_recorder::storage::fs::SystemFs;
-use phone_recorder::sys::share_heap;
+use phone_recorder::sys::{file_limit, share_heap};
 use phone_recorder::time::{Mono, Now};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -57,9 +57,6 @@ const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Jobs in the channel to the storage thread.
 const JOB_QUEUE: usize = 1024;
-
-/// Descriptors of a process, if the system does not tell.
-const USUAL_FILE_LIMIT: u64 = 1024;
 
 /// Connections accepted before other things have their turn.
 const ACCEPT_BUDGET: usize = 128;
@@ -372,16 +369,6 @@ fn status_socket(wanted: &StatusSocket) -> io::Result<Option<SocketFile>> {
         }
         Err(error) => Err(unserved(&error)),
     }
-}
-
-/// Descriptors that the process may open, as many as it can get: a recording takes four, the usual limit is 1024.
-#[allow(clippy::useless_conversion, reason = "limits have 32 bits on 32-bit systems")]
-fn file_limit() -> u64 {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return USUAL_FILE_LIMIT };
-    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
-        return hard.into();
-    }
-    soft.into()
 }
 
 /// Memory that the process may still have, if there is a limit (RLIMIT_AS, `LimitAS` of a service).
