@@ -414,6 +414,7 @@ fn stick_is_unmounted() {
     let Some((own, other)) = Stick::mount(own).zip(Stick::mount(other)) else { return };
     let attempts = [
         named("detach", &own.0),
+        "wait".to_owned(),
         named("unmount", &other.0),
         named("unmount", &own.0.join("../../../proc")),
         named("unmount", &own.0),
@@ -427,6 +428,7 @@ fn stick_is_unmounted() {
     } else {
         it.next();
     }
+    it.go_on();
     assert!(refused(&it.next()), "nothing elsewhere");
     let outcome = it.next();
     assert!(refused(&outcome), "nor by a way round: {outcome}");
