@@ -27,6 +27,12 @@ const LINE_OF_ADDRESS_EACH: Duration = Duration::from_secs(10);
 const LINES: u32 = 50;
 const LINE_EACH: Duration = Duration::from_millis(200);
 
+/// Lines about calls without audio: of one address, and of all.
+const CALL_LINES_OF_ADDRESS: u32 = 200;
+const CALL_LINE_OF_ADDRESS_EACH: Duration = Duration::from_millis(200);
+const CALL_LINES: u32 = 1000;
+const CALL_LINE_EACH: Duration = Duration::from_millis(50);
+
 /// Devices that are known by name.
 const MAX_DEVICES: usize = 65_536;
 
@@ -110,18 +116,22 @@ pub struct Throttle {
     left_out: u64,
 }
 
-impl Default for Throttle {
-    fn default() -> Self {
-        Self {
-            of_address: Rates::new(Rate::new(LINES_OF_ADDRESS, LINE_OF_ADDRESS_EACH)),
-            all: Rate::new(LINES, LINE_EACH),
-            full: Mono::default(),
-            left_out: 0,
-        }
-    }
-}
-
 impl Throttle {
+    /// For lines about who was refused.
+    pub fn of_refusals() -> Self {
+        Self::new(Rate::new(LINES_OF_ADDRESS, LINE_OF_ADDRESS_EACH), Rate::new(LINES, LINE_EACH))
+    }
+
+    /// For lines about calls that have no audio: not yet, or none came.
+    pub fn of_calls() -> Self {
+        let of_address = Rate::new(CALL_LINES_OF_ADDRESS, CALL_LINE_OF_ADDRESS_EACH);
+        Self::new(of_address, Rate::new(CALL_LINES, CALL_LINE_EACH))
+    }
+
+    fn new(of_address: Rate, all: Rate) -> Self {
+        Self { of_address: Rates::new(of_address), all, full: Mono::default(), left_out: 0 }
+    }
+
     /// Whether there may be a line about `from`; then how many were left out since the last one.
     pub fn line(&mut self, from: IpAddr, now: Mono) -> Option<u64> {
         // Who may say no more takes no place of the others.
@@ -253,12 +263,24 @@ mod tests {
 
     #[test]
     fn one_who_fills_the_log_is_cut_off_others_are_heard_and_what_was_left_out_is_counted() {
-        let mut throttle = Throttle::default();
+        let mut throttle = Throttle::of_refusals();
         let told: Vec<_> = (0..10_000).filter_map(|_| throttle.line(ip("192.0.2.1"), at(0))).collect();
         assert_eq!(told, [0; 5]);
         assert_eq!(throttle.line(ip("192.0.2.2"), at(0)), Some(9995));
         let many = (0..10_000).filter(|number| throttle.line(numbered(*number), at(0)).is_some()).count();
         assert_eq!(many, 44, "all together have a limit, too");
+    }
+
+    #[test]
+    fn calls_without_audio_have_a_line_each_unless_one_address_or_all_make_too_many() {
+        let mut throttle = Throttle::of_calls();
+        let mut told = |address: IpAddr, ms: u64| {
+            (0..5000).filter(|_| throttle.line(address, at(ms)).is_some()).count()
+        };
+        assert_eq!(told(ip("192.0.2.1"), 0), 200);
+        assert_eq!(told(ip("192.0.2.1"), 1000), 5);
+        let others = (1..=10).map(|number| told(numbered(number), 1000)).sum::<usize>();
+        assert_eq!(others, 1000 - 200 + 20 - 5);
     }
 
     #[test]

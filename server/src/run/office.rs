@@ -82,6 +82,7 @@ pub(super) struct Office {
     used_ids: UsedIds,
     known: Known,
     throttle: Throttle,
+    call_lines: Throttle,
     /// Descriptors that phones may use.
     room: usize,
     /// Recordings that wait for the disk after their end, by address.
@@ -141,7 +142,8 @@ impl Office {
             devices,
             used_ids,
             known: Known::default(),
-            throttle: Throttle::default(),
+            throttle: Throttle::of_refusals(),
+            call_lines: Throttle::of_calls(),
             room: usize::try_from(Limits::for_phones(descriptors)).unwrap_or(usize::MAX),
             behind: HashMap::new(),
             looked: Mono::default(),

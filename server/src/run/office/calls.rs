@@ -73,12 +73,10 @@ impl Office {
             device: self.disk.device,
             name: format!("{device}/{}", day_folder(now.wall)),
         };
-        log::info!(
-            "session_started id={:?} device={:?} peer={peer} codec={} port={port}",
-            short(&opening.id),
-            short(&opening.device),
-            opening.codec.name()
-        );
+        self.tell_of_call(peer.ip(), now.mono, || {
+            let (id, device, codec) = (short(&opening.id), short(&opening.device), opening.codec.name());
+            format!("session_started id={id:?} device={device:?} peer={peer} codec={codec} port={port}")
+        });
         let host = match self.config.public_addr.as_str() {
             "" => local.ip().to_string(),
             public => public.to_owned(),

@@ -104,6 +104,9 @@ impl Office {
                         self.catches_up(last.from);
                     }
                     match (&result, last) {
+                        (Ok(_), Some(last)) if last.octets == 0 => {
+                            self.tell_of_call(last.from, now.mono, || last.summary());
+                        }
                         (Ok(_), Some(last)) => log::info!("{}", last.summary()),
                         (Err(fault), Some(last)) => {
                             log::error!("{} fault={:?}", last.summary(), fault.detail);

@@ -194,6 +194,15 @@ impl Office {
         (recording.octets() == 0 && recording.file().is_none()).then(|| now.since(call.begun.mono))
     }
 
+    /// A line of the log about a call that has no audio, unless there were too many.
+    pub(super) fn tell_of_call(&mut self, from: IpAddr, now: Mono, text: impl FnOnce() -> String) {
+        match self.call_lines.line(from, now) {
+            Some(0) => log::info!("{}", text()),
+            Some(left_out) => log::info!("{} left_out={left_out}", text()),
+            None => {}
+        }
+    }
+
     /// A line of the log about somebody who was refused, unless there were too many.
     pub(super) fn tell(&mut self, from: IpAddr, now: Mono, text: impl FnOnce() -> String) {
         match self.throttle.line(from, now) {
