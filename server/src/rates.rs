@@ -274,9 +274,8 @@ mod tests {
     #[test]
     fn calls_without_audio_have_a_line_each_unless_one_address_or_all_make_too_many() {
         let mut throttle = Throttle::of_calls();
-        let mut told = |address: IpAddr, ms: u64| {
-            (0..5000).filter(|_| throttle.line(address, at(ms)).is_some()).count()
-        };
+        let mut told =
+            |address: IpAddr, ms: u64| (0..5000).filter(|_| throttle.line(address, at(ms)).is_some()).count();
         assert_eq!(told(ip("192.0.2.1"), 0), 200);
         assert_eq!(told(ip("192.0.2.1"), 1000), 5);
         let others = (1..=10).map(|number| told(numbered(number), 1000)).sum::<usize>();
