@@ -122,7 +122,8 @@ fn a_stick_that_is_full_pulled_write_protected_or_broken_is_told_apart_and_the_r
 fn a_stick_that_is_pulled_before_anything_was_written_leaves_nothing() {
     let simulation = Simulation::start_with("", "[storage]\nflush_interval_ms = 60000\n");
     let mut client = simulation.client();
-    record(&mut client);
+    client.ok("record.start", json!({"codec": "PCMU"}));
+    client.wait_event_where("recording.progress", patience(), |it| number(it, "/packets/received") > 10);
     simulation.set("storage pulled");
     let end = end_of(&mut client, "recording.failed");
     assert_eq!(end, expected("nothing", "storage_io", Some("pulled"), Some("storage_pulled")));
