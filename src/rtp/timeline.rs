@@ -325,7 +325,10 @@ impl Timeline {
         arrival: Mono,
         sink: &mut impl AudioSink,
     ) {
+        let before = self.origin;
         self.end_suspense(None, sink);
+        // A break before this one explains so much of it.
+        let unexplained = unexplained - (self.origin - before);
         self.hand_over_all(sink);
         let gap = offset - self.window.end();
         if gap > 0 {

@@ -870,3 +870,20 @@ fn what_waits_goes_on_when_nothing_comes_any_more_and_the_stream_goes_on_at_its_
         assert!(bench.finish() == expected, "{} of {} octets", bench.tape.octets.len(), expected.len());
     }
 }
+
+#[test]
+fn a_second_break_right_after_a_first_one_is_no_second_time_of_the_first() {
+    let mut bench = Bench::new();
+    for number in 0..20 {
+        bench.send(number);
+    }
+    for (number, wait_ms) in [(20, 10_000), (21, 2000)] {
+        bench.clock_ms += wait_ms;
+        bench.send(number);
+    }
+    for number in 22..60 {
+        bench.send(number);
+    }
+    let octets = bench.finish().len();
+    assert_eq!(octets, 8 * 12_000 + 60 * 160);
+}
