@@ -325,10 +325,7 @@ impl Timeline {
         arrival: Mono,
         sink: &mut impl AudioSink,
     ) {
-        let before = self.origin;
         self.end_suspense(None, sink);
-        // A break before this one explains so much of it.
-        let unexplained = unexplained - (self.origin - before);
         self.hand_over_all(sink);
         let gap = offset - self.window.end();
         if gap > 0 {
@@ -460,7 +457,9 @@ impl Timeline {
             by_timestamp = stream.pace.octets_in(packet.timestamp.ticks_since(right)) + offset - end;
         }
         let now = self.clock.now(arrival);
-        let by_arrival = self.clock.place_of(now) - self.origin - end;
+        // Time that a break has left open is not there for this packet, too.
+        let open = self.suspense.as_ref().map_or(0, Suspense::end);
+        let by_arrival = self.clock.place_of(now) - self.origin - end - open;
         let testimony = || Testimony {
             absent,
             by_timestamp,
