@@ -110,7 +110,7 @@ pub struct StartResponse {
     pub reason: String,
     /// Host that takes the RTP; empty means the TCP peer.
     pub server: String,
-    /// UDP port that takes the RTP; always there in a success.
+    /// UDP port that takes the RTP; always there in a success, never in a failure.
     pub port: Option<u16>,
 }
 
@@ -576,9 +576,10 @@ impl Message {
 fn parse_start_response(id: String, pairs: &Pairs<'_>) -> Result<StartResponse, ParseError> {
     let outcome = pairs.outcome()?;
     let said = pairs.plain("port").filter(|said| !said.is_empty());
-    let port = match &said {
-        Some(said) => port_from(said),
-        None => pairs.port_of_server(),
+    let port = match (outcome, &said) {
+        (Outcome::Failed, _) => None,
+        (Outcome::Success, Some(said)) => port_from(said),
+        (Outcome::Success, None) => pairs.port_of_server(),
     };
     if outcome == Outcome::Success && port.is_none() {
         let error = if pairs.has("port") { ParseError::Invalid } else { ParseError::Missing };
