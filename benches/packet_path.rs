@@ -6,19 +6,19 @@
 //! is the path without start and end. `sealed` encrypts the recording; `hash` does nothing but hash the same audio, for the
 //! difference. Run by hand it tells time: `cargo bench --bench packet_path`.
 
-use phone_recorder::agent::Agent;
-use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
-use phone_recorder::config::{Config, StoragePath};
-use phone_recorder::rtp::packet::FIXED_HEADER_OCTETS;
-use phone_recorder::runtime::clock;
-use phone_recorder::seal::age::Recipient;
-use phone_recorder::storage::fs::RealFs;
-use phone_recorder::storage::seal::Seals;
-use phone_recorder::storage::writer::Writer;
-use phone_recorder::time::{Mono, Now, Wall};
+use media::packet::FIXED_HEADER_OCTETS;
+use media::time::{Mono, Now, Wall};
+use recfile::seal::age::Recipient;
+use recordd::agent::Agent;
+use recordd::agent::io::{Action, ClientId, Input, RecordingKey};
+use recordd::config::{Config, StoragePath};
+use recordd::runtime::clock;
 use sha2::{Digest, Sha256};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use store::fs::RealFs;
+use store::seal::Seals;
+use store::writer::Writer;
 
 /// Packets between two drains.
 const DRAIN_PACKETS: u32 = 50;

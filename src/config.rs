@@ -4,20 +4,59 @@
 //! interfaces; whether a directory exists is found out when it is used.
 //! Invariants: `Config::default()` is what an empty text gives; every error names file, line and key.
 
-mod reader;
-
-pub use reader::{ConfigError, Problem, SECTIONS, nearest};
-
-use crate::blocks::BLOCK_OCTETS;
-use crate::sandbox::{CAPABILITY_NAMES, Capability, Level};
-use crate::seal::MAX_RECIPIENTS;
-use crate::seal::age::Recipient;
-use crate::uplink::media::{MAX_MEDIA_HOSTS, MediaHosts};
-use reader::{Document, Section, choice, flag, integer, invalid, number, size, text};
+use media::blocks::BLOCK_OCTETS;
+use os::sandbox::{CAPABILITY_NAMES, Capability, Level};
+use recfile::seal::MAX_RECIPIENTS;
+use recfile::seal::age::Recipient;
+use settings::{ConfigError, Document, Problem, Section, choice, flag, integer, invalid, number, size, text};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
+use store::access::{GroupName, file_mode, group_name, recordings_mode};
 use toml::de::DeValue;
+use uplink::media_hosts::{MAX_MEDIA_HOSTS, MediaHosts};
+
+/// Every section with its keys: what is not here is an error.
+pub const SECTIONS: &[(&str, &[&str])] = &[
+    ("control", &["socket", "mode", "group", "allow_uids"]),
+    ("rtp", &["bind", "port", "max_recordings", "allow_remote"]),
+    (
+        "storage",
+        &[
+            "path",
+            "require_usb",
+            "directory",
+            "max_file_size",
+            "reserve",
+            "on_full",
+            "flush_interval_ms",
+            "buffer",
+            "resume_window_s",
+            "mode",
+            "recordings_group",
+            "speed_check",
+            "encrypt_to",
+            "sign_key",
+        ],
+    ),
+    (
+        "uplink",
+        &[
+            "server_addr",
+            "server_port",
+            "device",
+            "connect_timeout_ms",
+            "response_timeout_ms",
+            "terminator",
+            "on_failure",
+            "media_hosts",
+            "dscp_control",
+            "dscp_media",
+        ],
+    ),
+    ("sandbox", &["enabled", "keep_capabilities", "unmount", "mount_parents", "read"]),
+    ("log", &["level"]),
+];
 
 /// Longest path of a Unix socket that fits `sun_path` with its NUL (unix(7)).
 pub const MAX_SOCKET_PATH_OCTETS: usize = 107;
@@ -29,8 +68,6 @@ pub const MAX_DIRECTORY_OCTETS: usize = 128;
 pub const MAX_SERVER_ADDR_OCTETS: usize = 253;
 /// Longest `uplink.device`.
 pub const MAX_DEVICE_OCTETS: usize = 64;
-/// Longest name of a group; Linux has shorter ones.
-pub const MAX_GROUP_OCTETS: usize = 64;
 /// What `storage.buffer` is at least for each of `rtp.max_recordings`, whatever is written: a block to fill while
 /// the disk has another one.
 pub const LEAST_BUFFER_OCTETS: usize = 2 * BLOCK_OCTETS;
@@ -102,15 +139,6 @@ pub enum OnFull {
     Stop,
     /// The oldest finalised recordings of the agent make room.
     DeleteOldest,
-}
-
-/// A group of the system.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroupName {
-    /// By its name in `/etc/group`.
-    Name(String),
-    /// By its number.
-    Number(u32),
 }
 
 /// `[storage]`: where recordings go and how they are written.
@@ -320,7 +348,7 @@ impl Config {
     /// The first thing wrong: syntax, an unknown section or key, a wrong type, a value out of its range or
     /// values that don't go together.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
-        let document = Document::parse(text, file_name)?;
+        let document = Document::parse(text, file_name, SECTIONS)?;
         let mut it = Self {
             control: Control::read(&document.section("control"))?,
             rtp: Rtp::read(&document.section("rtp"))?,
@@ -545,38 +573,6 @@ fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
         return Err(invalid(found, "a path of 1 to 107 octets, as Unix sockets have"));
     }
     Ok(PathBuf::from(found))
-}
-
-/// Mode of recordings where none is given: for their owner, and for a group that was named.
-#[must_use]
-pub fn recordings_mode(group: Option<&GroupName>) -> u32 {
-    if group.is_some() { 0o640 } else { 0o600 }
-}
-
-/// Reads the mode of recordings.
-///
-/// # Errors
-/// What would be right: the owner reads and writes, and nobody executes a recording.
-pub fn file_mode(text: &str) -> Result<u32, &'static str> {
-    let wanted = "an octal file mode in quotes that lets the owner read and write and nobody execute, such as \"0600\" \
-                  or \"0640\"";
-    let digits = text.len() <= 4 && !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
-    let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits);
-    mode.filter(|mode| mode & 0o600 == 0o600 && mode & !0o666 == 0).ok_or(wanted)
-}
-
-/// Reads the name or number of a group.
-///
-/// # Errors
-/// What would be right.
-pub fn group_name(text: &str) -> Result<GroupName, &'static str> {
-    if text.bytes().all(|octet| octet.is_ascii_digit()) {
-        let number = text.parse().ok().filter(|number| *number != u32::MAX);
-        return number.map(GroupName::Number).ok_or("a group of the system, or its number");
-    }
-    let fits = text.len() <= MAX_GROUP_OCTETS
-        && !text.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control());
-    if fits { Ok(GroupName::Name(text.to_owned())) } else { Err("a group of the system, or its number") }
 }
 
 fn group(value: &DeValue<'_>) -> Result<Option<GroupName>, Problem> {

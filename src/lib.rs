@@ -1,31 +1,14 @@
-//! Call recorder for SIP desk phones: the library behind `recordd`, `recordctl` and `recordserver`.
+//! `recordd`, the agent on the phone.
 //!
-//! Imports run one way:
-//! `bin -> runtime -> agent -> {rtp, file, uplink, api} -> {units, time}` and `runtime -> storage -> file`.
-//! `rtp`, `file`, `uplink`, `api` and `agent` are pure: no socket, clock, thread or sleep
-//! (`file` reads and writes through `std::io` traits). See `ARCHITECTURE.md`.
+//! [`agent`] decides, purely; [`api`] is what its clients say and read; [`config`] is what an administrator says;
+//! [`runtime`] is the loop that does what the agent asks for. Imports run one way: `runtime -> agent -> {api, config}`.
+//! See `ARCHITECTURE.md`.
 
 pub mod agent;
 pub mod api;
-pub mod blocks;
-pub mod call;
 pub mod config;
-pub mod ctl;
 #[cfg(test)]
 mod document_tests;
-pub mod file;
-pub mod jobs;
-pub mod notify;
-pub mod rtp;
 pub mod runtime;
-pub mod sandbox;
 #[cfg(test)]
 mod schema_tests;
-pub mod seal;
-pub mod secret_file;
-pub mod storage;
-pub mod sys;
-pub mod text;
-pub mod time;
-pub mod units;
-pub mod uplink;

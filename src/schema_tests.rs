@@ -14,7 +14,7 @@ use crate::api::reply::{self, Done, INVALID_PARAMS};
 use crate::api::request::{MAX_FILE_CHARS, MAX_NAME_CHARS, method_names, parse};
 use crate::api::status::*;
 use crate::api::subscription::{MAX_PREFIX_OCTETS, MAX_PREFIXES};
-use crate::call::Call;
+use recfile::call::Call;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 

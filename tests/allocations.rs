@@ -1,22 +1,22 @@
 //! A call allocates nothing, packets and flushes: a counting allocator watches the agent take 100,000 packets, and
 //! the storage thread write.
 
-use phone_recorder::agent::Agent;
-use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
-use phone_recorder::blocks::BlockPool;
-use phone_recorder::config::Config;
-use phone_recorder::file::header::FileHeader;
-use phone_recorder::jobs::{Disk, Done, FileKey, Folder, Found, Job, Open, Opened, Piece, Space};
-use phone_recorder::rtp::codec::Codec;
-use phone_recorder::seal::age::Recipient;
-use phone_recorder::storage::fs::{Fs, RealFs};
-use phone_recorder::storage::seal::Seals;
-use phone_recorder::storage::writer::Writer;
-use phone_recorder::time::{Mono, Now, Wall};
+use media::blocks::BlockPool;
+use media::codec::Codec;
+use media::time::{Mono, Now, Wall};
+use recfile::header::FileHeader;
+use recfile::seal::age::Recipient;
+use recordd::agent::Agent;
+use recordd::agent::io::{Action, ClientId, Input, RecordingKey};
+use recordd::config::Config;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use store::fs::{Fs, RealFs};
+use store::jobs::{Disk, Done, FileKey, Folder, Found, Job, Open, Opened, Piece, Space};
+use store::seal::Seals;
+use store::writer::Writer;
 
 /// The system's allocator, and a count of what this thread asks of it.
 struct Counting;

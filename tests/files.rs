@@ -1,10 +1,10 @@
 //! Recording files as outsiders know them: bytes written by hand after the source document, and other
 //! programs' decoders.
 
-use phone_recorder::file::export::{ExportCodec, export};
-use phone_recorder::file::header::FileHeader;
-use phone_recorder::file::reader::{Facts, Layout, Problem, Reader};
-use phone_recorder::rtp::codec::Codec;
+use media::codec::Codec;
+use recfile::export::{ExportCodec, export};
+use recfile::header::FileHeader;
+use recfile::reader::{Facts, Layout, Problem, Reader};
 use std::io::{Cursor, Write};
 use std::ops::ControlFlow;
 use std::path::Path;

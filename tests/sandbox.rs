@@ -7,7 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a panic is how a test fails")]
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use phone_recorder::sandbox::{self, Allowed, Level, Plan, Program};
+use os::sandbox::{self, Allowed, Level, Plan, Program};
+use recordd::api::status::SandboxStatus;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -77,7 +78,7 @@ fn inside(arguments: &[String]) {
             ..Allowed::default()
         },
     };
-    let status = sandbox::enter(&plan).unwrap();
+    let status = SandboxStatus::from(sandbox::enter(&plan).unwrap());
     println!("{}", serde_json::to_string(&status).unwrap());
     for attempt in attempts {
         let (what, on) = attempt.split_once(' ').unwrap_or((attempt, ""));

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::config::Config;
+use recordd::config::Config;
 
 fuzz_target!(|text: &str| {
     if let Err(error) = Config::parse(text, "recordd.toml") {

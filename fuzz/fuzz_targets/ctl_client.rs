@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::api::status::{AgentInfo, RecordingStatus, Recordings, StorageStatus};
-use phone_recorder::ctl::client::Client;
+use recordctl::client::Client;
+use recordd::api::status::{AgentInfo, RecordingStatus, Recordings, StorageStatus};
 use serde_json::Value;
 use std::io::Write;
 use std::os::unix::net::UnixListener;

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::file::export::{ExportCodec, export};
-use phone_recorder::file::g722::G722Decoder;
-use phone_recorder::file::reader::Reader;
+use recfile::export::{ExportCodec, export};
+use recfile::g722::G722Decoder;
+use recfile::reader::Reader;
 use std::io::Cursor;
 use std::ops::ControlFlow;
 

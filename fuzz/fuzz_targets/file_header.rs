@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::file::header::FileHeader;
-use phone_recorder::file::reader::Format;
+use recfile::header::FileHeader;
+use recfile::reader::Format;
 
 fuzz_target!(|octets: &[u8]| {
     let Ok((header, _)) = FileHeader::parse_any_order(octets) else { return };

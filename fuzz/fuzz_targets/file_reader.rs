@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::file::reader::Reader;
+use recfile::reader::Reader;
 use std::io::Cursor;
 
 fuzz_target!(|octets: &[u8]| {

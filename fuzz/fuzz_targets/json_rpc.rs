@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::api::line::{Line, LineBuffer};
-use phone_recorder::api::request::{Refused, parse};
+use recordd::api::line::{Line, LineBuffer};
+use recordd::api::request::{Refused, parse};
 
 fuzz_target!(|pieces: Vec<&[u8]>| {
     let mut lines = LineBuffer::new();

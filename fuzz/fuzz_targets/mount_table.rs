@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::storage::mounts::{is_reached, parse_mounts, resolve};
+use store::mounts::{is_reached, parse_mounts, resolve};
 
 fuzz_target!(|table: &[u8]| {
     let mounts = parse_mounts(table);

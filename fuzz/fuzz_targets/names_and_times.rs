@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::file::name::{order_key, sidecar_name};
-use phone_recorder::time::Wall;
+use media::time::Wall;
+use recfile::name::{order_key, sidecar_name};
 
 fuzz_target!(|input: (&str, &str, i32)| {
     let (text, name, offset) = input;

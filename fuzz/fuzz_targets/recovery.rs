@@ -6,8 +6,8 @@ mod memory;
 
 use libfuzzer_sys::{arbitrary, fuzz_target};
 use memory::Memory;
-use phone_recorder::file::reader::PROBE_OCTETS;
-use phone_recorder::file::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
+use recfile::reader::PROBE_OCTETS;
+use recfile::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
 
 const NAME: &str = "Record_20260301-091500.wav";
 

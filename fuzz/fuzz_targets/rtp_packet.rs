@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::rtp::packet::{FIXED_HEADER_OCTETS, Packet};
+use media::packet::{FIXED_HEADER_OCTETS, Packet};
 
 fuzz_target!(|datagram: &[u8]| {
     if let Ok(packet) = Packet::parse(datagram) {

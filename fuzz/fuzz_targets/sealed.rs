@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::{arbitrary, fuzz_target};
-use phone_recorder::file::header::FileHeader;
-use phone_recorder::file::sealed::Front;
-use phone_recorder::rtp::codec::Codec;
-use phone_recorder::seal::age::{self, Header, Identity};
-use phone_recorder::seal::audio::{End, Opener, Sealer};
-use phone_recorder::seal::plain::PlainFile;
+use media::codec::Codec;
+use recfile::header::FileHeader;
+use recfile::seal::age::{self, Header, Identity};
+use recfile::seal::audio::{End, Opener, Sealer};
+use recfile::seal::plain::PlainFile;
+use recfile::sealed::Front;
 use std::io::{Cursor, Read};
 use std::sync::LazyLock;
 

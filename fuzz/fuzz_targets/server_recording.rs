@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../server/tests/server/port.rs"]
+#[path = "../../recordserver/tests/server/port.rs"]
 mod port;
 
 fuzz_target!(|steps: Vec<port::Step>| port::hold(steps));

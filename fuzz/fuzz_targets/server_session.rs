@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::{arbitrary, fuzz_target};
-use phone_recorder::time::Mono;
-use recordserver::session::{Action, EndReason, Session, Timing};
+use media::time::Mono;
 use std::time::Duration;
+use uplink::server::{Action, EndReason, Session, Timing};
 
 #[derive(arbitrary::Arbitrary, Debug)]
 enum Step<'a> {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::file::sidecar::Sidecar;
+use recfile::sidecar::Sidecar;
 
 fuzz_target!(|octets: &[u8]| {
     if let Ok(sidecar) = Sidecar::parse(octets) {

@@ -3,13 +3,15 @@
 #![no_main]
 
 use libfuzzer_sys::{arbitrary, fuzz_target};
-use phone_recorder::jobs::library::{Index, LibraryDone, LibraryJob};
-use phone_recorder::jobs::{Done, Folder, Job};
-use phone_recorder::storage::fs::RealFs;
-use phone_recorder::storage::writer::Writer;
-use phone_recorder::time::Mono;
+use media::time::Mono;
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use store::fs::RealFs;
+use store::jobs::library::{Index, LibraryDone, LibraryJob};
+use store::jobs::{Done, Folder, Job};
+use store::writer::Writer;
 
 #[derive(arbitrary::Arbitrary, Debug)]
 enum Entry<'a> {
@@ -28,18 +30,25 @@ fn plain(name: &str) -> Option<&str> {
     good.then_some(name)
 }
 
+/// Writes a new file: through a link of another entry, this program itself would write outside.
+fn write_new(path: PathBuf, octets: &[u8]) {
+    if let Ok(mut file) = File::create_new(path) {
+        let _ = file.write_all(octets);
+    }
+}
+
 fn make(folder: &Path, outside: &Path, entry: Entry<'_>) {
     match entry {
         Entry::Recording { number, octets, sidecar } => {
             let stem = format!("Record_20260301-0915{:02}", number % 60);
             let header =
                 [&b"PCMA"[..], &[0; 60], &160_i32.to_le_bytes(), &160_i32.to_le_bytes(), &[0; 4]].concat();
-            let _ = std::fs::write(folder.join(format!("{stem}.wav")), [&header[..], octets].concat());
+            write_new(folder.join(format!("{stem}.wav")), &[&header[..], octets].concat());
             if let Some(sidecar) = sidecar {
-                let _ = std::fs::write(folder.join(format!("{stem}.json")), sidecar);
+                write_new(folder.join(format!("{stem}.json")), sidecar);
             }
         }
-        Entry::File(name, octets) => drop(plain(name).map(|name| std::fs::write(folder.join(name), octets))),
+        Entry::File(name, octets) => drop(plain(name).map(|name| write_new(folder.join(name), octets))),
         Entry::Folder(name) => drop(plain(name).map(|name| std::fs::create_dir(folder.join(name)))),
         Entry::Link(name) => {
             drop(plain(name).map(|name| std::os::unix::fs::symlink(outside, folder.join(name))))

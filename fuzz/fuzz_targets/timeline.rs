@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::{arbitrary, fuzz_target};
-use phone_recorder::rtp::codec::Codec;
-use phone_recorder::rtp::counts::{Counts, DropCause, Verdict};
-use phone_recorder::rtp::packet::Packet;
-use phone_recorder::rtp::timeline::{AudioSink, GapCause, Timeline};
-use phone_recorder::time::Mono;
-use phone_recorder::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
+use media::codec::Codec;
+use media::counts::{Counts, DropCause, Verdict};
+use media::packet::Packet;
+use media::time::Mono;
+use media::timeline::{AudioSink, GapCause, Timeline};
+use media::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
 use std::time::Duration;
 
 /// One packet, most of them told as steps from the one before, as real ones are.
@@ -80,10 +80,8 @@ fuzz_target!(|steps: Vec<Step>| {
         };
         let verdict = timeline.push(&packet, now, room, &mut sink);
         // What is dropped for its SSRC may find its place with the next one.
-        let may_be_stored = matches!(
-            verdict,
-            Verdict::Stored | Verdict::Dropped(DropCause::Ssrc | DropCause::Unconfirmed)
-        );
+        let may_be_stored =
+            matches!(verdict, Verdict::Stored | Verdict::Dropped(DropCause::Ssrc | DropCause::Unconfirmed));
         stored += if may_be_stored { octets as u64 } else { 0 };
         counts.book(verdict);
         timeline.restore_regained(&mut counts);

@@ -2,13 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::{arbitrary, fuzz_target};
-use phone_recorder::call::Call;
-use phone_recorder::time::Mono;
-use phone_recorder::uplink::client::{Action, Client, Params, Settings};
-use phone_recorder::uplink::media::MediaHosts;
+use media::time::Mono;
+use recfile::call::Call;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
+use uplink::media_hosts::MediaHosts;
+use uplink::phone::{Action, Client, Params, Settings};
 
 #[derive(arbitrary::Arbitrary, Debug)]
 enum Step<'a> {

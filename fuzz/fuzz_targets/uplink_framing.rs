@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::time::Mono;
-use phone_recorder::uplink::framing::{FrameError, Framer};
+use media::time::Mono;
 use std::time::Duration;
+use uplink::framing::{FrameError, Framer};
 
 /// A message that silence has ended.
 const GUESSED: &[u8] = b"cmd=RecordStartResponse&id=7&result=success&reason=&server=&port=40";

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phone_recorder::uplink::message::Message;
+use uplink::message::Message;
 
 fuzz_target!(|text: &[u8]| {
     let Ok(message) = Message::parse(text) else { return };

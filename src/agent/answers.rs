@@ -11,12 +11,12 @@ use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::api::reply;
 use crate::api::status::RecordingState;
-use crate::jobs::{
+use log::Level as LogLevel;
+use media::time::Now;
+use serde_json::{Value, json};
+use store::jobs::{
     Done, Eject, Ejected, Fault, FaultKind, FileKey, Found, Job, Opened, Piece, Recovered, Space,
 };
-use crate::time::Now;
-use log::Level as LogLevel;
-use serde_json::{Value, json};
 
 impl Agent {
     pub(super) fn storage(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {

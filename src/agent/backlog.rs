@@ -3,7 +3,7 @@
 //! Invariants: at most [`BACKLOG_SPAN`] and [`BACKLOG_OCTETS`]; memory is taken once, when it is made.
 
 use super::io::SILENT_PEER_AFTER;
-use crate::time::Mono;
+use media::time::Mono;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ mod tests {
             backlog.push(&[0; 92], at(number * 10));
         }
         assert_eq!(kept(backlog).first().map(|(_, arrival, _)| *arrival), Some(at(29_990 - 15_000)));
-        let block = Duration::from_millis(crate::blocks::BLOCK_OCTETS as u64 / 8);
+        let block = Duration::from_millis(media::blocks::BLOCK_OCTETS as u64 / 8);
         assert!(IN_FLIGHT > block + Duration::from_millis(500), "what a server of ours has not written");
     }
 

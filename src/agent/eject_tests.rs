@@ -3,10 +3,10 @@
 use super::Agent;
 use super::io::{Action, ClientId, Input, RecordingKey};
 use crate::config::Config;
-use crate::jobs::library::{Indexed, LibraryDone, LibraryJob};
-use crate::jobs::{Disk, Done, Ejected, Fault, FaultKind, FileKey, Job, Left, Opened, Space};
-use crate::time::Now;
+use media::time::Now;
 use std::net::{Ipv4Addr, SocketAddr};
+use store::jobs::library::{Indexed, LibraryDone, LibraryJob};
+use store::jobs::{Disk, Done, Ejected, Fault, FaultKind, FileKey, Job, Left, Opened, Space};
 
 const UI: ClientId = ClientId(1);
 

@@ -9,10 +9,10 @@ use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
 use crate::api::status::RecordingState;
-use crate::jobs::{Fault, FaultKind, Job, Piece};
-use crate::time::Now;
 use log::Level as LogLevel;
+use media::time::Now;
 use std::time::Duration;
+use store::jobs::{Fault, FaultKind, Job, Piece};
 
 /// At the end of the process storage has so long to finish.
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);

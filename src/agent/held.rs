@@ -3,11 +3,11 @@
 //! Owns: their order. Invariants: no job is dropped that a recording, a client or an open file waits for; none that
 //! comes later overtakes them; there are never more than [`MAX_HELD_JOBS`].
 
-use crate::jobs::Job;
-use crate::jobs::library::LibraryJob;
-use crate::time::Mono;
+use media::time::Mono;
 use std::collections::VecDeque;
 use std::time::Duration;
+use store::jobs::Job;
+use store::jobs::library::LibraryJob;
 
 /// Jobs held at most: one for each recording, and those that end what a stalled disk has made fail.
 pub(super) const MAX_HELD_JOBS: usize = 512;
@@ -65,7 +65,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::{FileKey, Target};
+    use store::jobs::{FileKey, Target};
 
     #[test]
     fn jobs_come_back_in_order_and_a_second_scan_is_not_held() {
@@ -96,8 +96,8 @@ mod tests {
     #[test]
     fn a_job_waits_behind_those_that_are_held_and_a_question_does_not() {
         let question = Job::Library(LibraryJob::Info {
-            ask: crate::jobs::library::AskId(1),
-            folder: crate::jobs::Folder { root: "/stick".into(), device: 1, name: String::new() },
+            ask: store::jobs::library::AskId(1),
+            folder: store::jobs::Folder { root: "/stick".into(), device: 1, name: String::new() },
             file: "a.wav".into(),
         });
         let mut held = Held::default();

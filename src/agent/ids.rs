@@ -1,7 +1,7 @@
 //! Keys inside the process, and ids that no other recording has.
 
 use super::Agent;
-use crate::jobs::FileKey;
+use store::jobs::FileKey;
 
 impl Agent {
     pub(super) fn new_key(&mut self) -> u64 {

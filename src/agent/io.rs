@@ -1,15 +1,15 @@
 //! What goes into the agent and what comes out.
 
 use crate::api::event::Class;
-use crate::jobs::library::PlaybackKey;
-use crate::jobs::{Done, Job};
-use crate::rtp::codec::Codec;
-use crate::rtp::source_lock::Waiting;
-use crate::time::Mono;
-use crate::uplink::client::Generation;
+use media::codec::Codec;
+use media::source_lock::Waiting;
+use media::time::Mono;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
+use store::jobs::library::PlaybackKey;
+use store::jobs::{Done, Job};
+use uplink::phone::Generation;
 
 /// One connection to the local socket. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

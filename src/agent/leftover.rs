@@ -4,9 +4,9 @@
 //! it is the same call (its `call.id` says so, or nobody else comes): then the packets that waited come first.
 //! Invariants: one sender a port is remembered; what waits has a bound.
 
-use crate::rtp::packet::Packet;
-use crate::rtp::source_lock::{LastHeard, Waiting};
-use crate::time::Mono;
+use media::packet::Packet;
+use media::source_lock::{LastHeard, Waiting};
+use media::time::Mono;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ impl Leftover {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
+    use media::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
 
     fn source(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))

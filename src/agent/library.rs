@@ -6,14 +6,14 @@
 //! at most; an answer of a pass that is over changes nothing.
 
 use crate::api::status::{RecordingEntry, RecordingsListed};
-use crate::call::{Call, Direction, MAX_CALL_FIELD_CHARS};
-use crate::file::name::order_key;
-use crate::jobs::Folder;
-use crate::jobs::library::{Beside, Found, Index, Indexed, LibraryJob};
-use crate::rtp::codec::Codec;
-use crate::time::{Mono, Now, Wall};
+use media::codec::Codec;
+use media::time::{Mono, Now, Wall};
+use recfile::call::{Call, Direction, MAX_CALL_FIELD_CHARS};
+use recfile::name::order_key;
 use std::cmp::Ordering;
 use std::time::Duration;
+use store::jobs::Folder;
+use store::jobs::library::{Beside, Found, Index, Indexed, LibraryJob};
 
 /// Recordings that are listed, the newest; a phone's stick with more has them, but shows these.
 pub(super) const MAX_ENTRIES: usize = 20_000;

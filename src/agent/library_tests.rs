@@ -1,7 +1,7 @@
 use super::*;
-use crate::file::header::{FileHeader, HEADER_OCTETS};
-use crate::file::reader::Format;
 use proptest::prelude::*;
+use recfile::header::{FileHeader, HEADER_OCTETS};
+use recfile::reader::Format;
 use std::path::PathBuf;
 
 const DAY: Wall = Wall { unix_ms: 1_772_352_900_000, utc_offset_s: 3600 };
@@ -16,7 +16,7 @@ fn found(seconds: i64, recording: &str, segment: u32) -> Found {
     let octets = HEADER_OCTETS as u64 + 480_000;
     let format = Format::detect(&FileHeader::new(Codec::Pcma, 20).encode()).unwrap();
     Found {
-        file: crate::file::name::record_file_name(start, 1),
+        file: recfile::name::record_file_name(start, 1),
         octets,
         modified_ms: start.unix_ms,
         facts: Some(format.facts(octets)),
@@ -167,7 +167,7 @@ fn segments_of_one_recording_are_found_in_their_order() {
     for (seconds, segment) in [(100, 2), (90, 1), (95, 3)] {
         library.put(Entry::new(&found(seconds, "long", segment), 0));
     }
-    let names = [90, 100, 95].map(|seconds| crate::file::name::record_file_name(later(seconds), 1));
+    let names = [90, 100, 95].map(|seconds| recfile::name::record_file_name(later(seconds), 1));
     assert_eq!(library.segments("long"), names);
 }
 

@@ -8,22 +8,22 @@ mod lost;
 
 use super::tape::{Feed, SegmentLog, Tape, give_back};
 use crate::api::reason::Reason;
-use crate::blocks::BlockPool;
-use crate::call::Call;
-use crate::file::header::{FileHeader, HEADER_OCTETS, max_data_octets};
-use crate::file::level::{Level, level};
-use crate::file::sealed::{
+use media::blocks::BlockPool;
+use media::codec::{Codec, OCTETS_PER_MS};
+use media::counts::{Counts, Verdict};
+use media::level::{Level, level};
+use media::packet::Packet;
+use media::time::{Mono, Now, Wall};
+use media::timeline::{Timeline, octets_to_ms};
+use recfile::call::Call;
+use recfile::header::{FileHeader, HEADER_OCTETS, max_data_octets};
+use recfile::sealed::{
     CHUNK_OVERHEAD_OCTETS, FRONT_OCTETS, MAX_CHUNK_OCTETS, NONCE_OCTETS, key_header_octets_for,
     max_sealed_octets,
 };
-use crate::file::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
-use crate::jobs::{FileKey, Folder, Job, Mend, Open, Opened, Piece};
-use crate::rtp::codec::{Codec, OCTETS_PER_MS};
-use crate::rtp::counts::{Counts, Verdict};
-use crate::rtp::packet::Packet;
-use crate::rtp::timeline::{Timeline, octets_to_ms};
-use crate::time::{Mono, Now, Wall};
+use recfile::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
 use std::time::Duration;
+use store::jobs::{FileKey, Folder, Job, Mend, Open, Opened, Piece};
 
 /// Only every so many octets count for the level of a second. A prime, so that no common tone falls into step.
 const LEVEL_STRIDE: usize = 23;

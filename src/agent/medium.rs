@@ -9,13 +9,13 @@ use crate::api::event::StateChange;
 use crate::api::reason::{AgentError, Cause, Reason};
 use crate::api::status::{StorageState, StorageStatus};
 use crate::config::{Storage, StoragePath};
-use crate::jobs::{
-    Disk, Eject, Ejected, FaultKind, Folder, Found, Look, Missing, Space, Speed, StickId, Target,
-};
-use crate::rtp::codec::OCTETS_PER_MS;
 use log::Level as LogLevel;
+use media::codec::OCTETS_PER_MS;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use store::jobs::{
+    Disk, Eject, Ejected, FaultKind, Folder, Found, Look, Missing, Space, Speed, StickId, Target,
+};
 
 /// Octets per second of one call.
 pub(super) const OCTETS_PER_S: u64 = OCTETS_PER_MS * 1000;

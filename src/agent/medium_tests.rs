@@ -1,7 +1,7 @@
 //! Which disk is used, and what is told of it.
 
 use super::*;
-use crate::jobs::Left;
+use store::jobs::Left;
 
 const KIB: u64 = 1024;
 

@@ -43,14 +43,13 @@ use crate::api::reply::RequestId;
 use crate::api::request::RecordStart;
 use crate::api::status::{RecordingStatus, SandboxStatus, Stats};
 use crate::api::subscription::Subscription;
-use crate::blocks::BlockPool;
 use crate::config::Config;
-use crate::jobs::{Fault, FaultKind, FileKey, Folder, Job};
-use crate::rtp::counts::Counts;
-use crate::time::{Mono, Now};
 use held::Held;
 use io::{Action, ClientId, Input, RecordingKey};
 use local::Local;
+use media::blocks::BlockPool;
+use media::counts::Counts;
+use media::time::{Mono, Now};
 use medium::Medium;
 use recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
 #[cfg(test)]
@@ -59,6 +58,7 @@ use route::Route;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
+use store::jobs::{Fault, FaultKind, FileKey, Folder, Job};
 
 /// Ended recordings that can still be asked for.
 const MAX_ENDED: usize = 32;
@@ -116,7 +116,7 @@ pub struct Agent {
 struct Ejecting {
     clients: Vec<(ClientId, RequestId)>,
     /// What storage was asked to eject.
-    asked: Option<crate::jobs::Eject>,
+    asked: Option<store::jobs::Eject>,
 }
 
 impl Agent {

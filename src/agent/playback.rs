@@ -6,16 +6,16 @@
 //! as RFC 3550, section 5.1, wants it: they follow the clock. A marker tells where the sound begins anew.
 
 use crate::api::status::{PlaybackState, PlaybackStatus};
-use crate::blocks::{Block, BlockPool};
-use crate::file::header::FileHeader;
-use crate::file::reader::Format;
-use crate::jobs::Folder;
-use crate::jobs::library::{FramesRead, Playable, PlaybackKey, ReadFrames};
-use crate::time::{Mono, Now};
-use crate::units::{ClockRate, RtpTimestamp, SeqNo, Ssrc};
+use media::blocks::{Block, BlockPool};
+use media::time::{Mono, Now};
+use media::units::{ClockRate, RtpTimestamp, SeqNo, Ssrc};
+use recfile::header::FileHeader;
+use recfile::reader::Format;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
+use store::jobs::Folder;
+use store::jobs::library::{FramesRead, Playable, PlaybackKey, ReadFrames};
 
 /// RTP clock of every codec in the table.
 const CLOCK: ClockRate = ClockRate::HZ_8000;

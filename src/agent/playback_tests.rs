@@ -1,10 +1,10 @@
 use super::*;
-use crate::file::header::FileHeader;
-use crate::jobs::library::Miss;
-use crate::jobs::{Fault, FaultKind};
-use crate::rtp::codec::Codec;
+use media::codec::Codec;
 use proptest::prelude::*;
+use recfile::header::FileHeader;
 use std::path::PathBuf;
+use store::jobs::library::Miss;
+use store::jobs::{Fault, FaultKind};
 
 const KEY: PlaybackKey = PlaybackKey(1);
 

@@ -14,13 +14,13 @@ use crate::api::reason::{AgentError, Cause, Reason};
 use crate::api::reply::{self, RequestId};
 use crate::api::request::Method;
 use crate::api::status::{PlayStarted, PlaybackStatus, Playbacks, RtpAddress};
-use crate::blocks::Block;
-use crate::file::header::FileHeader;
-use crate::jobs::Job;
-use crate::jobs::library::{AskId, FramesRead, LibraryJob, Miss, Playable, PlaybackKey};
-use crate::time::{Mono, Now};
+use media::blocks::Block;
+use media::time::{Mono, Now};
+use recfile::header::FileHeader;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use store::jobs::Job;
+use store::jobs::library::{AskId, FramesRead, LibraryJob, Miss, Playable, PlaybackKey};
 
 /// Playbacks at the same time.
 const MAX_PLAYBACKS: usize = 4;
@@ -312,7 +312,7 @@ impl Agent {
         playback: Option<&str>,
         now: Now,
         actions: &mut Vec<Action>,
-        change: impl FnOnce(&mut Playback, &mut crate::blocks::BlockPool) -> Result<(), &'static str>,
+        change: impl FnOnce(&mut Playback, &mut media::blocks::BlockPool) -> Result<(), &'static str>,
     ) -> Answer {
         let key = self.playing(playback)?;
         let Some(it) = self.players.live.get_mut(&key) else { return Err(Reason::NotFound.into()) };

@@ -14,16 +14,16 @@ use crate::api::reason::{AgentError, Cause, Reason};
 use crate::api::reply::{self, Done as Empty, RequestId};
 use crate::api::request::Method;
 use crate::api::status::{RecordingEntry, RecordingsListed};
-use crate::blocks::Block;
-use crate::file::reader::{Facts, Layout};
-use crate::file::sealed::CHUNK_OVERHEAD_OCTETS;
-use crate::file::sidecar::Sidecar;
-use crate::jobs::library::{AskId, Beside, Details, Found, LibraryDone, LibraryJob, Miss, ReadFrames};
-use crate::jobs::{FileKey, Folder, Job};
-use crate::rtp::codec::OCTETS_PER_MS;
-use crate::time::{Mono, Now};
+use media::blocks::Block;
+use media::codec::OCTETS_PER_MS;
+use media::time::{Mono, Now};
+use recfile::reader::{Facts, Layout};
+use recfile::sealed::CHUNK_OVERHEAD_OCTETS;
+use recfile::sidecar::Sidecar;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use store::jobs::library::{AskId, Beside, Details, Found, LibraryDone, LibraryJob, Miss, ReadFrames};
+use store::jobs::{FileKey, Folder, Job};
 
 /// Questions that wait for the disk at the same time.
 const MAX_ASKS: usize = 64;

@@ -13,10 +13,10 @@ use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, Done as Empty, INVALID_PARAMS, RequestId};
 use crate::api::request::{self, Method, Refused, Request};
 use crate::api::status::{AgentInfo, Mode, RecordingState, RecordingStatus, Recordings, Stats};
-use crate::call::CallUpdate;
-use crate::rtp::codec::Codec;
-use crate::rtp::counts::DropCause;
-use crate::time::Now;
+use media::codec::Codec;
+use media::counts::DropCause;
+use media::time::Now;
+use recfile::call::CallUpdate;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -12,10 +12,10 @@ use super::recording::Recording;
 use super::route::Route;
 use crate::api::event::Event;
 use crate::api::reason::Reason;
-use crate::jobs::{Fault, FaultKind, FileKey, Job, Piece};
-use crate::time::{Mono, Now};
 use log::Level as LogLevel;
+use media::time::{Mono, Now};
 use std::time::Duration;
+use store::jobs::{Fault, FaultKind, FileKey, Job, Piece};
 
 /// A disk that is there but failed is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(2);

@@ -10,10 +10,10 @@ use super::{Agent, io::Action, io::RecordingKey};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::config::OnFull;
-use crate::jobs::{Fault, Folder, Job, Space, Speed};
-use crate::time::{Mono, Now};
 use log::Level as LogLevel;
+use media::time::{Mono, Now};
 use std::time::Duration;
+use store::jobs::{Fault, Folder, Job, Space, Speed};
 
 /// Between two looks at the disks that nothing has asked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

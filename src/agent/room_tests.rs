@@ -3,9 +3,9 @@
 use super::Agent;
 use super::io::{Action, ClientId, Input};
 use crate::config::Config;
-use crate::jobs::{Disk, Done, Fault, FaultKind, Job, Opened, Space};
-use crate::time::Now;
+use media::time::Now;
 use std::net::{Ipv4Addr, SocketAddr};
+use store::jobs::{Disk, Done, Fault, FaultKind, Job, Opened, Space};
 
 const UI: ClientId = ClientId(1);
 

@@ -5,11 +5,11 @@
 use super::local::Local;
 use super::sip_info::SipInfo;
 use super::upload::Upload;
-use crate::blocks::BlockPool;
-use crate::rtp::codec::{Codec, OCTETS_PER_MS};
-use crate::rtp::counts::{Counts, DropCause, Verdict};
-use crate::rtp::packet::Packet;
-use crate::time::Mono;
+use media::blocks::BlockPool;
+use media::codec::{Codec, OCTETS_PER_MS};
+use media::counts::{Counts, DropCause, Verdict};
+use media::packet::Packet;
+use media::time::Mono;
 
 /// The way of one recording.
 #[derive(Debug)]

@@ -12,18 +12,18 @@ use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply;
 use crate::api::status::{Mode, RecordingState, RtpAddress};
-use crate::call::Call;
 use crate::config::{Device, OnFailure, Uplink};
-use crate::file::header::MAX_FILE_OCTETS;
-use crate::rtp::codec::Codec;
-use crate::rtp::counts::{Counts, DropCause, Verdict};
-use crate::rtp::packet::Packet;
-use crate::time::{Mono, Now};
-use crate::uplink::client::{Action as ClientAction, Client, End, Failure, Params, Settings};
-use crate::uplink::session_id;
 use log::Level as LogLevel;
+use media::codec::Codec;
+use media::counts::{Counts, DropCause, Verdict};
+use media::packet::Packet;
+use media::time::{Mono, Now};
+use recfile::call::Call;
+use recfile::header::MAX_FILE_OCTETS;
 use std::net::SocketAddr;
 use std::time::Duration;
+use uplink::phone::{Action as ClientAction, Client, End, Failure, Params, Settings};
+use uplink::session_id;
 
 impl Agent {
     /// Takes a datagram; one that goes on to the server adds [`Action::Relay`] as the last action.

@@ -3,10 +3,10 @@
 use super::Agent;
 use super::io::{Action, ClientId, Input, RecordingKey, UplinkAction, UplinkInput};
 use crate::config::Config;
-use crate::time::{Mono, Now};
-use crate::uplink::client::Generation;
+use media::time::{Mono, Now};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use uplink::phone::Generation;
 
 const UI: ClientId = ClientId(1);
 

@@ -10,8 +10,8 @@ use crate::api::event::{Event, SipRecord};
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, RequestId};
 use crate::api::status::RecordingState;
-use crate::call::Call;
-use crate::time::Now;
+use media::time::Now;
+use recfile::call::Call;
 use std::time::Duration;
 
 /// What to do when nobody carries the agent's words to the PBX.

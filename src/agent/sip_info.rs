@@ -8,7 +8,7 @@ use super::io::ClientId;
 use crate::api::event::SipRecord;
 use crate::api::reason::Reason;
 use crate::api::reply::RequestId;
-use crate::time::Mono;
+use media::time::Mono;
 use std::time::Duration;
 
 /// An INFO that has no final answer after this counts as timed out.

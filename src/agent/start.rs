@@ -12,11 +12,11 @@ use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, RequestId};
 use crate::api::request::RecordStart;
 use crate::api::status::Mode;
-use crate::call::Altered;
-use crate::file::header::MAX_FILE_OCTETS;
-use crate::jobs::Job;
-use crate::rtp::codec::Codec;
-use crate::time::Now;
+use media::codec::Codec;
+use media::time::Now;
+use recfile::call::Altered;
+use recfile::header::MAX_FILE_OCTETS;
+use store::jobs::Job;
 
 impl Agent {
     pub(super) fn record_start(

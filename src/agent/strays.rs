@@ -5,8 +5,8 @@
 //! it twice. Invariants: never more than [`MAX_STRAYS`], the oldest are given up for the ordinary recovery; a
 //! file stays until a disk has it.
 
-use crate::jobs::{FileKey, Folder, Job, Mend};
 use std::collections::VecDeque;
+use store::jobs::{FileKey, Folder, Job, Mend};
 
 /// Files that wait for a disk which may never come back.
 const MAX_STRAYS: usize = 16;

@@ -4,12 +4,12 @@
 //! begins, and the gaps of the file being filled. Invariants: an octet belongs to exactly one segment; no
 //! segment exceeds its limit; what does not fit into the pool becomes silence of the same length.
 
-use crate::blocks::{Block, BlockPool};
-use crate::file::sidecar::{Gap, MAX_LISTED, Pause};
-use crate::jobs::Piece;
-use crate::rtp::codec::{Codec, OCTETS_PER_MS};
-use crate::rtp::timeline::{AudioSink, GapCause, MAX_PAYLOAD_OCTETS, octets_to_ms};
+use media::blocks::{Block, BlockPool};
+use media::codec::{Codec, OCTETS_PER_MS};
+use media::timeline::{AudioSink, GapCause, MAX_PAYLOAD_OCTETS, octets_to_ms};
+use recfile::sidecar::{Gap, MAX_LISTED, Pause};
 use std::collections::VecDeque;
+use store::jobs::Piece;
 
 /// Longer silence is not stored in blocks but as a number.
 const SILENCE_IN_BLOCKS_OCTETS: u64 = 2048;

@@ -7,8 +7,8 @@ use super::local::Local;
 use super::recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
 use crate::api::event::Event;
 use crate::api::reply;
-use crate::rtp::probe::{Media, NO_MEDIA_AFTER};
-use crate::time::{Mono, Now};
+use media::probe::{Media, NO_MEDIA_AFTER};
+use media::time::{Mono, Now};
 
 impl Agent {
     /// What waits to be put in order waits no longer if no packet has come for a while. All that has come is here: sockets

@@ -5,14 +5,14 @@
 //! tells lost, late and doubled packets and recorded time as a file would have them.
 
 use super::backlog::Backlog;
-use crate::file::level::{Level, level};
-use crate::rtp::codec::Codec;
-use crate::rtp::counts::{Counts, DropCause, Verdict};
-use crate::rtp::packet::Packet;
-use crate::rtp::timeline::{AudioSink, GapCause, Timeline};
-use crate::time::Mono;
-use crate::uplink::client::{Action, Client};
+use media::codec::Codec;
+use media::counts::{Counts, DropCause, Verdict};
+use media::level::{Level, level};
+use media::packet::Packet;
+use media::time::Mono;
+use media::timeline::{AudioSink, GapCause, Timeline};
 use std::net::SocketAddr;
+use uplink::phone::{Action, Client};
 
 /// Octets of audio that the level is taken from: the last second.
 const LEVEL_OCTETS: usize = 8000;

@@ -5,7 +5,7 @@
 use super::ending::TextKey;
 use super::reason::{Cause, Reason};
 use super::status::{PlaybackStatus, RecordingStatus, RtpAddress, StorageState, StorageStatus};
-use crate::call::Call;
+use recfile::call::Call;
 use serde::Serialize;
 use serde_json::json;
 

@@ -6,7 +6,7 @@
 //! beginning with 1; every dropped event is counted in one `events.lost`.
 
 use super::event::{Class, EVENTS_LOST};
-use crate::time::Mono;
+use media::time::Mono;
 use std::io::Write as _;
 use std::time::Duration;
 

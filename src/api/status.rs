@@ -5,7 +5,7 @@
 
 use super::ending::{Ending, TextKey};
 use super::reason::Cause;
-use crate::call::Call;
+use recfile::call::Call;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 

@@ -1,12 +1,12 @@
 //! `recordd`, the agent on the phone: arguments, config, logger, loop, exit status.
 
 use lexopt::prelude::*;
-use phone_recorder::config::{Config, nearest};
-use phone_recorder::runtime::check::{Findings, check};
-use phone_recorder::runtime::clock::Clock;
-use phone_recorder::runtime::{Runtime, sign_key};
-use phone_recorder::sys;
-use phone_recorder::text::{logged, shown_lines};
+use recfile::text::{logged, shown_lines};
+use recordd::config::Config;
+use recordd::runtime::check::{Findings, check};
+use recordd::runtime::clock::Clock;
+use recordd::runtime::{Runtime, sign_key};
+use settings::nearest;
 use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return check_config(&config);
     }
-    sys::share_heap();
+    os::share_heap();
     start_log(config.log.level);
     log::info!("recordd {} starts, socket {}", env!("CARGO_PKG_VERSION"), config.control.socket.display());
     for note in config.note().into_iter().chain(config.half_a_server()) {

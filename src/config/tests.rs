@@ -1,6 +1,6 @@
 use super::*;
-use crate::seal::age::Recipient;
 use proptest::prelude::*;
+use recfile::seal::age::Recipient;
 
 const EXAMPLE: &str = r#"
 [control]

@@ -3,14 +3,14 @@
 //! Owns: looking at folders, addresses and groups that the settings name. Starts nothing and leaves nothing behind.
 
 use crate::config::{Config, Control, StoragePath};
-use crate::jobs::Target;
-use crate::storage::access::{Access, group_id};
-use crate::storage::disks;
 use nix::unistd::{Gid, getegid, geteuid, getgroups};
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use store::access::{Access, group_id};
+use store::disks;
+use store::jobs::Target;
 
 /// What is said of a path that depends on where the agent is started.
 const RELATIVE: &str = "is relative to wherever the agent is started: write the path from the root";

@@ -5,7 +5,7 @@ use crate::api::event::Class;
 use crate::api::line::{Line, LineBuffer};
 use crate::api::outbox::{HIGH_WATER_OCTETS, Outbox, Verdict};
 use crate::config::Control;
-use crate::time::Mono;
+use media::time::Mono;
 use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};

@@ -1,7 +1,6 @@
 //! The only place that reads clocks.
 
-use crate::sys;
-use crate::time::{Mono, Now, Wall};
+use media::time::{Mono, Now, Wall};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +21,7 @@ impl Clock {
         let offset = match self.offset {
             Some((at, offset_s)) if mono.since(at) < OFFSET_VALID => offset_s,
             _ => {
-                let offset_s = sys::utc_offset_s(unix_ms / 1000);
+                let offset_s = os::utc_offset_s(unix_ms / 1000);
                 self.offset = Some((mono, offset_s));
                 offset_s
             }

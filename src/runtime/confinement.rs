@@ -2,9 +2,9 @@
 
 use crate::api::status::SandboxStatus;
 use crate::config::{Config, StoragePath};
-use crate::sandbox::{self, Allowed, Capability, Level, Plan, Program};
-use crate::storage::disks;
+use os::sandbox::{self, Allowed, Capability, GivenUp, Level, Plan, Program};
 use std::path::{Path, PathBuf};
+use store::disks;
 
 /// DNS over TCP, which long answers take.
 const DNS_PORT: u16 = 53;
@@ -14,13 +14,21 @@ const DNS_PORT: u16 = 53;
 /// # Errors
 /// What is missing, if all of it has to be there.
 pub(super) fn enter(config: &Config) -> Result<SandboxStatus, String> {
-    let status = sandbox::enter(&plan(config))?;
-    let (holds, missing) = sandbox::told(&status);
+    let given_up = sandbox::enter(&plan(config))?;
+    let (holds, missing) = sandbox::told(&given_up);
     log::info!("{holds}");
     if let Some(missing) = missing {
         log::warn!("{missing}");
     }
-    Ok(status)
+    Ok(given_up.into())
+}
+
+impl From<GivenUp> for SandboxStatus {
+    fn from(given_up: GivenUp) -> Self {
+        let GivenUp { enabled, no_new_privs, seccomp, landlock, capabilities, unmount, write, missing } =
+            given_up;
+        Self { enabled, no_new_privs, seccomp, landlock, capabilities, unmount, write, missing }
+    }
 }
 
 fn plan(config: &Config) -> Plan {

@@ -20,26 +20,18 @@ use crate::agent::Agent;
 use crate::agent::io::{Action, Fence, Input, RecordingKey, UplinkAction, UplinkInput};
 use crate::api::status::SandboxStatus;
 use crate::config::Config;
-use crate::jobs::Job;
-use crate::jobs::library::PlaybackKey;
-use crate::notify::Notifier;
-use crate::seal::origin::SignKey;
-use crate::secret_file;
-use crate::storage::access::{Access, group_id};
-use crate::storage::fs::Fs;
-use crate::storage::seal::Seals;
-use crate::storage::thread::{self, Handle};
-use crate::storage::writer::Writer;
-use crate::time::{Mono, Now};
-use crate::uplink::client::Generation;
 use clients::{Clients, MAX_CLIENTS, most_clients};
 use clock::Clock;
 use crossbeam_channel::{Sender, TrySendError};
+use media::time::{Mono, Now};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use os::notify::Notifier;
+use os::secret_file;
 use players::Players;
+use recfile::seal::origin::SignKey;
 use rtp_ports::{Due, Onward, RtpPorts};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -50,7 +42,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fmt, io};
+use store::access::{Access, group_id};
+use store::fs::Fs;
+use store::jobs::Job;
+use store::jobs::library::PlaybackKey;
+use store::seal::Seals;
+use store::thread::{self, Handle};
+use store::writer::Writer;
 use surroundings::{RtpPortChange, Surroundings};
+use uplink::phone::Generation;
 use uplinks::Uplinks;
 
 const SIGNALS: Token = Token(0);
@@ -205,7 +205,7 @@ impl Runtime {
         }
         let group =
             config.control.group.as_ref().map(group_id).transpose().map_err(RuntimeError::SocketGroup)?;
-        let descriptors = crate::sys::file_limit();
+        let descriptors = os::file_limit();
         let most = most_clients(descriptors, config.rtp.max_recordings);
         if most < MAX_CLIENTS {
             log::warn!(

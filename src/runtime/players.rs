@@ -2,10 +2,10 @@
 //!
 //! Owns: binding and sending. A packet that can't be sent at once is dropped: a late one is of no use.
 
-use crate::jobs::library::PlaybackKey;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use store::jobs::library::PlaybackKey;
 
 /// One socket for each playback.
 #[derive(Debug, Default)]

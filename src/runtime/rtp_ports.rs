@@ -7,12 +7,12 @@
 use super::clock;
 use super::pacer::Pacer;
 use crate::agent::io::{Input, RecordingKey, UplinkInput};
-use crate::rtp::source_lock::Waiting;
-use crate::sys::{self, BATCH_DATAGRAMS, Batch, Selection};
-use crate::time::{Mono, Now};
+use media::source_lock::Waiting;
+use media::time::{Mono, Now};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{setsockopt, sockopt};
+use os::{self, BATCH_DATAGRAMS, Batch, Selection};
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket as MediaSocket};
@@ -189,7 +189,7 @@ impl RtpPorts {
     #[inline(never)]
     pub(super) fn filter(&mut self, recording: RecordingKey, sender: Option<SocketAddr>) {
         let Some(port) = self.ports.iter_mut().find(|port| port.recording == recording) else { return };
-        match sys::let_in(port.socket.as_fd(), sender) {
+        match os::let_in(port.socket.as_fd(), sender) {
             Ok(()) => port.filtered = sender.is_some(),
             // The agent tells strangers apart all the same.
             Err(error) => log::debug!("strangers can't be kept out of an RTP port: {error}"),

@@ -1,14 +1,14 @@
 //! What the loop is put into: the system, or something that stands for it where there is no phone.
 
 use crate::agent::io::RecordingKey;
-use crate::rtp::codec::Codec;
-use crate::storage::access::Access;
-use crate::storage::fs::{Fs, SystemFs};
-use crate::storage::mounts::MOUNT_TABLE;
 use crossbeam_channel::Sender;
+use media::codec::Codec;
 use mio::Interest;
 use std::fs::File;
 use std::net::SocketAddr;
+use store::access::Access;
+use store::fs::{Fs, SystemFs};
+use store::mounts::MOUNT_TABLE;
 
 /// An RTP port that came or went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,6 @@
 use super::interface::mac_address;
 use crate::agent::io::{Input, RecordingKey, UplinkInput};
 use crate::config::Uplink;
-use crate::uplink::client::Generation;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token, Waker};
@@ -20,6 +19,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
+use uplink::phone::Generation;
 
 /// Look-ups at the same time; a resolver can take half a minute to give up.
 const MAX_LOOKUPS: usize = 8;

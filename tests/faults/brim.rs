@@ -6,14 +6,14 @@ use crate::row;
 use crate::support::environment::SmallDisk;
 use crate::support::recording_file::wait_finished;
 use crate::support::{Agent, Call, Codec, Setup, assert_audio, number, patience, sidecar_of, wait_until};
-use phone_recorder::file::name::{record_file_name, sidecar_name};
-use phone_recorder::file::sidecar::Sidecar;
-use phone_recorder::jobs::{Done, Folder, Job};
-use phone_recorder::storage::fs::{Fs, RealFs};
-use phone_recorder::storage::writer::Writer;
-use phone_recorder::time::Wall;
+use media::time::Wall;
+use recfile::name::{record_file_name, sidecar_name};
+use recfile::sidecar::Sidecar;
 use serde_json::json;
 use std::time::Duration;
+use store::fs::{Fs, RealFs};
+use store::jobs::{Done, Folder, Job};
+use store::writer::Writer;
 
 /// Speaks until the recording ends, however long that takes up to `limit` frames.
 fn fill(calls: &mut [Call], limit: usize) -> Vec<Vec<u8>> {

@@ -4,14 +4,14 @@ use crate::fault_fs::{Plan, Trouble};
 use crate::house::House;
 use crate::support::assert_audio;
 use nix::errno::Errno;
-use phone_recorder::config::{Config, StoragePath};
-use phone_recorder::file::reader::Reader;
-use phone_recorder::file::sidecar::{Sidecar, SidecarState};
-use phone_recorder::storage::fs::RealFs;
+use recfile::reader::Reader;
+use recfile::sidecar::{Sidecar, SidecarState};
+use recordd::config::{Config, StoragePath};
 use serde_json::json;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use store::fs::RealFs;
 
 /// A stick that is back in the end has this long.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -87,7 +87,7 @@ fn live(nth: u64, trouble: Trouble, window: Duration) -> Life {
 
 /// What the next start of the agent does.
 fn recover(root: &Path) {
-    phone_recorder::storage::recover::recover(&RealFs, &root.join("Record"));
+    store::recover::recover(&RealFs, &root.join("Record"));
 }
 
 /// The audio of all segments in their order; each must be whole, and finished if it has a sidecar.

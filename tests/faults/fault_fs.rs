@@ -1,15 +1,15 @@
 //! The real file system of a temporary folder, with one operation that goes wrong.
 
+use media::time::Mono;
 use nix::errno::Errno;
-use phone_recorder::jobs::{Disk, Eject, Ejected, Found, Look, Space, Target};
-use phone_recorder::storage::fs::{Entry, Fs, RealFs};
-use phone_recorder::time::Mono;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
+use store::fs::{Entry, Fs, RealFs};
+use store::jobs::{Disk, Eject, Ejected, Found, Look, Space, Target};
 
 thread_local! {
     static CLOCK: Cell<Mono> = const { Cell::new(Mono::new(Duration::ZERO)) };

@@ -2,17 +2,17 @@
 
 use crate::fault_fs::{FaultFs, Plan, clock, set_clock};
 use crate::support::packet;
-use phone_recorder::agent::Agent;
-use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
-use phone_recorder::config::Config;
-use phone_recorder::jobs::{Done, Job};
-use phone_recorder::storage::writer::Writer;
-use phone_recorder::time::{Mono, Now, Wall};
+use media::time::{Mono, Now, Wall};
+use recordd::agent::Agent;
+use recordd::agent::io::{Action, ClientId, Input, RecordingKey};
+use recordd::config::Config;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
+use store::jobs::{Done, Job};
+use store::writer::Writer;
 
 const CLIENT: ClientId = ClientId(1);
 const FRAME: Duration = Duration::from_millis(20);

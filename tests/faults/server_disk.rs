@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use phone_recorder::storage::fs::{Fs, RealFs};
 use serde_json::{Value, json};
+use store::fs::{Fs, RealFs};
 
 use crate::loop_disk::LoopDisk;
 use crate::row;

@@ -190,7 +190,7 @@ pub(crate) fn uncover(point: &Path) {
 /// Whether something is mounted there, as this thread sees it.
 pub(crate) fn is_mounted(point: &Path) -> bool {
     let table = std::fs::read("/proc/thread-self/mountinfo").unwrap();
-    let mounts = phone_recorder::storage::mounts::parse_mounts(&table);
+    let mounts = store::mounts::parse_mounts(&table);
     mounts.iter().any(|mount| mount.point == point)
 }
 

@@ -50,7 +50,7 @@ def program(name):
 
 def build():
     """The phone's own programs: static, released, ARM."""
-    subprocess.run([f"{ROOT}/cross/build", "--release", "--bin", "recordd", "--bin", "recordctl"], check=True,
+    subprocess.run([f"{ROOT}/cross/build", "--release", "-p", "recordd", "-p", "recordctl"], check=True,
                    env={**os.environ, "CROSS_TOOLCHAIN": os.environ.get("CROSS_TOOLCHAIN", "debian")})
 
 

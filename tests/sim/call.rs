@@ -5,11 +5,11 @@
 
 use crate::rng::Rng;
 use crate::sender::{WORD_OCTETS, parse_word, word};
-use phone_recorder::rtp::codec::Codec;
-use phone_recorder::rtp::counts::{Counts, Verdict};
-use phone_recorder::rtp::packet::{Packet, PacketError};
-use phone_recorder::rtp::timeline::{AudioSink, GapCause, Timeline};
-use phone_recorder::time::Mono;
+use media::codec::Codec;
+use media::counts::{Counts, Verdict};
+use media::packet::{Packet, PacketError};
+use media::time::Mono;
+use media::timeline::{AudioSink, GapCause, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -449,7 +449,7 @@ pub(crate) fn run(seed: u64) -> Vec<String> {
         let arrival = Mono::new(Duration::from_millis(*at_ms));
         let verdict = match Packet::parse(octets) {
             Ok(packet) => timeline.push(&packet, arrival, true, &mut file),
-            Err(PacketError::Rtcp) => Verdict::Dropped(phone_recorder::rtp::counts::DropCause::Rtcp),
+            Err(PacketError::Rtcp) => Verdict::Dropped(media::counts::DropCause::Rtcp),
             Err(error) => panic!("{error:?}"),
         };
         if std::env::var_os("SIM_TRACE").is_some() {

@@ -1,13 +1,13 @@
 //! Sticks in memory: what is written, what of it is durable, and every way to fail.
 
 use crate::rng::Rng;
-use phone_recorder::jobs::{Disk, Eject, Ejected, Found, Left, Look, Space, StickId};
-use phone_recorder::storage::fs::{Entry, Fs};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use store::fs::{Entry, Fs};
+use store::jobs::{Disk, Eject, Ejected, Found, Left, Look, Space, StickId};
 
 pub(crate) const ROOT: &str = "/stick";
 

@@ -4,7 +4,7 @@
 //! tells of each word whether it is silence, or where it comes from. All lengths are whole words.
 
 use crate::rng::Rng;
-use phone_recorder::rtp::codec::Codec;
+use media::codec::Codec;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) const WORD_OCTETS: usize = 8;

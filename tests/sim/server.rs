@@ -3,9 +3,9 @@
 //! What it gets of a call is silence, so that files which go on at the phone say nothing that the books know.
 
 use crate::rng::Rng;
-use phone_recorder::agent::io::{RecordingKey, UplinkAction, UplinkInput};
-use phone_recorder::uplink::client::Generation;
+use recordd::agent::io::{RecordingKey, UplinkAction, UplinkInput};
 use std::collections::BTreeMap;
+use uplink::phone::Generation;
 
 /// What comes to the agent, and when.
 #[derive(Debug)]

@@ -6,13 +6,10 @@ use crate::disk::{Disks, ROOT, SimFs, Stick};
 use crate::rng::Rng;
 use crate::sender::{Datagram, Flight, Sender, silent_packet};
 use crate::server::{News, Server};
-use phone_recorder::agent::Agent;
-use phone_recorder::agent::io::{Action, ClientId, Input, RecordingKey};
-use phone_recorder::config::{Config, OnFailure, OnFull};
-use phone_recorder::jobs::library::PlaybackKey;
-use phone_recorder::jobs::{Done, FileKey, Job};
-use phone_recorder::storage::writer::Writer;
-use phone_recorder::time::{Mono, Now, Wall};
+use media::time::{Mono, Now, Wall};
+use recordd::agent::Agent;
+use recordd::agent::io::{Action, ClientId, Input, RecordingKey};
+use recordd::config::{Config, OnFailure, OnFull};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +17,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
+use store::jobs::library::PlaybackKey;
+use store::jobs::{Done, FileKey, Job};
+use store::writer::Writer;
 
 /// More actions from one input would be a flood.
 const MAX_ACTIONS: usize = 600;

@@ -66,14 +66,28 @@ fn copied(program: &str, folder: &Path, name: &str) -> PathBuf {
     copy
 }
 
+/// Where another program of this build is: it need not have been built.
+pub(crate) fn beside_recordd(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_recordd")).with_file_name(name)
+}
+
+fn recordctl_path() -> String {
+    let path = beside_recordd("recordctl");
+    assert!(
+        path.is_file(),
+        "these tests need recordctl: cargo build -p recordctl, or cargo test --workspace"
+    );
+    path.into_os_string().into_string().expect("a UTF-8 path")
+}
+
 /// A command that runs the `recordctl` just built (never the other binary: it is only a tool here).
 pub(crate) fn recordctl() -> Command {
-    recordctl_at(env!("CARGO_BIN_EXE_recordctl"))
+    recordctl_at(&recordctl_path())
 }
 
 /// The same from a copy in `folder`, for users that cannot look into the build's folder.
 pub(crate) fn recordctl_copied_to(folder: &Path) -> Command {
-    let copy = copied(env!("CARGO_BIN_EXE_recordctl"), folder, "recordctl");
+    let copy = copied(&recordctl_path(), folder, "recordctl");
     recordctl_at(copy.to_str().expect("a UTF-8 path"))
 }
 

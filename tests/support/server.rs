@@ -183,7 +183,7 @@ impl Drop for Server {
 /// Where the real `recordserver` is, if it has been built.
 fn real_program() -> Option<PathBuf> {
     let named = std::env::var_os("RECORDSERVER_TEST_BINARY").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_BIN_EXE_recordctl")).with_file_name("recordserver");
+    let beside = super::agent::beside_recordd("recordserver");
     let program = named.or_else(|| (!super::agent::is_emulated()).then_some(beside));
     program.filter(|program| program.is_file())
 }

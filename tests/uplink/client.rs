@@ -1,12 +1,12 @@
 //! The agent's side of a session, event by event.
 
-use phone_recorder::call::{Call, Direction};
-use phone_recorder::time::Mono;
-use phone_recorder::uplink::client::{Action, Client, End, Failure, Generation, Params, Settings};
-use phone_recorder::uplink::media::MediaHosts;
+use media::time::Mono;
 use proptest::prelude::*;
+use recfile::call::{Call, Direction};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use uplink::media_hosts::MediaHosts;
+use uplink::phone::{Action, Client, End, Failure, Generation, Params, Settings};
 
 const SUCCESS: &str = "cmd=RecordStartResponse&id=abc&result=success&reason=&server=&port=40002\n";
 const STOPPED: &str = "cmd=RecordStopResponse&id=abc&result=success\n";

@@ -1,15 +1,15 @@
 //! Where messages end, with and without terminators.
 
-use phone_recorder::call::Direction;
-use phone_recorder::time::Mono;
-use phone_recorder::uplink::framing::{FrameError, Framer, PATIENT_QUIET, QUIET, Terminator};
-use phone_recorder::uplink::message::{
+use media::time::Mono;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use recfile::call::Direction;
+use std::time::Duration;
+use uplink::framing::{FrameError, Framer, PATIENT_QUIET, QUIET, Terminator};
+use uplink::message::{
     MAX_MESSAGE_OCTETS, Message, Outcome, ParseError, Parties, StartRequest, StartResponse, StopRequest,
     StopResponse,
 };
-use proptest::collection::vec;
-use proptest::prelude::*;
-use std::time::Duration;
 
 const START: &str = "cmd=RecordStartResponse&id=7&result=success&reason=&server=&port=40002";
 const STOP: &str = "cmd=RecordStopResponse&id=7&result=success";

@@ -1,7 +1,7 @@
 //! Messages written by hand from the source document, read and (where they are canonical) written.
 
-use phone_recorder::call::Direction;
-use phone_recorder::uplink::message::{
+use recfile::call::Direction;
+use uplink::message::{
     Message, Outcome, ParseError, Parties, StartRequest, StartResponse, StopRequest, StopResponse,
 };
 
@@ -120,7 +120,7 @@ fn a_message_with_endless_names_is_cut_to_the_size_limit_between_characters() {
         codec: endless,
     })
     .encode();
-    assert!(text.len() <= phone_recorder::uplink::message::MAX_MESSAGE_OCTETS);
+    assert!(text.len() <= uplink::message::MAX_MESSAGE_OCTETS);
     let Ok(Message::StartRequest(start)) = Message::parse(text.as_bytes()) else { panic!("{text}") };
     assert_eq!(start.parties.local_name.replace("é&", ""), "");
 }

@@ -4,12 +4,12 @@
 //! at the last octet that its disk acknowledged as durable, and the new one begins with the next.
 
 use super::{Busy, FileState, Local, packets};
-use crate::call::Call;
-use crate::file::sidecar::{MAX_LISTED, Pause};
-use crate::jobs::{FileKey, Folder, Job, Mend, Piece};
-use crate::rtp::counts::Counts;
-use crate::rtp::timeline::octets_to_ms;
-use crate::time::{Now, Wall};
+use media::counts::Counts;
+use media::time::{Now, Wall};
+use media::timeline::octets_to_ms;
+use recfile::call::Call;
+use recfile::sidecar::{MAX_LISTED, Pause};
+use store::jobs::{FileKey, Folder, Job, Mend, Piece};
 
 /// Files that wait to be finished on a disk that is gone; what is beyond is left to the ordinary recovery.
 const MAX_MENDS: usize = 16;
@@ -147,7 +147,7 @@ impl Local {
         (mend, done)
     }
 
-    fn mend_later(&mut self, sidecar: Box<crate::file::sidecar::Sidecar>) {
+    fn mend_later(&mut self, sidecar: Box<recfile::sidecar::Sidecar>) {
         let Some(name) = self.file_name.clone() else { return };
         if self.mends.len() == MAX_MENDS {
             self.mends.remove(0);
@@ -161,10 +161,10 @@ impl Local {
 mod tests {
     use super::super::Spec;
     use super::*;
-    use crate::blocks::BlockPool;
-    use crate::jobs::{Opened, Space};
-    use crate::rtp::codec::Codec;
-    use crate::rtp::counts::{DropCause, Verdict};
+    use media::blocks::BlockPool;
+    use media::codec::Codec;
+    use media::counts::{DropCause, Verdict};
+    use store::jobs::{Opened, Space};
 
     fn folder(device: u64) -> Folder {
         Folder { root: "/stick".into(), device, name: "Record".into() }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::jobs::Space;
-use crate::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
+use media::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
+use store::jobs::Space;
 
 /// A recording whose files hold `frames` of 20 ms.
 struct Bench {

@@ -1,0 +1,25 @@
+//! The audio of a call: RTP packets, codecs, and the timeline that turns packets into audio.
+//!
+//! Owns: what a packet says ([`packet`]), which one is believed ([`source_lock`], [`codec_change`]), where its audio
+//! belongs ([`timeline`]), what is counted ([`counts`]), and the memory that audio waits in ([`blocks`]).
+//! Never: sockets, clocks, files. Packets and arrival times go in, octets and counters come out.
+
+pub mod blocks;
+pub mod codec;
+pub mod codec_change;
+pub mod counts;
+mod held;
+pub mod level;
+mod media_clock;
+mod pace;
+pub mod packet;
+pub mod payload_types;
+pub mod probe;
+mod seen;
+pub mod source_lock;
+mod suspense;
+pub mod time;
+pub mod timeline;
+pub mod units;
+mod window;
+mod witness;

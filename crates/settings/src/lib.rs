@@ -1,0 +1,328 @@
+//! Config files: from TOML to checked values, each error with its line and key.
+//!
+//! Owns: the lookup of a value, the wording of errors, the guess at a misspelt name ([`nearest`]).
+//! Never: which sections and keys there are, or what they mean; each program knows its own.
+
+use std::fmt;
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// The sections of a config, each with its keys: what is not among them is an error.
+pub type Sections = [(&'static str, &'static [&'static str])];
+
+/// How alike a misspelt name and a known one must be for a suggestion (Jaro-Winkler, 0 to 1).
+const SUGGEST_FROM: f64 = 0.8;
+/// Characters of a wrong value that an error repeats.
+const MAX_QUOTED_CHARS: usize = 64;
+
+/// What is spelt most like `word`, if anything is.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |name: &str| strsim::jaro_winkler(name, word);
+    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= SUGGEST_FROM).then_some(best)
+}
+
+/// What is wrong with a config text, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// File name as given to the parser.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Section and key, such as `storage.buffer`; `None` if the text isn't TOML.
+    pub key: Option<String>,
+    /// What is wrong and what would be right.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a config text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Not TOML.
+    Syntax(String),
+    /// There is no such section, or key in this section.
+    Unknown {
+        /// The name that was probably meant.
+        suggestion: Option<&'static str>,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// The value has another TOML type.
+    WrongType {
+        /// What belongs here.
+        wanted: &'static str,
+        /// TOML type found.
+        found: &'static str,
+    },
+    /// The number or size is too small or too large.
+    OutOfRange {
+        /// The value as written.
+        found: String,
+        /// Lowest good value.
+        lowest: u64,
+        /// Highest good value.
+        highest: u64,
+    },
+    /// The value can't be used.
+    Invalid {
+        /// The value as written.
+        found: String,
+        /// What belongs here.
+        wanted: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file, self.line)?;
+        if let Some(key) = &self.key {
+            write!(f, "key `{key}`: ")?;
+        }
+        self.problem.fmt(f)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(message) => write!(f, "not valid TOML: {message}"),
+            Self::Unknown { suggestion: Some(name), .. } => {
+                write!(f, "unknown; did you mean `{name}`?")
+            }
+            Self::Unknown { suggestion: None, known } => {
+                write!(f, "unknown; there are {}", known.join(", "))
+            }
+            Self::WrongType { wanted, found } => write!(f, "is of type {found}; write {wanted}"),
+            Self::OutOfRange { found, lowest, highest } => {
+                write!(f, "{found} is out of range; write a value from {lowest} to {highest}")
+            }
+            Self::Invalid { found, wanted } => write!(f, "{found:?} does not fit; write {wanted}"),
+        }
+    }
+}
+
+/// A parsed text of which every section and key is a known one.
+pub struct Document<'i> {
+    sections: &'static Sections,
+    file: &'i str,
+    input: &'i str,
+    root: Spanned<DeTable<'i>>,
+}
+
+impl<'i> Document<'i> {
+    /// Reads `input`, which errors call `file`.
+    ///
+    /// # Errors
+    /// What is not TOML, and the first name that `sections` does not have.
+    pub fn parse(input: &'i str, file: &'i str, sections: &'static Sections) -> Result<Self, ConfigError> {
+        let root = DeTable::parse(input).map_err(|error| {
+            let at = error.span().map_or(input.len(), |span| span.start);
+            let message = error.message().replace('\n', ", ");
+            // Those who write a file mode write it so.
+            let octal = message.contains("leading zero");
+            let hint = if octal { ": write it in quotes, such as mode = \"0660\"" } else { "" };
+            let message = format!("{message}{hint}");
+            ConfigError {
+                file: file.to_owned(),
+                line: line_of(input, at),
+                key: None,
+                problem: Problem::Syntax(message),
+            }
+        })?;
+        let document = Self { sections, file, input, root };
+        document.check_names()?;
+        Ok(document)
+    }
+
+    /// The section `name`, possibly an empty one.
+    #[must_use]
+    pub fn section<'d>(&'d self, name: &'static str) -> Section<'d, 'i> {
+        let found = self.root.get_ref().iter().find(|(key, _)| key.get_ref() == name);
+        Section { document: self, name, table: found.and_then(|(_, value)| value.get_ref().as_table()) }
+    }
+
+    fn check_names(&self) -> Result<(), ConfigError> {
+        let sections: Vec<&'static str> = self.sections.iter().map(|(name, _)| *name).collect();
+        if let Some(stray) = first_unknown(self.root.get_ref(), &sections) {
+            return Err(self.unknown(stray, stray.get_ref().to_string(), &sections));
+        }
+        for (name, value) in self.root.get_ref() {
+            let Some((section, keys)) = self.sections.iter().find(|(section, _)| name.get_ref() == section)
+            else {
+                continue;
+            };
+            let Some(table) = value.get_ref().as_table() else {
+                let wanted = "a section header, such as [storage], above the keys";
+                let problem = Problem::WrongType { wanted, found: value.get_ref().type_str() };
+                return Err(self.error(&name.span(), (*section).to_owned(), problem));
+            };
+            if let Some(stray) = first_unknown(table, keys) {
+                return Err(self.unknown(stray, format!("{section}.{}", stray.get_ref()), keys));
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown<T: AsRef<str>>(&self, stray: &Spanned<T>, key: String, known: &[&'static str]) -> ConfigError {
+        let suggestion = nearest(stray.get_ref().as_ref(), known.iter().copied());
+        let key = shortened(&key);
+        self.error(&stray.span(), key, Problem::Unknown { suggestion, known: known.to_vec() })
+    }
+
+    fn error(&self, span: &Range<usize>, key: String, problem: Problem) -> ConfigError {
+        ConfigError {
+            file: self.file.to_owned(),
+            line: line_of(self.input, span.start),
+            key: Some(key),
+            problem,
+        }
+    }
+}
+
+/// One section of a [`Document`].
+pub struct Section<'d, 'i> {
+    document: &'d Document<'i>,
+    name: &'static str,
+    table: Option<&'d DeTable<'i>>,
+}
+
+impl Section<'_, '_> {
+    /// Replaces `into` by the value of `key`, if the text has one.
+    ///
+    /// # Errors
+    /// What `convert` finds wrong with it, with its place.
+    pub fn read<T>(
+        &self,
+        key: &'static str,
+        into: &mut T,
+        convert: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
+    ) -> Result<(), ConfigError> {
+        debug_assert!(
+            self.document.sections.iter().any(|(name, keys)| *name == self.name && keys.contains(&key))
+        );
+        if let Some((_, value)) = self.find(key) {
+            *into = convert(value.get_ref()).map_err(|problem| self.fail(key, problem))?;
+        }
+        Ok(())
+    }
+
+    /// The error that `key` has this `problem`.
+    #[must_use]
+    pub fn fail(&self, key: &'static str, problem: Problem) -> ConfigError {
+        let span = self.find(key).map_or(0..0, |(key, _)| key.span());
+        self.document.error(&span, format!("{}.{key}", self.name), problem)
+    }
+
+    fn find(&self, key: &str) -> Option<(Spanned<&str>, &Spanned<DeValue<'_>>)> {
+        let (name, value) = self.table?.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some((Spanned::new(name.span(), name.get_ref().as_ref()), value))
+    }
+}
+
+fn first_unknown<'t, 'i>(
+    table: &'t DeTable<'i>,
+    known: &[&'static str],
+) -> Option<&'t Spanned<toml::de::DeString<'i>>> {
+    table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).min_by_key(|key| key.span().start)
+}
+
+fn line_of(input: &str, at: usize) -> usize {
+    1 + input.bytes().take(at).filter(|octet| *octet == b'\n').count()
+}
+
+fn shortened(found: &str) -> String {
+    match found.char_indices().nth(MAX_QUOTED_CHARS) {
+        Some((end, _)) => format!("{}…", &found[..end]),
+        None => found.to_owned(),
+    }
+}
+
+/// The value `found` can't be used, `wanted` could.
+#[must_use]
+pub fn invalid(found: &str, wanted: &str) -> Problem {
+    Problem::Invalid { found: shortened(found), wanted: wanted.to_owned() }
+}
+
+/// A string.
+///
+/// # Errors
+/// Another type, or a value out of range.
+pub fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Problem> {
+    value.as_str().ok_or(Problem::WrongType { wanted: "a string in quotes", found: value.type_str() })
+}
+
+/// A truth value.
+///
+/// # Errors
+/// Another type, or a value out of range.
+pub fn flag(value: &DeValue<'_>) -> Result<bool, Problem> {
+    value.as_bool().ok_or(Problem::WrongType { wanted: "true or false", found: value.type_str() })
+}
+
+/// A whole number within these bounds.
+///
+/// # Errors
+/// Another type, or a value out of range.
+pub fn integer(value: &DeValue<'_>, lowest: u64, highest: u64) -> Result<u64, Problem> {
+    let Some(integer) = value.as_integer() else {
+        return Err(Problem::WrongType { wanted: "a whole number", found: value.type_str() });
+    };
+    match u64::from_str_radix(integer.as_str(), integer.radix()) {
+        Ok(number) if (lowest..=highest).contains(&number) => Ok(number),
+        _ => Err(Problem::OutOfRange { found: shortened(integer.as_str()), lowest, highest }),
+    }
+}
+
+/// A whole number within these bounds, as another type.
+///
+/// # Errors
+/// Another type, or a value out of range.
+pub fn number<T: TryFrom<u64>>(value: &DeValue<'_>, lowest: u64, highest: u64) -> Result<T, Problem> {
+    let number = integer(value, lowest, highest)?;
+    T::try_from(number).map_err(|_| Problem::OutOfRange { found: number.to_string(), lowest, highest })
+}
+
+/// Octets, as a whole number or as a string with or without `KiB`, `MiB` or `GiB`.
+///
+/// # Errors
+/// Another type, no size, or one out of range.
+pub fn size<T: TryFrom<u64>>(value: &DeValue<'_>, lowest: u64, highest: u64) -> Result<T, Problem> {
+    let DeValue::String(found) = value else {
+        return match value {
+            DeValue::Integer(_) => number(value, lowest, highest),
+            _ => Err(Problem::WrongType { wanted: "a size such as \"4 MiB\"", found: value.type_str() }),
+        };
+    };
+    let wrong =
+        || invalid(found, "a size: a whole number of octets, or of KiB, MiB or GiB, such as \"4 MiB\"");
+    let trimmed = found.trim();
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let (digits, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| trimmed.strip_suffix(unit).map(|digits| (digits.trim_end(), *shift)))
+        .unwrap_or((trimmed, 0));
+    if digits.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let octets = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(1 << shift));
+    octets
+        .filter(|octets| (lowest..=highest).contains(octets))
+        .and_then(|octets| T::try_from(octets).ok())
+        .ok_or_else(|| Problem::OutOfRange { found: shortened(found), lowest, highest })
+}
+
+/// One of the named values.
+///
+/// # Errors
+/// Another type or name.
+pub fn choice<T: Copy>(value: &DeValue<'_>, names: &[(&'static str, T)]) -> Result<T, Problem> {
+    let found = text(value)?;
+    names.iter().find(|(name, _)| *name == found).map(|(_, it)| *it).ok_or_else(|| {
+        let quoted: Vec<String> = names.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        invalid(found, &quoted.join(" or "))
+    })
+}

@@ -1,0 +1,7 @@
+//! The command line of the recorder.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recordctl::Cli::read().run()
+}

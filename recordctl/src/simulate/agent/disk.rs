@@ -1,0 +1,313 @@
+//! The simulated stick: a folder of the desktop that can be pulled, filled, stalled and broken on command.
+//!
+//! Owns: what each operation suffers. Runs on the storage thread, which may wait; whoever gives commands never
+//! does. Free room is what is simulated, less the files that are there.
+
+use super::command::Storage;
+use nix::errno::Errno;
+use nix::sys::eventfd::EventFd;
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::fs::{Entry, Fs, RealFs};
+use store::jobs::{Disk, Eject, Ejected, Found, Look, Space, StickId};
+
+/// Size of the stick.
+const TOTAL_OCTETS: u64 = 4 << 30;
+
+/// Room that `low` leaves beside the reserve: five minutes of audio.
+const LOW_OCTETS: u64 = 300 * 8000 + 64 * 1024;
+
+/// How long a slow stick takes for a sync: long enough to be told, too short to count as stalled.
+const SLOW_SYNC: Duration = Duration::from_millis(1500);
+
+/// The number of the stick's file system; any will do.
+const DEVICE: u64 = 0x0801;
+
+#[derive(Debug)]
+struct State {
+    /// It is in its slot all the same.
+    ejected: bool,
+    present: bool,
+    read_only: bool,
+    failed: bool,
+    stalled: bool,
+    slow: bool,
+    /// How often it has been put in.
+    insertion: u64,
+    /// Free octets on top of what the files take.
+    room_octets: u64,
+}
+
+impl State {
+    /// What the next insertion is: a stick that was pulled or ejected comes anew.
+    fn next_insertion(&self) -> u64 {
+        self.insertion + u64::from(!self.present || self.ejected)
+    }
+
+    /// What the good stick is: in place of one that gave errors it is another one.
+    fn next_good(&self) -> u64 {
+        if self.failed { self.insertion + 1 } else { self.next_insertion() }
+    }
+}
+
+const GOOD: State = State {
+    ejected: false,
+    present: true,
+    read_only: false,
+    failed: false,
+    stalled: false,
+    slow: false,
+    insertion: 0,
+    room_octets: TOTAL_OCTETS,
+};
+
+/// The stick, for the storage thread and for those who give commands.
+#[derive(Clone, Debug)]
+pub(super) struct Stick {
+    root: Arc<PathBuf>,
+    /// Where recordings are, below `root`.
+    folder: Arc<PathBuf>,
+    reserve_octets: u64,
+    state: Arc<(Mutex<State>, Condvar)>,
+    bell: Arc<File>,
+}
+
+impl Stick {
+    /// A good stick whose files are in `root`, recordings in `folder`.
+    ///
+    /// # Errors
+    /// If the system has no descriptor left.
+    pub(super) fn new(root: PathBuf, folder: PathBuf, reserve_octets: u64) -> io::Result<Self> {
+        let bell = File::from(OwnedFd::from(EventFd::new()?));
+        Ok(Self {
+            root: Arc::new(root),
+            folder: Arc::new(folder),
+            reserve_octets,
+            state: Arc::new((Mutex::new(GOOD), Condvar::new())),
+            bell: Arc::new(bell),
+        })
+    }
+
+    /// Becomes readable anew with every change that a phone's mount table would show.
+    pub(super) fn changes(&self) -> io::Result<File> {
+        self.bell.try_clone()
+    }
+
+    /// Does to the stick what a command says.
+    pub(super) fn set(&self, command: Storage) {
+        // Before the lock: a folder may be slow, too.
+        let used = self.used_octets();
+        let mut state = self.lock();
+        match command {
+            Storage::Ok => *state = State { insertion: state.next_good(), ..GOOD },
+            Storage::Inserted => {
+                state.insertion = state.next_insertion();
+                (state.present, state.ejected) = (true, false);
+            }
+            Storage::Pulled => state.present = false,
+            Storage::Low => state.room_octets = used + self.reserve_octets + LOW_OCTETS,
+            Storage::Full => state.room_octets = used + self.reserve_octets,
+            Storage::ReadOnly => state.read_only = true,
+            Storage::Failed => state.failed = true,
+            Storage::Stalled => state.stalled = true,
+            Storage::Slow => state.slow = true,
+        }
+        drop(state);
+        self.state.1.notify_all();
+        // A disk that stalls, breaks or slows down does so without telling.
+        if !matches!(command, Storage::Stalled | Storage::Failed | Storage::Slow) {
+            // Only a full counter could fail, and that rings anyway.
+            let _ = (&*self.bell).write(&1u64.to_ne_bytes());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while the stick is stalled, and until it has taken its time.
+    fn settled(&self, sync: bool) -> MutexGuard<'_, State> {
+        let changed = &self.state.1;
+        let mut state = self.lock();
+        if sync {
+            let waited = changed.wait_timeout_while(state, SLOW_SYNC, |state| state.slow && state.present);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        changed
+            .wait_while(state, |state| state.stalled && state.present)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reads(&self) -> io::Result<()> {
+        let state = self.settled(false);
+        if state.present && !state.failed { Ok(()) } else { Err(Errno::EIO.into()) }
+    }
+
+    fn is_there(&self) -> io::Result<()> {
+        if self.settled(false).present { Ok(()) } else { Err(Errno::EIO.into()) }
+    }
+
+    fn writes(&self) -> io::Result<()> {
+        self.reads()?;
+        if self.lock().read_only { Err(Errno::EROFS.into()) } else { Ok(()) }
+    }
+
+    fn syncs(&self) -> io::Result<()> {
+        drop(self.settled(true));
+        self.writes()
+    }
+
+    fn used_octets(&self) -> u64 {
+        let files = RealFs.list(&self.folder).unwrap_or_default();
+        files.iter().map(|file| file.octets).sum()
+    }
+
+    fn room(&self) -> Space {
+        let used = self.used_octets();
+        let free_octets = self.lock().room_octets.saturating_sub(used);
+        Space { total_octets: TOTAL_OCTETS, free_octets }
+    }
+}
+
+impl Fs for Stick {
+    type File = File;
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        self.writes()?;
+        RealFs.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        self.writes()?;
+        RealFs.open(path)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<File> {
+        self.reads()?;
+        RealFs.open_read(path)
+    }
+
+    fn modified_ms(&self, file: &File) -> io::Result<i64> {
+        self.reads()?;
+        RealFs.modified_ms(file)
+    }
+
+    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.reads()?;
+        RealFs.names(path, show)
+    }
+
+    fn lock(&self, file: &File) -> io::Result<bool> {
+        self.writes()?;
+        RealFs.lock(file)
+    }
+
+    fn append(&self, file: &mut File, octets: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.writes()?;
+        RealFs.append(file, octets)
+    }
+
+    fn write_at(&self, file: &File, octets: &[u8], offset: u64) -> io::Result<()> {
+        self.writes()?;
+        RealFs.write_at(file, octets, offset)
+    }
+
+    fn read_at(&self, file: &File, octets: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.reads()?;
+        RealFs.read_at(file, octets, offset)
+    }
+
+    fn set_len(&self, file: &File, octets: u64) -> io::Result<()> {
+        self.writes()?;
+        RealFs.set_len(file, octets)
+    }
+
+    fn len(&self, file: &File) -> io::Result<u64> {
+        self.reads()?;
+        RealFs.len(file)
+    }
+
+    // Nothing is lost when a simulated stick is pulled, so no sync troubles the desktop's disk.
+    fn sync_data(&self, _: &File) -> io::Result<()> {
+        self.syncs()
+    }
+
+    fn sync_fs(&self, _: &File) -> io::Result<()> {
+        self.writes()
+    }
+
+    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        self.writes()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.writes()?;
+        RealFs.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.writes()?;
+        RealFs.remove(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.writes()?;
+        RealFs.create_folder(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        self.reads()?;
+        RealFs.list(path)
+    }
+
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        self.reads()?;
+        RealFs.read(path, limit)
+    }
+
+    // What the system knows by heart: it is told of a disk that gives errors, too.
+    fn device(&self, _: &Path) -> io::Result<u64> {
+        self.is_there()?;
+        Ok(DEVICE)
+    }
+
+    fn space(&self, _: &Path) -> io::Result<Space> {
+        self.is_there()?;
+        Ok(self.room())
+    }
+
+    fn is_pulled(&self, _: u64) -> bool {
+        !self.lock().present
+    }
+
+    fn eject(&self, _: &Eject) -> io::Result<Ejected> {
+        self.syncs()?;
+        self.lock().ejected = true;
+        Ok(Ejected { unmounted: true, ..Ejected::default() })
+    }
+
+    fn scan(&self, look: &Look) -> Found {
+        let (present, read_only, insertion) = {
+            let state = self.settled(false);
+            (state.present, state.read_only, state.insertion)
+        };
+        let stick = StickId(format!("simulated {insertion}"));
+        let pulled = look.ejected.iter().filter(|it| !present || **it != stick).cloned().collect();
+        let disk = present.then(|| Disk {
+            root: self.root.to_path_buf(),
+            mount: self.root.to_path_buf(),
+            device: DEVICE,
+            filesystem: "vfat".into(),
+            space: self.room(),
+            read_only,
+            removable: true,
+            stick,
+            ..Disk::default()
+        });
+        Found { pulled, ..Found::from(disk) }
+    }
+}

@@ -1,0 +1,508 @@
+//! The server's settings: command line over TOML file over defaults.
+//!
+//! Owns: names, defaults and ranges of all settings, and the command line. Never: opening anything but
+//! the config file. Invariant: every error is one message for a person, with file and line or option.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use crate::limits::Limits;
+use crate::ports::PortRange;
+use crate::rates::Rate;
+use crate::status::Place;
+use file::{File, FileLimits, SandboxSetting, Size, Wrong};
+use os::sandbox::Level;
+use settings::nearest;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use store::access::{GroupName, file_mode, group_name, recordings_mode};
+use uplink::server::Timing;
+
+/// Where metrics and status are served unless told otherwise.
+pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9755);
+
+/// What `listen` looks like.
+const EXAMPLE_LISTEN: &str = "0.0.0.0:5055";
+
+/// `--help`.
+pub const HELP: &str = "\
+Records what phones upload: control commands by TCP, audio by RTP.
+
+recordserver --listen ADDR:PORT --storage DIR [options]    run the server
+recordserver sessions [options] [--json]                   what a running server is recording
+recordserver --drain [options]                             a running server takes no new calls, ends with the last
+
+  --listen ADDR:PORT      where phones connect (TCP)
+  --storage DIR           recordings go to DIR/DEVICE/YYYY-MM-DD/
+  --rtp-ports LOW-HIGH    UDP ports for audio, one per recording (20000-28191)
+  --public-addr HOST      host that phones send audio to, if it is not the one they connect to
+  --http ADDR:PORT        metrics and status, loopback only (127.0.0.1:9755); \"off\" for none
+  --status-socket PATH    the same on a Unix socket (DIR/.recordserver.sock); \"off\" for none
+  --config FILE           the same and more settings, as TOML
+  --drain                 tell the server of --storage, --status-socket or --config, and return
+  --check-config          only say whether the settings are good on this machine
+  --version, --help
+
+Exit status: 0 after SIGTERM, SIGINT or --drain with every recording finalised, 1 failure, 2 bad usage or settings.
+";
+
+/// Where metrics and status are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// Nowhere.
+    Off,
+    /// At [`DEFAULT_HTTP`] if that port is free; the server does without it otherwise.
+    Default,
+    /// Here.
+    At(SocketAddr),
+}
+
+impl Http {
+    /// The address, if any.
+    #[must_use]
+    pub fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::Default => Some(DEFAULT_HTTP),
+            Self::At(addr) => Some(addr),
+        }
+    }
+}
+
+/// Name of the Unix socket in the storage folder unless it is told to be elsewhere.
+pub const STATUS_SOCKET: &str = ".recordserver.sock";
+
+/// Longest path of a Unix socket: what `sun_path` takes.
+const MAX_SOCKET_PATH_OCTETS: usize = 107;
+
+/// The Unix socket for status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSocket {
+    /// Where; `None`: nowhere.
+    pub path: Option<PathBuf>,
+    /// Whether the server does without it if it can't be had.
+    pub may_fail: bool,
+    /// Who may connect, as a file mode.
+    pub mode: u32,
+}
+
+/// How often one address may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paces {
+    /// Ask for a recording.
+    pub starts: Rate,
+    /// Call itself what nobody has been called yet.
+    pub new_devices: Rate,
+    /// Leave a file of a recording that no packet came for.
+    pub empty_files: Rate,
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where phones connect.
+    pub listen: SocketAddr,
+    /// Folder for all recordings.
+    pub storage: PathBuf,
+    /// UDP ports for RTP.
+    pub rtp_ports: PortRange,
+    /// Host that is given to phones; empty: the address that they are connected to.
+    pub public_addr: String,
+    /// Metrics and status.
+    pub http: Http,
+    /// The same on a Unix socket.
+    pub status_socket: StatusSocket,
+    /// Connections and sessions.
+    pub limits: Limits,
+    /// How often one address may what.
+    pub paces: Paces,
+    /// Time limits of connections.
+    pub timing: Timing,
+    /// Octets of the disk that are left free: new sessions are refused below it.
+    pub reserve_octets: u64,
+    /// Size at which a recording goes on in a new file, header included; `None`: no limit but the format's.
+    pub max_file_octets: Option<u64>,
+    /// Longest time that audio stays unsynced.
+    pub flush_interval: Duration,
+    /// Memory that bridges a slow disk, shared by all sessions.
+    pub buffer_octets: u64,
+    /// Whether the server gives up what it does not need once it has started.
+    pub sandbox: Level,
+    /// Permission bits of recordings and sidecars; folders have those to enter them, too.
+    pub mode: u32,
+    /// The group that recordings, sidecars and folders belong to, if not the server's own.
+    pub recordings_group: Option<GroupName>,
+    /// The least important level that is logged.
+    pub log_level: log::LevelFilter,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the server.
+    Run(Box<Config>),
+    /// The settings are good as far as they tell by themselves, and that is all one wanted to know.
+    Checked(Box<Config>),
+    /// Ask the server what it records.
+    Sessions {
+        /// Where it may be reached, the best place first; one at least.
+        places: Vec<Place>,
+        /// JSON rather than a table.
+        json: bool,
+    },
+    /// Tell the server to take no new calls.
+    Drain {
+        /// Its Unix socket.
+        socket: PathBuf,
+    },
+    /// Print [`HELP`].
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// Long options.
+const OPTIONS: [&str; 12] = [
+    "listen",
+    "storage",
+    "rtp-ports",
+    "public-addr",
+    "http",
+    "status-socket",
+    "config",
+    "drain",
+    "check-config",
+    "json",
+    "help",
+    "version",
+];
+
+/// Settings that may stand on the command line too.
+#[derive(Debug, Default)]
+struct Options {
+    listen: Option<SocketAddr>,
+    storage: Option<PathBuf>,
+    rtp_ports: Option<PortRange>,
+    public_addr: Option<String>,
+    http: Option<Http>,
+    status_socket: Option<PathBuf>,
+    config: Option<PathBuf>,
+    check: bool,
+    drain: bool,
+    sessions: bool,
+    json: bool,
+}
+
+/// Reads the command line (without the program's name), and through `read` the config file it names.
+///
+/// # Errors
+/// A message that says which option, or which file and line, is wrong and what would be right.
+pub fn from_args(
+    args: impl IntoIterator<Item = OsString>,
+    read: impl FnOnce(&Path) -> std::io::Result<String>,
+) -> Result<Command, String> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut options = Options::default();
+    if let Some(command) = options.fill(&mut parser).map_err(usage)? {
+        return Ok(command);
+    }
+    let path = options.config.clone().unwrap_or_default();
+    let (text, file) = match &options.config {
+        Some(path) => {
+            let text = read(path)
+                .map_err(|error| format!("cannot read the config {}: {error} (--config)", path.display()))?;
+            let file = toml::from_str(&text).map_err(|error| {
+                let said = error.to_string();
+                let octal = said.contains("leading zero");
+                let hint = file::meant(&said)
+                    .map(|key| format!("did you mean `{key}`?\n"))
+                    .or_else(|| octal.then(|| "write it in quotes, such as mode = \"0640\"\n".to_owned()));
+                format!("{}: {error}{}", path.display(), hint.unwrap_or_default()).trim_end().to_owned()
+            })?;
+            (text, file)
+        }
+        None => (String::new(), File::default()),
+    };
+    let placed = |wrong: Wrong| wrong.placed(&path, &text);
+    if options.json && !options.sessions {
+        return Err("--json: is about the list of sessions: recordserver sessions --json".into());
+    }
+    if options.drain {
+        if options.sessions || options.check {
+            return Err("--drain: goes with neither sessions nor --check-config".into());
+        }
+        let socket = status_socket(&options, &file).map_err(placed)?.path.ok_or(
+            "--drain: finds the server by its Unix socket: give --storage, --status-socket or --config, or \
+             send SIGUSR1 to the server",
+        )?;
+        return Ok(Command::Drain { socket });
+    }
+    if options.sessions {
+        let places = places(&options, &file).map_err(placed)?;
+        if places.is_empty() {
+            return Err(
+                "sessions: the server has neither --http nor --status-socket; give one of them".into()
+            );
+        }
+        return Ok(Command::Sessions { places, json: options.json });
+    }
+    let check = options.check;
+    let config = Box::new(checked(options, file).map_err(placed)?);
+    Ok(if check { Command::Checked(config) } else { Command::Run(config) })
+}
+
+fn usage(error: lexopt::Error) -> String {
+    format!("{error}; see recordserver --help")
+}
+
+impl Options {
+    fn fill(&mut self, parser: &mut lexopt::Parser) -> Result<Option<Command>, lexopt::Error> {
+        use lexopt::prelude::*;
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("listen") => {
+                    let wanted = |_| format!("--listen wants ADDR:PORT, such as {EXAMPLE_LISTEN}");
+                    self.listen = Some(parser.value()?.parse_with(|text| text.parse().map_err(wanted))?);
+                }
+                Long("storage") => self.storage = Some(parser.value()?.into()),
+                Long("rtp-ports") => {
+                    let parsed = |text: &str| text.parse().map_err(|error| format!("--rtp-ports: {error}"));
+                    self.rtp_ports = Some(parser.value()?.parse_with(parsed)?);
+                }
+                Long("public-addr") => self.public_addr = Some(parser.value()?.string()?),
+                Long("http") => {
+                    let parsed = |text: &str| http_setting(text).map_err(|error| format!("--http: {error}"));
+                    self.http = Some(parser.value()?.parse_with(parsed)?);
+                }
+                Long("status-socket") => self.status_socket = Some(parser.value()?.into()),
+                Long("config") => self.config = Some(parser.value()?.into()),
+                Long("check-config") => self.check = true,
+                Long("drain") => self.drain = true,
+                Long("json") => self.json = true,
+                Long("help") | Short('h') => return Ok(Some(Command::Help)),
+                Long("version") | Short('V') => return Ok(Some(Command::Version)),
+                Value(word) if word == "sessions" && !self.sessions => self.sessions = true,
+                Long(other) => {
+                    let hint = nearest(other, OPTIONS.into_iter());
+                    let hint = hint.map(|option| format!("; did you mean --{option}?")).unwrap_or_default();
+                    return Err(format!("invalid option '--{other}'{hint}").into());
+                }
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn http_setting(text: &str) -> Result<Http, String> {
+    if matches!(text, "" | "off") {
+        return Ok(Http::Off);
+    }
+    let addr: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("\"{text}\" is no ADDR:PORT such as {DEFAULT_HTTP}, and not \"off\""))?;
+    if addr.ip().is_loopback() {
+        Ok(Http::At(addr))
+    } else {
+        Err(format!(
+            "\"{text}\" is not a loopback address: write one, and put a proxy with access control before it"
+        ))
+    }
+}
+
+fn http(options: &Options, file: &File) -> Result<Http, Wrong> {
+    match (options.http, &file.http) {
+        (Some(http), _) => Ok(http),
+        (None, Some(text)) => http_setting(text).map_err(|error| Wrong::new("http", error)),
+        (None, None) => Ok(Http::Default),
+    }
+}
+
+fn status_socket(options: &Options, file: &File) -> Result<StatusSocket, Wrong> {
+    let off = |path: &Path| path.as_os_str().is_empty() || path.as_os_str() == "off";
+    let told = options.status_socket.as_ref().or(file.status_socket.as_ref());
+    let storage = options.storage.as_ref().or(file.storage.as_ref());
+    let path = match told {
+        Some(path) if off(path) => None,
+        Some(path) => Some(path.clone()),
+        None => storage.map(|storage| storage.join(STATUS_SOCKET)),
+    };
+    let key = if options.status_socket.is_some() { "--status-socket" } else { "status_socket" };
+    if let Some(path) = told.and(path.as_ref()) {
+        let octets = path.as_os_str().len();
+        if octets > MAX_SOCKET_PATH_OCTETS {
+            let problem = format!(
+                "{octets} octets, a socket's path has at most {MAX_SOCKET_PATH_OCTETS}: choose a shorter one"
+            );
+            return Err(Wrong::new(key, problem));
+        }
+    }
+    let text = file.status_socket_mode.as_deref().unwrap_or("0660");
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
+        Wrong::new("status_socket_mode", format!("\"{text}\" is no octal mode such as \"0660\""))
+    })?;
+    Ok(StatusSocket { path, may_fail: told.is_none(), mode })
+}
+
+/// Where to ask: what the command line says; else what a server with these settings would serve.
+fn places(options: &Options, file: &File) -> Result<Vec<Place>, Wrong> {
+    let socket = status_socket(options, file)?.path.map(Place::Socket);
+    let http = http(options, file)?.addr().map(Place::Http);
+    Ok(match (options.status_socket.is_some(), options.http.is_some()) {
+        (true, false) => socket.into_iter().collect(),
+        (false, true) => http.into_iter().collect(),
+        _ => socket.into_iter().chain(http).collect(),
+    })
+}
+
+fn checked(options: Options, file: File) -> Result<Config, Wrong> {
+    let http = http(&options, &file)?;
+    let status_socket = status_socket(&options, &file)?;
+    let listen = match (options.listen, file.listen) {
+        (Some(addr), _) => addr,
+        (None, Some(text)) => text.parse().map_err(|_| {
+            Wrong::new("listen", format!("\"{text}\" is no ADDR:PORT such as \"{EXAMPLE_LISTEN}\""))
+        })?,
+        (None, None) => {
+            let problem =
+                format!("is missing: give an ADDR:PORT such as {EXAMPLE_LISTEN}, or a --config with it");
+            return Err(Wrong::new("--listen", problem));
+        }
+    };
+    let storage = options.storage.or(file.storage).ok_or_else(|| {
+        Wrong::new("--storage", "is missing: give the folder for recordings, or a --config with it")
+    })?;
+    let rtp_ports = match (options.rtp_ports, file.rtp_ports) {
+        (Some(range), _) => range,
+        (None, Some(text)) => text.parse().map_err(|error| Wrong::new("rtp_ports", error))?,
+        (None, None) => PortRange::DEFAULT,
+    };
+    let key = if options.public_addr.is_some() { "--public-addr" } else { "public_addr" };
+    let public_addr = options.public_addr.or(file.public_addr).unwrap_or_default();
+    if !is_host(&public_addr) {
+        return Err(Wrong::new(key, format!("\"{public_addr}\" is no host name or address (without port)")));
+    }
+    let recordings_group = match file.recordings_group.as_deref().unwrap_or_default() {
+        "" => None,
+        name => Some(group_name(name).map_err(|wanted| unlike("recordings_group", name, wanted))?),
+    };
+    let mode = match &file.mode {
+        Some(mode) => file_mode(mode).map_err(|wanted| unlike("mode", mode, wanted))?,
+        None => recordings_mode(recordings_group.as_ref()),
+    };
+    Ok(Config {
+        listen,
+        storage,
+        rtp_ports,
+        public_addr,
+        http,
+        status_socket,
+        timing: timing(&file.limits)?,
+        limits: limits(&file.limits)?,
+        paces: paces(&file.limits)?,
+        reserve_octets: file.reserve.map_or(1 << 30, |size| size.0),
+        max_file_octets: max_file(file.max_file_size)?,
+        flush_interval: within("flush_interval_ms", file.flush_interval_ms.unwrap_or(5000), 50, 60_000)
+            .map(Duration::from_millis)?,
+        buffer_octets: within("buffer", file.buffer.map_or(256 << 20, |size| size.0), 1 << 20, 16 << 30)?,
+        mode,
+        recordings_group,
+        sandbox: match file.sandbox {
+            None | Some(SandboxSetting::Flag(true)) => Level::On,
+            Some(SandboxSetting::Flag(false)) => Level::Off,
+            Some(SandboxSetting::Text(text)) if text == "strict" => Level::Strict,
+            Some(SandboxSetting::Text(text)) => {
+                return Err(Wrong::new("sandbox", format!("\"{text}\" is none of true, false, \"strict\"")));
+            }
+        },
+        log_level: level(file.log.level.as_deref().unwrap_or("info"))?,
+    })
+}
+
+/// Whether phones can send to it, as far as the text tells; empty is good, too.
+fn is_host(text: &str) -> bool {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return !ip.is_unspecified();
+    }
+    let strange = |c: char| c.is_whitespace() || c.is_control() || "/:[]@%".contains(c);
+    // A last label of digits makes it an address that is mistyped.
+    let digits = text
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| !last.is_empty() && last.bytes().all(|it| it.is_ascii_digit()));
+    text.len() <= 253 && !text.contains(strange) && !digits
+}
+
+fn timing(file: &FileLimits) -> Result<Timing, Wrong> {
+    let start = within("limits.start_timeout_ms", file.start_timeout_ms.unwrap_or(10_000), 100, 600_000)?;
+    let idle = within("limits.idle_timeout_s", file.idle_timeout_s.unwrap_or(900), 0, 86_400)?;
+    Ok(Timing {
+        start_within: Duration::from_millis(start),
+        idle: (idle > 0).then_some(Duration::from_secs(idle)),
+        stop_answer: Duration::from_secs(2),
+    })
+}
+
+fn limits(file: &FileLimits) -> Result<Limits, Wrong> {
+    let default = Limits::default();
+    let sessions = file.sessions.unwrap_or(default.sessions);
+    let connections = file.connections.unwrap_or(default.connections);
+    let limits = Limits {
+        sessions,
+        sessions_per_address: file
+            .sessions_per_address
+            .unwrap_or_else(|| Limits::share(sessions, default.sessions_per_address)),
+        connections,
+        connections_per_address: file
+            .connections_per_address
+            .unwrap_or_else(|| Limits::share(connections, default.connections_per_address)),
+    };
+    for (name, value) in [
+        ("limits.sessions", limits.sessions),
+        ("limits.sessions_per_address", limits.sessions_per_address),
+        ("limits.connections", limits.connections),
+        ("limits.connections_per_address", limits.connections_per_address),
+    ] {
+        within(name, u64::try_from(value).unwrap_or(u64::MAX), 1, 65_535)?;
+    }
+    Ok(limits)
+}
+
+fn paces(file: &FileLimits) -> Result<Paces, Wrong> {
+    let of_address = |key, value: Option<u64>, default, window| {
+        let count = within(key, value.unwrap_or(default), 1, 1_000_000)?;
+        Ok(Rate::within(u32::try_from(count).unwrap_or(u32::MAX), Duration::from_secs(window)))
+    };
+    Ok(Paces {
+        starts: of_address("limits.starts_per_minute", file.starts_per_minute, 600, 60)?,
+        new_devices: of_address("limits.new_devices_per_hour", file.new_devices_per_hour, 600, 3600)?,
+        empty_files: of_address("limits.empty_files_per_hour", file.empty_files_per_hour, 120, 3600)?,
+    })
+}
+
+fn max_file(size: Option<Size>) -> Result<Option<u64>, Wrong> {
+    match size {
+        None | Some(Size(0)) => Ok(None),
+        Some(Size(octets)) => within("max_file_size", octets, 4096, 1 << 40).map(Some),
+    }
+}
+
+fn level(text: &str) -> Result<log::LevelFilter, Wrong> {
+    let wanted = "off, error, warn, info, debug or trace";
+    text.parse().map_err(|_| Wrong::new("log.level", format!("\"{text}\" is none of {wanted}")))
+}
+
+fn unlike(key: &'static str, found: &str, wanted: &str) -> Wrong {
+    Wrong::new(key, format!("\"{found}\" is not {wanted}"))
+}
+
+fn within(key: &'static str, value: u64, lowest: u64, highest: u64) -> Result<u64, Wrong> {
+    if (lowest..=highest).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Wrong::new(key, format!("{value} is out of range: write a value from {lowest} to {highest}")))
+    }
+}

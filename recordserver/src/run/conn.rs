@@ -1,0 +1,142 @@
+//! One accepted control connection: its socket, its unsent answers, its session.
+
+use super::office::READ_INTERVAL;
+use crate::media_sockets::Media;
+use crate::quota;
+use crate::recording::Recording;
+use media::time::{Mono, Now};
+use mio::net::TcpStream;
+use nix::sys::socket::{setsockopt, sockopt};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use uplink::server::Session;
+
+/// Unsent octets after which a phone that does not read is given up.
+const MAX_UNSENT_OCTETS: usize = 16 * 1024;
+
+/// Reads of a connection that has been quiet before they have to be [`READ_INTERVAL`] apart.
+pub(super) const MAX_READS: u32 = 16;
+
+/// A recording that is going on, with its socket.
+pub(super) struct Call {
+    pub(super) id: String,
+    pub(super) device: String,
+    pub(super) media: Media,
+    pub(super) port: u16,
+    pub(super) recording: Recording,
+    pub(super) begun: Now,
+    /// Below the storage folder, once it is known.
+    pub(super) file: String,
+    /// What metrics and log have of strangers.
+    pub(super) strangers_told: u64,
+    pub(super) contested_told: bool,
+}
+
+impl Call {
+    /// How far it is ahead of the clock.
+    pub(super) fn ahead(&self, now: Mono) -> u64 {
+        quota::ahead(self.recording.octets(), now.since(self.begun.mono))
+    }
+
+    /// Octets per second since it began.
+    pub(super) fn pace(&self, now: Mono) -> u64 {
+        let ms = u64::try_from(now.since(self.begun.mono).as_millis()).unwrap_or(u64::MAX).max(1000);
+        self.recording.octets().saturating_mul(1000) / ms
+    }
+}
+
+/// A control connection.
+pub(super) struct Conn {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// The server's own address, as the phone sees it; for a link-local one with its interface.
+    pub(super) local: SocketAddr,
+    pub(super) session: Session,
+    pub(super) call: Option<Call>,
+    /// When the timer table has it, if it does.
+    pub(super) timer: Option<Mono>,
+    /// The session is over; what the phone still sends is read and thrown away until then, because a
+    /// reset would take the answers under way with it.
+    pub(super) linger: Option<Mono>,
+    /// Nothing can be sent any more: the session ends as if the phone had hung up.
+    pub(super) gone: bool,
+    /// Since when it is there, or without a recording again.
+    pub(super) since: Mono,
+    /// It waits for its turn to be read.
+    pub(super) queued: bool,
+    unsent: Vec<u8>,
+    /// Reads that it may have at once, as of then.
+    reads: (u32, Mono),
+}
+
+impl Conn {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, session: Session, now: Mono) -> io::Result<Self> {
+        let mut local = stream.local_addr()?;
+        if let IpAddr::V4(ip) = local.ip().to_canonical() {
+            local = SocketAddr::new(ip.into(), local.port());
+        }
+        // A phone that is gone without a word is noticed within 10 s.
+        setsockopt(&stream, sockopt::KeepAlive, &true)?;
+        setsockopt(&stream, sockopt::TcpKeepIdle, &3)?;
+        setsockopt(&stream, sockopt::TcpKeepInterval, &2)?;
+        setsockopt(&stream, sockopt::TcpKeepCount, &3)?;
+        // Emulators do not know it; the keep-alive notices most of it, too.
+        let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &9000);
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            peer,
+            local,
+            session,
+            call: None,
+            timer: None,
+            linger: None,
+            gone: false,
+            since: now,
+            queued: false,
+            unsent: Vec::new(),
+            reads: (MAX_READS, now),
+        })
+    }
+
+    /// Whether its turn to be read has come; if so, it counts.
+    pub(super) fn may_read(&mut self, now: Mono) -> bool {
+        let (reads, at) = &mut self.reads;
+        let earned = now.since(*at).as_millis() / READ_INTERVAL.as_millis();
+        if earned > 0 {
+            *reads = MAX_READS.min(reads.saturating_add(u32::try_from(earned).unwrap_or(MAX_READS)));
+            *at = now;
+        }
+        let may = *reads > 0;
+        *reads = reads.saturating_sub(1);
+        may
+    }
+
+    /// Reads once; `Ok(0)` is the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+
+    /// Sends, or keeps what the socket does not take yet.
+    pub(super) fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        if self.unsent.len() + octets.len() > MAX_UNSENT_OCTETS {
+            return Err(io::Error::other("the phone does not read"));
+        }
+        self.unsent.extend_from_slice(octets);
+        self.flush()
+    }
+
+    /// Sends what is kept.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,489 @@
+//! All phones that are connected: what the loop does for them, and what they share.
+//!
+//! Owns: connections, RTP ports, blocks, the queue to the disk. Invariants: a call has a port and a place
+//! among the counted sessions exactly as long as it is in its connection; blocks given to a job come back
+//! with its answer.
+
+mod calls;
+mod disk;
+mod gate;
+
+use super::FIRST_CONNECTION;
+use super::conn::Conn;
+use crate::config::Config;
+use crate::limits::{Admission, Limits};
+use crate::metrics::Metrics;
+use crate::naming::Names;
+use crate::ports::Ports;
+use crate::quota::Quota;
+use crate::rates::{Devices, Known, Rates, Throttle};
+use crate::receive::Receiver;
+use crate::recording::Rules;
+use crate::status::{Rows, SessionStatus};
+use crate::storage::Handle;
+use crate::used_ids::UsedIds;
+use disk::Closing;
+use gate::short;
+use media::blocks::BlockPool;
+use media::time::{Mono, Now};
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use recfile::header::MAX_FILE_OCTETS;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use store::jobs::{Disk, FileKey, Job};
+use uplink::server::{Action, EndReason, Session};
+
+/// Octets read from a connection at once, and how often before others have their turn.
+const READ_OCTETS: usize = 4096;
+const READ_BUDGET: usize = 8;
+
+/// A connection that was read [`super::conn::MAX_READS`] times in a row waits for this long before each further one: octets one
+/// by one cost no more than lines.
+pub(super) const READ_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a finished connection may stay open on the phone's side.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Of a text that a phone chose, in the log and in what is told of a recording.
+const MAX_SHOWN_CHARS: usize = 64;
+
+/// What there is at the start.
+pub(super) struct Found {
+    pub(super) disk: Disk,
+    pub(super) names: Names,
+    pub(super) devices: Devices,
+    pub(super) used_ids: UsedIds,
+    /// How many the process may open.
+    pub(super) descriptors: u64,
+}
+
+pub(super) struct Office {
+    config: Config,
+    rules: Rules,
+    names: Names,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    conns: BTreeMap<usize, Conn>,
+    next_conn: usize,
+    timers: BTreeSet<(Mono, usize)>,
+    /// Connections that may have more to read, and from when on they are read again; each at most once.
+    unread: VecDeque<(Mono, usize)>,
+    admission: Admission,
+    /// Connections without a recording, and since when: who has been silent for longest comes first.
+    silent: BTreeSet<(Mono, usize)>,
+    starts: Rates,
+    empty_files: Rates,
+    devices: Devices,
+    used_ids: UsedIds,
+    known: Known,
+    throttle: Throttle,
+    call_lines: Throttle,
+    /// Descriptors that phones may use.
+    room: usize,
+    /// Recordings that wait for the disk after their end, by address.
+    behind: HashMap<IpAddr, usize>,
+    /// Recordings were looked for that could make room.
+    looked: Mono,
+    calls: usize,
+    ports: Ports,
+    pool: BlockPool,
+    receiver: Receiver,
+    storage: Handle,
+    waiting_jobs: VecDeque<Job>,
+    unanswered: usize,
+    disk: Disk,
+    disk_fault: bool,
+    /// When recordings were ended for want of room.
+    made_room: Option<Mono>,
+    quota: Quota,
+    next_file: u64,
+    owners: HashMap<FileKey, usize>,
+    closing: HashMap<FileKey, Closing>,
+    /// The first day with a recording that the disk did not let us finish: the next start has to.
+    left: Option<String>,
+    draining: bool,
+    going_down: bool,
+    complained: Option<Mono>,
+}
+
+impl Office {
+    pub(super) fn new(
+        config: Config,
+        registry: Registry,
+        storage: Handle,
+        found: Found,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let Found { disk, names, devices, used_ids, descriptors } = found;
+        let (limits, paces) = (config.limits, config.paces);
+        let rules = Rules {
+            // The other half is for the time until the writer's checkpoint.
+            flush_interval: config.flush_interval / 2,
+            max_file_octets: config.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+        };
+        let office = Self {
+            rules,
+            names,
+            registry,
+            metrics,
+            conns: BTreeMap::new(),
+            next_conn: FIRST_CONNECTION,
+            timers: BTreeSet::new(),
+            unread: VecDeque::new(),
+            admission: limits.fitted(descriptors).map_or(Admission::new(limits), Admission::fitted),
+            silent: BTreeSet::new(),
+            starts: Rates::new(paces.starts),
+            empty_files: Rates::new(paces.empty_files),
+            devices,
+            used_ids,
+            known: Known::default(),
+            throttle: Throttle::of_refusals(),
+            call_lines: Throttle::of_calls(),
+            room: usize::try_from(Limits::for_phones(descriptors)).unwrap_or(usize::MAX),
+            behind: HashMap::new(),
+            looked: Mono::default(),
+            calls: 0,
+            ports: Ports::new(config.rtp_ports),
+            pool: BlockPool::new(config.buffer_octets),
+            receiver: Receiver::default(),
+            storage,
+            waiting_jobs: VecDeque::new(),
+            unanswered: 0,
+            disk,
+            disk_fault: false,
+            made_room: None,
+            quota: Quota::default(),
+            next_file: 0,
+            owners: HashMap::new(),
+            closing: HashMap::new(),
+            left: None,
+            draining: false,
+            going_down: false,
+            complained: None,
+            config,
+        };
+        office.show();
+        office
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.calls
+    }
+
+    pub(super) fn needs_sweep(&self) -> bool {
+        self.calls > 0 || !self.waiting_jobs.is_empty()
+    }
+
+    /// When a connection that may have more to read is due.
+    pub(super) fn next_unread(&self) -> Option<Mono> {
+        self.unread.front().map(|(at, _)| *at)
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Mono> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Whether no recording is unfinished.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.calls == 0 && self.closing.is_empty() && self.waiting_jobs.is_empty()
+    }
+
+    /// Whether everything is on the disk and everybody knows.
+    pub(super) fn is_finished(&self) -> bool {
+        self.is_quiet() && self.unanswered == 0 && self.conns.values().all(|conn| conn.session.is_closed())
+    }
+
+    pub(super) fn connected(&mut self, stream: TcpStream, peer: SocketAddr, now: Now) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if let Err(refusal) = self.admit(peer.ip(), now) {
+            self.metrics.refused(refusal);
+            let setting = refusal.setting().unwrap_or("none");
+            self.tell(peer.ip(), now.mono, || {
+                format!("connection_refused peer={peer} reason={} setting={setting:?}", refusal.name())
+            });
+            return;
+        }
+        let token = self.next_conn;
+        self.next_conn += 1;
+        let conn = Conn::new(stream, peer, Session::new(self.config.timing, now.mono), now.mono).and_then(
+            |mut conn| {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                conn.stream.register(&self.registry, Token(token), interest)?;
+                Ok(conn)
+            },
+        );
+        match conn {
+            Ok(conn) => {
+                log::debug!("connected peer={peer}");
+                self.silent.insert((conn.since, token));
+                self.conns.insert(token, conn);
+                self.set_timer(token);
+                self.show();
+            }
+            Err(error) => {
+                self.admission.disconnect(peer.ip());
+                log::debug!("connection_failed peer={peer}: {error}");
+            }
+        }
+    }
+
+    pub(super) fn accept_failed(&mut self, error: &io::Error, now: Mono) {
+        self.complain(now, || format!("cannot accept connections: {error}"));
+    }
+
+    /// The socket of a connection has something.
+    pub(super) fn ready(&mut self, token: Token, now: Now) {
+        let Some(conn) = self.conns.get_mut(&token.0) else { return };
+        if let Err(error) = conn.flush() {
+            self.broken(token.0, &error, now);
+            return;
+        }
+        self.read(token.0, now);
+    }
+
+    /// Goes on reading where the budget ended.
+    pub(super) fn resume(&mut self, now: Now) {
+        while let Some((_, token)) = self.unread.front().copied().filter(|(at, _)| *at <= now.mono) {
+            self.unread.pop_front();
+            if let Some(conn) = self.conns.get_mut(&token) {
+                conn.queued = false;
+                self.read(token, now);
+            }
+        }
+    }
+
+    fn read(&mut self, token: usize, now: Now) {
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        if conn.queued {
+            return;
+        }
+        if !conn.may_read(now.mono) {
+            self.read_later(token, now.mono);
+            return;
+        }
+        let mut buffer = [0; READ_OCTETS];
+        for _ in 0..READ_BUDGET {
+            let Some(conn) = self.conns.get_mut(&token) else { return };
+            match conn.read(&mut buffer) {
+                Ok(0) => {
+                    self.drive(token, now, |session, out| session.peer_closed(now.mono, out));
+                    self.remove(token);
+                    return;
+                }
+                Ok(_) if conn.linger.is_some() => {}
+                Ok(count) => {
+                    self.drive(token, now, |session, out| session.received(&buffer[..count], now.mono, out));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.broken(token, &error, now);
+                    return;
+                }
+            }
+        }
+        self.read_later(token, now.mono);
+    }
+
+    fn read_later(&mut self, token: usize, now: Mono) {
+        if let Some(conn) = self.conns.get_mut(&token) {
+            conn.queued = true;
+            self.unread.push_back((now + READ_INTERVAL, token));
+        }
+    }
+
+    fn broken(&mut self, token: usize, error: &io::Error, now: Now) {
+        if let Some(conn) = self.conns.get(&token) {
+            log::debug!("connection_broken peer={}: {error}", conn.peer);
+        }
+        self.drive(token, now, |session, out| session.peer_closed(now.mono, out));
+        self.remove(token);
+    }
+
+    /// Hands one event to a session and does what it wants.
+    fn drive(&mut self, token: usize, now: Now, event: impl FnOnce(&mut Session, &mut Vec<Action>)) {
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        let mut actions = Vec::new();
+        event(&mut conn.session, &mut actions);
+        self.perform(token, actions, now);
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        if !conn.gone {
+            self.set_timer(token);
+            return;
+        }
+        let mut last = Vec::new();
+        conn.session.peer_closed(now.mono, &mut last);
+        self.perform(token, last, now);
+        self.remove(token);
+    }
+
+    fn perform(&mut self, token: usize, actions: Vec<Action>, now: Now) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            let Some(conn) = self.conns.get_mut(&token) else { return };
+            match action {
+                Action::Send(_) if conn.gone => {}
+                Action::Send(octets) => {
+                    if let Err(error) = conn.send(&octets) {
+                        log::debug!("connection_broken peer={}: {error}", conn.peer);
+                        conn.gone = true;
+                    }
+                }
+                Action::Open(_) if conn.gone => {}
+                Action::Open(opening) => {
+                    let answer = self.open(token, &opening, now);
+                    let Some(conn) = self.conns.get_mut(&token) else { return };
+                    let mut more = Vec::new();
+                    match answer {
+                        Ok((host, port)) => conn.session.granted(&host, port, now.mono, &mut more),
+                        Err(refusal) => {
+                            conn.session.refused(&refusal.to_string(), now.mono, &mut more);
+                            let peer = conn.peer;
+                            self.metrics.refused(refusal);
+                            self.tell(peer.ip(), now.mono, || {
+                                let (id, device) = (short(&opening.id), short(&opening.device));
+                                let (name, setting) = (refusal.name(), refusal.setting().unwrap_or("none"));
+                                format!(
+                                    "session_refused id={id:?} device={device:?} peer={peer} reason={name} \
+                                     setting={setting:?}"
+                                )
+                            });
+                        }
+                    }
+                    // What the phone said behind its request comes before what was decided after it.
+                    for action in more.into_iter().rev() {
+                        actions.push_front(action);
+                    }
+                }
+                Action::Finish { reason, parties } => {
+                    self.finish(token, &reason, parties, now);
+                    if let Some(conn) = self.conns.get_mut(&token) {
+                        conn.since = now.mono;
+                        self.silent.insert((conn.since, token));
+                    }
+                }
+                Action::Close => {
+                    let _ = conn.stream.shutdown(std::net::Shutdown::Write);
+                    conn.linger = Some(now.mono + LINGER);
+                }
+            }
+        }
+    }
+
+    pub(super) fn timers(&mut self, now: Now) {
+        while let Some(&(at, token)) = self.timers.first() {
+            if at > now.mono {
+                return;
+            }
+            self.timers.pop_first();
+            let Some(conn) = self.conns.get_mut(&token) else { continue };
+            conn.timer = None;
+            if conn.linger.is_some_and(|linger| linger <= now.mono) {
+                self.remove(token);
+            } else {
+                self.drive(token, now, |session, out| session.timer(now.mono, out));
+            }
+        }
+    }
+
+    /// Takes no new recordings. Those that go on are not disturbed.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        self.metrics.draining.set(1);
+    }
+
+    /// Whether no new recordings are taken, and none goes on.
+    pub(super) fn is_drained(&self) -> bool {
+        self.draining && self.is_quiet()
+    }
+
+    /// Ends all recordings and takes no more.
+    pub(super) fn shut_down(&mut self, now: Now) {
+        self.going_down = true;
+        self.stop_all(&EndReason::Shutdown, now);
+    }
+
+    /// At most `count` recordings, from the connection `from` on.
+    pub(super) fn status(&self, from: usize, count: usize, now: Mono) -> Rows {
+        let mut rows = Rows::default();
+        for (token, conn) in self.conns.range(from..) {
+            let Some(call) = &conn.call else { continue };
+            if rows.sessions.len() >= count {
+                rows.next = (count > 0).then_some(*token);
+                break;
+            }
+            rows.sessions.push(SessionStatus {
+                id: call.id.clone(),
+                recording: call.recording.id().to_owned(),
+                device: call.device.chars().take(MAX_SHOWN_CHARS).collect(),
+                peer: conn.peer,
+                codec: call.recording.codec().name().to_owned(),
+                rtp_port: call.port,
+                start: call.begun.wall.rfc3339(),
+                elapsed_ms: u64::try_from(now.since(call.begun.mono).as_millis()).unwrap_or(u64::MAX),
+                packets: call.recording.counts().received,
+                lost: call.recording.lost(),
+                strangers: call.recording.strangers(),
+                contested: call.recording.is_contested(),
+                file: call.file.clone(),
+            });
+        }
+        rows
+    }
+
+    fn stop_all(&mut self, reason: &EndReason, now: Now) {
+        let tokens: Vec<usize> = self.conns.keys().copied().collect();
+        for token in tokens {
+            let in_call = self.conns.get(&token).is_some_and(|conn| conn.call.is_some());
+            if in_call || self.going_down {
+                self.drive(token, now, |session, out| session.stop(reason.clone(), now.mono, out));
+            }
+        }
+    }
+
+    fn remove(&mut self, token: usize) {
+        let Some(mut conn) = self.conns.remove(&token) else { return };
+        self.silent.remove(&(conn.since, token));
+        if let Some(at) = conn.timer {
+            self.timers.remove(&(at, token));
+        }
+        // Closing the descriptor does the same.
+        let _ = conn.stream.deregister(&self.registry);
+        self.admission.disconnect(conn.peer.ip());
+        self.show();
+    }
+
+    /// Puts the connection's next deadline into the table. One that moved further away stays where it is
+    /// and is found not due: RTP moves it all the time.
+    fn set_timer(&mut self, token: usize) {
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        let Some(due) = conn.linger.or_else(|| conn.session.poll_deadline()) else { return };
+        if conn.timer.is_some_and(|at| at <= due) {
+            return;
+        }
+        if let Some(at) = conn.timer.replace(due) {
+            self.timers.remove(&(at, token));
+        }
+        self.timers.insert((due, token));
+    }
+
+    fn show(&self) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.sessions.set(gauge(self.calls));
+        self.metrics.connections.set(gauge(self.admission.connections()));
+        self.metrics.ports_free.set(gauge(self.ports.free()));
+    }
+
+    /// Warns at most once a second: what phones cause must not fill the log.
+    fn complain(&mut self, now: Mono, text: impl FnOnce() -> String) {
+        if self.complained.is_none_or(|last| now.since(last) >= Duration::from_secs(1)) {
+            self.complained = Some(now);
+            log::warn!("{}", text());
+        }
+    }
+}

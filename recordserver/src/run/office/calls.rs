@@ -1,0 +1,331 @@
+//! Recordings from their request to their end: ports, the RTP that comes in, what is due to the disk.
+
+use super::Office;
+use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
+use super::gate::short;
+use crate::limits::{Refusal, prefix};
+use crate::media_sockets::Media;
+use crate::metrics::Metrics;
+use crate::naming::{day_folder, device_folder};
+use crate::receive::{Datagram, Receiver};
+use crate::recording::Recording;
+use crate::run::conn::{Call, Conn};
+use media::blocks::BlockPool;
+use media::counts::DropCause;
+use media::time::{Mono, Now};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use store::jobs::{FileKey, Folder, Job};
+use uplink::message::Parties;
+use uplink::server::{EndReason, Opening};
+
+/// Looks into the socket of a call that ends: more than its receive buffer can hold.
+const MAX_LAST_DRAINS: usize = 16;
+
+/// Ports that are tried for one call, if other programs have them.
+const PORT_ATTEMPTS: usize = 16;
+
+impl Office {
+    pub(super) fn open(
+        &mut self,
+        token: usize,
+        opening: &Opening,
+        now: Now,
+    ) -> Result<(String, u16), Refusal> {
+        let conn = self.conns.get(&token).ok_or(Refusal::Storage)?;
+        let (peer, local) = (conn.peer, conn.local);
+        if self.going_down {
+            return Err(Refusal::ShuttingDown);
+        }
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        if self.disk_fault {
+            return Err(Refusal::Storage);
+        }
+        if self.disk.space.free_octets < self.config.reserve_octets.max(1) {
+            return Err(Refusal::DiskLow);
+        }
+        self.admit_call(peer.ip(), now)?;
+        let Some((media, port)) = self.bind(local, peer.ip(), now.mono) else {
+            self.admission.close(peer.ip());
+            return Err(Refusal::Ports);
+        };
+        let recording_id = self.used_ids.claim(&opening.id);
+        let same = |conn: &&Conn| conn.call.as_ref().is_some_and(|call| call.id == opening.id);
+        let other = self.conns.values().find(same).map(|conn| conn.peer);
+        if other.is_some() || recording_id != opening.id {
+            let (id, recording) = (short(&opening.id), short(&recording_id));
+            self.tell(peer.ip(), now.mono, || match other {
+                Some(other) => {
+                    format!("id_in_use id={id:?} peer={peer} other={other} recording={recording:?}")
+                }
+                None => format!("id_used_before id={id:?} peer={peer} recording={recording:?}"),
+            });
+        }
+        let mut device = device_folder(&opening.device, self.names);
+        if !self.devices.admits(&device, peer.ip(), now.mono) {
+            // Who invents devices fills one folder.
+            device = device_folder(&prefix(peer.ip()).to_string(), self.names);
+        }
+        let folder = Folder {
+            root: self.config.storage.clone(),
+            device: self.disk.device,
+            name: format!("{device}/{}", day_folder(now.wall)),
+        };
+        self.tell_of_call(peer.ip(), now.mono, || {
+            let (id, device, codec) = (short(&opening.id), short(&opening.device), opening.codec.name());
+            format!("session_started id={id:?} device={device:?} peer={peer} codec={codec} port={port}")
+        });
+        let host = match self.config.public_addr.as_str() {
+            "" => local.ip().to_string(),
+            public => public.to_owned(),
+        };
+        let call = Call {
+            id: opening.id.clone(),
+            device: opening.device.clone(),
+            media,
+            port,
+            recording: Recording::new(self.rules, opening, recording_id, peer, folder, now),
+            begun: now,
+            file: String::new(),
+            strangers_told: 0,
+            contested_told: false,
+        };
+        let altered = call.recording.altered();
+        if !altered.is_empty() {
+            log::info!("text_altered id={:?} fields={:?}", short(&call.id), altered.to_string());
+        }
+        if let Some(conn) = self.conns.get_mut(&token) {
+            conn.call = Some(call);
+            self.silent.remove(&(conn.since, token));
+        }
+        self.calls += 1;
+        self.metrics.sessions_started.inc();
+        self.show();
+        Ok((host, port))
+    }
+
+    /// A socket on a free port of the range, on the address that the phone is connected to; on all
+    /// addresses if phones are told another one.
+    fn bind(&mut self, local: SocketAddr, phone: IpAddr, now: Mono) -> Option<(Media, u16)> {
+        let mut addr = match (self.config.public_addr.is_empty(), local) {
+            (true, local) => local,
+            (false, SocketAddr::V4(_)) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            (false, SocketAddr::V6(_)) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+        };
+        for _ in 0..PORT_ATTEMPTS {
+            let port = self.ports.take()?;
+            addr.set_port(port);
+            match Media::bind(addr, phone) {
+                Ok(media) => return Some((media, port)),
+                Err(error) => {
+                    self.ports.give_back(port);
+                    self.complain(now, || format!("rtp_port_unusable port={port}: {error}"));
+                    if error.kind() != io::ErrorKind::AddrInUse {
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn finish(&mut self, token: usize, reason: &EndReason, parties: Option<Parties>, now: Now) {
+        let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, closing, .. } = self;
+        let empty_files = &mut self.empty_files;
+        let Some(conn) = conns.get_mut(&token) else { return };
+        let Some(mut call) = conn.call.take() else { return };
+        // What was sent before the end belongs to the call, also if it is more than a sweep takes.
+        for _ in 0..MAX_LAST_DRAINS {
+            call.media.look_at_all();
+            if !drain(&mut call, receiver, pool, metrics, now.mono).more {
+                break;
+            }
+        }
+        book_dropped(&mut call, metrics);
+        call.recording.settle(now.mono, pool);
+        let ip = conn.peer.ip();
+        let heard = call.recording.octets() > 0 || call.recording.file().is_some();
+        let kept = heard || empty_files.take(ip, now.mono);
+        if !kept {
+            call.recording.fail(pool);
+        }
+        let mut jobs = Vec::new();
+        let mut name_file = || next_key(next_file);
+        let had_file = call.recording.file();
+        // Nor do files of earlier segments speak for what this connection records next.
+        owners.retain(|_, owner| *owner != token);
+        call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
+        let counts = *call.recording.counts();
+        let seconds = now.mono.since(call.begun.mono).as_secs();
+        let last = Closing {
+            who: format!("id={:?} device={:?} peer={}", short(&call.id), short(&call.device), conn.peer),
+            from: ip,
+            folder: call.recording.folder().name.clone(),
+            // One that is opened only now will be named by the disk.
+            file: if had_file.is_some() { std::mem::take(&mut call.file) } else { String::new() },
+            how: format!("seconds={seconds} reason={:?}", short(&reason.name())),
+            counts,
+            lost: call.recording.lost(),
+            strangers: call.recording.strangers(),
+            octets: call.recording.octets(),
+        };
+        let closed = jobs.iter().rev().find_map(|job| match job {
+            Job::Close { file, .. } => Some(*file),
+            _ => None,
+        });
+        let left = (kept && closed.is_none()).then(|| day_of(&last.folder).to_owned());
+        let mut nothing = None;
+        match closed {
+            Some(file) => drop(closing.insert(file, last)),
+            None if !kept => nothing = Some(last),
+            None => log::error!("{} fault=\"the disk failed before the end\"", last.summary()),
+        }
+        waiting_jobs.extend(jobs);
+        metrics.ended(reason_class(reason));
+        metrics.packets_lost.inc_by(call.recording.lost());
+        for cause in DropCause::ALL {
+            metrics.dropped(cause, counts.dropped_for(cause));
+        }
+        self.ports.give_back(call.port);
+        self.quota.ended(ip, call.ahead(now.mono), now.mono);
+        self.admission.close(ip);
+        self.calls -= 1;
+        if heard {
+            self.known.add(ip, now.mono);
+        }
+        if closed.is_some() {
+            self.falls_behind(ip);
+        }
+        if let Some(last) = nothing {
+            let setting = "limits.empty_files_per_hour";
+            self.tell(ip, now.mono, || format!("{} without_file setting={setting:?}", last.summary()));
+        }
+        left.into_iter().for_each(|day| self.leave(day));
+        self.show();
+    }
+
+    /// Takes the RTP of all calls and hands what is due to the disk.
+    pub(in crate::run) fn sweep(&mut self, now: Now) {
+        self.hold_back(now.mono);
+        let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, .. } = self;
+        let keeps_up = waiting_jobs.len() <= MAX_WAITING_JOBS;
+        let mut jobs = Vec::new();
+        for (token, conn) in conns.iter_mut() {
+            let Some(call) = &mut conn.call else { continue };
+            if drain(call, receiver, pool, metrics, now.mono).heard {
+                conn.session.media(now.mono);
+            }
+            if keeps_up {
+                call.recording.jobs(now, &mut || next_key(next_file), &mut jobs);
+                if !jobs.is_empty() || call.recording.source().is_none() {
+                    book_dropped(call, metrics);
+                }
+                for job in jobs.drain(..) {
+                    if let Job::Open(open) = &job {
+                        owners.insert(open.file, *token);
+                    }
+                    waiting_jobs.push_back(job);
+                }
+            }
+        }
+        metrics.buffered_bytes.set(i64::try_from(pool.used_octets()).unwrap_or(i64::MAX));
+    }
+
+    /// Recordings that are ahead of the clock wait for it if those of their address are too far ahead together.
+    fn hold_back(&mut self, now: Mono) {
+        let Self { conns, quota, .. } = self;
+        quota.begin();
+        for conn in conns.values() {
+            let ahead = conn.call.as_ref().map_or(0, |call| call.ahead(now));
+            if ahead > 0 {
+                quota.add(conn.peer.ip(), ahead);
+            }
+        }
+        for conn in conns.values_mut() {
+            let Some(call) = &mut conn.call else { continue };
+            let waits = call.ahead(now) > 0 && quota.is_used_up(conn.peer.ip(), now);
+            call.recording.wait_for_clock(waits);
+        }
+    }
+}
+
+/// What a look into a call's socket found.
+struct Drained {
+    /// RTP of the call.
+    heard: bool,
+    /// There may be more.
+    more: bool,
+}
+
+fn drain(
+    call: &mut Call,
+    receiver: &mut Receiver,
+    pool: &mut BlockPool,
+    metrics: &Metrics,
+    now: Mono,
+) -> Drained {
+    let Call { media, recording, port, .. } = call;
+    let codec = recording.codec();
+    let (before, mut heard) = (recording.counts().received, false);
+    let mut take = |datagram: &Datagram<'_>, recording: &mut Recording| {
+        if datagram.truncated {
+            recording.oversize(datagram.source);
+        } else {
+            heard |= recording.datagram(datagram.octets, datagram.source, datagram.arrival, pool);
+        }
+    };
+    let drained = media.drain(receiver, now, |datagram| take(datagram, recording));
+    let more = drained.as_ref().is_ok_and(|drained| drained.more);
+    let followed = match recording.source() {
+        Some(sender) => {
+            let contested = recording.is_contested();
+            media.follow(sender, contested, receiver, now, |datagram| take(datagram, recording))
+        }
+        None => Ok(()),
+    };
+    heard |= recording.tick(now, pool);
+    if let Some(error) = drained.err().or(followed.err()) {
+        log::debug!("rtp port={port}: {error}");
+    }
+    if recording.codec() != codec {
+        log::info!("codec_changed port={port} from={} to={}", codec.name(), recording.codec().name());
+    }
+    metrics.packets_received.inc_by(recording.counts().received - before);
+    Drained { heard, more }
+}
+
+/// Asks the kernel, now and then, what it could not keep for us, or kept out.
+fn book_dropped(call: &mut Call, metrics: &Metrics) {
+    let dropped = call.media.dropped();
+    call.recording.kept_out(dropped.strangers);
+    if dropped.overrun > 0 {
+        call.recording.overran(dropped.overrun);
+        log::warn!("rtp_overrun port={} packets={}", call.port, dropped.overrun);
+        metrics.packets_overrun.inc_by(dropped.overrun);
+    }
+    let strangers = call.recording.strangers();
+    metrics.packets_strangers.inc_by(strangers - std::mem::replace(&mut call.strangers_told, strangers));
+    if !call.contested_told && call.recording.is_contested() {
+        call.contested_told = true;
+        log::warn!("contested port={} strangers={strangers}", call.port);
+    }
+}
+
+fn reason_class(reason: &EndReason) -> &'static str {
+    match reason {
+        EndReason::Stopped(_) => "stopped",
+        EndReason::ConnectionLost => "connection_lost",
+        EndReason::Idle => "idle",
+        EndReason::Protocol(_) => "protocol_error",
+        EndReason::DiskFull => "storage_full",
+        EndReason::StorageError => "storage_io",
+        EndReason::Shutdown => "shutdown",
+    }
+}
+
+fn next_key(last: &mut u64) -> FileKey {
+    *last += 1;
+    FileKey(*last)
+}
