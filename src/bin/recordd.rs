@@ -1,6 +1,5 @@
 //! `recordd`, the agent on the phone: arguments, config, logger, loop, exit status.
 
-use lexopt::prelude::*;
 use recfile::text::{logged, shown_lines};
 use recordd::config::Config;
 use recordd::runtime::check::{Findings, check};
@@ -8,7 +7,9 @@ use recordd::runtime::clock::Clock;
 use recordd::runtime::{Runtime, sign_key};
 use settings::nearest;
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -118,26 +119,44 @@ fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "recordd: {}", shown_lines(text));
 }
 
-fn parse_arguments() -> Result<Command, lexopt::Error> {
+fn parse_arguments() -> Result<Command, String> {
     let mut arguments = Arguments::default();
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("config") => arguments.config = Some(parser.value()?.into()),
-            Long("check-config") => arguments.check_config = true,
-            Long("version") => {
+    let mut left = std::env::args_os().skip(1);
+    while let Some(argument) = left.next() {
+        let text = argument.to_string_lossy();
+        let (option, value) = match text.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => (option, Some(value)),
+            _ => (&*text, None),
+        };
+        match (option, value) {
+            ("--config", Some(_)) => {
+                let path =
+                    OsStr::from_bytes(argument.as_bytes().get("--config=".len()..).unwrap_or_default());
+                arguments.config = Some(path.into());
+            }
+            ("--config", None) => {
+                arguments.config = Some(left.next().ok_or("--config needs a file behind it")?.into());
+            }
+            ("--check-config", None) => arguments.check_config = true,
+            ("--version", None) => {
                 return Ok(Command::Print(format!("recordd {}\n", env!("CARGO_PKG_VERSION"))));
             }
-            Short('h') | Long("help") => return Ok(Command::Print(HELP.into())),
-            Long(other) => {
-                let hint = nearest(other, OPTIONS.into_iter());
+            ("-h" | "--help", None) => return Ok(Command::Print(HELP.into())),
+            (known, Some(_)) if is_option(known) => return Err(format!("{known} takes no value")),
+            (other, _) if other.starts_with("--") => {
+                let hint = nearest(other.trim_start_matches('-'), OPTIONS.into_iter());
                 let hint = hint.map(|option| format!("; did you mean --{option}?")).unwrap_or_default();
-                return Err(format!("invalid option '--{other}'{hint}").into());
+                return Err(format!("invalid option '{other}'{hint}"));
             }
-            other => return Err(other.unexpected()),
+            (other, _) if other.starts_with('-') => return Err(format!("invalid option '{other}'")),
+            _ => return Err(format!("unexpected argument {:?}", argument)),
         }
     }
     Ok(Command::Run(arguments))
+}
+
+fn is_option(text: &str) -> bool {
+    text.strip_prefix("--").is_some_and(|name| OPTIONS.contains(&name))
 }
 
 fn read_config(path: Option<&Path>) -> Result<Config, String> {

@@ -42,7 +42,11 @@ fn what_keeps_the_agent_from_starting_is_said_with_what_where_and_what_to_do() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let file = file.path().to_str().unwrap();
     let with = |section, key, value: &str| Setup::new().set(section, key, value).run_to_end();
-    let table: [(Output, i32, &[&str]); 8] = [
+    let table: [(Output, i32, &[&str]); 12] = [
+        (output_of(recordd().arg("--config")), 2, &["--config needs a file", "--help"]),
+        (output_of(recordd().arg("--check-config=yes")), 2, &["--check-config takes no value"]),
+        (output_of(recordd().arg("-c")), 2, &["invalid option '-c'"]),
+        (output_of(recordd().arg("/etc/recordd.toml")), 2, &["unexpected argument", "/etc/recordd.toml"]),
         (output_of(recordd().arg("--chek-config")), 2, &["--chek-config", "did you mean --check-config?"]),
         (output_of(recordd().arg("--config=/nosuch")), 2, &["/nosuch", "cannot read the config", "--config"]),
         (with("control", "mode", "0660"), 2, &["recordd.toml:", "in quotes", "\"0660\""]),

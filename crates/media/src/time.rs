@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
+use time::{Date, Month, OffsetDateTime, UtcOffset};
 
 /// Monotonic time since an arbitrary start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -84,8 +83,10 @@ impl Wall {
     /// Local time as `YYYYMMDD-HHMMSS`, the SystemTime of file names.
     #[must_use]
     pub fn file_stamp(self) -> String {
-        let format = format_description!("[year][month][day]-[hour][minute][second]");
-        self.local().format(format).unwrap_or_default()
+        let local = self.local();
+        let (year, month, day) = local.to_calendar_date();
+        let (hour, minute, second) = local.to_hms();
+        format!("{year:04}{:02}{day:02}-{hour:02}{minute:02}{second:02}", u8::from(month))
     }
 
     /// Parses RFC 3339; `None` if `text` is anything else.
@@ -101,8 +102,18 @@ impl Wall {
     /// Parses [`Self::file_stamp`], taken to be local time `utc_offset_s` east of UTC.
     #[must_use]
     pub fn from_file_stamp(stamp: &str, utc_offset_s: i32) -> Option<Self> {
-        let format = format_description!("[year][month][day]-[hour][minute][second]");
-        let local = PrimitiveDateTime::parse(stamp, format).ok()?.assume_utc().unix_timestamp();
+        let number = |from: usize, to: usize| {
+            let digits =
+                stamp.get(from..to).filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()))?;
+            digits.parse::<u16>().ok()
+        };
+        let two = |from| number(from, from + 2).and_then(|number| u8::try_from(number).ok());
+        if stamp.len() != 15 || stamp.as_bytes().get(8) != Some(&b'-') {
+            return None;
+        }
+        let month = Month::try_from(two(4)?).ok()?;
+        let date = Date::from_calendar_date(number(0, 4)?.into(), month, two(6)?).ok()?;
+        let local = date.with_hms(two(9)?, two(11)?, two(13)?).ok()?.assume_utc().unix_timestamp();
         Some(Self { unix_ms: (local - i64::from(utc_offset_s)).checked_mul(1000)?, utc_offset_s })
     }
 
@@ -133,7 +144,16 @@ mod tests {
         assert_eq!(wall.file_stamp(), "20260301-091500");
         let whole = Wall { unix_ms: 1_772_352_900_000, ..wall };
         assert_eq!(Wall::from_file_stamp("20260301-091500", 3600), Some(whole));
-        assert_eq!(Wall::from_file_stamp("20260301-091500-2", 3600), None);
+        for other in [
+            "20260301-091500-2",
+            "20260301_091500",
+            "20260229-091500",
+            "20260301-246000",
+            "2026+301-091500",
+            "2026030é-91500",
+        ] {
+            assert_eq!(Wall::from_file_stamp(other, 3600), None, "{other}");
+        }
         assert_eq!(wall.rfc3339(), "2026-03-01T09:15:00.25+01:00");
         assert_eq!(Wall::from_rfc3339(&wall.rfc3339()), Some(wall));
     }

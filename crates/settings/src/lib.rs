@@ -11,17 +11,34 @@ use toml::de::{DeTable, DeValue};
 /// The sections of a config, each with its keys: what is not among them is an error.
 pub type Sections = [(&'static str, &'static [&'static str])];
 
-/// How alike a misspelt name and a known one must be for a suggestion (Jaro-Winkler, 0 to 1).
-const SUGGEST_FROM: f64 = 0.8;
+/// Longest word that a suggestion is looked for, in octets.
+const MAX_MISSPELT_OCTETS: usize = 64;
 /// Characters of a wrong value that an error repeats.
 const MAX_QUOTED_CHARS: usize = 64;
 
-/// What is spelt most like `word`, if anything is.
+/// The known word that is spelt most like `word`, if at most four of ten letters differ.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |name: &str| strsim::jaro_winkler(name, word);
-    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= SUGGEST_FROM).then_some(best)
+    if word.len() > MAX_MISSPELT_OCTETS {
+        return None;
+    }
+    let differing = |known: &'a str| (edits(word.as_bytes(), known.as_bytes()), known);
+    let (edits, best) = known.map(differing).min_by_key(|(edits, _)| *edits)?;
+    (edits * 10 <= word.len().max(best.len()) * 4).then_some(best)
+}
+
+/// Octets to insert, delete or replace until `from` is `to` (Levenshtein's distance).
+fn edits(from: &[u8], to: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (deleted, left) in from.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], deleted + 1);
+        for (column, right) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(left != right);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
 }
 
 /// What is wrong with a config text, and where.
@@ -325,4 +342,21 @@ pub fn choice<T: Copy>(value: &DeValue<'_>, names: &[(&'static str, T)]) -> Resu
         let quoted: Vec<String> = names.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         invalid(found, &quoted.join(" or "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_finds_a_misspelt_word_and_suggests_nothing_for_another_one() {
+        let known = ["listen", "storage", "mode", "sessions_per_address"];
+        let of = |word| nearest(word, known.into_iter());
+        assert_eq!(of("lisen"), Some("listen"));
+        assert_eq!(of("storag"), Some("storage"));
+        assert_eq!(of("sessions_per_adres"), Some("sessions_per_address"));
+        assert_eq!(of("colour"), None);
+        assert_eq!(of(""), None);
+        assert_eq!(of(&"listen".repeat(20)), None);
+    }
 }

@@ -110,7 +110,7 @@ pub struct StartResponse {
     pub reason: String,
     /// Host that takes the RTP; empty means the TCP peer.
     pub server: String,
-    /// UDP port that takes the RTP; always there in a success, never in a failure.
+    /// UDP port that takes the RTP; always there in a success.
     pub port: Option<u16>,
 }
 
@@ -577,9 +577,9 @@ fn parse_start_response(id: String, pairs: &Pairs<'_>) -> Result<StartResponse, 
     let outcome = pairs.outcome()?;
     let said = pairs.plain("port").filter(|said| !said.is_empty());
     let port = match (outcome, &said) {
-        (Outcome::Failed, _) => None,
-        (Outcome::Success, Some(said)) => port_from(said),
+        (_, Some(said)) => port_from(said),
         (Outcome::Success, None) => pairs.port_of_server(),
+        (Outcome::Failed, None) => None,
     };
     if outcome == Outcome::Success && port.is_none() {
         let error = if pairs.has("port") { ParseError::Invalid } else { ParseError::Missing };
