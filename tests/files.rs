@@ -3,8 +3,9 @@
 
 use media::codec::Codec;
 use recfile::export::{ExportCodec, export};
+use recfile::format::{Facts, Layout, Problem};
 use recfile::header::FileHeader;
-use recfile::reader::{Facts, Layout, Problem, Reader};
+use recfile::reader::Reader;
 use std::io::{Cursor, Write};
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use recfile::header::FileHeader;
-use recfile::reader::Format;
+use recfile::format::Format;
 
 fuzz_target!(|octets: &[u8]| {
     let Ok((header, _)) = FileHeader::parse_any_order(octets) else { return };

@@ -6,7 +6,7 @@ mod memory;
 
 use libfuzzer_sys::{arbitrary, fuzz_target};
 use memory::Memory;
-use recfile::reader::PROBE_OCTETS;
+use recfile::format::PROBE_OCTETS;
 use recfile::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan};
 
 const NAME: &str = "Record_20260301-091500.wav";

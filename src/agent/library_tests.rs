@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
+use recfile::format::Format;
 use recfile::header::{FileHeader, HEADER_OCTETS};
-use recfile::reader::Format;
 use std::path::PathBuf;
 
 const DAY: Wall = Wall { unix_ms: 1_772_352_900_000, utc_offset_s: 3600 };

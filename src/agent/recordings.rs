@@ -17,7 +17,7 @@ use crate::api::status::{RecordingEntry, RecordingsListed};
 use media::blocks::Block;
 use media::codec::OCTETS_PER_MS;
 use media::time::{Mono, Now};
-use recfile::reader::{Facts, Layout};
+use recfile::format::{Facts, Layout};
 use recfile::sealed::CHUNK_OVERHEAD_OCTETS;
 use recfile::sidecar::Sidecar;
 use serde::Serialize;

@@ -6,7 +6,8 @@
 
 use media::blocks::{Block, BlockPool};
 use media::codec::{Codec, OCTETS_PER_MS};
-use media::timeline::{AudioSink, GapCause, MAX_PAYLOAD_OCTETS, octets_to_ms};
+use media::packet::MAX_PAYLOAD_OCTETS;
+use media::timeline::{AudioSink, GapCause, octets_to_ms};
 use recfile::sidecar::{Gap, MAX_LISTED, Pause};
 use std::collections::VecDeque;
 use store::jobs::Piece;

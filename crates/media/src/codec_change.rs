@@ -4,8 +4,8 @@
 //! was held, comes before it. Two senders that compete do not change the codec back and forth either, and nobody changes
 //! it more often than once in 10 s: what comes in another codec meanwhile is dropped, and counted as such.
 
-use super::held::Held;
 use super::packet::Packet;
+use super::probation::Probation;
 use crate::time::Mono;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
 /// What is known of a change.
 #[derive(Debug, Default)]
 pub struct CodecChange {
-    held: Held,
+    held: Probation,
     /// When the codec changed last, or a competitor last tried.
     changed: Option<Mono>,
     /// When the codec changed last.

@@ -7,6 +7,9 @@ use crate::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
 /// Octets of the fixed RTP header.
 pub const FIXED_HEADER_OCTETS: usize = 12;
 
+/// The largest payload taken: 256 ms, more than any MTU carries.
+pub const MAX_PAYLOAD_OCTETS: usize = 2048;
+
 /// One well-formed RTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {

@@ -5,8 +5,8 @@
 //! ([`super::codec_change`]).
 
 use super::codec::Codec;
-use super::held::Held;
 use super::packet::Packet;
+use super::probation::Probation;
 use crate::time::Mono;
 use crate::units::PayloadType;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const FIRST_DYNAMIC: u8 = 96;
 pub struct PayloadTypes {
     /// A type beside the static ones, and what it carries.
     known: Option<(PayloadType, Codec)>,
-    held: Held,
+    held: Probation,
     run: u32,
 }
 

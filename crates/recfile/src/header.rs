@@ -5,7 +5,6 @@
 //! passes has a known codec and sizes that an RTP packet can have; `data_size` is only what was written
 //! last and says nothing about what is on disk.
 
-use crate::sealed;
 use media::codec::{Codec, OCTETS_PER_MS};
 use std::fmt;
 
@@ -20,6 +19,9 @@ pub const MAX_FILE_OCTETS: u64 = u32::MAX as u64;
 
 /// Largest `rtpLen` and `increment` that are believed: over 500 ms of any codec in the table.
 pub const MAX_FRAME_FIELD: u32 = 4096;
+
+/// What is added to the codec's name in an encrypted recording.
+pub const CODEC_SUFFIX: &str = "+age";
 
 const CODEC_OCTETS: usize = 64;
 
@@ -212,10 +214,17 @@ fn parse_codec(name: &[u8; CODEC_OCTETS], fields: &[u8]) -> Result<Codec, Header
         return Err(HeaderError::NotARecording);
     }
     let text = String::from_utf8_lossy(text);
-    Codec::from_name(&text).ok_or_else(|| match sealed::codec_inside(&text) {
+    Codec::from_name(&text).ok_or_else(|| match sealed_codec(&text) {
         Some(codec) => HeaderError::Encrypted(codec),
         None => HeaderError::UnknownCodec(text.into_owned()),
     })
+}
+
+/// The codec of the audio in an encrypted file of this name of a codec.
+fn sealed_codec(name: &str) -> Option<Codec> {
+    let at = name.len().checked_sub(CODEC_SUFFIX.len())?;
+    let suffix = name.get(at..)?.eq_ignore_ascii_case(CODEC_SUFFIX);
+    Codec::from_name(name.get(..at)?).filter(|_| suffix)
 }
 
 /// The field as its C type shows it.

@@ -8,6 +8,7 @@
 pub mod call;
 #[cfg(feature = "wav")]
 pub mod export;
+pub mod format;
 #[cfg(feature = "wav")]
 pub mod g722;
 pub mod header;

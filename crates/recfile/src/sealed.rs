@@ -13,13 +13,9 @@
 //!
 //! What is said at 72 to 88 is a hint, brought up to date at each flush by one write. Never: decrypts.
 
-use crate::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS, HeaderError};
-use crate::reader::{Facts, Format, Layout, Problem};
-use media::codec::Codec;
+use crate::format::{Facts, Format, Layout, Problem};
+use crate::header::{CODEC_SUFFIX, DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS, HeaderError};
 use std::io;
-
-/// What is added to the codec's name.
-pub const CODEC_SUFFIX: &str = "+age";
 
 /// Octets before the header of age.
 pub const FRONT_OCTETS: usize = HEADER_OCTETS + 12;
@@ -339,14 +335,6 @@ impl Chunk {
     pub fn octets_in_file(self) -> u64 {
         (self.octets + CHUNK_OVERHEAD_OCTETS) as u64
     }
-}
-
-/// The codec of the audio in an encrypted file of this name of a codec.
-#[must_use]
-pub fn codec_inside(name: &str) -> Option<Codec> {
-    let at = name.len().checked_sub(CODEC_SUFFIX.len())?;
-    let suffix = name.get(at..)?.eq_ignore_ascii_case(CODEC_SUFFIX);
-    Codec::from_name(name.get(..at)?).filter(|_| suffix)
 }
 
 /// Octets of audio that fit into a file of `file_limit` octets with so many recipients, if each chunk is full; each

@@ -15,9 +15,9 @@ use crate::jobs::library::{
 };
 use crate::jobs::{FaultKind, Folder};
 use nix::errno::Errno;
+use recfile::format::{Facts, Format};
 use recfile::header::{HEADER_OCTETS, HeaderError};
 use recfile::name::{is_record_file_name, sidecar_name};
-use recfile::reader::{Facts, Format};
 use recfile::sealed::Front;
 use recfile::sidecar::Sidecar;
 use std::collections::VecDeque;

@@ -5,9 +5,10 @@
 
 use super::super::advice;
 use os::try_lock;
+use recfile::format::Facts;
 use recfile::header::{FileHeader, HEADER_OCTETS, HeaderError, is_standard_wav};
 use recfile::name::{is_record_file_name, order_key};
-use recfile::reader::{Facts, ReadError, Reader};
+use recfile::reader::{ReadError, Reader};
 use recfile::seal::age::Identity;
 use recfile::seal::audio::OpenError;
 use recfile::seal::origin::hex;

@@ -11,8 +11,8 @@ use super::recording::{
     BadSidecar, file_name, find, hash_of, open_file, path_text, read_sidecar, sidecar_path,
 };
 use os::try_lock;
+use recfile::format::PROBE_OCTETS;
 use recfile::header::HEADER_OCTETS;
-use recfile::reader::PROBE_OCTETS;
 use recfile::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan_any};
 use recfile::sealed::FRONT_OCTETS;
 use recfile::sidecar::Sidecar;

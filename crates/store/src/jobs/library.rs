@@ -6,7 +6,7 @@
 use super::{Block, Fault, Folder, Recovered};
 use media::time::Wall;
 use recfile::call::Call;
-use recfile::reader::{Facts, Format};
+use recfile::format::{Facts, Format};
 use recfile::sidecar::Sidecar;
 
 /// Names one question whose answer somebody waits for.

@@ -6,7 +6,7 @@
 use super::super::console::clock;
 use super::super::recording::Recording;
 use media::codec::{Codec, OCTETS_PER_MS};
-use recfile::reader::Facts;
+use recfile::format::Facts;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;

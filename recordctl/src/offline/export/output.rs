@@ -5,8 +5,8 @@
 
 use super::super::recording::sidecar_path;
 use super::files::FileSet;
+use recfile::format::{Format, PROBE_OCTETS};
 use recfile::header::HeaderError;
-use recfile::reader::{Format, PROBE_OCTETS};
 use std::fs::{self, File, FileType};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};

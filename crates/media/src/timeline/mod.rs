@@ -9,31 +9,36 @@
 //! once; together they never pass the clock by more than `media_clock` allows; memory is fixed; nothing is
 //! allocated per packet.
 
-use super::codec::{COMFORT_NOISE, Codec, OCTETS_PER_MS};
-use super::counts::{Counts, DropCause, Verdict};
-use super::held::Held;
-use super::media_clock::MediaClock;
-use super::pace::{Pace, ticks_in};
-use super::packet::Packet;
-use super::seen::{Number, Seen};
-use super::suspense::{BREAK, BREAK_OCTETS, Outcome, Suspense};
-use super::window::{Piece, Window};
-use super::witness::{Finding, Testimony, weigh};
+mod assembly;
+mod media_clock;
+mod pace;
+mod seen;
+mod sink;
+mod stream;
+mod suspense;
+mod window;
+mod witness;
+
+pub use sink::{AudioSink, GapCause, octets_to_ms};
+pub use stream::REORDER_OCTETS;
+
+use crate::codec::{COMFORT_NOISE, Codec};
+use crate::counts::{Counts, DropCause, Verdict};
+use crate::packet::{MAX_PAYLOAD_OCTETS, Packet};
+use crate::probation::Probation;
 use crate::time::Mono;
-use crate::units::{PayloadType, RtpTimestamp, Ssrc};
+use crate::units::PayloadType;
+use assembly::{Assembly, Target};
+use media_clock::MediaClock;
+use pace::{Pace, ticks_in};
+use seen::{Number, Seen};
 use std::time::Duration;
-
-/// How far back a packet is still put in order: 100 ms.
-pub const REORDER_OCTETS: i64 = 800;
-
-/// The largest payload taken: 256 ms, more than any MTU carries.
-pub const MAX_PAYLOAD_OCTETS: usize = 2048;
+use stream::{ANEW_AFTER, Place, Stream, octets_of};
+use suspense::{BREAK, BREAK_OCTETS, Outcome, Suspense};
+use witness::{Finding, Testimony, weigh};
 
 /// Clock time without packets before a restarted stream that becomes silence.
 const RESTART_SILENCE_OVER: Duration = Duration::from_millis(500);
-
-/// After so long without packets, counters that are back may be those of a stream that begins anew.
-const ANEW_AFTER: Duration = Duration::from_secs(1);
 
 /// A packet whose counters fit nothing is followed by one whose number is at most so far ahead, if they are a stream.
 const FOLLOWER_PACKETS: i32 = 8;
@@ -47,43 +52,6 @@ const RIVAL_SILENCE: Duration = Duration::from_millis(200);
 /// Two changes of source within this time are a competition.
 const RIVAL_SPAN: Duration = Duration::from_secs(1);
 
-/// Where audio goes.
-pub trait AudioSink {
-    /// The next octets of the recording.
-    fn audio(&mut self, octets: &[u8]);
-    /// The next `octets` of the recording are silence.
-    fn silence(&mut self, octets: u64, cause: GapCause);
-}
-
-/// Why there is silence where audio could be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GapCause {
-    /// Packets were lost on the way.
-    Loss,
-    /// The sender was silent: silence suppression or comfort noise.
-    Suppression,
-    /// The stream restarted after a pause of its own.
-    Restart,
-    /// The sender stood still, and its timestamps with it.
-    Hold,
-    /// Our buffer was full.
-    BufferFull,
-}
-
-impl GapCause {
-    /// Name in the sidecar.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Loss => "loss",
-            Self::Suppression => "suppression",
-            Self::Restart => "restart",
-            Self::Hold => "hold",
-            Self::BufferFull => "buffer_full",
-        }
-    }
-}
-
 /// The timeline of one recording.
 #[derive(Debug)]
 pub struct Timeline {
@@ -95,18 +63,15 @@ pub struct Timeline {
     /// When the SSRC changed last, or a rival last tried.
     changed: Option<Mono>,
     /// The first packets of another SSRC, or of a stream that begins anew, until they are believed.
-    held: Held,
+    held: Probation,
     /// Packets that were held, counted as dropped, and have found their place.
     regained: Regained,
-    window: Window,
+    assembly: Assembly,
     /// Place in the recording of the window's offset 0.
     origin: i64,
     clock: MediaClock,
     /// Whether a break was a stall or a hold is open.
     suspense: Option<Suspense>,
-    /// Nothing of this stream has been handed over: its first packets may still be reordered.
-    opening: bool,
-    hole: GapCause,
     /// The next packet continues right after the last one, however much time has passed.
     seamless: bool,
     /// The codec has changed: the next packet begins a stream.
@@ -123,34 +88,6 @@ struct Regained {
     unconfirmed: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Stream {
-    ssrc: Ssrc,
-    seen: Seen,
-    pace: Pace,
-    /// The newest packet by its number: timestamp, offset in the window, length.
-    newest: RtpTimestamp,
-    newest_offset: i64,
-    last_octets: i64,
-    last_arrival: Mono,
-    /// A timestamp that was right, and its offset.
-    right: (RtpTimestamp, i64),
-    /// Comfort noise came since the newest packet.
-    noise: bool,
-    /// Missing packets that may still come with numbers from before the numbers began anew.
-    missing_before: u64,
-}
-
-enum Place {
-    At(i64),
-    /// As `At`, after a break that nothing explains: so many octets are left over.
-    Broken(i64, i64),
-    Restart(Duration),
-    /// It fits nothing; the next packet tells.
-    Doubt,
-    Nowhere(Verdict),
-}
-
 impl Timeline {
     /// An empty timeline of `codec`.
     #[must_use]
@@ -161,14 +98,12 @@ impl Timeline {
             stream: None,
             previous: None,
             changed: None,
-            held: Held::default(),
+            held: Probation::default(),
             regained: Regained::default(),
-            window: Window::new(),
+            assembly: Assembly::new(),
             origin: 0,
             clock: MediaClock::default(),
             suspense: None,
-            opening: true,
-            hole: GapCause::Loss,
             seamless: false,
             switched: false,
             lost: 0,
@@ -225,13 +160,13 @@ impl Timeline {
     /// Octets that wait for a hole to be filled or to grow old.
     #[must_use]
     pub fn waiting_octets(&self) -> u64 {
-        (self.window.end() - self.window.start()).unsigned_abs()
+        self.assembly.waiting_octets()
     }
 
     /// Takes one packet that arrived at `arrival`.
     ///
     /// `room` is false when its audio can't be kept: then silence takes its place and it counts as
-    /// dropped. What the caller gets back goes into its [`super::counts::Counts`].
+    /// dropped. What the caller gets back goes into its [`Counts`].
     pub fn push(
         &mut self,
         packet: &Packet<'_>,
@@ -326,14 +261,10 @@ impl Timeline {
         sink: &mut impl AudioSink,
     ) {
         self.end_suspense(None, sink);
-        self.hand_over_all(sink);
-        let gap = offset - self.window.end();
-        if gap > 0 {
-            sink.silence(gap.unsigned_abs(), self.hole);
-        }
+        self.assembly.hand_over_all(sink);
+        self.assembly.silence_to(offset, sink);
         self.origin += offset;
-        self.window.restart(REORDER_OCTETS);
-        self.opening = true;
+        self.assembly.restart();
         self.suspense = Some(Suspense::new(unexplained, arrival));
         if let Some(stream) = &mut self.stream {
             stream.right.1 -= offset;
@@ -394,7 +325,7 @@ impl Timeline {
     /// however much time passes until then (a pause, or the end of a file).
     pub fn settle(&mut self, sink: &mut impl AudioSink) {
         self.end_suspense(None, sink);
-        self.hand_over_all(sink);
+        self.assembly.hand_over_all(sink);
         self.held.clear();
         self.seamless = true;
     }
@@ -405,8 +336,8 @@ impl Timeline {
         let last = self.stream.as_ref().map(|stream| stream.last_arrival);
         if self.waiting_octets() > 0 && last.is_some_and(|last| now.since(last) >= BREAK) {
             self.end_suspense(None, sink);
-            self.hand_over_all(sink);
-            self.opening = false;
+            self.assembly.hand_over_all(sink);
+            self.assembly.is_begun();
         }
     }
 
@@ -436,7 +367,7 @@ impl Timeline {
         let follows = ahead > 0 && ahead <= MAX_DROPOUT_PACKETS;
         let ticks = packet.timestamp.ticks_since(stream.newest);
         if !follows {
-            if let Some(place) = self.place_behind(packet, arrival, ahead) {
+            if let Some(place) = stream.place_behind(packet, arrival, ahead, &mut self.lost) {
                 return place;
             }
         }
@@ -504,8 +435,8 @@ impl Timeline {
         if right || steady {
             stream.right = (packet.timestamp, stream.newest_offset);
         }
-        if stream.newest_offset > self.window.end() {
-            self.hole = if lost { GapCause::Loss } else { GapCause::Suppression };
+        if stream.newest_offset > self.assembly.end() {
+            self.assembly.missing_for(if lost { GapCause::Loss } else { GapCause::Suppression });
         }
         stream.noise = false;
         stream.last_arrival = arrival;
@@ -518,57 +449,6 @@ impl Timeline {
             self.clock.note(self.origin + stream.newest_offset, now);
         }
         Place::At(stream.newest_offset)
-    }
-
-    /// A packet whose number is not ahead: a duplicate, a latecomer, or neither if the other witnesses say so.
-    #[inline(never)]
-    fn place_behind(&mut self, packet: &Packet<'_>, arrival: Mono, ahead: i32) -> Option<Place> {
-        let stream = self.stream.as_mut()?;
-        let octets = octets_of(packet);
-        let ticks = packet.timestamp.ticks_since(stream.newest);
-        let after_break = arrival.since(stream.last_arrival) > ANEW_AFTER;
-        let (right, right_offset) = stream.right;
-        let ticks_of_right = packet.timestamp.ticks_since(right);
-        let by_timestamp = stream.pace.octets_in(ticks_of_right) + right_offset - stream.newest_offset;
-        // Where it would be if all packets were as long as this one, or as the newest one.
-        let by_sequence = i64::from(ahead) * octets;
-        let agree = [octets, stream.last_octets].into_iter().any(|length| {
-            let by_sequence = i64::from(ahead) * length;
-            (by_timestamp - by_sequence).abs() <= by_sequence.abs() / 4 + length / 2
-        });
-        // The timestamp goes on where the newest packet ends, so that it is the number that is wrong.
-        let anew = stream.pace.is_known()
-            && by_timestamp >= stream.last_octets / 2
-            && by_timestamp <= 2 * stream.last_octets + ticks_in(arrival.since(stream.last_arrival));
-        let expected = !after_break && (stream.seen.is_missing(packet.seq) || !stream.pace.is_known());
-        let place = match stream.seen.number(packet.seq) {
-            _ if after_break && by_timestamp < 0 => Place::Doubt,
-            Number::Unknown if ahead < 0 && agree => Place::Nowhere(Verdict::Late),
-            // A latecomer with a number from before the numbers began anew.
-            Number::Unknown if stream.pace.is_known() && (-REORDER_OCTETS..0).contains(&by_timestamp) => {
-                self.lost -= u64::from(stream.missing_before > 0);
-                stream.missing_before = stream.missing_before.saturating_sub(1);
-                Place::At(stream.newest_offset + by_timestamp)
-            }
-            Number::Seen if after_break && agree => Place::Doubt,
-            Number::Seen if agree || !stream.pace.is_known() && ticks <= 0 => {
-                Place::Nowhere(Verdict::Duplicate)
-            }
-            // Time was left free for it, or it is too early to say how the sender counts.
-            Number::New if agree || (expected && !anew) => {
-                self.lost -= u64::from(stream.seen.fill(packet.seq));
-                // Events have numbers and no time, so the timestamp knows better, if it can be believed.
-                let believed = stream.pace.is_known() && (by_timestamp - by_sequence).abs() <= -by_sequence;
-                let back = if believed { by_timestamp } else { by_sequence };
-                if back < -REORDER_OCTETS {
-                    Place::Nowhere(Verdict::Late)
-                } else {
-                    Place::At(stream.newest_offset + back)
-                }
-            }
-            _ => return None,
-        };
-        Some(place)
     }
 
     /// After a pause: a packet from before it belongs nowhere, any other one begins anew. So does one with counters from
@@ -648,9 +528,9 @@ impl Timeline {
         sink: &mut impl AudioSink,
     ) -> Verdict {
         self.end_suspense(None, sink);
-        self.hand_over_all(sink);
-        self.origin += self.window.end();
-        self.window.restart(REORDER_OCTETS);
+        self.assembly.hand_over_all(sink);
+        self.origin += self.assembly.end();
+        self.assembly.restart();
         let octets = octets_of(packet).max(1);
         let last = self.stream.as_ref().map(|stream| stream.last_arrival);
         if self.seamless || last.is_none() {
@@ -681,7 +561,6 @@ impl Timeline {
                 self.previous = Some(last);
             }
         }
-        self.opening = true;
         self.seamless = false;
         self.switched = false;
         let now = self.clock.now(arrival);
@@ -694,100 +573,11 @@ impl Timeline {
     }
 
     fn put(&mut self, audio: &[u8], offset: i64, room: bool, sink: &mut impl AudioSink) -> Verdict {
-        let octets = i64::try_from(audio.len()).unwrap_or(i64::MAX);
-        let hole = self.hole;
         let newest = self.stream.as_ref().map_or(0, |stream| stream.newest_offset);
-        let mut hand_over = |piece: Piece<'_>| match piece {
-            Piece::Audio(octets) => sink.audio(octets),
-            Piece::Hole(octets) => sink.silence(octets, hole),
-        };
-        if self.opening {
-            if offset < self.window.start() {
-                self.window.reopen_at(offset);
-            } else if offset >= REORDER_OCTETS && self.suspense.is_none() {
-                self.opening = false;
-                let start = self.window.start();
-                self.window.hand_over_to(start, &mut hand_over);
-            }
-        }
-        if !self.opening {
-            self.window.hand_over_to(newest - REORDER_OCTETS, &mut hand_over);
-            if self.window.is_clear() && offset == self.window.start() {
-                self.window.skip(octets);
-                if room {
-                    sink.audio(audio);
-                    return Verdict::Stored;
-                }
-                sink.silence(octets.unsigned_abs(), GapCause::BufferFull);
-                return Verdict::Dropped(DropCause::BufferFull);
-            }
-        }
-        if offset + octets <= self.window.start() {
-            return Verdict::Late;
-        }
-        if !room {
-            self.hole = GapCause::BufferFull;
-            self.window.claim(offset + octets);
-            return Verdict::Dropped(DropCause::BufferFull);
-        }
-        let start = self.window.start();
-        let placed = self.window.insert(offset, audio, &mut hand_over);
-        self.opening &= self.window.start() == start;
-        if !self.opening {
-            let start = self.window.start();
-            self.window.hand_over_to(start, &mut hand_over);
-        }
-        if placed { Verdict::Stored } else { Verdict::Dropped(DropCause::Overlap) }
+        let place = Target { offset, newest, suspended: self.suspense.is_some() };
+        self.assembly.put(audio, place, room, sink)
     }
-
-    fn hand_over_all(&mut self, sink: &mut impl AudioSink) {
-        let hole = self.hole;
-        let end = self.window.end();
-        self.window.hand_over_to(end, &mut |piece| match piece {
-            Piece::Audio(octets) => sink.audio(octets),
-            Piece::Hole(octets) => sink.silence(octets, hole),
-        });
-    }
-}
-
-impl Stream {
-    /// The packet is ahead of all that the clock allows: it leaves no trace in time.
-    #[inline(never)]
-    fn skip(&mut self, packet: &Packet<'_>, arrival: Mono, follows: bool, octets: i64) -> Verdict {
-        if follows && packet.seq != self.seen.newest() {
-            self.seen.advance(packet.seq, false);
-        } else {
-            self.seen = Seen::starting_at(packet.seq);
-        }
-        self.pace.interrupt();
-        // What follows it goes on at the same place.
-        self.newest_offset += self.last_octets - octets;
-        self.newest = packet.timestamp;
-        self.right = (packet.timestamp, self.newest_offset);
-        self.last_octets = octets;
-        self.last_arrival = arrival;
-        Verdict::Dropped(DropCause::Ahead)
-    }
-
-    /// Whether sequence number and timestamp agree that `packet` is old, so it is no restart.
-    fn is_older_by_both_counters(&self, packet: &Packet<'_>) -> bool {
-        let packets = i64::from(packet.seq.packets_since(self.seen.newest()));
-        let octets = self.pace.octets_in(packet.timestamp.ticks_since(self.newest));
-        let expected = packets * octets_of(packet);
-        packets < 0 && (octets - expected).abs() <= expected.abs() / 4
-    }
-}
-
-fn octets_of(packet: &Packet<'_>) -> i64 {
-    i64::try_from(packet.payload.len()).unwrap_or(i64::MAX)
-}
-
-/// Milliseconds that `octets` of any codec in the table last, rounded down.
-#[must_use]
-pub fn octets_to_ms(octets: u64) -> u64 {
-    octets / OCTETS_PER_MS
 }
 
 #[cfg(test)]
-#[path = "timeline_tests.rs"]
 mod tests;

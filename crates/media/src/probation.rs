@@ -1,18 +1,17 @@
-//! Packets that wait for others of their kind before they are believed.
+//! Packets of a new SSRC or codec, on probation until others of their kind come (RFC 3550, appendix A.1).
 //!
 //! Owns: copies of a few packets in memory of fixed size, which is used again.
 
-use super::packet::Packet;
-use super::timeline::MAX_PAYLOAD_OCTETS;
+use crate::packet::{MAX_PAYLOAD_OCTETS, Packet};
 use crate::time::Mono;
 use crate::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
 
-/// Octets of audio held at most.
+/// Octets of audio kept at most.
 const MAX_OCTETS: usize = 2 * MAX_PAYLOAD_OCTETS;
 
-/// The packets, in the order in which they came.
+/// The packets on probation, in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Probation {
     heads: Vec<Head>,
     octets: Vec<u8>,
 }
@@ -28,7 +27,7 @@ struct Head {
     end: usize,
 }
 
-impl Held {
+impl Probation {
     pub(super) fn is_empty(&self) -> bool {
         self.heads.is_empty()
     }

@@ -14,7 +14,7 @@ mod voice;
 
 pub use voice::Waiting;
 
-use super::packet::Packet;
+use crate::packet::Packet;
 use crate::time::Mono;
 use crate::units::{SeqNo, Ssrc};
 use std::net::{IpAddr, SocketAddr};
@@ -481,5 +481,4 @@ fn canonical(source: SocketAddr) -> SocketAddr {
 }
 
 #[cfg(test)]
-#[path = "source_lock_tests.rs"]
 mod tests;

@@ -7,9 +7,13 @@
 //! Invariants: exactly one [`Action::Ended`] per session, as its last action; between
 //! [`Action::Started`] and that there is an RTP target, and it is taken back before anything else.
 
-use super::framing::{FrameError, Framer};
-use super::media_hosts::{MediaHosts, Target, ip_literal, with_port};
-use super::message::{
+mod action;
+
+pub use action::{Action, End, Failure, Generation, Params, Settings};
+
+use crate::framing::{FrameError, Framer};
+use crate::media_hosts::{MediaHosts, Target, ip_literal, with_port};
+use crate::message::{
     Message, Outcome, ParseError, Parties, StartRequest, StartResponse, StopRequest, StopResponse,
     host_and_port,
 };
@@ -26,124 +30,11 @@ pub const MAX_ADDRESSES: usize = 4;
 /// the port is sent again within that time.
 const PORT_MAY_GROW: Duration = Duration::from_secs(1);
 
-/// Numbers the look-ups and connections of a session, so that late answers are told from due ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Generation(pub u32);
-
 /// Lines without a command that are passed over in a session: a greeting has a few at most.
 pub const MAX_STRAYS: u32 = 16;
 
 /// As much of what a server says is passed on, in characters.
 const MAX_WORDS_CHARS: usize = 1024;
-
-/// Settings that all recordings share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// For look-up and connection together.
-    pub connect_timeout: Duration,
-    /// For each answer of the server.
-    pub response_timeout: Duration,
-    /// Octets that follow each message.
-    pub terminator: &'static [u8],
-}
-
-/// One recording to be started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Params {
-    /// Server's host name or address.
-    pub host: String,
-    /// Server's TCP port.
-    pub port: u16,
-    /// From [`super::session_id`].
-    pub id: String,
-    /// The `device` to send; `None`: the MAC address that [`Client::connected`] is told.
-    pub device: Option<String>,
-    /// Encoding name.
-    pub codec: String,
-    /// The call.
-    pub call: Call,
-    /// Hosts beside the server that may get the audio.
-    pub media_hosts: MediaHosts,
-}
-
-/// What is to be done, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Look the name up, off the loop, and answer with [`Client::resolved`].
-    Resolve {
-        /// To be repeated in the answer.
-        generation: Generation,
-        /// Host name.
-        host: String,
-    },
-    /// Connect by TCP without waiting, and answer with [`Client::connected`] or [`Client::connect_failed`].
-    Connect {
-        /// To be repeated in the answer.
-        generation: Generation,
-        /// Server.
-        addr: SocketAddr,
-    },
-    /// Send this on the connection.
-    Send(Vec<u8>),
-    /// Forward RTP to this address from now on, or to none.
-    SetRtpTarget(Option<SocketAddr>),
-    /// The server records.
-    Started,
-    /// Close the connection, or give up connecting, once what was sent before is on its way.
-    Close,
-    /// It is over; nothing follows.
-    Ended(End),
-}
-
-/// How a session ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// We stopped it.
-    Stopped {
-        /// Whether the server said so too; the recording has ended well either way.
-        confirmed: bool,
-    },
-    /// The server stopped it.
-    StoppedByServer {
-        /// In the server's words; may be empty.
-        reason: String,
-    },
-    /// The server would not record.
-    Refused {
-        /// In the server's words, for the phone's prompt; may be empty.
-        text: String,
-    },
-    /// It broke.
-    Failed {
-        /// As the local socket calls it.
-        reason: Failure,
-        /// For the log.
-        detail: String,
-    },
-}
-
-/// Why a session broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The name has no address, or no address takes the connection in time.
-    ServerUnreachable,
-    /// The server is connected and does not answer.
-    ServerTimeout,
-    /// The connection broke, or the server does not keep to the protocol.
-    UplinkLost,
-}
-
-impl Failure {
-    /// The name on the local socket.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ServerUnreachable => "server_unreachable",
-            Self::ServerTimeout => "server_timeout",
-            Self::UplinkLost => "uplink_lost",
-        }
-    }
-}
 
 #[derive(Debug)]
 enum State {

@@ -1,6 +1,7 @@
 use super::*;
+use crate::format::Layout;
 use crate::header::{HEADER_OCTETS, MAX_FRAME_FIELD};
-use crate::reader::{Layout, Reader};
+use crate::reader::Reader;
 use media::codec::Codec;
 use proptest::prelude::*;
 use std::io::Cursor;

@@ -428,5 +428,4 @@ fn payload_of(packet: &[u8], is_known: bool) -> Option<(usize, u32)> {
 }
 
 #[cfg(test)]
-#[path = "packets_tests.rs"]
 mod tests;

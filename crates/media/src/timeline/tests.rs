@@ -1,7 +1,7 @@
+use super::media_clock::{AHEAD_OCTETS, SILENCE_AHEAD_OCTETS};
 use super::*;
 use crate::counts::Counts;
-use crate::media_clock::{AHEAD_OCTETS, SILENCE_AHEAD_OCTETS};
-use crate::units::SeqNo;
+use crate::units::{RtpTimestamp, SeqNo, Ssrc};
 use proptest::prelude::*;
 
 /// Silence of PCMU, which no test payload contains.

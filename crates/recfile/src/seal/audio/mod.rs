@@ -320,5 +320,4 @@ fn read_full(source: &mut impl Read, octets: &mut [u8]) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-#[path = "audio_tests.rs"]
 mod tests;

@@ -9,9 +9,9 @@
 //! payload is longer than the packet time by the authentication tag, and its octets are as good as random, which no
 //! speech, music or noise in G.711 or G.722 is: their octets are the logarithm of a level, or steps around zero.
 
-use super::codec::COMFORT_NOISE;
-use super::held::Held;
-use super::packet::Packet;
+use crate::codec::COMFORT_NOISE;
+use crate::packet::Packet;
+use crate::probation::Probation;
 use crate::time::Mono;
 use crate::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
 use std::time::Duration;
@@ -124,7 +124,7 @@ struct Suspicion {
     rest: u32,
     octets: u32,
     seen: [u16; 256],
-    held: Held,
+    held: Probation,
 }
 
 impl Probe {
@@ -339,7 +339,7 @@ impl Probe {
 
 impl Default for Suspicion {
     fn default() -> Self {
-        Self { tag: 0, packets: 0, clear: 0, rest: 0, octets: 0, seen: [0; 256], held: Held::default() }
+        Self { tag: 0, packets: 0, clear: 0, rest: 0, octets: 0, seen: [0; 256], held: Probation::default() }
     }
 }
 
@@ -390,5 +390,4 @@ pub fn is_handshake(datagram: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "probe_tests.rs"]
 mod tests;

@@ -7,11 +7,16 @@
 //! letters, blanks, quotes and what trails behind do not count; of what people read, all does.
 //! Never: where a message ends in a stream, which is [`super::framing`].
 
+mod escape;
+mod value;
+
+pub(super) use value::host_and_port;
+
+use escape::{push_escaped, unescape};
 use media::codec::Codec;
 use recfile::call::{Call, CallUpdate, Direction, Field};
-use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use value::port_from;
 
 /// Longest message in octets, terminator excluded; a longer one ends the session.
 pub const MAX_MESSAGE_OCTETS: usize = 8 * 1024;
@@ -453,42 +458,6 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// A value that machines read, without the blanks, quotes and separators around it.
-fn plain(value: &str) -> &str {
-    value.trim_matches(|c: char| {
-        c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '\u{FEFF}' | ';' | ',')
-    })
-}
-
-/// The host of a `server`, and its port if it has one: `host:port` and `[v6]:port` are taken apart.
-pub(super) fn host_and_port(server: &str) -> (&str, Option<u16>) {
-    let said = plain(server);
-    let address = said.split_once('%').map_or(said, |(address, _)| address);
-    if address.parse::<IpAddr>().is_ok() {
-        return (said, None);
-    }
-    let split = match said.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) => rest.strip_prefix(':').map(|port| (host, port)),
-        None => said.split_once(':').filter(|(_, port)| !port.contains(':')),
-    };
-    match split {
-        Some((host, "")) => (host, None),
-        Some((host, port)) => port_from(port).map_or((said, None), |port| (host, Some(port))),
-        None => (said, None),
-    }
-}
-
-/// The port that `text` begins with. Words may trail behind it, another number may not.
-fn port_from(text: &str) -> Option<u16> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (port, rest) = text.split_at_checked(digits)?;
-    let goes_on = rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
-    if goes_on || rest.contains(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
-    port.parse().ok().filter(|&port| port != 0)
-}
-
 impl Message {
     /// Reads one message, without its terminator.
     ///
@@ -611,58 +580,4 @@ fn push_pair(text: &mut String, key: &str, value: &str) {
     text.push_str(key);
     text.push('=');
     push_escaped(text, value, MAX_SENT_VALUE_OCTETS);
-}
-
-fn push_escaped(text: &mut String, value: &str, max_octets: usize) {
-    let limit = text.len() + max_octets;
-    let mut utf8 = [0; 4];
-    for character in value.chars() {
-        let octets = character.encode_utf8(&mut utf8);
-        let escape = matches!(character, '%' | '&' | '=') || character.is_control();
-        if text.len() + octets.len() * if escape { 3 } else { 1 } > limit {
-            return;
-        }
-        if escape {
-            for octet in octets.bytes() {
-                text.push('%');
-                text.push(hex_digit(octet >> 4));
-                text.push(hex_digit(octet & 0xF));
-            }
-        } else {
-            text.push(character);
-        }
-    }
-}
-
-fn hex_digit(nibble: u8) -> char {
-    char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase())
-}
-
-fn unescape(raw: &[u8]) -> String {
-    let octets = if raw.contains(&b'%') { Cow::Owned(percent_decoded(raw)) } else { Cow::Borrowed(raw) };
-    String::from_utf8_lossy(&octets).into_owned()
-}
-
-fn percent_decoded(raw: &[u8]) -> Vec<u8> {
-    let mut octets = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((&first, tail)) = rest.split_first() {
-        match escaped_octet(rest) {
-            Some(octet) => {
-                octets.push(octet);
-                rest = &rest[3..];
-            }
-            None => {
-                octets.push(first);
-                rest = tail;
-            }
-        }
-    }
-    octets
-}
-
-fn escaped_octet(text: &[u8]) -> Option<u8> {
-    let &[b'%', high, low, ..] = text else { return None };
-    let digit = |octet: u8| char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    Some(digit(high)? << 4 | digit(low)?)
 }

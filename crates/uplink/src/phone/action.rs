@@ -1,0 +1,119 @@
+//! What the agent's side of a session is told, what it asks for, and how it ends.
+
+use crate::media_hosts::MediaHosts;
+use recfile::call::Call;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Numbers the look-ups and connections of a session, so that late answers are told from due ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Generation(pub u32);
+
+/// Settings that all recordings share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// For look-up and connection together.
+    pub connect_timeout: Duration,
+    /// For each answer of the server.
+    pub response_timeout: Duration,
+    /// Octets that follow each message.
+    pub terminator: &'static [u8],
+}
+
+/// One recording to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Server's host name or address.
+    pub host: String,
+    /// Server's TCP port.
+    pub port: u16,
+    /// From [`crate::session_id`].
+    pub id: String,
+    /// The `device` to send; `None`: the MAC address that [`super::Client::connected`] is told.
+    pub device: Option<String>,
+    /// Encoding name.
+    pub codec: String,
+    /// The call.
+    pub call: Call,
+    /// Hosts beside the server that may get the audio.
+    pub media_hosts: MediaHosts,
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look the name up, off the loop, and answer with [`super::Client::resolved`].
+    Resolve {
+        /// To be repeated in the answer.
+        generation: Generation,
+        /// Host name.
+        host: String,
+    },
+    /// Connect by TCP without waiting, and answer with [`super::Client::connected`] or [`super::Client::connect_failed`].
+    Connect {
+        /// To be repeated in the answer.
+        generation: Generation,
+        /// Server.
+        addr: SocketAddr,
+    },
+    /// Send this on the connection.
+    Send(Vec<u8>),
+    /// Forward RTP to this address from now on, or to none.
+    SetRtpTarget(Option<SocketAddr>),
+    /// The server records.
+    Started,
+    /// Close the connection, or give up connecting, once what was sent before is on its way.
+    Close,
+    /// It is over; nothing follows.
+    Ended(End),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// We stopped it.
+    Stopped {
+        /// Whether the server said so too; the recording has ended well either way.
+        confirmed: bool,
+    },
+    /// The server stopped it.
+    StoppedByServer {
+        /// In the server's words; may be empty.
+        reason: String,
+    },
+    /// The server would not record.
+    Refused {
+        /// In the server's words, for the phone's prompt; may be empty.
+        text: String,
+    },
+    /// It broke.
+    Failed {
+        /// As the local socket calls it.
+        reason: Failure,
+        /// For the log.
+        detail: String,
+    },
+}
+
+/// Why a session broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The name has no address, or no address takes the connection in time.
+    ServerUnreachable,
+    /// The server is connected and does not answer.
+    ServerTimeout,
+    /// The connection broke, or the server does not keep to the protocol.
+    UplinkLost,
+}
+
+impl Failure {
+    /// The name on the local socket.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ServerUnreachable => "server_unreachable",
+            Self::ServerTimeout => "server_timeout",
+            Self::UplinkLost => "uplink_lost",
+        }
+    }
+}
