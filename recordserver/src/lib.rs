@@ -1,10 +1,10 @@
 //! The server that phones upload call recordings to: the parts of `recordserver`.
 //!
-//! Pure, told what time it is: [`session`] (one control connection), [`recording`] (RTP in, storage
+//! Pure, told what time it is: [`uplink::server`] (one control connection), [`recording`] (RTP in, storage
 //! jobs out), [`limits`] (who gets in), [`rates`] (how often), [`ports`], [`quota`] (how fast recordings may grow), [`naming`],
 //! [`advice`]. Touching the world: [`run`] (the loop), [`receive`], [`media_sockets`], [`storage`] with its [`writer`],
 //! [`journal`], [`used_ids`], [`recover`], [`clock`], [`status`], [`drain`], [`check`]. Settings come from [`config`].
-//! It reads the protocol with the library's `uplink` modules and stores with its `rtp`, `file` and `storage`.
+//! It reads the protocol with `uplink`, puts audio in order with `media`, and stores with `recfile` and `store`.
 
 pub mod advice;
 pub mod check;
