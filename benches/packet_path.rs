@@ -9,8 +9,7 @@
 use media::packet::FIXED_HEADER_OCTETS;
 use media::time::{Mono, Now, Wall};
 use recfile::seal::age::Recipient;
-use recordd::agent::Agent;
-use recordd::agent::io::{Action, ClientId, Input, RecordingKey};
+use recordd::agent::{Action, Agent, ClientId, Input, RecordingKey};
 use recordd::config::{Config, StoragePath};
 use recordd::runtime::clock;
 use sha2::{Digest, Sha256};

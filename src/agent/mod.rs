@@ -1,76 +1,54 @@
 //! Every decision of the recorder, without a socket, file, clock or thread.
 //!
-//! Owns: recordings, the medium, clients and their subscriptions. Input and `now` go into
+//! Owns: recordings, the disks, clients and their subscriptions. Input and `now` go into
 //! [`Agent::step`], actions come out; there is no other way in. Invariants: each request with an id gets
 //! exactly one reply; the books of every recording balance; everything that grows has a limit.
 
-mod answers;
-mod backlog;
-#[cfg(test)]
-mod eject_tests;
-mod ending;
-mod held;
-mod ids;
-pub mod io;
-mod leftover;
+mod action;
+mod clients;
+mod disk;
+mod input;
 mod library;
-mod local;
-mod medium;
-mod playback;
-mod playbacks;
-mod recording;
 mod recordings;
-mod requests;
-mod resume;
-mod room;
-#[cfg(test)]
-mod room_tests;
-mod route;
-mod server;
-#[cfg(test)]
-mod server_tests;
-mod sip;
-mod sip_info;
-mod start;
-mod strays;
-mod tape;
-mod timers;
-mod upload;
 
+pub use action::{Action, UplinkAction};
+pub use input::{ClientId, Fence, Input, RecordingKey, SILENT_PEER_AFTER, UplinkInput};
+#[cfg(test)]
+pub(crate) use library::Info as RecordingInfo;
+
+use crate::agent::disk::deferred_jobs::DeferredJobs;
+use crate::agent::disk::eject::Ejecting;
+use crate::agent::disk::state::DiskState;
+use crate::agent::library::Asks;
+use crate::agent::library::playbacks::Players;
+use crate::agent::recordings::recording::leftover::LastSender;
+use crate::agent::recordings::recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
+use crate::agent::recordings::to_file::ToFile;
+use crate::agent::recordings::to_file::pending_finalisations::PendingFinalisations;
+use crate::agent::recordings::to_server::upload::goes_on;
+use crate::api::ending::TextKey;
 use crate::api::event::Event;
+use crate::api::reason::AgentError;
 use crate::api::reason::Reason;
-use crate::api::reply::RequestId;
+use crate::api::reply::{self, RequestId};
 use crate::api::request::RecordStart;
+use crate::api::status::RecordingState;
 use crate::api::status::{RecordingStatus, SandboxStatus, Stats};
 use crate::api::subscription::Subscription;
 use crate::config::Config;
-use held::Held;
-use io::{Action, ClientId, Input, RecordingKey};
-use local::Local;
 use media::blocks::BlockPool;
 use media::counts::Counts;
 use media::time::{Mono, Now};
-use medium::Medium;
-use recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
-#[cfg(test)]
-pub(crate) use recordings::Info as RecordingInfo;
-use route::Route;
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
-use std::time::Duration;
-use store::jobs::{Fault, FaultKind, FileKey, Folder, Job};
+use std::net::SocketAddr;
+use store::jobs::Done;
+use store::jobs::{Fault, FileKey, Folder, Job};
 
 /// Ended recordings that can still be asked for.
 const MAX_ENDED: usize = 32;
 
 /// Requests to start that may wait for the first look at the disks.
 const MAX_WAITING_STARTS: usize = 64;
-
-/// Audio beyond this is written before its flush is due.
-const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
-
-/// More than a flush of a call has: with so much waiting, the room is looked at without a write, too.
-const BEHIND_OCTETS: u64 = 16 * 1024;
 
 /// The decisions of the recorder.
 pub struct Agent {
@@ -84,24 +62,24 @@ pub struct Agent {
     ended: VecDeque<RecordingStatus>,
     next_key: u64,
     pool: BlockPool,
-    medium: Medium,
+    disk: DiskState,
     /// Scans under way, and requests that wait for one.
     scans: usize,
     looked_at: Mono,
     waiting_starts: VecDeque<(ClientId, Option<RequestId>, RecordStart, Mono)>,
     ejecting: Option<Ejecting>,
-    held: Held,
+    deferred: DeferredJobs,
     /// Where the oldest file is being deleted.
     deleting: Option<Folder>,
     nothing_to_delete: bool,
     /// Files that wait for a name's room; each recording has one at most.
     reopening: Vec<(RecordingKey, Fault)>,
-    library: library::Library,
-    asks: recordings::Asks,
-    players: playbacks::Players,
-    strays: strays::Strays,
+    index: library::index::LibraryIndex,
+    asks: Asks,
+    players: Players,
+    pending_finalisations: PendingFinalisations,
     /// Who sent last on each fixed port.
-    last_senders: Vec<leftover::LastSender>,
+    last_senders: Vec<LastSender>,
     shutdown: Option<Mono>,
     /// The process was told to end: nothing begins any more.
     exited: bool,
@@ -109,14 +87,6 @@ pub struct Agent {
     paused_packets: u64,
     stats: Stats,
     sandbox: SandboxStatus,
-}
-
-/// An eject under way.
-#[derive(Debug, Default)]
-struct Ejecting {
-    clients: Vec<(ClientId, RequestId)>,
-    /// What storage was asked to eject.
-    asked: Option<store::jobs::Eject>,
 }
 
 impl Agent {
@@ -132,19 +102,19 @@ impl Agent {
             ended: VecDeque::new(),
             next_key: 1,
             pool: BlockPool::new(config.storage.buffer_octets as u64),
-            medium: Medium::new(&config.storage),
+            disk: DiskState::new(&config.storage),
             scans: 0,
             looked_at: now.mono,
             waiting_starts: VecDeque::new(),
             ejecting: None,
-            held: Held::default(),
+            deferred: DeferredJobs::default(),
             deleting: None,
             nothing_to_delete: false,
             reopening: Vec::new(),
-            library: library::Library::default(),
-            asks: recordings::Asks::new(),
-            players: playbacks::Players::default(),
-            strays: strays::Strays::default(),
+            index: library::index::LibraryIndex::default(),
+            asks: Asks::new(),
+            players: Players::default(),
+            pending_finalisations: PendingFinalisations::default(),
             last_senders: Vec::new(),
             shutdown: None,
             exited: false,
@@ -176,7 +146,7 @@ impl Agent {
             Input::Storage(done) => {
                 self.show_clock(now);
                 // There is room for as many jobs as are answered.
-                actions.extend(self.held.take().map(Action::Job));
+                actions.extend(self.deferred.take().map(Action::Job));
                 self.storage(done, now, actions);
                 self.tell_state(actions);
                 if self.library_deadline().is_some() {
@@ -188,7 +158,7 @@ impl Agent {
                 self.tell_state(actions);
             }
         }
-        if !self.held.is_empty() {
+        if !self.deferred.is_empty() {
             self.keep_order(before, now, actions);
         }
         self.exit_if_done(now, actions);
@@ -199,7 +169,7 @@ impl Agent {
     fn keep_order(&mut self, before: usize, now: Now, actions: &mut Vec<Action>) {
         for action in actions.split_off(before) {
             match action {
-                Action::Job(job) if self.held.keeps_back(&job) => self.job_refused(job, now),
+                Action::Job(job) if self.deferred.keeps_back(&job) => self.job_refused(job, now),
                 action => actions.push(action),
             }
         }
@@ -251,8 +221,8 @@ impl Agent {
     /// of what was said before a pause, in which no packet may come to wake us.
     #[must_use]
     pub fn waits_for_storage(&self) -> bool {
-        let waits = |it: &Recording, local: &Local| local.is_impatient() || it.paused.is_some();
-        self.recordings.values().any(|it| it.route.local().is_some_and(|local| waits(it, local)))
+        let waits = |it: &Recording, to_file: &ToFile| to_file.is_impatient() || it.paused.is_some();
+        self.recordings.values().any(|it| it.destination.as_file().is_some_and(|to_file| waits(it, to_file)))
     }
 
     /// Whether a batch of packets would find room. If not, they are better left where they are.
@@ -266,79 +236,26 @@ impl Agent {
     pub fn deadline(&self) -> Option<Mono> {
         let progress = self.wants("recording.progress");
         let recordings = self.recordings.values().filter_map(|it| {
-            let local = it.route.local();
-            let flush = local.and_then(|local| local.flush_due(self.config.storage.flush_interval));
-            let answer = it.waiting.as_ref().and(local).map(|_| it.started + START_ANSWER_AFTER);
+            let to_file = it.destination.as_file();
+            let flush = to_file.and_then(|to_file| to_file.flush_due(self.config.storage.flush_interval));
+            let answer = it.waiting.as_ref().and(to_file).map(|_| it.started + START_ANSWER_AFTER);
             let no_media = self.media_deadline(it);
-            let busy_since = local.and_then(Local::busy_since).filter(|_| !it.stalled_told);
+            let busy_since = to_file.and_then(ToFile::busy_since).filter(|_| !it.stalled_told);
             let stalled = busy_since.map(|at| at + STALLED_AFTER);
             let progress = (progress && it.is_live()).then_some(it.progress_at);
             let lost = self.lost_due(it);
-            let route = it.route.deadline();
-            [flush, answer, no_media, stalled, progress, lost, route].into_iter().flatten().min()
+            let destination = it.destination.deadline();
+            [flush, answer, no_media, stalled, progress, lost, destination].into_iter().flatten().min()
         });
         let starts = self.waiting_starts.front().map(|(.., since)| *since + START_ANSWER_AFTER);
         recordings
             .chain(starts)
-            .chain(self.held.retry_at())
+            .chain(self.deferred.retry_at())
             .chain(self.library_deadline())
             .chain(self.shutdown.filter(|_| !self.exited))
             .chain(self.play_deadline())
             .chain(self.look_due())
             .min()
-    }
-
-    /// Gives storage what is due of one recording.
-    fn pump(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
-        if self.lose_pulled(key, now, actions) {
-            return;
-        }
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        // Early, with what else is awake, is better than a wake-up of its own; later all go together.
-        let interval = self.config.storage.flush_interval / 2;
-        let waiting = it.buffered_octets();
-        let sender = it.sender_facts();
-        let Route::Local(local) = &mut it.route else { return self.check_overrun(key, now, actions) };
-        let due = local.flush_due(interval).is_some_and(|due| now.mono >= due);
-        // Many calls may fill a small pool long before one of them has that much.
-        let early = waiting > WRITE_EARLY_OCTETS || self.pool.is_half_used();
-        let flush = due || early || it.paused.is_some();
-        local.note_sender(sender);
-        if let Some(job) = local.next_job(flush, &it.call, &it.counts, now) {
-            if matches!(job, Job::Append { .. }) {
-                self.medium.spend(local.folder(), waiting);
-            }
-            actions.push(Action::Job(job));
-            self.check_room(now, actions);
-            if now.mono + Duration::from_millis(100) >= self.progress_due(key) {
-                self.tell_progress(key, now, actions);
-            }
-            self.pool.trim();
-        } else if waiting > BEHIND_OCTETS {
-            // The disk is behind, or the stream fast, and what waits needs room too.
-            self.check_room(now, actions);
-        }
-        self.check_overrun(key, now, actions);
-    }
-
-    fn progress_due(&self, key: RecordingKey) -> Mono {
-        self.recordings.get(&key).map_or(Mono::default(), |it| it.progress_at)
-    }
-
-    /// Tells when audio was lost for want of buffer, and gives up on a disk that is dead.
-    fn check_overrun(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
-        let remaining_s = self.remaining_s();
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        if it.route.local().is_some_and(Local::is_overfull) {
-            let fault =
-                Fault { kind: FaultKind::Io, detail: "the disk has been stalled for too long".into() };
-            return self.fail(key, fault, Vec::new(), now, actions);
-        }
-        if it.is_degraded() && !it.loss_told {
-            it.loss_told = true;
-            let event = Event::RecordingStalled(it.status(remaining_s, self.clock));
-            self.tell(&event, actions);
-        }
     }
 
     fn exit_if_done(&mut self, now: Now, actions: &mut Vec<Action>) {
@@ -351,61 +268,152 @@ impl Agent {
         }
     }
 
+    /// Refuses what would begin while the agent ends, or, `on_disk`, while the disk is being ejected.
+    pub(super) fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
+        let (message, advice, text) = if self.shutdown.is_some() {
+            ("the agent is ending", "try again when it has started anew", TextKey::Shutdown)
+        } else if on_disk && self.ejecting.is_some() {
+            ("the disk is being ejected", "insert it again, or another one", TextKey::StorageEjected)
+        } else {
+            return Ok(());
+        };
+        let error = AgentError::new(Reason::InvalidState).with_message(message);
+        Err(error.with_advice(advice).with_text(Some(text)))
+    }
+
+    pub(super) fn storage(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
+        let Done::Appended { file, pieces, took, result, durable_octets } = done else {
+            return self.storage_rarely(done, now, actions);
+        };
+        self.library_grew(file, durable_octets);
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
+        self.appended(file, pieces, result, now, actions);
+    }
+
     #[inline(never)]
-    fn tell_progress(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
-        let remaining_s = self.remaining_s();
-        let wanted = self.wants("recording.progress");
+    fn storage_rarely(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
+        match done {
+            Done::Scanned(found) => self.scanned(found, now, actions),
+            Done::Opened { file, result } => self.opened(file, result, now, actions),
+            // `storage` has taken it.
+            Done::Appended { .. } => {}
+            Done::Closed { file, result } => self.closed(file, result, now, actions),
+            Done::Abandoned(_) => {}
+            Done::Deleted { file, space } => self.deleted(file, space, now, actions),
+            Done::Searching => self.search_on(now, actions),
+            Done::Mended { file, result } => {
+                self.mended(file, result, now, actions);
+                self.library_anew();
+            }
+            Done::SpeedMeasured(result) => self.speed_measured(result, actions),
+            Done::Ejected(result) => self.ejected(result, now, actions),
+            Done::Library(done) => self.library_done(done, now, actions),
+        }
+    }
+
+    /// Takes a datagram; one that goes on to the server adds [`Action::Relay`] as the last action.
+    pub(super) fn datagram(
+        &mut self,
+        key: RecordingKey,
+        octets: &[u8],
+        truncated: bool,
+        source: SocketAddr,
+        arrival: Mono,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        it.progress_at = now.mono + Duration::from_secs(1);
-        if wanted {
-            let event = Event::RecordingProgress(it.status(remaining_s, self.clock));
-            self.tell(&event, actions);
+        self.stats.bytes += octets.len() as u64;
+        if !it.takes_audio() {
+            self.paused_packets += 1;
+            // What comes before the server's answer is only wanted if it has to be recorded here.
+            if it.state == RecordingState::Starting && it.paused.is_none() && !truncated {
+                if let Some(to_server) = it.destination.as_server_mut() {
+                    to_server.keep(octets, arrival);
+                }
+            }
+            return;
+        }
+        let verdict = it.datagram(octets, truncated, source, arrival, &mut self.pool);
+        let Some(verdict) = verdict else { return };
+        let released = it.take_released();
+        let Some(to_server) = it.destination.as_server_mut() else { return };
+        if let Some(waiting) = released {
+            waiting.iter().for_each(|(octets, at)| to_server.keep(octets, at));
+            actions.push(Action::RelayHeld(key, waiting));
+        }
+        if goes_on(verdict) {
+            to_server.keep(octets, arrival);
+            actions.push(Action::Relay(key));
         }
     }
 
-    /// Sends an event to every client that wants it; serialised once.
     #[inline(never)]
-    fn tell(&self, event: &Event, actions: &mut Vec<Action>) {
-        let name = event.name();
-        let mut params: Option<Rc<[u8]>> = None;
-        for (client, _) in self.clients.iter().filter(|(_, subscription)| subscription.wants(name)) {
-            let params = params.get_or_insert_with(|| event.params_json().into()).clone();
-            actions.push(Action::Notify { client: *client, name, params, class: event.class() });
+    pub(super) fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.play_all(now, actions);
+        self.library_pump(now, actions);
+        if self.deferred.retry_at().is_some_and(|at| now.mono >= at) {
+            actions.extend(self.deferred.take().map(Action::Job));
+        }
+        if self.look_due().is_some_and(|at| now.mono >= at) {
+            self.scan(now, actions);
+        }
+        let progress = self.wants("recording.progress");
+        for key in self.keys() {
+            self.let_go(key, now);
+            self.pump(key, now, actions);
+            self.check_lost(key, now, actions);
+            self.uplink(key, now, actions, |client, now, out| client.timer(now, out));
+            self.pbx_timer(key, now, actions);
+            let remaining_s = self.remaining_s();
+            let Some(it) = self.recordings.get_mut(&key) else { continue };
+            if it.goes_to_file() && now.mono >= it.started + START_ANSWER_AFTER {
+                if let Some((client, id)) = it.waiting.take() {
+                    actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
+                }
+            }
+            let busy_since = it.destination.as_file().and_then(ToFile::busy_since);
+            let stalled = busy_since.is_some_and(|since| now.mono >= since + STALLED_AFTER);
+            if stalled && !it.stalled_told {
+                it.stalled_told = true;
+                let event = Event::RecordingStalled(it.status(remaining_s, now.mono));
+                self.tell(&event, actions);
+            }
+            self.check_media(key, now, actions);
+            let Some(it) = self.recordings.get(&key) else { continue };
+            if progress && it.is_live() && now.mono >= it.progress_at {
+                self.tell_progress(key, now, actions);
+            }
+        }
+        let overdue = |since: &Mono| now.mono >= *since + START_ANSWER_AFTER;
+        while self.waiting_starts.front().is_some_and(|(.., since)| overdue(since)) {
+            if let Some((client, Some(id), ..)) = self.waiting_starts.pop_front() {
+                let error = library::disk_silent();
+                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            }
         }
     }
 
-    fn wants(&self, name: &str) -> bool {
-        self.clients.values().any(|subscription| subscription.wants(name))
+    pub(super) fn new_key(&mut self) -> u64 {
+        self.next_key += 1;
+        self.next_key
     }
 
-    fn remember(&mut self, status: RecordingStatus) {
-        self.ended.truncate(MAX_ENDED - 1);
-        self.ended.push_front(status);
+    pub(super) fn new_file(&mut self) -> FileKey {
+        FileKey(self.new_key())
     }
 
-    fn remaining_s(&self) -> Option<u64> {
-        self.medium.remaining_s(self.count_on_disk())
+    /// 16 hexadecimal digits.
+    pub(super) fn new_id(&mut self) -> String {
+        format!("{:016x}", self.next_random())
     }
 
-    fn storage_status(&self) -> crate::api::status::StorageStatus {
-        self.medium.status(self.count_on_disk())
-    }
-
-    fn keys(&self) -> Vec<RecordingKey> {
-        self.recordings.keys().copied().collect()
-    }
-
-    /// The recordings that go to the disk.
-    fn on_disk(&self) -> Vec<RecordingKey> {
-        self.recordings.iter().filter(|(_, it)| it.is_local()).map(|(key, _)| *key).collect()
-    }
-
-    fn count_on_disk(&self) -> usize {
-        self.recordings.values().filter(|it| it.is_local()).count()
-    }
-
-    fn key_of(&self, file: FileKey) -> Option<RecordingKey> {
-        let has_it = |it: &Recording| it.route.local().is_some_and(|local| local.file() == file);
-        self.recordings.iter().find(|(_, it)| has_it(it)).map(|(key, _)| *key)
+    /// The next of the SplitMix64 sequence, which repeats none of its values.
+    pub(super) fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
     }
 }

@@ -1,6 +1,6 @@
 //! The local socket and its clients: octets in, lines to the agent, octets out.
 
-use crate::agent::io::{ClientId, Input};
+use crate::agent::{ClientId, Input};
 use crate::api::event::Class;
 use crate::api::line::{Line, LineBuffer};
 use crate::api::outbox::{HIGH_WATER_OCTETS, Outbox, Verdict};

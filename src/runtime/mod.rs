@@ -9,20 +9,21 @@ pub mod check;
 mod clients;
 pub mod clock;
 mod confinement;
-mod interface;
-pub mod pacer;
-mod players;
+pub mod drain_schedule;
+pub mod environment;
+mod mac_address;
+mod playback_sockets;
 mod rtp_ports;
-pub mod surroundings;
-mod uplinks;
+mod server_connections;
 
 use crate::agent::Agent;
-use crate::agent::io::{Action, Fence, Input, RecordingKey, UplinkAction, UplinkInput};
+use crate::agent::{Action, Fence, Input, RecordingKey, UplinkAction, UplinkInput};
 use crate::api::status::SandboxStatus;
 use crate::config::Config;
 use clients::{Clients, MAX_CLIENTS, most_clients};
 use clock::Clock;
 use crossbeam_channel::{Sender, TrySendError};
+use environment::{Environment, RtpPortChange};
 use media::time::{Mono, Now};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -30,9 +31,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use os::notify::Notifier;
 use os::secret_file;
-use players::Players;
+use playback_sockets::PlaybackSockets;
 use recfile::seal::origin::SignKey;
 use rtp_ports::{Due, Onward, RtpPorts};
+use server_connections::ServerConnections;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -49,9 +51,7 @@ use store::jobs::library::PlaybackKey;
 use store::seal::Seals;
 use store::thread::{self, Handle};
 use store::writer::Writer;
-use surroundings::{RtpPortChange, Surroundings};
 use uplink::phone::Generation;
-use uplinks::Uplinks;
 
 const SIGNALS: Token = Token(0);
 const STORAGE: Token = Token(1);
@@ -135,8 +135,8 @@ pub struct Runtime {
     storage: Handle,
     clients: Clients,
     rtp: RtpPorts,
-    players: Players,
-    uplinks: Uplinks,
+    playback_sockets: PlaybackSockets,
+    server_connections: ServerConnections,
     signals: SignalFd,
     /// Kept open: poll watches its descriptor.
     _mounts: Option<File>,
@@ -167,19 +167,19 @@ impl Runtime {
     pub fn new(config: Config) -> Result<Self, RuntimeError> {
         let access = Access::of(config.storage.mode, config.storage.recordings_group.as_ref())
             .map_err(|error| RuntimeError::System("find the group of storage.recordings_group", error))?;
-        Self::within(config, Surroundings::real(access))
+        Self::within(config, Environment::real(access))
     }
 
-    /// The same in other surroundings.
+    /// The same in other environment.
     ///
     /// # Errors
     /// [`RuntimeError`] says what the system refused.
-    pub fn within<F>(config: Config, surroundings: Surroundings<F>) -> Result<Self, RuntimeError>
+    pub fn within<F>(config: Config, environment: Environment<F>) -> Result<Self, RuntimeError>
     where
         F: Fs + Send + 'static,
         F::File: Send,
     {
-        let Surroundings { fs, disk_changes, rtp_watch, confined } = surroundings;
+        let Environment { fs, disk_changes, rtp_watch, confined } = environment;
         let system = |what| move |error: io::Error| RuntimeError::System(what, error);
         let poll = Poll::new().map_err(system("create a poll"))?;
         // Before any thread exists, so that none of them takes the signals.
@@ -218,7 +218,7 @@ impl Runtime {
             clients.give_to(group).map_err(RuntimeError::SocketGroup)?;
         }
         let waker = Arc::new(Waker::new(registry, STORAGE).map_err(system("create a waker"))?);
-        let uplinks = Uplinks::new(&config.uplink, Arc::clone(&waker));
+        let server_connections = ServerConnections::new(&config.uplink, Arc::clone(&waker));
         let capacity = config.rtp.max_recordings * 4 + 64;
         let seals = Seals {
             recipients: config.storage.encrypt_to.clone(),
@@ -247,8 +247,8 @@ impl Runtime {
             storage,
             clients,
             rtp,
-            players: Players::default(),
-            uplinks,
+            playback_sockets: PlaybackSockets::default(),
+            server_connections,
             signals,
             _mounts: disk_changes.map(|(file, _)| file),
             rtp_watch,
@@ -316,7 +316,7 @@ impl Runtime {
                 token => {
                     self.rtp.woken(self.poll.registry(), token, now.mono);
                     self.clients.set_ready(token, event);
-                    self.uplinks.set_ready(token, event.is_readable(), event.is_writable());
+                    self.server_connections.set_ready(token, event.is_readable(), event.is_writable());
                 }
             }
         }
@@ -327,8 +327,8 @@ impl Runtime {
         while let Ok(done) = self.storage.done.try_recv() {
             self.step(Input::Storage(done), now)?;
         }
-        if self.uplinks.is_used() {
-            self.serve_uplinks(now)?;
+        if self.server_connections.is_used() {
+            self.serve_servers(now)?;
         }
         let is_due = self.agent.deadline().is_some_and(|due| due <= now.mono);
         // A flush takes along what has arrived; with older drains only, the disk would be behind by both intervals.
@@ -389,10 +389,10 @@ impl Runtime {
 
     /// What the server says counts before its closed RTP port does.
     #[inline(never)]
-    fn serve_uplinks(&mut self, now: Now) -> Result<(), RuntimeError> {
-        let Self { uplinks, agent, actions, poll, .. } = self;
-        uplinks.take_answers(|input| agent.step(input, now, actions));
-        uplinks.work(poll.registry(), |input| agent.step(input, now, actions));
+    fn serve_servers(&mut self, now: Now) -> Result<(), RuntimeError> {
+        let Self { server_connections, agent, actions, poll, .. } = self;
+        server_connections.take_answers(|input| agent.step(input, now, actions));
+        server_connections.work(poll.registry(), |input| agent.step(input, now, actions));
         self.apply(now)
     }
 
@@ -492,13 +492,13 @@ impl Runtime {
                 self.answers.push_back(Answer::Bound(recording, result));
             }
             Action::OpenPlayer { playback, target } => {
-                if let Err(error) = self.players.open(playback, target) {
+                if let Err(error) = self.playback_sockets.open(playback, target) {
                     log::warn!("no socket for a playback: {error}");
                     self.answers.push_back(Answer::NoPlayer(playback));
                 }
             }
-            Action::SendPlayed { playback, packet } => self.players.send(playback, &packet),
-            Action::ClosePlayer(playback) => self.players.close(playback),
+            Action::SendPlayed { playback, packet } => self.playback_sockets.send(playback, &packet),
+            Action::ClosePlayer(playback) => self.playback_sockets.close(playback),
             Action::CloseRtp(recording) => {
                 self.rtp.close(self.poll.registry(), recording);
                 if let Some(watch) = &self.rtp_watch {
@@ -522,31 +522,36 @@ impl Runtime {
 
     #[inline(never)]
     fn act_on_uplink(&mut self, recording: RecordingKey, action: UplinkAction) {
-        let Self { uplinks, rtp, poll, answers, next_token, .. } = self;
+        let Self { server_connections, rtp, poll, answers, next_token, .. } = self;
         match action {
             UplinkAction::Resolve(generation, host) => {
-                if !uplinks.resolve(recording, generation, host) {
+                if !server_connections.resolve(recording, generation, host) {
                     answers.push_back(Answer::NotResolved(recording, generation));
                 }
             }
             UplinkAction::Connect(generation, addr) => {
                 *next_token += 1;
-                let result =
-                    uplinks.connect(poll.registry(), Token(*next_token), recording, generation, addr);
+                let result = server_connections.connect(
+                    poll.registry(),
+                    Token(*next_token),
+                    recording,
+                    generation,
+                    addr,
+                );
                 if let Err(error) = result {
                     answers.push_back(Answer::NotConnected(recording, generation, error.to_string()));
                 }
             }
-            UplinkAction::Send(octets) => uplinks.send(recording, &octets),
+            UplinkAction::Send(octets) => server_connections.send(recording, &octets),
             UplinkAction::RelayTo(None) => rtp.relay(poll.registry(), recording, None),
-            UplinkAction::RelayTo(Some(target)) => match uplinks.media_socket(recording, target) {
+            UplinkAction::RelayTo(Some(target)) => match server_connections.media_socket(recording, target) {
                 Ok(socket) => rtp.relay(poll.registry(), recording, Some(socket)),
                 Err(error) => {
                     let error = format!("cannot send RTP to {target}: {error}");
                     answers.push_back(Answer::NoRelay(recording, error));
                 }
             },
-            UplinkAction::Close => uplinks.close(poll.registry(), recording),
+            UplinkAction::Close => server_connections.close(poll.registry(), recording),
         }
     }
 
@@ -564,7 +569,7 @@ impl Runtime {
 
     /// How long poll may wait: not at all with work at hand, for ever with nothing due.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.clients.has_work() || self.uplinks.has_work() {
+        if self.clients.has_work() || self.server_connections.has_work() {
             return Some(Duration::ZERO);
         }
         let deadlines =

@@ -1,12 +1,12 @@
 //! The RTP sockets of the recordings.
 //!
 //! Owns: binding, socket options, draining in batches. An idle socket is watched by poll and wakes us with
-//! its next packet; a busy one is not watched but drained on time ([`super::pacer`]). A port whose packets
+//! its next packet; a busy one is not watched but drained on time ([`super::drain_schedule`]). A port whose packets
 //! go on to a server is watched all the time, and its packets are sent on from where they were received.
 
 use super::clock;
-use super::pacer::Pacer;
-use crate::agent::io::{Input, RecordingKey, UplinkInput};
+use super::drain_schedule::DrainSchedule;
+use crate::agent::{Input, RecordingKey, UplinkInput};
 use media::source_lock::Waiting;
 use media::time::{Mono, Now};
 use mio::net::UdpSocket;
@@ -75,7 +75,7 @@ struct Port {
     recording: RecordingKey,
     token: Token,
     socket: UdpSocket,
-    pacer: Pacer,
+    drain_schedule: DrainSchedule,
     /// When to drain; `None` while poll watches the socket.
     due: Option<Mono>,
     drained: Mono,
@@ -147,7 +147,7 @@ impl RtpPorts {
             recording,
             token,
             socket,
-            pacer: Pacer::new(capacity, self.longest_wait),
+            drain_schedule: DrainSchedule::new(capacity, self.longest_wait),
             due: None,
             drained: clock::mono(),
             overflow: 0,
@@ -226,7 +226,7 @@ impl RtpPorts {
                 return;
             }
             let _ = registry.deregister(&mut port.socket);
-            port.pacer.restart();
+            port.drain_schedule.restart();
             port.due = Some(now);
         }
     }
@@ -270,7 +270,7 @@ impl RtpPorts {
                 port.due = (packets >= BATCHES_PER_TURN * BATCH_DATAGRAMS).then_some(now.mono);
             } else if due {
                 let packets = u32::try_from(packets).unwrap_or(u32::MAX);
-                let mut wait = port.pacer.after(packets, now.mono.since(port.drained));
+                let mut wait = port.drain_schedule.after(packets, now.mono.since(port.drained));
                 if port.early_drains > 0 && !port.filtered {
                     port.early_drains -= 1;
                     wait = wait.map(|wait| wait.min(EARLY_WAIT));
@@ -327,7 +327,7 @@ impl Port {
                     }
                 }
                 if datagram.arrived_ns.is_none() {
-                    self.pacer.limit(UNSTAMPED_WAIT);
+                    self.drain_schedule.limit(UNSTAMPED_WAIT);
                 }
                 let onward = pass(Input::Datagram {
                     recording: self.recording,

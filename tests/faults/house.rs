@@ -3,8 +3,7 @@
 use crate::fault_fs::{FaultFs, Plan, clock, set_clock};
 use crate::support::packet;
 use media::time::{Mono, Now, Wall};
-use recordd::agent::Agent;
-use recordd::agent::io::{Action, ClientId, Input, RecordingKey};
+use recordd::agent::{Action, Agent, ClientId, Input, RecordingKey};
 use recordd::config::Config;
 use serde_json::{Value, json};
 use std::collections::VecDeque;

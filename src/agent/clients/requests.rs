@@ -1,51 +1,27 @@
 //! What clients ask for.
 
-use super::io::{Action, ClientId, Fence, RecordingKey};
-use super::recording::Recording;
-use super::route::Route;
-use super::sip_info::Purpose;
-use super::start::altered_text;
-use super::{Agent, Ejecting, MAX_WAITING_STARTS};
+use crate::agent::clients::answer::{Answer, Failure, answer};
+use crate::agent::recordings::recording::Recording;
+use crate::agent::{Action, Agent, ClientId, Fence};
 use crate::api::PROTOCOL_VERSION;
-use crate::api::ending::{Order, TextKey};
-use crate::api::event::Event;
-use crate::api::reason::{AgentError, Reason};
+use crate::api::ending::Order;
+use crate::api::reason::Reason;
 use crate::api::reply::{self, Done as Empty, INVALID_PARAMS, RequestId};
 use crate::api::request::{self, Method, Refused, Request};
-use crate::api::status::{AgentInfo, Mode, RecordingState, RecordingStatus, Recordings, Stats};
+use crate::api::status::{AgentInfo, Mode, Recordings, Stats};
 use media::codec::Codec;
 use media::counts::DropCause;
 use media::time::Now;
-use recfile::call::CallUpdate;
-use serde::Serialize;
-use serde_json::Value;
-
-/// Why a request is not fulfilled.
-pub(super) enum Failure {
-    /// For a reason of the agent's.
-    Agent(AgentError),
-    /// A parameter does not fit the situation.
-    Params(String),
-}
-
-impl From<Reason> for Failure {
-    fn from(reason: Reason) -> Self {
-        Self::Agent(reason.into())
-    }
-}
-
-impl From<AgentError> for Failure {
-    fn from(error: AgentError) -> Self {
-        Self::Agent(error)
-    }
-}
-
-/// The result of a request, or nothing yet.
-pub(super) type Answer = Result<Option<Value>, Failure>;
 
 impl Agent {
     #[inline(never)]
-    pub(super) fn client_line(&mut self, client: ClientId, line: &[u8], now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn client_line(
+        &mut self,
+        client: ClientId,
+        line: &[u8],
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         self.stats.requests += 1;
         let Request { id, method } = match request::parse(line) {
             Ok(request) => request,
@@ -81,12 +57,12 @@ impl Agent {
     }
 
     #[inline(never)]
-    pub(super) fn client_line_too_long(&mut self, client: ClientId, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn client_line_too_long(&mut self, client: ClientId, actions: &mut Vec<Action>) {
         refuse(client, &Refused::line_too_long(), actions);
     }
 
     #[inline(never)]
-    pub(super) fn client_closed(&mut self, client: ClientId) {
+    pub(in crate::agent) fn client_closed(&mut self, client: ClientId) {
         self.clients.remove(&client);
         self.stats.clients = self.stats.clients.saturating_sub(1);
     }
@@ -159,117 +135,6 @@ impl Agent {
         }
     }
 
-    fn update(
-        &mut self,
-        key: RecordingKey,
-        call: &CallUpdate,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Failure> {
-        let Some(it) = self.recordings.get(&key) else { return Err(Reason::NotFound.into()) };
-        if let (Route::SipInfo(_), Some(id)) = (&it.route, &call.id) {
-            self.check_one_per_call(id, Some(key))?;
-        }
-        if let Some(it) = self.recordings.get_mut(&key) {
-            it.call.update(call);
-            actions
-                .extend(altered_text(&it.id, call.altered).map(|text| Action::Log(log::Level::Info, text)));
-            if let Some(upload) = it.route.upload_mut() {
-                upload.client.update(it.call.clone());
-            }
-        }
-        self.library_renamed(key);
-        Ok(())
-    }
-
-    fn pause(
-        &mut self,
-        key: RecordingKey,
-        client: ClientId,
-        id: Option<&RequestId>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Answer {
-        let remaining_s = self.remaining_s();
-        let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
-        if it.paused.is_some() {
-            return Err(AgentError::new(Reason::InvalidState).with_message("it is paused already").into());
-        }
-        it.settle(now.mono, &mut self.pool);
-        match &mut it.route {
-            Route::Local(local) => local.pause(&mut self.pool),
-            Route::Server(upload) => upload.pause(),
-            Route::SipInfo(_) => {
-                let waiting = id.map(|id| (client, id.clone()));
-                self.switch_sip_info(key, Purpose::Pause, waiting, now, actions)?;
-                return Ok(None);
-            }
-        }
-        it.paused = Some(now.mono);
-        it.state = RecordingState::Paused;
-        let status = it.status(remaining_s, self.clock);
-        self.tell(&Event::RecordingPaused(status.clone()), actions);
-        self.pump(key, now, actions);
-        answer(&status)
-    }
-
-    fn resume(
-        &mut self,
-        key: RecordingKey,
-        client: ClientId,
-        id: Option<&RequestId>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Answer {
-        let remaining_s = self.remaining_s();
-        let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
-        let Some(since) = it.paused else {
-            return Err(AgentError::new(Reason::InvalidState).with_message("it is not paused").into());
-        };
-        match &mut it.route {
-            Route::Local(local) => local.note_pause(now.mono.since(since)),
-            Route::Server(_) => {}
-            Route::SipInfo(_) => {
-                let waiting = id.map(|id| (client, id.clone()));
-                self.switch_sip_info(key, Purpose::Resume, waiting, now, actions)?;
-                return Ok(None);
-            }
-        }
-        it.paused = None;
-        it.probe.begin(now.mono);
-        // It may have been paused before the disk or the server had answered, and may still wait for that.
-        it.state = if it.started_told { RecordingState::Recording } else { RecordingState::Starting };
-        let status = it.status(remaining_s, self.clock);
-        self.tell(&Event::RecordingResumed(status.clone()), actions);
-        answer(&status)
-    }
-
-    fn eject(
-        &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Answer {
-        if !self.medium.is_present() && !self.medium.is_mounted_though_ejected() {
-            return Err(self.medium.absent().into());
-        }
-        self.end_playbacks("ejected", actions);
-        let eject = self.ejecting.get_or_insert_with(Ejecting::default);
-        if eject.clients.len() >= MAX_WAITING_STARTS {
-            let error =
-                AgentError::new(Reason::InvalidState).with_message("many requests wait for the eject");
-            return Err(error.with_advice("wait for storage.ejected, or try again in a moment").into());
-        }
-        eject.clients.extend(id.map(|id| (client, id.clone())));
-        for key in self.on_disk() {
-            if self.is_on_ejected(key) {
-                self.stop(key, Order::Ejected, now, actions);
-            }
-        }
-        self.finish_eject(now, actions);
-        Ok(None)
-    }
-
     fn subscribe(&mut self, client: ClientId, types: Option<&[String]>, wanted: bool) -> Answer {
         if let Some(subscription) = self.clients.get_mut(&client) {
             let changed =
@@ -298,7 +163,7 @@ impl Agent {
     fn modes(&self) -> Vec<Mode> {
         let possible = |mode: &Mode| match mode {
             // Without a disk one may be plugged in at any moment.
-            Mode::Local => !self.medium.is_forbidden(),
+            Mode::Local => !self.disk.is_forbidden(),
             Mode::Server => self.config.uplink.is_configured(),
             Mode::SipInfo => self.wants("sip.info"),
         };
@@ -335,53 +200,6 @@ impl Agent {
         stats.buffer_high_water_bytes = self.pool.high_water_octets();
         stats
     }
-
-    fn status_of(&self, key: RecordingKey) -> Result<RecordingStatus, Failure> {
-        let live = self.recordings.get(&key).map(|it| it.status(self.remaining_s(), self.clock));
-        live.or_else(|| self.ended.front().cloned()).ok_or_else(|| Reason::NotFound.into())
-    }
-
-    /// Refuses what would begin while the agent ends, or, `on_disk`, while the disk is being ejected.
-    pub(super) fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
-        let (message, advice, text) = if self.shutdown.is_some() {
-            ("the agent is ending", "try again when it has started anew", TextKey::Shutdown)
-        } else if on_disk && self.ejecting.is_some() {
-            ("the disk is being ejected", "insert it again, or another one", TextKey::StorageEjected)
-        } else {
-            return Ok(());
-        };
-        let error = AgentError::new(Reason::InvalidState).with_message(message);
-        Err(error.with_advice(advice).with_text(Some(text)))
-    }
-
-    /// The recording that a request means: the one named, or the only one.
-    fn live(&self, recording: Option<&str>) -> Result<RecordingKey, Failure> {
-        if let Some(id) = recording {
-            let live = self.recordings.iter().find(|(_, it)| it.id == id && it.is_live());
-            let known = self.recordings.values().any(|it| it.id == id)
-                || self.ended.iter().any(|status| status.recording == id);
-            let error = if known {
-                AgentError::new(Reason::NotRecording).with_message("the recording has ended")
-            } else {
-                AgentError::new(Reason::NotFound).with_message("no recording of this name runs")
-            };
-            let error = error.with_advice("recordctl status shows those that run, recordctl list the files");
-            return live.map(|(key, _)| *key).ok_or_else(|| error.into());
-        }
-        let mut live = self.recordings.iter().filter(|(_, it)| it.is_live());
-        match (live.next(), live.next()) {
-            (Some((key, _)), None) => Ok(*key),
-            (None, _) => Err(Reason::NotRecording.into()),
-            _ => {
-                let live = self.recordings.values().filter(|it| it.is_live());
-                let ids: Vec<&str> = live.map(|it| it.id.as_str()).collect();
-                Err(Failure::Params(format!(
-                    "`recording` is missing, and there are several: {}",
-                    ids.join(", ")
-                )))
-            }
-        }
-    }
 }
 
 /// Answers a line that is no good request, if an answer is due.
@@ -389,8 +207,4 @@ fn refuse(client: ClientId, refused: &Refused, actions: &mut Vec<Action>) {
     if let Some(line) = refused.line() {
         actions.extend([Action::OweReply(client), Action::Reply(client, line)]);
     }
-}
-
-pub(super) fn answer(result: &impl Serialize) -> Answer {
-    serde_json::to_value(result).map(Some).map_err(|error| Failure::Params(error.to_string()))
 }

@@ -3,17 +3,22 @@
 //! Owns: questions that wait for storage, and how the index follows what is recorded. Lists are answered
 //! from memory, the rest when storage has answered.
 
-use super::Agent;
-use super::ending::reason_at_start;
-use super::io::{Action, ClientId, RecordingKey};
-use super::library::Entry;
-use super::playback::PlayRequest;
-use super::requests::{Answer, Failure};
+pub(in crate::agent) mod index;
+pub(in crate::agent) mod playback;
+pub(in crate::agent) mod playbacks;
+
+use crate::agent::clients::answer::{Answer, Failure};
+use crate::agent::disk::faults::reason_at_start;
+use crate::agent::library::index::Entry;
+use crate::agent::library::playback::PlayRequest;
+use crate::agent::{Action, Agent, ClientId, RecordingKey};
 use crate::api::ending::TextKey;
+use crate::api::event::Event;
 use crate::api::reason::{AgentError, Cause, Reason};
 use crate::api::reply::{self, Done as Empty, RequestId};
 use crate::api::request::Method;
 use crate::api::status::{RecordingEntry, RecordingsListed};
+use log::Level as LogLevel;
 use media::blocks::Block;
 use media::codec::OCTETS_PER_MS;
 use media::time::{Mono, Now};
@@ -22,6 +27,7 @@ use recfile::sealed::CHUNK_OVERHEAD_OCTETS;
 use recfile::sidecar::Sidecar;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use store::jobs::Recovered;
 use store::jobs::library::{AskId, Beside, Details, Found, LibraryDone, LibraryJob, Miss, ReadFrames};
 use store::jobs::{FileKey, Folder, Job};
 
@@ -29,17 +35,17 @@ use store::jobs::{FileKey, Folder, Job};
 const MAX_ASKS: usize = 64;
 
 /// Questions that wait for storage.
-pub(super) type Asks = BTreeMap<AskId, Ask>;
+pub(in crate::agent) type Asks = BTreeMap<AskId, Ask>;
 
 /// A question that waits for storage.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(in crate::agent) struct Ask {
     client: Option<(ClientId, RequestId)>,
-    pub(super) what: What,
+    pub(in crate::agent) what: What,
 }
 
 #[derive(Debug)]
-pub(super) enum What {
+pub(in crate::agent) enum What {
     /// Nothing is to be remembered.
     Look,
     /// This file is being deleted.
@@ -72,23 +78,23 @@ pub(crate) struct FormatInfo {
 }
 
 impl Agent {
-    pub(super) fn list_recordings(
+    pub(in crate::agent) fn list_recordings(
         &self,
         limit: Option<u32>,
         after: Option<&str>,
         query: Option<&str>,
     ) -> Result<RecordingsListed, AgentError> {
-        if !self.medium.scanned {
+        if !self.disk.was_looked_at() {
             return Ok(RecordingsListed { indexing: true, ..RecordingsListed::default() });
         }
         self.library_folder()?;
         let nowhere =
             || AgentError::new(Reason::NotFound).with_message("there is no recording `after` which to list");
-        self.library.list(limit, after, query).ok_or_else(nowhere)
+        self.index.list(limit, after, query).ok_or_else(nowhere)
     }
 
     /// Answers what needs the disk.
-    pub(super) fn ask_about_recording(
+    pub(in crate::agent) fn ask_about_recording(
         &mut self,
         client: ClientId,
         id: Option<&RequestId>,
@@ -123,7 +129,7 @@ impl Agent {
     }
 
     /// Notes who waits for an answer of storage.
-    pub(super) fn ask(
+    pub(in crate::agent) fn ask(
         &mut self,
         client: ClientId,
         id: Option<&RequestId>,
@@ -141,17 +147,17 @@ impl Agent {
     }
 
     /// The folder to look into, or why there is none.
-    pub(super) fn library_folder(&self) -> Result<Folder, AgentError> {
+    pub(in crate::agent) fn library_folder(&self) -> Result<Folder, AgentError> {
         // A disk that can't be recorded to can still be read.
-        match self.medium.folder_to_record(0) {
+        match self.disk.folder_to_record(0) {
             Err(error) if error.reason == Reason::NoStorage => Err(error),
-            _ => self.medium.folder().ok_or_else(|| Reason::NoStorage.into()),
+            _ => self.disk.folder().ok_or_else(|| Reason::NoStorage.into()),
         }
     }
 
     /// A disk came, or files on it changed: the folder is read anew.
-    pub(super) fn library_anew(&mut self) {
-        self.library.begin();
+    pub(in crate::agent) fn library_anew(&mut self) {
+        self.index.begin();
         for key in self.on_disk() {
             if self.recordings.get(&key).is_some_and(|it| !it.has_lost_disk()) {
                 self.library_opened(key);
@@ -160,34 +166,34 @@ impl Agent {
     }
 
     /// The disk went, or may go.
-    pub(super) fn library_gone(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
-        self.library.clear();
+    pub(in crate::agent) fn library_gone(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
+        self.index.clear();
         self.end_playbacks(reason, actions);
     }
 
     /// When the next step of the index is due. A disk that was asked to be ejected is left alone: a step may write.
-    pub(super) fn library_deadline(&self) -> Option<Mono> {
-        let readable = self.medium.device().is_some() && self.ejecting.is_none();
-        self.library.deadline().filter(|_| readable)
+    pub(in crate::agent) fn library_deadline(&self) -> Option<Mono> {
+        let readable = self.disk.device().is_some() && self.ejecting.is_none();
+        self.index.deadline().filter(|_| readable)
     }
 
     /// Takes the next step of the index, if one is due.
     #[inline(never)]
-    pub(super) fn library_pump(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn library_pump(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.ejecting.is_some() {
             return;
         }
-        let medium = &self.medium;
-        let job = self.library.next_job(|| medium.folder(), now.mono);
+        let disk = &self.disk;
+        let job = self.index.next_job(|| disk.folder(), now.mono);
         actions.extend(job.map(|job| Action::Job(Job::Library(job))));
     }
 
     #[inline(never)]
-    pub(super) fn library_done(&mut self, done: LibraryDone, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn library_done(&mut self, done: LibraryDone, now: Now, actions: &mut Vec<Action>) {
         match done {
             LibraryDone::Indexed(mut done) => {
                 self.recovered(std::mem::take(&mut done.recovered), actions);
-                self.library.indexed(done, now);
+                self.index.indexed(done, now);
             }
             LibraryDone::Info(ask, result) => {
                 let result = result.map(|details| info(&details, now.wall.utc_offset_s));
@@ -197,7 +203,7 @@ impl Agent {
                 if let (Some(Ask { what: What::Delete(file), .. }), Ok(()) | Err(Miss::NotFound)) =
                     (self.asks.get(&ask), &result)
                 {
-                    self.library.remove(file);
+                    self.index.remove(file);
                 }
                 self.answer_ask(ask, result.map(|()| serde_json::json!(Empty {})), actions);
             }
@@ -205,7 +211,7 @@ impl Agent {
                 let entry = result.map(|found| {
                     let entry = Entry::new(&found, now.wall.utc_offset_s);
                     let listed = entry.listed();
-                    self.library.change(&found.file, |it| it.set_protected(listed.protected));
+                    self.index.change(&found.file, |it| it.set_protected(listed.protected));
                     listed
                 });
                 self.answer_ask(ask, entry.map(|entry| serde_json::json!(entry)), actions);
@@ -218,9 +224,9 @@ impl Agent {
 
     /// Storage has no room for a job: the disk is stalled.
     #[inline(never)]
-    pub(super) fn library_refused(&mut self, job: LibraryJob, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn library_refused(&mut self, job: LibraryJob, now: Now, actions: &mut Vec<Action>) {
         match job {
-            LibraryJob::Index(_) => self.library.refused(now.mono),
+            LibraryJob::Index(_) => self.index.refused(now.mono),
             LibraryJob::Info { ask, .. }
             | LibraryJob::Delete { ask, .. }
             | LibraryJob::Protect { ask, .. }
@@ -247,23 +253,23 @@ impl Agent {
         }
     }
 
-    pub(super) fn refuse_ask(&mut self, ask: AskId, error: &AgentError, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn refuse_ask(&mut self, ask: AskId, error: &AgentError, actions: &mut Vec<Action>) {
         if let Some((client, id)) = self.asks.remove(&ask).and_then(|ask| ask.client) {
             actions.push(Action::Reply(client, reply::agent_error(&id, error)));
         }
     }
 
     /// Answers a question with a result; what it was about comes back.
-    pub(super) fn take_ask(&mut self, ask: AskId) -> Option<(Option<(ClientId, RequestId)>, What)> {
+    pub(in crate::agent) fn take_ask(&mut self, ask: AskId) -> Option<(Option<(ClientId, RequestId)>, What)> {
         self.asks.remove(&ask).map(|ask| (ask.client, ask.what))
     }
 
     /// A file was created for a recording.
-    pub(super) fn library_opened(&mut self, key: RecordingKey) {
+    pub(in crate::agent) fn library_opened(&mut self, key: RecordingKey) {
         let Some(it) = self.recordings.get(&key) else { return };
-        let Some(local) = it.route.local() else { return };
-        let Some(file) = local.file_name() else { return };
-        let header = local.header();
+        let Some(to_file) = it.destination.as_file() else { return };
+        let Some(file) = to_file.file_name() else { return };
+        let header = to_file.header();
         let facts = Facts {
             codec: header.codec,
             frame_octets: header.rtp_len,
@@ -276,68 +282,81 @@ impl Agent {
             trailing_octets: 0,
             problems: Vec::new(),
         };
-        let stamp = local.stamp();
-        let encrypted = local.is_sealed();
+        let stamp = to_file.stamp();
+        let encrypted = to_file.is_sealed();
         let found = Found {
             file: file.to_owned(),
-            octets: local.octets_in_file(0),
+            octets: to_file.octets_in_file(0),
             modified_ms: stamp.unix_ms,
             facts: Some(facts),
             encrypted,
             beside: Some(Beside {
                 recording: it.id.clone(),
-                segment: local.segment(),
+                segment: to_file.segment(),
                 call: it.call.clone(),
                 start: Some(stamp),
                 protected: false,
             }),
         };
         let (recording, file) = (it.id.clone(), found.file.clone());
-        self.library.put(Entry::new(&found, stamp.utc_offset_s));
+        self.index.put(Entry::new(&found, stamp.utc_offset_s));
         self.play_grows(&recording, &file, header);
     }
 
     /// The file of a recording has so many octets of audio by now.
-    pub(super) fn library_grew(&mut self, file: FileKey, durable_octets: u64) {
+    pub(in crate::agent) fn library_grew(&mut self, file: FileKey, durable_octets: u64) {
         let Some(key) = self.key_of(file) else { return };
-        let Some(local) = self.recordings.get(&key).and_then(|it| it.route.local()) else { return };
-        let Some(name) = local.file_name() else { return };
-        self.library.change(name, |entry| {
-            entry.set_length(local.octets_in_file(durable_octets), durable_octets / OCTETS_PER_MS);
+        let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) else { return };
+        let Some(name) = to_file.file_name() else { return };
+        self.index.change(name, |entry| {
+            entry.set_length(to_file.octets_in_file(durable_octets), durable_octets / OCTETS_PER_MS);
         });
         self.players.grew(name, durable_octets);
     }
 
     /// The file of a recording was closed: its last frame was filled up.
-    pub(super) fn library_closed(&mut self, key: RecordingKey) {
+    pub(in crate::agent) fn library_closed(&mut self, key: RecordingKey) {
         let Some(it) = self.recordings.get(&key) else { return };
-        let Some(local) = it.route.local() else { return };
-        let frame = u64::from(local.header().rtp_len).max(1);
-        if let Some(name) = local.file_name() {
-            self.library.change(name, |entry| {
-                let octets = entry.audio_octets(local.octets_in_file(0)).next_multiple_of(frame);
-                let last_chunk = if local.is_sealed() { CHUNK_OVERHEAD_OCTETS as u64 } else { 0 };
-                entry.set_length(local.octets_in_file(octets) + last_chunk, octets / OCTETS_PER_MS);
+        let Some(to_file) = it.destination.as_file() else { return };
+        let frame = u64::from(to_file.header().rtp_len).max(1);
+        if let Some(name) = to_file.file_name() {
+            self.index.change(name, |entry| {
+                let octets = entry.audio_octets(to_file.octets_in_file(0)).next_multiple_of(frame);
+                let last_chunk = if to_file.is_sealed() { CHUNK_OVERHEAD_OCTETS as u64 } else { 0 };
+                entry.set_length(to_file.octets_in_file(octets) + last_chunk, octets / OCTETS_PER_MS);
             });
         }
         self.library_renamed(key);
     }
 
     /// Numbers and names of a call changed.
-    pub(super) fn library_renamed(&mut self, key: RecordingKey) {
+    pub(in crate::agent) fn library_renamed(&mut self, key: RecordingKey) {
         let Some(it) = self.recordings.get(&key) else { return };
         if let Some(name) = it.file_name() {
-            self.library.change(name, |entry| entry.set_call(&it.call));
+            self.index.change(name, |entry| entry.set_call(&it.call));
         }
     }
 
-    pub(super) fn is_recorded(&self, file: &str) -> bool {
+    pub(in crate::agent) fn is_recorded(&self, file: &str) -> bool {
         self.recordings.values().any(|it| it.file_name() == Some(file))
     }
 
     /// Gives a block back to the pool.
-    pub(super) fn give_back(&mut self, block: Block) {
+    pub(in crate::agent) fn give_back(&mut self, block: Block) {
         self.pool.give_back(block);
+    }
+
+    #[inline(never)]
+    pub(in crate::agent) fn recovered(&self, files: Vec<Recovered>, actions: &mut Vec<Action>) {
+        if files.is_empty() {
+            return;
+        }
+        for file in &files {
+            let text = format!("recovered {} ({} ms)", file.file, file.duration_ms);
+            actions.push(Action::Log(LogLevel::Warn, text));
+        }
+        let files = files.into_iter().map(|file| file.file).collect();
+        self.tell(&Event::StorageRecovered { files }, actions);
     }
 }
 
@@ -365,14 +384,14 @@ fn busy(message: &str) -> AgentError {
 }
 
 /// A request has waited for the disk for as long as may be.
-pub(super) fn disk_silent() -> AgentError {
+pub(in crate::agent) fn disk_silent() -> AgentError {
     AgentError::new(Reason::StorageIo)
         .with_message("the disk does not answer")
         .with_advice("wait until it does, or pull the stick and insert it again")
         .with_text(Some(TextKey::StorageSilent))
 }
 
-pub(super) fn error_of(miss: Miss) -> AgentError {
+pub(in crate::agent) fn error_of(miss: Miss) -> AgentError {
     match miss {
         Miss::NotFound => {
             AgentError::new(Reason::NotFound).with_message("there is no recording of this name")

@@ -2,12 +2,11 @@
 //!
 //! Owns: which playbacks there are and how they end. Never: when a packet is due ([`super::playback`]).
 
-use super::io::{Action, ClientId};
-use super::medium::cause_of_fault;
-use super::playback::{PlayRequest, Playback};
-use super::recordings::{What, error_of};
-use super::requests::{Answer, Failure, answer};
-use super::{Agent, MAX_ENDED};
+use crate::agent::clients::answer::{Answer, Failure, answer};
+use crate::agent::disk::faults::cause_of_fault;
+use crate::agent::library::playback::{PlayRequest, Playback};
+use crate::agent::library::{What, error_of};
+use crate::agent::{Action, Agent, ClientId, MAX_ENDED};
 use crate::api::ending::TextKey;
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Cause, Reason};
@@ -30,7 +29,7 @@ const MAX_PARTS: usize = 512;
 
 /// The playbacks of the agent.
 #[derive(Debug, Default)]
-pub(super) struct Players {
+pub(in crate::agent) struct Players {
     live: BTreeMap<PlaybackKey, Playback>,
     ended: VecDeque<PlaybackStatus>,
     /// Files that storage was told to keep.
@@ -39,13 +38,13 @@ pub(super) struct Players {
 
 impl Players {
     /// A file that may be being played has so many octets of audio by now.
-    pub(super) fn grew(&mut self, file: &str, octets: u64) {
+    pub(in crate::agent) fn grew(&mut self, file: &str, octets: u64) {
         self.live.values_mut().for_each(|it| it.grew(file, octets));
     }
 }
 
 impl Agent {
-    pub(super) fn play_request(
+    pub(in crate::agent) fn play_request(
         &mut self,
         client: ClientId,
         id: Option<&RequestId>,
@@ -117,9 +116,9 @@ impl Agent {
             let error = AgentError::new(Reason::InvalidState).with_message(message);
             return Err(error.with_advice("stop one first, or wait for its end").into());
         }
-        let recording = self.library.get(&file).and_then(|entry| entry.recording()).map(str::to_owned);
+        let recording = self.index.get(&file).and_then(|entry| entry.recording()).map(str::to_owned);
         let mut files =
-            recording.as_deref().map(|recording| self.library.segments(recording)).unwrap_or_default();
+            recording.as_deref().map(|recording| self.index.segments(recording)).unwrap_or_default();
         let named = files.iter().position(|other| *other == file);
         match named {
             None => files = vec![file.clone()],
@@ -144,7 +143,7 @@ impl Agent {
     }
 
     /// Storage has looked at the files of a playback that is to begin.
-    pub(super) fn play_opened(
+    pub(in crate::agent) fn play_opened(
         &mut self,
         ask: AskId,
         files: Vec<Result<Playable, Miss>>,
@@ -187,7 +186,7 @@ impl Agent {
     }
 
     /// Frames were read.
-    pub(super) fn play_read(&mut self, read: FramesRead, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn play_read(&mut self, read: FramesRead, now: Now, actions: &mut Vec<Action>) {
         let key = read.playback;
         let cause = match &read.result {
             Err(Miss::Fault(fault)) => Some(cause_of_fault(fault.kind)),
@@ -202,7 +201,7 @@ impl Agent {
     }
 
     /// Storage had no room for a read.
-    pub(super) fn play_refused(&mut self, key: PlaybackKey, block: Block, now: Now) {
+    pub(in crate::agent) fn play_refused(&mut self, key: PlaybackKey, block: Block, now: Now) {
         self.give_back(block);
         if let Some(it) = self.players.live.get_mut(&key) {
             it.refused(now);
@@ -210,7 +209,7 @@ impl Agent {
     }
 
     /// Does what is due of all playbacks.
-    pub(super) fn play_all(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn play_all(&mut self, now: Now, actions: &mut Vec<Action>) {
         let keys: Vec<PlaybackKey> = self.players.live.keys().copied().collect();
         for key in keys {
             self.play(key, now, actions);
@@ -218,7 +217,7 @@ impl Agent {
     }
 
     /// When the next packet of a playback is due.
-    pub(super) fn play_deadline(&self) -> Option<Mono> {
+    pub(in crate::agent) fn play_deadline(&self) -> Option<Mono> {
         if self.players.live.is_empty() {
             return None;
         }
@@ -227,18 +226,18 @@ impl Agent {
     }
 
     /// All playbacks that have not ended.
-    pub(super) fn playbacks(&self) -> Vec<PlaybackStatus> {
+    pub(in crate::agent) fn playbacks(&self) -> Vec<PlaybackStatus> {
         self.players.live.values().map(|it| it.status(None)).collect()
     }
 
-    pub(super) fn is_played(&self, file: &str) -> bool {
+    pub(in crate::agent) fn is_played(&self, file: &str) -> bool {
         let asked =
             |what: &What| matches!(what, What::Play(request) if request.files.iter().any(|it| it == file));
         self.players.live.values().any(|it| it.plays(file)) || self.asks.values().any(|ask| asked(&ask.what))
     }
 
     /// A recording that may be being played goes on in another file.
-    pub(super) fn play_grows(&mut self, recording: &str, file: &str, header: FileHeader) {
+    pub(in crate::agent) fn play_grows(&mut self, recording: &str, file: &str, header: FileHeader) {
         for it in self.players.live.values_mut().filter(|it| it.recording() == Some(recording)) {
             it.grow(file, header);
         }
@@ -256,7 +255,7 @@ impl Agent {
     }
 
     /// Ends every playback.
-    pub(super) fn end_playbacks(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn end_playbacks(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
         let keys: Vec<PlaybackKey> = self.players.live.keys().copied().collect();
         let cause = (reason == Reason::StorageIo.as_str()).then_some(Cause::Pulled);
         for key in keys {
@@ -265,7 +264,7 @@ impl Agent {
     }
 
     /// Ends a playback; gives its last status.
-    pub(super) fn end_playback(
+    pub(in crate::agent) fn end_playback(
         &mut self,
         key: PlaybackKey,
         reason: &'static str,

@@ -1,25 +1,23 @@
 //! How a recording begins: whether it may, where it goes, and its RTP port.
 
-use super::io::{Action, ClientId, RecordingKey};
-use super::leftover::{LastSender, Leftover};
-use super::local::{Local, Spec};
-use super::recording::Recording;
-use super::requests::Answer;
-use super::route::Route;
-use super::sip_info::Purpose;
-use super::{Agent, MAX_WAITING_STARTS};
+use crate::agent::clients::answer::Answer;
+use crate::agent::recordings::by_pbx::transaction::Purpose;
+use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::recording::leftover::{LastSender, Leftover};
+use crate::agent::recordings::recording::{Recording, altered_text};
+use crate::agent::recordings::to_file::{Spec, ToFile};
+use crate::agent::{Action, Agent, ClientId, MAX_WAITING_STARTS, RecordingKey};
 use crate::api::reason::{AgentError, Reason};
 use crate::api::reply::{self, RequestId};
 use crate::api::request::RecordStart;
 use crate::api::status::Mode;
 use media::codec::Codec;
 use media::time::Now;
-use recfile::call::Altered;
 use recfile::header::MAX_FILE_OCTETS;
 use store::jobs::Job;
 
 impl Agent {
-    pub(super) fn record_start(
+    pub(in crate::agent) fn record_start(
         &mut self,
         client: ClientId,
         id: Option<&RequestId>,
@@ -30,7 +28,7 @@ impl Agent {
         if start.mode == Mode::Local {
             self.turn_if_better(now, actions);
         }
-        if start.mode != Mode::Local || self.medium.folder_to_record(self.count_on_disk()).is_ok() {
+        if start.mode != Mode::Local || self.disk.folder_to_record(self.count_on_disk()).is_ok() {
             self.start(client, id.cloned(), start, now, actions);
             return Ok(None);
         }
@@ -46,7 +44,7 @@ impl Agent {
     }
 
     /// Starts a recording, or answers why not.
-    pub(super) fn start(
+    pub(in crate::agent) fn start(
         &mut self,
         client: ClientId,
         id: Option<RequestId>,
@@ -81,14 +79,14 @@ impl Agent {
                 .with_detail(format!("{limit} are running (rtp.max_recordings)")));
         }
         let recording = self.new_id();
-        let (route, open) = match start.mode {
-            Mode::Local => self.local_route(&recording, codec, &start, now)?,
-            Mode::Server => (self.upload_route(codec, start.ptime_ms, &start.call, now)?, None),
-            Mode::SipInfo => (self.sip_info_route(&start.call)?, None),
+        let (destination, open) = match start.mode {
+            Mode::Local => self.file_destination(&recording, codec, &start, now)?,
+            Mode::Server => (self.server_destination(codec, start.ptime_ms, &start.call, now)?, None),
+            Mode::SipInfo => (self.pbx_destination(&start.call)?, None),
         };
         let key = RecordingKey(self.new_key());
         let mode = start.mode;
-        let mut it = Recording::new(recording, codec, start, route, now);
+        let mut it = Recording::new(recording, codec, start, destination, now);
         it.waiting = id.map(|id| (client, id.clone()));
         it.open = open;
         let log =
@@ -107,23 +105,23 @@ impl Agent {
         Ok(())
     }
 
-    fn local_route(
+    fn file_destination(
         &mut self,
         recording: &str,
         codec: Codec,
         start: &RecordStart,
         now: Now,
-    ) -> Result<(Route, Option<Job>), AgentError> {
+    ) -> Result<(Destination, Option<Job>), AgentError> {
         let spec = Spec {
             recording: recording.to_owned(),
             codec,
             ptime_ms: start.ptime_ms,
-            folder: self.medium.folder_to_record(self.count_on_disk())?,
+            folder: self.disk.folder_to_record(self.count_on_disk())?,
             max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
             recipients: self.config.storage.encrypt_to.len(),
         };
-        let (local, open) = Local::begin(spec, self.new_file(), &start.call, now);
-        Ok((Route::Local(Box::new(local)), Some(open)))
+        let (to_file, open) = ToFile::begin(spec, self.new_file(), &start.call, now);
+        Ok((Destination::File(Box::new(to_file)), Some(open)))
     }
 
     /// Ports to try: an ephemeral one, or the configured one and those after it.
@@ -135,7 +133,7 @@ impl Agent {
 
     /// Remembers who sent to a fixed port that is let go: it may still send when the next recording has the port.
     #[inline(never)]
-    pub(super) fn remember_sender(&mut self, key: RecordingKey) {
+    pub(in crate::agent) fn remember_sender(&mut self, key: RecordingKey) {
         let Some(it) = self.recordings.get(&key).filter(|_| self.config.rtp.port != 0) else { return };
         let Some((rtp, heard)) = it.rtp.zip(it.last_heard()) else { return };
         let last = LastSender { port: rtp.port(), heard, call_id: it.call.id.clone() };
@@ -145,7 +143,7 @@ impl Agent {
     }
 
     #[inline(never)]
-    pub(super) fn rtp_bound(
+    pub(in crate::agent) fn rtp_bound(
         &mut self,
         key: RecordingKey,
         result: Result<std::net::SocketAddr, String>,
@@ -159,7 +157,7 @@ impl Agent {
                 let last = self.last_senders.iter().find(|last| last.port == addr.port());
                 it.beware_of(last.and_then(|last| Leftover::of(last, &it.call.id, now.mono)));
                 actions.extend(it.open.take().map(Action::Job));
-                self.begin_upload(key, now, actions);
+                self.begin_session(key, now, actions);
             }
             Err(detail) => {
                 // The file has not been asked for yet: the recording never existed.
@@ -179,10 +177,4 @@ impl Agent {
             }
         }
     }
-}
-
-/// For the log: what of a call could not be kept as it was said, without a word of it.
-pub(super) fn altered_text(recording: &str, altered: Altered) -> Option<String> {
-    let text = || format!("recording {recording}: cut or cleaned what was said as {altered}");
-    (!altered.is_empty()).then(text)
 }

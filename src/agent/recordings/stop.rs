@@ -1,9 +1,8 @@
 //! How a recording ends: stopped, with its disk lost, or with the process; and which reason is told.
 
-use super::Agent;
-use super::io::{Action, RecordingKey};
-use super::medium::cause_of_fault;
-use super::route::Route;
+use crate::agent::disk::faults::{cause_of_fault, reason_of};
+use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::{Action, Agent, RecordingKey};
 use crate::api::ending::{EndReason, Order};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
@@ -12,14 +11,14 @@ use crate::api::status::RecordingState;
 use log::Level as LogLevel;
 use media::time::Now;
 use std::time::Duration;
-use store::jobs::{Fault, FaultKind, Job, Piece};
+use store::jobs::{Fault, Job, Piece};
 
 /// At the end of the process storage has so long to finish.
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
 
 impl Agent {
     #[inline(never)]
-    pub(super) fn shut_down(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn shut_down(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
         self.end_playbacks("shutdown", actions);
         for key in self.keys() {
@@ -29,7 +28,7 @@ impl Agent {
 
     /// Begins to end a recording; `recording.ended` follows when its file is closed.
     #[inline(never)]
-    pub(super) fn stop(
+    pub(in crate::agent) fn stop(
         &mut self,
         key: RecordingKey,
         reason: impl Into<EndReason>,
@@ -44,25 +43,25 @@ impl Agent {
         it.stopped = Some(now.mono);
         self.remember_sender(key);
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        match &mut it.route {
-            Route::Local(local) => {
+        match &mut it.destination {
+            Destination::File(to_file) => {
                 if let Some(since) = it.paused {
-                    local.note_pause(now.mono.since(since));
+                    to_file.note_pause(now.mono.since(since));
                 }
-                local.finish(reason.as_str(), now, &mut self.pool);
+                to_file.finish(reason.as_str(), now, &mut self.pool);
                 actions.push(Action::CloseRtp(key));
                 self.pump(key, now, actions);
             }
-            Route::Server(_) => {
+            Destination::Server(_) => {
                 self.uplink(key, now, actions, |client, now, out| client.stop(reason.as_str(), now, out));
             }
-            Route::SipInfo(_) => self.stop_sip_info(key, now, actions),
+            Destination::Pbx(_) => self.stop_at_pbx(key, now, actions),
         }
     }
 
     /// Ends a recording whose disk is gone.
     #[inline(never)]
-    pub(super) fn fail(
+    pub(in crate::agent) fn fail(
         &mut self,
         key: RecordingKey,
         fault: Fault,
@@ -72,13 +71,13 @@ impl Agent {
     ) {
         self.remember_sender(key);
         let Some(mut it) = self.recordings.remove(&key) else { return };
-        if let Some(local) = it.route.local_mut() {
-            local.abandon(pieces, &mut self.pool);
+        if let Some(to_file) = it.destination.as_file_mut() {
+            to_file.abandon(pieces, &mut self.pool);
             // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
-            let mut mends = local.take_mends();
+            let mut mends = to_file.take_mends();
             mends.pop();
-            self.strays.keep(mends);
-            actions.push(Action::Job(Job::Abandon(local.file())));
+            self.pending_finalisations.keep(mends);
+            actions.push(Action::Job(Job::Abandon(to_file.file())));
         }
         it.state = RecordingState::Ended;
         let Fault { kind, detail } = fault;
@@ -98,22 +97,53 @@ impl Agent {
         self.scan(now, actions);
         self.finish_eject(now, actions);
     }
-}
 
-/// Why a recording under way failed: a disk that is gone has been pulled.
-pub(super) fn reason_of(kind: FaultKind) -> Reason {
-    match kind {
-        FaultKind::NoStorage | FaultKind::Pulled | FaultKind::Io => Reason::StorageIo,
-        other => reason_at_start(other),
+    /// A recording without a file has ended well.
+    pub(in crate::agent) fn finish(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
+        let remaining_s = self.remaining_s();
+        let Some(mut it) = self.recordings.remove(&key) else { return };
+        it.state = RecordingState::Ended;
+        actions.push(Action::CloseRtp(key));
+        self.past.add(&it.final_counts());
+        let status = it.status(remaining_s, self.clock);
+        let text = format!("recording {} ended: {} ms", it.id, status.elapsed_ms);
+        actions.push(Action::Log(LogLevel::Info, text));
+        if let Some((client, id)) = it.waiting.take() {
+            let error =
+                AgentError::new(Reason::InvalidState).with_message("it was stopped before it had begun");
+            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+        }
+        self.remember(status.clone());
+        self.tell(&Event::RecordingEnded(status), actions);
     }
-}
 
-pub(super) fn reason_at_start(kind: FaultKind) -> Reason {
-    match kind {
-        FaultKind::NoStorage | FaultKind::Pulled => Reason::NoStorage,
-        FaultKind::Full | FaultKind::TooLarge => Reason::StorageFull,
-        FaultKind::ReadOnly => Reason::StorageReadOnly,
-        FaultKind::Denied | FaultKind::OffDisk => Reason::PermissionDenied,
-        FaultKind::Io | FaultKind::NotFolder => Reason::StorageIo,
+    /// A recording without a file has failed; one that never began is only refused.
+    pub(in crate::agent) fn lose(
+        &mut self,
+        key: RecordingKey,
+        reason: Reason,
+        detail: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(mut it) = self.recordings.remove(&key) else { return };
+        actions.push(Action::CloseRtp(key));
+        self.past.add(&it.final_counts());
+        let starting = it.is_starting();
+        let logged = it.call.redacted(&detail);
+        it.state = RecordingState::Ended;
+        it.fail_for(reason, None, detail.clone());
+        if let Some((client, id)) = it.waiting.take() {
+            let error = AgentError::new(reason).with_detail(detail);
+            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+        }
+        if starting {
+            return actions.push(Action::Log(LogLevel::Warn, format!("no recording: {reason}: {logged}")));
+        }
+        self.stats.recordings_failed += 1;
+        let text = format!("recording {} failed: {reason}: {logged}", it.id);
+        actions.push(Action::Log(LogLevel::Error, text));
+        let status = it.status(self.remaining_s(), self.clock);
+        self.remember(status.clone());
+        self.tell(&Event::RecordingFailed(status), actions);
     }
 }

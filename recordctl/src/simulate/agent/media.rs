@@ -3,8 +3,8 @@
 use super::super::super::rtp_sender::{Clip, Impairments, RtpSender, SenderSettings};
 use super::super::{Log, speech};
 use crossbeam_channel::Receiver;
-use recordd::agent::io::RecordingKey;
-use recordd::runtime::surroundings::RtpPortChange;
+use recordd::agent::RecordingKey;
+use recordd::runtime::environment::RtpPortChange;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use recordd::config::{Config, StoragePath};
 use recordd::runtime::Runtime;
-use recordd::runtime::surroundings::Surroundings;
+use recordd::runtime::environment::Environment;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::FileTypeExt;
@@ -80,7 +80,7 @@ impl SimulateAgentArgs {
         let (rtp_watch, changes) = bounded(MAX_WAITING_CHANGES);
         let runtime = Runtime::within(
             config,
-            Surroundings {
+            Environment {
                 fs: stick.clone(),
                 disk_changes: Some((stick.changes()?, Interest::READABLE)),
                 rtp_watch: Some(rtp_watch),

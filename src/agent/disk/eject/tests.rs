@@ -1,7 +1,6 @@
 //! An eject, or a pull, that comes while something else is under way: a recording that begins, a recovery.
 
-use super::Agent;
-use super::io::{Action, ClientId, Input, RecordingKey};
+use crate::agent::{Action, Agent, ClientId, Input, RecordingKey};
 use crate::config::Config;
 use media::time::Now;
 use std::net::{Ipv4Addr, SocketAddr};

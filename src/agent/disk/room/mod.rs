@@ -3,63 +3,61 @@
 //! Owns: what is done at `storage.low` and `storage.full`, deletion of old recordings, what is said of a
 //! disk that has just come. Numbers are the medium's.
 
-use super::local::Local;
-use super::medium::{Level, SPEED_CHECK_OCTETS};
-use super::recording::Recording;
-use super::{Agent, io::Action, io::RecordingKey};
+use crate::agent::disk::state::Level;
+use crate::agent::disk::state::SPEED_CHECK_OCTETS;
+use crate::agent::recordings::recording::Recording;
+use crate::agent::recordings::to_file::ToFile;
+use crate::agent::{Action, Agent, RecordingKey};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::config::OnFull;
 use log::Level as LogLevel;
-use media::time::{Mono, Now};
-use std::time::Duration;
+use media::time::Now;
 use store::jobs::{Fault, Folder, Job, Space, Speed};
-
-/// Between two looks at the disks that nothing has asked for.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// Ends recordings on a full disk, or makes room, and tells.
-    pub(super) fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
         let waiting = self.recordings.values().map(Recording::waiting_octets).sum();
         // Nothing is deleted as long as there is room on another disk.
-        let elsewhere = self.medium.has_other(self.count_on_disk());
+        let elsewhere = self.disk.has_other(self.count_on_disk());
         let deletes =
             self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete && !elsewhere;
-        if deletes && self.medium.wants_deletion(waiting) {
-            if let Some(folder) = self.medium.folder() {
+        if deletes && self.disk.wants_deletion(waiting) {
+            if let Some(folder) = self.disk.folder() {
                 self.delete_oldest(folder, actions);
             }
         }
-        let level = self.medium.level_to_tell(self.count_on_disk());
+        let level = self.disk.level_to_tell(self.count_on_disk());
         if level == Some(Level::Low) && !deletes {
             self.tell(&Event::StorageLow(self.storage_status()), actions);
         }
         // As long as there is something to delete, the reserve bridges the time until that is done.
-        if !deletes && self.medium.is_full(waiting) {
+        if !deletes && self.disk.is_full(waiting) {
             self.disk_full(now, actions);
         }
     }
 
     /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
     #[inline(never)]
-    pub(super) fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.medium.tell_full() {
+    pub(in crate::agent) fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.disk.first_full() {
             self.tell(&Event::StorageFull(self.storage_status()), actions);
         }
-        let Some(full) = self.medium.folder() else { return };
+        let Some(full) = self.disk.folder() else { return };
         let others = self.count_on_disk().saturating_sub(1);
-        let next = if self.ejecting.is_none() { self.medium.turn_from(&full, others) } else { None };
+        let next = if self.ejecting.is_none() { self.disk.turn_from(&full, others) } else { None };
         for key in self.on_disk() {
-            let Some(local) = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut()) else {
+            let Some(to_file) = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut())
+            else {
                 continue;
             };
-            if *local.folder() != full {
+            if *to_file.folder() != full {
                 continue;
             }
             match &next {
                 Some(folder) => {
-                    local.move_to(folder.clone());
+                    to_file.move_to(folder.clone());
                     self.pump(key, now, actions);
                 }
                 None => self.stop(key, Reason::StorageFull, now, actions),
@@ -71,55 +69,39 @@ impl Agent {
     }
 
     /// Another disk that was there already is recorded to from now on.
-    pub(super) fn turned(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.library.clear();
+    pub(in crate::agent) fn turned(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.index.clear();
         self.resume_lost(true, now, actions);
         self.welcome_disk(true, actions);
         self.library_anew();
     }
 
     /// If the disk in use takes no recording and another one does, turns to that.
-    pub(super) fn turn_if_better(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn turn_if_better(&mut self, now: Now, actions: &mut Vec<Action>) {
         let running = self.count_on_disk();
-        if self.ejecting.is_some() || self.medium.folder_to_record(running).is_ok() {
+        if self.ejecting.is_some() || self.disk.folder_to_record(running).is_ok() {
             return;
         }
-        let turned = self.medium.folder().and_then(|folder| self.medium.turn_from(&folder, running));
+        let turned = self.disk.folder().and_then(|folder| self.disk.turn_from(&folder, running));
         if turned.is_some() {
             self.turned(now, actions);
         }
     }
 
-    /// Tells if the state of the disk is another one than before.
-    pub(super) fn tell_state(&mut self, actions: &mut Vec<Action>) {
-        if let Some(change) = self.medium.change(self.count_on_disk()) {
-            self.tell(&Event::StorageState(change), actions);
-        }
-    }
-
-    /// When the disks are to be looked at though nothing has told of a change: nobody tells when others fill a disk, nor
-    /// when one is pulled that is not mounted. A look that could not see what there is is made again, too. While something is recorded, what storage answers tells enough.
-    pub(super) fn look_due(&self) -> Option<Mono> {
-        let waits = self.medium.waits_for_pull() || self.wants("storage.state");
-        let idle = self.count_on_disk() == 0;
-        let looks = self.scans > 0 || self.shutdown.is_some();
-        ((waits && idle || self.medium.is_unknown()) && !looks).then_some(self.looked_at + LOOK_INTERVAL)
-    }
-
     /// There was no room to create a file, though there may be octets left: folders and disks have room for so many names.
     /// The oldest file gives way, and it is tried again. False if that can't be.
     #[inline(never)]
-    pub(super) fn deletes_to_open(
+    pub(in crate::agent) fn deletes_to_open(
         &mut self,
         key: RecordingKey,
         fault: &Fault,
         actions: &mut Vec<Action>,
     ) -> bool {
-        let elsewhere = self.medium.has_other(self.count_on_disk().saturating_sub(1));
+        let elsewhere = self.disk.has_other(self.count_on_disk().saturating_sub(1));
         let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
-        let Some(folder) = self.medium.folder().filter(|_| wanted && !elsewhere) else { return false };
-        let local = self.recordings.get_mut(&key).and_then(|it| it.route.local_mut());
-        let tries = local.filter(|local| *local.folder() == folder).is_some_and(Local::may_open_again);
+        let Some(folder) = self.disk.folder().filter(|_| wanted && !elsewhere) else { return false };
+        let to_file = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut());
+        let tries = to_file.filter(|to_file| *to_file.folder() == folder).is_some_and(ToFile::may_open_again);
         if !tries {
             return false;
         }
@@ -143,16 +125,16 @@ impl Agent {
 
     /// There was no room for another name, and to finish a file takes one for a moment: its final sidecar's.
     #[inline(never)]
-    pub(super) fn delete_one_more(&mut self, actions: &mut Vec<Action>) {
-        if let Some(folder) = self.medium.folder().filter(|_| !self.nothing_to_delete) {
+    pub(in crate::agent) fn delete_one_more(&mut self, actions: &mut Vec<Action>) {
+        if let Some(folder) = self.disk.folder().filter(|_| !self.nothing_to_delete) {
             self.delete_oldest(folder, actions);
         }
     }
 
     /// The oldest file is not found yet: storage goes on when it has done what waits behind the search.
     #[inline(never)]
-    pub(super) fn search_on(&mut self, now: Now, actions: &mut Vec<Action>) {
-        match self.medium.folder().filter(|folder| self.deleting.as_ref() == Some(folder)) {
+    pub(in crate::agent) fn search_on(&mut self, now: Now, actions: &mut Vec<Action>) {
+        match self.disk.folder().filter(|folder| self.deleting.as_ref() == Some(folder)) {
             Some(folder) => actions.push(self.deletion(folder)),
             // The disk is gone or in use no more, and with it what was to be made room for.
             None => self.deleted(None, None, now, actions),
@@ -160,7 +142,7 @@ impl Agent {
     }
 
     #[inline(never)]
-    pub(super) fn deleted(
+    pub(in crate::agent) fn deleted(
         &mut self,
         file: Option<String>,
         space: Option<Space>,
@@ -168,22 +150,23 @@ impl Agent {
         actions: &mut Vec<Action>,
     ) {
         let folder = self.deleting.take();
-        let in_use = folder.is_some() && folder == self.medium.folder();
+        let in_use = folder.is_some() && folder == self.disk.folder();
         let made_room = file.is_some();
         self.nothing_to_delete = in_use && !made_room;
         if let Some(file) = file {
             if in_use {
-                self.library.remove(&file);
+                self.index.remove(&file);
             }
             actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
         }
         if let (Some(folder), Some(space)) = (&folder, space) {
-            self.medium.measured(folder, space);
+            self.disk.measured(folder, space);
         }
         for (key, fault) in std::mem::take(&mut self.reopening) {
             match self.recordings.get_mut(&key) {
                 Some(it) if made_room => {
-                    let again = it.route.local_mut().and_then(|local| local.open_again(&it.call, now));
+                    let again =
+                        it.destination.as_file_mut().and_then(|to_file| to_file.open_again(&it.call, now));
                     actions.extend(again.map(Action::Job));
                 }
                 _ => self.open_failed(key, fault, now, actions),
@@ -199,38 +182,42 @@ impl Agent {
     }
 
     /// Makes room for a recording that is to start, one old file after another. False if there is nothing to do.
-    pub(super) fn deletes_for_start(&mut self, actions: &mut Vec<Action>) -> bool {
-        let refused = self.medium.folder_to_record(self.count_on_disk()).err();
+    pub(in crate::agent) fn deletes_for_start(&mut self, actions: &mut Vec<Action>) -> bool {
+        let refused = self.disk.folder_to_record(self.count_on_disk()).err();
         let full = refused.is_some_and(|error| error.reason == Reason::StorageFull);
         let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
-        let Some(folder) = self.medium.folder().filter(|_| full && wanted) else { return false };
+        let Some(folder) = self.disk.folder().filter(|_| full && wanted) else { return false };
         self.delete_oldest(folder, actions);
         true
     }
 
     /// A disk has come: says what it is, and tries how fast it is.
-    pub(super) fn welcome_disk(&mut self, inserted: bool, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn welcome_disk(&mut self, inserted: bool, actions: &mut Vec<Action>) {
         self.nothing_to_delete = false;
         let status = self.storage_status();
-        let (level, text) = self.medium.describe();
+        let (level, text) = self.disk.describe();
         actions.push(Action::Log(level, text));
-        if inserted && !self.medium.is_forbidden() {
+        if inserted && !self.disk.is_forbidden() {
             self.tell(&Event::StorageInserted(status), actions);
         }
         let idle = self.recordings.is_empty() && self.waiting_starts.is_empty();
-        let room = self.medium.room_octets() >= SPEED_CHECK_OCTETS;
+        let room = self.disk.room_octets() >= SPEED_CHECK_OCTETS;
         if self.config.storage.speed_check && idle && room {
-            if let Ok(folder) = self.medium.folder_to_record(0) {
+            if let Ok(folder) = self.disk.folder_to_record(0) {
                 actions.push(Action::Job(Job::MeasureSpeed(folder)));
             }
         }
     }
 
-    pub(super) fn speed_measured(&mut self, result: Result<Option<Speed>, Fault>, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn speed_measured(
+        &mut self,
+        result: Result<Option<Speed>, Fault>,
+        actions: &mut Vec<Action>,
+    ) {
         match result {
             Ok(None) => {}
             Ok(Some(speed)) => {
-                if let Some(note) = self.medium.judge_speed(speed, self.config.rtp.max_recordings) {
+                if let Some(note) = self.disk.judge_speed(speed, self.config.rtp.max_recordings) {
                     actions.push(Action::Log(LogLevel::Warn, format!("the disk is {note}")));
                     self.tell(&Event::StorageInserted(self.storage_status()), actions);
                 }
@@ -239,3 +226,6 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Room that is made for a start: as much as that needs, and tried again where a disk takes no more names.
 
-use super::Agent;
-use super::io::{Action, ClientId, Input};
+use crate::agent::{Action, Agent, ClientId, Input};
 use crate::config::Config;
 use media::time::Now;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -4,7 +4,7 @@
 //! disk in use stays the one in use until it is gone, or takes no more and another one does; nothing is recorded to a
 //! disk that was ejected until it was pulled and has come anew; low and full are told once each time they begin.
 
-use super::ending::reason_at_start;
+use crate::agent::disk::faults::{PULLED, cause_of_fault, error_of_fault, sentence_of_fault};
 use crate::api::event::StateChange;
 use crate::api::reason::{AgentError, Cause, Reason};
 use crate::api::status::{StorageState, StorageStatus};
@@ -18,7 +18,7 @@ use store::jobs::{
 };
 
 /// Octets per second of one call.
-pub(super) const OCTETS_PER_S: u64 = OCTETS_PER_MS * 1000;
+pub(in crate::agent) const OCTETS_PER_S: u64 = OCTETS_PER_MS * 1000;
 
 /// Kept besides the reserve for what is still buffered, sidecars and the rounding to clusters.
 const MARGIN_OCTETS: u64 = 64 * 1024;
@@ -27,7 +27,7 @@ const MARGIN_OCTETS: u64 = 64 * 1024;
 const START_OCTETS: u64 = 64 * 1024;
 
 /// With less room than this, the speed of a disk is not tried.
-pub(super) const SPEED_CHECK_OCTETS: u64 = 4 * 1024 * 1024;
+pub(in crate::agent) const SPEED_CHECK_OCTETS: u64 = 4 * 1024 * 1024;
 
 /// A disk has to be faster than all possible calls together by this factor.
 const SPEED_FACTOR: u64 = 4;
@@ -41,9 +41,6 @@ const LOW_S: u64 = 600;
 /// With `on_full = "delete-oldest"` room is made when less than this is left.
 const DELETE_BELOW_OCTETS: u64 = MARGIN_OCTETS + 128 * 1024;
 
-/// What is said of a disk that went without being ejected.
-const PULLED: &str = "the disk was pulled: insert it again";
-
 /// Ejected disks that are remembered until they are pulled; a phone has a port or two.
 const MAX_EJECTED: usize = 16;
 
@@ -52,10 +49,21 @@ const UNKNOWN: char = '?';
 
 /// What the agent has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
+pub(in crate::agent) enum Level {
     Plenty,
     Low,
     Full,
+}
+
+/// What the last look at the disks could see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastLook {
+    /// There was none yet.
+    None,
+    /// All there is.
+    Clear,
+    /// Not what there is: what was known before still holds.
+    Blind,
 }
 
 /// How well a disk can be recorded to, the best first.
@@ -116,21 +124,21 @@ struct Told {
 
 /// What a look at the disks has changed.
 #[derive(Debug, Default)]
-pub(super) struct Change {
+pub(in crate::agent) struct Change {
     /// The disk to record to is another one than before, or can be written to again.
-    pub(super) came: bool,
+    pub(in crate::agent) came: bool,
     /// The disk that was recorded to is gone.
-    pub(super) went: bool,
+    pub(in crate::agent) went: bool,
     /// The disk that was recorded to is there, but another one is better.
-    pub(super) turned: bool,
+    pub(in crate::agent) turned: bool,
     /// Folders on disks that are gone.
-    pub(super) gone: Vec<Folder>,
+    pub(in crate::agent) gone: Vec<Folder>,
     /// Folders on disks that have come, or can be written to again.
-    pub(super) fresh: Vec<Folder>,
+    pub(in crate::agent) fresh: Vec<Folder>,
 }
 
 #[derive(Debug)]
-pub(super) struct Medium {
+pub(in crate::agent) struct DiskState {
     reserve_octets: u64,
     folder_name: String,
     require_removable: bool,
@@ -151,13 +159,11 @@ pub(super) struct Medium {
     /// The directory was on a disk that can be pulled: without it, its place is a folder of the phone's own memory.
     was_removable: bool,
     told: Option<Told>,
-    pub(super) scanned: bool,
-    /// The last look could not see what there is.
-    unknown: bool,
+    look: LastLook,
 }
 
-impl Medium {
-    pub(super) fn new(config: &Storage) -> Self {
+impl DiskState {
+    pub(in crate::agent) fn new(config: &Storage) -> Self {
         Self {
             reserve_octets: config.reserve_octets,
             folder_name: config.directory.clone(),
@@ -176,28 +182,27 @@ impl Medium {
             pulled: false,
             was_removable: false,
             told: None,
-            scanned: false,
-            unknown: false,
+            look: LastLook::None,
         }
     }
 
     /// What to look for.
-    pub(super) fn look(&self) -> Look {
+    pub(in crate::agent) fn look(&self) -> Look {
         let target = self.directory.clone().map_or(Target::Auto, Target::Directory);
         let ejected = self.ejected.iter().filter(|stick| !stick.0.starts_with(UNKNOWN)).cloned().collect();
         Look { target, folder: self.folder_name.clone(), ejected }
     }
 
     /// Takes what a look at the disks found, with so many recordings running.
-    pub(super) fn found(&mut self, found: Found, running: usize) -> Change {
-        self.unknown = found.unknown;
-        if found.unknown && self.scanned {
+    pub(in crate::agent) fn scanned(&mut self, found: Found, running: usize) -> Change {
+        let first = self.look == LastLook::None;
+        self.look = if found.unknown { LastLook::Blind } else { LastLook::Clear };
+        if found.unknown && !first {
             return Change::default();
         }
-        self.scanned = true;
         let was = self.place();
         let was_ejected = self.current().is_some_and(|known| self.is_ejected(&known.disk));
-        let readable_before: Vec<Place> =
+        let writable_before: Vec<Place> =
             self.known.iter().filter(|it| !it.disk.read_only).map(|it| place_of(&it.disk)).collect();
         let mut before = std::mem::take(&mut self.known);
         self.missing = found.missing;
@@ -243,7 +248,7 @@ impl Medium {
         if went || is.is_some() {
             self.pulled = is.is_none() && !was_ejected;
         }
-        let is_fresh = |it: &&Known| !it.disk.read_only && !readable_before.contains(&place_of(&it.disk));
+        let is_fresh = |it: &&Known| !it.disk.read_only && !writable_before.contains(&place_of(&it.disk));
         let current = self.current();
         Change {
             came: current.is_some_and(|it| changed || is_fresh(&it)),
@@ -282,7 +287,7 @@ impl Medium {
     }
 
     /// Turns from a disk that takes no more to another one that does, or has turned already. `None` if there is none.
-    pub(super) fn turn_from(&mut self, folder: &Folder, running: usize) -> Option<Folder> {
+    pub(in crate::agent) fn turn_from(&mut self, folder: &Folder, running: usize) -> Option<Folder> {
         let other = self.other_than(&folder.root, folder.device, running)?;
         if self.current != Some(other) {
             self.current = Some(other);
@@ -293,12 +298,12 @@ impl Medium {
     }
 
     /// Whether recordings could go on at another disk than the one in use.
-    pub(super) fn has_other(&self, running: usize) -> bool {
+    pub(in crate::agent) fn has_other(&self, running: usize) -> bool {
         self.current().is_some_and(|it| self.other_than(&it.disk.root, it.disk.device, running).is_some())
     }
 
     /// Whether recordings could go on at another disk than this one.
-    pub(super) fn has_other_than(&self, folder: &Folder, running: usize) -> bool {
+    pub(in crate::agent) fn has_other_than(&self, folder: &Folder, running: usize) -> bool {
         self.other_than(&folder.root, folder.device, running).is_some()
     }
 
@@ -324,7 +329,7 @@ impl Medium {
     }
 
     /// Whether this very folder is on a disk that is there.
-    pub(super) fn has(&self, folder: &Folder) -> bool {
+    pub(in crate::agent) fn has(&self, folder: &Folder) -> bool {
         self.known.iter().any(|it| it.is(&folder.root, folder.device))
     }
 
@@ -333,7 +338,7 @@ impl Medium {
     }
 
     /// What is to be ejected: the disk in use, or else what could not be unmounted before.
-    pub(super) fn to_eject(&self) -> Option<Eject> {
+    pub(in crate::agent) fn to_eject(&self) -> Option<Eject> {
         let Some(known) = self.current() else { return self.unfinished.clone() };
         let Disk { root, device, stick, group, removable, .. } = known.disk.clone();
         let stick = if stick.0.starts_with(UNKNOWN) { StickId::default() } else { stick };
@@ -341,7 +346,7 @@ impl Medium {
     }
 
     /// Whether a folder is on the disk that is, or is to be, ejected.
-    pub(super) fn is_on_current_stick(&self, folder: &Folder) -> bool {
+    pub(in crate::agent) fn is_on_current_stick(&self, folder: &Folder) -> bool {
         let Some(current) = self.current() else { return true };
         let its = self.known.iter().find(|it| it.is(&folder.root, folder.device));
         its.is_none_or(|it| {
@@ -352,7 +357,7 @@ impl Medium {
 
     /// What was to be ejected was synced, and is not recorded to until it comes anew: all of its partitions, wherever
     /// they are mounted. What can't be pulled can't come anew, so it goes on as before. Returns whether it is ejected.
-    pub(super) fn eject(&mut self, disk: &Eject, done: &Ejected) -> bool {
+    pub(in crate::agent) fn eject(&mut self, disk: &Eject, done: &Ejected) -> bool {
         // A system that runs from a stick is left mounted without a word.
         if !disk.removable || (!done.unmounted && done.left.is_empty()) {
             return false;
@@ -372,31 +377,36 @@ impl Medium {
     }
 
     /// Whether the last look could not see what there is.
-    pub(super) fn is_unknown(&self) -> bool {
-        self.unknown
+    pub(in crate::agent) fn is_unknown(&self) -> bool {
+        self.look == LastLook::Blind
+    }
+
+    /// Whether the disks were looked at since the start.
+    pub(in crate::agent) fn was_looked_at(&self) -> bool {
+        self.look != LastLook::None
     }
 
     /// Whether a disk waits to be pulled.
-    pub(super) fn waits_for_pull(&self) -> bool {
+    pub(in crate::agent) fn waits_for_pull(&self) -> bool {
         !self.ejected.is_empty()
     }
 
     /// Whether a disk was ejected and is mounted all the same: it can be ejected once more.
-    pub(super) fn is_mounted_though_ejected(&self) -> bool {
+    pub(in crate::agent) fn is_mounted_though_ejected(&self) -> bool {
         self.current().map_or(self.unfinished.is_some(), |it| self.is_ejected(&it.disk))
     }
 
     /// Whether the disk with this root is mounted right there.
-    pub(super) fn is_mount_point(&self, root: &Path) -> bool {
+    pub(in crate::agent) fn is_mount_point(&self, root: &Path) -> bool {
         self.known.iter().any(|it| it.disk.root == root && it.disk.mount == root)
     }
 
-    pub(super) fn is_present(&self) -> bool {
+    pub(in crate::agent) fn is_present(&self) -> bool {
         self.usable().is_some_and(|it| !self.is_ejected(&it.disk))
     }
 
     /// Whether there is a disk, and the settings forbid to record to it.
-    pub(super) fn is_forbidden(&self) -> bool {
+    pub(in crate::agent) fn is_forbidden(&self) -> bool {
         self.current.is_some() && self.usable().is_none()
     }
 
@@ -405,12 +415,12 @@ impl Medium {
         self.current().filter(|it| it.disk.removable || !self.require_removable)
     }
 
-    pub(super) fn device(&self) -> Option<u64> {
+    pub(in crate::agent) fn device(&self) -> Option<u64> {
         self.current().map(|it| it.disk.device)
     }
 
     /// An operation in this folder failed in this way.
-    pub(super) fn gave(&mut self, folder: &Folder, kind: FaultKind) {
+    pub(in crate::agent) fn note_fault(&mut self, folder: &Folder, kind: FaultKind) {
         let Some(it) = self.known_mut(&folder.root, folder.device) else { return };
         match kind {
             FaultKind::NoStorage => it.gone = true,
@@ -421,7 +431,7 @@ impl Medium {
     }
 
     /// The disk of a folder took something and told its room.
-    pub(super) fn works(&mut self, folder: &Folder, space: Space) {
+    pub(in crate::agent) fn works(&mut self, folder: &Folder, space: Space) {
         self.measured(folder, space);
         if let Some(it) = self.known_mut(&folder.root, folder.device) {
             it.trouble = None;
@@ -429,7 +439,7 @@ impl Medium {
     }
 
     /// The disk of a folder did something and told its room.
-    pub(super) fn measured(&mut self, folder: &Folder, space: Space) {
+    pub(in crate::agent) fn measured(&mut self, folder: &Folder, space: Space) {
         if let Some(it) = self.known_mut(&folder.root, folder.device) {
             it.disk.space = space;
             it.spent_octets = 0;
@@ -440,14 +450,14 @@ impl Medium {
         }
     }
 
-    pub(super) fn spend(&mut self, folder: &Folder, octets: u64) {
+    pub(in crate::agent) fn spend(&mut self, folder: &Folder, octets: u64) {
         if let Some(it) = self.known_mut(&folder.root, folder.device) {
             it.spent_octets += octets;
         }
     }
 
     /// The folder to record to, beside so many recordings that run, or why that is not possible.
-    pub(super) fn folder_to_record(&self, running: usize) -> Result<Folder, AgentError> {
+    pub(in crate::agent) fn folder_to_record(&self, running: usize) -> Result<Folder, AgentError> {
         let refused = |reason, cause| AgentError::new(reason).because(cause);
         let known = match self.current() {
             Some(known) if !self.is_ejected(&known.disk) => known,
@@ -482,7 +492,7 @@ impl Medium {
     }
 
     /// Why there is no disk.
-    pub(super) fn absent(&self) -> AgentError {
+    pub(in crate::agent) fn absent(&self) -> AgentError {
         let cause = self.cause(self.state(0)).unwrap_or(Cause::Absent);
         let path = self.directory.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let message = match cause {
@@ -500,12 +510,12 @@ impl Medium {
     }
 
     /// The recording folder, whether or not it can be recorded to.
-    pub(super) fn folder(&self) -> Option<Folder> {
+    pub(in crate::agent) fn folder(&self) -> Option<Folder> {
         self.current().map(|it| self.folder_of(&it.disk))
     }
 
     /// Octets that may still be recorded.
-    pub(super) fn room_octets(&self) -> u64 {
+    pub(in crate::agent) fn room_octets(&self) -> u64 {
         self.current().map_or(0, |it| self.room_of(it))
     }
 
@@ -514,29 +524,29 @@ impl Medium {
     }
 
     /// Seconds left for each of `recordings` calls at once; `None` without a disk that may be used.
-    pub(super) fn remaining_s(&self, recordings: usize) -> Option<u64> {
+    pub(in crate::agent) fn remaining_s(&self, recordings: usize) -> Option<u64> {
         let calls = recordings.max(1) as u64;
         let room = self.room_octets().saturating_sub(MARGIN_OCTETS);
         self.usable().map(|_| room / (OCTETS_PER_S * calls))
     }
 
     /// Whether the oldest recording should go. `waiting` octets of audio are not on the disk yet.
-    pub(super) fn wants_deletion(&self, waiting: u64) -> bool {
+    pub(in crate::agent) fn wants_deletion(&self, waiting: u64) -> bool {
         self.is_present() && self.room_octets() < DELETE_BELOW_OCTETS + waiting
     }
 
     /// Whether there is just room for the `waiting` octets and what belongs to them.
-    pub(super) fn is_full(&self, waiting: u64) -> bool {
+    pub(in crate::agent) fn is_full(&self, waiting: u64) -> bool {
         self.is_present() && self.room_octets() < MARGIN_OCTETS + waiting
     }
 
     /// Whether full is to be told: once, until there is room again.
-    pub(super) fn tell_full(&mut self) -> bool {
+    pub(in crate::agent) fn first_full(&mut self) -> bool {
         !std::mem::replace(&mut self.full_told, true)
     }
 
     /// Takes the result of the trial; the note if the disk is too slow for so many recordings at once.
-    pub(super) fn judge_speed(&mut self, speed: Speed, recordings: usize) -> Option<&str> {
+    pub(in crate::agent) fn judge_speed(&mut self, speed: Speed, recordings: usize) -> Option<&str> {
         let took_ms = u64::try_from(speed.took.as_millis()).unwrap_or(u64::MAX).max(1);
         let octets_per_s = speed.octets.saturating_mul(1000) / took_ms;
         let needed = SPEED_FACTOR * OCTETS_PER_S * recordings.max(1) as u64;
@@ -551,7 +561,7 @@ impl Medium {
     }
 
     /// One line for the log about the disk, or that there is none, and how much it matters.
-    pub(super) fn describe(&self) -> (LogLevel, String) {
+    pub(in crate::agent) fn describe(&self) -> (LogLevel, String) {
         let Some(disk) = self.current().map(|it| &it.disk) else {
             let absent = self.absent();
             // Whoever names a directory means it to be there; a stick comes when it comes.
@@ -591,7 +601,7 @@ impl Medium {
     }
 
     /// The level, if it has become worse than what was told last.
-    pub(super) fn level_to_tell(&mut self, recordings: usize) -> Option<Level> {
+    pub(in crate::agent) fn level_to_tell(&mut self, recordings: usize) -> Option<Level> {
         let remaining_s = self.remaining_s(recordings)?;
         let level = if self.is_full(0) {
             Level::Full
@@ -610,8 +620,8 @@ impl Medium {
     }
 
     /// The disk of a folder turned out to be full.
-    pub(super) fn filled(&mut self, folder: &Folder) {
-        self.gave(folder, FaultKind::Full);
+    pub(in crate::agent) fn filled(&mut self, folder: &Folder) {
+        self.note_fault(folder, FaultKind::Full);
         if let Some(it) = self.known_mut(&folder.root, folder.device) {
             it.disk.space.free_octets = 0;
         }
@@ -667,8 +677,8 @@ impl Medium {
 
     /// What is to be told of the disk, if that is another thing than what was told last. What is there at the start is
     /// told nobody.
-    pub(super) fn change(&mut self, recordings: usize) -> Option<StateChange> {
-        if !self.scanned {
+    pub(in crate::agent) fn change(&mut self, recordings: usize) -> Option<StateChange> {
+        if !self.was_looked_at() {
             return None;
         }
         let to = self.state(recordings);
@@ -702,7 +712,7 @@ impl Medium {
         Some(StateChange { from, to, cause: cause.unwrap_or(better), storage })
     }
 
-    pub(super) fn status(&self, recordings: usize) -> StorageStatus {
+    pub(in crate::agent) fn status(&self, recordings: usize) -> StorageStatus {
         let state = self.state(recordings);
         let cause = self.cause(state);
         let Some(it) = self.current() else {
@@ -750,40 +760,5 @@ fn place_of(disk: &Disk) -> Place {
     (disk.root.clone(), disk.device, disk.stick.clone())
 }
 
-pub(super) fn cause_of_fault(kind: FaultKind) -> Cause {
-    match kind {
-        FaultKind::NoStorage | FaultKind::Pulled => Cause::Pulled,
-        FaultKind::Full => Cause::Full,
-        FaultKind::TooLarge => Cause::FileTooLarge,
-        FaultKind::ReadOnly => Cause::ReadOnly,
-        FaultKind::Denied => Cause::Denied,
-        FaultKind::NotFolder => Cause::NotAFolder,
-        FaultKind::OffDisk => Cause::OffDisk,
-        FaultKind::Io => Cause::Broken,
-    }
-}
-
-/// What is wrong and what to do, for people.
-fn sentence_of_fault(kind: FaultKind) -> &'static str {
-    match kind {
-        FaultKind::NotFolder => {
-            "something else stands where the recording folder should be: rename or delete it"
-        }
-        FaultKind::OffDisk => {
-            "the recording folder is a link that leads off the disk: make it a folder of the disk"
-        }
-        FaultKind::TooLarge => "no file may be so large: set storage.max_file_size below the limit",
-        FaultKind::Denied => "recordd may not write to the recording folder: change its owner or mode",
-        FaultKind::Pulled => PULLED,
-        other => reason_at_start(other).sentence(),
-    }
-}
-
-/// What a client is told of a job that failed.
-pub(super) fn error_of_fault(kind: FaultKind) -> AgentError {
-    AgentError::new(reason_at_start(kind)).because(cause_of_fault(kind)).with_message(sentence_of_fault(kind))
-}
-
 #[cfg(test)]
-#[path = "medium_tests.rs"]
 mod tests;

@@ -1,39 +1,40 @@
 //! Which disk is used, and what is told of it.
 
 use super::*;
+use log::Level as LogLevel;
 use store::jobs::Left;
 
 const KIB: u64 = 1024;
 
 const ROOMY: Space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
 
-fn found(medium: &mut Medium, disks: impl IntoIterator<Item = Disk>) -> Change {
-    medium.found(Found { disks: disks.into_iter().collect(), ..Found::default() }, 0)
+fn found(state: &mut DiskState, disks: impl IntoIterator<Item = Disk>) -> Change {
+    state.scanned(Found { disks: disks.into_iter().collect(), ..Found::default() }, 0)
 }
 
-fn medium(free_octets: u64) -> Medium {
+fn state(free_octets: u64) -> DiskState {
     let config = Storage { reserve_octets: 1024 * KIB, ..crate::config::Config::default().storage };
-    let mut medium = Medium::new(&config);
+    let mut state = DiskState::new(&config);
     let space = Space { total_octets: 1 << 30, free_octets };
-    found(&mut medium, [Disk { device: 1, space, removable: true, ..Disk::default() }]);
-    medium
+    found(&mut state, [Disk { device: 1, space, removable: true, ..Disk::default() }]);
+    state
 }
 
 #[test]
 fn a_look_that_could_not_see_what_there_is_changes_nothing_and_is_made_again() {
-    let mut medium = medium(1 << 29);
-    let folder = medium.folder();
-    let change = medium.found(Found { unknown: true, ..Found::default() }, 1);
-    assert!(!change.went && change.gone.is_empty() && medium.is_unknown());
-    assert_eq!(medium.folder(), folder);
-    assert!(found(&mut medium, []).went && !medium.is_unknown());
+    let mut state = state(1 << 29);
+    let folder = state.folder();
+    let change = state.scanned(Found { unknown: true, ..Found::default() }, 1);
+    assert!(!change.went && change.gone.is_empty() && state.is_unknown());
+    assert_eq!(state.folder(), folder);
+    assert!(found(&mut state, []).went && !state.is_unknown());
 }
 
 #[test]
 fn a_start_needs_room_for_every_call_that_runs_too_and_is_told_the_figure() {
-    let medium = medium(1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
-    assert!(medium.folder_to_record(0).is_ok() && medium.folder_to_record(1).is_ok());
-    let refused = medium.folder_to_record(2).unwrap_err();
+    let state = state(1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
+    assert!(state.folder_to_record(0).is_ok() && state.folder_to_record(1).is_ok());
+    let refused = state.folder_to_record(2).unwrap_err();
     assert_eq!(refused.reason, Reason::StorageFull);
     assert_eq!(refused.data["needed_bytes"], 1024 * KIB + MARGIN_OCTETS + 3 * START_OCTETS);
     assert_eq!(refused.data["free_bytes"], 1024 * KIB + MARGIN_OCTETS + 2 * START_OCTETS);
@@ -42,10 +43,10 @@ fn a_start_needs_room_for_every_call_that_runs_too_and_is_told_the_figure() {
 #[test]
 fn a_fixed_disk_where_a_removable_one_is_required_is_no_disk() {
     let with = |removable| {
-        let mut medium = medium(0);
+        let mut state = state(0);
         let space = Space { total_octets: 1 << 30, free_octets: 1 << 29 };
-        found(&mut medium, [Disk { device: 2, space, removable, ..Disk::default() }]);
-        medium
+        found(&mut state, [Disk { device: 2, space, removable, ..Disk::default() }]);
+        state
     };
     let mut fixed = with(false);
     assert_eq!(fixed.folder_to_record(0).unwrap_err().reason, Reason::NoStorage);
@@ -62,24 +63,24 @@ fn folder(device: u64) -> Folder {
     Folder { root: PathBuf::new(), device, name: "Record".into() }
 }
 
-fn eject(medium: &mut Medium, unmounted: bool) -> bool {
-    let disk = medium.to_eject().expect("a disk");
+fn eject(state: &mut DiskState, unmounted: bool) -> bool {
+    let disk = state.to_eject().expect("a disk");
     let left = Left { point: disk.root.clone(), why: "not allowed".into(), denied: true };
     // Storage never unmounts what can't be pulled.
     let left = if unmounted || !disk.removable { Vec::new() } else { vec![left] };
-    medium.eject(&disk, &Ejected { unmounted, left, sticks: Vec::new() })
+    state.eject(&disk, &Ejected { unmounted, left, sticks: Vec::new() })
 }
 
 #[test]
 fn what_can_be_pulled_stays_ejected_until_it_comes_anew_and_nothing_else_does() {
     let config = Storage { require_usb: false, ..crate::config::Config::default().storage };
     for (removable, unmounted, ejected) in [(true, false, true), (true, true, true), (false, false, false)] {
-        let mut medium = Medium::new(&config);
-        found(&mut medium, [Disk { device: 1, space: ROOMY, removable, ..Disk::default() }]);
-        assert_eq!(eject(&mut medium, unmounted), ejected);
-        assert_eq!(medium.folder_to_record(0).is_err(), ejected);
-        found(&mut medium, [Disk { device: 2, space: ROOMY, removable, ..Disk::default() }]);
-        assert!(medium.folder_to_record(0).is_ok());
+        let mut state = DiskState::new(&config);
+        found(&mut state, [Disk { device: 1, space: ROOMY, removable, ..Disk::default() }]);
+        assert_eq!(eject(&mut state, unmounted), ejected);
+        assert_eq!(state.folder_to_record(0).is_err(), ejected);
+        found(&mut state, [Disk { device: 2, space: ROOMY, removable, ..Disk::default() }]);
+        assert!(state.folder_to_record(0).is_ok());
     }
 }
 
@@ -99,10 +100,10 @@ fn partition(root: &str, device: u64, stick: &str) -> Disk {
 
 #[test]
 fn all_of_an_ejected_stick_stays_ejected_wherever_it_is_mounted_until_it_was_pulled() {
-    let mut medium = medium(0);
-    found(&mut medium, [partition("/a", 1, "s 7"), partition("/b", 2, "s 7")]);
-    assert!(eject(&mut medium, true));
-    assert_eq!(cause(&medium), (StorageState::Ejected, Some(Cause::Ejected)));
+    let mut state = state(0);
+    found(&mut state, [partition("/a", 1, "s 7"), partition("/b", 2, "s 7")]);
+    assert!(eject(&mut state, true));
+    assert_eq!(cause(&state), (StorageState::Ejected, Some(Cause::Ejected)));
     // Another partition, another place, nowhere, and once more: it is the same stick.
     for disks in [
         vec![partition("/b", 2, "s 7")],
@@ -110,27 +111,27 @@ fn all_of_an_ejected_stick_stays_ejected_wherever_it_is_mounted_until_it_was_pul
         vec![],
         vec![partition("/a", 1, "s 7")],
     ] {
-        found(&mut medium, disks);
-        let refused = medium.folder_to_record(0).unwrap_err();
+        found(&mut state, disks);
+        let refused = state.folder_to_record(0).unwrap_err();
         assert_eq!((refused.reason, &refused.data["cause"]), (Reason::NoStorage, &"ejected".into()));
-        assert_eq!(medium.status(0).state, StorageState::Ejected);
-        assert!(!medium.is_present());
+        assert_eq!(state.status(0).state, StorageState::Ejected);
+        assert!(!state.is_present());
     }
-    medium.found(Found { pulled: vec![StickId("s 7".into())], ..Found::default() }, 0);
-    assert_eq!(cause(&medium), (StorageState::Absent, Some(Cause::Absent)), "it was no pull without eject");
-    found(&mut medium, [partition("/a", 1, "s 8")]);
-    assert!(medium.folder_to_record(0).is_ok());
+    state.scanned(Found { pulled: vec![StickId("s 7".into())], ..Found::default() }, 0);
+    assert_eq!(cause(&state), (StorageState::Absent, Some(Cause::Absent)), "it was no pull without eject");
+    found(&mut state, [partition("/a", 1, "s 8")]);
+    assert!(state.folder_to_record(0).is_ok());
 }
 
 #[test]
 fn a_stick_that_was_pulled_and_is_back_between_two_looks_has_come_anew() {
-    let mut medium = medium(0);
-    found(&mut medium, [partition("/a", 1, "s 7")]);
-    eject(&mut medium, true);
+    let mut state = state(0);
+    found(&mut state, [partition("/a", 1, "s 7")]);
+    eject(&mut state, true);
     let pulled = vec![StickId("s 7".into())];
     let change =
-        medium.found(Found { disks: vec![partition("/a", 1, "s 8")], pulled, ..Found::default() }, 0);
-    assert!(change.came && medium.folder_to_record(0).is_ok());
+        state.scanned(Found { disks: vec![partition("/a", 1, "s 8")], pulled, ..Found::default() }, 0);
+    assert!(change.came && state.folder_to_record(0).is_ok());
 }
 
 #[test]
@@ -140,79 +141,79 @@ fn the_folder_that_a_stick_leaves_behind_at_its_place_is_not_recorded_to() {
     let flash =
         || Disk { root: "/stick".into(), mount: "/".into(), device: 9, space: ROOMY, ..Disk::default() };
     for ejects in [true, false] {
-        let mut medium = Medium::new(&config);
-        found(&mut medium, [flash()]);
-        assert!(medium.folder_to_record(0).is_ok(), "no stick was ever there");
-        found(&mut medium, [partition("/stick", 1, "s 7")]);
+        let mut state = DiskState::new(&config);
+        found(&mut state, [flash()]);
+        assert!(state.folder_to_record(0).is_ok(), "no stick was ever there");
+        found(&mut state, [partition("/stick", 1, "s 7")]);
         if ejects {
-            eject(&mut medium, true);
+            eject(&mut state, true);
         }
-        found(&mut medium, [flash()]);
+        found(&mut state, [flash()]);
         let expected = if ejects { "ejected" } else { "pulled" };
-        assert_eq!(medium.folder_to_record(0).unwrap_err().data["cause"], expected);
+        assert_eq!(state.folder_to_record(0).unwrap_err().data["cause"], expected);
         let pulled = vec![StickId("s 7".into())];
-        medium.found(Found { disks: vec![flash()], pulled, ..Found::default() }, 0);
-        assert!(medium.folder_to_record(0).is_err());
-        found(&mut medium, [partition("/stick", 1, "s 8")]);
-        assert!(medium.folder_to_record(0).is_ok());
+        state.scanned(Found { disks: vec![flash()], pulled, ..Found::default() }, 0);
+        assert!(state.folder_to_record(0).is_err());
+        found(&mut state, [partition("/stick", 1, "s 8")]);
+        assert!(state.folder_to_record(0).is_ok());
     }
 }
 
-fn cause(medium: &Medium) -> (StorageState, Option<Cause>) {
-    let status = medium.status(0);
+fn cause(state: &DiskState) -> (StorageState, Option<Cause>) {
+    let status = state.status(0);
     (status.state, status.cause)
 }
 
 #[test]
 fn the_disk_in_use_stays_in_use_until_it_takes_no_more_and_another_one_does() {
     let (a, b, c) = (|| partition("/a", 1, "a"), || partition("/b", 2, "b"), || partition("/c", 3, "c"));
-    let root = |medium: &Medium| medium.folder().map(|folder| folder.root.display().to_string());
-    let mut medium = medium(0);
-    found(&mut medium, [b()]);
-    found(&mut medium, [a(), b()]);
-    assert_eq!(root(&medium).as_deref(), Some("/b"), "the one that came first");
+    let root = |state: &DiskState| state.folder().map(|folder| folder.root.display().to_string());
+    let mut state = state(0);
+    found(&mut state, [b()]);
+    found(&mut state, [a(), b()]);
+    assert_eq!(root(&state).as_deref(), Some("/b"), "the one that came first");
     let full = |disk: Disk| Disk { space: Space { total_octets: 1 << 30, free_octets: 0 }, ..disk };
-    found(&mut medium, [a(), full(b())]);
-    assert_eq!(root(&medium).as_deref(), Some("/a"));
-    found(&mut medium, [a(), b()]);
-    assert_eq!(root(&medium).as_deref(), Some("/a"), "room elsewhere is no reason to go back");
+    found(&mut state, [a(), full(b())]);
+    assert_eq!(root(&state).as_deref(), Some("/a"));
+    found(&mut state, [a(), b()]);
+    assert_eq!(root(&state).as_deref(), Some("/a"), "room elsewhere is no reason to go back");
     let read_only = |disk: Disk| Disk { read_only: true, ..disk };
     let no_folder = |disk: Disk| Disk { folder_fault: Some(FaultKind::NotFolder), ..disk };
-    found(&mut medium, [read_only(a()), no_folder(b()), full(c())]);
-    assert_eq!(root(&medium).as_deref(), Some("/c"), "the one that people can do something about");
-    medium.gave(&Folder { root: "/c".into(), ..folder(3) }, FaultKind::Io);
-    found(&mut medium, [read_only(a()), b(), c()]);
-    assert_eq!(root(&medium).as_deref(), Some("/b"), "one that gave errors, and one that did not");
-    let failed = medium.folder().unwrap();
-    medium.gave(&failed, FaultKind::Io);
-    assert!(medium.turn_from(&failed, 0).is_none(), "none is better");
-    found(&mut medium, [a(), b(), c()]);
-    assert_eq!(root(&medium).as_deref(), Some("/a"));
+    found(&mut state, [read_only(a()), no_folder(b()), full(c())]);
+    assert_eq!(root(&state).as_deref(), Some("/c"), "the one that people can do something about");
+    state.note_fault(&Folder { root: "/c".into(), ..folder(3) }, FaultKind::Io);
+    found(&mut state, [read_only(a()), b(), c()]);
+    assert_eq!(root(&state).as_deref(), Some("/b"), "one that gave errors, and one that did not");
+    let failed = state.folder().unwrap();
+    state.note_fault(&failed, FaultKind::Io);
+    assert!(state.turn_from(&failed, 0).is_none(), "none is better");
+    found(&mut state, [a(), b(), c()]);
+    assert_eq!(root(&state).as_deref(), Some("/a"));
 }
 
 #[test]
 fn why_there_is_no_disk_is_told_apart() {
     let path = StoragePath::Directory("/srv/calls".into());
     let config = Storage { path, require_usb: true, ..crate::config::Config::default().storage };
-    let mut medium = Medium::new(&config);
+    let mut state = DiskState::new(&config);
     for (missing, expected, named) in [
         (Missing::Path, Cause::PathMissing, "is not there"),
         (Missing::NotFolder, Cause::NotAFolder, "no folder"),
         (Missing::Denied, Cause::Denied, "may not look"),
     ] {
-        medium.found(Found { missing: Some(missing), ..Found::default() }, 0);
-        let refused = medium.folder_to_record(0).unwrap_err();
+        state.scanned(Found { missing: Some(missing), ..Found::default() }, 0);
+        let refused = state.folder_to_record(0).unwrap_err();
         assert_eq!((refused.reason, &refused.data["cause"]), (Reason::NoStorage, &expected.as_str().into()));
         assert!(refused.message.contains(named) && refused.message.contains("/srv/calls"), "{refused}");
-        let (level, logged) = medium.describe();
+        let (level, logged) = state.describe();
         assert!(level == LogLevel::Warn && logged.ends_with(&refused.message), "{logged}");
-        assert_eq!(cause(&medium), (StorageState::Absent, Some(expected)));
+        assert_eq!(cause(&state), (StorageState::Absent, Some(expected)));
     }
-    found(&mut medium, [Disk { device: 9, space: ROOMY, ..Disk::default() }]);
-    assert_eq!(cause(&medium), (StorageState::Absent, Some(Cause::NotRemovable)));
-    found(&mut medium, [partition("/srv/calls", 1, "s")]);
-    medium.found(Found { missing: Some(Missing::Path), ..Found::default() }, 0);
-    assert_eq!(cause(&medium), (StorageState::Absent, Some(Cause::Pulled)));
+    found(&mut state, [Disk { device: 9, space: ROOMY, ..Disk::default() }]);
+    assert_eq!(cause(&state), (StorageState::Absent, Some(Cause::NotRemovable)));
+    found(&mut state, [partition("/srv/calls", 1, "s")]);
+    state.scanned(Found { missing: Some(Missing::Path), ..Found::default() }, 0);
+    assert_eq!(cause(&state), (StorageState::Absent, Some(Cause::Pulled)));
 }
 
 #[test]
@@ -222,30 +223,30 @@ fn what_is_wrong_with_the_recording_folder_is_told_before_a_call_and_after() {
         (FaultKind::OffDisk, Reason::PermissionDenied, Cause::OffDisk),
         (FaultKind::Denied, Reason::PermissionDenied, Cause::Denied),
     ] {
-        let mut medium = medium(0);
+        let mut state = state(0);
         let wrong = Disk { folder_fault: Some(kind), ..partition("/a", 1, "a") };
-        found(&mut medium, [wrong]);
-        let refused = medium.folder_to_record(0).unwrap_err();
+        found(&mut state, [wrong]);
+        let refused = state.folder_to_record(0).unwrap_err();
         assert_eq!((refused.reason, &refused.data["cause"]), (reason, &expected.as_str().into()));
         assert!(refused.message.contains("recording folder"), "{refused}");
-        assert_eq!(cause(&medium), (StorageState::Failed, Some(expected)));
-        found(&mut medium, [partition("/a", 1, "a")]);
-        assert_eq!(cause(&medium), (StorageState::Ok, None), "it was put right");
-        medium.gave(&medium.folder().unwrap(), kind);
-        assert_eq!(cause(&medium), (StorageState::Failed, Some(expected)), "an attempt found it");
-        found(&mut medium, [partition("/a", 1, "a")]);
-        assert_eq!(cause(&medium), (StorageState::Ok, None));
+        assert_eq!(cause(&state), (StorageState::Failed, Some(expected)));
+        found(&mut state, [partition("/a", 1, "a")]);
+        assert_eq!(cause(&state), (StorageState::Ok, None), "it was put right");
+        state.note_fault(&state.folder().unwrap(), kind);
+        assert_eq!(cause(&state), (StorageState::Failed, Some(expected)), "an attempt found it");
+        found(&mut state, [partition("/a", 1, "a")]);
+        assert_eq!(cause(&state), (StorageState::Ok, None));
     }
 }
 
 #[test]
 fn every_change_of_the_state_is_told_once_and_both_ways() {
-    let mut medium = medium(0);
-    let mut next = |disks: Vec<Disk>, work: fn(&mut Medium)| {
-        found(&mut medium, disks);
-        work(&mut medium);
-        let change = medium.change(0).map(|change| (change.from, change.to, change.cause));
-        assert_eq!(medium.change(0), None, "told once");
+    let mut state = state(0);
+    let mut next = |disks: Vec<Disk>, work: fn(&mut DiskState)| {
+        found(&mut state, disks);
+        work(&mut state);
+        let change = state.change(0).map(|change| (change.from, change.to, change.cause));
+        assert_eq!(state.change(0), None, "told once");
         change
     };
     let with =
@@ -253,9 +254,9 @@ fn every_change_of_the_state_is_told_once_and_both_ways() {
     let (roomy, low, full) = (with(1 << 29), with(1024 * KIB + 300 * OCTETS_PER_S), with(0));
     let read_only = Disk { read_only: true, ..roomy.clone() };
     let other = partition("/b", 2, "b");
-    let nothing: fn(&mut Medium) = |_| {};
-    let breaks: fn(&mut Medium) = |medium| medium.gave(&medium.folder().unwrap(), FaultKind::Io);
-    let works: fn(&mut Medium) = |medium| medium.works(&medium.folder().unwrap(), ROOMY);
+    let nothing: fn(&mut DiskState) = |_| {};
+    let breaks: fn(&mut DiskState) = |state| state.note_fault(&state.folder().unwrap(), FaultKind::Io);
+    let works: fn(&mut DiskState) = |state| state.works(&state.folder().unwrap(), ROOMY);
     use StorageState::{Absent, Failed, Full, Low, Ok, ReadOnly};
     assert_eq!(next(vec![], nothing), None, "what is there at the start is told by agent.info");
     assert_eq!(next(vec![roomy.clone()], nothing), Some((Absent, Ok, Cause::Inserted)));
@@ -274,15 +275,15 @@ fn every_change_of_the_state_is_told_once_and_both_ways() {
 
 #[test]
 fn the_state_does_not_flutter_where_one_begins_and_the_other_ends() {
-    let mut medium = medium(0);
+    let mut state = state(0);
     let at = |room: u64| {
         let space = Space { total_octets: 1 << 30, free_octets: 1024 * KIB + room };
         Disk { space, ..partition("/a", 1, "a") }
     };
     let mut state = |room: u64| {
-        found(&mut medium, [at(room)]);
-        medium.change(0);
-        medium.status(0).state
+        found(&mut state, [at(room)]);
+        state.change(0);
+        state.status(0).state
     };
     let low = MARGIN_OCTETS + LOW_S * OCTETS_PER_S;
     assert_eq!(state(low), StorageState::Ok);
@@ -298,85 +299,85 @@ fn the_state_does_not_flutter_where_one_begins_and_the_other_ends() {
 
 #[test]
 fn a_disk_that_gave_errors_has_failed_until_it_does_something_or_another_one_comes() {
-    let mut medium = medium(1 << 29);
-    let state = |medium: &Medium| medium.status(0).state;
-    medium.gave(&folder(2), FaultKind::Io);
-    assert_eq!(state(&medium), StorageState::Ok, "another disk's error");
-    medium.gave(&folder(1), FaultKind::Io);
-    assert_eq!(state(&medium), StorageState::Failed);
-    medium.works(&folder(1), ROOMY);
-    assert_eq!(state(&medium), StorageState::Ok);
-    medium.gave(&folder(1), FaultKind::Io);
-    found(&mut medium, [Disk { device: 2, space: ROOMY, removable: true, ..Disk::default() }]);
-    assert_eq!(state(&medium), StorageState::Ok);
+    let mut state = state(1 << 29);
+    let shown = |state: &DiskState| state.status(0).state;
+    state.note_fault(&folder(2), FaultKind::Io);
+    assert_eq!(shown(&state), StorageState::Ok, "another disk's error");
+    state.note_fault(&folder(1), FaultKind::Io);
+    assert_eq!(shown(&state), StorageState::Failed);
+    state.works(&folder(1), ROOMY);
+    assert_eq!(shown(&state), StorageState::Ok);
+    state.note_fault(&folder(1), FaultKind::Io);
+    found(&mut state, [Disk { device: 2, space: ROOMY, removable: true, ..Disk::default() }]);
+    assert_eq!(shown(&state), StorageState::Ok);
 }
 
 #[test]
 fn a_disk_that_takes_no_file_is_full_whatever_room_it_says_it_has_until_it_has_more() {
-    let mut medium = medium(1 << 28);
-    medium.gave(&folder(1), FaultKind::Full);
+    let mut state = state(1 << 28);
+    state.note_fault(&folder(1), FaultKind::Full);
     let space = |free_octets| Space { total_octets: 1 << 30, free_octets };
-    medium.measured(&folder(1), space(1 << 28));
-    assert_eq!(medium.status(0).state, StorageState::Full);
-    medium.measured(&folder(1), space((1 << 28) + START_OCTETS));
-    assert_eq!(medium.status(0).state, StorageState::Ok);
+    state.measured(&folder(1), space(1 << 28));
+    assert_eq!(state.status(0).state, StorageState::Full);
+    state.measured(&folder(1), space((1 << 28) + START_OCTETS));
+    assert_eq!(state.status(0).state, StorageState::Ok);
 }
 
 #[test]
 fn low_is_told_once_ten_minutes_before_the_end_and_sooner_with_more_calls() {
-    let mut medium = medium(1024 * KIB + MARGIN_OCTETS + (LOW_S + 300) * OCTETS_PER_S);
-    assert_eq!(medium.level_to_tell(1), None);
-    assert_eq!(medium.level_to_tell(2), Some(Level::Low));
-    assert_eq!(medium.level_to_tell(2), None);
-    medium.spend(&folder(1), 400 * OCTETS_PER_S);
-    assert_eq!(medium.level_to_tell(1), None, "it was told already");
-    assert_eq!(medium.remaining_s(1), Some(500));
+    let mut state = state(1024 * KIB + MARGIN_OCTETS + (LOW_S + 300) * OCTETS_PER_S);
+    assert_eq!(state.level_to_tell(1), None);
+    assert_eq!(state.level_to_tell(2), Some(Level::Low));
+    assert_eq!(state.level_to_tell(2), None);
+    state.spend(&folder(1), 400 * OCTETS_PER_S);
+    assert_eq!(state.level_to_tell(1), None, "it was told already");
+    assert_eq!(state.remaining_s(1), Some(500));
 }
 
 #[test]
 fn full_counts_what_waits_and_is_told_again_only_after_there_was_room() {
-    let mut medium = medium(1024 * KIB + MARGIN_OCTETS + 10 * KIB);
-    assert!(!medium.is_full(10 * KIB) && medium.is_full(11 * KIB));
-    assert!(medium.tell_full() && !medium.tell_full());
-    medium.measured(&folder(1), ROOMY);
-    let _ = medium.level_to_tell(1);
-    assert!(medium.tell_full());
+    let mut state = state(1024 * KIB + MARGIN_OCTETS + 10 * KIB);
+    assert!(!state.is_full(10 * KIB) && state.is_full(11 * KIB));
+    assert!(state.first_full() && !state.first_full());
+    state.measured(&folder(1), ROOMY);
+    let _ = state.level_to_tell(1);
+    assert!(state.first_full());
 }
 
 #[test]
 fn a_disk_slower_than_four_times_all_calls_or_with_one_long_sync_is_called_slow() {
-    let mut medium = medium(1 << 29);
+    let mut state = state(1 << 29);
     let speed = |octets, took_ms, sync_ms| Speed {
         octets,
         took: Duration::from_millis(took_ms),
         longest_sync: Duration::from_millis(sync_ms),
     };
-    assert_eq!(medium.judge_speed(speed(256 * KIB, 1000, 300), 4), None);
-    assert!(medium.judge_speed(speed(120 * KIB, 1000, 300), 4).is_some());
-    assert!(medium.status(0).note.is_some_and(|note| note.contains("slow")));
-    assert!(medium.judge_speed(speed(64 * 1024 * KIB, 1500, 1001), 1).is_some());
+    assert_eq!(state.judge_speed(speed(256 * KIB, 1000, 300), 4), None);
+    assert!(state.judge_speed(speed(120 * KIB, 1000, 300), 4).is_some());
+    assert!(state.status(0).note.is_some_and(|note| note.contains("slow")));
+    assert!(state.judge_speed(speed(64 * 1024 * KIB, 1500, 1001), 1).is_some());
     let another = Disk { device: 2, removable: true, ..Disk::default() };
-    found(&mut medium, [another]);
-    assert_eq!(medium.status(0).note, None, "another disk is not yet known to be slow");
+    found(&mut state, [another]);
+    assert_eq!(state.status(0).note, None, "another disk is not yet known to be slow");
 }
 
 #[test]
 fn a_stick_that_is_out_of_its_slot_is_pulled_though_it_is_mounted_until_a_look_finds_it_well() {
-    let mut medium = medium(ROOMY.free_octets);
+    let mut state = state(ROOMY.free_octets);
     let disk = Disk { device: 1, space: ROOMY, removable: true, ..Disk::default() };
-    let seen = |medium: &Medium| (medium.status(0).state, medium.status(0).cause);
-    medium.gave(&folder(1), FaultKind::Pulled);
-    assert_eq!(seen(&medium), (StorageState::Failed, Some(Cause::Pulled)));
+    let seen = |state: &DiskState| (state.status(0).state, state.status(0).cause);
+    state.note_fault(&folder(1), FaultKind::Pulled);
+    assert_eq!(seen(&state), (StorageState::Failed, Some(Cause::Pulled)));
     // Many turn read-only when they are pulled.
     for read_only in [false, true] {
         let gone = Disk { read_only, folder_fault: Some(FaultKind::Pulled), ..disk.clone() };
-        found(&mut medium, [gone]);
-        assert_eq!(seen(&medium), (StorageState::Failed, Some(Cause::Pulled)));
-        let refused = medium.folder_to_record(0).unwrap_err();
+        found(&mut state, [gone]);
+        assert_eq!(seen(&state), (StorageState::Failed, Some(Cause::Pulled)));
+        let refused = state.folder_to_record(0).unwrap_err();
         assert_eq!((refused.reason, &refused.data["cause"]), (Reason::NoStorage, &"pulled".into()));
         assert!(refused.message.contains("insert it again"), "{}", refused.message);
     }
-    found(&mut medium, [disk]);
-    assert!(medium.folder_to_record(0).is_ok());
-    assert_eq!(seen(&medium), (StorageState::Ok, None));
+    found(&mut state, [disk]);
+    assert!(state.folder_to_record(0).is_ok());
+    assert_eq!(seen(&state), (StorageState::Ok, None));
 }

@@ -16,7 +16,7 @@ use store::jobs::Folder;
 use store::jobs::library::{Beside, Found, Index, Indexed, LibraryJob};
 
 /// Recordings that are listed, the newest; a phone's stick with more has them, but shows these.
-pub(super) const MAX_ENTRIES: usize = 20_000;
+pub(in crate::agent) const MAX_ENTRIES: usize = 20_000;
 
 /// Octets of names, numbers and ids in the index.
 const MAX_TEXT_OCTETS: usize = 6 << 20;
@@ -53,7 +53,7 @@ const LOCAL_NAME: usize = 6;
 
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(in crate::agent) struct Entry {
     start: Wall,
     duration_ms: u64,
     octets: u64,
@@ -69,7 +69,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// An entry of what storage found; a file without a sidecar begins when its name or its last change says.
-    pub(super) fn new(found: &Found, utc_offset_s: i32) -> Self {
+    pub(in crate::agent) fn new(found: &Found, utc_offset_s: i32) -> Self {
         let nothing = Beside { segment: 1, ..Beside::default() };
         let beside = found.beside.as_ref().unwrap_or(&nothing);
         let stamp = found.file.get("Record_".len().."Record_YYYYMMDD-HHMMSS".len());
@@ -99,15 +99,15 @@ impl Entry {
         self.text.get(from.into()..self.ends[which].into()).unwrap_or_default()
     }
 
-    pub(super) fn file(&self) -> &str {
+    pub(in crate::agent) fn file(&self) -> &str {
         self.text(FILE)
     }
 
-    pub(super) fn recording(&self) -> Option<&str> {
+    pub(in crate::agent) fn recording(&self) -> Option<&str> {
         Some(self.text(RECORDING)).filter(|id| !id.is_empty())
     }
 
-    pub(super) fn set_call(&mut self, call: &Call) {
+    pub(in crate::agent) fn set_call(&mut self, call: &Call) {
         if self.encrypted {
             return;
         }
@@ -116,21 +116,21 @@ impl Entry {
     }
 
     /// Audio that the file has by now.
-    pub(super) fn set_length(&mut self, octets: u64, duration_ms: u64) {
+    pub(in crate::agent) fn set_length(&mut self, octets: u64, duration_ms: u64) {
         (self.octets, self.duration_ms) = (octets, duration_ms);
     }
 
     /// Octets of audio, as far as the length tells, in a file of which so many are none.
-    pub(super) fn audio_octets(&self, others: u64) -> u64 {
+    pub(in crate::agent) fn audio_octets(&self, others: u64) -> u64 {
         self.octets.saturating_sub(others)
     }
 
-    pub(super) fn set_protected(&mut self, protected: bool) {
+    pub(in crate::agent) fn set_protected(&mut self, protected: bool) {
         self.protected = protected;
     }
 
     /// As a list shows it.
-    pub(super) fn listed(&self) -> RecordingEntry {
+    pub(in crate::agent) fn listed(&self) -> RecordingEntry {
         let text = |which| self.text(which).to_owned();
         RecordingEntry {
             file: text(FILE),
@@ -210,7 +210,7 @@ impl Wanted {
 
 /// The index.
 #[derive(Debug, Default)]
-pub(super) struct Library {
+pub(in crate::agent) struct LibraryIndex {
     /// Newest first.
     entries: Vec<Entry>,
     text_octets: usize,
@@ -235,20 +235,20 @@ enum Step {
     Complete,
 }
 
-impl Library {
+impl LibraryIndex {
     /// A disk came: its folder is to be read.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::agent) fn begin(&mut self) {
         self.clear();
         self.step = Step::Due(None);
     }
 
     /// The disk is gone.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::agent) fn clear(&mut self) {
         *self = Self { pass: self.pass + 1, ..Self::default() };
     }
 
     /// Whether files are missing because the folder is still being read.
-    pub(super) fn is_incomplete(&self) -> bool {
+    pub(in crate::agent) fn is_incomplete(&self) -> bool {
         self.step != Step::Complete && !self.is_full()
     }
 
@@ -259,12 +259,12 @@ impl Library {
     }
 
     /// When the next step is due, if storage is not at one.
-    pub(super) fn deadline(&self) -> Option<Mono> {
+    pub(in crate::agent) fn deadline(&self) -> Option<Mono> {
         matches!(self.step, Step::Due(_)).then_some(self.rested)
     }
 
     /// The next step, if one is due.
-    pub(super) fn next_job(
+    pub(in crate::agent) fn next_job(
         &mut self,
         folder: impl FnOnce() -> Option<Folder>,
         now: Mono,
@@ -286,7 +286,7 @@ impl Library {
     }
 
     /// Storage had no room for the step: it is due again, later.
-    pub(super) fn refused(&mut self, now: Mono) {
+    pub(in crate::agent) fn refused(&mut self, now: Mono) {
         self.rested = now + LONGEST_REST;
         if let Step::Asked(after) = &mut self.step {
             self.step = Step::Due(after.take());
@@ -294,7 +294,7 @@ impl Library {
     }
 
     /// Takes the answer to a step.
-    pub(super) fn indexed(&mut self, done: Indexed, now: Now) {
+    pub(in crate::agent) fn indexed(&mut self, done: Indexed, now: Now) {
         if done.pass != self.pass {
             return;
         }
@@ -310,7 +310,7 @@ impl Library {
     }
 
     /// Adds an entry, or replaces that of the same file.
-    pub(super) fn put(&mut self, entry: Entry) {
+    pub(in crate::agent) fn put(&mut self, entry: Entry) {
         let at = self.entries.partition_point(|other| other.by_age(&entry) == Ordering::Greater);
         self.text_octets += entry.text.len();
         match self.entries.get_mut(at) {
@@ -332,14 +332,14 @@ impl Library {
     }
 
     /// The file is gone.
-    pub(super) fn remove(&mut self, file: &str) {
+    pub(in crate::agent) fn remove(&mut self, file: &str) {
         if let Some(at) = self.position(file) {
             self.text_octets -= self.entries.remove(at).text.len();
         }
     }
 
     /// Changes the entry of a file.
-    pub(super) fn change(&mut self, file: &str, change: impl FnOnce(&mut Entry)) {
+    pub(in crate::agent) fn change(&mut self, file: &str, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.position(file).and_then(|at| self.entries.get_mut(at)) {
             self.text_octets -= entry.text.len();
             change(entry);
@@ -348,12 +348,12 @@ impl Library {
     }
 
     /// The entry of a file.
-    pub(super) fn get(&self, file: &str) -> Option<&Entry> {
+    pub(in crate::agent) fn get(&self, file: &str) -> Option<&Entry> {
         self.position(file).and_then(|at| self.entries.get(at))
     }
 
     /// The files of one recording in the order of its segments.
-    pub(super) fn segments(&self, recording: &str) -> Vec<String> {
+    pub(in crate::agent) fn segments(&self, recording: &str) -> Vec<String> {
         let mut files: Vec<&Entry> =
             self.entries.iter().filter(|entry| entry.recording() == Some(recording)).collect();
         files.sort_by(|a, b| a.segment.cmp(&b.segment).then_with(|| a.by_age(b)));
@@ -361,7 +361,7 @@ impl Library {
     }
 
     /// A page of the list, newest first; `None` if there is no file `after`.
-    pub(super) fn list(
+    pub(in crate::agent) fn list(
         &self,
         limit: Option<u32>,
         after: Option<&str>,
@@ -409,5 +409,4 @@ fn json_octets(text: &str) -> usize {
 }
 
 #[cfg(test)]
-#[path = "library_tests.rs"]
 mod tests;

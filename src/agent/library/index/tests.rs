@@ -43,8 +43,8 @@ fn folder() -> Option<Folder> {
     Some(Folder { root: PathBuf::from("/stick"), device: 1, name: "Record".into() })
 }
 
-fn library(count: i64) -> Library {
-    let mut library = Library::default();
+fn library(count: i64) -> LibraryIndex {
+    let mut library = LibraryIndex::default();
     library.begin();
     library.next_job(folder, Mono::default());
     for seconds in (0..count).rev() {
@@ -77,7 +77,7 @@ fn the_index_is_bounded_and_keeps_the_newest() {
 
 #[test]
 fn long_texts_of_foreign_sidecars_take_no_more_memory_than_is_allowed() {
-    let mut library = Library::default();
+    let mut library = LibraryIndex::default();
     let mut long = found(0, &"r".repeat(100_000), 1);
     let text = "ü".repeat(100_000);
     let beside = long.beside.as_mut().unwrap();
@@ -105,7 +105,7 @@ fn long_texts_of_foreign_sidecars_take_no_more_memory_than_is_allowed() {
 
 #[test]
 fn a_page_of_control_characters_still_fits_a_reply() {
-    let mut library = Library::default();
+    let mut library = LibraryIndex::default();
     for seconds in 0..2000 {
         let mut nasty = found(seconds, "r", 1);
         nasty.beside.as_mut().unwrap().call.remote_name = "\u{1}".repeat(256);
@@ -181,7 +181,7 @@ fn at(ms: u64) -> Now {
 
 #[test]
 fn the_phone_rests_between_two_steps_for_as_long_as_the_last_one_took() {
-    let mut library = Library::default();
+    let mut library = LibraryIndex::default();
     library.begin();
     assert_eq!(library.deadline(), Some(Mono::default()), "the first one is due at once");
     assert!(library.next_job(folder, at(100).mono).is_some());
@@ -207,7 +207,7 @@ fn a_full_list_still_has_the_older_files_made_whole() {
 
 #[test]
 fn the_folder_is_read_step_by_step_and_an_old_pass_changes_nothing() {
-    let mut library = Library::default();
+    let mut library = LibraryIndex::default();
     assert!(library.next_job(folder, Mono::default()).is_none(), "no disk");
     library.begin();
     assert!(library.next_job(folder, Mono::default()).is_some());
@@ -273,7 +273,7 @@ fn who_called_whom_is_in_no_list_of_encrypted_recordings() {
     let shown = listed.listed();
     assert!(shown.encrypted && shown.call == Call::default() && shown.recording.is_some());
     assert!(!entry(false).listed().encrypted && entry(false).listed().call != Call::default());
-    let mut library = Library::default();
+    let mut library = LibraryIndex::default();
     library.begin();
     library.put(entry(true));
     assert_eq!(library.list(None, None, Some("Berg")).unwrap().recordings.len(), 0);

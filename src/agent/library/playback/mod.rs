@@ -34,13 +34,13 @@ const MAX_LATE: Duration = Duration::from_millis(500);
 
 /// What `play.start` asked for, until storage has looked at the files.
 #[derive(Clone, Debug)]
-pub(super) struct PlayRequest {
-    pub(super) file: String,
-    pub(super) files: Vec<String>,
-    pub(super) recording: Option<String>,
-    pub(super) folder: Folder,
-    pub(super) target: SocketAddr,
-    pub(super) position_ms: u64,
+pub(in crate::agent) struct PlayRequest {
+    pub(in crate::agent) file: String,
+    pub(in crate::agent) files: Vec<String>,
+    pub(in crate::agent) recording: Option<String>,
+    pub(in crate::agent) folder: Folder,
+    pub(in crate::agent) target: SocketAddr,
+    pub(in crate::agent) position_ms: u64,
 }
 
 /// A frame of the recording.
@@ -74,8 +74,8 @@ impl Pace {
 
 /// A playback that has not ended.
 #[derive(Debug)]
-pub(super) struct Playback {
-    pub(super) id: String,
+pub(in crate::agent) struct Playback {
+    pub(in crate::agent) id: String,
     file: String,
     recording: Option<String>,
     folder: Folder,
@@ -103,7 +103,13 @@ pub(super) struct Playback {
 
 impl Playback {
     /// A playback of `parts` from `position_ms` of the file that was asked for. `random` makes its RTP numbers.
-    pub(super) fn new(id: String, request: PlayRequest, parts: Vec<Playable>, random: u64, now: Now) -> Self {
+    pub(in crate::agent) fn new(
+        id: String,
+        request: PlayRequest,
+        parts: Vec<Playable>,
+        random: u64,
+        now: Now,
+    ) -> Self {
         let [a, b, c, d, e, f, g, h] = random.to_le_bytes();
         let mut it = Self {
             id,
@@ -134,28 +140,28 @@ impl Playback {
         it
     }
 
-    pub(super) fn recording(&self) -> Option<&str> {
+    pub(in crate::agent) fn recording(&self) -> Option<&str> {
         self.recording.as_deref()
     }
 
-    pub(super) fn plays(&self, file: &str) -> bool {
+    pub(in crate::agent) fn plays(&self, file: &str) -> bool {
         self.parts.iter().any(|part| part.file == file)
     }
 
-    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::agent) fn files(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().map(|part| part.file.as_str())
     }
 
-    pub(super) fn is_paused(&self) -> bool {
+    pub(in crate::agent) fn is_paused(&self) -> bool {
         self.state == PlaybackState::Paused
     }
 
     /// Playing time of all files.
-    pub(super) fn duration_ms(&self) -> u64 {
+    pub(in crate::agent) fn duration_ms(&self) -> u64 {
         self.base_ms(self.parts.len())
     }
 
-    pub(super) fn status(&self, end_reason: Option<&str>) -> PlaybackStatus {
+    pub(in crate::agent) fn status(&self, end_reason: Option<&str>) -> PlaybackStatus {
         let within = self.parts.get(self.at.part).map_or(0, |part| part.format.frames_to_ms(self.at.frame));
         let position_ms = self.base_ms(self.at.part).saturating_add(within);
         PlaybackStatus {
@@ -170,7 +176,7 @@ impl Playback {
     }
 
     /// Another file of the recording was begun.
-    pub(super) fn grow(&mut self, file: &str, header: FileHeader) {
+    pub(in crate::agent) fn grow(&mut self, file: &str, header: FileHeader) {
         if self.plays(file) {
             return;
         }
@@ -180,27 +186,27 @@ impl Playback {
     }
 
     /// A file has so many octets of audio by now.
-    pub(super) fn grew(&mut self, file: &str, octets: u64) {
+    pub(in crate::agent) fn grew(&mut self, file: &str, octets: u64) {
         if let Some(part) = self.parts.iter_mut().find(|part| part.file == file) {
             part.frames = part.frames.max(octets / u64::from(part.format.stride.max(1)));
         }
     }
 
-    pub(super) fn pause(&mut self) {
+    pub(in crate::agent) fn pause(&mut self) {
         self.state = PlaybackState::Paused;
         if let Some(pace) = self.pace.take() {
             self.silent_since = Some(pace.due());
         }
     }
 
-    pub(super) fn resume(&mut self, now: Now) {
+    pub(in crate::agent) fn resume(&mut self, now: Now) {
         self.state = PlaybackState::Playing;
         self.marker = true;
         self.progress_at = now.mono + Duration::from_secs(1);
     }
 
     /// Goes on at `position_ms` of the whole recording, at most at its end.
-    pub(super) fn seek(&mut self, position_ms: u64, pool: &mut BlockPool) {
+    pub(in crate::agent) fn seek(&mut self, position_ms: u64, pool: &mut BlockPool) {
         self.discard(pool);
         self.at = self.cursor_at(position_ms);
         self.read_at = self.at;
@@ -211,13 +217,13 @@ impl Playback {
     }
 
     /// Gives up what was read ahead.
-    pub(super) fn discard(&mut self, pool: &mut BlockPool) {
+    pub(in crate::agent) fn discard(&mut self, pool: &mut BlockPool) {
         self.ahead.drain(..).for_each(|stretch| pool.give_back(stretch.block));
         self.ahead_ticks = 0;
     }
 
     /// What is to be read next, if anything is. `growing`: the recording has not ended.
-    pub(super) fn next_read(
+    pub(in crate::agent) fn next_read(
         &mut self,
         key: PlaybackKey,
         growing: bool,
@@ -253,13 +259,13 @@ impl Playback {
     }
 
     /// Storage had no room for the read: later.
-    pub(super) fn refused(&mut self, now: Now) {
+    pub(in crate::agent) fn refused(&mut self, now: Now) {
         self.reading = None;
         self.not_before = Some(now.mono + LOOK_AGAIN);
     }
 
     /// Takes what was read. False if the file can't be read any more.
-    pub(super) fn take_read(&mut self, read: FramesRead, now: Now, pool: &mut BlockPool) -> bool {
+    pub(in crate::agent) fn take_read(&mut self, read: FramesRead, now: Now, pool: &mut BlockPool) -> bool {
         let growing = self.reading.take().unwrap_or(false);
         let FramesRead { generation, block, result, .. } = read;
         if generation != self.generation {
@@ -293,7 +299,12 @@ impl Playback {
     }
 
     /// Sends what is due. True when everything has been played.
-    pub(super) fn play(&mut self, now: Now, pool: &mut BlockPool, send: &mut impl FnMut(Vec<u8>)) -> bool {
+    pub(in crate::agent) fn play(
+        &mut self,
+        now: Now,
+        pool: &mut BlockPool,
+        send: &mut impl FnMut(Vec<u8>),
+    ) -> bool {
         while self.state == PlaybackState::Playing {
             if self.ahead.is_empty() {
                 let Some(pace) = self.pace.filter(|pace| now.mono < pace.due()) else {
@@ -359,7 +370,7 @@ impl Playback {
     }
 
     /// Whether progress is to be told now; then it is due again a second later.
-    pub(super) fn progress_is_due(&mut self, now: Now) -> bool {
+    pub(in crate::agent) fn progress_is_due(&mut self, now: Now) -> bool {
         let due = self.state == PlaybackState::Playing && now.mono >= self.progress_at;
         if due {
             let next = self.progress_at + Duration::from_secs(1);
@@ -369,7 +380,7 @@ impl Playback {
     }
 
     /// When something is to be done next; with `progress`, telling it counts.
-    pub(super) fn deadline(&self, progress: bool) -> Option<Mono> {
+    pub(in crate::agent) fn deadline(&self, progress: bool) -> Option<Mono> {
         let playing = self.state == PlaybackState::Playing;
         let packet = self.pace.map(|pace| pace.due()).filter(|_| playing);
         let progress = (playing && progress).then_some(self.progress_at);
@@ -405,5 +416,4 @@ fn wrapped(ticks: u64) -> u32 {
 }
 
 #[cfg(test)]
-#[path = "playback_tests.rs"]
 mod tests;

@@ -1,10 +1,11 @@
 //! What the agent does about recordings that the PBX makes: requests, answers and their consequences.
 
-use super::Agent;
-use super::io::{Action, ClientId, RecordingKey};
-use super::recording::Recording;
-use super::route::Route;
-use super::sip_info::{Outcome, Purpose, Refusal};
+pub(in crate::agent) mod transaction;
+
+use crate::agent::recordings::by_pbx::transaction::{Outcome, Purpose, Refusal};
+use crate::agent::recordings::recording::Recording;
+use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::{Action, Agent, ClientId, RecordingKey};
 use crate::api::ending::{Order, TextKey};
 use crate::api::event::{Event, SipRecord};
 use crate::api::reason::{AgentError, Reason};
@@ -21,18 +22,22 @@ const SIP_STACK: &str =
 impl Agent {
     /// A recording of `call` by the PBX, if there is a SIP stack that can ask for it, and none of this call yet:
     /// PBXs toggle at a second `on`.
-    pub(super) fn sip_info_route(&self, call: &Call) -> Result<Route, AgentError> {
+    pub(in crate::agent) fn pbx_destination(&self, call: &Call) -> Result<Destination, AgentError> {
         if !self.wants("sip.info") {
             let message = "no SIP stack has subscribed to the event sip.info";
             return Err(AgentError::new(Reason::NotConfigured).with_message(message).with_advice(SIP_STACK));
         }
         self.check_one_per_call(&call.id, None)?;
-        Ok(Route::SipInfo(Box::default()))
+        Ok(Destination::Pbx(Box::default()))
     }
 
     /// Refuses a second recording of one call by the PBX; `but` is the one that is asked about.
-    pub(super) fn check_one_per_call(&self, id: &str, but: Option<RecordingKey>) -> Result<(), AgentError> {
-        let same = |it: &Recording| matches!(it.route, Route::SipInfo(_)) && it.call.id == id;
+    pub(in crate::agent) fn check_one_per_call(
+        &self,
+        id: &str,
+        but: Option<RecordingKey>,
+    ) -> Result<(), AgentError> {
+        let same = |it: &Recording| matches!(it.destination, Destination::Pbx(_)) && it.call.id == id;
         match self.recordings.iter().find(|(key, it)| Some(**key) != but && same(it)) {
             None => Ok(()),
             Some((_, it)) => Err(AgentError::new(Reason::InvalidState)
@@ -42,15 +47,15 @@ impl Agent {
     }
 
     /// Tells recordings by the PBX what time it is: they have no audio to tell them.
-    pub(super) fn show_clock(&mut self, now: Now) {
+    pub(in crate::agent) fn show_clock(&mut self, now: Now) {
         self.clock = now.mono;
-        for sip in self.recordings.values_mut().filter_map(|it| it.route.sip_info_mut()) {
+        for sip in self.recordings.values_mut().filter_map(|it| it.destination.as_pbx_mut()) {
             sip.see(now.mono);
         }
     }
 
     /// Begins a pause or ends it; answered when the PBX has answered.
-    pub(super) fn switch_sip_info(
+    pub(in crate::agent) fn switch_pbx(
         &mut self,
         key: RecordingKey,
         purpose: Purpose,
@@ -59,7 +64,7 @@ impl Agent {
         actions: &mut Vec<Action>,
     ) -> Result<(), AgentError> {
         let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;
-        let Some(sip) = it.route.sip_info_mut() else { return Err(Reason::InvalidState.into()) };
+        let Some(sip) = it.destination.as_pbx_mut() else { return Err(Reason::InvalidState.into()) };
         if sip.is_busy() {
             let message = "the PBX has not answered the last request yet";
             return Err(AgentError::new(Reason::InvalidState).with_message(message));
@@ -70,10 +75,10 @@ impl Agent {
     }
 
     /// Ends a recording: now if the PBX does not record, else when it has answered.
-    pub(super) fn stop_sip_info(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn stop_at_pbx(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let paused = it.paused.is_some();
-        let Some(sip) = it.route.sip_info_mut() else { return };
+        let Some(sip) = it.destination.as_pbx_mut() else { return };
         if sip.take_back_on() {
             // The PBX refused it and does not record: nothing is to be sent.
             let error =
@@ -92,7 +97,7 @@ impl Agent {
     }
 
     /// The phone's SIP stack tells what the PBX answered.
-    pub(super) fn sip_info_result(
+    pub(in crate::agent) fn sip_info_result(
         &mut self,
         recording: &str,
         code: u16,
@@ -106,58 +111,58 @@ impl Agent {
             let ended = self.ended.iter().any(|status| status.recording == recording);
             return if ended { Ok(()) } else { Err(Reason::NotFound.into()) };
         };
-        let Some(sip) = it.route.sip_info_mut() else { return Err(Reason::InvalidState.into()) };
+        let Some(sip) = it.destination.as_pbx_mut() else { return Err(Reason::InvalidState.into()) };
         if let Some(outcome) = sip.answered(code, retry_after, now.mono) {
-            self.sip_outcome(key, outcome, now, actions);
+            self.pbx_outcome(key, outcome, now, actions);
         }
         Ok(())
     }
 
-    pub(super) fn sip_timer(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
-        let sip = self.recordings.get_mut(&key).and_then(|it| it.route.sip_info_mut());
+    pub(in crate::agent) fn pbx_timer(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        let sip = self.recordings.get_mut(&key).and_then(|it| it.destination.as_pbx_mut());
         if let Some(outcome) = sip.and_then(|sip| sip.timer(now.mono)) {
-            self.sip_outcome(key, outcome, now, actions);
+            self.pbx_outcome(key, outcome, now, actions);
         }
     }
 
     /// Sends an INFO.
-    pub(super) fn ask_pbx(
+    pub(in crate::agent) fn ask_pbx(
         &mut self,
         key: RecordingKey,
         purpose: Purpose,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let sip = self.recordings.get_mut(&key).and_then(|it| it.route.sip_info_mut());
+        let sip = self.recordings.get_mut(&key).and_then(|it| it.destination.as_pbx_mut());
         if let Some(record) = sip.and_then(|sip| sip.ask(purpose, now.mono)) {
-            self.tell_sip_info(key, record, actions);
+            self.emit_sip_info(key, record, actions);
         }
     }
 
-    fn tell_sip_info(&self, key: RecordingKey, record: SipRecord, actions: &mut Vec<Action>) {
+    fn emit_sip_info(&self, key: RecordingKey, record: SipRecord, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get(&key) else { return };
         let event = Event::SipInfo { recording: it.id.clone(), call: it.call.clone(), record };
         self.tell(&event, actions);
     }
 
-    fn sip_outcome(&mut self, key: RecordingKey, outcome: Outcome, now: Now, actions: &mut Vec<Action>) {
+    fn pbx_outcome(&mut self, key: RecordingKey, outcome: Outcome, now: Now, actions: &mut Vec<Action>) {
         match outcome {
-            Outcome::Send(record) => self.tell_sip_info(key, record, actions),
-            Outcome::Done(purpose) => self.sip_done(key, purpose, now, actions),
-            Outcome::Failed(purpose, refusal) => self.sip_failed(key, purpose, refusal, now, actions),
+            Outcome::Send(record) => self.emit_sip_info(key, record, actions),
+            Outcome::Done(purpose) => self.pbx_done(key, purpose, now, actions),
+            Outcome::Failed(purpose, refusal) => self.pbx_failed(key, purpose, refusal, now, actions),
         }
     }
 
-    fn sip_done(&mut self, key: RecordingKey, purpose: Purpose, now: Now, actions: &mut Vec<Action>) {
+    fn pbx_done(&mut self, key: RecordingKey, purpose: Purpose, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let live = it.is_live();
-        let Some(sip) = it.route.sip_info_mut() else { return };
+        let Some(sip) = it.destination.as_pbx_mut() else { return };
         let records = matches!(purpose, Purpose::Start | Purpose::Resume);
         sip.run(records, now.mono);
         let (waiting, stop_wanted) = (sip.waiting.take(), sip.stop_wanted);
         let event: fn(crate::api::status::RecordingStatus) -> Event = match purpose {
             Purpose::Stop => return self.finish(key, actions),
-            Purpose::Undo => return self.sip_undone(key, actions),
+            Purpose::Undo => return self.pbx_undone(key, actions),
             Purpose::Start => Event::RecordingStarted,
             Purpose::Pause => Event::RecordingPaused,
             Purpose::Resume => Event::RecordingResumed,
@@ -182,7 +187,7 @@ impl Agent {
         }
     }
 
-    fn sip_failed(
+    fn pbx_failed(
         &mut self,
         key: RecordingKey,
         purpose: Purpose,
@@ -192,7 +197,7 @@ impl Agent {
     ) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let start = it.waiting.take();
-        let Some(sip) = it.route.sip_info_mut() else { return };
+        let Some(sip) = it.destination.as_pbx_mut() else { return };
         let stop_wanted = sip.stop_wanted;
         let error = match &refusal {
             Refusal::CallGone => AgentError::new(Reason::InvalidState)
@@ -221,7 +226,7 @@ impl Agent {
         // Whether an unanswered `on` got through is not known.
         let unsure = matches!(refusal, Refusal::Because(Reason::ServerTimeout, _));
         match (purpose, refusal) {
-            (Purpose::Undo, _) => self.sip_undone(key, actions),
+            (Purpose::Undo, _) => self.pbx_undone(key, actions),
             (Purpose::Start, refusal) => {
                 sip.discard = !stop_wanted;
                 actions.push(Action::Log(log::Level::Warn, format!("no recording: {error}")));
@@ -233,7 +238,7 @@ impl Agent {
                 if unsure {
                     return self.ask_pbx(key, Purpose::Undo, now, actions);
                 }
-                self.sip_undone(key, actions);
+                self.pbx_undone(key, actions);
             }
             (_, Refusal::CallGone) => {
                 if !matches!(it.state, RecordingState::Stopping) {
@@ -250,10 +255,10 @@ impl Agent {
     }
 
     /// The PBX does not record, as far as that can be made sure: ends what was to end.
-    fn sip_undone(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
+    fn pbx_undone(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let stopping = !it.is_live();
-        let discard = it.route.sip_info_mut().is_some_and(|sip| sip.discard);
+        let discard = it.destination.as_pbx_mut().is_some_and(|sip| sip.discard);
         if discard {
             self.recordings.remove(&key);
         } else if stopping {

@@ -4,7 +4,7 @@
 //! recorded time (by the clock: no audio is seen). Never: the dialog; the phone's SIP stack has it.
 //! Invariants: one INFO at a time; `on` is not sent again before an `off`, because PBXs toggle.
 
-use super::io::ClientId;
+use crate::agent::ClientId;
 use crate::api::event::SipRecord;
 use crate::api::reason::Reason;
 use crate::api::reply::RequestId;
@@ -12,11 +12,11 @@ use media::time::Mono;
 use std::time::Duration;
 
 /// An INFO that has no final answer after this counts as timed out.
-pub(super) const ANSWER_AFTER: Duration = Duration::from_secs(5);
+pub(in crate::agent) const ANSWER_AFTER: Duration = Duration::from_secs(5);
 
 /// What an INFO is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(in crate::agent) enum Purpose {
     Start,
     Pause,
     Resume,
@@ -36,7 +36,7 @@ impl Purpose {
 
 /// Why an INFO had no success.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::agent) enum Refusal {
     /// The PBX knows no such call any more.
     CallGone,
     /// Anything else, with the PBX's answer.
@@ -45,7 +45,7 @@ pub(super) enum Refusal {
 
 /// What follows from an answer or from time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(in crate::agent) enum Outcome {
     /// Send this INFO.
     Send(SipRecord),
     /// The PBX took it.
@@ -71,22 +71,22 @@ struct Transaction {
 
 /// The state of one recording by the PBX.
 #[derive(Debug, Default)]
-pub(super) struct SipInfo {
+pub(in crate::agent) struct ByPbx {
     transaction: Option<Transaction>,
     /// To be stopped as soon as the PBX has answered.
-    pub(super) stop_wanted: bool,
+    pub(in crate::agent) stop_wanted: bool,
     /// It never began: nothing is told of its end.
-    pub(super) discard: bool,
+    pub(in crate::agent) discard: bool,
     /// Who waits for the answer to a pause or resume.
-    pub(super) waiting: Option<(ClientId, RequestId)>,
+    pub(in crate::agent) waiting: Option<(ClientId, RequestId)>,
     recorded: Duration,
     running_since: Option<Mono>,
     seen: Mono,
 }
 
-impl SipInfo {
+impl ByPbx {
     /// Begins an INFO and says what to send; `None` while another one has no answer.
-    pub(super) fn ask(&mut self, purpose: Purpose, now: Mono) -> Option<SipRecord> {
+    pub(in crate::agent) fn ask(&mut self, purpose: Purpose, now: Mono) -> Option<SipRecord> {
         if self.transaction.is_some() {
             return None;
         }
@@ -96,12 +96,12 @@ impl SipInfo {
     }
 
     /// Whether an INFO has no answer yet.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(in crate::agent) fn is_busy(&self) -> bool {
         self.transaction.is_some()
     }
 
     /// Drops an `on` that the PBX has answered with 491 and that would be sent once more; whether there was one.
-    pub(super) fn take_back_on(&mut self) -> bool {
+    pub(in crate::agent) fn take_back_on(&mut self) -> bool {
         let waits = self.transaction.is_some_and(|transaction| {
             matches!(transaction.phase, Phase::Waiting) && transaction.purpose.record() == SipRecord::On
         });
@@ -112,13 +112,18 @@ impl SipInfo {
     }
 
     /// When [`timer`](Self::timer) is due.
-    pub(super) fn deadline(&self) -> Option<Mono> {
+    pub(in crate::agent) fn deadline(&self) -> Option<Mono> {
         self.transaction.map(|transaction| transaction.deadline)
     }
 
     /// The final answer to the INFO under way; `None` if there is none or another answer follows.
     /// After 491 it is repeated in `retry_after`.
-    pub(super) fn answered(&mut self, code: u16, retry_after: Duration, now: Mono) -> Option<Outcome> {
+    pub(in crate::agent) fn answered(
+        &mut self,
+        code: u16,
+        retry_after: Duration,
+        now: Mono,
+    ) -> Option<Outcome> {
         let transaction = self.transaction.as_mut()?;
         match (code, transaction.phase) {
             // A second answer to the one that is to be repeated.
@@ -139,7 +144,7 @@ impl SipInfo {
     }
 
     /// Time has passed; does nothing if nothing is due.
-    pub(super) fn timer(&mut self, now: Mono) -> Option<Outcome> {
+    pub(in crate::agent) fn timer(&mut self, now: Mono) -> Option<Outcome> {
         let transaction = self.transaction.as_mut().filter(|transaction| transaction.deadline <= now)?;
         let purpose = transaction.purpose;
         match transaction.phase {
@@ -157,7 +162,7 @@ impl SipInfo {
     }
 
     /// The clock of recorded time runs, or stands.
-    pub(super) fn run(&mut self, runs: bool, now: Mono) {
+    pub(in crate::agent) fn run(&mut self, runs: bool, now: Mono) {
         self.see(now);
         if let Some(since) = self.running_since.take() {
             self.recorded += now.since(since);
@@ -166,12 +171,12 @@ impl SipInfo {
     }
 
     /// What time it is, for [`recorded_ms`](Self::recorded_ms).
-    pub(super) fn see(&mut self, now: Mono) {
+    pub(in crate::agent) fn see(&mut self, now: Mono) {
         self.seen = now;
     }
 
     /// Recorded time, pauses left out.
-    pub(super) fn recorded_ms(&self) -> u64 {
+    pub(in crate::agent) fn recorded_ms(&self) -> u64 {
         let running = self.running_since.map_or(Duration::ZERO, |since| self.seen.since(since));
         u64::try_from((self.recorded + running).as_millis()).unwrap_or(u64::MAX)
     }
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_pending_request_is_repeated_once_after_a_moment() {
-        let mut sip = SipInfo::default();
+        let mut sip = ByPbx::default();
         assert_eq!(sip.ask(Purpose::Start, at(0)), Some(SipRecord::On));
         assert_eq!(sip.answered(491, LATER, at(100)), None);
         assert_eq!(sip.timer(at(2199)), None);
@@ -232,7 +237,7 @@ mod tests {
     #[test]
     fn only_an_on_that_waits_to_be_sent_again_is_taken_back() {
         for (purpose, taken) in [(Purpose::Start, true), (Purpose::Resume, true), (Purpose::Stop, false)] {
-            let mut sip = SipInfo::default();
+            let mut sip = ByPbx::default();
             sip.ask(purpose, at(0));
             assert!(!sip.take_back_on(), "it is on its way");
             sip.answered(491, LATER, at(100));
@@ -242,7 +247,7 @@ mod tests {
 
     #[test]
     fn without_an_answer_it_times_out_after_five_seconds() {
-        let mut sip = SipInfo::default();
+        let mut sip = ByPbx::default();
         sip.ask(Purpose::Stop, at(0));
         assert_eq!(sip.deadline(), Some(at(5000)));
         assert_eq!(sip.timer(at(4999)), None);
@@ -256,7 +261,7 @@ mod tests {
 
     #[test]
     fn recorded_time_leaves_pauses_out() {
-        let mut sip = SipInfo::default();
+        let mut sip = ByPbx::default();
         sip.run(true, at(1000));
         sip.see(at(1500));
         assert_eq!(sip.recorded_ms(), 500);
@@ -273,7 +278,7 @@ mod tests {
         fn there_is_never_more_than_one_request_under_way(
             steps in prop::collection::vec((0..3u8, 200..700u16, 0..6000u64), 0..60),
         ) {
-            let mut sip = SipInfo::default();
+            let mut sip = ByPbx::default();
             let (mut now, mut open) = (0, false);
             for (step, code, ms) in steps {
                 now += ms;

@@ -2,9 +2,9 @@
 //!
 //! Owns: the questions that every kind of recording answers in its own way. Never: what follows from them.
 
-use super::local::Local;
-use super::sip_info::SipInfo;
-use super::upload::Upload;
+use crate::agent::recordings::by_pbx::transaction::ByPbx;
+use crate::agent::recordings::to_file::ToFile;
+use crate::agent::recordings::to_server::upload::ToServer;
 use media::blocks::BlockPool;
 use media::codec::{Codec, OCTETS_PER_MS};
 use media::counts::{Counts, DropCause, Verdict};
@@ -13,105 +13,110 @@ use media::time::Mono;
 
 /// The way of one recording.
 #[derive(Debug)]
-pub(super) enum Route {
+pub(in crate::agent) enum Destination {
     /// To a file.
-    Local(Box<Local>),
+    File(Box<ToFile>),
     /// To the recording server.
-    Server(Box<Upload>),
+    Server(Box<ToServer>),
     /// The PBX has it.
-    SipInfo(Box<SipInfo>),
+    Pbx(Box<ByPbx>),
 }
 
-impl Route {
-    pub(super) fn local(&self) -> Option<&Local> {
+impl Destination {
+    pub(in crate::agent) fn as_file(&self) -> Option<&ToFile> {
         match self {
-            Self::Local(local) => Some(local),
+            Self::File(to_file) => Some(to_file),
             _ => None,
         }
     }
 
-    pub(super) fn local_mut(&mut self) -> Option<&mut Local> {
+    pub(in crate::agent) fn as_file_mut(&mut self) -> Option<&mut ToFile> {
         match self {
-            Self::Local(local) => Some(local),
+            Self::File(to_file) => Some(to_file),
             _ => None,
         }
     }
 
-    pub(super) fn upload_mut(&mut self) -> Option<&mut Upload> {
+    pub(in crate::agent) fn as_server_mut(&mut self) -> Option<&mut ToServer> {
         match self {
-            Self::Server(upload) => Some(upload),
+            Self::Server(to_server) => Some(to_server),
             _ => None,
         }
     }
 
-    pub(super) fn sip_info_mut(&mut self) -> Option<&mut SipInfo> {
+    pub(in crate::agent) fn as_pbx_mut(&mut self) -> Option<&mut ByPbx> {
         match self {
-            Self::SipInfo(sip) => Some(sip),
+            Self::Pbx(sip) => Some(sip),
             _ => None,
         }
     }
 
     /// Takes the audio of one packet.
-    pub(super) fn push(&mut self, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
+    pub(in crate::agent) fn push(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival: Mono,
+        pool: &mut BlockPool,
+    ) -> Verdict {
         match self {
-            Self::Local(local) => local.push(packet, arrival, pool),
-            Self::Server(upload) => upload.push(packet, arrival),
+            Self::File(to_file) => to_file.push(packet, arrival, pool),
+            Self::Server(to_server) => to_server.push(packet, arrival),
             // There is no port that anything could come in by.
-            Self::SipInfo(_) => Verdict::Dropped(DropCause::Source),
+            Self::Pbx(_) => Verdict::Dropped(DropCause::Source),
         }
     }
 
     /// Counts as stored what was dropped until it had proved itself.
-    pub(super) fn restore_regained(&mut self, counts: &mut Counts) {
+    pub(in crate::agent) fn restore_regained(&mut self, counts: &mut Counts) {
         match self {
-            Self::Local(local) => local.restore_regained(counts),
-            Self::Server(upload) => upload.restore_regained(counts),
-            Self::SipInfo(_) => {}
+            Self::File(to_file) => to_file.restore_regained(counts),
+            Self::Server(to_server) => to_server.restore_regained(counts),
+            Self::Pbx(_) => {}
         }
     }
 
     /// The sender changed to `codec`.
     #[inline(never)]
-    pub(super) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
+    pub(in crate::agent) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
         match self {
-            Self::Local(local) => local.switch_codec(codec, pool),
-            Self::Server(upload) => upload.switch_codec(codec),
-            Self::SipInfo(_) => {}
+            Self::File(to_file) => to_file.switch_codec(codec, pool),
+            Self::Server(to_server) => to_server.switch_codec(codec),
+            Self::Pbx(_) => {}
         }
     }
 
     /// Packets that never came.
-    pub(super) fn lost(&self) -> u64 {
+    pub(in crate::agent) fn lost(&self) -> u64 {
         match self {
-            Self::Local(local) => local.lost(),
-            Self::Server(upload) => upload.lost(),
-            Self::SipInfo(_) => 0,
+            Self::File(to_file) => to_file.lost(),
+            Self::Server(to_server) => to_server.lost(),
+            Self::Pbx(_) => 0,
         }
     }
 
     /// Recorded time in octets of audio.
-    pub(super) fn octets(&self) -> u64 {
+    pub(in crate::agent) fn octets(&self) -> u64 {
         match self {
-            Self::Local(local) => local.octets(),
-            Self::Server(upload) => upload.octets(),
-            Self::SipInfo(sip) => sip.recorded_ms() * OCTETS_PER_MS,
+            Self::File(to_file) => to_file.octets(),
+            Self::Server(to_server) => to_server.octets(),
+            Self::Pbx(sip) => sip.recorded_ms() * OCTETS_PER_MS,
         }
     }
 
-    pub(super) fn level_dbfs(&self) -> Option<f32> {
+    pub(in crate::agent) fn level_dbfs(&self) -> Option<f32> {
         match self {
-            Self::Local(local) => local.level_dbfs(),
-            Self::Server(upload) => upload.level_dbfs(),
-            Self::SipInfo(_) => None,
+            Self::File(to_file) => to_file.level_dbfs(),
+            Self::Server(to_server) => to_server.level_dbfs(),
+            Self::Pbx(_) => None,
         }
     }
 
     /// When time alone makes something due, flushing of files left out.
-    pub(super) fn deadline(&self) -> Option<Mono> {
+    pub(in crate::agent) fn deadline(&self) -> Option<Mono> {
         match self {
-            Self::Local(_) => None,
-            Self::Server(upload) => upload.client.poll_deadline(),
-            Self::SipInfo(sip) => sip.deadline(),
+            Self::File(_) => None,
+            Self::Server(to_server) => to_server.client.poll_deadline(),
+            Self::Pbx(sip) => sip.deadline(),
         }
     }
 }

@@ -27,15 +27,15 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// Who sent last on a port.
 #[derive(Clone, Debug)]
-pub(super) struct LastSender {
-    pub(super) port: u16,
-    pub(super) heard: LastHeard,
-    pub(super) call_id: String,
+pub(in crate::agent) struct LastSender {
+    pub(in crate::agent) port: u16,
+    pub(in crate::agent) heard: LastHeard,
+    pub(in crate::agent) call_id: String,
 }
 
 /// The stream of the last recording, as long as it may come.
 #[derive(Debug)]
-pub(super) struct Leftover {
+pub(in crate::agent) struct Leftover {
     last: LastHeard,
     until: Mono,
     /// Another call is recorded now, so its packets are nobody's.
@@ -45,7 +45,7 @@ pub(super) struct Leftover {
 
 impl Leftover {
     /// A recording of `call_id` begins at `now` where `last` was; `None` if its stream may go on.
-    pub(super) fn of(last: &LastSender, call_id: &str, now: Mono) -> Option<Self> {
+    pub(in crate::agent) fn of(last: &LastSender, call_id: &str, now: Mono) -> Option<Self> {
         let known = !call_id.is_empty() && !last.call_id.is_empty();
         if (known && call_id == last.call_id) || now.since(last.heard.at) > FORGOTTEN_AFTER {
             return None;
@@ -55,12 +55,12 @@ impl Leftover {
     }
 
     /// Until when its packets wait.
-    pub(super) fn until(&self) -> Mono {
+    pub(in crate::agent) fn until(&self) -> Mono {
         self.until
     }
 
     /// Whether a packet goes on where the stream was.
-    pub(super) fn has(&self, packet: &Packet<'_>, source: SocketAddr, arrival: Mono) -> bool {
+    pub(in crate::agent) fn has(&self, packet: &Packet<'_>, source: SocketAddr, arrival: Mono) -> bool {
         let since = arrival.since(self.last.at).as_millis() / SHORTEST_PACKET.as_millis();
         let most = i32::try_from(since).unwrap_or(i32::MAX).saturating_add(SLACK_PACKETS);
         source == self.last.source
@@ -69,19 +69,19 @@ impl Leftover {
     }
 
     /// Takes a packet of it. Returns how many packets are given up for it.
-    pub(super) fn take(&mut self, datagram: &[u8], packet: &Packet<'_>, arrival: Mono) -> u64 {
+    pub(in crate::agent) fn take(&mut self, datagram: &[u8], packet: &Packet<'_>, arrival: Mono) -> u64 {
         self.last.seq = packet.seq;
         self.last.at = arrival;
         if self.is_foreign { 1 } else { self.waiting.push(datagram, arrival) }
     }
 
     /// How many wait.
-    pub(super) fn waiting_packets(&self) -> u64 {
+    pub(in crate::agent) fn waiting_packets(&self) -> u64 {
         self.waiting.len() as u64
     }
 
     /// The packets that waited, and where they came from.
-    pub(super) fn into_waiting(self) -> (Waiting, SocketAddr) {
+    pub(in crate::agent) fn into_waiting(self) -> (Waiting, SocketAddr) {
         (self.waiting, self.last.source)
     }
 }

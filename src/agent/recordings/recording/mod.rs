@@ -2,10 +2,14 @@
 //!
 //! Owns: what is the same for every mode. Never: files or sockets; the route takes its audio.
 
-use super::leftover::Leftover;
-use super::local::{Local, SenderFacts};
-use super::resume::Lost;
-use super::route::Route;
+pub(in crate::agent) mod destination;
+pub(in crate::agent) mod leftover;
+
+use crate::agent::ClientId;
+use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::recording::leftover::Leftover;
+use crate::agent::recordings::to_file::lost_disk::Lost;
+use crate::agent::recordings::to_file::{SenderFacts, ToFile};
 use crate::api::ending::{EndReason, Ending, Order, Outcome, TextKey};
 use crate::api::reason::{Cause, Reason};
 use crate::api::reply::RequestId;
@@ -22,12 +26,10 @@ use media::source_lock::{Admission, LastHeard, PROBATION_TIME, Rules, SourceLock
 use media::time::{Mono, Now, Wall};
 use media::timeline::octets_to_ms;
 use media::units::PayloadType;
-use recfile::call::Call;
+use recfile::call::{Altered, Call};
 use std::net::SocketAddr;
 use std::time::Duration;
 use store::jobs::Job;
-
-use super::io::ClientId;
 
 /// Another sender may take over when the one that has the call was silent for so long.
 const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
@@ -46,10 +48,10 @@ const LEVEL_IS_OLD: Duration = Duration::from_secs(2);
 const MISSING_AFTER: Duration = Duration::from_millis(500);
 
 /// `record.start` is answered after this at the latest, with the state `starting`.
-pub(super) const START_ANSWER_AFTER: Duration = Duration::from_secs(2);
+pub(in crate::agent) const START_ANSWER_AFTER: Duration = Duration::from_secs(2);
 
 /// A disk that works on one job for longer is told to be stalled.
-pub(super) const STALLED_AFTER: Duration = Duration::from_secs(2);
+pub(in crate::agent) const STALLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a recording ended.
 #[derive(Clone, Debug)]
@@ -72,45 +74,45 @@ impl Why {
 
 /// A recording that has not ended.
 #[derive(Debug)]
-pub(super) struct Recording {
-    pub(super) id: String,
-    pub(super) mode: Mode,
-    pub(super) codec: Codec,
-    pub(super) call: Call,
-    pub(super) route: Route,
-    pub(super) counts: Counts,
-    pub(super) state: RecordingState,
-    pub(super) rtp: Option<SocketAddr>,
+pub(in crate::agent) struct Recording {
+    pub(in crate::agent) id: String,
+    pub(in crate::agent) mode: Mode,
+    pub(in crate::agent) codec: Codec,
+    pub(in crate::agent) call: Call,
+    pub(in crate::agent) destination: Destination,
+    pub(in crate::agent) counts: Counts,
+    pub(in crate::agent) state: RecordingState,
+    pub(in crate::agent) rtp: Option<SocketAddr>,
     /// Who waits for the answer to `record.start`, and since when.
-    pub(super) waiting: Option<(ClientId, RequestId)>,
+    pub(in crate::agent) waiting: Option<(ClientId, RequestId)>,
     /// Creates the first file, as soon as the RTP port is bound.
-    pub(super) open: Option<Job>,
-    pub(super) started: Mono,
+    pub(in crate::agent) open: Option<Job>,
+    pub(in crate::agent) started: Mono,
     started_at: Wall,
-    pub(super) stopped: Option<Mono>,
-    pub(super) ptime_ms: u32,
-    pub(super) paused: Option<Mono>,
-    pub(super) progress_at: Mono,
-    pub(super) probe: Probe,
-    pub(super) no_media_told: bool,
-    pub(super) stalled_told: bool,
-    pub(super) loss_told: bool,
+    pub(in crate::agent) stopped: Option<Mono>,
+    pub(in crate::agent) ptime_ms: u32,
+    pub(in crate::agent) paused: Option<Mono>,
+    pub(in crate::agent) progress_at: Mono,
+    pub(in crate::agent) probe: Probe,
+    pub(in crate::agent) no_media_told: bool,
+    pub(in crate::agent) stalled_told: bool,
+    pub(in crate::agent) loss_told: bool,
     /// Datagrams that the system dropped before we could read them.
-    pub(super) overflowed: u64,
+    pub(in crate::agent) overflowed: u64,
     why: Option<Why>,
     /// For over a second only packets came that can't be recorded.
-    pub(super) unrecordable: bool,
+    pub(in crate::agent) unrecordable: bool,
     /// Since its disk is gone, until another has proved to take it.
-    pub(super) lost: Option<Lost>,
+    pub(in crate::agent) lost: Option<Lost>,
     /// Its disk went while storage had its audio in hands.
-    pub(super) pulled: bool,
+    pub(in crate::agent) pulled: bool,
     /// `recording.started` was sent: a file that comes later is another segment.
-    pub(super) started_told: bool,
+    pub(in crate::agent) started_told: bool,
     /// The server got some of it before it was gone.
-    pub(super) kept_at_server: bool,
+    pub(in crate::agent) kept_at_server: bool,
     /// Octets and lost packets of the upload that came before the present file.
-    pub(super) octets_before: u64,
-    pub(super) lost_before: u64,
+    pub(in crate::agent) octets_before: u64,
+    pub(in crate::agent) lost_before: u64,
     lock: SourceLock,
     /// What the last call may still send to this port.
     leftover: Option<Leftover>,
@@ -129,14 +131,20 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    pub(super) fn new(id: String, codec: Codec, start: RecordStart, route: Route, now: Now) -> Self {
+    pub(in crate::agent) fn new(
+        id: String,
+        codec: Codec,
+        start: RecordStart,
+        destination: Destination,
+        now: Now,
+    ) -> Self {
         let RecordStart { mode, ptime_ms, call, payload_type, .. } = start;
         Self {
             id,
             mode,
             codec,
             call,
-            route,
+            destination,
             counts: Counts::default(),
             state: RecordingState::Starting,
             rtp: None,
@@ -174,51 +182,56 @@ impl Recording {
     }
 
     /// Whether packets are wanted: not while paused or ending, nor before the server has agreed.
-    pub(super) fn takes_audio(&self) -> bool {
-        let wanted = match (&self.route, self.state) {
-            (Route::SipInfo(_), _) => false,
-            (Route::Local(_), RecordingState::Starting) | (_, RecordingState::Recording) => true,
+    pub(in crate::agent) fn takes_audio(&self) -> bool {
+        let wanted = match (&self.destination, self.state) {
+            (Destination::Pbx(_), _) => false,
+            (Destination::File(_), RecordingState::Starting) | (_, RecordingState::Recording) => true,
             _ => false,
         };
         wanted && self.paused.is_none()
     }
 
     /// Whether it is a recording to the disk.
-    pub(super) fn is_local(&self) -> bool {
-        self.route.local().is_some()
+    pub(in crate::agent) fn goes_to_file(&self) -> bool {
+        self.destination.as_file().is_some()
     }
 
     /// Whether its disk is gone and another one is waited for.
-    pub(super) fn has_lost_disk(&self) -> bool {
-        self.route.local().is_some_and(Local::is_lost)
+    pub(in crate::agent) fn has_lost_disk(&self) -> bool {
+        self.destination.as_file().is_some_and(ToFile::is_lost)
     }
 
     /// Octets recorded that are not on the disk yet.
-    pub(super) fn buffered_octets(&self) -> u64 {
-        self.route.local().map_or(0, Local::buffered_octets)
+    pub(in crate::agent) fn buffered_octets(&self) -> u64 {
+        self.destination.as_file().map_or(0, ToFile::buffered_octets)
     }
 
     /// Octets recorded that have not been given to storage yet.
-    pub(super) fn waiting_octets(&self) -> u64 {
-        self.route.local().map_or(0, Local::waiting_octets)
+    pub(in crate::agent) fn waiting_octets(&self) -> u64 {
+        self.destination.as_file().map_or(0, ToFile::waiting_octets)
     }
 
     fn octets(&self) -> u64 {
-        self.octets_before + self.route.octets()
+        self.octets_before + self.destination.octets()
     }
 
     /// The present file, if there is one.
-    pub(super) fn file_name(&self) -> Option<&str> {
-        self.route.local().and_then(Local::file_name)
+    pub(in crate::agent) fn file_name(&self) -> Option<&str> {
+        self.destination.as_file().and_then(ToFile::file_name)
     }
 
     /// Whether pause, resume and stop are possible.
-    pub(super) fn is_live(&self) -> bool {
+    pub(in crate::agent) fn is_live(&self) -> bool {
         !matches!(self.state, RecordingState::Stopping | RecordingState::Ended)
     }
 
+    /// Whether the server has not agreed yet, paused or not.
+    pub(in crate::agent) fn is_starting(&self) -> bool {
+        !self.started_told && self.is_live()
+    }
+
     /// Takes one datagram and books it; `None` if it waits, or is a stranger's.
-    pub(super) fn datagram(
+    pub(in crate::agent) fn datagram(
         &mut self,
         octets: &[u8],
         truncated: bool,
@@ -267,17 +280,17 @@ impl Recording {
 
     fn book(&mut self, verdict: Verdict) {
         self.counts.book(verdict);
-        self.route.restore_regained(&mut self.counts);
-        self.counts.lost = self.lost_before + self.route.lost();
+        self.destination.restore_regained(&mut self.counts);
+        self.counts.lost = self.lost_before + self.destination.lost();
     }
 
     /// The last call may still send to this port.
-    pub(super) fn beware_of(&mut self, leftover: Option<Leftover>) {
+    pub(in crate::agent) fn beware_of(&mut self, leftover: Option<Leftover>) {
         self.leftover = leftover;
     }
 
     /// Who has the call, and its newest packet.
-    pub(super) fn last_heard(&self) -> Option<LastHeard> {
+    pub(in crate::agent) fn last_heard(&self) -> Option<LastHeard> {
         self.lock.last_heard()
     }
 
@@ -296,18 +309,18 @@ impl Recording {
         for (octets, arrival) in waiting.iter() {
             self.datagram(octets, false, source, arrival, pool);
         }
-        if !self.is_local() && !waiting.is_empty() {
+        if !self.goes_to_file() && !waiting.is_empty() {
             self.released = waiting;
         }
     }
 
     /// Datagrams that wait until more is known of their senders, and are in no count yet.
-    pub(super) fn waiting_packets(&self) -> u64 {
+    pub(in crate::agent) fn waiting_packets(&self) -> u64 {
         self.lock.waiting() + self.leftover.as_ref().map_or(0, Leftover::waiting_packets)
     }
 
     /// The counts at the end: nobody has become the sender of what still waits.
-    pub(super) fn final_counts(&self) -> Counts {
+    pub(in crate::agent) fn final_counts(&self) -> Counts {
         let mut counts = self.counts;
         counts.strangers += self.waiting_packets();
         counts
@@ -338,18 +351,18 @@ impl Recording {
             }
         }
         self.counts.strangers = self.lock.strangers();
-        if !self.is_local() {
+        if !self.goes_to_file() {
             self.released = waiting;
         }
     }
 
     /// Datagrams that go on to the server before the one that was given last.
-    pub(super) fn take_released(&mut self) -> Option<Waiting> {
+    pub(in crate::agent) fn take_released(&mut self) -> Option<Waiting> {
         (!self.released.is_empty()).then(|| std::mem::take(&mut self.released))
     }
 
     /// When what waits is to be looked at though nothing comes.
-    pub(super) fn lock_deadline(&self) -> Option<Mono> {
+    pub(in crate::agent) fn lock_deadline(&self) -> Option<Mono> {
         let believed = self.lock_waits.map(|since| since + PROBATION_TIME);
         let alone = self.leftover.as_ref().map(Leftover::until);
         [believed, alone].into_iter().flatten().min().filter(|_| self.takes_audio())
@@ -357,7 +370,7 @@ impl Recording {
 
     /// Time has passed: who sends too little for a probation is believed if there is nobody else.
     #[inline(never)]
-    pub(super) fn tick_lock(&mut self, now: Mono, pool: &mut BlockPool) {
+    pub(in crate::agent) fn tick_lock(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.lock_deadline().is_none_or(|due| now < due) {
             return;
         }
@@ -374,7 +387,7 @@ impl Recording {
 
     /// Nothing more is waited for, since a pause or the end comes: what was held is audio, if it may be.
     #[inline(never)]
-    pub(super) fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
+    pub(in crate::agent) fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.takes_audio() {
             self.take_leftover(pool);
             if self.lock.settle(now) {
@@ -387,14 +400,14 @@ impl Recording {
     }
 
     /// The system kept so many datagrams of others out.
-    pub(super) fn add_strangers(&mut self, packets: u64) {
+    pub(in crate::agent) fn add_strangers(&mut self, packets: u64) {
         self.lock.add_strangers(packets);
         self.counts.strangers = self.lock.strangers();
     }
 
     /// Whom the socket is to let in from now on, if that is another one than before. One who may be a stranger that came
     /// first keeps others out only if none of them may be the sender, or if they are a flood.
-    pub(super) fn new_filter(&mut self, now: Mono) -> Option<Option<SocketAddr>> {
+    pub(in crate::agent) fn new_filter(&mut self, now: Mono) -> Option<Option<SocketAddr>> {
         let lock = &self.lock;
         let alone = lock.is_contested() && !lock.has_rivals();
         let sure = lock.is_established() || alone || lock.strangers() >= FLOOD_PACKETS;
@@ -435,7 +448,7 @@ impl Recording {
         self.probe.hear(arrival);
         self.no_media_told = false;
         self.last_octets = packet.payload.len();
-        self.route.push(packet, arrival, pool)
+        self.destination.push(packet, arrival, pool)
     }
 
     /// A packet that may be encrypted, or one that shows that those before it were not.
@@ -448,15 +461,15 @@ impl Recording {
                 self.probe.hear(arrival);
                 self.no_media_told = false;
                 self.last_octets = packet.payload.len();
-                self.route.push(packet, arrival, pool)
+                self.destination.push(packet, arrival, pool)
             }
             Look::Encrypted(octets) => {
-                let Self { probe, route, silence, .. } = self;
+                let Self { probe, destination, silence, .. } = self;
                 silence.resize(MAX_PAYLOAD_OCTETS, self.codec.silence());
                 silence.fill(self.codec.silence());
                 let mut stand_in = |packet: &Packet<'_>, octets: usize, at| {
                     let payload = silence.get(..octets).unwrap_or(silence);
-                    route.push(&Packet { payload, ..*packet }, at, pool)
+                    destination.push(&Packet { payload, ..*packet }, at, pool)
                 };
                 probe.take_held(|early, octets, at| {
                     stand_in(early, octets, at);
@@ -471,10 +484,10 @@ impl Recording {
 
     /// What was held is audio after all, or nothing more is waited for.
     #[inline(never)]
-    pub(super) fn release_held(&mut self, pool: &mut BlockPool) {
-        let Self { probe, route, counts, .. } = self;
+    pub(in crate::agent) fn release_held(&mut self, pool: &mut BlockPool) {
+        let Self { probe, destination, counts, .. } = self;
         probe.take_held(|early, _, at| {
-            if route.push(early, at, pool) == Verdict::Stored {
+            if destination.push(early, at, pool) == Verdict::Stored {
                 counts.restore(1, DropCause::Encrypted);
             }
         });
@@ -491,7 +504,7 @@ impl Recording {
             }
             Learnt::No => {
                 self.probe.pass_over(&packet, arrival);
-                return self.route.push(&packet, arrival, pool);
+                return self.destination.push(&packet, arrival, pool);
             }
             Learnt::Taken => {}
         }
@@ -512,10 +525,10 @@ impl Recording {
     fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
         self.release_held(pool);
         self.codec = codec;
-        self.route.switch_codec(codec, pool);
-        let Self { codec_change, route, counts, .. } = self;
+        self.destination.switch_codec(codec, pool);
+        let Self { codec_change, destination, counts, .. } = self;
         codec_change.take_held(|early, at| {
-            if route.push(early, at, pool) == Verdict::Stored {
+            if destination.push(early, at, pool) == Verdict::Stored {
                 counts.restore(1, DropCause::PayloadType);
             }
         });
@@ -527,13 +540,13 @@ impl Recording {
     }
 
     /// What is known of who sends.
-    pub(super) fn sender_facts(&self) -> SenderFacts {
+    pub(in crate::agent) fn sender_facts(&self) -> SenderFacts {
         SenderFacts { payload_type: self.dynamic_type() }
     }
 
     /// What comes in; `None` where nothing is to come.
     fn media(&self) -> Option<Media> {
-        if matches!(self.route, Route::SipInfo(_)) {
+        if matches!(self.destination, Destination::Pbx(_)) {
             return None;
         }
         Some(match self.probe.media() {
@@ -553,39 +566,39 @@ impl Recording {
     }
 
     /// Whether audio was lost on our side.
-    pub(super) fn is_degraded(&self) -> bool {
-        let overrun = self.route.local().is_some_and(|local| local.overrun_octets() > 0);
+    pub(in crate::agent) fn is_degraded(&self) -> bool {
+        let overrun = self.destination.as_file().is_some_and(|to_file| to_file.overrun_octets() > 0);
         self.overflowed > 0 || overrun || self.counts.dropped_for(DropCause::Uplink) > 0
     }
 
     /// Whether its disk stands still, or is gone, so that audio waits in memory.
     fn is_stalled(&self, now: Mono) -> bool {
-        let busy_since = self.route.local().and_then(Local::busy_since);
+        let busy_since = self.destination.as_file().and_then(ToFile::busy_since);
         self.has_lost_disk() || busy_since.is_some_and(|since| now >= since + STALLED_AFTER)
     }
 
     /// It ends, or has ended, for this reason.
-    pub(super) fn end_for(&mut self, reason: EndReason) {
+    pub(in crate::agent) fn end_for(&mut self, reason: EndReason) {
         let full = reason == EndReason::Failure(Reason::StorageFull);
         self.why = Some(Why { reason, cause: full.then_some(Cause::Full), detail: None });
     }
 
     /// The server said why.
-    pub(super) fn note_words(&mut self, words: String) {
+    pub(in crate::agent) fn note_words(&mut self, words: String) {
         if let Some(why) = &mut self.why {
             why.detail = Some(words).filter(|words| !words.is_empty());
         }
     }
 
     /// What the disk refused was this.
-    pub(super) fn note_cause(&mut self, cause: Cause) {
+    pub(in crate::agent) fn note_cause(&mut self, cause: Cause) {
         if let Some(why) = &mut self.why {
             why.cause = Some(cause);
         }
     }
 
     /// It has failed.
-    pub(super) fn fail_for(&mut self, reason: Reason, cause: Option<Cause>, detail: String) {
+    pub(in crate::agent) fn fail_for(&mut self, reason: Reason, cause: Option<Cause>, detail: String) {
         self.why = Some(Why { reason: reason.into(), cause, detail: Some(detail) });
     }
 
@@ -608,13 +621,15 @@ impl Recording {
 
     /// How much of the audio that came, or was still to come, is kept.
     fn outcome(&self, reason: EndReason) -> Outcome {
-        let kept = match &self.route {
-            Route::SipInfo(sip) => {
+        let kept = match &self.destination {
+            Destination::Pbx(sip) => {
                 return if sip.recorded_ms() > 0 { Outcome::Complete } else { Outcome::Nothing };
             }
             // What stands for encrypted audio is no audio.
-            Route::Local(local) => self.counts.stored > 0 && (self.kept_at_server || local.kept_octets() > 0),
-            Route::Server(_) => self.counts.stored > 0,
+            Destination::File(to_file) => {
+                self.counts.stored > 0 && (self.kept_at_server || to_file.kept_octets() > 0)
+            }
+            Destination::Server(_) => self.counts.stored > 0,
         };
         let unheard = self.unrecordable || self.counts.dropped_for(DropCause::Encrypted) > 0;
         match kept {
@@ -637,7 +652,7 @@ impl Recording {
         }
     }
 
-    pub(super) fn status(&self, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
+    pub(in crate::agent) fn status(&self, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
         let duration = self.stopped.unwrap_or(now).since(self.started);
         let level_is_new = self.probe.missing(now).is_some_and(|missing| missing < LEVEL_IS_OLD);
         RecordingStatus {
@@ -655,7 +670,7 @@ impl Recording {
             elapsed_ms: octets_to_ms(self.octets()) + self.missing_ms(now),
             bytes: if self.confirmed().is_some() { 0 } else { self.octets() },
             file: self.file_name().map(Into::into),
-            segment: self.route.local().map_or(1, Local::segment),
+            segment: self.destination.as_file().map_or(1, ToFile::segment),
             packets: Packets {
                 received: self.counts.received,
                 lost: self.counts.lost,
@@ -667,8 +682,8 @@ impl Recording {
             contested: self.counts.strangers > 0,
             buffered_ms: octets_to_ms(self.buffered_octets()),
             stalled: self.is_stalled(now),
-            remaining_s: remaining_s.filter(|_| self.is_local()),
-            level_dbfs: self.route.level_dbfs().filter(|_| level_is_new),
+            remaining_s: remaining_s.filter(|_| self.goes_to_file()),
+            level_dbfs: self.destination.level_dbfs().filter(|_| level_is_new),
             degraded: self.is_degraded(),
             end_reason: self.why.as_ref().map(Why::in_short),
             ending: self.ending(),
@@ -678,14 +693,14 @@ impl Recording {
 
     /// A PBX only says that it took the request, never that it records.
     fn confirmed(&self) -> Option<bool> {
-        matches!(self.route, Route::SipInfo(_)).then_some(false)
+        matches!(self.destination, Destination::Pbx(_)).then_some(false)
     }
 
     fn rtp_address(&self) -> Option<RtpAddress> {
         self.rtp.map(|rtp| RtpAddress { addr: rtp.ip(), port: rtp.port() })
     }
 
-    pub(super) fn start_answer(&self) -> RecordStarted {
+    pub(in crate::agent) fn start_answer(&self) -> RecordStarted {
         RecordStarted {
             recording: self.id.clone(),
             state: self.state,
@@ -694,4 +709,10 @@ impl Recording {
             confirmed: self.confirmed(),
         }
     }
+}
+
+/// For the log: what of a call could not be kept as it was said, without a word of it.
+pub(in crate::agent) fn altered_text(recording: &str, altered: Altered) -> Option<String> {
+    let text = || format!("recording {recording}: cut or cleaned what was said as {altered}");
+    (!altered.is_empty()).then(text)
 }

@@ -4,12 +4,12 @@
 //! goes on in memory, `recording` as before, until a disk takes it or the window ends. A disk that is still
 //! there but gives errors is tried again now and then, for the same time.
 
-use super::Agent;
-use super::ending::reason_of;
-use super::io::{Action, RecordingKey};
-use super::local::Local;
-use super::recording::Recording;
-use super::route::Route;
+use crate::agent::disk::faults::reason_of;
+use crate::agent::recordings::recording::Recording;
+use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::to_file::ToFile;
+use crate::agent::recordings::to_file::lost_disk::Lost;
+use crate::agent::{Action, Agent, RecordingKey};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use log::Level as LogLevel;
@@ -20,19 +20,10 @@ use store::jobs::{Fault, FaultKind, FileKey, Job, Piece};
 /// A disk that is there but failed is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// A recording without its disk.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
-    since: Mono,
-    retry_at: Mono,
-    /// The next look at the disks is to try the one that is there.
-    tries: bool,
-}
-
 impl Agent {
     /// Storage failed a job of a recording.
     #[inline(never)]
-    pub(super) fn storage_failed(
+    pub(in crate::agent) fn storage_failed(
         &mut self,
         key: RecordingKey,
         fault: Fault,
@@ -53,12 +44,12 @@ impl Agent {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // A disk that comes and fails again has no more time than one that stays away.
         let waits = waits && it.lost.is_none_or(|lost| now.mono < lost.since + window);
-        let Route::Local(local) = &mut it.route else { return };
-        if !waits || !gone || local.file_name().is_none() {
+        let Destination::File(to_file) = &mut it.destination else { return };
+        if !waits || !gone || to_file.file_name().is_none() {
             return self.fail(key, fault, pieces, now, actions);
         }
-        let file = local.file();
-        local.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, now);
+        let file = to_file.file();
+        to_file.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, now);
         it.pulled = false;
         let first = it.lost.is_none();
         let retry_at = now.mono + RETRY_AFTER;
@@ -78,16 +69,16 @@ impl Agent {
     }
 
     /// The disk of a recording is no longer mounted.
-    pub(super) fn disk_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn disk_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let running = self.count_on_disk();
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        let Route::Local(local) = &it.route else { return };
-        if local.is_lost() {
+        let Destination::File(to_file) = &it.destination else { return };
+        if to_file.is_lost() {
             return;
         }
         let waits = !self.config.storage.resume_window.is_zero()
-            || self.medium.has_other_than(local.folder(), running);
-        if waits && local.is_busy() {
+            || self.disk.has_other_than(to_file.folder(), running);
+        if waits && to_file.is_busy() {
             // Its audio is in storage's hands; the answer is not far now.
             it.pulled = true;
             return;
@@ -97,11 +88,16 @@ impl Agent {
     }
 
     /// Takes up what was postponed while storage had the audio. True if the recording has no disk any more.
-    pub(super) fn lose_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) -> bool {
+    pub(in crate::agent) fn lose_pulled(
+        &mut self,
+        key: RecordingKey,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> bool {
         let due = self
             .recordings
             .get(&key)
-            .is_some_and(|it| it.pulled && !it.route.local().is_some_and(Local::is_busy));
+            .is_some_and(|it| it.pulled && !it.destination.as_file().is_some_and(ToFile::is_busy));
         if due {
             self.disk_pulled(key, now, actions);
         }
@@ -109,23 +105,23 @@ impl Agent {
     }
 
     /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
-    pub(super) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
         for key in self.on_disk() {
             let next = self.new_file();
             let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { continue };
             let tries = it.lost.as_mut().is_some_and(|lost| std::mem::take(&mut lost.tries));
-            let Some(folder) = self.medium.folder_to_record(0).ok().filter(|_| came || tries) else {
+            let Some(folder) = self.disk.folder_to_record(0).ok().filter(|_| came || tries) else {
                 continue;
             };
-            let Route::Local(local) = &mut it.route else { continue };
-            let jobs = local.resume(&folder, next, |old| self.medium.has(old), &it.call, &it.counts, now);
+            let Destination::File(to_file) = &mut it.destination else { continue };
+            let jobs = to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, now);
             actions.extend(jobs.into_iter().map(Action::Job));
         }
     }
 
     /// The disk of a recording takes no more: the recording goes on at another one that is there, in a new file. What
     /// the old disk has not acknowledged is still in memory and goes along. Otherwise the pieces come back.
-    pub(super) fn go_on_elsewhere(
+    pub(in crate::agent) fn go_on_elsewhere(
         &mut self,
         key: RecordingKey,
         fault: &Fault,
@@ -133,39 +129,40 @@ impl Agent {
         now: Now,
         actions: &mut Vec<Action>,
     ) -> Result<(), Vec<Piece>> {
-        let Some(old) = self.recordings.get(&key).and_then(|it| it.route.local()).map(Local::folder) else {
+        let Some(old) = self.recordings.get(&key).and_then(|it| it.destination.as_file()).map(ToFile::folder)
+        else {
             return Err(pieces);
         };
         let old = old.clone();
-        self.medium.gave(&old, fault.kind);
+        self.disk.note_fault(&old, fault.kind);
         if self.ejecting.is_some() {
             return Err(pieces);
         }
-        let is_in_use = self.medium.folder().as_ref() == Some(&old);
+        let is_in_use = self.disk.folder().as_ref() == Some(&old);
         // The recording itself is one of those that run.
         let others = self.count_on_disk().saturating_sub(1);
-        if !self.medium.has_other_than(&old, others) {
+        if !self.disk.has_other_than(&old, others) {
             return Err(pieces);
         }
         if fault.kind == FaultKind::Full && is_in_use {
-            self.medium.filled(&old);
-            if self.medium.tell_full() {
+            self.disk.filled(&old);
+            if self.disk.first_full() {
                 self.tell(&Event::StorageFull(self.storage_status()), actions);
             }
         }
-        let Some(folder) = self.medium.turn_from(&old, others) else { return Err(pieces) };
+        let Some(folder) = self.disk.turn_from(&old, others) else { return Err(pieces) };
         let next = self.new_file();
         let Some(it) = self.recordings.get_mut(&key) else { return Err(pieces) };
-        let Route::Local(local) = &mut it.route else { return Err(pieces) };
-        let file = local.file();
-        local.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &it.counts, now);
+        let Destination::File(to_file) = &mut it.destination else { return Err(pieces) };
+        let file = to_file.file();
+        to_file.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &it.counts, now);
         (it.pulled, it.lost, it.stalled_told) = (false, None, false);
         let (at, detail) = (folder.root.display(), &fault.detail);
         let text = format!("recording {} goes on at the disk at {at}: {detail}", it.id);
         actions.push(Action::Log(LogLevel::Warn, text));
         // Closes the descriptor and its lock, before the file is finished by its name.
         actions.push(Action::Job(Job::Abandon(file)));
-        let jobs = local.resume(&folder, next, |old| self.medium.has(old), &it.call, &it.counts, now);
+        let jobs = to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, now);
         actions.extend(jobs.into_iter().map(Action::Job));
         if is_in_use {
             self.turned(now, actions);
@@ -175,38 +172,38 @@ impl Agent {
 
     /// A file that had lost its disk was finished, or could not be.
     #[inline(never)]
-    pub(super) fn mended(
+    pub(in crate::agent) fn mended(
         &mut self,
         file: FileKey,
         result: Result<bool, Fault>,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let has_it = |it: &Recording| it.route.local().is_some_and(|local| local.has_mend(file));
+        let has_it = |it: &Recording| it.destination.as_file().is_some_and(|to_file| to_file.has_mend(file));
         let found = self.recordings.iter_mut().find(|(_, it)| has_it(it));
-        let waits = found.and_then(|(key, it)| Some((*key, it.route.local_mut()?)));
-        let Some((key, local)) = waits else {
+        let waits = found.and_then(|(key, it)| Some((*key, it.destination.as_file_mut()?)));
+        let Some((key, to_file)) = waits else {
             // Its recording ended, or goes on elsewhere.
             return match result {
-                Ok(true) => self.strays.mended(file),
+                Ok(true) => self.pending_finalisations.mended(file),
                 Ok(false) => {}
                 Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
             };
         };
         match result {
             Ok(there) => {
-                let (mend, done) = local.mended(file);
+                let (mend, done) = to_file.mended(file);
                 if let Some(mend) = mend.filter(|_| !there) {
                     let text =
                         format!("{} is not on this disk: it is finished when its own is back", mend.name);
                     actions.push(Action::Log(LogLevel::Warn, text));
-                    self.strays.keep([mend]);
+                    self.pending_finalisations.keep([mend]);
                 }
                 if done {
                     self.end(key, now, actions);
                 }
             }
-            Err(fault) if local.is_mending() => {
+            Err(fault) if to_file.is_mending() => {
                 self.storage_failed(key, fault, Vec::new(), now, actions);
             }
             Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
@@ -214,20 +211,20 @@ impl Agent {
     }
 
     /// When a recording without disk needs a look.
-    pub(super) fn lost_due(&self, it: &Recording) -> Option<Mono> {
+    pub(in crate::agent) fn lost_due(&self, it: &Recording) -> Option<Mono> {
         let lost = it.lost.filter(|_| it.has_lost_disk())?;
         let end = lost.since + self.config.storage.resume_window;
         Some(if self.shutdown.is_some() { Mono::default() } else { lost.retry_at.min(end) })
     }
 
     /// Looks for a disk again, and gives up when the window has passed.
-    pub(super) fn check_lost(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn check_lost(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let window = self.config.storage.resume_window;
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { return };
         let Some(lost) = it.lost.as_mut() else { return };
         if now.mono >= lost.since + window || self.shutdown.is_some() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
-            let kind = if self.medium.is_present() { FaultKind::Io } else { FaultKind::Pulled };
+            let kind = if self.disk.is_present() { FaultKind::Io } else { FaultKind::Pulled };
             return self.fail(key, Fault { kind, detail }, Vec::new(), now, actions);
         }
         if now.mono >= lost.retry_at {

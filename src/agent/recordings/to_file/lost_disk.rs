@@ -3,8 +3,9 @@
 //! Owns: what is kept, where the old file is cut and where the new one begins. Invariant: the old file ends
 //! at the last octet that its disk acknowledged as durable, and the new one begins with the next.
 
-use super::{Busy, FileState, Local, packets};
+use super::{Busy, FileState, ToFile, packets};
 use media::counts::Counts;
+use media::time::Mono;
 use media::time::{Now, Wall};
 use media::timeline::octets_to_ms;
 use recfile::call::Call;
@@ -14,7 +15,16 @@ use store::jobs::{FileKey, Folder, Job, Mend, Piece};
 /// Files that wait to be finished on a disk that is gone; what is beyond is left to the ordinary recovery.
 const MAX_MENDS: usize = 16;
 
-impl Local {
+/// A recording without its disk.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::agent) struct Lost {
+    pub(in crate::agent) since: Mono,
+    pub(in crate::agent) retry_at: Mono,
+    /// The next look at the disks is to try the one that is there.
+    pub(in crate::agent) tries: bool,
+}
+
+impl ToFile {
     /// Whether the recording waits for a disk.
     pub(in crate::agent) fn is_lost(&self) -> bool {
         self.state == FileState::Lost
@@ -40,7 +50,7 @@ impl Local {
         counts: &Counts,
         now: Now,
     ) {
-        self.tape.put_back(pieces);
+        self.buffer.put_back(pieces);
         self.in_flight_octets = 0;
         let was = match self.state {
             FileState::Busy(busy) => Some(busy),
@@ -48,7 +58,7 @@ impl Local {
         };
         match was {
             None | Some(Busy::Appending) => {
-                let log = self.tape.cut_segment(self.durable_octets);
+                let log = self.buffer.cut_segment(self.durable_octets);
                 let sidecar = self.end_segment(call, counts, log, (reason, now.wall));
                 self.mend_later(Box::new(sidecar));
                 self.next_is_new = true;
@@ -81,7 +91,7 @@ impl Local {
             return Vec::new();
         }
         self.spec.folder = folder.clone();
-        let nothing_follows = self.finishing.filter(|_| self.tape.is_empty() && !self.mends.is_empty());
+        let nothing_follows = self.finishing.filter(|_| self.buffer.is_empty() && !self.mends.is_empty());
         if let Some(end) = nothing_follows {
             self.end_in_last_mend(counts, end);
         }
@@ -118,7 +128,7 @@ impl Local {
         packets.duplicate += since.duplicate;
         packets.dropped += since.dropped;
         let at_ms = octets_to_ms(*octets);
-        let pauses = self.tape.take_log().pauses.into_iter();
+        let pauses = self.buffer.take_log().pauses.into_iter();
         sidecar.pauses.extend(pauses.map(|pause| Pause { at_ms: at_ms + pause.at_ms, ..pause }));
         sidecar.pauses.truncate(MAX_LISTED);
         sidecar.end = Some(wall.rfc3339());
@@ -170,7 +180,7 @@ mod tests {
         Folder { root: "/stick".into(), device, name: "Record".into() }
     }
 
-    fn recording() -> Local {
+    fn recording() -> ToFile {
         let spec = Spec {
             recording: "r".into(),
             codec: Codec::Pcma,
@@ -179,10 +189,10 @@ mod tests {
             max_file_octets: 1 << 20,
             recipients: 0,
         };
-        let (mut local, _) = Local::begin(spec, FileKey(1), &Call::default(), Now::default());
+        let (mut to_file, _) = ToFile::begin(spec, FileKey(1), &Call::default(), Now::default());
         let space = Space::default();
-        local.opened(Opened { path: "/stick/Record/a.wav".into(), name: "a.wav".into(), space });
-        local
+        to_file.opened(Opened { path: "/stick/Record/a.wav".into(), name: "a.wav".into(), space });
+        to_file
     }
 
     #[test]
@@ -190,19 +200,19 @@ mod tests {
         let (call, now, mut pool) = (Call::default(), Now::default(), BlockPool::new(1 << 20));
         let mut counts = Counts::default();
         counts.book(Verdict::Late);
-        let mut local = recording();
-        local.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
+        let mut to_file = recording();
+        to_file.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
         counts.book(Verdict::Duplicate);
         counts.book(Verdict::Dropped(DropCause::NotRtp));
-        local.finish("stopped", now, &mut pool);
+        to_file.finish("stopped", now, &mut pool);
         // A disk that goes again before it has finished the file changes nothing.
         for next in [2, 3] {
-            let jobs = local.resume(&folder(next), FileKey(next), |_| false, &call, &counts, now);
+            let jobs = to_file.resume(&folder(next), FileKey(next), |_| false, &call, &counts, now);
             let [Job::Mend(mend)] = &jobs[..] else { panic!("{jobs:?}") };
             let packets = &mend.sidecar.packets;
             assert_eq!((packets.received, packets.late, packets.duplicate, packets.dropped), (3, 1, 1, 1));
             assert_eq!(mend.sidecar.end_reason.as_deref(), Some("stopped"));
-            local.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
+            to_file.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
         }
     }
 
@@ -211,11 +221,11 @@ mod tests {
         let (call, now, mut pool) = (Call::default(), Now::default(), BlockPool::new(1 << 20));
         let mut counts = Counts::default();
         counts.book(Verdict::Late);
-        let mut local = recording();
-        local.finish("stopped", now, &mut pool);
-        assert!(matches!(local.next_job(true, &call, &counts, now), Some(Job::Close { .. })));
-        local.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
-        let jobs = local.resume(&folder(2), FileKey(2), |_| false, &call, &counts, now);
+        let mut to_file = recording();
+        to_file.finish("stopped", now, &mut pool);
+        assert!(matches!(to_file.next_job(true, &call, &counts, now), Some(Job::Close { .. })));
+        to_file.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
+        let jobs = to_file.resume(&folder(2), FileKey(2), |_| false, &call, &counts, now);
         let [Job::Mend(mend)] = &jobs[..] else { panic!("{jobs:?}") };
         assert_eq!(mend.sidecar.packets.received, 1);
     }

@@ -4,9 +4,13 @@
 //! recording is under way, so a stalled disk holds back exactly one batch and the rest waits in the pool;
 //! a segment is closed before the next one is opened; counters of segments add up to the recording's.
 
-mod lost;
+mod answers;
+mod going_on;
+pub(in crate::agent) mod lost_disk;
+pub(in crate::agent) mod pending_finalisations;
+pub(in crate::agent) mod segment_buffer;
 
-use super::tape::{Feed, SegmentLog, Tape, give_back};
+use crate::agent::recordings::to_file::segment_buffer::{Feed, SegmentBuffer, SegmentLog, give_back};
 use crate::api::reason::Reason;
 use media::blocks::BlockPool;
 use media::codec::{Codec, OCTETS_PER_MS};
@@ -59,23 +63,23 @@ enum Busy {
 
 /// What does not change during a recording.
 #[derive(Clone, Debug)]
-pub(super) struct Spec {
-    pub(super) recording: String,
-    pub(super) codec: Codec,
-    pub(super) ptime_ms: u32,
-    pub(super) folder: Folder,
+pub(in crate::agent) struct Spec {
+    pub(in crate::agent) recording: String,
+    pub(in crate::agent) codec: Codec,
+    pub(in crate::agent) ptime_ms: u32,
+    pub(in crate::agent) folder: Folder,
     /// Limit of one file in octets, header included.
-    pub(super) max_file_octets: u64,
+    pub(in crate::agent) max_file_octets: u64,
     /// Keys that it is encrypted to; 0: it is not.
-    pub(super) recipients: usize,
+    pub(in crate::agent) recipients: usize,
 }
 
 /// A recording on its way to the disk.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(in crate::agent) struct ToFile {
     spec: Spec,
     timeline: Timeline,
-    tape: Tape,
+    buffer: SegmentBuffer,
     file: FileKey,
     /// Codec of the present file; the timeline may be further already.
     file_codec: Codec,
@@ -113,14 +117,14 @@ pub(super) struct Local {
 
 /// What is known of who sends, for the sidecar.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SenderFacts {
+pub(in crate::agent) struct SenderFacts {
     /// Payload type, if it is not the codec's static one.
-    pub(super) payload_type: Option<u8>,
+    pub(in crate::agent) payload_type: Option<u8>,
 }
 
-impl Local {
+impl ToFile {
     /// A recording that begins now, and the job that creates its first file.
-    pub(super) fn begin(spec: Spec, file: FileKey, call: &Call, now: Now) -> (Self, Job) {
+    pub(in crate::agent) fn begin(spec: Spec, file: FileKey, call: &Call, now: Now) -> (Self, Job) {
         let frame = u64::from(spec.ptime_ms) * OCTETS_PER_MS;
         let limit = match spec.recipients {
             0 => max_data_octets(spec.max_file_octets),
@@ -128,9 +132,9 @@ impl Local {
             recipients => max_sealed_octets(spec.max_file_octets, recipients).saturating_sub(frame),
         };
         let segment_limit = (limit / frame).max(1) * frame;
-        let mut local = Self {
+        let mut to_file = Self {
             timeline: Timeline::new(spec.codec),
-            tape: Tape::new(spec.codec, segment_limit),
+            buffer: SegmentBuffer::new(spec.codec, segment_limit),
             file,
             file_codec: spec.codec,
             state: FileState::None,
@@ -155,54 +159,54 @@ impl Local {
             next_folder: None,
             spec,
         };
-        let job = local.open(call, now);
-        (local, job)
+        let job = to_file.open(call, now);
+        (to_file, job)
     }
 
     /// Packets counted in `counts` were recorded elsewhere.
-    pub(super) fn count_from(&mut self, counts: Counts) {
+    pub(in crate::agent) fn count_from(&mut self, counts: Counts) {
         self.segment_counts = counts;
     }
 
-    pub(super) fn file(&self) -> FileKey {
+    pub(in crate::agent) fn file(&self) -> FileKey {
         self.file
     }
 
-    pub(super) fn folder(&self) -> &Folder {
+    pub(in crate::agent) fn folder(&self) -> &Folder {
         &self.spec.folder
     }
 
     /// Where its present file is, and where the next one will be if that is elsewhere.
-    pub(super) fn folders(&self) -> impl Iterator<Item = &Folder> {
+    pub(in crate::agent) fn folders(&self) -> impl Iterator<Item = &Folder> {
         std::iter::once(&self.spec.folder).chain(&self.next_folder)
     }
 
     /// The disk is full: the present file ends here, the next one is made in `folder`.
-    pub(super) fn move_to(&mut self, folder: Folder) {
+    pub(in crate::agent) fn move_to(&mut self, folder: Folder) {
         if self.finishing.is_some() || self.is_lost() {
             return;
         }
         if self.next_folder.replace(folder).is_none() {
-            self.tape.end_segment();
+            self.buffer.end_segment();
         }
     }
 
-    pub(super) fn file_name(&self) -> Option<&str> {
+    pub(in crate::agent) fn file_name(&self) -> Option<&str> {
         self.file_name.as_deref()
     }
 
     /// When the present file began.
-    pub(super) fn stamp(&self) -> Wall {
+    pub(in crate::agent) fn stamp(&self) -> Wall {
         self.stamp
     }
 
     /// Whether it is encrypted.
-    pub(super) fn is_sealed(&self) -> bool {
+    pub(in crate::agent) fn is_sealed(&self) -> bool {
         self.spec.recipients > 0
     }
 
     /// Octets of the present file with so many of audio.
-    pub(super) fn octets_in_file(&self, audio_octets: u64) -> u64 {
+    pub(in crate::agent) fn octets_in_file(&self, audio_octets: u64) -> u64 {
         if !self.is_sealed() {
             return HEADER_OCTETS as u64 + audio_octets;
         }
@@ -211,124 +215,135 @@ impl Local {
     }
 
     /// Header of the present file, without its length.
-    pub(super) fn header(&self) -> FileHeader {
+    pub(in crate::agent) fn header(&self) -> FileHeader {
         FileHeader::new(self.file_codec, self.spec.ptime_ms)
     }
 
-    pub(super) fn segment(&self) -> u32 {
+    pub(in crate::agent) fn segment(&self) -> u32 {
         self.segment
     }
 
-    pub(super) fn level_dbfs(&self) -> Option<f32> {
+    pub(in crate::agent) fn level_dbfs(&self) -> Option<f32> {
         self.level.map(Level::dbfs)
     }
 
     /// Packets that never came.
-    pub(super) fn lost(&self) -> u64 {
+    pub(in crate::agent) fn lost(&self) -> u64 {
         self.timeline.lost()
     }
 
     /// Octets recorded, on the disk or not.
-    pub(super) fn octets(&self) -> u64 {
-        self.tape.total_octets() + self.timeline.waiting_octets()
+    pub(in crate::agent) fn octets(&self) -> u64 {
+        self.buffer.total_octets() + self.timeline.waiting_octets()
     }
 
     /// Octets recorded that are not on the disk yet.
-    pub(super) fn buffered_octets(&self) -> u64 {
-        self.tape.waiting_octets() + self.in_flight_octets + self.timeline.waiting_octets()
+    pub(in crate::agent) fn buffered_octets(&self) -> u64 {
+        self.buffer.waiting_octets() + self.in_flight_octets + self.timeline.waiting_octets()
     }
 
     /// Octets recorded that have not been given to storage yet.
-    pub(super) fn waiting_octets(&self) -> u64 {
-        self.tape.waiting_octets() + self.timeline.waiting_octets()
+    pub(in crate::agent) fn waiting_octets(&self) -> u64 {
+        self.buffer.waiting_octets() + self.timeline.waiting_octets()
     }
 
     /// Octets that a disk has.
-    pub(super) fn kept_octets(&self) -> u64 {
+    pub(in crate::agent) fn kept_octets(&self) -> u64 {
         self.kept_octets
     }
 
     /// Octets lost because the disk was too slow, full or gone.
-    pub(super) fn overrun_octets(&self) -> u64 {
-        self.tape.overrun_octets()
+    pub(in crate::agent) fn overrun_octets(&self) -> u64 {
+        self.buffer.overrun_octets()
     }
 
-    pub(super) fn is_overfull(&self) -> bool {
-        self.tape.is_overfull()
+    pub(in crate::agent) fn is_overfull(&self) -> bool {
+        self.buffer.is_overfull()
     }
 
     /// Since when the disk has been at work on one job, if it is.
-    pub(super) fn busy_since(&self) -> Option<Mono> {
+    pub(in crate::agent) fn busy_since(&self) -> Option<Mono> {
         matches!(self.state, FileState::Busy(_)).then_some(self.busy_since)
     }
 
     /// Whether the next job can't wait until the loop wakes for another reason.
-    pub(super) fn is_impatient(&self) -> bool {
-        self.finishing.is_some() || self.tape.at_roll()
+    pub(in crate::agent) fn is_impatient(&self) -> bool {
+        self.finishing.is_some() || self.buffer.at_roll()
     }
 
     /// When audio that waits must go to the disk, if any waits and the disk is free.
-    pub(super) fn flush_due(&self, interval: Duration) -> Option<Mono> {
+    pub(in crate::agent) fn flush_due(&self, interval: Duration) -> Option<Mono> {
         let waits = self.waiting_octets() > 0;
         (waits && self.state == FileState::Open).then_some(self.flushed_at.max(self.waiting_since) + interval)
     }
 
-    pub(super) fn push(&mut self, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
-        let room = self.tape.has_room(pool);
-        if self.tape.waiting_octets() == 0 {
+    pub(in crate::agent) fn push(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival: Mono,
+        pool: &mut BlockPool,
+    ) -> Verdict {
+        let room = self.buffer.has_room(pool);
+        if self.buffer.waiting_octets() == 0 {
             self.waiting_since = arrival;
         }
-        self.timeline.push(packet, arrival, room, &mut Feed { tape: &mut self.tape, pool })
+        self.timeline.push(packet, arrival, room, &mut Feed { buffer: &mut self.buffer, pool })
     }
 
     /// Audio that waits to be put in order goes on to the disk if no packet has come for a while.
-    pub(super) fn let_go(&mut self, now: Mono, pool: &mut BlockPool) {
-        self.timeline.let_go(now, &mut Feed { tape: &mut self.tape, pool });
+    pub(in crate::agent) fn let_go(&mut self, now: Mono, pool: &mut BlockPool) {
+        self.timeline.let_go(now, &mut Feed { buffer: &mut self.buffer, pool });
     }
 
-    pub(super) fn restore_regained(&mut self, counts: &mut Counts) {
+    pub(in crate::agent) fn restore_regained(&mut self, counts: &mut Counts) {
         self.timeline.restore_regained(counts);
     }
 
     /// The sender changed to `codec`: the audio so far stays in its file, a new one follows.
     #[inline(never)]
-    pub(super) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
-        self.timeline.switch_codec(codec, &mut Feed { tape: &mut self.tape, pool });
-        self.tape.roll(codec);
+    pub(in crate::agent) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
+        self.timeline.switch_codec(codec, &mut Feed { buffer: &mut self.buffer, pool });
+        self.buffer.roll(codec);
     }
 
     /// A pause begins: what waits for reordering is closed.
-    pub(super) fn pause(&mut self, pool: &mut BlockPool) {
-        self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
+    pub(in crate::agent) fn pause(&mut self, pool: &mut BlockPool) {
+        self.timeline.settle(&mut Feed { buffer: &mut self.buffer, pool });
     }
 
     /// A pause ended after `duration`.
-    pub(super) fn note_pause(&mut self, duration: Duration) {
-        self.tape.note_pause(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    pub(in crate::agent) fn note_pause(&mut self, duration: Duration) {
+        self.buffer.note_pause(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     }
 
     /// No more audio will come.
-    pub(super) fn finish(&mut self, reason: &'static str, now: Now, pool: &mut BlockPool) {
-        self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
+    pub(in crate::agent) fn finish(&mut self, reason: &'static str, now: Now, pool: &mut BlockPool) {
+        self.timeline.settle(&mut Feed { buffer: &mut self.buffer, pool });
         self.finishing.get_or_insert((reason, now.wall));
     }
 
     /// What the next sidecar says of the sender.
-    pub(super) fn note_sender(&mut self, sender: SenderFacts) {
+    pub(in crate::agent) fn note_sender(&mut self, sender: SenderFacts) {
         self.sender = sender;
     }
 
     /// The next job, if there is one to do and none under way. With `flush`, audio that waits is due.
-    pub(super) fn next_job(&mut self, flush: bool, call: &Call, counts: &Counts, now: Now) -> Option<Job> {
+    pub(in crate::agent) fn next_job(
+        &mut self,
+        flush: bool,
+        call: &Call,
+        counts: &Counts,
+        now: Now,
+    ) -> Option<Job> {
         if self.state != FileState::Open {
             return None;
         }
-        let at_roll = self.tape.at_roll();
-        if !at_roll && self.tape.waiting_octets() > 0 && (flush || self.finishing.is_some()) {
+        let at_roll = self.buffer.at_roll();
+        if !at_roll && self.buffer.waiting_octets() > 0 && (flush || self.finishing.is_some()) {
             return Some(self.append(now));
         }
         if at_roll {
-            let (log, next_codec) = self.tape.take_roll()?;
+            let (log, next_codec) = self.buffer.take_roll()?;
             let reason = match &self.next_folder {
                 _ if next_codec != self.file_codec => "codec_change",
                 Some(_) => Reason::StorageFull.as_str(),
@@ -340,7 +355,7 @@ impl Local {
             return Some(self.close(sidecar));
         }
         let finishing = self.finishing?;
-        let log = self.tape.take_log();
+        let log = self.buffer.take_log();
         self.set_busy(Busy::Finishing, now);
         let sidecar = self.end_segment(call, counts, log, finishing);
         Some(self.close(sidecar))
@@ -352,7 +367,7 @@ impl Local {
     }
 
     /// The file was created. Whether that took more than one try.
-    pub(super) fn opened(&mut self, opened: Opened) -> bool {
+    pub(in crate::agent) fn opened(&mut self, opened: Opened) -> bool {
         self.file_name = Some(opened.name);
         self.chunks = 0;
         self.durable_octets = 0;
@@ -363,19 +378,19 @@ impl Local {
     }
 
     /// The file could not be created for want of room: whether it may be tried again when some is made.
-    pub(super) fn may_open_again(&mut self) -> bool {
+    pub(in crate::agent) fn may_open_again(&mut self) -> bool {
         self.open_tries += 1;
         self.state == FileState::Busy(Busy::Opening) && self.open_tries <= MAX_OPEN_TRIES
     }
 
     /// The job that creates the present file, once more; none if that is not under way any more.
-    pub(super) fn open_again(&mut self, call: &Call, now: Now) -> Option<Job> {
+    pub(in crate::agent) fn open_again(&mut self, call: &Call, now: Now) -> Option<Job> {
         (self.state == FileState::Busy(Busy::Opening)).then(|| self.open(call, now))
     }
 
     /// The disk took what it was given. Returns how many octets that were.
-    pub(super) fn appended(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
-        self.tape.written(pieces, pool);
+    pub(in crate::agent) fn appended(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
+        self.buffer.written(pieces, pool);
         self.state = FileState::Open;
         self.durable_octets += self.in_flight_octets;
         self.kept_octets += self.in_flight_octets;
@@ -383,7 +398,7 @@ impl Local {
     }
 
     /// The disk is full: the file is to be finished with what it has.
-    pub(super) fn filled(
+    pub(in crate::agent) fn filled(
         &mut self,
         pieces: Vec<Piece>,
         reason: &'static str,
@@ -391,16 +406,16 @@ impl Local {
         pool: &mut BlockPool,
     ) {
         give_back(pieces, pool);
-        self.tape.note_overrun(std::mem::take(&mut self.in_flight_octets));
-        self.timeline.settle(&mut Feed { tape: &mut self.tape, pool });
-        self.tape.discard(pool);
+        self.buffer.note_overrun(std::mem::take(&mut self.in_flight_octets));
+        self.timeline.settle(&mut Feed { buffer: &mut self.buffer, pool });
+        self.buffer.discard(pool);
         // Also of a recording that was being stopped: its end did not fit.
         self.finishing = Some((reason, now.wall));
         self.state = FileState::Open;
     }
 
     /// The file was finished. Returns the job that opens the next segment, or `None` at the end.
-    pub(super) fn closed(&mut self, next: FileKey, call: &Call, now: Now) -> Option<Job> {
+    pub(in crate::agent) fn closed(&mut self, next: FileKey, call: &Call, now: Now) -> Option<Job> {
         self.closing = None;
         if self.state != FileState::Busy(Busy::Rolling) {
             self.state = FileState::None;
@@ -416,22 +431,22 @@ impl Local {
     }
 
     /// Gives up: nothing more reaches the disk, and what waited for it is lost.
-    pub(super) fn abandon(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) {
+    pub(in crate::agent) fn abandon(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) {
         give_back(pieces, pool);
         self.state = FileState::None;
-        self.tape.discard(pool);
-        self.tape.note_overrun(std::mem::take(&mut self.in_flight_octets));
+        self.buffer.discard(pool);
+        self.buffer.note_overrun(std::mem::take(&mut self.in_flight_octets));
     }
 
     fn append(&mut self, now: Now) -> Job {
         self.meter();
-        let (pieces, octets) = self.tape.take_pieces();
+        let (pieces, octets) = self.buffer.take_pieces();
         self.in_flight_octets = octets;
         if self.is_sealed() {
             // A chunk that is not full takes room from the audio.
             self.chunks += octets.div_ceil(MAX_CHUNK_OCTETS as u64);
             let frame = u64::from(self.spec.ptime_ms) * OCTETS_PER_MS;
-            self.tape.lower_segment_limit(CHUNK_OVERHEAD_OCTETS as u64, frame.max(1));
+            self.buffer.lower_segment_limit(CHUNK_OVERHEAD_OCTETS as u64, frame.max(1));
         }
         self.flushed_at = now.mono;
         self.set_busy(Busy::Appending, now);
@@ -440,7 +455,7 @@ impl Local {
 
     /// Takes the level of the newest audio.
     fn meter(&mut self) {
-        let newest = self.tape.newest();
+        let newest = self.buffer.newest();
         let second = &newest[newest.len().saturating_sub(LEVEL_OCTETS)..];
         if !second.is_empty() {
             self.level = level(self.timeline.codec(), second, LEVEL_STRIDE);

@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 use store::jobs::{FileKey, Folder, Job, Mend};
 
 /// Files that wait for a disk which may never come back.
-const MAX_STRAYS: usize = 16;
+const MAX_PENDING: usize = 16;
 
 #[derive(Debug, Default)]
-pub(super) struct Strays(VecDeque<Mend>);
+pub(in crate::agent) struct PendingFinalisations(VecDeque<Mend>);
 
-impl Strays {
+impl PendingFinalisations {
     /// Keeps what the disk that was there did not have.
-    pub(super) fn keep(&mut self, mends: impl IntoIterator<Item = Mend>) {
+    pub(in crate::agent) fn keep(&mut self, mends: impl IntoIterator<Item = Mend>) {
         for mend in mends {
-            if self.0.len() == MAX_STRAYS {
+            if self.0.len() == MAX_PENDING {
                 self.0.pop_front();
             }
             self.0.push_back(mend);
@@ -26,13 +26,13 @@ impl Strays {
     }
 
     /// A disk came: what is to be tried on it.
-    pub(super) fn jobs<'a>(&'a self, folder: &'a Folder) -> impl Iterator<Item = Job> + 'a {
+    pub(in crate::agent) fn jobs<'a>(&'a self, folder: &'a Folder) -> impl Iterator<Item = Job> + 'a {
         let mends = self.0.iter();
         mends.map(|mend| Job::Mend(Box::new(Mend { folder: folder.clone(), ..mend.clone() })))
     }
 
     /// A file was finished.
-    pub(super) fn mended(&mut self, file: FileKey) {
+    pub(in crate::agent) fn mended(&mut self, file: FileKey) {
         self.0.retain(|mend| mend.file != file);
     }
 }
@@ -50,9 +50,9 @@ mod tests {
         Mend { file: FileKey(key), folder: folder(1), name: format!("{key}.wav"), octets: 80 * key, sidecar }
     }
 
-    fn tried(strays: &Strays) -> Vec<u64> {
+    fn tried(pending_finalisations: &PendingFinalisations) -> Vec<u64> {
         let folder = folder(7);
-        let keys = strays.jobs(&folder).map(|job| match job {
+        let keys = pending_finalisations.jobs(&folder).map(|job| match job {
             Job::Mend(mend) => {
                 assert_eq!((mend.folder.device, mend.octets), (7, 80 * mend.file.0));
                 mend.file.0
@@ -64,18 +64,18 @@ mod tests {
 
     #[test]
     fn a_file_is_tried_on_every_disk_that_comes_until_one_has_it() {
-        let mut strays = Strays::default();
-        strays.keep([mend(1), mend(2)]);
-        assert_eq!(tried(&strays), [1, 2]);
-        assert_eq!(tried(&strays), [1, 2]);
-        strays.mended(FileKey(1));
-        assert_eq!(tried(&strays), [2]);
+        let mut pending_finalisations = PendingFinalisations::default();
+        pending_finalisations.keep([mend(1), mend(2)]);
+        assert_eq!(tried(&pending_finalisations), [1, 2]);
+        assert_eq!(tried(&pending_finalisations), [1, 2]);
+        pending_finalisations.mended(FileKey(1));
+        assert_eq!(tried(&pending_finalisations), [2]);
     }
 
     #[test]
     fn there_is_a_limit_and_the_oldest_go() {
-        let mut strays = Strays::default();
-        strays.keep((0..20).map(mend));
-        assert_eq!(tried(&strays), (4..20).collect::<Vec<_>>());
+        let mut pending_finalisations = PendingFinalisations::default();
+        pending_finalisations.keep((0..20).map(mend));
+        assert_eq!(tried(&pending_finalisations), (4..20).collect::<Vec<_>>());
     }
 }

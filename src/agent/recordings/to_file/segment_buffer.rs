@@ -16,7 +16,7 @@ use store::jobs::Piece;
 const SILENCE_IN_BLOCKS_OCTETS: u64 = 2048;
 
 /// Pieces and segment ends that may wait; a disk stalled through so many segments has failed.
-pub(super) const MAX_WAITING_ENTRIES: usize = 4096;
+pub(in crate::agent) const MAX_WAITING_ENTRIES: usize = 4096;
 
 /// A longer list of pieces, from a disk that was stalled, is not kept.
 const MAX_SPARE_PIECES: usize = 64;
@@ -26,15 +26,15 @@ const PACKET_ROOM_OCTETS: usize = 2 * MAX_PAYLOAD_OCTETS;
 
 /// What happened in a segment, positions counted from the start of its file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SegmentLog {
+pub(in crate::agent) struct SegmentLog {
     /// The first [`MAX_LISTED`] gaps.
-    pub(super) listed: Vec<Gap>,
+    pub(in crate::agent) listed: Vec<Gap>,
     /// All gaps.
-    pub(super) total: u64,
+    pub(in crate::agent) total: u64,
     /// All silence, in octets.
-    pub(super) octets: u64,
+    pub(in crate::agent) octets: u64,
     /// The first [`MAX_LISTED`] pauses.
-    pub(super) pauses: Vec<Pause>,
+    pub(in crate::agent) pauses: Vec<Pause>,
     /// End of the last gap and its cause, to join what touches.
     last: Option<(u64, GapCause)>,
 }
@@ -78,7 +78,7 @@ enum Entry {
 
 /// The buffer of one recording.
 #[derive(Debug)]
-pub(super) struct Tape {
+pub(in crate::agent) struct SegmentBuffer {
     codec: Codec,
     entries: VecDeque<Entry>,
     /// Memory for the next list of pieces.
@@ -96,9 +96,9 @@ pub(super) struct Tape {
     log: SegmentLog,
 }
 
-impl Tape {
+impl SegmentBuffer {
     /// An empty tape whose segments hold at most `segment_limit` octets (whole frames, not zero).
-    pub(super) fn new(codec: Codec, segment_limit: u64) -> Self {
+    pub(in crate::agent) fn new(codec: Codec, segment_limit: u64) -> Self {
         Self {
             codec,
             entries: VecDeque::new(),
@@ -116,47 +116,47 @@ impl Tape {
     }
 
     /// Octets of the recording so far, on the disk or not.
-    pub(super) fn total_octets(&self) -> u64 {
+    pub(in crate::agent) fn total_octets(&self) -> u64 {
         self.total_octets
     }
 
     /// Octets not yet handed to storage.
-    pub(super) fn waiting_octets(&self) -> u64 {
+    pub(in crate::agent) fn waiting_octets(&self) -> u64 {
         self.waiting_octets
     }
 
     /// Octets that became silence for want of room, or were given up with the disk.
-    pub(super) fn overrun_octets(&self) -> u64 {
+    pub(in crate::agent) fn overrun_octets(&self) -> u64 {
         self.overrun_octets
     }
 
     /// So many octets that were in storage's hands are lost.
-    pub(super) fn note_overrun(&mut self, octets: u64) {
+    pub(in crate::agent) fn note_overrun(&mut self, octets: u64) {
         self.overrun_octets += octets;
     }
 
     /// Whether so much waits that the disk must be taken for dead.
-    pub(super) fn is_overfull(&self) -> bool {
+    pub(in crate::agent) fn is_overfull(&self) -> bool {
         self.entries.len() > MAX_WAITING_ENTRIES
     }
 
     /// Whether the next packet's audio can be kept.
-    pub(super) fn has_room(&self, pool: &BlockPool) -> bool {
+    pub(in crate::agent) fn has_room(&self, pool: &BlockPool) -> bool {
         pool.has_room() || self.current.as_ref().is_some_and(|block| block.room() >= PACKET_ROOM_OCTETS)
     }
 
     /// The newest audio that is still here, for the level meter.
-    pub(super) fn newest(&self) -> &[u8] {
+    pub(in crate::agent) fn newest(&self) -> &[u8] {
         self.current.as_ref().map_or(&[], Block::octets)
     }
 
     /// Whether the segment in storage's hands is complete here.
-    pub(super) fn at_roll(&self) -> bool {
+    pub(in crate::agent) fn at_roll(&self) -> bool {
         matches!(self.entries.front(), Some(Entry::Roll(..)))
     }
 
     /// Takes the end of a segment that stands next.
-    pub(super) fn take_roll(&mut self) -> Option<(SegmentLog, Codec)> {
+    pub(in crate::agent) fn take_roll(&mut self) -> Option<(SegmentLog, Codec)> {
         match self.entries.pop_front() {
             Some(Entry::Roll(log, codec)) => Some((*log, codec)),
             Some(other) => {
@@ -168,13 +168,13 @@ impl Tape {
     }
 
     /// What happened in the segment being filled, when it ends.
-    pub(super) fn take_log(&mut self) -> SegmentLog {
+    pub(in crate::agent) fn take_log(&mut self) -> SegmentLog {
         std::mem::take(&mut self.log)
     }
 
     /// Ends the segment in storage's hands at `at_octets` of its file; what comes behind is a segment of its own.
     /// Returns what happened up to there.
-    pub(super) fn cut_segment(&mut self, at_octets: u64) -> SegmentLog {
+    pub(in crate::agent) fn cut_segment(&mut self, at_octets: u64) -> SegmentLog {
         let log = self.entries.iter_mut().find_map(|entry| match entry {
             Entry::Roll(log, _) => Some(log.as_mut()),
             Entry::Piece(_) => None,
@@ -190,19 +190,19 @@ impl Tape {
     }
 
     /// Whether nothing is left to be written.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::agent) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.waiting_octets == 0
     }
 
     /// Notes that recording was paused here for `duration_ms`.
-    pub(super) fn note_pause(&mut self, duration_ms: u64) {
+    pub(in crate::agent) fn note_pause(&mut self, duration_ms: u64) {
         if self.log.pauses.len() < MAX_LISTED {
             self.log.pauses.push(Pause { at_ms: octets_to_ms(self.segment_octets), duration_ms });
         }
     }
 
     /// Takes what waits for the present segment, and how many octets that is.
-    pub(super) fn take_pieces(&mut self) -> (Vec<Piece>, u64) {
+    pub(in crate::agent) fn take_pieces(&mut self) -> (Vec<Piece>, u64) {
         if !self.entries.iter().any(|entry| matches!(entry, Entry::Roll(..))) {
             self.close_block();
         }
@@ -219,7 +219,7 @@ impl Tape {
     }
 
     /// The disk took `pieces`.
-    pub(super) fn written(&mut self, mut pieces: Vec<Piece>, pool: &mut BlockPool) {
+    pub(in crate::agent) fn written(&mut self, mut pieces: Vec<Piece>, pool: &mut BlockPool) {
         give_back(pieces.drain(..), pool);
         if pieces.capacity() <= MAX_SPARE_PIECES {
             self.spare = pieces;
@@ -227,7 +227,7 @@ impl Tape {
     }
 
     /// Puts pieces back that the disk did not keep, to the front.
-    pub(super) fn put_back(&mut self, pieces: Vec<Piece>) {
+    pub(in crate::agent) fn put_back(&mut self, pieces: Vec<Piece>) {
         for piece in pieces.into_iter().rev() {
             self.waiting_octets += piece_octets(&piece);
             self.entries.push_front(Entry::Piece(piece));
@@ -235,7 +235,7 @@ impl Tape {
     }
 
     /// Gives every block back; what waits is lost.
-    pub(super) fn discard(&mut self, pool: &mut BlockPool) {
+    pub(in crate::agent) fn discard(&mut self, pool: &mut BlockPool) {
         self.close_block();
         let pieces = self.entries.drain(..).filter_map(|entry| match entry {
             Entry::Piece(piece) => Some(piece),
@@ -252,7 +252,7 @@ impl Tape {
     }
 
     /// Ends the present segment; the next one holds audio of `codec`.
-    pub(super) fn roll(&mut self, codec: Codec) {
+    pub(in crate::agent) fn roll(&mut self, codec: Codec) {
         self.close_block();
         let log = Box::new(self.take_log());
         self.entries.push_back(Entry::Roll(log, codec));
@@ -263,7 +263,7 @@ impl Tape {
 
     /// The segment being filled, if storage is at it, holds `octets` less, in whole frames of `frame` octets; what it
     /// has stays.
-    pub(super) fn lower_segment_limit(&mut self, octets: u64, frame: u64) {
+    pub(in crate::agent) fn lower_segment_limit(&mut self, octets: u64, frame: u64) {
         if self.entries.iter().any(|entry| matches!(entry, Entry::Roll(..))) {
             return;
         }
@@ -278,7 +278,7 @@ impl Tape {
     }
 
     /// Ends the present segment; the next one holds more of the same.
-    pub(super) fn end_segment(&mut self) {
+    pub(in crate::agent) fn end_segment(&mut self) {
         self.roll(self.codec);
     }
 
@@ -346,7 +346,7 @@ fn piece_octets(piece: &Piece) -> u64 {
 }
 
 /// Returns the blocks of `pieces` to the pool.
-pub(super) fn give_back(pieces: impl IntoIterator<Item = Piece>, pool: &mut BlockPool) {
+pub(in crate::agent) fn give_back(pieces: impl IntoIterator<Item = Piece>, pool: &mut BlockPool) {
     for piece in pieces {
         if let Piece::Audio(block) = piece {
             pool.give_back(block);
@@ -355,23 +355,23 @@ pub(super) fn give_back(pieces: impl IntoIterator<Item = Piece>, pool: &mut Bloc
 }
 
 /// A tape and the pool it takes blocks from: where the timeline's audio goes.
-pub(super) struct Feed<'a> {
-    pub(super) tape: &'a mut Tape,
-    pub(super) pool: &'a mut BlockPool,
+pub(in crate::agent) struct Feed<'a> {
+    pub(in crate::agent) buffer: &'a mut SegmentBuffer,
+    pub(in crate::agent) pool: &'a mut BlockPool,
 }
 
 impl AudioSink for Feed<'_> {
     fn audio(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() {
-            let taken = self.tape.claim(octets.len() as u64);
+            let taken = self.buffer.claim(octets.len() as u64);
             let (mut now, later) = octets.split_at(usize::try_from(taken).unwrap_or(octets.len()));
             while !now.is_empty() {
-                let Some(block) = self.tape.block(self.pool) else {
+                let Some(block) = self.buffer.block(self.pool) else {
                     let missing = now.len() as u64;
-                    self.tape.overrun_octets += missing;
-                    let at = self.tape.segment_octets - missing;
-                    self.tape.push_silence(missing);
-                    self.tape.note_gap(at, missing, GapCause::BufferFull);
+                    self.buffer.overrun_octets += missing;
+                    let at = self.buffer.segment_octets - missing;
+                    self.buffer.push_silence(missing);
+                    self.buffer.note_gap(at, missing, GapCause::BufferFull);
                     break;
                 };
                 let filled = block.fill(now);
@@ -383,22 +383,22 @@ impl AudioSink for Feed<'_> {
 
     fn silence(&mut self, mut octets: u64, cause: GapCause) {
         if cause == GapCause::BufferFull {
-            self.tape.overrun_octets += octets;
+            self.buffer.overrun_octets += octets;
         }
-        let silence = self.tape.codec.silence();
+        let silence = self.buffer.codec.silence();
         while octets > 0 {
-            let taken = self.tape.claim(octets);
+            let taken = self.buffer.claim(octets);
             octets -= taken;
-            let at = self.tape.segment_octets - taken;
-            self.tape.note_gap(at, taken, cause);
+            let at = self.buffer.segment_octets - taken;
+            self.buffer.note_gap(at, taken, cause);
             let mut left = taken;
             while left > 0 {
                 if left > SILENCE_IN_BLOCKS_OCTETS || cause == GapCause::BufferFull {
-                    self.tape.push_silence(left);
+                    self.buffer.push_silence(left);
                     break;
                 }
-                let Some(block) = self.tape.block(self.pool) else {
-                    self.tape.push_silence(left);
+                let Some(block) = self.buffer.block(self.pool) else {
+                    self.buffer.push_silence(left);
                     break;
                 };
                 left -= block.fill_with(silence, left) as u64;
@@ -433,10 +433,10 @@ mod tests {
             limit in 200..20_000u64,
         ) {
             let mut pool = BlockPool::new(64 << 20);
-            let mut tape = Tape::new(Codec::Pcmu, limit);
+            let mut buffer = SegmentBuffer::new(Codec::Pcmu, limit);
             let mut expected = Vec::new();
             for (number, (silent, octets)) in steps.iter().enumerate() {
-                let mut feed = Feed { tape: &mut tape, pool: &mut pool };
+                let mut feed = Feed { buffer: &mut buffer, pool: &mut pool };
                 if *silent {
                     feed.silence(*octets as u64, GapCause::Loss);
                     expected.resize(expected.len() + octets, 0xFF);
@@ -450,7 +450,7 @@ mod tests {
             loop {
                 let mut segment = Vec::new();
                 loop {
-                    let (pieces, octets) = tape.take_pieces();
+                    let (pieces, octets) = buffer.take_pieces();
                     if pieces.is_empty() {
                         break;
                     }
@@ -460,44 +460,44 @@ mod tests {
                 }
                 prop_assert!(segment.len() as u64 <= limit);
                 got.extend(segment);
-                if tape.take_roll().is_none() {
+                if buffer.take_roll().is_none() {
                     break;
                 }
             }
             prop_assert!(got == expected);
-            prop_assert_eq!(tape.waiting_octets(), 0);
+            prop_assert_eq!(buffer.waiting_octets(), 0);
             prop_assert_eq!(pool.used_octets(), 0);
         }
 
         #[test]
         fn without_room_the_length_stays_true(octets in 1..100_000usize) {
             let mut pool = BlockPool::new(1);
-            let mut tape = Tape::new(Codec::Pcmu, 1 << 30);
-            Feed { tape: &mut tape, pool: &mut pool }.audio(&vec![1; octets]);
-            let (pieces, taken) = tape.take_pieces();
+            let mut buffer = SegmentBuffer::new(Codec::Pcmu, 1 << 30);
+            Feed { buffer: &mut buffer, pool: &mut pool }.audio(&vec![1; octets]);
+            let (pieces, taken) = buffer.take_pieces();
             prop_assert_eq!(play(&pieces).len(), octets);
             prop_assert_eq!(taken, octets as u64);
-            prop_assert_eq!(tape.overrun_octets(), (octets as u64).saturating_sub(16 * 1024));
+            prop_assert_eq!(buffer.overrun_octets(), (octets as u64).saturating_sub(16 * 1024));
         }
     }
 
     #[test]
     fn a_segment_that_is_cut_shares_its_gaps_and_pauses_with_the_next() {
         let mut pool = BlockPool::new(1 << 20);
-        let mut tape = Tape::new(Codec::Pcmu, 1 << 30);
-        let mut feed = Feed { tape: &mut tape, pool: &mut pool };
+        let mut buffer = SegmentBuffer::new(Codec::Pcmu, 1 << 30);
+        let mut feed = Feed { buffer: &mut buffer, pool: &mut pool };
         feed.silence(160, GapCause::Loss);
         feed.audio(&[1; 160]);
         feed.silence(800, GapCause::Suppression);
-        feed.tape.note_pause(5);
+        feed.buffer.note_pause(5);
         feed.audio(&[1; 160]);
-        let front = tape.cut_segment(640);
+        let front = buffer.cut_segment(640);
         let places = |log: &SegmentLog| -> Vec<_> {
             log.listed.iter().map(|gap| (gap.at_ms, gap.duration_ms)).collect()
         };
         assert_eq!((places(&front), front.total, front.octets), (vec![(0, 20), (40, 40)], 2, 480));
         assert_eq!(front.pauses, []);
-        let rest = tape.take_log();
+        let rest = buffer.take_log();
         assert_eq!((places(&rest), rest.octets), (vec![(0, 60)], 480));
         assert_eq!(rest.pauses[0].at_ms, 60);
     }
@@ -505,14 +505,14 @@ mod tests {
     #[test]
     fn gaps_that_touch_are_one_gap() {
         let mut pool = BlockPool::new(1 << 20);
-        let mut tape = Tape::new(Codec::Pcmu, 1 << 30);
-        let mut feed = Feed { tape: &mut tape, pool: &mut pool };
+        let mut buffer = SegmentBuffer::new(Codec::Pcmu, 1 << 30);
+        let mut feed = Feed { buffer: &mut buffer, pool: &mut pool };
         feed.audio(&[1; 160]);
         feed.silence(160, GapCause::Loss);
         feed.silence(160, GapCause::Loss);
         feed.audio(&[1; 160]);
         feed.silence(80, GapCause::Suppression);
-        let gaps = tape.take_log();
+        let gaps = buffer.take_log();
         assert_eq!(gaps.total, 2);
         assert_eq!((gaps.listed[0].at_ms, gaps.listed[0].duration_ms), (20, 40));
         assert_eq!((gaps.listed[1].at_ms, gaps.listed[1].duration_ms), (80, 10));

@@ -4,7 +4,7 @@ use store::jobs::Space;
 
 /// A recording whose files hold `frames` of 20 ms.
 struct Bench {
-    local: Local,
+    to_file: ToFile,
     counts: Counts,
     pool: BlockPool,
     closed: Vec<Sidecar>,
@@ -22,9 +22,9 @@ impl Bench {
             max_file_octets,
             recipients: 0,
         };
-        let (local, _) = Local::begin(spec, FileKey(1), &Call::default(), Now::default());
+        let (to_file, _) = ToFile::begin(spec, FileKey(1), &Call::default(), Now::default());
         let mut bench =
-            Self { local, counts: Counts::default(), pool: BlockPool::new(1 << 20), closed: Vec::new() };
+            Self { to_file, counts: Counts::default(), pool: BlockPool::new(1 << 20), closed: Vec::new() };
         bench.opened();
         bench
     }
@@ -35,7 +35,7 @@ impl Bench {
 
     fn opened(&mut self) {
         let opened = Opened { path: "/stick/a.wav".into(), name: "a.wav".into(), space: Space::default() };
-        self.local.opened(opened);
+        self.to_file.opened(opened);
     }
 
     /// Sends packets by their numbers; the disk is quick.
@@ -55,18 +55,18 @@ impl Bench {
             ssrc: Ssrc(1),
             payload: &[7; 160],
         };
-        self.counts.book(self.local.push(&packet, Self::at(arrival_ms).mono, &mut self.pool));
-        self.counts.lost = self.local.lost();
+        self.counts.book(self.to_file.push(&packet, Self::at(arrival_ms).mono, &mut self.pool));
+        self.counts.lost = self.to_file.lost();
     }
 
     fn write(&mut self) {
         let (call, now) = (Call::default(), Now::default());
-        while let Some(job) = self.local.next_job(true, &call, &self.counts, now) {
+        while let Some(job) = self.to_file.next_job(true, &call, &self.counts, now) {
             match job {
-                Job::Append { pieces, .. } => drop(self.local.appended(pieces, &mut self.pool)),
+                Job::Append { pieces, .. } => drop(self.to_file.appended(pieces, &mut self.pool)),
                 Job::Close { sidecar, .. } => {
                     self.closed.push(*sidecar);
-                    if self.local.closed(FileKey(2), &call, now).is_none() {
+                    if self.to_file.closed(FileKey(2), &call, now).is_none() {
                         return;
                     }
                     self.opened();
@@ -78,7 +78,7 @@ impl Bench {
 
     /// Lost packets by the sidecars of all files.
     fn lost_in_files(&mut self) -> Vec<u64> {
-        self.local.finish("stopped", Now::default(), &mut self.pool);
+        self.to_file.finish("stopped", Now::default(), &mut self.pool);
         self.write();
         self.closed.iter().map(|sidecar| sidecar.packets.lost).collect()
     }
@@ -113,15 +113,15 @@ fn audio_behind_the_end_of_a_file_is_no_older_than_others_when_it_is_flushed() {
         bench.push(number, 20 * u64::from(number));
     }
     let (call, now) = (Call::default(), Bench::at(1000));
-    let Some(Job::Append { pieces, .. }) = bench.local.next_job(true, &call, &bench.counts, now) else {
+    let Some(Job::Append { pieces, .. }) = bench.to_file.next_job(true, &call, &bench.counts, now) else {
         panic!("nothing to write");
     };
-    bench.local.appended(pieces, &mut bench.pool);
-    assert!(matches!(bench.local.next_job(false, &call, &bench.counts, now), Some(Job::Close { .. })));
-    assert!(bench.local.closed(FileKey(2), &call, now).is_some());
+    bench.to_file.appended(pieces, &mut bench.pool);
+    assert!(matches!(bench.to_file.next_job(false, &call, &bench.counts, now), Some(Job::Close { .. })));
+    assert!(bench.to_file.closed(FileKey(2), &call, now).is_some());
     bench.opened();
     // The first packets of a stream may be put in order for 100 ms.
-    let due = bench.local.flush_due(interval);
+    let due = bench.to_file.flush_due(interval);
     assert!(due.is_some_and(|due| due <= Bench::at(1100).mono), "{due:?}");
 }
 
@@ -132,14 +132,14 @@ fn the_first_packets_reach_the_disk_though_no_more_come() {
     for number in 0..3 {
         bench.push(number, 20 * u64::from(number));
     }
-    let due = bench.local.flush_due(interval).expect("a flush");
+    let due = bench.to_file.flush_due(interval).expect("a flush");
     assert!(due <= Bench::at(1040).mono, "{due:?}");
-    bench.local.let_go(due, &mut bench.pool);
+    bench.to_file.let_go(due, &mut bench.pool);
     let Some(Job::Append { pieces, .. }) =
-        bench.local.next_job(true, &Call::default(), &bench.counts, Bench::at(1040))
+        bench.to_file.next_job(true, &Call::default(), &bench.counts, Bench::at(1040))
     else {
         panic!("nothing to write");
     };
-    bench.local.appended(pieces, &mut bench.pool);
-    assert_eq!((bench.local.waiting_octets(), bench.local.flush_due(interval)), (0, None));
+    bench.to_file.appended(pieces, &mut bench.pool);
+    assert_eq!((bench.to_file.waiting_octets(), bench.to_file.flush_due(interval)), (0, None));
 }

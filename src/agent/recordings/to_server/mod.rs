@@ -1,12 +1,14 @@
 //! What the agent does about recordings that go to the server: the session, its end, and what follows.
 
-use super::Agent;
-use super::backlog::{IN_FLIGHT, UNSAVED};
-use super::io::{Action, RecordingKey, UplinkAction, UplinkInput};
-use super::local::{Local, Spec};
-use super::recording::Recording;
-use super::route::Route;
-use super::upload::{Upload, goes_on};
+pub(in crate::agent) mod replay;
+pub(in crate::agent) mod upload;
+
+use crate::agent::Action;
+use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::to_file::{Spec, ToFile};
+use crate::agent::recordings::to_server::replay::{IN_FLIGHT, UNSAVED};
+use crate::agent::recordings::to_server::upload::ToServer;
+use crate::agent::{Agent, RecordingKey, UplinkAction, UplinkInput};
 use crate::api::ending::{Order, TextKey};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
@@ -26,50 +28,14 @@ use uplink::phone::{Action as ClientAction, Client, End, Failure, Params, Settin
 use uplink::session_id;
 
 impl Agent {
-    /// Takes a datagram; one that goes on to the server adds [`Action::Relay`] as the last action.
-    pub(super) fn datagram(
-        &mut self,
-        key: RecordingKey,
-        octets: &[u8],
-        truncated: bool,
-        source: SocketAddr,
-        arrival: Mono,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        self.stats.bytes += octets.len() as u64;
-        if !it.takes_audio() {
-            self.paused_packets += 1;
-            // What comes before the server's answer is only wanted if it has to be recorded here.
-            if it.state == RecordingState::Starting && it.paused.is_none() && !truncated {
-                if let Some(upload) = it.route.upload_mut() {
-                    upload.keep(octets, arrival);
-                }
-            }
-            return;
-        }
-        let verdict = it.datagram(octets, truncated, source, arrival, &mut self.pool);
-        let Some(verdict) = verdict else { return };
-        let released = it.take_released();
-        let Some(upload) = it.route.upload_mut() else { return };
-        if let Some(waiting) = released {
-            waiting.iter().for_each(|(octets, at)| upload.keep(octets, at));
-            actions.push(Action::RelayHeld(key, waiting));
-        }
-        if goes_on(verdict) {
-            upload.keep(octets, arrival);
-            actions.push(Action::Relay(key));
-        }
-    }
-
     /// Makes the session of a new recording; it begins when the RTP port is bound.
-    pub(super) fn upload_route(
+    pub(in crate::agent) fn server_destination(
         &mut self,
         codec: Codec,
         ptime_ms: u32,
         call: &Call,
         now: Now,
-    ) -> Result<Route, AgentError> {
+    ) -> Result<Destination, AgentError> {
         if !self.config.uplink.is_configured() {
             return Err(AgentError::new(Reason::NotConfigured)
                 .with_message("no recording server is configured")
@@ -97,19 +63,19 @@ impl Agent {
         let mut first = Vec::new();
         let client = Client::start(settings, params, now.mono, &mut first);
         let remember = uplink.on_failure == OnFailure::Local;
-        Ok(Route::Server(Box::new(Upload::new(client, first, codec, ptime_ms, remember))))
+        Ok(Destination::Server(Box::new(ToServer::new(client, first, codec, ptime_ms, remember))))
     }
 
     /// The RTP port is bound: the session begins.
-    pub(super) fn begin_upload(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn begin_session(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        let Some(upload) = it.route.upload_mut() else { return };
-        let first = std::mem::take(&mut upload.first);
+        let Some(to_server) = it.destination.as_server_mut() else { return };
+        let first = std::mem::take(&mut to_server.first);
         self.uplink_actions(key, first, now, actions);
     }
 
     #[inline(never)]
-    pub(super) fn uplink_input(
+    pub(in crate::agent) fn uplink_input(
         &mut self,
         key: RecordingKey,
         input: UplinkInput<'_>,
@@ -120,8 +86,8 @@ impl Agent {
             UplinkInput::RelayFailed(packets) => {
                 if let Some(it) = self.recordings.get_mut(&key) {
                     it.counts.rebook(u64::from(packets), DropCause::Uplink);
-                    if let Some(upload) = it.route.upload_mut() {
-                        upload.note_unsent(packets);
+                    if let Some(to_server) = it.destination.as_server_mut() {
+                        to_server.note_unsent(packets);
                     }
                 }
                 self.check_overrun(key, now, actions);
@@ -143,9 +109,9 @@ impl Agent {
                 self.uplink(key, now, actions, |client, now, out| client.received(octets, now, out));
             }
             UplinkInput::Closed { error, silent } => {
-                let upload = self.recordings.get_mut(&key).and_then(|it| it.route.upload_mut());
-                if let Some(upload) = upload {
-                    upload.silent = silent;
+                let to_server = self.recordings.get_mut(&key).and_then(|it| it.destination.as_server_mut());
+                if let Some(to_server) = to_server {
+                    to_server.silent = silent;
                 }
                 self.uplink(key, now, actions, |client, now, out| {
                     client.peer_closed(error.as_deref(), now, out);
@@ -156,17 +122,17 @@ impl Agent {
     }
 
     /// Hands something to the session and does what follows.
-    pub(super) fn uplink(
+    pub(in crate::agent) fn uplink(
         &mut self,
         key: RecordingKey,
         now: Now,
         actions: &mut Vec<Action>,
         give: impl FnOnce(&mut Client, Mono, &mut Vec<ClientAction>),
     ) {
-        let upload = self.recordings.get_mut(&key).and_then(|it| it.route.upload_mut());
-        let Some(upload) = upload else { return };
+        let to_server = self.recordings.get_mut(&key).and_then(|it| it.destination.as_server_mut());
+        let Some(to_server) = to_server else { return };
         let mut out = Vec::new();
-        give(&mut upload.client, now.mono, &mut out);
+        give(&mut to_server.client, now.mono, &mut out);
         self.uplink_actions(key, out, now, actions);
     }
 
@@ -181,9 +147,10 @@ impl Agent {
             let action = match action {
                 ClientAction::Resolve { generation, host } => UplinkAction::Resolve(generation, host),
                 ClientAction::Connect { generation, addr } => {
-                    let upload = self.recordings.get_mut(&key).and_then(|it| it.route.upload_mut());
-                    if let Some(upload) = upload {
-                        upload.server = Some(addr);
+                    let to_server =
+                        self.recordings.get_mut(&key).and_then(|it| it.destination.as_server_mut());
+                    if let Some(to_server) = to_server {
+                        to_server.server = Some(addr);
                     }
                     UplinkAction::Connect(generation, addr)
                 }
@@ -194,11 +161,11 @@ impl Agent {
                 }
                 ClientAction::Close => UplinkAction::Close,
                 ClientAction::Started => {
-                    self.upload_started(key, now, actions);
+                    self.server_started(key, now, actions);
                     continue;
                 }
                 ClientAction::Ended(end) => {
-                    self.upload_ended(key, end, now, actions);
+                    self.session_ended(key, end, now, actions);
                     continue;
                 }
             };
@@ -208,8 +175,8 @@ impl Agent {
 
     fn note_target(&mut self, key: RecordingKey, target: Option<SocketAddr>, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        let Some(upload) = it.route.upload_mut() else { return };
-        upload.target = target;
+        let Some(to_server) = it.destination.as_server_mut() else { return };
+        to_server.target = target;
         if let Some(target) = target {
             let text = format!("recording {}: the audio goes to {target}", it.id);
             actions.push(Action::Log(LogLevel::Info, text));
@@ -217,11 +184,12 @@ impl Agent {
     }
 
     /// The server records.
-    fn upload_started(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    fn server_started(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        let upload = it.route.upload_mut();
-        let id = upload.as_ref().map(|upload| upload.client.id().to_string()).unwrap_or_default();
-        let (server, target) = upload.map(|upload| (upload.server, upload.target)).unwrap_or_default();
+        let to_server = it.destination.as_server_mut();
+        let id = to_server.as_ref().map(|to_server| to_server.client.id().to_string()).unwrap_or_default();
+        let (server, target) =
+            to_server.map(|to_server| (to_server.server, to_server.target)).unwrap_or_default();
         if it.state == RecordingState::Starting {
             it.state = RecordingState::Recording;
         }
@@ -241,7 +209,7 @@ impl Agent {
     }
 
     /// The session is over.
-    fn upload_ended(&mut self, key: RecordingKey, end: End, now: Now, actions: &mut Vec<Action>) {
+    fn session_ended(&mut self, key: RecordingKey, end: End, now: Now, actions: &mut Vec<Action>) {
         match end {
             End::Stopped { confirmed } => {
                 if !confirmed {
@@ -257,7 +225,7 @@ impl Agent {
                 }
                 self.finish(key, actions);
             }
-            End::Refused { text } => self.upload_broke(key, Reason::ServerRefused, text, now, actions),
+            End::Refused { text } => self.server_failed(key, Reason::ServerRefused, text, now, actions),
             End::Failed { reason, detail } => {
                 let reason = match reason {
                     Failure::ServerUnreachable => Reason::ServerUnreachable,
@@ -266,13 +234,13 @@ impl Agent {
                 };
                 let Uplink { server_addr, server_port, .. } = &self.config.uplink;
                 let detail = format!("{server_addr}:{server_port}: {detail}");
-                self.upload_broke(key, reason, detail, now, actions);
+                self.server_failed(key, reason, detail, now, actions);
             }
         }
     }
 
     /// The server refuses or is gone: goes on at the phone if that is wanted and possible, or ends.
-    fn upload_broke(
+    fn server_failed(
         &mut self,
         key: RecordingKey,
         reason: Reason,
@@ -281,10 +249,10 @@ impl Agent {
         actions: &mut Vec<Action>,
     ) {
         let Some(it) = self.recordings.get(&key) else { return };
-        let (id, starting) = (it.id.clone(), is_starting(it));
+        let (id, starting) = (it.id.clone(), it.is_starting());
         let logged = it.call.redacted(&detail);
         let goes_local = self.config.uplink.on_failure == OnFailure::Local;
-        let tried = goes_local.then(|| self.go_local(key, now, actions));
+        let tried = goes_local.then(|| self.go_on_at_phone(key, now, actions));
         if !starting || goes_local {
             // What goes on is a prompt of its own; what does not is told by its failure.
             let text_key = matches!(tried, Some(Ok(()))).then_some(TextKey::GoesOnLocally);
@@ -304,55 +272,62 @@ impl Agent {
     }
 
     /// Makes a recording to a file of an upload, beginning with the packets that are remembered.
-    fn go_local(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) -> Result<(), AgentError> {
+    fn go_on_at_phone(
+        &mut self,
+        key: RecordingKey,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), AgentError> {
         self.refuse_in_between(true)?;
         self.turn_if_better(now, actions);
-        let folder = self.medium.folder_to_record(self.count_on_disk())?;
+        let folder = self.disk.folder_to_record(self.count_on_disk())?;
         let file = self.new_file();
         let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;
-        let Route::Server(upload) = &mut it.route else { return Err(Reason::InvalidState.into()) };
+        let Destination::Server(to_server) = &mut it.destination else {
+            return Err(Reason::InvalidState.into());
+        };
         let spec = Spec {
             recording: it.id.clone(),
             codec: it.codec,
-            ptime_ms: upload.ptime_ms,
+            ptime_ms: to_server.ptime_ms,
             folder,
             max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
             recipients: self.config.storage.encrypt_to.len(),
         };
-        let (mut local, open) = Local::begin(spec, file, &it.call, now);
+        let (mut to_file, open) = ToFile::begin(spec, file, &it.call, now);
         // What was in flight, or all that came since the server was asked, or had surely saved it.
         let span = match it.started_told {
             false => Duration::MAX,
-            _ if upload.silent => UNSAVED,
+            _ if to_server.silent => UNSAVED,
             _ => IN_FLIGHT,
         };
         let mut again = Counts::default();
         let mut saved = 0;
-        if let Some(backlog) = upload.take_backlog() {
+        if let Some(backlog) = to_server.take_backlog() {
             backlog.replay(now.mono.minus(span), |kept| {
                 if kept.after_pause {
-                    local.pause(&mut self.pool);
+                    to_file.pause(&mut self.pool);
                 }
                 if let Ok(packet) = Packet::parse(kept.octets) {
-                    let verdict = local.push(&packet, kept.arrival, &mut self.pool);
+                    let verdict = to_file.push(&packet, kept.arrival, &mut self.pool);
                     saved += u64::from(kept.unsent && verdict == Verdict::Stored);
                     again.book(verdict);
-                    local.restore_regained(&mut again);
+                    to_file.restore_regained(&mut again);
                 }
             });
         }
         if it.paused.is_some() {
-            local.pause(&mut self.pool);
+            to_file.pause(&mut self.pool);
         }
-        again.lost = local.lost();
+        again.lost = to_file.lost();
         it.kept_at_server = it.started_told && it.counts.stored > 0;
         // What the server did not get is in the file.
         it.counts.restore(saved, DropCause::Uplink);
         // What is in both places counts once.
-        it.octets_before = upload.octets().saturating_sub(local.octets());
-        it.lost_before = upload.lost().saturating_sub(local.lost());
-        local.count_from(it.counts.since(&again));
-        it.route = Route::Local(Box::new(local));
+        it.octets_before = to_server.octets().saturating_sub(to_file.octets());
+        it.lost_before = to_server.lost().saturating_sub(to_file.lost());
+        to_file.count_from(it.counts.since(&again));
+        it.destination = Destination::File(Box::new(to_file));
         it.mode = Mode::Local;
         it.loss_told &= it.is_degraded();
         // The time in which a start has to be answered begins anew.
@@ -360,58 +335,7 @@ impl Agent {
         actions.push(Action::Job(open));
         Ok(())
     }
-
-    /// A recording without a file has ended well.
-    pub(super) fn finish(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
-        let remaining_s = self.remaining_s();
-        let Some(mut it) = self.recordings.remove(&key) else { return };
-        it.state = RecordingState::Ended;
-        actions.push(Action::CloseRtp(key));
-        self.past.add(&it.final_counts());
-        let status = it.status(remaining_s, self.clock);
-        let text = format!("recording {} ended: {} ms", it.id, status.elapsed_ms);
-        actions.push(Action::Log(LogLevel::Info, text));
-        if let Some((client, id)) = it.waiting.take() {
-            let error =
-                AgentError::new(Reason::InvalidState).with_message("it was stopped before it had begun");
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
-        }
-        self.remember(status.clone());
-        self.tell(&Event::RecordingEnded(status), actions);
-    }
-
-    /// A recording without a file has failed; one that never began is only refused.
-    pub(super) fn lose(
-        &mut self,
-        key: RecordingKey,
-        reason: Reason,
-        detail: String,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(mut it) = self.recordings.remove(&key) else { return };
-        actions.push(Action::CloseRtp(key));
-        self.past.add(&it.final_counts());
-        let starting = is_starting(&it);
-        let logged = it.call.redacted(&detail);
-        it.state = RecordingState::Ended;
-        it.fail_for(reason, None, detail.clone());
-        if let Some((client, id)) = it.waiting.take() {
-            let error = AgentError::new(reason).with_detail(detail);
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
-        }
-        if starting {
-            return actions.push(Action::Log(LogLevel::Warn, format!("no recording: {reason}: {logged}")));
-        }
-        self.stats.recordings_failed += 1;
-        let text = format!("recording {} failed: {reason}: {logged}", it.id);
-        actions.push(Action::Log(LogLevel::Error, text));
-        let status = it.status(self.remaining_s(), self.clock);
-        self.remember(status.clone());
-        self.tell(&Event::RecordingFailed(status), actions);
-    }
 }
 
-/// Whether the server has not agreed yet, paused or not.
-fn is_starting(it: &Recording) -> bool {
-    !it.started_told && it.is_live()
-}
+#[cfg(test)]
+mod tests;

@@ -2,18 +2,18 @@
 //!
 //! Invariants: at most [`BACKLOG_SPAN`] and [`BACKLOG_OCTETS`]; memory is taken once, when it is made.
 
-use super::io::SILENT_PEER_AFTER;
+use crate::agent::SILENT_PEER_AFTER;
 use media::time::Mono;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What is on its way to a server, or in its memory, when its program dies is younger: ours fills a block of two
 /// seconds before it writes.
-pub(super) const IN_FLIGHT: Duration = Duration::from_secs(3);
+pub(in crate::agent) const IN_FLIGHT: Duration = Duration::from_secs(3);
 
 /// What is lost with a server's machine is younger, when the machine has been silent for [`SILENT_PEER_AFTER`]: ours
 /// makes audio durable within 5 s.
-pub(super) const UNSAVED: Duration = SILENT_PEER_AFTER.saturating_add(Duration::from_secs(6));
+pub(in crate::agent) const UNSAVED: Duration = SILENT_PEER_AFTER.saturating_add(Duration::from_secs(6));
 
 /// Older packets are forgotten.
 const BACKLOG_SPAN: Duration = UNSAVED;
@@ -36,25 +36,25 @@ struct Entry {
 
 /// A remembered packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kept<'a> {
-    pub(super) octets: &'a [u8],
-    pub(super) arrival: Mono,
+pub(in crate::agent) struct Kept<'a> {
+    pub(in crate::agent) octets: &'a [u8],
+    pub(in crate::agent) arrival: Mono,
     /// A pause lies between this packet and the one before.
-    pub(super) after_pause: bool,
+    pub(in crate::agent) after_pause: bool,
     /// It could not be sent to the server.
-    pub(super) unsent: bool,
+    pub(in crate::agent) unsent: bool,
 }
 
 /// A ring of whole packets.
 #[derive(Debug)]
-pub(super) struct Backlog {
+pub(in crate::agent) struct Backlog {
     entries: VecDeque<Entry>,
     octets: VecDeque<u8>,
     pause: bool,
 }
 
 impl Backlog {
-    pub(super) fn new() -> Self {
+    pub(in crate::agent) fn new() -> Self {
         Self {
             entries: VecDeque::with_capacity(BACKLOG_PACKETS),
             octets: VecDeque::with_capacity(BACKLOG_OCTETS),
@@ -63,7 +63,7 @@ impl Backlog {
     }
 
     /// Keeps a packet and forgets what is too old or too much.
-    pub(super) fn push(&mut self, packet: &[u8], arrival: Mono) {
+    pub(in crate::agent) fn push(&mut self, packet: &[u8], arrival: Mono) {
         if packet.len() > BACKLOG_OCTETS {
             return;
         }
@@ -82,18 +82,18 @@ impl Backlog {
     }
 
     /// What comes next does not follow on what came before.
-    pub(super) fn note_pause(&mut self) {
+    pub(in crate::agent) fn note_pause(&mut self) {
         self.pause = true;
     }
 
     /// The newest packets, so many, could not be sent.
-    pub(super) fn note_unsent(&mut self, packets: u32) {
+    pub(in crate::agent) fn note_unsent(&mut self, packets: u32) {
         let packets = usize::try_from(packets).unwrap_or(usize::MAX);
         self.entries.iter_mut().rev().take(packets).for_each(|entry| entry.unsent = true);
     }
 
     /// Gives every packet that came after `since`, oldest first.
-    pub(super) fn replay(mut self, since: Mono, mut take: impl FnMut(Kept<'_>)) {
+    pub(in crate::agent) fn replay(mut self, since: Mono, mut take: impl FnMut(Kept<'_>)) {
         let mut rest: &[u8] = self.octets.make_contiguous();
         for &Entry { octets, arrival, after_pause, unsent } in &self.entries {
             let (packet, later) = rest.split_at(octets);

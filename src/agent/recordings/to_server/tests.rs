@@ -1,7 +1,6 @@
 //! Server recordings without a network: what the agent asks for, and what it makes of what it is told.
 
-use super::Agent;
-use super::io::{Action, ClientId, Input, RecordingKey, UplinkAction, UplinkInput};
+use crate::agent::{Action, Agent, ClientId, Input, RecordingKey, UplinkAction, UplinkInput};
 use crate::config::Config;
 use media::time::{Mono, Now};
 use std::net::{Ipv4Addr, SocketAddr};

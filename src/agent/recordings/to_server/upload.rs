@@ -4,7 +4,7 @@
 //! themselves; they are sent on from where they were received, without a copy. A timeline of its own
 //! tells lost, late and doubled packets and recorded time as a file would have them.
 
-use super::backlog::Backlog;
+use crate::agent::recordings::to_server::replay::Backlog;
 use media::codec::Codec;
 use media::counts::{Counts, DropCause, Verdict};
 use media::level::{Level, level};
@@ -22,17 +22,17 @@ const LEVEL_STRIDE: usize = 4;
 
 /// A recording on its way to the server.
 #[derive(Debug)]
-pub(super) struct Upload {
-    pub(super) client: Client,
+pub(in crate::agent) struct ToServer {
+    pub(in crate::agent) client: Client,
     /// What the session wants done first, as soon as the RTP port is bound.
-    pub(super) first: Vec<Action>,
+    pub(in crate::agent) first: Vec<Action>,
     /// The server, once a connection to it was tried.
-    pub(super) server: Option<SocketAddr>,
+    pub(in crate::agent) server: Option<SocketAddr>,
     /// Where the audio goes.
-    pub(super) target: Option<SocketAddr>,
-    pub(super) ptime_ms: u32,
+    pub(in crate::agent) target: Option<SocketAddr>,
+    pub(in crate::agent) ptime_ms: u32,
     /// The connection broke because the server had been silent.
-    pub(super) silent: bool,
+    pub(in crate::agent) silent: bool,
     timeline: Timeline,
     tally: Tally,
     backlog: Option<Backlog>,
@@ -68,9 +68,9 @@ impl AudioSink for Tally {
     }
 }
 
-impl Upload {
+impl ToServer {
     /// An upload of `codec`; `remember` if it may have to go on at the phone.
-    pub(super) fn new(
+    pub(in crate::agent) fn new(
         client: Client,
         first: Vec<Action>,
         codec: Codec,
@@ -90,63 +90,63 @@ impl Upload {
         }
     }
 
-    pub(super) fn push(&mut self, packet: &Packet<'_>, arrival: Mono) -> Verdict {
+    pub(in crate::agent) fn push(&mut self, packet: &Packet<'_>, arrival: Mono) -> Verdict {
         self.timeline.push(packet, arrival, true, &mut self.tally)
     }
 
-    pub(super) fn restore_regained(&mut self, counts: &mut Counts) {
+    pub(in crate::agent) fn restore_regained(&mut self, counts: &mut Counts) {
         self.timeline.restore_regained(counts);
     }
 
     /// Remembers a whole packet, if need be.
-    pub(super) fn keep(&mut self, packet: &[u8], arrival: Mono) {
+    pub(in crate::agent) fn keep(&mut self, packet: &[u8], arrival: Mono) {
         if let Some(backlog) = &mut self.backlog {
             backlog.push(packet, arrival);
         }
     }
 
     /// The last packets, so many, could not be sent.
-    pub(super) fn note_unsent(&mut self, packets: u32) {
+    pub(in crate::agent) fn note_unsent(&mut self, packets: u32) {
         if let Some(backlog) = &mut self.backlog {
             backlog.note_unsent(packets);
         }
     }
 
     /// Hands out what is remembered; nothing more will be.
-    pub(super) fn take_backlog(&mut self) -> Option<Backlog> {
+    pub(in crate::agent) fn take_backlog(&mut self) -> Option<Backlog> {
         self.backlog.take()
     }
 
-    pub(super) fn switch_codec(&mut self, codec: Codec) {
+    pub(in crate::agent) fn switch_codec(&mut self, codec: Codec) {
         self.timeline.switch_codec(codec, &mut self.tally);
         self.tally.newest.clear();
         self.tally.at = 0;
     }
 
     /// A pause begins.
-    pub(super) fn pause(&mut self) {
+    pub(in crate::agent) fn pause(&mut self) {
         self.timeline.settle(&mut self.tally);
         if let Some(backlog) = &mut self.backlog {
             backlog.note_pause();
         }
     }
 
-    pub(super) fn lost(&self) -> u64 {
+    pub(in crate::agent) fn lost(&self) -> u64 {
         self.timeline.lost()
     }
 
-    pub(super) fn octets(&self) -> u64 {
+    pub(in crate::agent) fn octets(&self) -> u64 {
         self.tally.octets + self.timeline.waiting_octets()
     }
 
-    pub(super) fn level_dbfs(&self) -> Option<f32> {
+    pub(in crate::agent) fn level_dbfs(&self) -> Option<f32> {
         level(self.timeline.codec(), &self.tally.newest, LEVEL_STRIDE).map(Level::dbfs)
     }
 }
 
 /// Whether a packet goes on to the server: all that is RTP of this call, as it came. What to make of
 /// another payload type, a duplicate or a latecomer is the server's business.
-pub(super) fn goes_on(verdict: Verdict) -> bool {
+pub(in crate::agent) fn goes_on(verdict: Verdict) -> bool {
     use DropCause::{NotRtp, Oversize, Source};
     !matches!(verdict, Verdict::Dropped(NotRtp | Oversize | Source))
 }

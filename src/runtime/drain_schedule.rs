@@ -20,7 +20,7 @@ const FILL_DIVISOR: u32 = 4;
 
 /// The rhythm of one socket.
 #[derive(Clone, Copy, Debug)]
-pub struct Pacer {
+pub struct DrainSchedule {
     /// The rate is not known yet.
     is_new: bool,
     longest: Duration,
@@ -28,7 +28,7 @@ pub struct Pacer {
     fill_packets: u32,
 }
 
-impl Pacer {
+impl DrainSchedule {
     /// A rhythm for a socket buffer of `capacity_packets`, with at most `longest` between two drains.
     #[must_use]
     pub fn new(capacity_packets: u32, longest: Duration) -> Self {
@@ -67,15 +67,15 @@ mod tests {
 
     /// Feeds a steady rate and returns the waits.
     fn waits(packets_per_s: u32, drains: usize) -> Vec<Duration> {
-        let mut pacer = Pacer::new(8000, LONGEST);
-        pacer.restart();
+        let mut drain_schedule = DrainSchedule::new(8000, LONGEST);
+        drain_schedule.restart();
         let mut wait = Duration::ZERO;
         let mut waits = Vec::new();
         for _ in 0..drains {
             waits.push(wait);
             let came = u64::from(packets_per_s) * u64::try_from(wait.as_micros()).unwrap() / 1_000_000;
             let packets = u32::try_from(came).unwrap().max(u32::from(wait.is_zero()));
-            wait = pacer.after(packets, wait).unwrap();
+            wait = drain_schedule.after(packets, wait).unwrap();
         }
         waits
     }
@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn a_silent_socket_is_idle_only_after_a_while() {
-        let mut pacer = Pacer::new(8000, LONGEST);
-        assert!(pacer.after(0, Duration::from_millis(10)).is_some());
-        assert!(pacer.after(0, Duration::from_millis(400)).is_none());
+        let mut drain_schedule = DrainSchedule::new(8000, LONGEST);
+        assert!(drain_schedule.after(0, Duration::from_millis(10)).is_some());
+        assert!(drain_schedule.after(0, Duration::from_millis(400)).is_none());
     }
 }

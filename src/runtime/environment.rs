@@ -1,6 +1,6 @@
 //! What the loop is put into: the system, or something that stands for it where there is no phone.
 
-use crate::agent::io::RecordingKey;
+use crate::agent::RecordingKey;
 use crossbeam_channel::Sender;
 use media::codec::Codec;
 use mio::Interest;
@@ -28,7 +28,7 @@ pub enum RtpPortChange {
 
 /// The disks, and who is told what.
 #[derive(Debug)]
-pub struct Surroundings<F: Fs> {
+pub struct Environment<F: Fs> {
     /// Where recordings go.
     pub fs: F,
     /// A descriptor whose readiness tells that disks came or went, and the readiness meant.
@@ -39,7 +39,7 @@ pub struct Surroundings<F: Fs> {
     pub confined: bool,
 }
 
-impl Surroundings<SystemFs> {
+impl Environment<SystemFs> {
     /// The system's own, with recordings that `access` tells who may read.
     #[must_use]
     pub fn real(access: Access) -> Self {

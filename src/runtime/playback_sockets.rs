@@ -9,9 +9,9 @@ use store::jobs::library::PlaybackKey;
 
 /// One socket for each playback.
 #[derive(Debug, Default)]
-pub(super) struct Players(BTreeMap<PlaybackKey, (UdpSocket, SocketAddr)>);
+pub(super) struct PlaybackSockets(BTreeMap<PlaybackKey, (UdpSocket, SocketAddr)>);
 
-impl Players {
+impl PlaybackSockets {
     /// Opens a socket that sends to `target`.
     pub(super) fn open(&mut self, playback: PlaybackKey, target: SocketAddr) -> io::Result<()> {
         let from: IpAddr = match target.ip() {

@@ -4,8 +4,8 @@
 //! for the resolver. Never waits itself. Invariants: what comes of an older connection of a recording is
 //! not told; whatever grows has a limit.
 
-use super::interface::mac_address;
-use crate::agent::io::{Input, RecordingKey, UplinkInput};
+use super::mac_address::mac_address;
+use crate::agent::{Input, RecordingKey, UplinkInput};
 use crate::config::Uplink;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::net::TcpStream;
@@ -64,7 +64,7 @@ enum Fate {
 }
 
 /// All connections and look-ups.
-pub(super) struct Uplinks {
+pub(super) struct ServerConnections {
     links: BTreeMap<Token, Link>,
     lookups: usize,
     answers: Sender<Looked>,
@@ -74,7 +74,7 @@ pub(super) struct Uplinks {
     dscp_media: u8,
 }
 
-impl Uplinks {
+impl ServerConnections {
     /// No connections; `waker` ends a poll when a look-up is done.
     pub(super) fn new(config: &Uplink, waker: Arc<Waker>) -> Self {
         let (answers, answered) = bounded(MAX_LOOKUPS);

@@ -1,0 +1,70 @@
+//! A look at the disks: when it is due, and what follows from what it found.
+
+use crate::agent::{Action, Agent};
+use crate::api::event::Event;
+use crate::api::reason::Reason;
+use media::time::{Mono, Now};
+use std::time::Duration;
+use store::jobs::{Found, Job};
+
+/// Between two looks at the disks that nothing has asked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Agent {
+    pub(in crate::agent) fn scan(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.scans += 1;
+        self.looked_at = now.mono;
+        actions.push(Action::Job(Job::Scan(self.disk.look())));
+    }
+
+    #[inline(never)]
+    pub(in crate::agent) fn scanned(&mut self, found: Found, now: Now, actions: &mut Vec<Action>) {
+        self.scans = self.scans.saturating_sub(1);
+        // What is there when we start was not inserted; agent.info tells of it.
+        let inserted = self.disk.was_looked_at();
+        let change = self.disk.scanned(found, self.count_on_disk());
+        if change.went {
+            self.library_gone(Reason::StorageIo.as_str(), actions);
+            self.tell(&Event::StorageRemoved(self.storage_status()), actions);
+        }
+        for key in self.on_disk() {
+            let to_file = self.recordings.get(&key).and_then(|it| it.destination.as_file());
+            if to_file.is_some_and(|to_file| change.gone.contains(to_file.folder())) {
+                self.disk_pulled(key, now, actions);
+            }
+        }
+        for folder in &change.fresh {
+            actions.extend(self.pending_finalisations.jobs(folder).map(Action::Job));
+        }
+        self.resume_lost(change.came, now, actions);
+        if change.turned {
+            self.index.clear();
+        }
+        if change.came {
+            self.welcome_disk(inserted, actions);
+            self.library_anew();
+        } else if !inserted {
+            let (level, text) = self.disk.describe();
+            actions.push(Action::Log(level, text));
+        }
+        for (client, id, start, _) in std::mem::take(&mut self.waiting_starts) {
+            self.start(client, id, start, now, actions);
+        }
+    }
+
+    /// When the disks are to be looked at though nothing has told of a change: nobody tells when others fill a disk, nor
+    /// when one is pulled that is not mounted. A look that could not see what there is is made again, too. While something is recorded, what storage answers tells enough.
+    pub(in crate::agent) fn look_due(&self) -> Option<Mono> {
+        let waits = self.disk.waits_for_pull() || self.wants("storage.state");
+        let idle = self.count_on_disk() == 0;
+        let looks = self.scans > 0 || self.shutdown.is_some();
+        ((waits && idle || self.disk.is_unknown()) && !looks).then_some(self.looked_at + LOOK_INTERVAL)
+    }
+
+    /// Tells if the state of the disk is another one than before.
+    pub(in crate::agent) fn tell_state(&mut self, actions: &mut Vec<Action>) {
+        if let Some(change) = self.disk.change(self.count_on_disk()) {
+            self.tell(&Event::StorageState(change), actions);
+        }
+    }
+}

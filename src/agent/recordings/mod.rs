@@ -1,0 +1,214 @@
+//! The recordings that have not ended, and the last that have.
+//!
+//! Owns: finding one by its key, id or file; what clients ask of one that runs; when its next job is due. How it
+//! begins is [`start`]'s, how it ends [`stop`]'s, where its audio goes that of the three destinations.
+
+use crate::agent::clients::answer::{Answer, Failure, answer};
+use crate::agent::recordings::by_pbx::transaction::Purpose;
+use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::recording::{Recording, altered_text};
+use crate::agent::{Action, Agent, ClientId, MAX_ENDED, RecordingKey};
+use crate::api::event::Event;
+use crate::api::reason::{AgentError, Reason};
+use crate::api::reply::RequestId;
+use crate::api::status::{RecordingState, RecordingStatus};
+use media::time::{Mono, Now};
+use recfile::call::CallUpdate;
+use std::time::Duration;
+use store::jobs::{FileKey, Job};
+
+pub(in crate::agent) mod by_pbx;
+mod notices;
+pub(in crate::agent) mod recording;
+mod start;
+mod stop;
+pub(in crate::agent) mod to_file;
+pub(in crate::agent) mod to_server;
+
+/// Audio beyond this is written before its flush is due.
+const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
+
+/// More than a flush of a call has: with so much waiting, the room is looked at without a write, too.
+const BEHIND_OCTETS: u64 = 16 * 1024;
+
+impl Agent {
+    /// Gives storage what is due of one recording.
+    pub(in crate::agent) fn pump(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+        if self.lose_pulled(key, now, actions) {
+            return;
+        }
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        // Early, with what else is awake, is better than a wake-up of its own; later all go together.
+        let interval = self.config.storage.flush_interval / 2;
+        let waiting = it.buffered_octets();
+        let sender = it.sender_facts();
+        let Destination::File(to_file) = &mut it.destination else {
+            return self.check_overrun(key, now, actions);
+        };
+        let due = to_file.flush_due(interval).is_some_and(|due| now.mono >= due);
+        // Many calls may fill a small pool long before one of them has that much.
+        let early = waiting > WRITE_EARLY_OCTETS || self.pool.is_half_used();
+        let flush = due || early || it.paused.is_some();
+        to_file.note_sender(sender);
+        if let Some(job) = to_file.next_job(flush, &it.call, &it.counts, now) {
+            if matches!(job, Job::Append { .. }) {
+                self.disk.spend(to_file.folder(), waiting);
+            }
+            actions.push(Action::Job(job));
+            self.check_room(now, actions);
+            if now.mono + Duration::from_millis(100) >= self.progress_due(key) {
+                self.tell_progress(key, now, actions);
+            }
+            self.pool.trim();
+        } else if waiting > BEHIND_OCTETS {
+            // The disk is behind, or the stream fast, and what waits needs room too.
+            self.check_room(now, actions);
+        }
+        self.check_overrun(key, now, actions);
+    }
+
+    pub(in crate::agent) fn progress_due(&self, key: RecordingKey) -> Mono {
+        self.recordings.get(&key).map_or(Mono::default(), |it| it.progress_at)
+    }
+
+    pub(in crate::agent) fn remember(&mut self, status: RecordingStatus) {
+        self.ended.truncate(MAX_ENDED - 1);
+        self.ended.push_front(status);
+    }
+
+    pub(in crate::agent) fn keys(&self) -> Vec<RecordingKey> {
+        self.recordings.keys().copied().collect()
+    }
+
+    /// The recordings that go to the disk.
+    pub(in crate::agent) fn on_disk(&self) -> Vec<RecordingKey> {
+        self.recordings.iter().filter(|(_, it)| it.goes_to_file()).map(|(key, _)| *key).collect()
+    }
+
+    pub(in crate::agent) fn count_on_disk(&self) -> usize {
+        self.recordings.values().filter(|it| it.goes_to_file()).count()
+    }
+
+    pub(in crate::agent) fn key_of(&self, file: FileKey) -> Option<RecordingKey> {
+        let has_it = |it: &Recording| it.destination.as_file().is_some_and(|to_file| to_file.file() == file);
+        self.recordings.iter().find(|(_, it)| has_it(it)).map(|(key, _)| *key)
+    }
+
+    /// The recording that a request means: the one named, or the only one.
+    pub(in crate::agent) fn live(&self, recording: Option<&str>) -> Result<RecordingKey, Failure> {
+        if let Some(id) = recording {
+            let live = self.recordings.iter().find(|(_, it)| it.id == id && it.is_live());
+            let known = self.recordings.values().any(|it| it.id == id)
+                || self.ended.iter().any(|status| status.recording == id);
+            let error = if known {
+                AgentError::new(Reason::NotRecording).with_message("the recording has ended")
+            } else {
+                AgentError::new(Reason::NotFound).with_message("no recording of this name runs")
+            };
+            let error = error.with_advice("recordctl status shows those that run, recordctl list the files");
+            return live.map(|(key, _)| *key).ok_or_else(|| error.into());
+        }
+        let mut live = self.recordings.iter().filter(|(_, it)| it.is_live());
+        match (live.next(), live.next()) {
+            (Some((key, _)), None) => Ok(*key),
+            (None, _) => Err(Reason::NotRecording.into()),
+            _ => {
+                let live = self.recordings.values().filter(|it| it.is_live());
+                let ids: Vec<&str> = live.map(|it| it.id.as_str()).collect();
+                Err(Failure::Params(format!(
+                    "`recording` is missing, and there are several: {}",
+                    ids.join(", ")
+                )))
+            }
+        }
+    }
+
+    pub(in crate::agent) fn status_of(&self, key: RecordingKey) -> Result<RecordingStatus, Failure> {
+        let live = self.recordings.get(&key).map(|it| it.status(self.remaining_s(), self.clock));
+        live.or_else(|| self.ended.front().cloned()).ok_or_else(|| Reason::NotFound.into())
+    }
+
+    pub(in crate::agent) fn update(
+        &mut self,
+        key: RecordingKey,
+        call: &CallUpdate,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
+        let Some(it) = self.recordings.get(&key) else { return Err(Reason::NotFound.into()) };
+        if let (Destination::Pbx(_), Some(id)) = (&it.destination, &call.id) {
+            self.check_one_per_call(id, Some(key))?;
+        }
+        if let Some(it) = self.recordings.get_mut(&key) {
+            it.call.update(call);
+            actions
+                .extend(altered_text(&it.id, call.altered).map(|text| Action::Log(log::Level::Info, text)));
+            if let Some(to_server) = it.destination.as_server_mut() {
+                to_server.client.update(it.call.clone());
+            }
+        }
+        self.library_renamed(key);
+        Ok(())
+    }
+
+    pub(in crate::agent) fn pause(
+        &mut self,
+        key: RecordingKey,
+        client: ClientId,
+        id: Option<&RequestId>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        let remaining_s = self.remaining_s();
+        let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
+        if it.paused.is_some() {
+            return Err(AgentError::new(Reason::InvalidState).with_message("it is paused already").into());
+        }
+        it.settle(now.mono, &mut self.pool);
+        match &mut it.destination {
+            Destination::File(to_file) => to_file.pause(&mut self.pool),
+            Destination::Server(to_server) => to_server.pause(),
+            Destination::Pbx(_) => {
+                let waiting = id.map(|id| (client, id.clone()));
+                self.switch_pbx(key, Purpose::Pause, waiting, now, actions)?;
+                return Ok(None);
+            }
+        }
+        it.paused = Some(now.mono);
+        it.state = RecordingState::Paused;
+        let status = it.status(remaining_s, self.clock);
+        self.tell(&Event::RecordingPaused(status.clone()), actions);
+        self.pump(key, now, actions);
+        answer(&status)
+    }
+
+    pub(in crate::agent) fn resume(
+        &mut self,
+        key: RecordingKey,
+        client: ClientId,
+        id: Option<&RequestId>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        let remaining_s = self.remaining_s();
+        let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
+        let Some(since) = it.paused else {
+            return Err(AgentError::new(Reason::InvalidState).with_message("it is not paused").into());
+        };
+        match &mut it.destination {
+            Destination::File(to_file) => to_file.note_pause(now.mono.since(since)),
+            Destination::Server(_) => {}
+            Destination::Pbx(_) => {
+                let waiting = id.map(|id| (client, id.clone()));
+                self.switch_pbx(key, Purpose::Resume, waiting, now, actions)?;
+                return Ok(None);
+            }
+        }
+        it.paused = None;
+        it.probe.begin(now.mono);
+        // It may have been paused before the disk or the server had answered, and may still wait for that.
+        it.state = if it.started_told { RecordingState::Recording } else { RecordingState::Starting };
+        let status = it.status(remaining_s, self.clock);
+        self.tell(&Event::RecordingResumed(status.clone()), actions);
+        answer(&status)
+    }
+}
