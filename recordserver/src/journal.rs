@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use store::fault::fault;
 use store::fs::Fs;
 use store::jobs::Fault;
-use store::open_file::fault;
 
 /// The file in the storage folder that lines are appended to.
 pub const JOURNAL: &str = ".journal";

@@ -20,7 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use store::fs::{Fs, RealFs};
-use store::recover::{create_anew, recover};
+use store::recover::recover;
+use store::sidecar_file::create_anew;
 
 /// Name of the file in the storage folder.
 const MARKER: &str = ".recordserver-open-since";

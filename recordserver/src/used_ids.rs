@@ -10,9 +10,8 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::path::Path;
-use store::fs::Fs;
-use store::open_file::append_all;
-use store::recover::create_anew;
+use store::fs::{Fs, append_all};
+use store::sidecar_file::create_anew;
 
 /// Name of the file in the storage folder.
 pub const USED_IDS: &str = ".recordserver-ids";

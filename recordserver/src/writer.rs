@@ -13,14 +13,17 @@ use media::time::Mono;
 use recfile::name::sidecar_name;
 use recfile::sidecar::Sidecar;
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use store::disks::Disks;
+use store::fault::{closed_before, fault};
 use store::fs::Fs;
 use store::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space};
-use store::open_file::{OpenFile, append_all, check_device, check_handle, closed_before, fault};
-use store::recover::create_anew;
+use store::on_disk::check_device;
+use store::open_file::{OpenFile, check_handle};
+use store::sidecar_file::{self, temporary_name};
 
 /// Sidecars that wait for room on a full disk, or for a descriptor.
 const MAX_LATE: usize = 256;
@@ -32,7 +35,7 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 const CLOSE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Does the jobs of the office on a filesystem.
-pub struct OfficeWriter<F: Fs> {
+pub struct OfficeWriter<F: Fs + Disks> {
     fs: F,
     clock: fn() -> Mono,
     interval: Duration,
@@ -70,7 +73,7 @@ struct Closing<H> {
     sidecar: Result<Line, Fault>,
 }
 
-impl<F: Fs> OfficeWriter<F> {
+impl<F: Fs + Disks> OfficeWriter<F> {
     /// A writer on `fs` with a checkpoint each `interval`; `clock` tells when. Finished files go into `journal`,
     /// ids of recordings into the file `used_ids`.
     pub fn new(
@@ -358,22 +361,14 @@ impl<F: Fs> OfficeWriter<F> {
 
     /// Writes a sidecar under its temporary name.
     fn write_sidecar(&self, folder: &Path, wav_name: &str, sidecar: &Sidecar) -> Result<(), Fault> {
-        let path = folder.join(temporary_name(wav_name));
-        let written = (|| {
-            let mut handle = create_anew(&self.fs, &path)?;
-            append_all(&self.fs, &mut handle, &mut [IoSlice::new(&sidecar.to_json())], &mut 0)
-        })();
-        written.map_err(|error: io::Error| {
-            let _ = self.fs.remove(&path);
-            fault("write", &path, &error)
-        })
+        let written = sidecar_file::stage(&self.fs, folder, wav_name, sidecar);
+        written.map(drop).map_err(|error| fault("write", &folder.join(temporary_name(wav_name)), &error))
     }
 
     /// Gives it its name, in place of a former one.
     fn put_sidecar(&self, folder: &Path, wav_name: &str) -> Result<(), Fault> {
-        let path = folder.join(sidecar_name(wav_name));
-        let renamed = self.fs.rename(&folder.join(temporary_name(wav_name)), &path);
-        renamed.map_err(|error| fault("write", &path, &error))
+        let renamed = sidecar_file::commit(&self.fs, folder, wav_name);
+        renamed.map_err(|error| fault("write", &folder.join(sidecar_name(wav_name)), &error))
     }
 }
 
@@ -392,8 +387,4 @@ impl Room {
             }
         }
     }
-}
-
-fn temporary_name(wav_name: &str) -> String {
-    format!(".{}.tmp", sidecar_name(wav_name))
 }

@@ -45,6 +45,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fmt, io};
 use store::access::{Access, group_id};
+use store::disks::Disks;
 use store::fs::Fs;
 use store::jobs::Job;
 use store::jobs::library::PlaybackKey;
@@ -176,7 +177,7 @@ impl Runtime {
     /// [`RuntimeError`] says what the system refused.
     pub fn within<F>(config: Config, environment: Environment<F>) -> Result<Self, RuntimeError>
     where
-        F: Fs + Send + 'static,
+        F: Fs + Disks + Send + 'static,
         F::File: Send,
     {
         let Environment { fs, disk_changes, rtp_watch, confined } = environment;

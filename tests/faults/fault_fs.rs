@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
+use store::disks::Disks;
 use store::fs::{Entry, Fs, RealFs};
 use store::jobs::{Disk, Eject, Ejected, Found, Look, Space, Target};
 
@@ -203,12 +204,9 @@ impl Fs for FaultFs {
         self.pass()?;
         Ok(Space { total_octets: 1 << 30, free_octets: 1 << 30 })
     }
+}
 
-    fn eject(&self, _: &Eject) -> io::Result<Ejected> {
-        self.pass()?;
-        Ok(Ejected { unmounted: true, ..Ejected::default() })
-    }
-
+impl Disks for FaultFs {
     fn scan(&self, look: &Look) -> Found {
         let Target::Directory(root) = &look.target else { return Found::default() };
         let (Ok(_), Ok(device)) = (self.pass(), RealFs.device(root)) else { return Found::default() };
@@ -222,5 +220,14 @@ impl Fs for FaultFs {
             removable: true,
             ..Disk::default()
         }))
+    }
+
+    fn eject(&self, _: &Eject) -> io::Result<Ejected> {
+        self.pass()?;
+        Ok(Ejected { unmounted: true, ..Ejected::default() })
+    }
+
+    fn is_pulled(&self, _: u64) -> bool {
+        false
     }
 }

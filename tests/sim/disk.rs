@@ -336,19 +336,9 @@ impl Fs for SimFs {
         let stick = disks.stick()?;
         Ok(Space { total_octets: stick.capacity, free_octets: stick.free() })
     }
+}
 
-    fn eject(&self, disk: &Eject) -> io::Result<Ejected> {
-        let mut disks = self.0.borrow_mut();
-        let stick = disks.stick()?;
-        stick.names.values().for_each(|node| node.borrow_mut().sync());
-        stick.sync_names();
-        if disks.rng.chance(500) {
-            return Ok(Ejected { unmounted: true, ..Ejected::default() });
-        }
-        let left = Left { point: disk.root.clone(), why: "not allowed".into(), denied: true };
-        Ok(Ejected { left: vec![left], ..Ejected::default() })
-    }
-
+impl store::disks::Disks for SimFs {
     fn scan(&self, look: &Look) -> Found {
         let mut disks = self.0.borrow_mut();
         let (device, read_only) = (disks.insertion, disks.read_only);
@@ -370,5 +360,21 @@ impl Fs for SimFs {
             folder_fault: None,
         };
         Found { disks: vec![disk], pulled, missing: None, ..Found::default() }
+    }
+
+    fn eject(&self, disk: &Eject) -> io::Result<Ejected> {
+        let mut disks = self.0.borrow_mut();
+        let stick = disks.stick()?;
+        stick.names.values().for_each(|node| node.borrow_mut().sync());
+        stick.sync_names();
+        if disks.rng.chance(500) {
+            return Ok(Ejected { unmounted: true, ..Ejected::default() });
+        }
+        let left = Left { point: disk.root.clone(), why: "not allowed".into(), denied: true };
+        Ok(Ejected { left: vec![left], ..Ejected::default() })
+    }
+
+    fn is_pulled(&self, _: u64) -> bool {
+        false
     }
 }

@@ -1,8 +1,8 @@
 //! The filesystem as the writer needs it: a trait, so that tests can make any operation fail.
 
 use super::access::{Access, open_to_change};
-use super::{disks, eject};
-use crate::jobs::{Eject, Ejected, Found, Look, Space};
+use crate::jobs::Space;
+use nix::errno::Errno;
 use nix::sys::statfs::{MSDOS_SUPER_MAGIC, fstatfs};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
@@ -179,17 +179,6 @@ pub trait Fs {
     fn device_of(&self, _file: &Self::File) -> io::Result<Option<u64>> {
         Ok(None)
     }
-    /// Whether the disk with this device number is out of its slot, though it is mounted yet.
-    fn is_pulled(&self, _device: u64) -> bool {
-        false
-    }
-    /// Syncs a disk, and undoes all of its mounts if it can be pulled.
-    ///
-    /// # Errors
-    /// If it could not be synced.
-    fn eject(&self, disk: &Eject) -> io::Result<Ejected>;
-    /// The disks that can be recorded to.
-    fn scan(&self, look: &Look) -> Found;
 }
 
 fn is_vfat(file: &File) -> io::Result<bool> {
@@ -361,32 +350,55 @@ impl Fs for SystemFs {
     }
 
     fn device(&self, path: &Path) -> io::Result<u64> {
-        Ok(std::fs::metadata(path)?.dev())
+        device(path)
     }
 
-    #[allow(clippy::useless_conversion, reason = "these counters have 32 bits on 32-bit systems")]
     fn space(&self, path: &Path) -> io::Result<Space> {
-        let stat = nix::sys::statvfs::statvfs(path)?;
-        let fragment = u64::from(stat.fragment_size());
-        Ok(Space {
-            total_octets: u64::from(stat.blocks()) * fragment,
-            free_octets: u64::from(stat.blocks_available()) * fragment,
-        })
+        space(path)
     }
 
     fn device_of(&self, file: &File) -> io::Result<Option<u64>> {
         Ok(Some(file.metadata()?.dev()))
     }
+}
 
-    fn is_pulled(&self, device: u64) -> bool {
-        disks::is_pulled(device)
-    }
+/// Device number of the filesystem that a path is on.
+pub(super) fn device(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::metadata(path)?.dev())
+}
 
-    fn eject(&self, disk: &Eject) -> io::Result<Ejected> {
-        eject::eject(disk)
-    }
+/// Room on the filesystem of a path.
+#[allow(clippy::useless_conversion, reason = "these counters have 32 bits on 32-bit systems")]
+pub(super) fn space(path: &Path) -> io::Result<Space> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    let fragment = u64::from(stat.fragment_size());
+    Ok(Space {
+        total_octets: u64::from(stat.blocks()) * fragment,
+        free_octets: u64::from(stat.blocks_available()) * fragment,
+    })
+}
 
-    fn scan(&self, look: &Look) -> Found {
-        disks::scan(look)
+/// Appends everything and adds to `written` what the disk took, also in the case of an error.
+///
+/// # Errors
+/// As the system says; a disk that takes nothing is full.
+pub fn append_all<F: Fs>(
+    fs: &F,
+    handle: &mut F::File,
+    mut slices: &mut [IoSlice<'_>],
+    written: &mut u64,
+) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match fs.append(handle, slices) {
+            Ok(0) => return Err(Errno::ENOSPC.into()),
+            Ok(count) => {
+                *written += count as u64;
+                IoSlice::advance_slices(&mut slices, count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(())
 }

@@ -6,19 +6,22 @@
 
 pub mod access;
 pub mod disks;
-mod eject;
+pub mod fault;
 pub mod fs;
 pub mod jobs;
 mod library;
 pub mod mounts;
 mod names;
 mod oldest;
+pub mod on_disk;
 pub mod open_file;
+mod open_files;
 mod order;
 mod patience;
 pub mod recover;
 mod running_hash;
 pub mod seal;
+pub mod sidecar_file;
 mod speed;
 pub mod thread;
 pub mod writer;

@@ -4,16 +4,20 @@
 //! keeps a disk from being unmounted. Invariant: only plain files of the recording folder are touched,
 //! never through a link, and none that is being written.
 
+use super::disks::Disks;
+use super::fault::fault;
 use super::fs::Fs;
 use super::names::Gathering;
-use super::open_file::fault;
+use super::on_disk::{check_device, check_on_disk, is_locked, why_really};
+use super::open_files::OpenFiles;
 use super::patience::Patience;
-use super::recover;
-use super::writer::{Writer, why_really};
+use super::recover::recover_file;
+use super::sidecar_file::{read_sidecar, remove_leftovers, replace_or_fault};
 use crate::jobs::library::{
     Beside, Details, Found, FramesRead, Index, Indexed, LibraryDone, LibraryJob, Miss, Playable, ReadFrames,
 };
 use crate::jobs::{FaultKind, Folder};
+use media::time::Mono;
 use nix::errno::Errno;
 use recfile::format::{Facts, Format};
 use recfile::header::{HEADER_OCTETS, HeaderError};
@@ -29,7 +33,7 @@ const HEAD_OCTETS: usize = 4096;
 
 /// What is kept between jobs, to spare work.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct LibraryCache {
     /// The names that follow `after` in `folder`, the newest first, for the next step of an index.
     upcoming: VecDeque<String>,
     folder: PathBuf,
@@ -41,9 +45,34 @@ pub(super) struct Shelf {
     kept: Vec<String>,
 }
 
-impl<F: Fs> Writer<F> {
+impl LibraryCache {
+    /// Files that are being played: they must not be deleted to make room.
+    pub(super) fn kept(&self) -> &[String] {
+        &self.kept
+    }
+}
+
+/// The finished recordings, beside the files that are written.
+pub(super) struct Library<'a, F, O> {
+    fs: &'a F,
+    clock: fn() -> Mono,
+    open: &'a O,
+    cache: &'a mut LibraryCache,
+    has_changed: bool,
+}
+
+impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
+    pub(super) fn new(fs: &'a F, clock: fn() -> Mono, open: &'a O, cache: &'a mut LibraryCache) -> Self {
+        Self { fs, clock, open, cache, has_changed: false }
+    }
+
+    /// Whether something was changed that a search for the oldest recording may have looked at.
+    pub(super) fn has_changed(&self) -> bool {
+        self.has_changed
+    }
+
     #[inline(never)]
-    pub(super) fn library(&mut self, job: LibraryJob) -> LibraryDone {
+    pub(super) fn handle(&mut self, job: LibraryJob) -> LibraryDone {
         match job {
             LibraryJob::Index(index) => LibraryDone::Indexed(self.index(index)),
             LibraryJob::Info { ask, folder, file } => {
@@ -62,35 +91,30 @@ impl<F: Fs> Writer<F> {
             }
             LibraryJob::ReadFrames(read) => LibraryDone::Read(self.read_frames(read)),
             LibraryJob::Keep(files) => {
-                self.shelf.kept = files;
+                self.cache.kept = files;
                 LibraryDone::Kept
             }
         }
-    }
-
-    /// Whether a file must not be deleted to make room.
-    pub(super) fn is_kept(&self, file: &str) -> bool {
-        self.shelf.kept.iter().any(|kept| kept == file)
     }
 
     /// Looks at some files, puts those right that a cut left unfinished, and says where to go on.
     fn index(&mut self, index: Index) -> Indexed {
         let mut done = Indexed { pass: index.pass, ..Indexed::default() };
         // What is found may be written to, and without the disk its mount point is a plain folder.
-        if self.check_on_disk(&index.folder).is_err() {
+        if check_on_disk(self.fs, &index.folder).is_err() {
             return done;
         }
         let folder = index.folder.path();
         let patience = Patience::begin(self.clock);
-        let shelf = &self.shelf;
-        let is_stale = shelf.folder != folder || shelf.after != index.after || shelf.upcoming.is_empty();
+        let cache = &*self.cache;
+        let is_stale = cache.folder != folder || cache.after != index.after || cache.upcoming.is_empty();
         if is_stale && !self.gather(&folder, index.after.as_deref(), patience) {
             done.unfinished = true;
             return done;
         }
         for _ in 0..index.limit.max(1) {
-            let Some(file) = self.shelf.upcoming.pop_front() else { break };
-            if !self.is_open(&folder, &file) {
+            let Some(file) = self.cache.upcoming.pop_front() else { break };
+            if !self.open.is_open(&folder, &file) {
                 self.index_file(&folder, &file, index.describe, &mut done);
             }
             done.next = Some(file);
@@ -98,38 +122,38 @@ impl<F: Fs> Writer<F> {
                 break;
             }
         }
-        self.shelf.after.clone_from(&done.next);
+        self.cache.after.clone_from(&done.next);
         done
     }
 
     /// Goes on with gathering the names behind `after`; whether they are there.
     fn gather(&mut self, folder: &Path, after: Option<&str>, patience: Patience) -> bool {
         let under_way =
-            self.shelf.pass.take().filter(|pass| self.shelf.folder == folder && pass.behind() == after);
+            self.cache.pass.take().filter(|pass| self.cache.folder == folder && pass.behind() == after);
         let mut pass = under_way.unwrap_or_else(|| Gathering::new(after));
-        let all = pass.go_on(&self.fs, folder, Some(patience));
-        self.shelf.folder = folder.to_owned();
+        let all = pass.go_on(self.fs, folder, Some(patience));
+        self.cache.folder = folder.to_owned();
         if !all {
-            self.shelf.upcoming.clear();
-            self.shelf.pass = Some(pass);
+            self.cache.upcoming.clear();
+            self.cache.pass = Some(pass);
             return false;
         }
         let (names, leftovers) = pass.finish();
         if after.is_none() {
-            recover::remove_leftovers(&self.fs, folder, &leftovers);
+            remove_leftovers(self.fs, folder, &leftovers);
         }
-        self.shelf.upcoming = names;
+        self.cache.upcoming = names;
         true
     }
 
     fn index_file(&mut self, folder: &Path, file: &str, describe: bool, done: &mut Indexed) {
-        let read = || recover::read_sidecar(&self.fs, folder, file).ok().flatten();
+        let read = || read_sidecar(self.fs, folder, file).ok().flatten();
         let mut sidecar = read();
-        let found = sidecar.as_ref().and_then(|it| recover::recover_file(&self.fs, folder, file, it));
+        let found = sidecar.as_ref().and_then(|it| recover_file(self.fs, folder, file, it));
         if let Some(recovered) = found {
             done.recovered.push(recovered);
             sidecar = read();
-            self.look_for_oldest_anew();
+            self.has_changed = true;
         }
         if describe {
             // One that can't be read counts as none here.
@@ -143,7 +167,7 @@ impl<F: Fs> Writer<F> {
         if !is_record_file_name(file) {
             return Err(Miss::NotFound);
         }
-        self.check_device(folder).map_err(Miss::Fault)?;
+        check_device(self.fs, folder).map_err(Miss::Fault)?;
         let path = folder.path();
         // A link in the place of the folder may lead off the disk.
         match self.fs.device(&path) {
@@ -184,13 +208,13 @@ impl<F: Fs> Writer<F> {
     fn sidecar(&self, folder: &Path, file: &str) -> Result<Option<Sidecar>, Miss> {
         let path = folder.join(sidecar_name(file));
         let failed = |error: io::Error| miss("read", &path, &error);
-        let json = recover::read_sidecar(&self.fs, folder, file).map_err(failed)?;
+        let json = read_sidecar(self.fs, folder, file).map_err(failed)?;
         json.map(|json| Sidecar::parse(&json).map_err(|error| Miss::Damaged(error.to_string()))).transpose()
     }
 
     fn delete(&self, folder: &Folder, file: &str) -> Result<(), Miss> {
         let folder = self.reach(folder, file)?;
-        if self.is_open(&folder, file) {
+        if self.open.is_open(&folder, file) {
             return Err(Miss::Busy);
         }
         let path = folder.join(file);
@@ -200,7 +224,7 @@ impl<F: Fs> Writer<F> {
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(failed(error)),
             _ => {}
         }
-        if self.is_locked(&path) {
+        if is_locked(self.fs, &path) {
             return Err(Miss::Busy);
         }
         self.fs.remove(&path).map_err(failed)?;
@@ -211,7 +235,7 @@ impl<F: Fs> Writer<F> {
 
     fn protect(&mut self, folder: &Folder, file: &str, protected: bool) -> Result<Found, Miss> {
         let folder = self.reach(folder, file)?;
-        if self.is_open(&folder, file) || self.is_locked(&folder.join(file)) {
+        if self.open.is_open(&folder, file) || is_locked(self.fs, &folder.join(file)) {
             return Err(Miss::Busy);
         }
         let details = self.details(&folder, file)?;
@@ -224,8 +248,8 @@ impl<F: Fs> Writer<F> {
         let mut sidecar = beside.unwrap_or_else(|| sidecar_for(&found));
         if sidecar.protected != protected {
             sidecar.protected = protected;
-            self.look_for_oldest_anew();
-            self.write_sidecar(&folder, file, &sidecar).map_err(Miss::Fault)?;
+            self.has_changed = true;
+            replace_or_fault(self.fs, &folder, file, &sidecar).map_err(Miss::Fault)?;
             let _ = self.fs.sync_folder(&folder);
         }
         found.beside = Some(Beside::from(&sidecar));
@@ -252,7 +276,7 @@ impl<F: Fs> Writer<F> {
 
     fn read_frames(&mut self, read: ReadFrames) -> FramesRead {
         let ReadFrames { playback, generation, folder, file, format, first, mut block } = read;
-        let (mut scratch, device) = (std::mem::take(&mut self.shelf.scratch), folder.device);
+        let (mut scratch, device) = (std::mem::take(&mut self.cache.scratch), folder.device);
         let result = self.reach(&folder, &file).and_then(|folder| {
             let path = folder.join(&file);
             let failed = |error: io::Error| miss("read", &path, &error);
@@ -269,9 +293,9 @@ impl<F: Fs> Writer<F> {
             }
             Ok(frames)
         });
-        self.shelf.scratch = scratch;
+        self.cache.scratch = scratch;
         let result = result.map_err(|miss| match miss {
-            Miss::Fault(fault) => Miss::Fault(why_really(&self.fs, device, fault)),
+            Miss::Fault(fault) => Miss::Fault(why_really(self.fs, device, fault)),
             other => other,
         });
         FramesRead { playback, generation, first, block, result }
@@ -304,5 +328,4 @@ fn miss(operation: &str, path: &Path, error: &io::Error) -> Miss {
 }
 
 #[cfg(test)]
-#[path = "library_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@
 
 use super::fs::Fs;
 use super::patience::Patience;
-use super::recover::{MAX_LEFTOVERS, is_leftover};
+use super::sidecar_file::{MAX_LEFTOVERS, is_leftover};
 use recfile::name::{is_record_file_name, order_key};
 use std::cmp::Ordering;
 use std::collections::VecDeque;

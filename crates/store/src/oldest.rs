@@ -10,10 +10,11 @@
 //! that is running.
 
 use super::fs::Fs;
+use super::on_disk::{check_on_disk, is_locked};
+use super::open_files::OpenFiles;
 use super::patience::Patience;
-use super::writer::Writer;
 use crate::jobs::{Done, Folder};
-use media::time::Wall;
+use media::time::{Mono, Wall};
 use recfile::name::{is_record_file_name, order_key, sidecar_name};
 use recfile::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
 use std::cmp::Ordering;
@@ -106,6 +107,14 @@ enum Step {
 }
 
 impl Oldest {
+    /// What is remembered of the last search may not hold any more. One that is under way goes on: what it has passed by
+    /// already is found the next time.
+    pub(super) fn look_anew(&mut self) {
+        if self.step == Step::Done {
+            *self = Self::default();
+        }
+    }
+
     fn begin(&mut self, step: Step) {
         (self.step, self.place) = (step, Some(0));
         self.names.clear();
@@ -178,21 +187,32 @@ impl Oldest {
     }
 }
 
-impl<F: Fs> Writer<F> {
+/// A search in its surroundings.
+pub(super) struct Search<'a, F, O> {
+    pub(super) fs: &'a F,
+    pub(super) clock: fn() -> Mono,
+    /// Files that are written.
+    pub(super) open: &'a O,
+    /// Files that are being played.
+    pub(super) kept: &'a [String],
+    pub(super) oldest: &'a mut Oldest,
+}
+
+impl<F: Fs, O: OpenFiles> Search<'_, F, O> {
     /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running (of this agent:
     /// `ours`); or looks for it for a while.
     #[inline(never)]
     pub(super) fn delete_oldest(&mut self, folder: Folder, ours: Vec<String>) -> Done {
         let path = folder.path();
-        if self.check_on_disk(&folder).is_err() {
-            self.oldest = Oldest::default();
+        if check_on_disk(self.fs, &folder).is_err() {
+            *self.oldest = Oldest::default();
             return Done::Deleted { file: None, space: None };
         }
         let patience = Patience::begin(self.clock);
         // What is left of the last search may have gone, or be held, by now: then there is a new one.
         let mut is_new = false;
         if self.oldest.folder.as_ref() != Some(&folder) {
-            self.oldest = Oldest { folder: Some(folder), ..Oldest::default() };
+            *self.oldest = Oldest { folder: Some(folder), ..Oldest::default() };
         }
         self.oldest.ours = ours;
         is_new |= self.oldest.step != Step::Done;
@@ -211,20 +231,12 @@ impl<F: Fs> Writer<F> {
                 self.oldest.held.insert(candidate.name);
             }
             if (is_new && !found_some) || self.oldest.held.len() > MAX_HELD {
-                self.oldest = Oldest::default();
+                *self.oldest = Oldest::default();
                 return Done::Deleted { file: None, space: self.fs.space(&path).ok() };
             }
             is_new = true;
             self.oldest.running = None;
             self.oldest.search();
-        }
-    }
-
-    /// What is remembered of the last search may not hold any more. One that is under way goes on: what it has passed by
-    /// already is found the next time.
-    pub(super) fn look_for_oldest_anew(&mut self) {
-        if self.oldest.step == Step::Done {
-            self.oldest = Oldest::default();
         }
     }
 
@@ -253,7 +265,7 @@ impl<F: Fs> Writer<F> {
     /// The rest is younger than enough of what was found, from the file of this name on. What could be younger than one of
     /// the rest is not sure.
     fn cut(&mut self, name: &str) {
-        let oldest = &mut self.oldest;
+        let oldest = &mut *self.oldest;
         oldest.pending.clear();
         oldest.is_cut = true;
         let found = std::mem::take(&mut oldest.found);
@@ -278,7 +290,7 @@ impl<F: Fs> Writer<F> {
     }
 
     fn next_step(&mut self) {
-        let oldest = &mut self.oldest;
+        let oldest = &mut *self.oldest;
         match oldest.step {
             Step::Names => {
                 oldest.keep(by_name, MAX_NAMES);
@@ -330,14 +342,14 @@ impl<F: Fs> Writer<F> {
 
     fn look_whether_it_runs(&mut self, path: &Path, name: &str) {
         let sidecar = self.sidecar_of(path, name).filter(|it| it.state == SidecarState::Recording);
-        if let Some(sidecar) = sidecar.filter(|_| self.is_locked(&path.join(name))) {
+        if let Some(sidecar) = sidecar.filter(|_| is_locked(self.fs, &path.join(name))) {
             self.oldest.running.get_or_insert_default().insert(sidecar.recording);
         }
     }
 
     /// A file that is ours, finished, and not to be kept.
     fn candidate(&self, path: &Path, name: String) -> Option<Candidate> {
-        if self.is_open(path, &name) || self.is_kept(&name) {
+        if self.open.is_open(path, &name) || self.kept.contains(&name) {
             return None;
         }
         let sidecar = self.sidecar_of(path, &name)?;
@@ -345,7 +357,7 @@ impl<F: Fs> Writer<F> {
         if !ended
             || sidecar.protected
             || sidecar.recording.is_empty()
-            || self.is_recording(&sidecar.recording)
+            || self.open.is_recording(&sidecar.recording)
             || self.oldest.ours.contains(&sidecar.recording)
         {
             return None;
@@ -410,5 +422,4 @@ fn stamp_of_set_clock(name: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-#[path = "oldest_tests.rs"]
 mod tests;

@@ -4,12 +4,12 @@
 //! Never: when to sync, which makes the difference between the two writers. Invariant: `written` is what the
 //! disk took, also after an error.
 
-use super::fs::Fs;
+use super::fault::{fault, is_full};
+use super::fs::{Fs, append_all};
 use super::running_hash::RunningHash;
 use super::seal::{Sealing, Seals};
-use crate::jobs::{Fault, FaultKind, Folder, Piece};
+use crate::jobs::{Fault, FaultKind, Piece};
 use media::time::Wall;
-use nix::errno::Errno;
 use recfile::header::{DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS};
 use recfile::name::{order_key, record_file_name};
 use recfile::sidecar::Sidecar;
@@ -297,19 +297,6 @@ fn highest_number<F: Fs>(fs: &F, folder: &Path, stamp: Wall) -> u32 {
     highest
 }
 
-/// A disk may be gone, and its mount point be a plain folder by now, in the RAM of a phone.
-///
-/// # Errors
-/// [`FaultKind::NoStorage`] if the folder is not on its device any more.
-pub fn check_device<F: Fs>(fs: &F, folder: &Folder) -> Result<(), Fault> {
-    let device = fs.device(&folder.root);
-    if device.as_ref().is_ok_and(|device| *device == folder.device) {
-        return Ok(());
-    }
-    let detail = format!("the disk at {} is gone; put it back", folder.root.display());
-    Err(Fault { kind: FaultKind::NoStorage, detail })
-}
-
 /// A disk may have been unmounted after it was looked at: then the file just created is somewhere else. It goes again.
 ///
 /// # Errors
@@ -322,63 +309,4 @@ pub fn check_handle<F: Fs>(fs: &F, file: &OpenFile<F::File>, device: u64) -> Res
     let _ = fs.remove(&file.path());
     let detail = format!("the disk at {} went while a file was created; put it back", file.folder.display());
     Err(Fault { kind: FaultKind::NoStorage, detail })
-}
-
-/// The answer to a job for a file that is not open any more.
-#[must_use]
-pub fn closed_before() -> Fault {
-    Fault { kind: FaultKind::Io, detail: "the file was closed before".into() }
-}
-
-/// Appends everything and adds to `written` what the disk took, also in the case of an error.
-///
-/// # Errors
-/// As the system says; a disk that takes nothing is full.
-pub fn append_all<F: Fs>(
-    fs: &F,
-    handle: &mut F::File,
-    mut slices: &mut [IoSlice<'_>],
-    written: &mut u64,
-) -> io::Result<()> {
-    IoSlice::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        match fs.append(handle, slices) {
-            Ok(0) => return Err(Errno::ENOSPC.into()),
-            Ok(count) => {
-                *written += count as u64;
-                IoSlice::advance_slices(&mut slices, count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Whether an operation failed for want of room, on the disk or in the file.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    kind_of(error).lets_finish()
-}
-
-fn kind_of(error: &io::Error) -> FaultKind {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOSPC | Errno::EDQUOT) => FaultKind::Full,
-        Some(Errno::EFBIG) => FaultKind::TooLarge,
-        Some(Errno::EROFS) => FaultKind::ReadOnly,
-        Some(Errno::EACCES | Errno::EPERM | Errno::ELOOP) => FaultKind::Denied,
-        Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV) => FaultKind::NoStorage,
-        _ => FaultKind::Io,
-    }
-}
-
-/// Said of a file that may not grow: the disk has room, so nothing that is deleted helps.
-const TOO_LARGE: &str = "; the disk has room, but no file may be larger: set max_file_size below the limit of the \
-                         process (RLIMIT_FSIZE, LimitFSIZE of the service) or of the filesystem";
-
-/// A failure in the agent's terms: what, where, why.
-#[must_use]
-pub fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
-    let kind = kind_of(error);
-    let advice = if kind == FaultKind::TooLarge { TOO_LARGE } else { "" };
-    Fault { kind, detail: format!("cannot {operation} {}: {error}{advice}", path.display()) }
 }

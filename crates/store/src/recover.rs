@@ -4,32 +4,26 @@
 //! pulled to the octets that its recording counts on. Never: touches a file that is not ours, is being
 //! written, or is locked by another process. A file that can't be put right now is left for the next time.
 
+use super::fault::{fault, is_full};
 use super::fs::Fs;
 use super::names::Gathering;
-use super::open_file::{append_all, fault, is_full};
 use super::running_hash::hash_of;
 use super::seal::Seals;
+use super::sidecar_file::{read_sidecar, remove_leftovers, replace};
 use crate::jobs::{Fault, Mend, Recovered};
 use recfile::format::PROBE_OCTETS;
 use recfile::header::{DATA_SIZE_OFFSET, HEADER_OCTETS};
-use recfile::name::{is_record_file_name, sidecar_name};
 use recfile::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan, plan_any};
 use recfile::sealed::{FRONT_OCTETS, Front};
-use recfile::sidecar::{MAX_SIDECAR_OCTETS, Sidecar};
-use std::io::{self, IoSlice};
+use recfile::sidecar::Sidecar;
+use std::io;
 use std::path::Path;
-
-/// What stands around a sidecar's name while it is being written.
-const TEMPORARY: (&str, &str) = (".", ".tmp");
 
 /// Chunks of a pulled file that are followed, from the start if need be: a day and a half of a call.
 const MAX_CHUNKS: u32 = 1 << 17;
 
 /// A longer file that was cut off is not hashed by the agent: reading it would keep recordings waiting.
 const MAX_HASHED_OCTETS: u64 = 32 << 20;
-
-/// Removed at a time: more than power cuts leave.
-pub(super) const MAX_LEFTOVERS: usize = 64;
 
 /// What a look through a folder came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,21 +59,6 @@ pub fn recover<F: Fs>(fs: &F, folder: &Path) -> Pass {
             return pass;
         }
     }
-}
-
-/// Removes sidecars that were being written when the power went. Called between two jobs, so that none of this process
-/// is under way.
-pub(super) fn remove_leftovers<F: Fs>(fs: &F, folder: &Path, names: &[String]) {
-    for name in names {
-        let _ = fs.remove(&folder.join(name));
-    }
-}
-
-/// Whether `name` is a sidecar that was being written when the power went.
-pub(super) fn is_leftover(name: &str) -> bool {
-    let inner = name.strip_prefix(TEMPORARY.0).and_then(|name| name.strip_suffix(TEMPORARY.1));
-    let stem = inner.and_then(|name| name.strip_suffix(".json"));
-    stem.is_some_and(|stem| is_record_file_name(&format!("{stem}.wav")))
 }
 
 fn recover_named<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Result<Option<Recovered>> {
@@ -122,7 +101,7 @@ fn finish_file<F: Fs>(fs: &F, folder: &Path, name: &str, beside: &[u8]) -> io::R
     let Some(sidecar) = planned.steps.iter().find_map(as_sidecar) else { return Ok(None) };
     let mut sidecar = sidecar.clone();
     hash_what_is_there(fs, &file, planned.data_octets, &mut sidecar);
-    replace_sidecar(fs, folder, &sidecar_name(name), &sidecar)?;
+    replace(fs, folder, name, &sidecar)?;
     fs.sync_fs(&file)?;
     Ok(Some(Recovered {
         file: name.into(),
@@ -151,13 +130,6 @@ fn as_sidecar(step: &Step) -> Option<&Sidecar> {
     match step {
         Step::WriteSidecar(sidecar) => Some(sidecar),
         _ => None,
-    }
-}
-
-pub(super) fn read_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
-    match fs.read(&folder.join(sidecar_name(name)), MAX_SIDECAR_OCTETS + 1) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some),
     }
 }
 
@@ -252,7 +224,7 @@ fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8], seals: &S
     sidecar.encrypted = sealed;
     hash_what_is_there(fs, &file, whole.data_octets, &mut sidecar);
     let sidecar = seals.seal(sidecar)?;
-    replace_sidecar(fs, folder, &sidecar_name(&mend.name), &sidecar)?;
+    replace(fs, folder, &mend.name, &sidecar)?;
     fs.sync_fs(&file)?;
     fs.sync_data(&file)?;
     Ok(true)
@@ -286,43 +258,13 @@ fn promise_no_more<F: Fs>(fs: &F, file: &F::File, octets: u64) -> io::Result<()>
     fs.sync_data(file)
 }
 
-/// Puts a sidecar in place, whole or not at all.
-pub(super) fn replace_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str, sidecar: &Sidecar) -> io::Result<()> {
-    let temporary = folder.join(format!("{}{name}{}", TEMPORARY.0, TEMPORARY.1));
-    let written = (|| {
-        let mut handle = create_anew(fs, &temporary)?;
-        append_all(fs, &mut handle, &mut [IoSlice::new(&sidecar.to_json())], &mut 0)?;
-        fs.sync_data(&handle)?;
-        fs.rename(&temporary, &folder.join(name))?;
-        // vfat gives the new name size 0 until the file is synced once more.
-        fs.sync_data(&handle)
-    })();
-    if written.is_err() {
-        let _ = fs.remove(&temporary);
-    }
-    written
-}
-
-/// Creates a file of ours whose content nobody needs, in place of one that a crash left.
-///
-/// # Errors
-/// As the system says.
-pub fn create_anew<F: Fs>(fs: &F, path: &Path) -> io::Result<F::File> {
-    match fs.create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs.remove(path)?;
-            fs.create(path)
-        }
-        created => created,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fs::RealFs;
     use media::codec::Codec;
     use recfile::header::FileHeader;
+    use recfile::name::sidecar_name;
     use recfile::sidecar::SidecarState;
 
     const NAME: &str = "Record_20260301-091500.wav";

@@ -3,8 +3,8 @@
 //! Owns: where chunks begin and end in the file, and what can still be cut off again when the disk is full. Invariant: a
 //! flush ends with a chunk, so what was durable stays readable whatever happens to the rest.
 
-use super::fs::Fs;
-use super::open_file::{append_all, is_full};
+use super::fault::is_full;
+use super::fs::{Fs, append_all};
 use super::running_hash::RunningHash;
 use crate::jobs::Piece;
 use recfile::header::{DATA_SIZE_OFFSET, FileHeader};

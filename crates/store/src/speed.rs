@@ -3,9 +3,8 @@
 //! Owns: the trial on a hidden file, which is gone afterwards. Never: runs beside a recording; the writer
 //! sees to that. A trial ends early at the first sync that is too slow by itself.
 
-use super::fs::Fs;
-use super::open_file::append_all;
-use super::recover::create_anew;
+use super::fs::{Fs, append_all};
+use super::sidecar_file::create_anew;
 use crate::jobs::Speed;
 use media::time::Mono;
 use std::io::{self, IoSlice};

@@ -1,5 +1,6 @@
 //! The thread around the writer. Owns nothing but the two channels.
 
+use super::disks::Disks;
 use super::fs::Fs;
 use super::writer::Writer;
 use crate::jobs::{Done, Job};
@@ -58,7 +59,7 @@ pub fn spawn<F>(
     wake: impl Fn() + Send + 'static,
 ) -> io::Result<Handle>
 where
-    F: Fs + Send + 'static,
+    F: Fs + Disks + Send + 'static,
     F::File: Send,
 {
     let (jobs, job_queue) = bounded::<Job>(capacity);

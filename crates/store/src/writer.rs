@@ -8,13 +8,19 @@
 //! dead disk the next one may return success); a descriptor is closed as soon as its file has failed for
 //! good, so that nothing keeps a dead mount busy; on a full disk what was written stays.
 
+use super::disks::Disks;
+use super::fault::{closed_before, fault};
 use super::fs::Fs;
-use super::library::Shelf;
-use super::oldest::Oldest;
-use super::open_file::{self, OpenFile, closed_before, fault};
+use super::library::{Library, LibraryCache};
+use super::oldest::{Oldest, Search};
+use super::on_disk::{check_device, check_on_disk, why_really};
+use super::open_file::{OpenFile, check_handle};
+use super::open_files::OpenFiles;
 use super::order::Numbers;
 use super::seal::Seals;
+use super::sidecar_file::replace_or_fault;
 use super::{recover, speed};
+use crate::jobs::library::{LibraryDone, LibraryJob};
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened, Piece, Space, Speed};
 use media::time::Mono;
 use recfile::name::sidecar_name;
@@ -37,19 +43,19 @@ const NAMES_ALONE_OCTETS: u64 = 1024 * 1024;
 const SPACE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Does the jobs of the agent on a filesystem.
-pub struct Writer<F: Fs> {
-    pub(super) fs: F,
-    pub(super) shelf: Shelf,
-    pub(super) oldest: Oldest,
+pub struct Writer<F: Fs + Disks> {
+    fs: F,
+    library: LibraryCache,
+    oldest: Oldest,
     numbers: Numbers,
-    pub(super) clock: fn() -> Mono,
-    files: BTreeMap<FileKey, Ours<F::File>>,
+    clock: fn() -> Mono,
+    files: Files<F::File>,
     space_seen: Option<Mono>,
     seals: Seals,
 }
 
 /// A file, and what only the phone's way of writing needs of it.
-struct Ours<H> {
+struct OpenRecording<H> {
     file: OpenFile<H>,
     /// Id of the recording.
     recording: String,
@@ -61,16 +67,29 @@ struct Ours<H> {
     device: u64,
 }
 
-impl<F: Fs> Writer<F> {
+/// The files that are written.
+struct Files<H>(BTreeMap<FileKey, OpenRecording<H>>);
+
+impl<H> OpenFiles for Files<H> {
+    fn is_open(&self, folder: &Path, name: &str) -> bool {
+        self.0.values().any(|OpenRecording { file, .. }| file.folder == folder && file.name == name)
+    }
+
+    fn is_recording(&self, recording: &str) -> bool {
+        self.0.values().any(|ours| ours.recording == recording)
+    }
+}
+
+impl<F: Fs + Disks> Writer<F> {
     /// A writer on `fs`; `clock` measures how long the disk takes.
     pub fn new(fs: F, clock: fn() -> Mono) -> Self {
         Self {
             fs,
-            shelf: Shelf::default(),
+            library: LibraryCache::default(),
             oldest: Oldest::default(),
             numbers: Numbers::default(),
             clock,
-            files: BTreeMap::new(),
+            files: Files(BTreeMap::new()),
             space_seen: None,
             seals: Seals::default(),
         }
@@ -104,12 +123,12 @@ impl<F: Fs> Writer<F> {
             Job::Append { file, pieces, flush } => self.append(file, pieces, flush),
             Job::Close { file, sidecar } => Done::Closed { file, result: self.close(file, *sidecar) },
             Job::Abandon(file) => {
-                self.files.remove(&file);
+                self.files.0.remove(&file);
                 Done::Abandoned(file)
             }
             Job::Mend(mend) => {
-                let checked = self.check_device(&mend.folder);
-                self.look_for_oldest_anew();
+                let checked = check_device(&self.fs, &mend.folder);
+                self.oldest.look_anew();
                 let result = checked.and_then(|()| recover::mend(&self.fs, &mend, &self.seals));
                 Done::Mended { file: mend.file, result }
             }
@@ -126,24 +145,24 @@ impl<F: Fs> Writer<F> {
     #[inline(never)]
     fn open(&mut self, open: Open) -> Result<Opened, Fault> {
         let folder = open.folder.path();
-        self.check_device(&open.folder)?;
+        check_device(&self.fs, &open.folder)?;
         if !open.folder.name.is_empty() {
             self.create_folder(&folder)?;
             // vfat keeps the sectors of a folder made since the mount with its parent: until that is synced,
             // syncing the folder writes none of its names.
             let root = &open.folder.root;
             self.fs.sync_folder(root).map_err(|error| fault("sync the folder", root, &error))?;
-            self.check_on_disk(&open.folder)?;
+            check_on_disk(&self.fs, &open.folder)?;
         }
         let space = self.fs.space(&folder).map_err(|error| fault("look at", &folder, &error))?;
         let order = Some(self.numbers.next(&self.fs, &open.folder, open.stamp, self.clock));
         let file = OpenFile::create(&self.fs, folder, open.stamp, open.header);
         let file = file.map_err(|fault| no_more_files(fault, space))?;
-        open_file::check_handle(&self.fs, &file, open.folder.device)?;
+        check_handle(&self.fs, &file, open.folder.device)?;
         let mut sidecar = *open.sidecar;
         sidecar.file.clone_from(&file.name);
         sidecar.order = order;
-        let mut ours = Ours {
+        let mut ours = OpenRecording {
             file,
             recording: sidecar.recording.clone(),
             order,
@@ -152,7 +171,7 @@ impl<F: Fs> Writer<F> {
         };
         let begun = self.begin(&mut ours, &sidecar).map_err(|fault| no_more_files(fault, space));
         // The sidecar goes by its path: the disk may have been unmounted under the open file.
-        let begun = begun.and_then(|()| self.check_on_disk(&open.folder));
+        let begun = begun.and_then(|()| check_on_disk(&self.fs, &open.folder));
         let file = &ours.file;
         if let Err(fault) = begun {
             // Nothing was recorded yet: leave no empty shell behind.
@@ -162,7 +181,7 @@ impl<F: Fs> Writer<F> {
             return Err(fault);
         }
         let opened = Opened { path: file.path(), name: file.name.clone(), space };
-        self.files.insert(open.file, ours);
+        self.files.0.insert(open.file, ours);
         Ok(opened)
     }
 
@@ -180,24 +199,7 @@ impl<F: Fs> Writer<F> {
         })
     }
 
-    /// The stick may have been pulled.
-    pub(super) fn check_device(&self, folder: &Folder) -> Result<(), Fault> {
-        open_file::check_device(&self.fs, folder)
-    }
-
-    /// A link in the place of the folder may lead off the disk, into the memory of the phone.
-    pub(super) fn check_on_disk(&self, folder: &Folder) -> Result<(), Fault> {
-        let path = folder.path();
-        let device = self.fs.device(&path).map_err(|error| fault("look at", &path, &error))?;
-        if device == folder.device {
-            return Ok(());
-        }
-        self.check_device(folder)?;
-        let detail = format!("{} leads off the disk; make it a folder of the disk", path.display());
-        Err(Fault { kind: FaultKind::OffDisk, detail })
-    }
-
-    fn begin(&self, ours: &mut Ours<F::File>, sidecar: &Sidecar) -> Result<(), Fault> {
+    fn begin(&self, ours: &mut OpenRecording<F::File>, sidecar: &Sidecar) -> Result<(), Fault> {
         let path = ours.file.path();
         let failed = |error: io::Error| fault("create", &path, &error);
         if self.seals.encrypts() {
@@ -210,7 +212,7 @@ impl<F: Fs> Writer<F> {
         // From here on a cut leaves a file that opens.
         self.fs.sync_data(&file.handle).map_err(failed)?;
         let sidecar = self.seals.seal(sidecar.clone()).map_err(failed)?;
-        self.write_sidecar(&file.folder, &file.name, &sidecar)?;
+        replace_or_fault(&self.fs, &file.folder, &file.name, &sidecar)?;
         self.fs.sync_folder(&file.folder).map_err(failed)
     }
 
@@ -218,7 +220,7 @@ impl<F: Fs> Writer<F> {
     fn append(&mut self, key: FileKey, pieces: Vec<Piece>, flush: bool) -> Done {
         let started = (self.clock)();
         let Self { fs, files, space_seen, .. } = self;
-        let Some(ours) = files.get_mut(&key) else {
+        let Some(ours) = files.0.get_mut(&key) else {
             let result = Err(closed_before());
             return Done::Appended { file: key, pieces, durable_octets: 0, took: Duration::ZERO, result };
         };
@@ -238,15 +240,15 @@ impl<F: Fs> Writer<F> {
         };
         // A full disk still has a file to finish. Any other failure is final, and the descriptor goes at once.
         if result.as_ref().is_err_and(|fault| !fault.kind.lets_finish()) {
-            files.remove(&key);
+            files.0.remove(&key);
         }
         Done::Appended { file: key, pieces, durable_octets, took, result }
     }
 
     #[inline(never)]
     fn close(&mut self, key: FileKey, mut sidecar: Sidecar) -> Result<Option<Space>, Fault> {
-        let Some(ours) = self.files.remove(&key) else { return Err(closed_before()) };
-        let Ours { mut file, order, device, .. } = ours;
+        let Some(ours) = self.files.0.remove(&key) else { return Err(closed_before()) };
+        let OpenRecording { mut file, order, device, .. } = ours;
         match file.fault.take() {
             Some(fault) if !fault.kind.lets_finish() => return Err(fault),
             _ => {}
@@ -270,7 +272,7 @@ impl<F: Fs> Writer<F> {
         file.describe(&self.fs, &mut sidecar);
         let sidecar = self.seals.finish(&file.header, sidecar).map_err(failed)?;
         // A full disk may have no room for another sidecar: the recording itself is what counts.
-        let beside = self.write_sidecar(&file.folder, &file.name, &sidecar);
+        let beside = replace_or_fault(&self.fs, &file.folder, &file.name, &sidecar);
         self.fs.sync_folder(&file.folder).map_err(failed)?;
         self.sync_whole(&file.handle).map_err(failed)?;
         match beside {
@@ -287,43 +289,31 @@ impl<F: Fs> Writer<F> {
 
     #[inline(never)]
     fn measure_speed(&self, folder: &Folder) -> Result<Option<Speed>, Fault> {
-        if !self.files.is_empty() {
+        if !self.files.0.is_empty() {
             return Ok(None);
         }
-        self.check_device(folder)?;
+        check_device(&self.fs, folder)?;
         let measured = speed::measure(&self.fs, &folder.root, self.clock);
         measured.map(Some).map_err(|error| fault("try the speed of", &folder.root, &error))
     }
 
-    /// Puts a sidecar in place, whole or not at all.
-    pub(super) fn write_sidecar(
-        &self,
-        folder: &Path,
-        wav_name: &str,
-        sidecar: &Sidecar,
-    ) -> Result<(), Fault> {
-        let name = sidecar_name(wav_name);
-        recover::replace_sidecar(&self.fs, folder, &name, sidecar)
-            .map_err(|error| fault("write", &folder.join(&name), &error))
+    pub(super) fn library(&mut self, job: LibraryJob) -> LibraryDone {
+        let mut library = Library::new(&self.fs, self.clock, &self.files, &mut self.library);
+        let done = library.handle(job);
+        if library.has_changed() {
+            self.oldest.look_anew();
+        }
+        done
     }
 
-    /// Whether another program is at work on a file.
-    pub(super) fn is_locked(&self, path: &Path) -> bool {
-        let file = self.fs.open_read(path);
-        file.is_ok_and(|file| self.fs.lock(&file).is_ok_and(|free| !free))
-    }
-
-    /// Whether one of the files that are written belongs to this recording.
-    pub(super) fn is_recording(&self, recording: &str) -> bool {
-        self.files.values().any(|ours| ours.recording == recording)
-    }
-
-    pub(super) fn is_open(&self, folder: &Path, name: &str) -> bool {
-        self.files.values().any(|Ours { file, .. }| file.folder == folder && file.name == name)
+    fn delete_oldest(&mut self, folder: Folder, running: Vec<String>) -> Done {
+        let Self { fs, clock, files, library, oldest, .. } = self;
+        let (clock, kept) = (*clock, library.kept());
+        Search { fs, clock, open: files, kept, oldest }.delete_oldest(folder, running)
     }
 }
 
-impl<H> Ours<H> {
+impl<H> OpenRecording<H> {
     fn write_pieces<F: Fs<File = H>>(&mut self, fs: &F, pieces: &[Piece], flush: bool) -> Result<(), Fault> {
         let written = self.file.write_pieces(fs, pieces);
         written.map_err(|error| fault("write", &self.file.path(), &error))?;
@@ -356,12 +346,6 @@ fn no_more_files(mut fault: Fault, space: Space) -> Fault {
         );
     }
     fault
-}
-
-/// A disk that was pulled gives the same errors as a broken one, or turns read-only, until somebody unmounts it.
-pub(super) fn why_really<F: Fs>(fs: &F, device: u64, fault: Fault) -> Fault {
-    let pulled = matches!(fault.kind, FaultKind::Io | FaultKind::ReadOnly) && fs.is_pulled(device);
-    Fault { kind: if pulled { FaultKind::Pulled } else { fault.kind }, ..fault }
 }
 
 fn flush_file<F: Fs>(fs: &F, file: &mut OpenFile<F::File>) -> io::Result<()> {

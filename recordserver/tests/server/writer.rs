@@ -15,6 +15,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use store::disks::Disks;
 use store::fs::{Entry, Fs, RealFs};
 use store::jobs::{Done, Eject, Ejected, FileKey, Folder, Found, Job, Look, Open, Piece, Space};
 
@@ -129,11 +130,19 @@ impl Fs for Watched {
     fn space(&self, path: &Path) -> io::Result<Space> {
         RealFs.space(path)
     }
+}
+
+impl Disks for Watched {
+    fn scan(&self, look: &Look) -> Found {
+        RealFs.scan(look)
+    }
+
     fn eject(&self, disk: &Eject) -> io::Result<Ejected> {
         RealFs.eject(disk)
     }
-    fn scan(&self, look: &Look) -> Found {
-        RealFs.scan(look)
+
+    fn is_pulled(&self, _: u64) -> bool {
+        false
     }
 }
 

@@ -3,7 +3,9 @@
 //! Owns: the vocabulary of the library and of playback. Names are names of files in the recording folder,
 //! never paths. Every job is small enough that recording jobs behind it hardly wait.
 
-use super::{Block, Fault, Folder, Recovered};
+use super::fault::Fault;
+use super::file::{Folder, Recovered};
+use media::blocks::Block;
 use media::time::Wall;
 use recfile::call::Call;
 use recfile::format::{Facts, Format};

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use store::disks::Disks;
 use store::fs::{Entry, Fs, RealFs};
 use store::jobs::{Disk, Eject, Ejected, Found, Look, Space, StickId};
 
@@ -279,17 +280,9 @@ impl Fs for Stick {
         self.is_there()?;
         Ok(self.room())
     }
+}
 
-    fn is_pulled(&self, _: u64) -> bool {
-        !self.lock().present
-    }
-
-    fn eject(&self, _: &Eject) -> io::Result<Ejected> {
-        self.syncs()?;
-        self.lock().ejected = true;
-        Ok(Ejected { unmounted: true, ..Ejected::default() })
-    }
-
+impl Disks for Stick {
     fn scan(&self, look: &Look) -> Found {
         let (present, read_only, insertion) = {
             let state = self.settled(false);
@@ -309,5 +302,15 @@ impl Fs for Stick {
             ..Disk::default()
         });
         Found { pulled, ..Found::from(disk) }
+    }
+
+    fn eject(&self, _: &Eject) -> io::Result<Ejected> {
+        self.syncs()?;
+        self.lock().ejected = true;
+        Ok(Ejected { unmounted: true, ..Ejected::default() })
+    }
+
+    fn is_pulled(&self, _: u64) -> bool {
+        !self.lock().present
     }
 }

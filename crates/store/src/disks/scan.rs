@@ -3,9 +3,9 @@
 //! Owns: what the kernel says of a disk, and when two mounts are of one disk. May wait on a stalled disk, so it
 //! runs on the storage thread only.
 
-use super::mounts::{self, Mount, is_node, is_reached, resolve};
-use crate::fs::{Fs, RealFs};
+use crate::fs::{device, space};
 use crate::jobs::{Disk, FaultKind, Found, Look, Missing, StickId, Target};
+use crate::mounts::{self, Mount, is_node, is_reached, resolve};
 use nix::errno::Errno;
 use nix::sys::stat::{major, minor};
 use nix::unistd::{AccessFlags, access};
@@ -103,7 +103,7 @@ fn describe(root: &Path, look: &Look, mount: Option<&Mount>, removable: bool, li
     if !root.is_dir() {
         return None;
     }
-    let device = RealFs.device(root).ok()?;
+    let device = device(root).ok()?;
     // Mounted or not: what is written there goes nowhere.
     let pulled = (removable && is_pulled(device)).then_some(FaultKind::Pulled);
     let fault = pulled.or_else(|| folder_fault(root, &look.folder, device));
@@ -113,7 +113,7 @@ fn describe(root: &Path, look: &Look, mount: Option<&Mount>, removable: bool, li
         device,
         // The mount table of a chroot may say nothing of its root.
         filesystem: mount.map_or_else(|| "unknown".to_owned(), |mount| mount.filesystem.clone()),
-        space: RealFs.space(root).ok()?,
+        space: space(root).ok()?,
         read_only: mount.is_some_and(|mount| mount.read_only)
             || fault == Some(FaultKind::ReadOnly)
             || sandbox::forbids_writing(root),
@@ -283,8 +283,8 @@ fn is_removable(mount: &Mount, links: &Links) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mounts::parse_mounts;
     use super::*;
+    use crate::mounts::parse_mounts;
 
     #[test]
     fn the_disk_that_the_system_runs_from_is_no_stick() {

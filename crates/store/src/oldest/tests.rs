@@ -2,6 +2,7 @@ use super::*;
 use crate::fs::RealFs;
 use crate::jobs::Job;
 use crate::patience::STEP;
+use crate::writer::Writer;
 use media::time::Mono;
 use proptest::prelude::*;
 use recfile::name::record_file_name;

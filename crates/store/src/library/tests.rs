@@ -1,6 +1,7 @@
 use super::*;
 use crate::fs::RealFs;
 use crate::jobs::{Done, FileKey, Job, Open};
+use crate::writer::Writer;
 use media::codec::Codec;
 use media::time::{Mono, Wall};
 use recfile::header::FileHeader;

@@ -4,9 +4,9 @@
 //! others, and have several partitions; whoever pulls it pulls them all. Invariants: what can't be pulled is never
 //! unmounted, nor is the system's own disk, nor what others have mounted over the stick.
 
-use super::disks::{Links, block_of, stick_of};
-use super::mounts::{self, Mount, is_reached, resolve};
+use super::scan::{Links, block_of, stick_of};
 use crate::jobs::{Eject, Ejected, Left, StickId};
+use crate::mounts::{self, Mount, is_reached, resolve};
 use nix::errno::Errno;
 use nix::sys::stat::{major, minor};
 use os::sandbox;
