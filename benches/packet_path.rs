@@ -9,7 +9,7 @@
 use media::packet::FIXED_HEADER_OCTETS;
 use media::time::{Mono, Now, Wall};
 use recfile::seal::age::Recipient;
-use recordd::agent::{Action, Agent, ClientId, Input, RecordingKey};
+use recordd::agent::{Action, Agent, ClientId, Datagram, Input, RecordingKey};
 use recordd::config::{Config, StoragePath};
 use recordd::runtime::clock;
 use sha2::{Digest, Sha256};
@@ -102,7 +102,9 @@ fn main() {
         header(&mut datagram, number);
         let arrival = Mono::new(Duration::from_secs(1) + Duration::from_millis(20) * number);
         let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 5004));
-        bench.step(Input::Datagram { recording, octets: &datagram, truncated: false, source, arrival }, now);
+        let _ = bench
+            .agent
+            .datagram(recording, Datagram { octets: &datagram, truncated: false, source, arrival });
         if number % DRAIN_PACKETS == DRAIN_PACKETS - 1 {
             now = at(Duration::from_secs(1) + Duration::from_millis(20) * number);
             bench.step(Input::Drained(recording), now);

@@ -6,7 +6,7 @@ use media::codec::Codec;
 use media::time::{Mono, Now, Wall};
 use recfile::header::FileHeader;
 use recfile::seal::age::Recipient;
-use recordd::agent::{Action, Agent, ClientId, Input, RecordingKey};
+use recordd::agent::{Action, Agent, ClientId, Datagram, Forward, Input, RecordingKey};
 use recordd::config::Config;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -145,9 +145,8 @@ impl Bench {
     fn datagram(&mut self, octets: &[u8]) {
         let recording = self.recording.expect("it records");
         let (source, arrival) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 5004)), now_at(self.now_ms).mono);
-        let input = Input::Datagram { recording, octets, truncated: false, source, arrival };
-        self.agent.step(input, now_at(self.now_ms), &mut self.actions);
-        assert!(self.actions.is_empty(), "a packet alone causes nothing");
+        let taken = self.agent.datagram(recording, Datagram { octets, truncated: false, source, arrival });
+        assert!(matches!(taken.forward, Forward::Nothing), "a packet alone causes nothing");
     }
 
     fn drain(&mut self) {

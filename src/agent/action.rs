@@ -26,6 +26,28 @@ pub enum UplinkAction {
     Close,
 }
 
+/// What becomes of a datagram.
+#[derive(Debug)]
+pub struct Taken {
+    /// What is sent on to where [`UplinkAction::RelayTo`] said.
+    pub forward: Forward,
+    /// Whether another batch of packets would find room.
+    pub room: bool,
+}
+
+/// What is sent on to the server when a datagram has come.
+#[derive(Debug)]
+pub enum Forward {
+    /// Nothing.
+    Nothing,
+    /// This datagram.
+    This,
+    /// Datagrams that were given before.
+    Held(Waiting),
+    /// Datagrams that were given before, then this one.
+    HeldThenThis(Waiting),
+}
+
 /// Something to be done.
 #[derive(Debug)]
 pub enum Action {
@@ -59,10 +81,8 @@ pub enum Action {
     CloseRtp(RecordingKey),
     /// Let only datagrams of this sender into the RTP port of a recording, or those of everybody.
     FilterRtp(RecordingKey, Option<SocketAddr>),
-    /// Send these datagrams, which were given before, on before the one just given.
+    /// Send these datagrams on, which were given before.
     RelayHeld(RecordingKey, Waiting),
-    /// Send the datagram just given on to where [`UplinkAction::RelayTo`] said.
-    Relay(RecordingKey),
     /// Something to be done towards the server of a recording.
     Uplink(RecordingKey, UplinkAction),
     /// Give storage a job; answered by [`Input::Storage`] or [`Input::JobRefused`].

@@ -29,6 +29,19 @@ pub enum Fence {
 /// A server that is gone without a word is noticed after this at the latest.
 pub const SILENT_PEER_AFTER: Duration = Duration::from_secs(9);
 
+/// A datagram that came in by the RTP port of a recording.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Its content, as far as it fits the receive buffer.
+    pub octets: &'a [u8],
+    /// Whether it was longer than the receive buffer.
+    pub truncated: bool,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// When the system received it.
+    pub arrival: Mono,
+}
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -51,20 +64,7 @@ pub enum Input<'a> {
     },
     /// Answer to [`Action::BindRtp`].
     RtpBound(RecordingKey, Result<SocketAddr, String>),
-    /// A datagram arrived on the RTP port of a recording.
-    Datagram {
-        /// The recording.
-        recording: RecordingKey,
-        /// Its content, as far as it fits the receive buffer.
-        octets: &'a [u8],
-        /// Whether it was longer than the receive buffer.
-        truncated: bool,
-        /// Who sent it.
-        source: SocketAddr,
-        /// When the system received it.
-        arrival: Mono,
-    },
-    /// All datagrams that had arrived for a recording have been passed in.
+    /// All datagrams that had arrived for a recording have been given to the agent.
     Drained(RecordingKey),
     /// The system dropped so many datagrams because the socket's buffer was full.
     SocketOverflow(RecordingKey, u32),

@@ -11,8 +11,8 @@ mod input;
 mod library;
 mod recordings;
 
-pub use action::{Action, UplinkAction};
-pub use input::{ClientId, Fence, Input, RecordingKey, SILENT_PEER_AFTER, UplinkInput};
+pub use action::{Action, Forward, Taken, UplinkAction};
+pub use input::{ClientId, Datagram, Fence, Input, RecordingKey, SILENT_PEER_AFTER, UplinkInput};
 #[cfg(test)]
 pub(crate) use library::Info as RecordingInfo;
 
@@ -40,7 +40,6 @@ use media::blocks::BlockPool;
 use media::counts::Counts;
 use media::time::{Mono, Now};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use store::jobs::Done;
 use store::jobs::{Fault, FileKey, Folder, Job};
 
@@ -131,13 +130,48 @@ impl Agent {
         self.sandbox = sandbox;
     }
 
+    /// Takes a datagram of a recording, and tells at once what is sent on.
+    pub fn datagram(&mut self, recording: RecordingKey, datagram: Datagram<'_>) -> Taken {
+        let forward = self.take_datagram(recording, datagram);
+        Taken { forward, room: self.pool.has_room() }
+    }
+
+    fn take_datagram(&mut self, recording: RecordingKey, datagram: Datagram<'_>) -> Forward {
+        let Datagram { octets, truncated, arrival, .. } = datagram;
+        let Some(it) = self.recordings.get_mut(&recording) else { return Forward::Nothing };
+        self.stats.bytes += octets.len() as u64;
+        if !it.takes_audio() {
+            self.paused_packets += 1;
+            // What comes before the server's answer is only wanted if it has to be recorded here.
+            if it.state == RecordingState::Starting && it.paused.is_none() && !truncated {
+                if let Some(to_server) = it.destination.as_server_mut() {
+                    to_server.keep(octets, arrival);
+                }
+            }
+            return Forward::Nothing;
+        }
+        let Some(verdict) = it.datagram(datagram, &mut self.pool) else { return Forward::Nothing };
+        let released = it.take_released();
+        let Some(to_server) = it.destination.as_server_mut() else { return Forward::Nothing };
+        if let Some(waiting) = &released {
+            waiting.iter().for_each(|(octets, at)| to_server.keep(octets, at));
+        }
+        let this = goes_on(verdict);
+        if this {
+            to_server.keep(octets, arrival);
+        }
+        match (released, this) {
+            (None, false) => Forward::Nothing,
+            (None, true) => Forward::This,
+            (Some(waiting), false) => Forward::Held(waiting),
+            (Some(waiting), true) => Forward::HeldThenThis(waiting),
+        }
+    }
+
     /// Takes one input; what is to be done is added to `actions`.
     pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
         let before = actions.len();
         match input {
-            Input::Datagram { recording, octets, truncated, source, arrival } => {
-                return self.datagram(recording, octets, truncated, source, arrival, actions);
-            }
             Input::Drained(recording) => {
                 self.show_clock(now);
                 self.check_media(recording, now, actions);
@@ -213,7 +247,7 @@ impl Agent {
             Input::Tick => self.tick(now, actions),
             Input::Shutdown => self.shut_down(now, actions),
             // `step` has taken them.
-            Input::Datagram { .. } | Input::Drained(_) | Input::Storage(_) => {}
+            Input::Drained(_) | Input::Storage(_) => {}
         }
     }
 
@@ -309,42 +343,6 @@ impl Agent {
             Done::SpeedMeasured(result) => self.speed_measured(result, actions),
             Done::Ejected(result) => self.ejected(result, now, actions),
             Done::Library(done) => self.library_done(done, now, actions),
-        }
-    }
-
-    /// Takes a datagram; one that goes on to the server adds [`Action::Relay`] as the last action.
-    pub(super) fn datagram(
-        &mut self,
-        key: RecordingKey,
-        octets: &[u8],
-        truncated: bool,
-        source: SocketAddr,
-        arrival: Mono,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        self.stats.bytes += octets.len() as u64;
-        if !it.takes_audio() {
-            self.paused_packets += 1;
-            // What comes before the server's answer is only wanted if it has to be recorded here.
-            if it.state == RecordingState::Starting && it.paused.is_none() && !truncated {
-                if let Some(to_server) = it.destination.as_server_mut() {
-                    to_server.keep(octets, arrival);
-                }
-            }
-            return;
-        }
-        let verdict = it.datagram(octets, truncated, source, arrival, &mut self.pool);
-        let Some(verdict) = verdict else { return };
-        let released = it.take_released();
-        let Some(to_server) = it.destination.as_server_mut() else { return };
-        if let Some(waiting) = released {
-            waiting.iter().for_each(|(octets, at)| to_server.keep(octets, at));
-            actions.push(Action::RelayHeld(key, waiting));
-        }
-        if goes_on(verdict) {
-            to_server.keep(octets, arrival);
-            actions.push(Action::Relay(key));
         }
     }
 

@@ -16,8 +16,7 @@ mod playback_sockets;
 mod rtp_ports;
 mod server_connections;
 
-use crate::agent::Agent;
-use crate::agent::{Action, Fence, Input, RecordingKey, UplinkAction, UplinkInput};
+use crate::agent::{Action, Agent, Fence, Input, RecordingKey, UplinkAction, UplinkInput};
 use crate::api::status::SandboxStatus;
 use crate::config::Config;
 use clients::{Clients, MAX_CLIENTS, most_clients};
@@ -33,12 +32,10 @@ use os::notify::Notifier;
 use os::secret_file;
 use playback_sockets::PlaybackSockets;
 use recfile::seal::origin::SignKey;
-use rtp_ports::{Due, Onward, RtpPorts};
+use rtp_ports::{Due, Inbox, RtpPorts};
 use server_connections::ServerConnections;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,12 +44,9 @@ use std::{fmt, io};
 use store::access::{Access, group_id};
 use store::disks::Disks;
 use store::fs::Fs;
-use store::jobs::Job;
-use store::jobs::library::PlaybackKey;
 use store::seal::Seals;
 use store::thread::{self, Handle};
 use store::writer::Writer;
-use uplink::phone::Generation;
 
 const SIGNALS: Token = Token(0);
 const STORAGE: Token = Token(1);
@@ -145,19 +139,9 @@ pub struct Runtime {
     next_token: usize,
     actions: Vec<Action>,
     /// Answers to actions that are at hand at once.
-    answers: VecDeque<Answer>,
+    answers: VecDeque<Input<'static>>,
     notifier: Notifier,
     exit: Option<bool>,
-}
-
-enum Answer {
-    Bound(RecordingKey, Result<SocketAddr, String>),
-    Refused(Job),
-    NoPlayer(PlaybackKey),
-    NotResolved(RecordingKey, Generation),
-    NotConnected(RecordingKey, Generation, String),
-    NoRelay(RecordingKey, String),
-    NotRelayed(RecordingKey, u32),
 }
 
 impl Runtime {
@@ -375,10 +359,7 @@ impl Runtime {
                 let fence = if agent.has_room() { Fence::None } else { agent.fence(line) };
                 let only = if let Fence::One(recording) = fence { Some(recording) } else { None };
                 if fence != Fence::None {
-                    let hold = Cell::new(false);
-                    rtp.drain(poll.registry(), now, Due::Fence(only), &hold, |input| {
-                        take_datagram(agent, actions, input, now)
-                    });
+                    rtp.drain(poll.registry(), Inbox { agent, actions, now }, Due::Fence(only), false);
                 }
             }
             let before = actions.len();
@@ -400,13 +381,8 @@ impl Runtime {
     /// Unless `forced`, what there is no room for stays in the sockets' buffers, which bridge a stalled disk, too.
     fn drain_rtp(&mut self, now: Now, all: bool, forced: bool) -> Result<(), RuntimeError> {
         let Self { rtp, agent, actions, poll, .. } = self;
-        let hold = Cell::new(!forced && !agent.has_room());
         let due = if all { Due::All } else { Due::Now };
-        rtp.drain(poll.registry(), now, due, &hold, |input| {
-            let onward = take_datagram(agent, actions, input, now);
-            hold.set(!forced && !agent.has_room());
-            onward
-        });
+        rtp.drain(poll.registry(), Inbox { agent, actions, now }, due, !forced);
         self.apply(now)
     }
 
@@ -431,30 +407,8 @@ impl Runtime {
                 }
                 continue;
             };
-            self.answer(answer, now);
+            self.agent.step(answer, now, &mut self.actions);
         }
-    }
-
-    #[inline(never)]
-    fn answer(&mut self, answer: Answer, now: Now) {
-        let input = match answer {
-            Answer::Bound(recording, result) => Input::RtpBound(recording, result),
-            Answer::Refused(job) => Input::JobRefused(job),
-            Answer::NoPlayer(playback) => Input::PlayerFailed(playback),
-            Answer::NotResolved(recording, generation) => {
-                Input::Uplink(recording, UplinkInput::Resolved(generation, Vec::new()))
-            }
-            Answer::NotConnected(recording, generation, error) => {
-                Input::Uplink(recording, UplinkInput::ConnectFailed(generation, error))
-            }
-            Answer::NotRelayed(recording, packets) => {
-                Input::Uplink(recording, UplinkInput::RelayFailed(packets))
-            }
-            Answer::NoRelay(recording, error) => {
-                Input::Uplink(recording, UplinkInput::Closed { error: Some(error), silent: false })
-            }
-        };
-        self.agent.step(input, now, &mut self.actions);
     }
 
     fn act(&mut self, action: Action) -> Result<(), RuntimeError> {
@@ -463,13 +417,13 @@ impl Runtime {
             return Ok(());
         };
         // What follows a job that was refused is refused, too, though there may be room by now: they keep their order.
-        if self.answers.iter().any(|answer| matches!(answer, Answer::Refused(_))) {
-            self.answers.push_back(Answer::Refused(job));
+        if self.answers.iter().any(|answer| matches!(answer, Input::JobRefused(_))) {
+            self.answers.push_back(Input::JobRefused(job));
             return Ok(());
         }
         match self.storage.submit(job) {
             Ok(()) => {}
-            Err(TrySendError::Full(job)) => self.answers.push_back(Answer::Refused(job)),
+            Err(TrySendError::Full(job)) => self.answers.push_back(Input::JobRefused(job)),
             Err(TrySendError::Disconnected(_)) => return Err(RuntimeError::StorageGone),
         }
         Ok(())
@@ -490,12 +444,12 @@ impl Runtime {
                 if let (Some(watch), Ok(addr)) = (&self.rtp_watch, &result) {
                     let _ = watch.try_send(RtpPortChange::Bound { recording, addr: *addr, codec });
                 }
-                self.answers.push_back(Answer::Bound(recording, result));
+                self.answers.push_back(Input::RtpBound(recording, result));
             }
             Action::OpenPlayer { playback, target } => {
                 if let Err(error) = self.playback_sockets.open(playback, target) {
                     log::warn!("no socket for a playback: {error}");
-                    self.answers.push_back(Answer::NoPlayer(playback));
+                    self.answers.push_back(Input::PlayerFailed(playback));
                 }
             }
             Action::SendPlayed { playback, packet } => self.playback_sockets.send(playback, &packet),
@@ -510,11 +464,11 @@ impl Runtime {
             Action::RelayHeld(recording, waiting) => {
                 let failed = self.rtp.send_held(recording, &waiting);
                 if failed > 0 {
-                    self.answers.push_back(Answer::NotRelayed(recording, failed));
+                    self.answers.push_back(Input::Uplink(recording, UplinkInput::RelayFailed(failed)));
                 }
             }
-            // A job is `act`'s. The datagram is gone by now; none is asked for outside of a drain.
-            Action::Job(_) | Action::Relay(_) => {}
+            // A job is `act`'s.
+            Action::Job(_) => {}
             Action::Uplink(recording, action) => self.act_on_uplink(recording, action),
             Action::Log(level, text) => log::log!(level, "{text}"),
             Action::Exit { finalised } => self.exit = Some(finalised),
@@ -527,7 +481,8 @@ impl Runtime {
         match action {
             UplinkAction::Resolve(generation, host) => {
                 if !server_connections.resolve(recording, generation, host) {
-                    answers.push_back(Answer::NotResolved(recording, generation));
+                    answers
+                        .push_back(Input::Uplink(recording, UplinkInput::Resolved(generation, Vec::new())));
                 }
             }
             UplinkAction::Connect(generation, addr) => {
@@ -540,7 +495,8 @@ impl Runtime {
                     addr,
                 );
                 if let Err(error) = result {
-                    answers.push_back(Answer::NotConnected(recording, generation, error.to_string()));
+                    let input = UplinkInput::ConnectFailed(generation, error.to_string());
+                    answers.push_back(Input::Uplink(recording, input));
                 }
             }
             UplinkAction::Send(octets) => server_connections.send(recording, &octets),
@@ -549,7 +505,8 @@ impl Runtime {
                 Ok(socket) => rtp.relay(poll.registry(), recording, Some(socket)),
                 Err(error) => {
                     let error = format!("cannot send RTP to {target}: {error}");
-                    answers.push_back(Answer::NoRelay(recording, error));
+                    let input = UplinkInput::Closed { error: Some(error), silent: false };
+                    answers.push_back(Input::Uplink(recording, input));
                 }
             },
             UplinkAction::Close => server_connections.close(poll.registry(), recording),
@@ -578,24 +535,6 @@ impl Runtime {
         let next: Option<Mono> = deadlines.into_iter().flatten().min();
         next.map(|due| due.since(clock::mono()))
     }
-}
-
-/// Gives the agent what a drain found. Returns what goes on to the server.
-fn take_datagram(agent: &mut Agent, actions: &mut Vec<Action>, input: Input<'_>, now: Now) -> Onward {
-    let is_datagram = matches!(input, Input::Datagram { .. });
-    agent.step(input, now, actions);
-    let goes = matches!(actions.last(), Some(Action::Relay(_)));
-    if goes {
-        actions.pop();
-    }
-    let before = match actions.pop() {
-        Some(Action::RelayHeld(_, waiting)) if is_datagram => Some(waiting),
-        other => {
-            actions.extend(other);
-            None
-        }
-    };
-    Onward { goes, before }
 }
 
 fn answered_octets(action: &Action) -> usize {

@@ -6,14 +6,13 @@
 
 use super::clock;
 use super::drain_schedule::DrainSchedule;
-use crate::agent::{Input, RecordingKey, UplinkInput};
+use crate::agent::{Action, Agent, Datagram, Forward, Input, RecordingKey, UplinkInput};
 use media::source_lock::Waiting;
 use media::time::{Mono, Now};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{setsockopt, sockopt};
 use os::{self, BATCH_DATAGRAMS, Batch, Selection};
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket as MediaSocket};
 use std::os::fd::AsFd;
@@ -61,13 +60,17 @@ const EARLY_DRAINS: u8 = 16;
 /// Time between these.
 const EARLY_WAIT: Duration = Duration::from_millis(20);
 
-/// What is sent on to the server of what a drain passed on.
-#[derive(Debug, Default)]
-pub(super) struct Onward {
-    /// The datagram itself.
-    pub(super) goes: bool,
-    /// What comes before it.
-    pub(super) before: Option<Waiting>,
+/// Where a drain puts what it finds.
+pub(super) struct Inbox<'a> {
+    pub(super) agent: &'a mut Agent,
+    pub(super) actions: &'a mut Vec<Action>,
+    pub(super) now: Now,
+}
+
+impl Inbox<'_> {
+    fn put(&mut self, input: Input<'_>) {
+        self.agent.step(input, self.now, self.actions);
+    }
 }
 
 /// One bound socket.
@@ -196,20 +199,11 @@ impl RtpPorts {
         }
     }
 
-    /// Sends on what had waited, of a recording whose packets go to a server.
+    /// Sends on what had waited, of a recording whose packets go to a server. Returns how many could not be sent.
     #[inline(never)]
     pub(super) fn send_held(&self, recording: RecordingKey, waiting: &Waiting) -> u32 {
         let port = self.ports.iter().find(|port| port.recording == recording);
-        let mut failed = 0;
-        if let Some(port) = port {
-            port.send_held(waiting, &mut |input| {
-                if let Input::Uplink(_, UplinkInput::RelayFailed(packets)) = input {
-                    failed += packets;
-                }
-                Onward::default()
-            });
-        }
-        failed
+        port.map_or(0, |port| port.send_held(waiting))
     }
 
     /// When the next drain is due.
@@ -231,17 +225,11 @@ impl RtpPorts {
         }
     }
 
-    /// Drains the sockets that are `wanted` and passes on what they had; with `hold`, which may change at every packet,
-    /// only what goes to a server.
-    pub(super) fn drain(
-        &mut self,
-        registry: &Registry,
-        now: Now,
-        wanted: Due,
-        hold: &Cell<bool>,
-        mut pass: impl FnMut(Input<'_>) -> Onward,
-    ) {
+    /// Drains the sockets that are `wanted` into `inbox`. What there is no room for stays in the sockets if `may_hold`;
+    /// what goes to a server needs none.
+    pub(super) fn drain(&mut self, registry: &Registry, mut inbox: Inbox<'_>, wanted: Due, may_hold: bool) {
         let Some(batch) = &mut self.batch else { return };
+        let now = inbox.now;
         let all = wanted != Due::Now;
         let only = if let Due::Fence(only) = wanted { only } else { None };
         // Calls that began at different times are drained together after a second, and share their wake-ups.
@@ -256,13 +244,13 @@ impl RtpPorts {
             if !due && !all {
                 continue;
             }
-            let packets = port.take(batch, now.mono, hold, &mut pass);
-            if port.relay.is_none() && hold.get() {
+            let (packets, room) = port.take(batch, &mut inbox, may_hold);
+            if port.relay.is_none() && may_hold && !room {
                 port.held_back = true;
                 if port.due.is_some() {
                     port.due = Some(now.mono + HELD_WAIT);
                 }
-                pass(Input::Drained(port.recording));
+                inbox.put(Input::Drained(port.recording));
                 continue;
             }
             if port.relay.is_some() {
@@ -284,7 +272,7 @@ impl RtpPorts {
             if packets > 0 || due {
                 port.drained = now.mono;
             }
-            pass(Input::Drained(port.recording));
+            inbox.put(Input::Drained(port.recording));
         }
     }
 }
@@ -295,20 +283,15 @@ impl Port {
         self.due.is_none() || self.relay.is_some()
     }
 
-    /// Passes on everything that has arrived. Returns how many datagrams that were.
-    fn take(
-        &mut self,
-        batch: &mut Batch,
-        now: Mono,
-        hold: &Cell<bool>,
-        pass: &mut impl FnMut(Input<'_>) -> Onward,
-    ) -> usize {
+    /// Gives the agent everything that has arrived. Returns how many datagrams that were, and whether there is room.
+    fn take(&mut self, batch: &mut Batch, inbox: &mut Inbox<'_>, may_hold: bool) -> (usize, bool) {
         let mut packets = 0;
+        let mut room = inbox.agent.has_room();
         for _ in 0..BATCHES_PER_TURN {
-            if hold.get() && self.relay.is_none() {
+            if may_hold && !room && self.relay.is_none() {
                 break;
             }
-            // A refused or otherwise failed datagram of the past is not ours: the next call goes on.
+            // An asynchronous socket error (ICMP) is no reason to stop reading.
             let count = batch.receive(self.socket.as_fd()).unwrap_or(0);
             if count == 0 {
                 break;
@@ -321,64 +304,62 @@ impl Port {
                     let dropped = overflow.wrapping_sub(self.overflow);
                     self.overflow = overflow;
                     if dropped > 0 && self.filtered && !self.held_back {
-                        pass(Input::Strangers(self.recording, dropped));
+                        inbox.put(Input::Strangers(self.recording, dropped));
                     } else if dropped > 0 {
-                        pass(Input::SocketOverflow(self.recording, dropped));
+                        inbox.put(Input::SocketOverflow(self.recording, dropped));
                     }
                 }
                 if datagram.arrived_ns.is_none() {
                     self.drain_schedule.limit(UNSTAMPED_WAIT);
                 }
-                let onward = pass(Input::Datagram {
-                    recording: self.recording,
-                    octets: datagram.octets,
-                    truncated: datagram.truncated,
-                    source: datagram.source,
-                    arrival: self.arrival(datagram.arrived_ns, unix_ns, now),
-                });
-                if let Some(waiting) = onward.before {
+                let arrival = self.arrival(datagram.arrived_ns, unix_ns, inbox.now.mono);
+                let os::Datagram { octets, truncated, source, .. } = datagram;
+                let datagram = Datagram { octets, truncated, source, arrival };
+                let taken = inbox.agent.datagram(self.recording, datagram);
+                room = taken.room;
+                let this = matches!(taken.forward, Forward::This | Forward::HeldThenThis(_));
+                if let Forward::Held(waiting) | Forward::HeldThenThis(waiting) = taken.forward {
                     earlier = std::mem::take(&mut relayed);
                     before = Some(waiting);
                 }
-                if onward.goes {
+                if this {
                     relayed.add(index);
                 }
             }
             if let Some(waiting) = before {
-                self.send_on(batch, earlier, pass);
-                self.send_held(&waiting, pass);
+                self.send_on(batch, earlier, inbox);
+                let failed = self.send_held(&waiting);
+                if failed > 0 {
+                    inbox.put(Input::Uplink(self.recording, UplinkInput::RelayFailed(failed)));
+                }
             }
-            self.send_on(batch, relayed, pass);
+            self.send_on(batch, relayed, inbox);
             packets += count;
             if count < BATCH_DATAGRAMS {
                 self.held_back = false;
                 break;
             }
         }
-        packets
+        (packets, room)
     }
 
     /// Sends what was selected on to the server, and tells what failed.
-    fn send_on(&self, batch: &mut Batch, relayed: Selection, pass: &mut impl FnMut(Input<'_>) -> Onward) {
+    fn send_on(&self, batch: &mut Batch, relayed: Selection, inbox: &mut Inbox<'_>) {
         let Some(relay) = self.relay.as_ref().filter(|_| !relayed.is_empty()) else { return };
         let sent = batch.send(relay.as_fd(), relayed);
         if sent.failed > 0 {
-            pass(Input::Uplink(self.recording, UplinkInput::RelayFailed(sent.failed)));
+            inbox.put(Input::Uplink(self.recording, UplinkInput::RelayFailed(sent.failed)));
         }
         if sent.refused {
-            pass(Input::Uplink(self.recording, UplinkInput::RelayRefused));
+            inbox.put(Input::Uplink(self.recording, UplinkInput::RelayRefused));
         }
     }
 
-    /// Sends on what had waited for its sender to be believed.
-    #[inline(never)]
-    fn send_held(&self, waiting: &Waiting, pass: &mut impl FnMut(Input<'_>) -> Onward) {
-        let Some(relay) = &self.relay else { return };
+    /// Sends on what had waited for its sender to be believed. Returns how many datagrams could not be sent.
+    fn send_held(&self, waiting: &Waiting) -> u32 {
+        let Some(relay) = &self.relay else { return 0 };
         let failed = waiting.iter().filter(|(octets, _)| relay.send(octets).is_err()).count();
-        if failed > 0 {
-            let failed = u32::try_from(failed).unwrap_or(u32::MAX);
-            pass(Input::Uplink(self.recording, UplinkInput::RelayFailed(failed)));
-        }
+        u32::try_from(failed).unwrap_or(u32::MAX)
     }
 
     /// The kernel's calendar stamp as monotonic time; a stamp that can't be right (the clock was set in

@@ -3,7 +3,7 @@
 use crate::fault_fs::{FaultFs, Plan, clock, set_clock};
 use crate::support::packet;
 use media::time::{Mono, Now, Wall};
-use recordd::agent::{Action, Agent, ClientId, Input, RecordingKey};
+use recordd::agent::{Action, Agent, ClientId, Datagram, Input, RecordingKey};
 use recordd::config::Config;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -111,7 +111,9 @@ impl House {
                 let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 5004));
                 let arrival = self.now;
                 self.heard.extend(payload);
-                self.step(Input::Datagram { recording, octets: &octets, truncated: false, source, arrival });
+                let _ = self
+                    .agent
+                    .datagram(recording, Datagram { octets: &octets, truncated: false, source, arrival });
                 self.step(Input::Drained(recording));
             }
             self.run(FRAME);

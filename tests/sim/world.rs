@@ -378,13 +378,13 @@ impl World {
             self.books.addressed.insert(id, recording.clone());
         }
         self.passed += 1;
-        self.input(Input::Datagram {
-            recording: key,
+        let datagram = recordd::agent::Datagram {
             octets: &datagram.octets,
             truncated: datagram.truncated,
             source: std::net::SocketAddr::new(datagram.source, 5004),
             arrival: Mono::new(Duration::from_millis(at_ms)),
-        });
+        };
+        let _ = self.agent.datagram(key, datagram);
     }
 
     /// Hands one input to the agent and does all that follows from it.

@@ -5,11 +5,11 @@
 pub(in crate::agent) mod destination;
 pub(in crate::agent) mod leftover;
 
-use crate::agent::ClientId;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::Leftover;
 use crate::agent::recordings::to_file::lost_disk::Lost;
 use crate::agent::recordings::to_file::{SenderFacts, ToFile};
+use crate::agent::{ClientId, Datagram};
 use crate::api::ending::{EndReason, Ending, Order, Outcome, TextKey};
 use crate::api::reason::{Cause, Reason};
 use crate::api::reply::RequestId;
@@ -233,12 +233,10 @@ impl Recording {
     /// Takes one datagram and books it; `None` if it waits, or is a stranger's.
     pub(in crate::agent) fn datagram(
         &mut self,
-        octets: &[u8],
-        truncated: bool,
-        source: SocketAddr,
-        arrival: Mono,
+        datagram: Datagram<'_>,
         pool: &mut BlockPool,
     ) -> Option<Verdict> {
+        let Datagram { octets, truncated, source, arrival } = datagram;
         let packet = if truncated { Err(None) } else { Packet::parse(octets).map_err(Some) };
         if let (Some(leftover), Ok(packet)) = (&mut self.leftover, &packet) {
             if arrival >= leftover.until() {
@@ -307,7 +305,7 @@ impl Recording {
         let Some(leftover) = self.leftover.take() else { return };
         let (waiting, source) = leftover.into_waiting();
         for (octets, arrival) in waiting.iter() {
-            self.datagram(octets, false, source, arrival, pool);
+            self.datagram(Datagram { octets, truncated: false, source, arrival }, pool);
         }
         if !self.goes_to_file() && !waiting.is_empty() {
             self.released = waiting;

@@ -1,6 +1,8 @@
 //! Server recordings without a network: what the agent asks for, and what it makes of what it is told.
 
-use crate::agent::{Action, Agent, ClientId, Input, RecordingKey, UplinkAction, UplinkInput};
+use crate::agent::{
+    Action, Agent, ClientId, Datagram, Forward, Input, RecordingKey, UplinkAction, UplinkInput,
+};
 use crate::config::Config;
 use media::time::{Mono, Now};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -94,25 +96,26 @@ impl Bench {
         for seq in [101, 102] {
             assert!(!self.goes_on(seq));
         }
-        let actions = self.talk(103);
-        let [Action::RelayHeld(_, waiting), Action::Relay(_)] = &actions[..] else { panic!("{actions:?}") };
+        let forward = self.talk(103);
+        let Forward::HeldThenThis(waiting) = &forward else { panic!("{forward:?}") };
         assert_eq!(waiting.len(), 2);
     }
 
     /// Whether a packet goes on to the server.
     fn goes_on(&mut self, seq: u8) -> bool {
-        let recording = self.recording;
-        matches!(self.talk(seq).last(), Some(Action::Relay(key)) if *key == recording)
+        matches!(self.talk(seq), Forward::This)
     }
 
-    fn talk(&mut self, seq: u8) -> Vec<Action> {
+    fn talk(&mut self, seq: u8) -> Forward {
         let mut packet = vec![0x80, 8, 0, seq, 0, 0, 0, 0, 0, 0, 0, 1];
         packet[4..8].copy_from_slice(&(u32::from(seq) * 160).to_be_bytes());
         packet.extend([0x55; 160]);
         let recording = self.recording;
         let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 5004));
         let arrival = self.now.mono;
-        self.step(Input::Datagram { recording, octets: &packet, truncated: false, source, arrival })
+        self.agent
+            .datagram(recording, Datagram { octets: &packet, truncated: false, source, arrival })
+            .forward
     }
 }
 
