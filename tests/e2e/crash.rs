@@ -1,4 +1,4 @@
-//! Sudden and orderly deaths of the agent. Sudden ones at any moment: `tests/faults/kill.rs`.
+//! Sudden and orderly deaths of the agent. Sudden ones at any moment: `faults::kill`.
 
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use store::fs::{Fs, RealFs};
 
-use crate::loop_disk::LoopDisk;
-use crate::row;
+use super::loop_disk::LoopDisk;
+use super::row;
 use crate::support::agent::recordctl;
 use crate::support::client::Refusal;
 use crate::support::environment::run;

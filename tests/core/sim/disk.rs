@@ -1,6 +1,6 @@
 //! Sticks in memory: what is written, what of it is durable, and every way to fail.
 
-use crate::rng::Rng;
+use super::rng::Rng;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};

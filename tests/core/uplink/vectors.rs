@@ -7,7 +7,7 @@ use uplink::message::{
 
 macro_rules! vector {
     ($name:literal) => {
-        include_bytes!(concat!("../vectors/uplink/", $name)).as_slice()
+        include_bytes!(concat!("../../vectors/uplink/", $name)).as_slice()
     };
 }
 

@@ -1,6 +1,6 @@
 //! Agent and writer in one thread and virtual time: no loop, no socket, no waiting.
 
-use crate::fault_fs::{FaultFs, Plan, clock, set_clock};
+use super::fault_fs::{FaultFs, Plan, clock, set_clock};
 use crate::support::packet;
 use media::time::{Mono, Now, Wall};
 use recordd::agent::{Action, Agent, ClientId, Datagram, Input, RecordingKey};

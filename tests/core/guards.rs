@@ -1,8 +1,6 @@
 //! The rules of the house that a compiler does not know: what each folder may import, how long a file may get,
 //! and that the documents mention everything that can be asked, told or set.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 use recordd::api::event::Event;
 use recordd::api::request::method_names;
 use recordd::config::{Config, SECTIONS};

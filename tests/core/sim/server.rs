@@ -2,7 +2,7 @@
 //!
 //! What it gets of a call is silence, so that files which go on at the phone say nothing that the books know.
 
-use crate::rng::Rng;
+use super::rng::Rng;
 use recordd::agent::{RecordingKey, UplinkAction, UplinkInput};
 use std::collections::BTreeMap;
 use uplink::phone::Generation;

@@ -1,10 +1,10 @@
 //! The shadow model: what was sent, what was promised, and what the files say.
 
-#[path = "../support/memory.rs"]
+#[path = "../../support/memory.rs"]
 mod memory;
 
-use crate::disk::Stick;
-use crate::sender::{Sent, WORD_OCTETS, parse_word};
+use super::disk::Stick;
+use super::sender::{Sent, WORD_OCTETS, parse_word};
 use memory::Memory;
 use recfile::format::PROBE_OCTETS;
 use recfile::header::{FileHeader, HEADER_OCTETS};

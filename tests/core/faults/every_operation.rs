@@ -1,7 +1,7 @@
 //! Fails the n-th file operation in the life of a recording, for n = 1, 2, 3 … until the life passes.
 
-use crate::fault_fs::{Plan, Trouble};
-use crate::house::House;
+use super::fault_fs::{Plan, Trouble};
+use super::house::House;
 use crate::support::assert_audio;
 use nix::errno::Errno;
 use recfile::reader::Reader;
@@ -136,7 +136,7 @@ fn for_every_operation(trouble: Trouble, window: Duration, mut check: impl FnMut
         if !life.hit {
             assert!(life.ended, "{context}: nothing failed, so it must end well");
             assert_audio(&life.stored, &life.heard);
-            crate::row(&format!("{trouble:?}, window {} s", window.as_secs()), &format!("{nth} operations"));
+            super::row(&format!("{trouble:?}, window {} s", window.as_secs()), &format!("{nth} operations"));
             return nth;
         }
         check(&context, &life);

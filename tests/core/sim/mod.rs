@@ -10,8 +10,6 @@
 //! A failure prints seed and step. Environment: `SIM_SEED` (run only this one), `SIM_SEEDS` (how many, 120),
 //! `SIM_STEPS` (of each, 500), `SIM_CALLS` (calls of senders, 300), `SIM_CALL` (only this one).
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod books;
 mod call;
 mod clients;

@@ -1,11 +1,11 @@
 //! The world around one agent: its loop as the runtime runs it, in virtual time.
 
-use crate::books::{Books, Fate, Made, Shadow};
-use crate::clients::{Asked, Clients, OBSERVER};
-use crate::disk::{Disks, ROOT, SimFs, Stick};
-use crate::rng::Rng;
-use crate::sender::{Datagram, Flight, Sender, silent_packet};
-use crate::server::{News, Server};
+use super::books::{Books, Fate, Made, Shadow};
+use super::clients::{Asked, Clients, OBSERVER};
+use super::disk::{Disks, ROOT, SimFs, Stick};
+use super::rng::Rng;
+use super::sender::{Datagram, Flight, Sender, silent_packet};
+use super::server::{News, Server};
 use media::time::{Mono, Now, Wall};
 use recordd::agent::{Action, Agent, ClientId, Input, RecordingKey};
 use recordd::config::{Config, OnFailure, OnFull};

@@ -1,11 +1,11 @@
 //! The sandbox from inside: a process enters it as the programs do, and then tries what it must not be able to.
 //!
-//! A program of its own without the usual test harness, because what is given up is given up for good and has to be
-//! given up by a process's only thread: each test starts this program once more, with a list of things to try, and looks
-//! at what came of them. Takes words that a test's name has to have, as other tests do.
+//! What is given up is given up for good, by a process's only thread. So each test starts this test program once more,
+//! with a list of things to try, and looks at what came of them. There the attempts take the place of the tests, before
+//! the tests' harness starts its threads ([`BEFORE_MAIN`]).
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a panic is how a test fails")]
-
+use crate::support::agent::is_emulated;
+use crate::support::environment::skip_here;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use os::sandbox::{self, Allowed, Level, Plan, Program};
 use recordd::api::status::SandboxStatus;
@@ -14,55 +14,28 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-const TESTS: &[(&str, fn())] = &[
-    ("files_are_written_beneath_the_recording_folder_alone", files_are_written),
-    ("files_elsewhere_are_not_read", files_are_not_read),
-    ("what_the_system_says_of_disks_names_and_time_is_read", system_is_read),
-    ("threads_that_are_started_later_are_confined_too", threads_are_confined),
-    ("no_program_is_started", no_program_is_started),
-    ("the_agent_connects_to_its_server_alone", agent_connects),
-    ("the_server_connects_to_nobody", server_connects),
-    ("a_stick_that_is_mounted_later_is_written_to", stick_is_written),
-    ("a_stick_on_an_allowed_folder_itself_is_told_and_not_written_to", stick_on_the_folder),
-    ("sticks_are_unmounted_by_the_process_that_is_kept_for_it", stick_is_unmounted),
-    ("capabilities_and_core_dumps_are_gone", capabilities_are_gone),
-    ("without_it_everything_is_as_before", without_it),
-];
-
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == "--inside") {
-        inside(&arguments[1..]);
-        return ExitCode::SUCCESS;
-    }
-    let words: Vec<&String> = arguments.iter().filter(|it| !it.starts_with('-')).collect();
-    let chosen =
-        TESTS.iter().filter(|(name, _)| words.is_empty() || words.iter().any(|it| name.contains(*it)));
-    if arguments.iter().any(|it| it == "--list") {
-        chosen.for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    if std::env::var_os("RECORDD_TEST_RUNNER").is_some() {
-        println!("SKIPPED: an emulator of user programs has neither seccomp nor Landlock for them");
-        return ExitCode::SUCCESS;
-    }
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in chosen {
-        let good = std::panic::catch_unwind(test).is_ok();
-        println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
-        if good { passed += 1 } else { failed += 1 }
-    }
-    println!(
-        "\ntest result: {}. {passed} passed; {failed} failed",
-        if failed == 0 { "ok" } else { "FAILED" }
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
 // Inside.
+
+/// First argument of a process that is to enter the sandbox.
+const INSIDE: &str = "--inside-the-sandbox";
+
+/// The C library calls what is in this section before `main`.
+#[used]
+#[expect(unsafe_code, reason = "the harness has no entrance before its threads")]
+// SAFETY: the function takes no arguments; the standard library's arguments and output need no `main`.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = before_main;
+
+extern "C" fn before_main() {
+    let arguments: Vec<String> = std::env::args_os().skip(1).filter_map(|it| it.into_string().ok()).collect();
+    if arguments.first().is_some_and(|first| first == INSIDE) {
+        inside(&arguments[1..]);
+        std::process::exit(0);
+    }
+}
 
 /// Enters the sandbox that the first arguments describe, and tries what the others say.
 fn inside(arguments: &[String]) {
@@ -145,14 +118,19 @@ struct Inside {
 }
 
 impl Inside {
-    fn start(program: &str, level: &str, write: &Path, port: u16, attempts: &[String]) -> Self {
+    /// `None` where there is no sandbox, and a word about it.
+    fn start(program: &str, level: &str, write: &Path, port: u16, attempts: &[String]) -> Option<Self> {
+        if is_emulated() {
+            skip_here("an emulator of user programs has neither seccomp nor Landlock for them");
+            return None;
+        }
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--inside", program, level]).arg(write).arg(port.to_string()).args(attempts);
+        command.args([INSIDE, program, level]).arg(write).arg(port.to_string()).args(attempts);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
         let mut it = Self { child, said, status: serde_json::Value::Null };
         it.status = serde_json::from_str(&it.next()).unwrap();
-        it
+        Some(it)
     }
 
     /// What came of the next attempt.
@@ -192,7 +170,7 @@ impl Drop for Inside {
     }
 }
 
-fn agent(write: &Path, attempts: &[&str]) -> Inside {
+fn agent(write: &Path, attempts: &[&str]) -> Option<Inside> {
     Inside::start("agent", "on", write, 0, &attempts.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
 }
 
@@ -209,7 +187,8 @@ fn refused(outcome: &str) -> bool {
     outcome.starts_with("PermissionDenied")
 }
 
-fn files_are_written() {
+#[test]
+fn files_are_written_beneath_the_recording_folder_alone() {
     let (own, other) = two_folders();
     let (good, bad) = (own.path().join("a.wav"), other.path().join("a.wav"));
     fs::write(&bad, "kept").unwrap();
@@ -228,7 +207,7 @@ fn files_are_written() {
         named("link", &own.path().join("new-link")),
         "write /etc/recordd-was-here".into(),
     ];
-    let mut it = Inside::start("agent", "on", own.path(), 0, &attempts);
+    let Some(mut it) = Inside::start("agent", "on", own.path(), 0, &attempts) else { return };
     for _ in 0..3 {
         assert_eq!(it.next(), "done");
     }
@@ -242,14 +221,15 @@ fn files_are_written() {
     }
 }
 
-fn files_are_not_read() {
+#[test]
+fn files_elsewhere_are_not_read() {
     let (own, other) = two_folders();
     let secret = other.path().join("secret");
     fs::write(&secret, "x").unwrap();
     let attempts =
         [named("read", &secret), named("list", other.path()), "list /root".into(), "list /home".into()];
     for program in ["agent", "server"] {
-        let mut it = Inside::start(program, "on", own.path(), 0, &attempts);
+        let Some(mut it) = Inside::start(program, "on", own.path(), 0, &attempts) else { return };
         if it.has_landlock(1) {
             for attempt in &attempts {
                 let outcome = it.next();
@@ -259,7 +239,8 @@ fn files_are_not_read() {
     }
 }
 
-fn system_is_read() {
+#[test]
+fn what_the_system_says_of_disks_names_and_time_is_read() {
     let own = tempfile::tempdir().unwrap();
     let attempts = [
         "read /proc/self/mountinfo",
@@ -270,34 +251,38 @@ fn system_is_read() {
         "read /dev/urandom",
         "append /dev/null",
     ];
-    let mut it = agent(own.path(), &attempts);
+    let Some(mut it) = agent(own.path(), &attempts) else { return };
     for attempt in attempts {
         assert_eq!(it.next(), "done", "{attempt}");
     }
     for path in ["/etc/localtime", "/etc/resolv.conf", "/etc/hosts"] {
         if Path::new(path).exists() {
-            assert_eq!(agent(own.path(), &[&format!("read {path}")]).next(), "done", "{path}");
+            let Some(mut it) = agent(own.path(), &[&format!("read {path}")]) else { return };
+            assert_eq!(it.next(), "done", "{path}");
         }
     }
     // A bare system has no name of its own to be looked up.
     if ("localhost", 0).to_socket_addrs().is_ok() {
-        assert_eq!(agent(own.path(), &["resolve localhost"]).next(), "done");
+        let Some(mut it) = agent(own.path(), &["resolve localhost"]) else { return };
+        assert_eq!(it.next(), "done");
     }
 }
 
-fn threads_are_confined() {
+#[test]
+fn threads_that_are_started_later_are_confined_too() {
     let (own, other) = two_folders();
     let attempts = [named("thread", &own.path().join("a")), named("thread", &other.path().join("a"))];
-    let mut it = Inside::start("agent", "on", own.path(), 0, &attempts);
+    let Some(mut it) = Inside::start("agent", "on", own.path(), 0, &attempts) else { return };
     assert_eq!(it.next(), "done");
     assert!(!it.has_landlock(1) || refused(&it.next()));
 }
 
+#[test]
 fn no_program_is_started() {
     let own = tempfile::tempdir().unwrap();
     for program in ["agent", "server"] {
         let attempts = ["exec", "shell", "mount /mnt", "detach /proc"].map(str::to_owned);
-        let mut it = Inside::start(program, "on", own.path(), 0, &attempts);
+        let Some(mut it) = Inside::start(program, "on", own.path(), 0, &attempts) else { return };
         if it.has_filter() {
             for attempt in &attempts {
                 let outcome = it.next();
@@ -307,11 +292,12 @@ fn no_program_is_started() {
     }
 }
 
-fn agent_connects() {
+#[test]
+fn the_agent_connects_to_its_server_alone() {
     let own = tempfile::tempdir().unwrap();
     let (server, stranger) = (listener(), listener());
     let attempts = [format!("connect {server}"), format!("connect {stranger}"), "listen".into()];
-    let mut it = Inside::start("agent", "on", own.path(), server.port(), &attempts);
+    let Some(mut it) = Inside::start("agent", "on", own.path(), server.port(), &attempts) else { return };
     assert_eq!(it.next(), "done");
     if it.has_landlock(4) {
         for attempt in &attempts[1..] {
@@ -329,12 +315,13 @@ fn listener() -> SocketAddr {
     addr
 }
 
-fn server_connects() {
+#[test]
+fn the_server_connects_to_nobody() {
     let own = tempfile::tempdir().unwrap();
     let stranger = listener();
     let attempts = [format!("connect {stranger}"), "listen".into(), format!("datagram {stranger}")];
     // Not even to a port that is allowed: it makes no socket for it.
-    let mut it = Inside::start("server", "on", own.path(), stranger.port(), &attempts);
+    let Some(mut it) = Inside::start("server", "on", own.path(), stranger.port(), &attempts) else { return };
     if it.has_filter() {
         for attempt in &attempts {
             let outcome = it.next();
@@ -370,7 +357,8 @@ impl Drop for Stick {
     }
 }
 
-fn stick_is_written() {
+#[test]
+fn a_stick_that_is_mounted_later_is_written_to() {
     let parent = tempfile::tempdir().unwrap();
     let parent = parent.path().canonicalize().unwrap();
     let (near, deep) = (parent.join("stick"), parent.join("by-label/other"));
@@ -381,7 +369,7 @@ fn stick_is_written() {
         named("forbids", &near),
         named("forbids", &deep),
     ];
-    let mut it = Inside::start("agent", "on", &parent, 0, &attempts);
+    let Some(mut it) = Inside::start("agent", "on", &parent, 0, &attempts) else { return };
     let Some(_sticks) = Stick::mount(near).zip(Stick::mount(deep)) else { return };
     it.go_on();
     for expected in ["done", "done", "false", "false"] {
@@ -389,7 +377,8 @@ fn stick_is_written() {
     }
 }
 
-fn stick_on_the_folder() {
+#[test]
+fn a_stick_on_an_allowed_folder_itself_is_told_and_not_written_to() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
     let attempts = [
@@ -398,7 +387,7 @@ fn stick_on_the_folder() {
         named("write", &folder.join("a.wav")),
         named("forbids", &folder),
     ];
-    let mut it = Inside::start("agent", "on", &folder, 0, &attempts);
+    let Some(mut it) = Inside::start("agent", "on", &folder, 0, &attempts) else { return };
     if !it.has_landlock(1) {
         return;
     }
@@ -409,7 +398,8 @@ fn stick_on_the_folder() {
     assert_eq!(it.next(), "true");
 }
 
-fn stick_is_unmounted() {
+#[test]
+fn sticks_are_unmounted_by_the_process_that_is_kept_for_it() {
     let (parent, elsewhere) = two_folders();
     let (own, other) = (parent.path().join("stick"), elsewhere.path().join("disk"));
     let Some((own, other)) = Stick::mount(own).zip(Stick::mount(other)) else { return };
@@ -421,7 +411,7 @@ fn stick_is_unmounted() {
         named("unmount", &own.0),
         named("unmount", &own.0),
     ];
-    let mut it = Inside::start("agent", "on", parent.path(), 0, &attempts);
+    let Some(mut it) = Inside::start("agent", "on", parent.path(), 0, &attempts) else { return };
     assert_eq!(it.status["unmount"], true);
     if it.status["seccomp"] == true {
         assert!(refused(&it.next()), "the agent itself may not");
@@ -455,12 +445,13 @@ fn stick_is_unmounted() {
     panic!("the process that unmounts is still there");
 }
 
-fn capabilities_are_gone() {
+#[test]
+fn capabilities_and_core_dumps_are_gone() {
     let own = tempfile::tempdir().unwrap();
     for program in ["agent", "server"] {
         let attempts = ["status NoNewPrivs", "status CapEff", "status CapPrm", "status CapAmb", "core"]
             .map(str::to_owned);
-        let mut it = Inside::start(program, "on", own.path(), 0, &attempts);
+        let Some(mut it) = Inside::start(program, "on", own.path(), 0, &attempts) else { return };
         assert_eq!(it.next(), "1");
         for _ in 0..3 {
             assert_eq!(it.next(), "0000000000000000");
@@ -470,12 +461,13 @@ fn capabilities_are_gone() {
     }
 }
 
-fn without_it() {
+#[test]
+fn without_it_everything_is_as_before() {
     let (own, other) = two_folders();
     let path = other.path().join("a");
     let attempts =
         [named("write", &path), "exec".into(), named("forbids", other.path()), "status NoNewPrivs".into()];
-    let mut it = Inside::start("agent", "off", own.path(), 0, &attempts);
+    let Some(mut it) = Inside::start("agent", "off", own.path(), 0, &attempts) else { return };
     assert_eq!(it.status["enabled"], false);
     for expected in ["done", "done", "false", "0"] {
         assert_eq!(it.next(), expected);

@@ -3,8 +3,8 @@
 //! A sender speaks in slots of one packet; where a slot belongs in the file is when it was spoken. What goes wrong
 //! (disturbances) comes in random order, at least a second and a half apart; loss, doubles and disorder come at any time.
 
-use crate::rng::Rng;
-use crate::sender::{WORD_OCTETS, parse_word, word};
+use super::rng::Rng;
+use super::sender::{WORD_OCTETS, parse_word, word};
 use media::codec::Codec;
 use media::counts::{Counts, Verdict};
 use media::packet::{Packet, PacketError};

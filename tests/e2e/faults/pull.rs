@@ -1,7 +1,7 @@
 //! A stick pulled in mid-call, and put back.
 
-use crate::loop_disk::LoopDisk;
-use crate::row;
+use super::loop_disk::LoopDisk;
+use super::row;
 use crate::support::recording_file::wait_finished;
 use crate::support::{Call, Codec, Setup, assert_audio, patience, sidecar_of, wait_until};
 use serde_json::json;

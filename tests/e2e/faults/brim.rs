@@ -1,8 +1,8 @@
 //! A small disk filled to the brim, by one recording and by several.
 
-use crate::fault_fs::{FaultFs, Plan, Trouble, clock};
-use crate::loop_disk::LoopDisk;
-use crate::row;
+use super::fault_fs::{FaultFs, Plan, Trouble, clock};
+use super::loop_disk::LoopDisk;
+use super::row;
 use crate::support::environment::SmallDisk;
 use crate::support::recording_file::wait_finished;
 use crate::support::{Agent, Call, Codec, Setup, assert_audio, number, patience, sidecar_of, wait_until};

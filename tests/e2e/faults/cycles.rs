@@ -1,9 +1,9 @@
 //! Start and stop, a thousand times: nothing grows.
 
+use super::{amount, row};
 use crate::support::agent::is_emulated;
 use crate::support::environment::{SmallDisk, skip_here};
 use crate::support::{Agent, Call, Codec, Setup};
-use crate::{amount, row};
 use std::time::Instant;
 
 /// Kibibytes that the allocator may keep for itself.

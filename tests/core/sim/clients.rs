@@ -1,6 +1,6 @@
 //! Clients that ask for anything, and their books: each request with an id gets exactly one answer.
 
-use crate::rng::Rng;
+use super::rng::Rng;
 use recordd::agent::ClientId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! kill -9 at random moments.
 
+use super::{amount, row};
 use crate::support::recording_file::wait_finished;
 use crate::support::{Agent, Call, Codec, Random, assert_audio, read_recording, sidecar_of};
-use crate::{amount, row};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -3,7 +3,7 @@
 //! Its payload is made of words of eight octets that name the packet and their place in it, so that a file
 //! tells of each word whether it is silence, or where it comes from. All lengths are whole words.
 
-use crate::rng::Rng;
+use super::rng::Rng;
 use media::codec::Codec;
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,10 +1,10 @@
 //! Sticks as people use them: labels in old codes, several mounts and partitions, ejected, pulled, a second one.
 
+use super::usb::{Port, bind, cover, is_mounted, mount_at, uncover};
 use crate::support::agent::is_emulated;
 use crate::support::environment::skip_here;
 use crate::support::recording_file::wait_finished;
 use crate::support::{Agent, Call, Client, Codec, Setup, assert_audio, patience, sidecar_of, wait_until};
-use crate::usb::{Port, bind, cover, is_mounted, mount_at, uncover};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -327,7 +327,7 @@ fn run_ro_bind(from: &Path, to: &Path) {
 fn two_sticks(
     more: impl FnOnce(Setup) -> Setup,
     size_mib: u32,
-) -> Option<(Port, [crate::usb::Stick; 2], [PathBuf; 2], Agent)> {
+) -> Option<(Port, [super::usb::Stick; 2], [PathBuf; 2], Agent)> {
     let mut port = Port::new()?;
     let sticks = [port.stick("a", size_mib), port.stick("b", 16)];
     let points = [port.point(b"a"), port.point(b"b")];

@@ -1,9 +1,9 @@
 //! A disk that takes no write for half a minute, in mid-call.
 
-use crate::loop_disk::LoopDisk;
+use super::loop_disk::LoopDisk;
+use super::{amount, row};
 use crate::support::recording_file::wait_finished;
 use crate::support::{Call, Codec, Setup, number};
-use crate::{amount, row};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
