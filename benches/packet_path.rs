@@ -8,10 +8,10 @@
 
 use media::packet::FIXED_HEADER_OCTETS;
 use media::time::{Mono, Now, Wall};
+use os::clock;
 use recfile::seal::age::Recipient;
 use recordd::agent::{Action, Agent, ClientId, Datagram, Input, RecordingKey};
 use recordd::config::{Config, StoragePath};
-use recordd::runtime::clock;
 use sha2::{Digest, Sha256};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -2,13 +2,12 @@
 //!
 //! Pure, told what time it is: [`uplink::server`] (one control connection), [`recording`] (RTP in, storage
 //! jobs out), [`limits`] (who gets in), [`rates`] (how often), [`ports`], [`quota`] (how fast recordings may grow), [`naming`],
-//! [`advice`]. Touching the world: [`run`] (the loop), [`receive`], [`media_sockets`], [`storage`] with its [`writer`],
-//! [`journal`], [`used_ids`], [`recover`], [`clock`], [`status`], [`drain`], [`check`]. Settings come from [`config`].
+//! [`advice`]. Touching the world: [`run`] (the loop), [`media_sockets`], [`storage`] with its [`writer`],
+//! [`journal`], [`used_ids`], [`recover`], [`status`], [`drain`], [`check`]. Settings come from [`config`].
 //! It reads the protocol with `uplink`, puts audio in order with `media`, and stores with `recfile` and `store`.
 
 pub mod advice;
 pub mod check;
-pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod journal;
@@ -19,7 +18,6 @@ pub mod naming;
 pub mod ports;
 pub mod quota;
 pub mod rates;
-pub mod receive;
 pub mod recording;
 pub mod recover;
 pub mod run;

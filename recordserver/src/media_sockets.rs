@@ -5,11 +5,11 @@
 //! one is looked at when the sender falls silent, because a NAT may have moved it to another port, and now and then for the count.
 //! Owns: both sockets, when they are looked at. Never: whose packets count ([`media::source_lock`]).
 
-use crate::receive::{Datagram, MAX_DRAINED, Receiver};
 use media::time::Mono;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
+use os::receiver::{Datagram, MAX_DRAINED, Receiver};
 use os::{SocketMemory, only_from, socket_memory};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -202,7 +202,7 @@ fn news(socket: &UdpSocket, counted: &mut u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use os::clock;
 
     struct Bench {
         media: Media,

@@ -39,12 +39,11 @@ pub fn spawn(
 ) -> io::Result<Handle> {
     let (jobs, job_queue) = bounded::<Job>(capacity);
     let (answers, done) = bounded(capacity + 1);
-    let mut writer =
-        OfficeWriter::new(SystemFs { access }, crate::clock::mono, checkpoint, journal, used_ids);
+    let mut writer = OfficeWriter::new(SystemFs { access }, os::clock::mono, checkpoint, journal, used_ids);
     std::thread::Builder::new().name("storage".into()).spawn(move || {
         let mut ready = Vec::new();
         loop {
-            let wait = writer.poll_deadline().map(|deadline| deadline.since(crate::clock::mono()));
+            let wait = writer.poll_deadline().map(|deadline| deadline.since(os::clock::mono()));
             let job = match wait {
                 Some(Duration::ZERO) => Err(RecvTimeoutError::Timeout),
                 Some(wait) => job_queue.recv_timeout(wait),
@@ -53,9 +52,9 @@ pub fn spawn(
             match job {
                 Ok(job) => ready.extend(writer.handle(job)),
                 Err(RecvTimeoutError::Timeout) => {
-                    let began = crate::clock::mono();
+                    let began = os::clock::mono();
                     writer.checkpoint(&mut ready);
-                    let took = crate::clock::mono().since(began);
+                    let took = os::clock::mono().since(began);
                     if took > SLOW {
                         log::warn!("disk_slow checkpoint_ms={} closed={}", took.as_millis(), ready.len());
                     }

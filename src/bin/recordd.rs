@@ -1,9 +1,9 @@
 //! `recordd`, the agent on the phone: arguments, config, logger, loop, exit status.
 
+use os::clock::Clock;
 use recfile::text::{logged, shown_lines};
 use recordd::config::Config;
 use recordd::runtime::check::{Findings, check};
-use recordd::runtime::clock::Clock;
 use recordd::runtime::{Runtime, sign_key};
 use settings::nearest;
 use std::cell::RefCell;

@@ -7,7 +7,6 @@
 
 pub mod check;
 mod clients;
-pub mod clock;
 mod confinement;
 pub mod drain_schedule;
 pub mod environment;
@@ -20,7 +19,6 @@ use crate::agent::{Action, Agent, Fence, Input, RecordingKey, UplinkAction, Upli
 use crate::api::status::SandboxStatus;
 use crate::config::Config;
 use clients::{Clients, MAX_CLIENTS, most_clients};
-use clock::Clock;
 use crossbeam_channel::{Sender, TrySendError};
 use environment::{Environment, RtpPortChange};
 use media::time::{Mono, Now};
@@ -28,6 +26,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use os::clock::{self, Clock};
 use os::notify::Notifier;
 use os::secret_file;
 use playback_sockets::PlaybackSockets;

@@ -4,7 +4,6 @@
 //! its next packet; a busy one is not watched but drained on time ([`super::drain_schedule`]). A port whose packets
 //! go on to a server is watched all the time, and its packets are sent on from where they were received.
 
-use super::clock;
 use super::drain_schedule::DrainSchedule;
 use crate::agent::{Action, Agent, Datagram, Forward, Input, RecordingKey, UplinkInput};
 use media::source_lock::Waiting;
@@ -12,6 +11,7 @@ use media::time::{Mono, Now};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{setsockopt, sockopt};
+use os::clock;
 use os::{self, BATCH_DATAGRAMS, Batch, Selection};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket as MediaSocket};

@@ -2,7 +2,7 @@
 //!
 //! `Mono` orders and measures (deadlines, gaps), `Wall` names and stamps (file names, sidecars) and
 //! may jump: a phone has no battery clock and NTP arrives in mid-call. Audio length is neither: it is
-//! RTP ticks ([`crate::units`]). Never: reading a clock; `runtime::clock` alone does.
+//! RTP ticks ([`crate::units`]). Never: reading a clock; the crate `os` alone does.
 
 use std::time::Duration;
 use time::format_description::well_known::Rfc3339;

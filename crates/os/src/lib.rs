@@ -2,11 +2,13 @@
 //!
 //! All `unsafe` of the project is in this crate, each use with its reason.
 
+pub mod clock;
 pub mod confine;
 mod datagrams;
 mod files;
 pub mod notify;
 mod process;
+pub mod receiver;
 pub mod sandbox;
 pub mod secret_file;
 mod socket_filter;

@@ -4,7 +4,7 @@ use super::check::{FRAME_OCTETS, fill};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use nix::unistd::Pid;
-use recordserver::clock;
+use os::clock;
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;

@@ -1,6 +1,6 @@
 //! The program under test: started on one core, watched from outside.
 
-use recordserver::clock;
+use os::clock;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

@@ -11,7 +11,6 @@ mod office;
 
 use crate::advice::{Wanted, refused};
 use crate::check;
-use crate::clock;
 use crate::config::{Config, Http, StatusSocket};
 use crate::drain;
 use crate::journal::Journal;
@@ -31,6 +30,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use office::{Found, Office};
+use os::clock::{self, Clock};
 use os::notify::Notifier;
 use os::{file_limit, share_heap};
 use std::io;
@@ -113,9 +113,10 @@ pub fn run(config: Config) -> io::Result<()> {
     let of_storage =
         |what: &str, error: &io::Error| refused(&format!("{what} {storage_folder}"), Wanted::Storage, error);
     let fs = SystemFs { access };
+    let mut clock = Clock::default();
     let journal = Arc::new(Mutex::new(Journal::new(&config.storage)));
     let Recovered { marker, summary: found, used_ids, ids_file } =
-        Marker::recover(&fs, &config.storage, clock::now().wall, Arc::clone(&journal))
+        Marker::recover(&fs, &config.storage, clock.now().wall, Arc::clone(&journal))
             .map_err(|error| of_storage("recover recordings in", &error))?;
     let ids_file = ids_file.inspect_err(|error| {
         log::warn!("{USED_IDS} can't be written: {error}; every id gets something random behind it");
@@ -162,6 +163,7 @@ pub fn run(config: Config) -> io::Result<()> {
         marker,
         access,
         notifier,
+        clock,
         accepts: false,
         answered: clock::mono(),
         swept: clock::mono(),
@@ -179,6 +181,7 @@ struct Loop {
     marker: Marker,
     access: Access,
     notifier: Notifier,
+    clock: Clock,
     /// There may be connections to accept that no event will tell of.
     accepts: bool,
     /// The status interface had an answer.
@@ -196,7 +199,7 @@ impl Loop {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            let now = clock::now();
+            let now = self.clock.now();
             for event in &events {
                 match event.token() {
                     LISTENER => self.accepts = true,

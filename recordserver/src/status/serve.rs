@@ -7,11 +7,11 @@
 
 use super::request::{self, MAX_REQUEST_OCTETS, Page, Refused};
 use super::{Ask, Rows};
-use crate::clock;
 use crate::metrics::{CONTENT_TYPE, Metrics};
 use media::time::Mono;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token};
+use os::clock;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};

@@ -60,14 +60,14 @@ impl Phone {
 
 /// Starts a recording as soon as there is room: a connection that broke is noticed a moment later.
 fn starts_in_time(host: [u8; 4], server: &Server, id: &str) -> (Phone, u16) {
-    let end = recordserver::clock::mono() + PATIENCE;
+    let end = os::clock::mono() + PATIENCE;
     loop {
         let mut phone = Phone::at(host, server);
         let answer = phone.starts(id);
         if answer.contains("&result=success&") {
             return (phone, port(&answer));
         }
-        assert!(recordserver::clock::mono() < end, "{answer}");
+        assert!(os::clock::mono() < end, "{answer}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
@@ -193,10 +193,10 @@ fn a_phone_that_asks_and_never_reads_is_given_up_and_its_recording_finished() {
     let stream = phone.stream.get_mut();
     stream.set_write_timeout(Some(PATIENCE)).expect("time-out");
     let question = format!("cmd=RecordStopRequest&id={}&reason=\n", "x".repeat(200)).repeat(100);
-    let end = recordserver::clock::mono() + PATIENCE;
+    let end = os::clock::mono() + PATIENCE;
     // Its answers fill what the system keeps for both ends, some megabytes.
     while stream.write_all(question.as_bytes()).is_ok() {
-        assert!(recordserver::clock::mono() < end, "it is still listened to");
+        assert!(os::clock::mono() < end, "it is still listened to");
     }
     let (status, folder) = server.terminate();
     assert_eq!(status.code(), Some(0));

@@ -3,8 +3,8 @@
 
 use crate::support::{PHONE, Server, program, recorded, recorded_if_any};
 use nix::sys::signal::Signal;
+use os::clock;
 use recfile::sidecar::SidecarState;
-use recordserver::clock;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};

@@ -2,8 +2,8 @@
 
 use crate::limits::{Phone, port};
 use crate::support::{Server, program, recorded, wait};
+use os::clock;
 use recfile::sidecar::Sidecar;
-use recordserver::clock;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;

@@ -121,9 +121,9 @@ impl Drop for Server {
 
 /// Waits, without a clock of its own.
 pub(crate) fn wait(span: std::time::Duration) {
-    let end = recordserver::clock::mono() + span;
-    while recordserver::clock::mono() < end {
-        std::thread::park_timeout(end.since(recordserver::clock::mono()));
+    let end = os::clock::mono() + span;
+    while os::clock::mono() < end {
+        std::thread::park_timeout(end.since(os::clock::mono()));
     }
 }
 

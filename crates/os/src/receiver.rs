@@ -3,9 +3,9 @@
 //! Owns: one set of buffers for all sockets, and when each datagram arrived. A socket is emptied in batches; none is
 //! woken for.
 
-use crate::clock::{self, Instants};
+use crate::clock;
+use crate::datagrams::{BATCH_DATAGRAMS, Batch};
 use media::time::Mono;
-use os::{BATCH_DATAGRAMS, Batch};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -33,15 +33,10 @@ pub struct Datagram<'a> {
     pub arrival: Mono,
 }
 
-/// Buffers for one batch.
+/// Buffers for one batch, used for all sockets.
+#[derive(Default)]
 pub struct Receiver {
     batch: Batch,
-}
-
-impl Default for Receiver {
-    fn default() -> Self {
-        Self { batch: Batch::new() }
-    }
 }
 
 impl Receiver {
@@ -60,7 +55,7 @@ impl Receiver {
             if count == 0 {
                 break;
             }
-            let now = clock::instants();
+            let now = (clock::mono(), clock::unix_ns());
             for datagram in self.batch.datagrams() {
                 take(&Datagram {
                     octets: datagram.octets,
@@ -79,11 +74,11 @@ impl Receiver {
 }
 
 /// The kernel's calendar stamp as monotonic time; one that can't be right, or is missing, counts as now.
-fn arrival(arrived_ns: Option<i64>, now: Instants) -> Mono {
-    let ago = arrived_ns.and_then(|arrived| u64::try_from(now.unix_ns - arrived).ok());
+fn arrival(arrived_ns: Option<i64>, (now, unix_ns): (Mono, i64)) -> Mono {
+    let ago = arrived_ns.and_then(|arrived| u64::try_from(unix_ns - arrived).ok());
     match ago.map(Duration::from_nanos) {
-        Some(ago) if ago <= LONGEST_WAIT => now.mono.minus(ago),
-        _ => now.mono,
+        Some(ago) if ago <= LONGEST_WAIT => now.minus(ago),
+        _ => now,
     }
 }
 
@@ -128,9 +123,9 @@ mod tests {
 
     #[test]
     fn a_stamp_tells_the_arrival_unless_it_cannot_be_right() {
-        let now = Instants { mono: Mono::new(Duration::from_secs(100)), unix_ns: 5_000_000_000_000 };
-        let ago = |ms: i64| arrival(Some(now.unix_ns - ms * 1_000_000), now);
+        let now = (Mono::new(Duration::from_secs(100)), 5_000_000_000_000);
+        let ago = |ms: i64| arrival(Some(now.1 - ms * 1_000_000), now);
         assert_eq!(ago(250), Mono::new(Duration::from_millis(99_750)));
-        assert_eq!([ago(-5), ago(3_600_000), arrival(None, now)], [now.mono; 3]);
+        assert_eq!([ago(-5), ago(3_600_000), arrival(None, now)], [now.0; 3]);
     }
 }

@@ -1,5 +1,6 @@
-//! The only place that reads clocks.
+//! The only place of all programs that reads clocks.
 
+use crate::time_zone::utc_offset_s;
 use media::time::{Mono, Now, Wall};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,7 +22,7 @@ impl Clock {
         let offset = match self.offset {
             Some((at, offset_s)) if mono.since(at) < OFFSET_VALID => offset_s,
             _ => {
-                let offset_s = os::utc_offset_s(unix_ms / 1000);
+                let offset_s = utc_offset_s(unix_ms / 1000);
                 self.offset = Some((mono, offset_s));
                 offset_s
             }
