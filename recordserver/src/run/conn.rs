@@ -1,10 +1,8 @@
 //! One accepted control connection: its socket, its unsent answers, its session.
 
+use super::call::CallKey;
 use super::office::READ_INTERVAL;
-use crate::media_sockets::Media;
-use crate::quota;
-use crate::recording::Recording;
-use media::time::{Mono, Now};
+use media::time::Mono;
 use mio::net::TcpStream;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{self, Read, Write};
@@ -17,34 +15,6 @@ const MAX_UNSENT_OCTETS: usize = 16 * 1024;
 /// Reads of a connection that has been quiet before they have to be [`READ_INTERVAL`] apart.
 pub(super) const MAX_READS: u32 = 16;
 
-/// A recording that is going on, with its socket.
-pub(super) struct Call {
-    pub(super) id: String,
-    pub(super) device: String,
-    pub(super) media: Media,
-    pub(super) port: u16,
-    pub(super) recording: Recording,
-    pub(super) begun: Now,
-    /// Below the storage folder, once it is known.
-    pub(super) file: String,
-    /// What metrics and log have of strangers.
-    pub(super) strangers_told: u64,
-    pub(super) contested_told: bool,
-}
-
-impl Call {
-    /// How far it is ahead of the clock.
-    pub(super) fn ahead(&self, now: Mono) -> u64 {
-        quota::ahead(self.recording.octets(), now.since(self.begun.mono))
-    }
-
-    /// Octets per second since it began.
-    pub(super) fn pace(&self, now: Mono) -> u64 {
-        let ms = u64::try_from(now.since(self.begun.mono).as_millis()).unwrap_or(u64::MAX).max(1000);
-        self.recording.octets().saturating_mul(1000) / ms
-    }
-}
-
 /// A control connection.
 pub(super) struct Conn {
     pub(super) stream: TcpStream,
@@ -52,7 +22,8 @@ pub(super) struct Conn {
     /// The server's own address, as the phone sees it; for a link-local one with its interface.
     pub(super) local: SocketAddr,
     pub(super) session: Session,
-    pub(super) call: Option<Call>,
+    /// The call that it controls.
+    pub(super) call: Option<CallKey>,
     /// When the timer table has it, if it does.
     pub(super) timer: Option<Mono>,
     /// The session is over; what the phone still sends is read and thrown away until then, because a

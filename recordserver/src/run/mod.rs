@@ -5,6 +5,7 @@
 //! thread's, reached by a bounded channel and never waited for; what does not fit stays in the
 //! recordings' blocks until those run out.
 
+mod call;
 mod confinement;
 mod conn;
 mod office;

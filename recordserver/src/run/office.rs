@@ -9,6 +9,7 @@ mod disk;
 mod gate;
 
 use super::FIRST_CONNECTION;
+use super::call::{CallKey, Calls, Control};
 use super::conn::Conn;
 use crate::config::Config;
 use crate::limits::{Admission, Limits};
@@ -89,7 +90,7 @@ pub(super) struct Office {
     behind: HashMap<IpAddr, usize>,
     /// Recordings were looked for that could make room.
     looked: Mono,
-    calls: usize,
+    calls: Calls,
     ports: Ports,
     pool: BlockPool,
     receiver: Receiver,
@@ -101,8 +102,6 @@ pub(super) struct Office {
     /// When recordings were ended for want of room.
     made_room: Option<Mono>,
     quota: Quota,
-    next_file: u64,
-    owners: HashMap<FileKey, usize>,
     closing: HashMap<FileKey, Closing>,
     /// The first day with a recording that the disk did not let us finish: the next start has to.
     left: Option<String>,
@@ -147,7 +146,7 @@ impl Office {
             room: usize::try_from(Limits::for_phones(descriptors)).unwrap_or(usize::MAX),
             behind: HashMap::new(),
             looked: Mono::default(),
-            calls: 0,
+            calls: Calls::default(),
             ports: Ports::new(config.rtp_ports),
             pool: BlockPool::new(config.buffer_octets),
             receiver: Receiver::default(),
@@ -158,8 +157,6 @@ impl Office {
             disk_fault: false,
             made_room: None,
             quota: Quota::default(),
-            next_file: 0,
-            owners: HashMap::new(),
             closing: HashMap::new(),
             left: None,
             draining: false,
@@ -172,11 +169,11 @@ impl Office {
     }
 
     pub(super) fn calls(&self) -> usize {
-        self.calls
+        self.calls.len()
     }
 
     pub(super) fn needs_sweep(&self) -> bool {
-        self.calls > 0 || !self.waiting_jobs.is_empty()
+        self.calls.len() > 0 || !self.waiting_jobs.is_empty()
     }
 
     /// When a connection that may have more to read is due.
@@ -190,7 +187,7 @@ impl Office {
 
     /// Whether no recording is unfinished.
     pub(super) fn is_quiet(&self) -> bool {
-        self.calls == 0 && self.closing.is_empty() && self.waiting_jobs.is_empty()
+        self.calls.len() == 0 && self.closing.is_empty() && self.waiting_jobs.is_empty()
     }
 
     /// Whether everything is on the disk and everybody knows.
@@ -361,7 +358,9 @@ impl Office {
                     }
                 }
                 Action::Finish { reason, parties } => {
-                    self.finish(token, &reason, parties, now);
+                    if let Some(key) = conn.call.take() {
+                        self.stop(key, &reason, parties, now);
+                    }
                     if let Some(conn) = self.conns.get_mut(&token) {
                         conn.since = now.mono;
                         self.silent.insert((conn.since, token));
@@ -408,20 +407,19 @@ impl Office {
         self.stop_all(&EndReason::Shutdown, now);
     }
 
-    /// At most `count` recordings, from the connection `from` on.
+    /// At most `count` recordings, from the call `from` on.
     pub(super) fn status(&self, from: usize, count: usize, now: Mono) -> Rows {
         let mut rows = Rows::default();
-        for (token, conn) in self.conns.range(from..) {
-            let Some(call) = &conn.call else { continue };
+        for (key, call) in self.calls.from(CallKey(from as u64)) {
             if rows.sessions.len() >= count {
-                rows.next = (count > 0).then_some(*token);
+                rows.next = (count > 0).then_some(usize::try_from(key.0).unwrap_or(usize::MAX));
                 break;
             }
             rows.sessions.push(SessionStatus {
                 id: call.id.clone(),
                 recording: call.recording.id().to_owned(),
                 device: call.device.chars().take(MAX_SHOWN_CHARS).collect(),
-                peer: conn.peer,
+                peer: call.peer,
                 codec: call.recording.codec().name().to_owned(),
                 rtp_port: call.port,
                 start: call.begun.wall.rfc3339(),
@@ -441,6 +439,16 @@ impl Office {
         for token in tokens {
             let in_call = self.conns.get(&token).is_some_and(|conn| conn.call.is_some());
             if in_call || self.going_down {
+                self.drive(token, now, |session, out| session.stop(reason.clone(), now.mono, out));
+            }
+        }
+    }
+
+    /// Tells who controls a call that it is to end.
+    fn end_call(&mut self, key: CallKey, reason: &EndReason, now: Now) {
+        let Some(call) = self.calls.get(key) else { return };
+        match call.control {
+            Control::Uplink(token) => {
                 self.drive(token, now, |session, out| session.stop(reason.clone(), now.mono, out));
             }
         }
@@ -474,7 +482,7 @@ impl Office {
 
     fn show(&self) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.sessions.set(gauge(self.calls));
+        self.metrics.sessions.set(gauge(self.calls.len()));
         self.metrics.connections.set(gauge(self.admission.connections()));
         self.metrics.ports_free.set(gauge(self.ports.free()));
     }

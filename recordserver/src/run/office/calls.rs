@@ -8,14 +8,14 @@ use crate::media_sockets::Media;
 use crate::metrics::Metrics;
 use crate::naming::{day_folder, device_folder};
 use crate::recording::Recording;
-use crate::run::conn::{Call, Conn};
+use crate::run::call::{Call, CallKey, Control};
 use media::blocks::BlockPool;
 use media::counts::DropCause;
 use media::time::{Mono, Now};
 use os::receiver::{Datagram, Receiver};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use store::jobs::{FileKey, Folder, Job};
+use store::jobs::{Folder, Job};
 use uplink::message::Parties;
 use uplink::server::{EndReason, Opening};
 
@@ -25,6 +25,14 @@ const MAX_LAST_DRAINS: usize = 16;
 /// Ports that are tried for one call, if other programs have them.
 const PORT_ATTEMPTS: usize = 16;
 
+/// Who asks for a call.
+struct Asked {
+    control: Control,
+    peer: SocketAddr,
+    /// The server's own address, as the peer sees it.
+    local: SocketAddr,
+}
+
 impl Office {
     pub(super) fn open(
         &mut self,
@@ -33,7 +41,23 @@ impl Office {
         now: Now,
     ) -> Result<(String, u16), Refusal> {
         let conn = self.conns.get(&token).ok_or(Refusal::Storage)?;
-        let (peer, local) = (conn.peer, conn.local);
+        let asked = Asked { control: Control::Uplink(token), peer: conn.peer, local: conn.local };
+        let (key, host, port) = self.open_call(asked, opening, now)?;
+        if let Some(conn) = self.conns.get_mut(&token) {
+            conn.call = Some(key);
+            self.silent.remove(&(conn.since, token));
+        }
+        Ok((host, port))
+    }
+
+    /// Begins to record a call; gives where its audio is to be sent.
+    fn open_call(
+        &mut self,
+        asked: Asked,
+        opening: &Opening,
+        now: Now,
+    ) -> Result<(CallKey, String, u16), Refusal> {
+        let Asked { control, peer, local } = asked;
         if self.going_down {
             return Err(Refusal::ShuttingDown);
         }
@@ -52,8 +76,7 @@ impl Office {
             return Err(Refusal::Ports);
         };
         let recording_id = self.used_ids.claim(&opening.id);
-        let same = |conn: &&Conn| conn.call.as_ref().is_some_and(|call| call.id == opening.id);
-        let other = self.conns.values().find(same).map(|conn| conn.peer);
+        let other = self.calls.iter().find(|(_, call)| call.id == opening.id).map(|(_, call)| call.peer);
         if other.is_some() || recording_id != opening.id {
             let (id, recording) = (short(&opening.id), short(&recording_id));
             self.tell(peer.ip(), now.mono, || match other {
@@ -82,6 +105,8 @@ impl Office {
             public => public.to_owned(),
         };
         let call = Call {
+            control,
+            peer,
             id: opening.id.clone(),
             device: opening.device.clone(),
             media,
@@ -96,14 +121,10 @@ impl Office {
         if !altered.is_empty() {
             log::info!("text_altered id={:?} fields={:?}", short(&call.id), altered.to_string());
         }
-        if let Some(conn) = self.conns.get_mut(&token) {
-            conn.call = Some(call);
-            self.silent.remove(&(conn.since, token));
-        }
-        self.calls += 1;
+        let key = self.calls.insert(call);
         self.metrics.sessions_started.inc();
         self.show();
-        Ok((host, port))
+        Ok((key, host, port))
     }
 
     /// A socket on a free port of the range, on the address that the phone is connected to; on all
@@ -131,11 +152,11 @@ impl Office {
         None
     }
 
-    pub(super) fn finish(&mut self, token: usize, reason: &EndReason, parties: Option<Parties>, now: Now) {
-        let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, closing, .. } = self;
+    /// Ends a call; what it is told last of its parties is kept.
+    pub(super) fn stop(&mut self, key: CallKey, reason: &EndReason, parties: Option<Parties>, now: Now) {
+        let Self { calls, pool, receiver, metrics, waiting_jobs, closing, .. } = self;
         let empty_files = &mut self.empty_files;
-        let Some(conn) = conns.get_mut(&token) else { return };
-        let Some(mut call) = conn.call.take() else { return };
+        let Some(mut call) = calls.remove(key) else { return };
         // What was sent before the end belongs to the call, also if it is more than a sweep takes.
         for _ in 0..MAX_LAST_DRAINS {
             call.media.look_at_all();
@@ -145,22 +166,20 @@ impl Office {
         }
         book_dropped(&mut call, metrics);
         call.recording.settle(now.mono, pool);
-        let ip = conn.peer.ip();
+        let ip = call.peer.ip();
         let heard = call.recording.octets() > 0 || call.recording.file().is_some();
         let kept = heard || empty_files.take(ip, now.mono);
         if !kept {
             call.recording.fail(pool);
         }
         let mut jobs = Vec::new();
-        let mut name_file = || next_key(next_file);
+        let mut name_file = || calls.name_file();
         let had_file = call.recording.file();
-        // Nor do files of earlier segments speak for what this connection records next.
-        owners.retain(|_, owner| *owner != token);
         call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
         let counts = *call.recording.counts();
         let seconds = now.mono.since(call.begun.mono).as_secs();
         let last = Closing {
-            who: format!("id={:?} device={:?} peer={}", short(&call.id), short(&call.device), conn.peer),
+            who: format!("id={:?} device={:?} peer={}", short(&call.id), short(&call.device), call.peer),
             from: ip,
             folder: call.recording.folder().name.clone(),
             // One that is opened only now will be named by the disk.
@@ -191,7 +210,6 @@ impl Office {
         self.ports.give_back(call.port);
         self.quota.ended(ip, call.ahead(now.mono), now.mono);
         self.admission.close(ip);
-        self.calls -= 1;
         if heard {
             self.known.add(ip, now.mono);
         }
@@ -209,45 +227,47 @@ impl Office {
     /// Takes the RTP of all calls and hands what is due to the disk.
     pub(in crate::run) fn sweep(&mut self, now: Now) {
         self.hold_back(now.mono);
-        let Self { conns, pool, receiver, metrics, next_file, owners, waiting_jobs, .. } = self;
+        let Self { conns, calls, pool, receiver, metrics, waiting_jobs, .. } = self;
         let keeps_up = waiting_jobs.len() <= MAX_WAITING_JOBS;
         let mut jobs = Vec::new();
-        for (token, conn) in conns.iter_mut() {
-            let Some(call) = &mut conn.call else { continue };
+        calls.each(|call, files| {
             if drain(call, receiver, pool, metrics, now.mono).heard {
-                conn.session.media(now.mono);
+                match call.control {
+                    Control::Uplink(token) => {
+                        conns.get_mut(&token).into_iter().for_each(|conn| conn.session.media(now.mono));
+                    }
+                }
             }
             if keeps_up {
-                call.recording.jobs(now, &mut || next_key(next_file), &mut jobs);
+                call.recording.jobs(now, &mut || files.name(), &mut jobs);
                 if !jobs.is_empty() || call.recording.source().is_none() {
                     book_dropped(call, metrics);
                 }
                 for job in jobs.drain(..) {
                     if let Job::Open(open) = &job {
-                        owners.insert(open.file, *token);
+                        files.opened(open.file);
                     }
                     waiting_jobs.push_back(job);
                 }
             }
-        }
+        });
         metrics.buffered_bytes.set(i64::try_from(pool.used_octets()).unwrap_or(i64::MAX));
     }
 
     /// Recordings that are ahead of the clock wait for it if those of their address are too far ahead together.
     fn hold_back(&mut self, now: Mono) {
-        let Self { conns, quota, .. } = self;
+        let Self { calls, quota, .. } = self;
         quota.begin();
-        for conn in conns.values() {
-            let ahead = conn.call.as_ref().map_or(0, |call| call.ahead(now));
+        for (_, call) in calls.iter() {
+            let ahead = call.ahead(now);
             if ahead > 0 {
-                quota.add(conn.peer.ip(), ahead);
+                quota.add(call.peer.ip(), ahead);
             }
         }
-        for conn in conns.values_mut() {
-            let Some(call) = &mut conn.call else { continue };
-            let waits = call.ahead(now) > 0 && quota.is_used_up(conn.peer.ip(), now);
+        calls.each(|call, _| {
+            let waits = call.ahead(now) > 0 && quota.is_used_up(call.peer.ip(), now);
             call.recording.wait_for_clock(waits);
-        }
+        });
     }
 }
 
@@ -323,9 +343,4 @@ fn reason_class(reason: &EndReason) -> &'static str {
         EndReason::StorageError => "storage_io",
         EndReason::Shutdown => "shutdown",
     }
-}
-
-fn next_key(last: &mut u64) -> FileKey {
-    *last += 1;
-    FileKey(*last)
 }

@@ -2,7 +2,7 @@
 
 use super::Office;
 use crate::naming::day_folder;
-use crate::run::conn::Call;
+use crate::run::call::{Call, CallKey};
 use crate::run::scan_job;
 use crossbeam_channel::TrySendError;
 use media::counts::Counts;
@@ -77,7 +77,7 @@ impl Office {
             match done {
                 Done::Scanned(mut found) => self.scanned(found.disks.pop(), now),
                 Done::Opened { file, result: Ok(opened) } => {
-                    if let Some(call) = self.call_of(file) {
+                    if let Some(call) = self.calls.of_file(file) {
                         call.file = format!("{}/{}", call.recording.folder().name, opened.name);
                     } else if let Some(last) = self.closing.get_mut(&file) {
                         last.file = format!("{}/{}", last.folder, opened.name);
@@ -98,7 +98,7 @@ impl Office {
                     }
                 }
                 Done::Closed { file, result } => {
-                    self.owners.remove(&file);
+                    self.calls.disown(file);
                     let last = self.closing.remove(&file);
                     if let Some(last) = &last {
                         self.catches_up(last.from);
@@ -130,8 +130,7 @@ impl Office {
 
     /// The first day with recordings that are not finished on the disk; today if there are none.
     pub(in crate::run) fn unfinished_since(&self, now: Now) -> String {
-        let calls = self.conns.values().filter_map(|conn| conn.call.as_ref());
-        let open = calls.map(|call| &call.recording.folder().name);
+        let open = self.calls.iter().map(|(_, call)| &call.recording.folder().name);
         let closing = self.closing.values().map(|last| &last.folder);
         let days = open.chain(closing).map(|folder| day_of(folder)).chain(self.left.as_deref());
         days.min().map_or_else(|| day_folder(now.wall), str::to_owned)
@@ -174,7 +173,7 @@ impl Office {
         self.disk.space = space;
         self.metrics.disk_free_bytes.set(i64::try_from(space.free_octets).unwrap_or(i64::MAX));
         // Half of the reserve is for what is under way.
-        if space.free_octets < self.config.reserve_octets / 2 && self.calls > 0 {
+        if space.free_octets < self.config.reserve_octets / 2 && self.calls.len() > 0 {
             self.end_fastest(space.free_octets, now);
         }
     }
@@ -187,10 +186,8 @@ impl Office {
             return;
         }
         self.made_room = Some(now.mono);
-        let calls =
-            self.conns.iter().filter_map(|(token, conn)| conn.call.as_ref().map(|call| (*token, call)));
-        let mut paces: Vec<(u64, bool, usize)> =
-            calls.map(|(token, call)| (call.pace(now.mono), call.ahead(now.mono) > 0, token)).collect();
+        let pace = |(key, call): (CallKey, &Call)| (call.pace(now.mono), call.ahead(now.mono) > 0, key);
+        let mut paces: Vec<(u64, bool, CallKey)> = self.calls.iter().map(pace).collect();
         paces.sort_unstable_by_key(|(pace, ahead, _)| (std::cmp::Reverse(*ahead), std::cmp::Reverse(*pace)));
         let ahead = paces.iter().filter(|(_, ahead, _)| *ahead).count();
         let ending = match ahead {
@@ -202,33 +199,27 @@ impl Office {
             return;
         }
         log::error!("disk_full free={free} recordings={}: ending {ending}, the fastest first", paces.len());
-        for (_, _, token) in paces.into_iter().take(ending) {
-            self.drive(token, now, |session, out| session.stop(EndReason::DiskFull, now.mono, out));
+        for (_, _, key) in paces.into_iter().take(ending) {
+            self.end_call(key, &EndReason::DiskFull, now);
         }
     }
 
     fn fault(&mut self, file: FileKey, fault: &Fault, now: Now) {
-        let Some(&token) = self.owners.get(&file) else { return };
-        self.owners.remove(&file);
+        let Some(key) = self.calls.disown(file) else { return };
         log::error!("storage_fault {:?}", fault.detail);
         if fault.kind == FaultKind::Full {
             // Until the room is measured again: what was said last has been used up by others.
             self.disk.space.free_octets = 0;
         }
-        let Self { conns, pool, .. } = self;
-        if let Some(call) = conns.get_mut(&token).and_then(|conn| conn.call.as_mut()) {
+        let Self { calls, pool, .. } = self;
+        if let Some(call) = calls.get_mut(key) {
             // A full disk still takes the exact size and the sidecar.
             if !fault.kind.lets_finish() {
                 call.recording.fail(pool);
             }
         }
         let reason = if fault.kind.lets_finish() { EndReason::DiskFull } else { EndReason::StorageError };
-        self.drive(token, now, |session, out| session.stop(reason, now.mono, out));
-    }
-
-    fn call_of(&mut self, file: FileKey) -> Option<&mut Call> {
-        let token = self.owners.get(&file)?;
-        self.conns.get_mut(token)?.call.as_mut()
+        self.end_call(key, &reason, now);
     }
 }
 

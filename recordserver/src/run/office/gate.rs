@@ -7,7 +7,7 @@
 use super::Office;
 use super::disk::MAX_WAITING_JOBS;
 use crate::limits::{Refusal, prefix};
-use crate::run::conn::Conn;
+use crate::run::call::{Call, CallKey};
 use media::time::{Mono, Now};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -98,7 +98,7 @@ impl Office {
 
     /// Descriptors that phones cost at the moment.
     fn descriptors(&self) -> usize {
-        self.conns.len() + OF_CALL * self.calls + self.closing.len()
+        self.conns.len() + OF_CALL * self.calls.len() + self.closing.len()
     }
 
     /// One address can't fill the queue to the disk for the others: the more waits, the less of it may be its own.
@@ -142,26 +142,26 @@ impl Office {
         }
         self.looked = now.mono;
         if refusal == Refusal::SessionsOfAddress {
-            let own = |conn: &Conn| prefix(conn.peer.ip()) == prefix(from);
+            let own = |call: &Call| prefix(call.peer.ip()) == prefix(from);
             let silent = self.silent_calls(IDLE_WHEN_TIGHT, now.mono);
-            let tokens = silent.into_iter().filter(|token| self.conns.get(token).is_some_and(own));
-            self.end_silent(tokens.take(ENDED_AT_ONCE).collect(), now);
+            let keys = silent.into_iter().filter(|key| self.calls.get(*key).is_some_and(own));
+            self.end_silent(keys.take(ENDED_AT_ONCE).collect(), now);
             return;
         }
-        let mut by_address: HashMap<IpAddr, Vec<usize>> = HashMap::new();
-        for token in self.silent_calls(Duration::ZERO, now.mono) {
-            if let Some(conn) = self.conns.get(&token) {
-                by_address.entry(prefix(conn.peer.ip())).or_default().push(token);
+        let mut by_address: HashMap<IpAddr, Vec<CallKey>> = HashMap::new();
+        for key in self.silent_calls(Duration::ZERO, now.mono) {
+            if let Some(call) = self.calls.get(key) {
+                by_address.entry(prefix(call.peer.ip())).or_default().push(key);
             }
         }
-        let most = by_address.into_values().max_by_key(|tokens| (tokens.len(), tokens.first().copied()));
-        let Some(mut tokens) = most else { return };
-        let greedy = tokens.len() >= 2 * (self.admission.sessions_of(from) + 1);
+        let most = by_address.into_values().max_by_key(|keys| (keys.len(), keys.first().copied()));
+        let Some(mut keys) = most else { return };
+        let greedy = keys.len() >= 2 * (self.admission.sessions_of(from) + 1);
         if !greedy {
-            tokens.retain(|token| self.silent_for(*token, now.mono).is_some_and(|time| time >= CALL_GRACE));
+            keys.retain(|key| self.silent_for(*key, now.mono).is_some_and(|time| time >= CALL_GRACE));
         }
-        tokens.truncate(ENDED_AT_ONCE.min(tokens.len().div_ceil(2)));
-        self.end_silent(tokens, now);
+        keys.truncate(ENDED_AT_ONCE.min(keys.len().div_ceil(2)));
+        self.end_silent(keys, now);
     }
 
     /// When it is tight, recordings that no packet has come for have less time than usual.
@@ -175,21 +175,21 @@ impl Office {
         }
     }
 
-    fn end_silent(&mut self, tokens: Vec<usize>, now: Now) {
-        for token in tokens {
-            self.drive(token, now, |session, out| session.stop(EndReason::Idle, now.mono, out));
+    fn end_silent(&mut self, keys: Vec<CallKey>, now: Now) {
+        for key in keys {
+            self.end_call(key, &EndReason::Idle, now);
         }
     }
 
-    /// Connections whose recording has had no packet for that long, the oldest first.
-    fn silent_calls(&self, time: Duration, now: Mono) -> Vec<usize> {
-        let silent = |token: &usize| self.silent_for(*token, now).is_some_and(|silent| silent >= time);
-        self.conns.keys().copied().filter(silent).collect()
+    /// Calls whose recording has had no packet for that long, the oldest first.
+    fn silent_calls(&self, time: Duration, now: Mono) -> Vec<CallKey> {
+        let silent = |key: &CallKey| self.silent_for(*key, now).is_some_and(|silent| silent >= time);
+        self.calls.iter().map(|(key, _)| key).filter(silent).collect()
     }
 
     /// How long a recording has gone on without ever having had a packet.
-    fn silent_for(&self, token: usize, now: Mono) -> Option<Duration> {
-        let call = self.conns.get(&token)?.call.as_ref()?;
+    fn silent_for(&self, key: CallKey, now: Mono) -> Option<Duration> {
+        let call = self.calls.get(key)?;
         let recording = &call.recording;
         (recording.octets() == 0 && recording.file().is_none()).then(|| now.since(call.begun.mono))
     }
