@@ -20,6 +20,7 @@ pub mod quota;
 pub mod rates;
 pub mod recording;
 pub mod recover;
+pub mod refusal;
 pub mod run;
 pub mod status;
 pub mod storage;

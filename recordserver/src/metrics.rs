@@ -2,7 +2,7 @@
 //!
 //! Owns: names and meaning of all metrics. They are atomics: the loop counts, the HTTP thread reads.
 
-use crate::limits::Refusal;
+use crate::refusal::Refusal;
 use media::counts::DropCause;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;

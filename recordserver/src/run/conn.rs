@@ -1,19 +1,23 @@
 //! One accepted control connection: its socket, its unsent answers, its session.
 
 use super::call::CallKey;
-use super::office::READ_INTERVAL;
 use media::time::Mono;
 use mio::net::TcpStream;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 use uplink::server::Session;
 
 /// Unsent octets after which a phone that does not read is given up.
 const MAX_UNSENT_OCTETS: usize = 16 * 1024;
 
 /// Reads of a connection that has been quiet before they have to be [`READ_INTERVAL`] apart.
-pub(super) const MAX_READS: u32 = 16;
+const MAX_READS: u32 = 16;
+
+/// A connection that was read [`MAX_READS`] times in a row waits for this long before each further one: octets one
+/// by one cost no more than lines.
+pub(super) const READ_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A control connection.
 pub(super) struct Conn {

@@ -10,7 +10,7 @@ mod gate;
 
 use super::FIRST_CONNECTION;
 use super::call::{CallKey, Calls, Control};
-use super::conn::Conn;
+use super::conn::{Conn, READ_INTERVAL};
 use crate::config::Config;
 use crate::limits::{Admission, Limits};
 use crate::metrics::Metrics;
@@ -42,10 +42,6 @@ use uplink::server::{Action, EndReason, Session};
 /// Octets read from a connection at once, and how often before others have their turn.
 const READ_OCTETS: usize = 4096;
 const READ_BUDGET: usize = 8;
-
-/// A connection that was read [`super::conn::MAX_READS`] times in a row waits for this long before each further one: octets one
-/// by one cost no more than lines.
-pub(super) const READ_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a finished connection may stay open on the phone's side.
 const LINGER: Duration = Duration::from_secs(1);

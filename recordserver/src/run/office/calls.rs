@@ -3,11 +3,12 @@
 use super::Office;
 use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
 use super::gate::short;
-use crate::limits::{Refusal, prefix};
+use crate::limits::prefix;
 use crate::media_sockets::Media;
 use crate::metrics::Metrics;
 use crate::naming::{day_folder, device_folder};
 use crate::recording::Recording;
+use crate::refusal::Refusal;
 use crate::run::call::{Call, CallKey, Control};
 use media::blocks::BlockPool;
 use media::counts::DropCause;

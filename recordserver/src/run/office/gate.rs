@@ -6,7 +6,8 @@
 
 use super::Office;
 use super::disk::MAX_WAITING_JOBS;
-use crate::limits::{Refusal, prefix};
+use crate::limits::prefix;
+use crate::refusal::Refusal;
 use crate::run::call::{Call, CallKey};
 use media::time::{Mono, Now};
 use std::cmp::Reverse;
