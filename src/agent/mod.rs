@@ -171,26 +171,13 @@ impl Agent {
     /// Takes one input; what is to be done is added to `actions`.
     pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
         let before = actions.len();
-        match input {
-            Input::Drained(recording) => {
-                self.show_clock(now);
-                self.check_media(recording, now, actions);
-                self.pump(recording, now, actions);
-            }
-            Input::Storage(done) => {
-                self.show_clock(now);
-                // There is room for as many jobs as are answered.
-                actions.extend(self.deferred.take().map(Action::Job));
-                self.storage(done, now, actions);
-                self.tell_state(actions);
-                if self.library_deadline().is_some() {
-                    self.library_pump(now, actions);
-                }
-            }
-            input => {
-                self.step_rarely(input, now, actions);
-                self.tell_state(actions);
-            }
+        let (drained, answered) = (matches!(input, Input::Drained(_)), matches!(input, Input::Storage(_)));
+        self.take(input, now, actions);
+        if !drained {
+            self.tell_state(actions);
+        }
+        if answered && self.library_deadline().is_some() {
+            self.library_pump(now, actions);
         }
         if !self.deferred.is_empty() {
             self.keep_order(before, now, actions);
@@ -199,7 +186,6 @@ impl Agent {
     }
 
     /// Jobs that this step made wait behind those that are held: a file is not given up before it was to be opened.
-    #[inline(never)]
     fn keep_order(&mut self, before: usize, now: Now, actions: &mut Vec<Action>) {
         for action in actions.split_off(before) {
             match action {
@@ -209,11 +195,18 @@ impl Agent {
         }
     }
 
-    /// Inputs that do not come each second of a call.
-    #[inline(never)]
-    fn step_rarely(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
+    fn take(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
         self.show_clock(now);
         match input {
+            Input::Drained(recording) => {
+                self.check_media(recording, now, actions);
+                self.pump(recording, now, actions);
+            }
+            Input::Storage(done) => {
+                // There is room for as many jobs as are answered.
+                actions.extend(self.deferred.take().map(Action::Job));
+                self.storage(done, now, actions);
+            }
             Input::SocketOverflow(recording, packets) => {
                 self.stats.drops.socket += u64::from(packets);
                 if let Some(it) = self.recordings.get_mut(&recording) {
@@ -246,8 +239,6 @@ impl Agent {
             }
             Input::Tick => self.tick(now, actions),
             Input::Shutdown => self.shut_down(now, actions),
-            // `step` has taken them.
-            Input::Drained(_) | Input::Storage(_) => {}
         }
     }
 
@@ -316,22 +307,15 @@ impl Agent {
     }
 
     pub(super) fn storage(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
-        let Done::Appended { file, pieces, took, result, durable_octets } = done else {
-            return self.storage_rarely(done, now, actions);
-        };
-        self.library_grew(file, durable_octets);
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
-        self.appended(file, pieces, result, now, actions);
-    }
-
-    #[inline(never)]
-    fn storage_rarely(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
         match done {
+            Done::Appended { file, pieces, took, result, durable_octets } => {
+                self.library_grew(file, durable_octets);
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
+                self.appended(file, pieces, result, now, actions);
+            }
             Done::Scanned(found) => self.scanned(found, now, actions),
             Done::Opened { file, result } => self.opened(file, result, now, actions),
-            // `storage` has taken it.
-            Done::Appended { .. } => {}
             Done::Closed { file, result } => self.closed(file, result, now, actions),
             Done::Abandoned(_) => {}
             Done::Deleted { file, space } => self.deleted(file, space, now, actions),
@@ -346,7 +330,6 @@ impl Agent {
         }
     }
 
-    #[inline(never)]
     pub(super) fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.play_all(now, actions);
         self.library_pump(now, actions);

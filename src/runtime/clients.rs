@@ -302,7 +302,6 @@ impl Clients {
     }
 
     /// Sends what waits, and drops the connections that are over.
-    #[inline(never)]
     pub(super) fn write(&mut self, registry: &Registry, now: Mono, mut pass: impl FnMut(Input<'_>)) {
         let mut stuck = false;
         let check = self.stuck_check.is_some_and(|due| due <= now);

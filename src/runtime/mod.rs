@@ -43,6 +43,7 @@ use std::{fmt, io};
 use store::access::{Access, group_id};
 use store::disks::Disks;
 use store::fs::Fs;
+use store::jobs::Job;
 use store::seal::Seals;
 use store::thread::{self, Handle};
 use store::writer::Writer;
@@ -278,7 +279,6 @@ impl Runtime {
         }
     }
 
-    #[inline(never)]
     fn begin(&mut self) -> Result<(), RuntimeError> {
         let now = self.clock.now();
         self.step(Input::Started, now)?;
@@ -289,7 +289,6 @@ impl Runtime {
         }
     }
 
-    #[inline(never)]
     fn dispatch(&mut self, events: &Events, now: Now) -> Result<(), RuntimeError> {
         for event in events {
             match event.token() {
@@ -337,7 +336,6 @@ impl Runtime {
         Ok(())
     }
 
-    #[inline(never)]
     fn serve_clients(&mut self, now: Now) -> Result<(), RuntimeError> {
         let Self { clients, agent, actions, poll, next_token, .. } = self;
         let new_token = || {
@@ -369,7 +367,6 @@ impl Runtime {
     }
 
     /// What the server says counts before its closed RTP port does.
-    #[inline(never)]
     fn serve_servers(&mut self, now: Now) -> Result<(), RuntimeError> {
         let Self { server_connections, agent, actions, poll, .. } = self;
         server_connections.take_answers(|input| agent.step(input, now, actions));
@@ -411,26 +408,8 @@ impl Runtime {
     }
 
     fn act(&mut self, action: Action) -> Result<(), RuntimeError> {
-        let Action::Job(job) = action else {
-            self.act_rarely(action);
-            return Ok(());
-        };
-        // What follows a job that was refused is refused, too, though there may be room by now: they keep their order.
-        if self.answers.iter().any(|answer| matches!(answer, Input::JobRefused(_))) {
-            self.answers.push_back(Input::JobRefused(job));
-            return Ok(());
-        }
-        match self.storage.submit(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(job)) => self.answers.push_back(Input::JobRefused(job)),
-            Err(TrySendError::Disconnected(_)) => return Err(RuntimeError::StorageGone),
-        }
-        Ok(())
-    }
-
-    #[inline(never)]
-    fn act_rarely(&mut self, action: Action) {
         match action {
+            Action::Job(job) => return self.submit(job),
             Action::OweReply(client) => self.clients.owe(client),
             Action::Reply(client, line) => self.clients.reply(client, &line),
             Action::Notify { client, name, params, class } => {
@@ -466,15 +445,28 @@ impl Runtime {
                     self.answers.push_back(Input::Uplink(recording, UplinkInput::RelayFailed(failed)));
                 }
             }
-            // A job is `act`'s.
-            Action::Job(_) => {}
             Action::Uplink(recording, action) => self.act_on_uplink(recording, action),
             Action::Log(level, text) => log::log!(level, "{text}"),
             Action::Exit { finalised } => self.exit = Some(finalised),
         }
+        Ok(())
     }
 
-    #[inline(never)]
+    /// Gives storage a job. What follows a job that was refused is refused, too, though there may be room by now: they
+    /// keep their order.
+    fn submit(&mut self, job: Job) -> Result<(), RuntimeError> {
+        if self.answers.iter().any(|answer| matches!(answer, Input::JobRefused(_))) {
+            self.answers.push_back(Input::JobRefused(job));
+            return Ok(());
+        }
+        match self.storage.submit(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => self.answers.push_back(Input::JobRefused(job)),
+            Err(TrySendError::Disconnected(_)) => return Err(RuntimeError::StorageGone),
+        }
+        Ok(())
+    }
+
     fn act_on_uplink(&mut self, recording: RecordingKey, action: UplinkAction) {
         let Self { server_connections, rtp, poll, answers, next_token, .. } = self;
         match action {
@@ -512,7 +504,6 @@ impl Runtime {
         }
     }
 
-    #[inline(never)]
     fn signalled(&mut self, now: Now) -> Result<(), RuntimeError> {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             log::info!("signal {} received, finishing", signal.ssi_signo);

@@ -189,7 +189,6 @@ impl RtpPorts {
     }
 
     /// Lets only `sender` into the socket of a recording, or everybody.
-    #[inline(never)]
     pub(super) fn filter(&mut self, recording: RecordingKey, sender: Option<SocketAddr>) {
         let Some(port) = self.ports.iter_mut().find(|port| port.recording == recording) else { return };
         match os::let_in(port.socket.as_fd(), sender) {
@@ -200,7 +199,6 @@ impl RtpPorts {
     }
 
     /// Sends on what had waited, of a recording whose packets go to a server. Returns how many could not be sent.
-    #[inline(never)]
     pub(super) fn send_held(&self, recording: RecordingKey, waiting: &Waiting) -> u32 {
         let port = self.ports.iter().find(|port| port.recording == recording);
         port.map_or(0, |port| port.send_held(waiting))

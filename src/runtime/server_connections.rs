@@ -247,7 +247,6 @@ impl Link {
     }
 
     /// Whether the connection stands, or why it can't be made.
-    #[inline(never)]
     fn finish_connecting(&mut self) -> io::Result<bool> {
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
@@ -265,7 +264,6 @@ impl Link {
         }
     }
 
-    #[inline(never)]
     fn work(&mut self, tell: &mut impl FnMut(UplinkInput<'_>)) -> Fate {
         if self.unsent.len() > MAX_UNSENT_OCTETS {
             return Fate::Over(Some(io::Error::other("the server does not read")));

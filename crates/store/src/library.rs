@@ -71,7 +71,6 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
         self.has_changed
     }
 
-    #[inline(never)]
     pub(super) fn handle(&mut self, job: LibraryJob) -> LibraryDone {
         match job {
             LibraryJob::Index(index) => LibraryDone::Indexed(self.index(index)),

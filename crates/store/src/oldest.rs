@@ -201,7 +201,6 @@ pub(super) struct Search<'a, F, O> {
 impl<F: Fs, O: OpenFiles> Search<'_, F, O> {
     /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running (of this agent:
     /// `ours`); or looks for it for a while.
-    #[inline(never)]
     pub(super) fn delete_oldest(&mut self, folder: Folder, ours: Vec<String>) -> Done {
         let path = folder.path();
         if check_on_disk(self.fs, &folder).is_err() {

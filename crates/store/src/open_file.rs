@@ -106,7 +106,6 @@ impl<H> OpenFile<H> {
     ///
     /// # Errors
     /// As the system says.
-    #[inline(never)]
     pub fn begin_sealed<F: Fs<File = H>>(&mut self, fs: &F, seals: &Seals) -> io::Result<()> {
         self.lock(fs);
         let (sealing, front) = Sealing::begin(&self.header, seals)?;
@@ -188,7 +187,6 @@ impl<H> OpenFile<H> {
 
     /// Gives up the end of what did not fit, none of which was acknowledged, so that header and final
     /// sidecar find room; otherwise the recording would look interrupted. Nothing, if `fault` is not about room.
-    #[inline(never)]
     pub fn make_room_to_finish<F: Fs<File = H>>(&mut self, fs: &F, fault: FaultKind) {
         if !fault.lets_finish() {
             return;

@@ -66,7 +66,6 @@ impl RunningHash {
     ///
     /// # Errors
     /// As the system says, and `UnexpectedEof`.
-    #[inline(never)]
     pub(super) fn read_again<F: Fs>(
         &mut self,
         fs: &F,

@@ -40,7 +40,6 @@ impl Seals {
     ///
     /// # Errors
     /// Without randomness nothing is encrypted, and then nothing is written.
-    #[inline(never)]
     pub(super) fn finish(&self, head: &FileHeader, mut sidecar: Sidecar) -> io::Result<Sidecar> {
         if let (Some(key), true) = (&self.sign_key, sidecar.sha256.is_some()) {
             sidecar.signature = Some(key.sign(head, &sidecar));
@@ -52,7 +51,6 @@ impl Seals {
     ///
     /// # Errors
     /// Without randomness nothing is encrypted, and then nothing is written.
-    #[inline(never)]
     pub(super) fn seal(&self, sidecar: Sidecar) -> io::Result<Sidecar> {
         if self.encrypts() { sidecar::seal(&sidecar, &self.recipients, &mut random) } else { Ok(sidecar) }
     }
@@ -195,7 +193,6 @@ impl Sealing {
     }
 
     /// Cuts off the chunks behind `keep` octets of audio, and what the disk took of one that did not fit.
-    #[inline(never)]
     pub(super) fn cut_to<F: Fs>(
         &mut self,
         fs: &F,
@@ -217,7 +214,6 @@ impl Sealing {
     }
 
     /// Writes the last chunk: `missing` octets of silence. A disk without room for it leaves the file without an end.
-    #[inline(never)]
     pub(super) fn finish<F: Fs>(
         &mut self,
         fs: &F,

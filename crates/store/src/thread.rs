@@ -84,7 +84,6 @@ where
 }
 
 /// Does jobs until the agent is gone; `answered` is told whether an answer is urgent.
-#[inline(never)]
 fn serve(
     jobs: &Receiver<Job>,
     answers: &Sender<Done>,

@@ -105,22 +105,12 @@ impl<F: Fs + Disks> Writer<F> {
     pub fn handle(&mut self, job: Job) -> Done {
         match job {
             Job::Append { file, pieces, flush } => self.append(file, pieces, flush),
-            job => self.handle_rarely(job),
-        }
-    }
-
-    /// Jobs that do not come each second of a call.
-    #[inline(never)]
-    fn handle_rarely(&mut self, job: Job) -> Done {
-        match job {
             Job::Scan(look) => Done::Scanned(self.fs.scan(&look)),
             Job::Open(open) => {
                 let (file, device) = (open.file, open.folder.device);
                 let result = self.open(open);
                 Done::Opened { file, result: result.map_err(|fault| why_really(&self.fs, device, fault)) }
             }
-            // Not reached: `handle` has taken it.
-            Job::Append { file, pieces, flush } => self.append(file, pieces, flush),
             Job::Close { file, sidecar } => Done::Closed { file, result: self.close(file, *sidecar) },
             Job::Abandon(file) => {
                 self.files.0.remove(&file);
@@ -142,7 +132,6 @@ impl<F: Fs + Disks> Writer<F> {
         }
     }
 
-    #[inline(never)]
     fn open(&mut self, open: Open) -> Result<Opened, Fault> {
         let folder = open.folder.path();
         check_device(&self.fs, &open.folder)?;
@@ -216,7 +205,6 @@ impl<F: Fs + Disks> Writer<F> {
         self.fs.sync_folder(&file.folder).map_err(failed)
     }
 
-    #[inline(never)]
     fn append(&mut self, key: FileKey, pieces: Vec<Piece>, flush: bool) -> Done {
         let started = (self.clock)();
         let Self { fs, files, space_seen, .. } = self;
@@ -245,7 +233,6 @@ impl<F: Fs + Disks> Writer<F> {
         Done::Appended { file: key, pieces, durable_octets, took, result }
     }
 
-    #[inline(never)]
     fn close(&mut self, key: FileKey, mut sidecar: Sidecar) -> Result<Option<Space>, Fault> {
         let Some(ours) = self.files.0.remove(&key) else { return Err(closed_before()) };
         let OpenRecording { mut file, order, device, .. } = ours;
@@ -287,7 +274,6 @@ impl<F: Fs + Disks> Writer<F> {
         self.fs.sync_data(handle)
     }
 
-    #[inline(never)]
     fn measure_speed(&self, folder: &Folder) -> Result<Option<Speed>, Fault> {
         if !self.files.0.is_empty() {
             return Ok(None);

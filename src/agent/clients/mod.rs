@@ -9,7 +9,6 @@ mod requests;
 
 impl Agent {
     /// Sends an event to every client that wants it; serialised once.
-    #[inline(never)]
     pub(in crate::agent) fn tell(&self, event: &Event, actions: &mut Vec<Action>) {
         let name = event.name();
         let mut params: Option<Rc<[u8]>> = None;

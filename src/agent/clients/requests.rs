@@ -14,7 +14,6 @@ use media::counts::DropCause;
 use media::time::Now;
 
 impl Agent {
-    #[inline(never)]
     pub(in crate::agent) fn client_line(
         &mut self,
         client: ClientId,
@@ -56,12 +55,10 @@ impl Agent {
         }
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn client_line_too_long(&mut self, client: ClientId, actions: &mut Vec<Action>) {
         refuse(client, &Refused::line_too_long(), actions);
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn client_closed(&mut self, client: ClientId) {
         self.clients.remove(&client);
         self.stats.clients = self.stats.clients.saturating_sub(1);

@@ -22,7 +22,6 @@ impl Agent {
     }
 
     /// The disk is stalled: what it was to do is done when it goes on.
-    #[inline(never)]
     pub(in crate::agent) fn job_refused(&mut self, job: Job, now: Now) {
         match self.deferred.defer(job, now.mono) {
             Some(Job::Scan(_)) => self.scans = self.scans.saturating_sub(1),

@@ -17,7 +17,6 @@ impl Agent {
         actions.push(Action::Job(Job::Scan(self.disk.look())));
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn scanned(&mut self, found: Found, now: Now, actions: &mut Vec<Action>) {
         self.scans = self.scans.saturating_sub(1);
         // What is there when we start was not inserted; agent.info tells of it.

@@ -178,7 +178,6 @@ impl Agent {
     }
 
     /// Takes the next step of the index, if one is due.
-    #[inline(never)]
     pub(in crate::agent) fn library_pump(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.ejecting.is_some() {
             return;
@@ -188,7 +187,6 @@ impl Agent {
         actions.extend(job.map(|job| Action::Job(Job::Library(job))));
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn library_done(&mut self, done: LibraryDone, now: Now, actions: &mut Vec<Action>) {
         match done {
             LibraryDone::Indexed(mut done) => {
@@ -223,7 +221,6 @@ impl Agent {
     }
 
     /// Storage has no room for a job: the disk is stalled.
-    #[inline(never)]
     pub(in crate::agent) fn library_refused(&mut self, job: LibraryJob, now: Now, actions: &mut Vec<Action>) {
         match job {
             LibraryJob::Index(_) => self.index.refused(now.mono),
@@ -346,7 +343,6 @@ impl Agent {
         self.pool.give_back(block);
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn recovered(&self, files: Vec<Recovered>, actions: &mut Vec<Action>) {
         if files.is_empty() {
             return;

@@ -25,7 +25,6 @@ impl Agent {
     }
 
     /// Tells what comes in, if that is something else than before, and that nothing does. What had arrived was looked at.
-    #[inline(never)]
     pub(in crate::agent) fn check_media(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let has_room = self.pool.has_room();
         let Some(it) = self.recordings.get_mut(&key) else { return };
@@ -89,7 +88,6 @@ impl Agent {
         }
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn tell_progress(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
         let remaining_s = self.remaining_s();
         let wanted = self.wants("recording.progress");

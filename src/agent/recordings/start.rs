@@ -132,7 +132,6 @@ impl Agent {
     }
 
     /// Remembers who sent to a fixed port that is let go: it may still send when the next recording has the port.
-    #[inline(never)]
     pub(in crate::agent) fn remember_sender(&mut self, key: RecordingKey) {
         let Some(it) = self.recordings.get(&key).filter(|_| self.config.rtp.port != 0) else { return };
         let Some((rtp, heard)) = it.rtp.zip(it.last_heard()) else { return };
@@ -142,7 +141,6 @@ impl Agent {
         self.last_senders.push(last);
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn rtp_bound(
         &mut self,
         key: RecordingKey,

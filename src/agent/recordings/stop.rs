@@ -17,7 +17,6 @@ use store::jobs::{Fault, Job, Piece};
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
 
 impl Agent {
-    #[inline(never)]
     pub(in crate::agent) fn shut_down(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
         self.end_playbacks("shutdown", actions);
@@ -27,7 +26,6 @@ impl Agent {
     }
 
     /// Begins to end a recording; `recording.ended` follows when its file is closed.
-    #[inline(never)]
     pub(in crate::agent) fn stop(
         &mut self,
         key: RecordingKey,
@@ -60,7 +58,6 @@ impl Agent {
     }
 
     /// Ends a recording whose disk is gone.
-    #[inline(never)]
     pub(in crate::agent) fn fail(
         &mut self,
         key: RecordingKey,

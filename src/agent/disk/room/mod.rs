@@ -39,7 +39,6 @@ impl Agent {
     }
 
     /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
-    #[inline(never)]
     pub(in crate::agent) fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.disk.first_full() {
             self.tell(&Event::StorageFull(self.storage_status()), actions);
@@ -90,7 +89,6 @@ impl Agent {
 
     /// There was no room to create a file, though there may be octets left: folders and disks have room for so many names.
     /// The oldest file gives way, and it is tried again. False if that can't be.
-    #[inline(never)]
     pub(in crate::agent) fn deletes_to_open(
         &mut self,
         key: RecordingKey,
@@ -124,7 +122,6 @@ impl Agent {
     }
 
     /// There was no room for another name, and to finish a file takes one for a moment: its final sidecar's.
-    #[inline(never)]
     pub(in crate::agent) fn delete_one_more(&mut self, actions: &mut Vec<Action>) {
         if let Some(folder) = self.disk.folder().filter(|_| !self.nothing_to_delete) {
             self.delete_oldest(folder, actions);
@@ -132,7 +129,6 @@ impl Agent {
     }
 
     /// The oldest file is not found yet: storage goes on when it has done what waits behind the search.
-    #[inline(never)]
     pub(in crate::agent) fn search_on(&mut self, now: Now, actions: &mut Vec<Action>) {
         match self.disk.folder().filter(|folder| self.deleting.as_ref() == Some(folder)) {
             Some(folder) => actions.push(self.deletion(folder)),
@@ -141,7 +137,6 @@ impl Agent {
         }
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn deleted(
         &mut self,
         file: Option<String>,

@@ -76,7 +76,6 @@ impl Destination {
     }
 
     /// The sender changed to `codec`.
-    #[inline(never)]
     pub(in crate::agent) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
         match self {
             Self::File(to_file) => to_file.switch_codec(codec, pool),

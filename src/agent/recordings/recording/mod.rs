@@ -300,7 +300,6 @@ impl Recording {
     }
 
     /// Nobody else has come: the stream of the last recording is that of this one, too.
-    #[inline(never)]
     fn take_leftover(&mut self, pool: &mut BlockPool) {
         let Some(leftover) = self.leftover.take() else { return };
         let (waiting, source) = leftover.into_waiting();
@@ -325,7 +324,6 @@ impl Recording {
     }
 
     /// What became of a datagram of the sender that is no RTP.
-    #[inline(never)]
     fn no_packet(&mut self, octets: &[u8], error: Option<PacketError>) -> DropCause {
         match error {
             None => DropCause::Oversize,
@@ -339,7 +337,6 @@ impl Recording {
     }
 
     /// Takes what has waited for its sender to be believed.
-    #[inline(never)]
     fn take_waiting(&mut self, pool: &mut BlockPool) {
         let waiting = self.lock.take_held();
         for (octets, arrival) in waiting.iter() {
@@ -367,7 +364,6 @@ impl Recording {
     }
 
     /// Time has passed: who sends too little for a probation is believed if there is nobody else.
-    #[inline(never)]
     pub(in crate::agent) fn tick_lock(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.lock_deadline().is_none_or(|due| now < due) {
             return;
@@ -384,7 +380,6 @@ impl Recording {
     }
 
     /// Nothing more is waited for, since a pause or the end comes: what was held is audio, if it may be.
-    #[inline(never)]
     pub(in crate::agent) fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.takes_audio() {
             self.take_leftover(pool);
@@ -450,7 +445,6 @@ impl Recording {
     }
 
     /// A packet that may be encrypted, or one that shows that those before it were not.
-    #[inline(never)]
     fn doubtful(&mut self, look: Look, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
         match look {
             Look::Held => Verdict::Dropped(DropCause::Encrypted),
@@ -481,7 +475,6 @@ impl Recording {
     }
 
     /// What was held is audio after all, or nothing more is waited for.
-    #[inline(never)]
     pub(in crate::agent) fn release_held(&mut self, pool: &mut BlockPool) {
         let Self { probe, destination, counts, .. } = self;
         probe.take_held(|early, _, at| {
@@ -492,7 +485,6 @@ impl Recording {
     }
 
     /// A packet of a type that is not known to be audio.
-    #[inline(never)]
     fn unknown(&mut self, mut packet: Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
         let heard = self.probe.missing(arrival).map(|_| self.probe.since());
         match self.types.learn(&packet, self.codec, arrival, heard) {
@@ -519,7 +511,6 @@ impl Recording {
         self.audio(&packet, arrival, pool)
     }
 
-    #[inline(never)]
     fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
         self.release_held(pool);
         self.codec = codec;

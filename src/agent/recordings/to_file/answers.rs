@@ -16,7 +16,6 @@ use media::time::Now;
 use store::jobs::{Fault, FaultKind, FileKey, Job, Opened, Piece, Space};
 
 impl Agent {
-    #[inline(never)]
     pub(in crate::agent) fn opened(
         &mut self,
         file: FileKey,
@@ -140,7 +139,6 @@ impl Agent {
     }
 
     /// The disk, or the file, had no room for all of `pieces`.
-    #[inline(never)]
     fn filled(
         &mut self,
         key: RecordingKey,
@@ -178,7 +176,6 @@ impl Agent {
         }
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn closed(
         &mut self,
         file: FileKey,

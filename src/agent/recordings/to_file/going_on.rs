@@ -22,7 +22,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// Storage failed a job of a recording.
-    #[inline(never)]
     pub(in crate::agent) fn storage_failed(
         &mut self,
         key: RecordingKey,
@@ -171,7 +170,6 @@ impl Agent {
     }
 
     /// A file that had lost its disk was finished, or could not be.
-    #[inline(never)]
     pub(in crate::agent) fn mended(
         &mut self,
         file: FileKey,

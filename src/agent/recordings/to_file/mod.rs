@@ -300,7 +300,6 @@ impl ToFile {
     }
 
     /// The sender changed to `codec`: the audio so far stays in its file, a new one follows.
-    #[inline(never)]
     pub(in crate::agent) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
         self.timeline.switch_codec(codec, &mut Feed { buffer: &mut self.buffer, pool });
         self.buffer.roll(codec);
@@ -479,7 +478,6 @@ impl ToFile {
     }
 
     /// The final sidecar of the present segment. What is counted from here on belongs to the next one.
-    #[inline(never)]
     fn end_segment(
         &mut self,
         call: &Call,
@@ -498,7 +496,6 @@ impl ToFile {
     }
 
     /// The sidecar of the present segment; storage fills in name, size and duration.
-    #[inline(never)]
     fn sidecar(
         &self,
         call: &Call,

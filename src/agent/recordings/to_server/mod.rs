@@ -74,7 +74,6 @@ impl Agent {
         self.uplink_actions(key, first, now, actions);
     }
 
-    #[inline(never)]
     pub(in crate::agent) fn uplink_input(
         &mut self,
         key: RecordingKey,
