@@ -16,6 +16,7 @@ pub use input::{ClientId, Datagram, Fence, Input, RecordingKey, SILENT_PEER_AFTE
 #[cfg(test)]
 pub(crate) use library::Info as RecordingInfo;
 
+use crate::agent::clients::answer::PendingReply;
 use crate::agent::disk::deferred_jobs::DeferredJobs;
 use crate::agent::disk::eject::Ejecting;
 use crate::agent::disk::state::DiskState;
@@ -30,7 +31,6 @@ use crate::api::ending::TextKey;
 use crate::api::event::Event;
 use crate::api::reason::AgentError;
 use crate::api::reason::Reason;
-use crate::api::reply::{self, RequestId};
 use crate::api::request::RecordStart;
 use crate::api::status::RecordingState;
 use crate::api::status::{RecordingStatus, SandboxStatus, Stats};
@@ -49,6 +49,12 @@ const MAX_ENDED: usize = 32;
 /// Requests to start that may wait for the first look at the disks.
 const MAX_WAITING_STARTS: usize = 64;
 
+/// What every decision of one step has: the time, and where actions go.
+struct Turn<'a> {
+    now: Now,
+    actions: &'a mut Vec<Action>,
+}
+
 /// The decisions of the recorder.
 pub struct Agent {
     config: Config,
@@ -65,7 +71,7 @@ pub struct Agent {
     /// Scans under way, and requests that wait for one.
     scans: usize,
     looked_at: Mono,
-    waiting_starts: VecDeque<(ClientId, Option<RequestId>, RecordStart, Mono)>,
+    waiting_starts: VecDeque<(Option<PendingReply>, RecordStart, Mono)>,
     ejecting: Option<Ejecting>,
     deferred: DeferredJobs,
     /// Where the oldest file is being deleted.
@@ -171,41 +177,42 @@ impl Agent {
     /// Takes one input; what is to be done is added to `actions`.
     pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
         let before = actions.len();
+        let turn = &mut Turn { now, actions };
         let (drained, answered) = (matches!(input, Input::Drained(_)), matches!(input, Input::Storage(_)));
-        self.take(input, now, actions);
+        self.take(input, turn);
         if !drained {
-            self.tell_state(actions);
+            self.tell_state(turn);
         }
         if answered && self.library_deadline().is_some() {
-            self.library_pump(now, actions);
+            self.library_pump(turn);
         }
         if !self.deferred.is_empty() {
-            self.keep_order(before, now, actions);
+            self.keep_order(before, turn);
         }
-        self.exit_if_done(now, actions);
+        self.exit_if_done(turn);
     }
 
     /// Jobs that this step made wait behind those that are held: a file is not given up before it was to be opened.
-    fn keep_order(&mut self, before: usize, now: Now, actions: &mut Vec<Action>) {
-        for action in actions.split_off(before) {
+    fn keep_order(&mut self, before: usize, turn: &mut Turn<'_>) {
+        for action in turn.actions.split_off(before) {
             match action {
-                Action::Job(job) if self.deferred.keeps_back(&job) => self.job_refused(job, now),
-                action => actions.push(action),
+                Action::Job(job) if self.deferred.keeps_back(&job) => self.job_refused(job, turn.now),
+                action => turn.actions.push(action),
             }
         }
     }
 
-    fn take(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
-        self.show_clock(now);
+    fn take(&mut self, input: Input<'_>, turn: &mut Turn<'_>) {
+        self.show_clock(turn.now);
         match input {
             Input::Drained(recording) => {
-                self.check_media(recording, now, actions);
-                self.pump(recording, now, actions);
+                self.check_media(recording, turn);
+                self.pump(recording, turn);
             }
             Input::Storage(done) => {
                 // There is room for as many jobs as are answered.
-                actions.extend(self.deferred.take().map(Action::Job));
-                self.storage(done, now, actions);
+                turn.actions.extend(self.deferred.take().map(Action::Job));
+                self.storage(done, turn);
             }
             Input::SocketOverflow(recording, packets) => {
                 self.stats.drops.socket += u64::from(packets);
@@ -218,27 +225,27 @@ impl Agent {
                     it.add_strangers(u64::from(packets));
                 }
             }
-            Input::Started | Input::MountsChanged => self.scan(now, actions),
+            Input::Started | Input::MountsChanged => self.scan(turn),
             Input::ClientOpened(client) => {
                 self.stats.clients += 1;
                 self.clients.insert(client, Subscription::new());
             }
-            Input::ClientLine(client, line) => self.client_line(client, line, now, actions),
-            Input::ClientLineTooLong(client) => self.client_line_too_long(client, actions),
+            Input::ClientLine(client, line) => self.client_line(client, line, turn),
+            Input::ClientLineTooLong(client) => self.client_line_too_long(client, turn),
             Input::ClientClosed(client) => self.client_closed(client),
             Input::ClientsDoNotRead { events, closed } => {
                 self.stats.events_lost += events;
                 self.stats.clients_closed += closed;
             }
-            Input::RtpBound(recording, result) => self.rtp_bound(recording, result, now, actions),
-            Input::Uplink(recording, input) => self.uplink_input(recording, input, now, actions),
-            Input::JobRefused(Job::Library(job)) => self.library_refused(job, now, actions),
-            Input::JobRefused(job) => self.job_refused(job, now),
+            Input::RtpBound(recording, result) => self.rtp_bound(recording, result, turn),
+            Input::Uplink(recording, input) => self.uplink_input(recording, input, turn),
+            Input::JobRefused(Job::Library(job)) => self.library_refused(job, turn),
+            Input::JobRefused(job) => self.job_refused(job, turn.now),
             Input::PlayerFailed(playback) => {
-                self.end_playback(playback, Reason::PermissionDenied.as_str(), None, actions);
+                self.end_playback(playback, Reason::PermissionDenied.as_str(), None, turn);
             }
-            Input::Tick => self.tick(now, actions),
-            Input::Shutdown => self.shut_down(now, actions),
+            Input::Tick => self.tick(turn),
+            Input::Shutdown => self.shut_down(turn),
         }
     }
 
@@ -283,18 +290,18 @@ impl Agent {
             .min()
     }
 
-    fn exit_if_done(&mut self, now: Now, actions: &mut Vec<Action>) {
+    fn exit_if_done(&mut self, turn: &mut Turn<'_>) {
         if let Some(deadline) = self.shutdown.filter(|_| !self.exited) {
-            if self.recordings.is_empty() || now.mono >= deadline {
+            if self.recordings.is_empty() || turn.now.mono >= deadline {
                 self.exited = true;
                 // A server or PBX that has not confirmed the end leaves nothing unfinished here.
-                actions.push(Action::Exit { finalised: self.count_on_disk() == 0 });
+                turn.actions.push(Action::Exit { finalised: self.count_on_disk() == 0 });
             }
         }
     }
 
     /// Refuses what would begin while the agent ends, or, `on_disk`, while the disk is being ejected.
-    pub(super) fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
+    fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
         let (message, advice, text) = if self.shutdown.is_some() {
             ("the agent is ending", "try again when it has started anew", TextKey::Shutdown)
         } else if on_disk && self.ejecting.is_some() {
@@ -306,91 +313,91 @@ impl Agent {
         Err(error.with_advice(advice).with_text(Some(text)))
     }
 
-    pub(super) fn storage(&mut self, done: Done, now: Now, actions: &mut Vec<Action>) {
+    fn storage(&mut self, done: Done, turn: &mut Turn<'_>) {
         match done {
             Done::Appended { file, pieces, took, result, durable_octets } => {
                 self.library_grew(file, durable_octets);
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 self.stats.longest_write_ms = self.stats.longest_write_ms.max(took_ms);
-                self.appended(file, pieces, result, now, actions);
+                self.appended(file, pieces, result, turn);
             }
-            Done::Scanned(found) => self.scanned(found, now, actions),
-            Done::Opened { file, result } => self.opened(file, result, now, actions),
-            Done::Closed { file, result } => self.closed(file, result, now, actions),
+            Done::Scanned(found) => self.scanned(found, turn),
+            Done::Opened { file, result } => self.opened(file, result, turn),
+            Done::Closed { file, result } => self.closed(file, result, turn),
             Done::Abandoned(_) => {}
-            Done::Deleted { file, space } => self.deleted(file, space, now, actions),
-            Done::Searching => self.search_on(now, actions),
+            Done::Deleted { file, space } => self.deleted(file, space, turn),
+            Done::Searching => self.search_on(turn),
             Done::Mended { file, result } => {
-                self.mended(file, result, now, actions);
+                self.mended(file, result, turn);
                 self.library_anew();
             }
-            Done::SpeedMeasured(result) => self.speed_measured(result, actions),
-            Done::Ejected(result) => self.ejected(result, now, actions),
-            Done::Library(done) => self.library_done(done, now, actions),
+            Done::SpeedMeasured(result) => self.speed_measured(result, turn),
+            Done::Ejected(result) => self.ejected(result, turn),
+            Done::Library(done) => self.library_done(done, turn),
         }
     }
 
-    pub(super) fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.play_all(now, actions);
-        self.library_pump(now, actions);
-        if self.deferred.retry_at().is_some_and(|at| now.mono >= at) {
-            actions.extend(self.deferred.take().map(Action::Job));
+    fn tick(&mut self, turn: &mut Turn<'_>) {
+        self.play_all(turn);
+        self.library_pump(turn);
+        if self.deferred.retry_at().is_some_and(|at| turn.now.mono >= at) {
+            turn.actions.extend(self.deferred.take().map(Action::Job));
         }
-        if self.look_due().is_some_and(|at| now.mono >= at) {
-            self.scan(now, actions);
+        if self.look_due().is_some_and(|at| turn.now.mono >= at) {
+            self.scan(turn);
         }
         let progress = self.wants("recording.progress");
         for key in self.keys() {
-            self.let_go(key, now);
-            self.pump(key, now, actions);
-            self.check_lost(key, now, actions);
-            self.uplink(key, now, actions, |client, now, out| client.timer(now, out));
-            self.pbx_timer(key, now, actions);
+            self.let_go(key, turn.now);
+            self.pump(key, turn);
+            self.check_lost(key, turn);
+            self.uplink(key, turn, |client, now, out| client.timer(now, out));
+            self.pbx_timer(key, turn);
             let remaining_s = self.remaining_s();
             let Some(it) = self.recordings.get_mut(&key) else { continue };
-            if it.goes_to_file() && now.mono >= it.started + START_ANSWER_AFTER {
-                if let Some((client, id)) = it.waiting.take() {
-                    actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
+            if it.goes_to_file() && turn.now.mono >= it.started + START_ANSWER_AFTER {
+                if let Some(reply) = it.waiting.take() {
+                    reply.ok(&it.start_answer(), turn);
                 }
             }
             let busy_since = it.destination.as_file().and_then(ToFile::busy_since);
-            let stalled = busy_since.is_some_and(|since| now.mono >= since + STALLED_AFTER);
+            let stalled = busy_since.is_some_and(|since| turn.now.mono >= since + STALLED_AFTER);
             if stalled && !it.stalled_told {
                 it.stalled_told = true;
-                let event = Event::RecordingStalled(it.status(remaining_s, now.mono));
-                self.tell(&event, actions);
+                let event = Event::RecordingStalled(it.status(remaining_s, turn.now.mono));
+                self.tell(&event, turn);
             }
-            self.check_media(key, now, actions);
+            self.check_media(key, turn);
             let Some(it) = self.recordings.get(&key) else { continue };
-            if progress && it.is_live() && now.mono >= it.progress_at {
-                self.tell_progress(key, now, actions);
+            if progress && it.is_live() && turn.now.mono >= it.progress_at {
+                self.tell_progress(key, turn);
             }
         }
-        let overdue = |since: &Mono| now.mono >= *since + START_ANSWER_AFTER;
+        let now = turn.now.mono;
+        let overdue = |since: &Mono| now >= *since + START_ANSWER_AFTER;
         while self.waiting_starts.front().is_some_and(|(.., since)| overdue(since)) {
-            if let Some((client, Some(id), ..)) = self.waiting_starts.pop_front() {
-                let error = library::disk_silent();
-                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            if let Some((Some(reply), ..)) = self.waiting_starts.pop_front() {
+                reply.err(&library::disk_silent(), turn);
             }
         }
     }
 
-    pub(super) fn new_key(&mut self) -> u64 {
+    fn new_key(&mut self) -> u64 {
         self.next_key += 1;
         self.next_key
     }
 
-    pub(super) fn new_file(&mut self) -> FileKey {
+    fn new_file(&mut self) -> FileKey {
         FileKey(self.new_key())
     }
 
     /// 16 hexadecimal digits.
-    pub(super) fn new_id(&mut self) -> String {
+    fn new_id(&mut self) -> String {
         format!("{:016x}", self.next_random())
     }
 
     /// The next of the SplitMix64 sequence, which repeats none of its values.
-    pub(super) fn next_random(&mut self) -> u64 {
+    fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.random;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,6 +1,8 @@
 //! The answer to a request: a result, nothing yet, or why not.
 
+use crate::agent::{Action, ClientId, Turn};
 use crate::api::reason::{AgentError, Reason};
+use crate::api::reply::{self, INVALID_PARAMS, RequestId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -29,4 +31,44 @@ pub(in crate::agent) type Answer = Result<Option<Value>, Failure>;
 
 pub(in crate::agent) fn answer(result: &impl Serialize) -> Answer {
     serde_json::to_value(result).map(Some).map_err(|error| Failure::Params(error.to_string()))
+}
+
+/// Who asked, with the reply that is owed. A request without an id gets none.
+#[derive(Debug)]
+pub(in crate::agent) struct Caller {
+    pub(in crate::agent) client: ClientId,
+    reply: Option<PendingReply>,
+}
+
+impl Caller {
+    pub(in crate::agent) fn new(client: ClientId, id: Option<RequestId>) -> Self {
+        Self { client, reply: id.map(|id| PendingReply { client, id }) }
+    }
+
+    /// Takes the reply, to give it later or in another way than as the request's result.
+    pub(in crate::agent) fn defer(&mut self) -> Option<PendingReply> {
+        self.reply.take()
+    }
+}
+
+/// A reply that a client waits for; giving it consumes it.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::agent) struct PendingReply {
+    client: ClientId,
+    id: RequestId,
+}
+
+impl PendingReply {
+    pub(in crate::agent) fn ok(self, result: &impl Serialize, turn: &mut Turn<'_>) {
+        turn.actions.push(Action::Reply(self.client, reply::result(&self.id, result)));
+    }
+
+    pub(in crate::agent) fn err(self, error: &AgentError, turn: &mut Turn<'_>) {
+        turn.actions.push(Action::Reply(self.client, reply::agent_error(&self.id, error)));
+    }
+
+    pub(in crate::agent) fn invalid_params(self, message: &str, turn: &mut Turn<'_>) {
+        turn.actions.push(Action::Reply(self.client, reply::rpc_error(&self.id, INVALID_PARAMS, message)));
+    }
 }

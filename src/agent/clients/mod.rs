@@ -1,6 +1,6 @@
 //! The clients of the local socket: what they subscribed to, and events on their way to them.
 
-use crate::agent::{Action, Agent};
+use crate::agent::{Action, Agent, Turn};
 use crate::api::event::Event;
 use std::rc::Rc;
 
@@ -9,12 +9,12 @@ mod requests;
 
 impl Agent {
     /// Sends an event to every client that wants it; serialised once.
-    pub(in crate::agent) fn tell(&self, event: &Event, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn tell(&self, event: &Event, turn: &mut Turn<'_>) {
         let name = event.name();
         let mut params: Option<Rc<[u8]>> = None;
         for (client, _) in self.clients.iter().filter(|(_, subscription)| subscription.wants(name)) {
             let params = params.get_or_insert_with(|| event.params_json().into()).clone();
-            actions.push(Action::Notify { client: *client, name, params, class: event.class() });
+            turn.actions.push(Action::Notify { client: *client, name, params, class: event.class() });
         }
     }
 

@@ -1,12 +1,13 @@
 //! What clients ask for.
 
+use crate::agent::clients::answer::Caller;
 use crate::agent::clients::answer::{Answer, Failure, answer};
 use crate::agent::recordings::recording::Recording;
-use crate::agent::{Action, Agent, ClientId, Fence};
+use crate::agent::{Action, Agent, ClientId, Fence, Turn};
 use crate::api::PROTOCOL_VERSION;
 use crate::api::ending::Order;
 use crate::api::reason::Reason;
-use crate::api::reply::{self, Done as Empty, INVALID_PARAMS, RequestId};
+use crate::api::reply::Done as Empty;
 use crate::api::request::{self, Method, Refused, Request};
 use crate::api::status::{AgentInfo, Mode, Recordings, Stats};
 use media::codec::Codec;
@@ -14,29 +15,24 @@ use media::counts::DropCause;
 use media::time::Now;
 
 impl Agent {
-    pub(in crate::agent) fn client_line(
-        &mut self,
-        client: ClientId,
-        line: &[u8],
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(in crate::agent) fn client_line(&mut self, client: ClientId, line: &[u8], turn: &mut Turn<'_>) {
         self.stats.requests += 1;
         let Request { id, method } = match request::parse(line) {
             Ok(request) => request,
-            Err(refused) => return refuse(client, &refused, actions),
+            Err(refused) => return refuse(client, &refused, turn),
         };
         // Before anything is done: some requests are answered while they are carried out.
-        actions.extend(id.as_ref().map(|_| Action::OweReply(client)));
-        let answer = self.request(client, id.as_ref(), method, now, actions);
-        let Some(id) = id else { return };
-        let line = match answer {
-            Ok(None) => return,
-            Ok(Some(result)) => reply::result(&id, &result),
-            Err(Failure::Agent(error)) => reply::agent_error(&id, &error),
-            Err(Failure::Params(message)) => reply::rpc_error(&id, INVALID_PARAMS, &message),
-        };
-        actions.push(Action::Reply(client, line));
+        turn.actions.extend(id.as_ref().map(|_| Action::OweReply(client)));
+        let mut caller = Caller::new(client, id);
+        let answer = self.request(&mut caller, method, turn);
+        match (answer, caller.defer()) {
+            // Whoever answers later, or has answered, took the reply.
+            (Ok(None), left) => debug_assert!(left.is_none(), "each request with an id gets a reply"),
+            (_, None) => {}
+            (Ok(Some(result)), Some(reply)) => reply.ok(&result, turn),
+            (Err(Failure::Agent(error)), Some(reply)) => reply.err(&error, turn),
+            (Err(Failure::Params(message)), Some(reply)) => reply.invalid_params(&message, turn),
+        }
     }
 
     /// Whose packets come before what a client's line asks for. Everything else a client asks can be answered while
@@ -55,8 +51,8 @@ impl Agent {
         }
     }
 
-    pub(in crate::agent) fn client_line_too_long(&mut self, client: ClientId, actions: &mut Vec<Action>) {
-        refuse(client, &Refused::line_too_long(), actions);
+    pub(in crate::agent) fn client_line_too_long(&mut self, client: ClientId, turn: &mut Turn<'_>) {
+        refuse(client, &Refused::line_too_long(), turn);
     }
 
     pub(in crate::agent) fn client_closed(&mut self, client: ClientId) {
@@ -64,33 +60,26 @@ impl Agent {
         self.stats.clients = self.stats.clients.saturating_sub(1);
     }
 
-    fn request(
-        &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
-        method: Method,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Answer {
+    fn request(&mut self, caller: &mut Caller, method: Method, turn: &mut Turn<'_>) -> Answer {
         match method {
-            Method::AgentInfo => answer(&self.info(now)),
-            Method::RecordStart(start) => self.record_start(client, id, start, now, actions),
+            Method::AgentInfo => answer(&self.info(turn.now)),
+            Method::RecordStart(start) => self.record_start(caller, start, turn),
             Method::RecordPause { recording } => {
                 let key = self.live(recording.as_deref())?;
-                self.pause(key, client, id, now, actions)
+                self.pause(key, caller, turn)
             }
             Method::RecordResume { recording } => {
                 let key = self.live(recording.as_deref())?;
-                self.resume(key, client, id, now, actions)
+                self.resume(key, caller, turn)
             }
             Method::RecordStop { recording } => {
                 let key = self.live(recording.as_deref())?;
-                self.stop(key, Order::Stopped, now, actions);
+                self.stop(key, Order::Stopped, turn);
                 answer(&self.status_of(key)?)
             }
             Method::RecordUpdate { recording, call } => {
                 let key = self.live(recording.as_deref())?;
-                self.update(key, &call, actions)?;
+                self.update(key, &call, turn)?;
                 answer(&self.status_of(key)?)
             }
             Method::RecordStatus { recording: None } => {
@@ -106,27 +95,29 @@ impl Agent {
                 answer(&live.or_else(ended).ok_or(Reason::NotFound)?)
             }
             Method::StorageStatus => answer(&self.storage_status()),
-            Method::StorageEject => self.eject(client, id, now, actions),
-            Method::EventsSubscribe { types } => self.subscribe(client, types.as_deref(), true),
-            Method::EventsUnsubscribe { types } => self.subscribe(client, types.as_deref(), false),
+            Method::StorageEject => self.eject(caller, turn),
+            Method::EventsSubscribe { types } => self.subscribe(caller.client, types.as_deref(), true),
+            Method::EventsUnsubscribe { types } => self.subscribe(caller.client, types.as_deref(), false),
             Method::StatsGet => answer(&self.stats()),
             Method::RecordingsList { limit, after, query } => {
                 // Up to a thousand entries: written at once, not built as a tree first.
                 let listed = self.list_recordings(limit, after.as_deref(), query.as_deref())?;
-                actions.extend(id.map(|id| Action::Reply(client, reply::result(id, &listed))));
+                if let Some(reply) = caller.defer() {
+                    reply.ok(&listed, turn);
+                }
                 Ok(None)
             }
             Method::RecordingsInfo { .. }
             | Method::RecordingsDelete { .. }
-            | Method::RecordingsProtect { .. } => self.ask_about_recording(client, id, method, actions),
+            | Method::RecordingsProtect { .. } => self.ask_about_recording(caller, method, turn),
             Method::PlayStart { .. }
             | Method::PlayPause { .. }
             | Method::PlayResume { .. }
             | Method::PlaySeek { .. }
             | Method::PlayStop { .. }
-            | Method::PlayStatus { .. } => self.play_request(client, id, method, now, actions),
+            | Method::PlayStatus { .. } => self.play_request(caller, method, turn),
             Method::SipInfoResult { recording, code } => {
-                self.sip_info_result(&recording, code, now, actions)?;
+                self.sip_info_result(&recording, code, turn)?;
                 answer(&Empty {})
             }
         }
@@ -200,8 +191,8 @@ impl Agent {
 }
 
 /// Answers a line that is no good request, if an answer is due.
-fn refuse(client: ClientId, refused: &Refused, actions: &mut Vec<Action>) {
+fn refuse(client: ClientId, refused: &Refused, turn: &mut Turn<'_>) {
     if let Some(line) = refused.line() {
-        actions.extend([Action::OweReply(client), Action::Reply(client, line)]);
+        turn.actions.extend([Action::OweReply(client), Action::Reply(client, line)]);
     }
 }

@@ -1,9 +1,9 @@
 //! A look at the disks: when it is due, and what follows from what it found.
 
-use crate::agent::{Action, Agent};
+use crate::agent::{Action, Agent, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
-use media::time::{Mono, Now};
+use media::time::Mono;
 use std::time::Duration;
 use store::jobs::{Found, Job};
 
@@ -11,43 +11,43 @@ use store::jobs::{Found, Job};
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Agent {
-    pub(in crate::agent) fn scan(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn scan(&mut self, turn: &mut Turn<'_>) {
         self.scans += 1;
-        self.looked_at = now.mono;
-        actions.push(Action::Job(Job::Scan(self.disk.look())));
+        self.looked_at = turn.now.mono;
+        turn.actions.push(Action::Job(Job::Scan(self.disk.look())));
     }
 
-    pub(in crate::agent) fn scanned(&mut self, found: Found, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn scanned(&mut self, found: Found, turn: &mut Turn<'_>) {
         self.scans = self.scans.saturating_sub(1);
         // What is there when we start was not inserted; agent.info tells of it.
         let inserted = self.disk.was_looked_at();
         let change = self.disk.scanned(found, self.count_on_disk());
         if change.went {
-            self.library_gone(Reason::StorageIo.as_str(), actions);
-            self.tell(&Event::StorageRemoved(self.storage_status()), actions);
+            self.library_gone(Reason::StorageIo.as_str(), turn);
+            self.tell(&Event::StorageRemoved(self.storage_status()), turn);
         }
         for key in self.on_disk() {
             let to_file = self.recordings.get(&key).and_then(|it| it.destination.as_file());
             if to_file.is_some_and(|to_file| change.gone.contains(to_file.folder())) {
-                self.disk_pulled(key, now, actions);
+                self.disk_pulled(key, turn);
             }
         }
         for folder in &change.fresh {
-            actions.extend(self.pending_finalisations.jobs(folder).map(Action::Job));
+            turn.actions.extend(self.pending_finalisations.jobs(folder).map(Action::Job));
         }
-        self.resume_lost(change.came, now, actions);
+        self.resume_lost(change.came, turn);
         if change.turned {
             self.index.clear();
         }
         if change.came {
-            self.welcome_disk(inserted, actions);
+            self.welcome_disk(inserted, turn);
             self.library_anew();
         } else if !inserted {
             let (level, text) = self.disk.describe();
-            actions.push(Action::Log(level, text));
+            turn.actions.push(Action::Log(level, text));
         }
-        for (client, id, start, _) in std::mem::take(&mut self.waiting_starts) {
-            self.start(client, id, start, now, actions);
+        for (reply, start, _) in std::mem::take(&mut self.waiting_starts) {
+            self.start(reply, start, turn);
         }
     }
 
@@ -61,9 +61,9 @@ impl Agent {
     }
 
     /// Tells if the state of the disk is another one than before.
-    pub(in crate::agent) fn tell_state(&mut self, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn tell_state(&mut self, turn: &mut Turn<'_>) {
         if let Some(change) = self.disk.change(self.count_on_disk()) {
-            self.tell(&Event::StorageState(change), actions);
+            self.tell(&Event::StorageState(change), turn);
         }
     }
 }

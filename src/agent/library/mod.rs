@@ -8,20 +8,21 @@ pub(in crate::agent) mod playback;
 pub(in crate::agent) mod playbacks;
 
 use crate::agent::clients::answer::{Answer, Failure};
+use crate::agent::clients::answer::{Caller, PendingReply};
 use crate::agent::disk::faults::reason_at_start;
 use crate::agent::library::index::Entry;
 use crate::agent::library::playback::PlayRequest;
-use crate::agent::{Action, Agent, ClientId, RecordingKey};
+use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::ending::TextKey;
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Cause, Reason};
-use crate::api::reply::{self, Done as Empty, RequestId};
+use crate::api::reply::Done as Empty;
 use crate::api::request::Method;
 use crate::api::status::{RecordingEntry, RecordingsListed};
 use log::Level as LogLevel;
 use media::blocks::Block;
 use media::codec::OCTETS_PER_MS;
-use media::time::{Mono, Now};
+use media::time::Mono;
 use recfile::format::{Facts, Layout};
 use recfile::sealed::CHUNK_OVERHEAD_OCTETS;
 use recfile::sidecar::Sidecar;
@@ -40,7 +41,7 @@ pub(in crate::agent) type Asks = BTreeMap<AskId, Ask>;
 /// A question that waits for storage.
 #[derive(Debug)]
 pub(in crate::agent) struct Ask {
-    client: Option<(ClientId, RequestId)>,
+    reply: Option<PendingReply>,
     pub(in crate::agent) what: What,
 }
 
@@ -96,10 +97,9 @@ impl Agent {
     /// Answers what needs the disk.
     pub(in crate::agent) fn ask_about_recording(
         &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
+        caller: &mut Caller,
         method: Method,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Answer {
         let (Method::RecordingsInfo { file }
         | Method::RecordingsDelete { file }
@@ -116,7 +116,7 @@ impl Agent {
         if deletes && self.is_played(&file) {
             return Err(busy("it is being played").into());
         }
-        let ask = self.ask(client, id, if deletes { What::Delete(file.clone()) } else { What::Look })?;
+        let ask = self.ask(caller, if deletes { What::Delete(file.clone()) } else { What::Look })?;
         let job = match method {
             Method::RecordingsProtect { protected, .. } => {
                 LibraryJob::Protect { ask, folder, file, protected }
@@ -124,17 +124,12 @@ impl Agent {
             _ if deletes => LibraryJob::Delete { ask, folder, file },
             _ => LibraryJob::Info { ask, folder, file },
         };
-        actions.push(Action::Job(Job::Library(job)));
+        turn.actions.push(Action::Job(Job::Library(job)));
         Ok(None)
     }
 
     /// Notes who waits for an answer of storage.
-    pub(in crate::agent) fn ask(
-        &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
-        what: What,
-    ) -> Result<AskId, Failure> {
+    pub(in crate::agent) fn ask(&mut self, caller: &mut Caller, what: What) -> Result<AskId, Failure> {
         if self.asks.len() >= MAX_ASKS {
             let message = "too many requests wait for the disk";
             let error = AgentError::new(Reason::StorageIo).with_message(message);
@@ -142,7 +137,7 @@ impl Agent {
             return Err(error.into());
         }
         let ask = AskId(self.new_key());
-        self.asks.insert(ask, Ask { client: id.map(|id| (client, id.clone())), what });
+        self.asks.insert(ask, Ask { reply: caller.defer(), what });
         Ok(ask)
     }
 
@@ -166,9 +161,9 @@ impl Agent {
     }
 
     /// The disk went, or may go.
-    pub(in crate::agent) fn library_gone(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn library_gone(&mut self, reason: &'static str, turn: &mut Turn<'_>) {
         self.index.clear();
-        self.end_playbacks(reason, actions);
+        self.end_playbacks(reason, turn);
     }
 
     /// When the next step of the index is due. A disk that was asked to be ejected is left alone: a step may write.
@@ -178,24 +173,24 @@ impl Agent {
     }
 
     /// Takes the next step of the index, if one is due.
-    pub(in crate::agent) fn library_pump(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn library_pump(&mut self, turn: &mut Turn<'_>) {
         if self.ejecting.is_some() {
             return;
         }
         let disk = &self.disk;
-        let job = self.index.next_job(|| disk.folder(), now.mono);
-        actions.extend(job.map(|job| Action::Job(Job::Library(job))));
+        let job = self.index.next_job(|| disk.folder(), turn.now.mono);
+        turn.actions.extend(job.map(|job| Action::Job(Job::Library(job))));
     }
 
-    pub(in crate::agent) fn library_done(&mut self, done: LibraryDone, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn library_done(&mut self, done: LibraryDone, turn: &mut Turn<'_>) {
         match done {
             LibraryDone::Indexed(mut done) => {
-                self.recovered(std::mem::take(&mut done.recovered), actions);
-                self.index.indexed(done, now);
+                self.recovered(std::mem::take(&mut done.recovered), turn);
+                self.index.indexed(done, turn.now);
             }
             LibraryDone::Info(ask, result) => {
-                let result = result.map(|details| info(&details, now.wall.utc_offset_s));
-                self.answer_ask(ask, result, actions);
+                let result = result.map(|details| info(&details, turn.now.wall.utc_offset_s));
+                self.answer_ask(ask, result, turn);
             }
             LibraryDone::Deleted(ask, result) => {
                 if let (Some(Ask { what: What::Delete(file), .. }), Ok(()) | Err(Miss::NotFound)) =
@@ -203,62 +198,62 @@ impl Agent {
                 {
                     self.index.remove(file);
                 }
-                self.answer_ask(ask, result.map(|()| serde_json::json!(Empty {})), actions);
+                self.answer_ask(ask, result.map(|()| serde_json::json!(Empty {})), turn);
             }
             LibraryDone::Protected(ask, result) => {
                 let entry = result.map(|found| {
-                    let entry = Entry::new(&found, now.wall.utc_offset_s);
+                    let entry = Entry::new(&found, turn.now.wall.utc_offset_s);
                     let listed = entry.listed();
                     self.index.change(&found.file, |it| it.set_protected(listed.protected));
                     listed
                 });
-                self.answer_ask(ask, entry.map(|entry| serde_json::json!(entry)), actions);
+                self.answer_ask(ask, entry.map(|entry| serde_json::json!(entry)), turn);
             }
-            LibraryDone::Opened(ask, files) => self.play_opened(ask, files, now, actions),
-            LibraryDone::Read(read) => self.play_read(read, now, actions),
+            LibraryDone::Opened(ask, files) => self.play_opened(ask, files, turn),
+            LibraryDone::Read(read) => self.play_read(read, turn),
             LibraryDone::Kept => {}
         }
     }
 
     /// Storage has no room for a job: the disk is stalled.
-    pub(in crate::agent) fn library_refused(&mut self, job: LibraryJob, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn library_refused(&mut self, job: LibraryJob, turn: &mut Turn<'_>) {
         match job {
-            LibraryJob::Index(_) => self.index.refused(now.mono),
+            LibraryJob::Index(_) => self.index.refused(turn.now.mono),
             LibraryJob::Info { ask, .. }
             | LibraryJob::Delete { ask, .. }
             | LibraryJob::Protect { ask, .. }
             | LibraryJob::OpenPlay { ask, .. } => {
                 let error = disk_silent();
-                self.refuse_ask(ask, &error, actions);
+                self.refuse_ask(ask, &error, turn);
             }
             LibraryJob::ReadFrames(ReadFrames { playback, block, .. }) => {
-                self.play_refused(playback, block, now);
+                self.play_refused(playback, block, turn.now);
             }
             // Nobody asks again: what is played must not be deleted when the disk goes on.
-            LibraryJob::Keep(_) => self.job_refused(Job::Library(job), now),
+            LibraryJob::Keep(_) => self.job_refused(Job::Library(job), turn.now),
         }
     }
 
-    fn answer_ask(&mut self, ask: AskId, result: Result<serde_json::Value, Miss>, actions: &mut Vec<Action>) {
+    fn answer_ask(&mut self, ask: AskId, result: Result<serde_json::Value, Miss>, turn: &mut Turn<'_>) {
         match result {
             Ok(value) => {
-                if let Some((client, id)) = self.asks.remove(&ask).and_then(|ask| ask.client) {
-                    actions.push(Action::Reply(client, reply::result(&id, &value)));
+                if let Some(reply) = self.asks.remove(&ask).and_then(|ask| ask.reply) {
+                    reply.ok(&value, turn);
                 }
             }
-            Err(miss) => self.refuse_ask(ask, &error_of(miss), actions),
+            Err(miss) => self.refuse_ask(ask, &error_of(miss), turn),
         }
     }
 
-    pub(in crate::agent) fn refuse_ask(&mut self, ask: AskId, error: &AgentError, actions: &mut Vec<Action>) {
-        if let Some((client, id)) = self.asks.remove(&ask).and_then(|ask| ask.client) {
-            actions.push(Action::Reply(client, reply::agent_error(&id, error)));
+    pub(in crate::agent) fn refuse_ask(&mut self, ask: AskId, error: &AgentError, turn: &mut Turn<'_>) {
+        if let Some(reply) = self.asks.remove(&ask).and_then(|ask| ask.reply) {
+            reply.err(error, turn);
         }
     }
 
     /// Answers a question with a result; what it was about comes back.
-    pub(in crate::agent) fn take_ask(&mut self, ask: AskId) -> Option<(Option<(ClientId, RequestId)>, What)> {
-        self.asks.remove(&ask).map(|ask| (ask.client, ask.what))
+    pub(in crate::agent) fn take_ask(&mut self, ask: AskId) -> Option<(Option<PendingReply>, What)> {
+        self.asks.remove(&ask).map(|ask| (ask.reply, ask.what))
     }
 
     /// A file was created for a recording.
@@ -343,16 +338,16 @@ impl Agent {
         self.pool.give_back(block);
     }
 
-    pub(in crate::agent) fn recovered(&self, files: Vec<Recovered>, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn recovered(&self, files: Vec<Recovered>, turn: &mut Turn<'_>) {
         if files.is_empty() {
             return;
         }
         for file in &files {
             let text = format!("recovered {} ({} ms)", file.file, file.duration_ms);
-            actions.push(Action::Log(LogLevel::Warn, text));
+            turn.actions.push(Action::Log(LogLevel::Warn, text));
         }
         let files = files.into_iter().map(|file| file.file).collect();
-        self.tell(&Event::StorageRecovered { files }, actions);
+        self.tell(&Event::StorageRecovered { files }, turn);
     }
 }
 

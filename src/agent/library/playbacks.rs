@@ -2,15 +2,15 @@
 //!
 //! Owns: which playbacks there are and how they end. Never: when a packet is due ([`super::playback`]).
 
+use crate::agent::clients::answer::Caller;
 use crate::agent::clients::answer::{Answer, Failure, answer};
 use crate::agent::disk::faults::cause_of_fault;
 use crate::agent::library::playback::{PlayRequest, Playback};
 use crate::agent::library::{What, error_of};
-use crate::agent::{Action, Agent, ClientId, MAX_ENDED};
+use crate::agent::{Action, Agent, MAX_ENDED, Turn};
 use crate::api::ending::TextKey;
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Cause, Reason};
-use crate::api::reply::{self, RequestId};
 use crate::api::request::Method;
 use crate::api::status::{PlayStarted, PlaybackStatus, Playbacks, RtpAddress};
 use media::blocks::Block;
@@ -46,15 +46,14 @@ impl Players {
 impl Agent {
     pub(in crate::agent) fn play_request(
         &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
+        caller: &mut Caller,
         method: Method,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Answer {
+        let now = turn.now;
         match method {
             Method::PlayStart { file, rtp, position_ms } => {
-                self.play_start(client, id, file, &rtp, position_ms, actions)
+                self.play_start(caller, file, &rtp, position_ms, turn)
             }
             Method::PlayStatus { playback: None } => answer(&Playbacks { playbacks: self.playbacks() }),
             Method::PlayStatus { playback: Some(id) } => {
@@ -64,27 +63,25 @@ impl Agent {
             }
             Method::PlayStop { playback } => {
                 let key = self.playing(playback.as_deref())?;
-                let status = self.end_playback(key, "stopped", None, actions);
+                let status = self.end_playback(key, "stopped", None, turn);
                 answer(&status.ok_or(Reason::NotFound)?)
             }
-            Method::PlayPause { playback } => self.play_change(playback.as_deref(), now, actions, |it, _| {
+            Method::PlayPause { playback } => self.play_change(playback.as_deref(), turn, |it, _| {
                 if it.is_paused() {
                     return Err("it is paused already");
                 }
                 it.pause();
                 Ok(())
             }),
-            Method::PlayResume { playback } => {
-                self.play_change(playback.as_deref(), now, actions, |it, _| {
-                    if !it.is_paused() {
-                        return Err("it is not paused");
-                    }
-                    it.resume(now);
-                    Ok(())
-                })
-            }
+            Method::PlayResume { playback } => self.play_change(playback.as_deref(), turn, |it, _| {
+                if !it.is_paused() {
+                    return Err("it is not paused");
+                }
+                it.resume(now);
+                Ok(())
+            }),
             Method::PlaySeek { playback, position_ms } => {
-                self.play_change(playback.as_deref(), now, actions, |it, pool| {
+                self.play_change(playback.as_deref(), turn, |it, pool| {
                     it.seek(position_ms, pool);
                     Ok(())
                 })
@@ -95,12 +92,11 @@ impl Agent {
 
     fn play_start(
         &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
+        caller: &mut Caller,
         file: String,
         rtp: &RtpAddress,
         position_ms: u64,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Answer {
         if !rtp.addr.is_loopback() && !self.config.rtp.allow_remote {
             let message = format!("RTP to {} is not allowed: it goes to this machine only", rtp.addr);
@@ -137,8 +133,8 @@ impl Agent {
             target,
             position_ms,
         };
-        let ask = self.ask(client, id, What::Play(request))?;
-        actions.push(Action::Job(Job::Library(LibraryJob::OpenPlay { ask, folder, files })));
+        let ask = self.ask(caller, What::Play(request))?;
+        turn.actions.push(Action::Job(Job::Library(LibraryJob::OpenPlay { ask, folder, files })));
         Ok(None)
     }
 
@@ -147,56 +143,42 @@ impl Agent {
         &mut self,
         ask: AskId,
         files: Vec<Result<Playable, Miss>>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
-        let Some((client, What::Play(request))) = self.take_ask(ask) else { return };
-        let refuse = |error: AgentError, actions: &mut Vec<Action>| {
-            if let Some((client, id)) = &client {
-                actions.push(Action::Reply(*client, reply::agent_error(id, &error)));
-            }
+        let Some((reply, What::Play(request))) = self.take_ask(ask) else { return };
+        let parts = match self.refuse_in_between(true).and_then(|()| parts_of(&request, files)) {
+            Ok(parts) => parts,
+            Err(error) => return reply.into_iter().for_each(|reply| reply.err(&error, turn)),
         };
-        if let Err(error) = self.refuse_in_between(true) {
-            return refuse(error, actions);
-        }
-        let mut parts = Vec::new();
-        for (name, result) in request.files.iter().zip(files) {
-            match result {
-                Ok(part) => parts.push(part),
-                // A segment that is damaged or gone is skipped, unless it is the one that is wanted.
-                Err(miss) if *name == request.file => return refuse(error_of(miss), actions),
-                Err(_) => {}
-            }
-        }
         let key = PlaybackKey(self.new_key());
         let playback_id = self.new_id();
         let random = u64::from_str_radix(&self.new_id(), 16).unwrap_or_default();
         let target = request.target;
-        let it = Playback::new(playback_id.clone(), request, parts, random, now);
+        let it = Playback::new(playback_id.clone(), request, parts, random, turn.now);
         let duration_ms = it.duration_ms();
-        actions
+        turn.actions
             .push(Action::Log(log::Level::Info, format!("playback {playback_id} starts: {duration_ms} ms")));
-        actions.push(Action::OpenPlayer { playback: key, target });
+        turn.actions.push(Action::OpenPlayer { playback: key, target });
         self.players.live.insert(key, it);
-        if let Some((client, id)) = &client {
+        if let Some(reply) = reply {
             let started = PlayStarted { playback: playback_id, duration_ms };
-            actions.push(Action::Reply(*client, reply::result(id, &started)));
+            reply.ok(&started, turn);
         }
-        self.play(key, now, actions);
+        self.play(key, turn);
     }
 
     /// Frames were read.
-    pub(in crate::agent) fn play_read(&mut self, read: FramesRead, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn play_read(&mut self, read: FramesRead, turn: &mut Turn<'_>) {
         let key = read.playback;
         let cause = match &read.result {
             Err(Miss::Fault(fault)) => Some(cause_of_fault(fault.kind)),
             _ => None,
         };
         let Some(it) = self.players.live.get_mut(&key) else { return self.give_back(read.block) };
-        if it.take_read(read, now, &mut self.pool) {
-            self.play(key, now, actions);
+        if it.take_read(read, turn.now, &mut self.pool) {
+            self.play(key, turn);
         } else {
-            self.end_playback(key, Reason::StorageIo.as_str(), cause, actions);
+            self.end_playback(key, Reason::StorageIo.as_str(), cause, turn);
         }
     }
 
@@ -209,10 +191,10 @@ impl Agent {
     }
 
     /// Does what is due of all playbacks.
-    pub(in crate::agent) fn play_all(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn play_all(&mut self, turn: &mut Turn<'_>) {
         let keys: Vec<PlaybackKey> = self.players.live.keys().copied().collect();
         for key in keys {
-            self.play(key, now, actions);
+            self.play(key, turn);
         }
     }
 
@@ -244,22 +226,22 @@ impl Agent {
     }
 
     /// Tells storage which files are being played, if there are others than before.
-    fn keep_played(&mut self, actions: &mut Vec<Action>) {
+    fn keep_played(&mut self, turn: &mut Turn<'_>) {
         let Players { live, kept, .. } = &mut self.players;
         let played = || live.values().flat_map(Playback::files);
         if played().eq(kept.iter().map(String::as_str)) {
             return;
         }
         *kept = played().map(str::to_owned).collect();
-        actions.push(Action::Job(Job::Library(LibraryJob::Keep(kept.clone()))));
+        turn.actions.push(Action::Job(Job::Library(LibraryJob::Keep(kept.clone()))));
     }
 
     /// Ends every playback.
-    pub(in crate::agent) fn end_playbacks(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn end_playbacks(&mut self, reason: &'static str, turn: &mut Turn<'_>) {
         let keys: Vec<PlaybackKey> = self.players.live.keys().copied().collect();
         let cause = (reason == Reason::StorageIo.as_str()).then_some(Cause::Pulled);
         for key in keys {
-            self.end_playback(key, reason, cause, actions);
+            self.end_playback(key, reason, cause, turn);
         }
     }
 
@@ -269,39 +251,39 @@ impl Agent {
         key: PlaybackKey,
         reason: &'static str,
         cause: Option<Cause>,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Option<PlaybackStatus> {
         let mut it = self.players.live.remove(&key)?;
         it.discard(&mut self.pool);
         let failure = Reason::ALL.into_iter().find(|failure| failure.as_str() == reason);
         let text_key = failure.and_then(|failure| TextKey::of(failure, cause));
         let status = PlaybackStatus { text_key, ..it.status(Some(reason)) };
-        actions.push(Action::ClosePlayer(key));
-        self.keep_played(actions);
-        actions.push(Action::Log(log::Level::Info, format!("playback {} ended: {reason}", it.id)));
+        turn.actions.push(Action::ClosePlayer(key));
+        self.keep_played(turn);
+        turn.actions.push(Action::Log(log::Level::Info, format!("playback {} ended: {reason}", it.id)));
         self.players.ended.truncate(MAX_ENDED - 1);
         self.players.ended.push_front(status.clone());
-        self.tell(&Event::PlaybackEnded(status.clone()), actions);
+        self.tell(&Event::PlaybackEnded(status.clone()), turn);
         Some(status)
     }
 
-    fn play(&mut self, key: PlaybackKey, now: Now, actions: &mut Vec<Action>) {
-        self.keep_played(actions);
+    fn play(&mut self, key: PlaybackKey, turn: &mut Turn<'_>) {
+        self.keep_played(turn);
         let wanted = self.wants("playback.progress");
         let Some(it) = self.players.live.get_mut(&key) else { return };
-        let mut send = |packet| actions.push(Action::SendPlayed { playback: key, packet });
-        if it.play(now, &mut self.pool, &mut send) {
-            self.end_playback(key, "finished", None, actions);
+        let mut send = |packet| turn.actions.push(Action::SendPlayed { playback: key, packet });
+        if it.play(turn.now, &mut self.pool, &mut send) {
+            self.end_playback(key, "finished", None, turn);
             return;
         }
         let recorded = |id: &str| self.recordings.values().any(|recording| recording.id == id);
         let growing = it.recording().is_some_and(recorded);
-        let read = it.next_read(key, growing, now, &mut self.pool);
-        actions.extend(read.map(|read| Action::Job(Job::Library(LibraryJob::ReadFrames(read)))));
-        let progress = it.progress_is_due(now) && wanted;
+        let read = it.next_read(key, growing, turn.now, &mut self.pool);
+        turn.actions.extend(read.map(|read| Action::Job(Job::Library(LibraryJob::ReadFrames(read)))));
+        let progress = it.progress_is_due(turn.now) && wanted;
         let event = progress.then(|| Event::PlaybackProgress(it.status(None)));
         if let Some(event) = event {
-            self.tell(&event, actions);
+            self.tell(&event, turn);
         }
     }
 
@@ -309,8 +291,7 @@ impl Agent {
     fn play_change(
         &mut self,
         playback: Option<&str>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
         change: impl FnOnce(&mut Playback, &mut media::blocks::BlockPool) -> Result<(), &'static str>,
     ) -> Answer {
         let key = self.playing(playback)?;
@@ -319,7 +300,7 @@ impl Agent {
             return Err(AgentError::new(Reason::InvalidState).with_message(message).into());
         }
         let status = it.status(None);
-        self.play(key, now, actions);
+        self.play(key, turn);
         answer(&status)
     }
 
@@ -352,4 +333,17 @@ impl Agent {
             }
         }
     }
+}
+
+/// The files that are there. A segment that is damaged or gone is skipped, unless it is the one that is wanted.
+fn parts_of(request: &PlayRequest, files: Vec<Result<Playable, Miss>>) -> Result<Vec<Playable>, AgentError> {
+    let mut parts = Vec::new();
+    for (name, result) in request.files.iter().zip(files) {
+        match result {
+            Ok(part) => parts.push(part),
+            Err(miss) if *name == request.file => return Err(error_of(miss)),
+            Err(_) => {}
+        }
+    }
+    Ok(parts)
 }

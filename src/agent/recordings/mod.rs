@@ -3,16 +3,16 @@
 //! Owns: finding one by its key, id or file; what clients ask of one that runs; when its next job is due. How it
 //! begins is [`start`]'s, how it ends [`stop`]'s, where its audio goes that of the three destinations.
 
+use crate::agent::clients::answer::Caller;
 use crate::agent::clients::answer::{Answer, Failure, answer};
 use crate::agent::recordings::by_pbx::transaction::Purpose;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::{Recording, altered_text};
-use crate::agent::{Action, Agent, ClientId, MAX_ENDED, RecordingKey};
+use crate::agent::{Action, Agent, MAX_ENDED, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
-use crate::api::reply::RequestId;
 use crate::api::status::{RecordingState, RecordingStatus};
-use media::time::{Mono, Now};
+use media::time::Mono;
 use recfile::call::CallUpdate;
 use std::time::Duration;
 use store::jobs::{FileKey, Job};
@@ -33,8 +33,8 @@ const BEHIND_OCTETS: u64 = 16 * 1024;
 
 impl Agent {
     /// Gives storage what is due of one recording.
-    pub(in crate::agent) fn pump(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
-        if self.lose_pulled(key, now, actions) {
+    pub(in crate::agent) fn pump(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
+        if self.lose_pulled(key, turn) {
             return;
         }
         let Some(it) = self.recordings.get_mut(&key) else { return };
@@ -43,28 +43,28 @@ impl Agent {
         let waiting = it.buffered_octets();
         let sender = it.sender_facts();
         let Destination::File(to_file) = &mut it.destination else {
-            return self.check_overrun(key, now, actions);
+            return self.check_overrun(key, turn);
         };
-        let due = to_file.flush_due(interval).is_some_and(|due| now.mono >= due);
+        let due = to_file.flush_due(interval).is_some_and(|due| turn.now.mono >= due);
         // Many calls may fill a small pool long before one of them has that much.
         let early = waiting > WRITE_EARLY_OCTETS || self.pool.is_half_used();
         let flush = due || early || it.paused.is_some();
         to_file.note_sender(sender);
-        if let Some(job) = to_file.next_job(flush, &it.call, &it.counts, now) {
+        if let Some(job) = to_file.next_job(flush, &it.call, &it.counts, turn.now) {
             if matches!(job, Job::Append { .. }) {
                 self.disk.spend(to_file.folder(), waiting);
             }
-            actions.push(Action::Job(job));
-            self.check_room(now, actions);
-            if now.mono + Duration::from_millis(100) >= self.progress_due(key) {
-                self.tell_progress(key, now, actions);
+            turn.actions.push(Action::Job(job));
+            self.check_room(turn);
+            if turn.now.mono + Duration::from_millis(100) >= self.progress_due(key) {
+                self.tell_progress(key, turn);
             }
             self.pool.trim();
         } else if waiting > BEHIND_OCTETS {
             // The disk is behind, or the stream fast, and what waits needs room too.
-            self.check_room(now, actions);
+            self.check_room(turn);
         }
-        self.check_overrun(key, now, actions);
+        self.check_overrun(key, turn);
     }
 
     pub(in crate::agent) fn progress_due(&self, key: RecordingKey) -> Mono {
@@ -132,7 +132,7 @@ impl Agent {
         &mut self,
         key: RecordingKey,
         call: &CallUpdate,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Failure> {
         let Some(it) = self.recordings.get(&key) else { return Err(Reason::NotFound.into()) };
         if let (Destination::Pbx(_), Some(id)) = (&it.destination, &call.id) {
@@ -140,7 +140,7 @@ impl Agent {
         }
         if let Some(it) = self.recordings.get_mut(&key) {
             it.call.update(call);
-            actions
+            turn.actions
                 .extend(altered_text(&it.id, call.altered).map(|text| Action::Log(log::Level::Info, text)));
             if let Some(to_server) = it.destination.as_server_mut() {
                 to_server.client.update(it.call.clone());
@@ -153,41 +153,36 @@ impl Agent {
     pub(in crate::agent) fn pause(
         &mut self,
         key: RecordingKey,
-        client: ClientId,
-        id: Option<&RequestId>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        caller: &mut Caller,
+        turn: &mut Turn<'_>,
     ) -> Answer {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
         if it.paused.is_some() {
             return Err(AgentError::new(Reason::InvalidState).with_message("it is paused already").into());
         }
-        it.settle(now.mono, &mut self.pool);
+        it.settle(turn.now.mono, &mut self.pool);
         match &mut it.destination {
             Destination::File(to_file) => to_file.pause(&mut self.pool),
             Destination::Server(to_server) => to_server.pause(),
             Destination::Pbx(_) => {
-                let waiting = id.map(|id| (client, id.clone()));
-                self.switch_pbx(key, Purpose::Pause, waiting, now, actions)?;
+                self.switch_pbx(key, Purpose::Pause, caller, turn)?;
                 return Ok(None);
             }
         }
-        it.paused = Some(now.mono);
+        it.paused = Some(turn.now.mono);
         it.state = RecordingState::Paused;
         let status = it.status(remaining_s, self.clock);
-        self.tell(&Event::RecordingPaused(status.clone()), actions);
-        self.pump(key, now, actions);
+        self.tell(&Event::RecordingPaused(status.clone()), turn);
+        self.pump(key, turn);
         answer(&status)
     }
 
     pub(in crate::agent) fn resume(
         &mut self,
         key: RecordingKey,
-        client: ClientId,
-        id: Option<&RequestId>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        caller: &mut Caller,
+        turn: &mut Turn<'_>,
     ) -> Answer {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return Err(Reason::NotFound.into()) };
@@ -195,20 +190,19 @@ impl Agent {
             return Err(AgentError::new(Reason::InvalidState).with_message("it is not paused").into());
         };
         match &mut it.destination {
-            Destination::File(to_file) => to_file.note_pause(now.mono.since(since)),
+            Destination::File(to_file) => to_file.note_pause(turn.now.mono.since(since)),
             Destination::Server(_) => {}
             Destination::Pbx(_) => {
-                let waiting = id.map(|id| (client, id.clone()));
-                self.switch_pbx(key, Purpose::Resume, waiting, now, actions)?;
+                self.switch_pbx(key, Purpose::Resume, caller, turn)?;
                 return Ok(None);
             }
         }
         it.paused = None;
-        it.probe.begin(now.mono);
+        it.probe.begin(turn.now.mono);
         // It may have been paused before the disk or the server had answered, and may still wait for that.
         it.state = if it.started_told { RecordingState::Recording } else { RecordingState::Starting };
         let status = it.status(remaining_s, self.clock);
-        self.tell(&Event::RecordingResumed(status.clone()), actions);
+        self.tell(&Event::RecordingResumed(status.clone()), turn);
         answer(&status)
     }
 }

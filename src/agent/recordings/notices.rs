@@ -2,7 +2,7 @@
 
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::to_file::ToFile;
-use crate::agent::{Action, Agent, RecordingKey};
+use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use media::probe::{Media, NO_MEDIA_AFTER};
 use media::time::{Mono, Now};
@@ -25,25 +25,25 @@ impl Agent {
     }
 
     /// Tells what comes in, if that is something else than before, and that nothing does. What had arrived was looked at.
-    pub(in crate::agent) fn check_media(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn check_media(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let has_room = self.pool.has_room();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // Without room, packets wait in the socket.
         let looks = it.takes_audio() && has_room;
         if looks {
-            it.tick_lock(now.mono, &mut self.pool);
+            it.tick_lock(turn.now.mono, &mut self.pool);
             if let Some(waiting) = it.take_released() {
-                actions.push(Action::RelayHeld(key, waiting));
+                turn.actions.push(Action::RelayHeld(key, waiting));
             }
-            if let Some(sender) = it.new_filter(now.mono) {
-                actions.push(Action::FilterRtp(key, sender));
+            if let Some(sender) = it.new_filter(turn.now.mono) {
+                turn.actions.push(Action::FilterRtp(key, sender));
             }
-            it.probe.tick(now.mono);
+            it.probe.tick(turn.now.mono);
             it.unrecordable |= it.probe.media() == Media::WrongPayloadType;
         }
         let changed = it.probe.take_change();
         let encrypted = it.probe.media() == Media::Encrypted;
-        let missing = looks && now.mono >= it.probe.since() + NO_MEDIA_AFTER;
+        let missing = looks && turn.now.mono >= it.probe.since() + NO_MEDIA_AFTER;
         let no_media = (encrypted || missing) && !it.no_media_told;
         if !changed && !no_media {
             return;
@@ -52,14 +52,14 @@ impl Agent {
         let detail = it.probe.detail();
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get(&key) else { return };
-        let status = it.status(remaining_s, now.mono);
+        let status = it.status(remaining_s, turn.now.mono);
         if changed {
             let text = format!("recording {}: media is {}", it.id, it.probe.media().name());
-            actions.push(Action::Log(log::Level::Info, text));
-            self.tell(&Event::RecordingMedia(status.clone()), actions);
+            turn.actions.push(Action::Log(log::Level::Info, text));
+            self.tell(&Event::RecordingMedia(status.clone()), turn);
         }
         if no_media {
-            self.tell(&Event::RecordingNoMedia { status, detail }, actions);
+            self.tell(&Event::RecordingNoMedia { status, detail }, turn);
         }
     }
 
@@ -73,29 +73,29 @@ impl Agent {
     }
 
     /// Tells when audio was lost for want of buffer, and gives up on a disk that is dead.
-    pub(in crate::agent) fn check_overrun(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn check_overrun(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         if it.destination.as_file().is_some_and(ToFile::is_overfull) {
             let fault =
                 Fault { kind: FaultKind::Io, detail: "the disk has been stalled for too long".into() };
-            return self.fail(key, fault, Vec::new(), now, actions);
+            return self.fail(key, fault, Vec::new(), turn);
         }
         if it.is_degraded() && !it.loss_told {
             it.loss_told = true;
             let event = Event::RecordingStalled(it.status(remaining_s, self.clock));
-            self.tell(&event, actions);
+            self.tell(&event, turn);
         }
     }
 
-    pub(in crate::agent) fn tell_progress(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn tell_progress(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let remaining_s = self.remaining_s();
         let wanted = self.wants("recording.progress");
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        it.progress_at = now.mono + Duration::from_secs(1);
+        it.progress_at = turn.now.mono + Duration::from_secs(1);
         if wanted {
             let event = Event::RecordingProgress(it.status(remaining_s, self.clock));
-            self.tell(&event, actions);
+            self.tell(&event, turn);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! How a recording begins: whether it may, where it goes, and its RTP port.
 
 use crate::agent::clients::answer::Answer;
+use crate::agent::clients::answer::{Caller, PendingReply};
 use crate::agent::recordings::by_pbx::transaction::Purpose;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::{LastSender, Leftover};
 use crate::agent::recordings::recording::{Recording, altered_text};
 use crate::agent::recordings::to_file::{Spec, ToFile};
-use crate::agent::{Action, Agent, ClientId, MAX_WAITING_STARTS, RecordingKey};
+use crate::agent::{Action, Agent, MAX_WAITING_STARTS, RecordingKey, Turn};
 use crate::api::reason::{AgentError, Reason};
-use crate::api::reply::{self, RequestId};
 use crate::api::request::RecordStart;
 use crate::api::status::Mode;
 use media::codec::Codec;
@@ -19,26 +19,24 @@ use store::jobs::Job;
 impl Agent {
     pub(in crate::agent) fn record_start(
         &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
+        caller: &mut Caller,
         start: RecordStart,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Answer {
         if start.mode == Mode::Local {
-            self.turn_if_better(now, actions);
+            self.turn_if_better(turn);
         }
         if start.mode != Mode::Local || self.disk.folder_to_record(self.count_on_disk()).is_ok() {
-            self.start(client, id.cloned(), start, now, actions);
+            self.start(caller.defer(), start, turn);
             return Ok(None);
         }
         // Perhaps the disk has come since we looked last: look again before refusing.
         if self.waiting_starts.len() >= MAX_WAITING_STARTS {
             return Err(Reason::TooManyRecordings.into());
         }
-        self.waiting_starts.push_back((client, id.cloned(), start, now.mono));
-        if !self.deletes_for_start(actions) && self.scans == 0 {
-            self.scan(now, actions);
+        self.waiting_starts.push_back((caller.defer(), start, turn.now.mono));
+        if !self.deletes_for_start(turn) && self.scans == 0 {
+            self.scan(turn);
         }
         Ok(None)
     }
@@ -46,27 +44,22 @@ impl Agent {
     /// Starts a recording, or answers why not.
     pub(in crate::agent) fn start(
         &mut self,
-        client: ClientId,
-        id: Option<RequestId>,
+        reply: Option<PendingReply>,
         start: RecordStart,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
-        if let Err(error) = self.try_start(client, id.as_ref(), start, now, actions) {
-            if let Some(id) = id {
-                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+        match (self.try_start(start, turn), reply) {
+            (Ok(key), reply) => {
+                if let Some(it) = self.recordings.get_mut(&key) {
+                    it.waiting = reply;
+                }
             }
+            (Err(error), Some(reply)) => reply.err(&error, turn),
+            (Err(_), None) => {}
         }
     }
 
-    fn try_start(
-        &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
-        start: RecordStart,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), AgentError> {
+    fn try_start(&mut self, start: RecordStart, turn: &mut Turn<'_>) -> Result<RecordingKey, AgentError> {
         let codec = Codec::from_name(&start.codec).ok_or_else(|| {
             let known = Codec::ALL.map(Codec::name).join(", ");
             AgentError::new(Reason::UnsupportedCodec)
@@ -80,29 +73,28 @@ impl Agent {
         }
         let recording = self.new_id();
         let (destination, open) = match start.mode {
-            Mode::Local => self.file_destination(&recording, codec, &start, now)?,
-            Mode::Server => (self.server_destination(codec, start.ptime_ms, &start.call, now)?, None),
+            Mode::Local => self.file_destination(&recording, codec, &start, turn.now)?,
+            Mode::Server => (self.server_destination(codec, start.ptime_ms, &start.call, turn.now)?, None),
             Mode::SipInfo => (self.pbx_destination(&start.call)?, None),
         };
         let key = RecordingKey(self.new_key());
         let mode = start.mode;
-        let mut it = Recording::new(recording, codec, start, destination, now);
-        it.waiting = id.map(|id| (client, id.clone()));
+        let mut it = Recording::new(recording, codec, start, destination, turn.now);
         it.open = open;
         let log =
             format!("recording {} starts: {}, {} {} ms", it.id, mode.as_str(), codec.name(), it.ptime_ms);
         let altered = altered_text(&it.id, it.call.altered);
         self.recordings.insert(key, it);
         self.stats.recordings_started += 1;
-        actions.push(Action::Log(log::Level::Info, log));
-        actions.extend(altered.map(|text| Action::Log(log::Level::Info, text)));
+        turn.actions.push(Action::Log(log::Level::Info, log));
+        turn.actions.extend(altered.map(|text| Action::Log(log::Level::Info, text)));
         if mode == Mode::SipInfo {
-            self.ask_pbx(key, Purpose::Start, now, actions);
+            self.ask_pbx(key, Purpose::Start, turn);
         } else {
             let (addr, ports) = (self.config.rtp.bind, self.ports());
-            actions.push(Action::BindRtp { recording: key, addr, ports, codec });
+            turn.actions.push(Action::BindRtp { recording: key, addr, ports, codec });
         }
-        Ok(())
+        Ok(key)
     }
 
     fn file_destination(
@@ -145,23 +137,22 @@ impl Agent {
         &mut self,
         key: RecordingKey,
         result: Result<std::net::SocketAddr, String>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         match result {
             Ok(addr) => {
                 it.rtp = Some(addr);
                 let last = self.last_senders.iter().find(|last| last.port == addr.port());
-                it.beware_of(last.and_then(|last| Leftover::of(last, &it.call.id, now.mono)));
-                actions.extend(it.open.take().map(Action::Job));
-                self.begin_session(key, now, actions);
+                it.beware_of(last.and_then(|last| Leftover::of(last, &it.call.id, turn.now.mono)));
+                turn.actions.extend(it.open.take().map(Action::Job));
+                self.begin_session(key, turn);
             }
             Err(detail) => {
                 // The file has not been asked for yet: the recording never existed.
                 let waiting = it.waiting.take();
                 self.recordings.remove(&key);
-                if let Some((client, id)) = waiting {
+                if let Some(reply) = waiting {
                     let error = AgentError::new(Reason::NotConfigured)
                         .with_message("no RTP port can be bound")
                         .with_detail(detail)
@@ -169,9 +160,9 @@ impl Agent {
                             "end what has the port, or change [rtp] port (0: any free one); [rtp] bind has to be an \
                              address of this machine",
                         );
-                    actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+                    reply.err(&error, turn);
                 }
-                self.finish_eject(now, actions);
+                self.finish_eject(turn);
             }
         }
     }

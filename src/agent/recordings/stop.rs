@@ -2,14 +2,12 @@
 
 use crate::agent::disk::faults::{cause_of_fault, reason_of};
 use crate::agent::recordings::recording::destination::Destination;
-use crate::agent::{Action, Agent, RecordingKey};
+use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::ending::{EndReason, Order};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
-use crate::api::reply;
 use crate::api::status::RecordingState;
 use log::Level as LogLevel;
-use media::time::Now;
 use std::time::Duration;
 use store::jobs::{Fault, Job, Piece};
 
@@ -17,11 +15,11 @@ use store::jobs::{Fault, Job, Piece};
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
 
 impl Agent {
-    pub(in crate::agent) fn shut_down(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.shutdown.get_or_insert(now.mono + SHUTDOWN_AFTER);
-        self.end_playbacks("shutdown", actions);
+    pub(in crate::agent) fn shut_down(&mut self, turn: &mut Turn<'_>) {
+        self.shutdown.get_or_insert(turn.now.mono + SHUTDOWN_AFTER);
+        self.end_playbacks("shutdown", turn);
         for key in self.keys() {
-            self.stop(key, Order::Shutdown, now, actions);
+            self.stop(key, Order::Shutdown, turn);
         }
     }
 
@@ -30,30 +28,29 @@ impl Agent {
         &mut self,
         key: RecordingKey,
         reason: impl Into<EndReason>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
-        it.settle(now.mono, &mut self.pool);
+        it.settle(turn.now.mono, &mut self.pool);
         it.state = RecordingState::Stopping;
         let reason = reason.into();
         it.end_for(reason);
-        it.stopped = Some(now.mono);
+        it.stopped = Some(turn.now.mono);
         self.remember_sender(key);
         let Some(it) = self.recordings.get_mut(&key) else { return };
         match &mut it.destination {
             Destination::File(to_file) => {
                 if let Some(since) = it.paused {
-                    to_file.note_pause(now.mono.since(since));
+                    to_file.note_pause(turn.now.mono.since(since));
                 }
-                to_file.finish(reason.as_str(), now, &mut self.pool);
-                actions.push(Action::CloseRtp(key));
-                self.pump(key, now, actions);
+                to_file.finish(reason.as_str(), turn.now, &mut self.pool);
+                turn.actions.push(Action::CloseRtp(key));
+                self.pump(key, turn);
             }
             Destination::Server(_) => {
-                self.uplink(key, now, actions, |client, now, out| client.stop(reason.as_str(), now, out));
+                self.uplink(key, turn, |client, now, out| client.stop(reason.as_str(), now, out));
             }
-            Destination::Pbx(_) => self.stop_at_pbx(key, now, actions),
+            Destination::Pbx(_) => self.stop_at_pbx(key, turn),
         }
     }
 
@@ -63,8 +60,7 @@ impl Agent {
         key: RecordingKey,
         fault: Fault,
         pieces: Vec<Piece>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         self.remember_sender(key);
         let Some(mut it) = self.recordings.remove(&key) else { return };
@@ -74,7 +70,7 @@ impl Agent {
             let mut mends = to_file.take_mends();
             mends.pop();
             self.pending_finalisations.keep(mends);
-            actions.push(Action::Job(Job::Abandon(to_file.file())));
+            turn.actions.push(Action::Job(Job::Abandon(to_file.file())));
         }
         it.state = RecordingState::Ended;
         let Fault { kind, detail } = fault;
@@ -82,36 +78,36 @@ impl Agent {
         it.fail_for(reason, Some(cause_of_fault(kind)), detail.clone());
         self.past.add(&it.final_counts());
         self.stats.recordings_failed += 1;
-        actions.push(Action::CloseRtp(key));
-        actions.push(Action::Log(LogLevel::Error, format!("recording {} failed: {detail}", it.id)));
+        turn.actions.push(Action::CloseRtp(key));
+        turn.actions.push(Action::Log(LogLevel::Error, format!("recording {} failed: {detail}", it.id)));
         let status = it.status(self.remaining_s(), self.clock);
         self.remember(status.clone());
-        if let Some((client, id)) = it.waiting.take() {
+        if let Some(reply) = it.waiting.take() {
             let error = AgentError::new(reason).because(cause_of_fault(kind)).with_detail(detail);
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            reply.err(&error, turn);
         }
-        self.tell(&Event::RecordingFailed(status), actions);
-        self.scan(now, actions);
-        self.finish_eject(now, actions);
+        self.tell(&Event::RecordingFailed(status), turn);
+        self.scan(turn);
+        self.finish_eject(turn);
     }
 
     /// A recording without a file has ended well.
-    pub(in crate::agent) fn finish(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn finish(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let remaining_s = self.remaining_s();
         let Some(mut it) = self.recordings.remove(&key) else { return };
         it.state = RecordingState::Ended;
-        actions.push(Action::CloseRtp(key));
+        turn.actions.push(Action::CloseRtp(key));
         self.past.add(&it.final_counts());
         let status = it.status(remaining_s, self.clock);
         let text = format!("recording {} ended: {} ms", it.id, status.elapsed_ms);
-        actions.push(Action::Log(LogLevel::Info, text));
-        if let Some((client, id)) = it.waiting.take() {
+        turn.actions.push(Action::Log(LogLevel::Info, text));
+        if let Some(reply) = it.waiting.take() {
             let error =
                 AgentError::new(Reason::InvalidState).with_message("it was stopped before it had begun");
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            reply.err(&error, turn);
         }
         self.remember(status.clone());
-        self.tell(&Event::RecordingEnded(status), actions);
+        self.tell(&Event::RecordingEnded(status), turn);
     }
 
     /// A recording without a file has failed; one that never began is only refused.
@@ -120,27 +116,29 @@ impl Agent {
         key: RecordingKey,
         reason: Reason,
         detail: String,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(mut it) = self.recordings.remove(&key) else { return };
-        actions.push(Action::CloseRtp(key));
+        turn.actions.push(Action::CloseRtp(key));
         self.past.add(&it.final_counts());
         let starting = it.is_starting();
         let logged = it.call.redacted(&detail);
         it.state = RecordingState::Ended;
         it.fail_for(reason, None, detail.clone());
-        if let Some((client, id)) = it.waiting.take() {
+        if let Some(reply) = it.waiting.take() {
             let error = AgentError::new(reason).with_detail(detail);
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            reply.err(&error, turn);
         }
         if starting {
-            return actions.push(Action::Log(LogLevel::Warn, format!("no recording: {reason}: {logged}")));
+            return turn
+                .actions
+                .push(Action::Log(LogLevel::Warn, format!("no recording: {reason}: {logged}")));
         }
         self.stats.recordings_failed += 1;
         let text = format!("recording {} failed: {reason}: {logged}", it.id);
-        actions.push(Action::Log(LogLevel::Error, text));
+        turn.actions.push(Action::Log(LogLevel::Error, text));
         let status = it.status(self.remaining_s(), self.clock);
         self.remember(status.clone());
-        self.tell(&Event::RecordingFailed(status), actions);
+        self.tell(&Event::RecordingFailed(status), turn);
     }
 }

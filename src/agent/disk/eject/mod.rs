@@ -1,50 +1,42 @@
 //! An eject: recordings on the disk end, then it is synced and unmounted, then everybody who asked is answered.
 
 use crate::agent::clients::answer::Answer;
+use crate::agent::clients::answer::{Caller, PendingReply};
 use crate::agent::disk::faults::error_of_fault;
-use crate::agent::{Action, Agent, ClientId, MAX_WAITING_STARTS, RecordingKey};
+use crate::agent::{Action, Agent, MAX_WAITING_STARTS, RecordingKey, Turn};
 use crate::api::ending::Order;
 use crate::api::reason::{AgentError, Reason};
-use crate::api::reply;
-use crate::api::reply::RequestId;
 use log::Level as LogLevel;
-use media::time::Now;
 use serde_json::{Value, json};
 use store::jobs::{Eject, Ejected, Fault, FaultKind, Job};
 
 /// An eject under way.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Ejecting {
-    pub(in crate::agent) clients: Vec<(ClientId, RequestId)>,
+    pub(in crate::agent) clients: Vec<PendingReply>,
     /// What storage was asked to eject.
     pub(in crate::agent) asked: Option<store::jobs::Eject>,
 }
 
 impl Agent {
-    pub(in crate::agent) fn eject(
-        &mut self,
-        client: ClientId,
-        id: Option<&RequestId>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Answer {
+    pub(in crate::agent) fn eject(&mut self, caller: &mut Caller, turn: &mut Turn<'_>) -> Answer {
         if !self.disk.is_present() && !self.disk.is_mounted_though_ejected() {
             return Err(self.disk.absent().into());
         }
-        self.end_playbacks("ejected", actions);
+        self.end_playbacks("ejected", turn);
         let eject = self.ejecting.get_or_insert_with(Ejecting::default);
         if eject.clients.len() >= MAX_WAITING_STARTS {
             let error =
                 AgentError::new(Reason::InvalidState).with_message("many requests wait for the eject");
             return Err(error.with_advice("wait for storage.ejected, or try again in a moment").into());
         }
-        eject.clients.extend(id.map(|id| (client, id.clone())));
+        eject.clients.extend(caller.defer());
         for key in self.on_disk() {
             if self.is_on_ejected(key) {
-                self.stop(key, Order::Ejected, now, actions);
+                self.stop(key, Order::Ejected, turn);
             }
         }
-        self.finish_eject(now, actions);
+        self.finish_eject(turn);
         Ok(None)
     }
 
@@ -56,7 +48,7 @@ impl Agent {
     }
 
     /// When the last recording on the disk has ended, it can be ejected.
-    pub(in crate::agent) fn finish_eject(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn finish_eject(&mut self, turn: &mut Turn<'_>) {
         if self.ejecting.as_ref().is_none_or(|eject| eject.asked.is_some()) {
             return;
         }
@@ -67,19 +59,14 @@ impl Agent {
             if let Some(eject) = &mut self.ejecting {
                 eject.asked = Some(disk.clone());
             }
-            actions.push(Action::Job(Job::Eject(disk)));
+            turn.actions.push(Action::Job(Job::Eject(disk)));
         } else {
             let gone = Fault { kind: FaultKind::NoStorage, detail: "there is no disk".into() };
-            self.ejected(Err(gone), now, actions);
+            self.ejected(Err(gone), turn);
         }
     }
 
-    pub(in crate::agent) fn ejected(
-        &mut self,
-        result: Result<Ejected, Fault>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(in crate::agent) fn ejected(&mut self, result: Result<Ejected, Fault>, turn: &mut Turn<'_>) {
         let Some(eject) = self.ejecting.take() else { return };
         let disk = eject.asked.unwrap_or_default();
         let answer = match &result {
@@ -89,22 +76,21 @@ impl Agent {
                 }
                 for left in &done.left {
                     let text = format!("{} stays mounted: {}", left.point.display(), left.why);
-                    actions.push(Action::Log(LogLevel::Warn, text));
+                    turn.actions.push(Action::Log(LogLevel::Warn, text));
                 }
                 let is_mount = self.disk.is_mount_point(&disk.root);
                 Ok(ejected_answer(&disk, done, is_mount))
             }
             Err(fault) => Err(error_of_fault(fault.kind).with_detail(fault.detail.clone())),
         };
-        for (client, id) in eject.clients {
-            let line = match &answer {
-                Ok(answer) => reply::result(&id, answer),
-                Err(error) => reply::agent_error(&id, error),
-            };
-            actions.push(Action::Reply(client, line));
+        for reply in eject.clients {
+            match &answer {
+                Ok(answer) => reply.ok(answer, turn),
+                Err(error) => reply.err(error, turn),
+            }
         }
         // Another disk may be there to go on at.
-        self.scan(now, actions);
+        self.scan(turn);
     }
 }
 

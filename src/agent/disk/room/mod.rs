@@ -7,17 +7,16 @@ use crate::agent::disk::state::Level;
 use crate::agent::disk::state::SPEED_CHECK_OCTETS;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::to_file::ToFile;
-use crate::agent::{Action, Agent, RecordingKey};
+use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::config::OnFull;
 use log::Level as LogLevel;
-use media::time::Now;
 use store::jobs::{Fault, Folder, Job, Space, Speed};
 
 impl Agent {
     /// Ends recordings on a full disk, or makes room, and tells.
-    pub(in crate::agent) fn check_room(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn check_room(&mut self, turn: &mut Turn<'_>) {
         let waiting = self.recordings.values().map(Recording::waiting_octets).sum();
         // Nothing is deleted as long as there is room on another disk.
         let elsewhere = self.disk.has_other(self.count_on_disk());
@@ -25,23 +24,23 @@ impl Agent {
             self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete && !elsewhere;
         if deletes && self.disk.wants_deletion(waiting) {
             if let Some(folder) = self.disk.folder() {
-                self.delete_oldest(folder, actions);
+                self.delete_oldest(folder, turn);
             }
         }
         let level = self.disk.level_to_tell(self.count_on_disk());
         if level == Some(Level::Low) && !deletes {
-            self.tell(&Event::StorageLow(self.storage_status()), actions);
+            self.tell(&Event::StorageLow(self.storage_status()), turn);
         }
         // As long as there is something to delete, the reserve bridges the time until that is done.
         if !deletes && self.disk.is_full(waiting) {
-            self.disk_full(now, actions);
+            self.disk_full(turn);
         }
     }
 
     /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
-    pub(in crate::agent) fn disk_full(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn disk_full(&mut self, turn: &mut Turn<'_>) {
         if self.disk.first_full() {
-            self.tell(&Event::StorageFull(self.storage_status()), actions);
+            self.tell(&Event::StorageFull(self.storage_status()), turn);
         }
         let Some(full) = self.disk.folder() else { return };
         let others = self.count_on_disk().saturating_sub(1);
@@ -57,33 +56,33 @@ impl Agent {
             match &next {
                 Some(folder) => {
                     to_file.move_to(folder.clone());
-                    self.pump(key, now, actions);
+                    self.pump(key, turn);
                 }
-                None => self.stop(key, Reason::StorageFull, now, actions),
+                None => self.stop(key, Reason::StorageFull, turn),
             }
         }
         if next.is_some() {
-            self.turned(now, actions);
+            self.turned(turn);
         }
     }
 
     /// Another disk that was there already is recorded to from now on.
-    pub(in crate::agent) fn turned(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn turned(&mut self, turn: &mut Turn<'_>) {
         self.index.clear();
-        self.resume_lost(true, now, actions);
-        self.welcome_disk(true, actions);
+        self.resume_lost(true, turn);
+        self.welcome_disk(true, turn);
         self.library_anew();
     }
 
     /// If the disk in use takes no recording and another one does, turns to that.
-    pub(in crate::agent) fn turn_if_better(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn turn_if_better(&mut self, turn: &mut Turn<'_>) {
         let running = self.count_on_disk();
         if self.ejecting.is_some() || self.disk.folder_to_record(running).is_ok() {
             return;
         }
         let turned = self.disk.folder().and_then(|folder| self.disk.turn_from(&folder, running));
         if turned.is_some() {
-            self.turned(now, actions);
+            self.turned(turn);
         }
     }
 
@@ -93,7 +92,7 @@ impl Agent {
         &mut self,
         key: RecordingKey,
         fault: &Fault,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> bool {
         let elsewhere = self.disk.has_other(self.count_on_disk().saturating_sub(1));
         let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
@@ -104,15 +103,15 @@ impl Agent {
             return false;
         }
         self.reopening.push((key, fault.clone()));
-        self.delete_oldest(folder, actions);
+        self.delete_oldest(folder, turn);
         true
     }
 
     /// Asks for the deletion of the oldest file, unless one is being deleted.
-    fn delete_oldest(&mut self, folder: Folder, actions: &mut Vec<Action>) {
+    fn delete_oldest(&mut self, folder: Folder, turn: &mut Turn<'_>) {
         if self.deleting.is_none() {
             self.deleting = Some(folder.clone());
-            actions.push(self.deletion(folder));
+            turn.actions.push(self.deletion(folder));
         }
     }
 
@@ -122,18 +121,18 @@ impl Agent {
     }
 
     /// There was no room for another name, and to finish a file takes one for a moment: its final sidecar's.
-    pub(in crate::agent) fn delete_one_more(&mut self, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn delete_one_more(&mut self, turn: &mut Turn<'_>) {
         if let Some(folder) = self.disk.folder().filter(|_| !self.nothing_to_delete) {
-            self.delete_oldest(folder, actions);
+            self.delete_oldest(folder, turn);
         }
     }
 
     /// The oldest file is not found yet: storage goes on when it has done what waits behind the search.
-    pub(in crate::agent) fn search_on(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn search_on(&mut self, turn: &mut Turn<'_>) {
         match self.disk.folder().filter(|folder| self.deleting.as_ref() == Some(folder)) {
-            Some(folder) => actions.push(self.deletion(folder)),
+            Some(folder) => turn.actions.push(self.deletion(folder)),
             // The disk is gone or in use no more, and with it what was to be made room for.
-            None => self.deleted(None, None, now, actions),
+            None => self.deleted(None, None, turn),
         }
     }
 
@@ -141,8 +140,7 @@ impl Agent {
         &mut self,
         file: Option<String>,
         space: Option<Space>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let folder = self.deleting.take();
         let in_use = folder.is_some() && folder == self.disk.folder();
@@ -152,7 +150,7 @@ impl Agent {
             if in_use {
                 self.index.remove(&file);
             }
-            actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
+            turn.actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
         }
         if let (Some(folder), Some(space)) = (&folder, space) {
             self.disk.measured(folder, space);
@@ -160,46 +158,48 @@ impl Agent {
         for (key, fault) in std::mem::take(&mut self.reopening) {
             match self.recordings.get_mut(&key) {
                 Some(it) if made_room => {
-                    let again =
-                        it.destination.as_file_mut().and_then(|to_file| to_file.open_again(&it.call, now));
-                    actions.extend(again.map(Action::Job));
+                    let again = it
+                        .destination
+                        .as_file_mut()
+                        .and_then(|to_file| to_file.open_again(&it.call, turn.now));
+                    turn.actions.extend(again.map(Action::Job));
                 }
-                _ => self.open_failed(key, fault, now, actions),
+                _ => self.open_failed(key, fault, turn),
             }
         }
         // Whoever waits to start is answered by the scan.
-        if !self.waiting_starts.is_empty() && !self.deletes_for_start(actions) && self.scans == 0 {
-            self.scan(now, actions);
+        if !self.waiting_starts.is_empty() && !self.deletes_for_start(turn) && self.scans == 0 {
+            self.scan(turn);
         }
         if !self.recordings.is_empty() {
-            self.check_room(now, actions);
+            self.check_room(turn);
         }
     }
 
     /// Makes room for a recording that is to start, one old file after another. False if there is nothing to do.
-    pub(in crate::agent) fn deletes_for_start(&mut self, actions: &mut Vec<Action>) -> bool {
+    pub(in crate::agent) fn deletes_for_start(&mut self, turn: &mut Turn<'_>) -> bool {
         let refused = self.disk.folder_to_record(self.count_on_disk()).err();
         let full = refused.is_some_and(|error| error.reason == Reason::StorageFull);
         let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
         let Some(folder) = self.disk.folder().filter(|_| full && wanted) else { return false };
-        self.delete_oldest(folder, actions);
+        self.delete_oldest(folder, turn);
         true
     }
 
     /// A disk has come: says what it is, and tries how fast it is.
-    pub(in crate::agent) fn welcome_disk(&mut self, inserted: bool, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn welcome_disk(&mut self, inserted: bool, turn: &mut Turn<'_>) {
         self.nothing_to_delete = false;
         let status = self.storage_status();
         let (level, text) = self.disk.describe();
-        actions.push(Action::Log(level, text));
+        turn.actions.push(Action::Log(level, text));
         if inserted && !self.disk.is_forbidden() {
-            self.tell(&Event::StorageInserted(status), actions);
+            self.tell(&Event::StorageInserted(status), turn);
         }
         let idle = self.recordings.is_empty() && self.waiting_starts.is_empty();
         let room = self.disk.room_octets() >= SPEED_CHECK_OCTETS;
         if self.config.storage.speed_check && idle && room {
             if let Ok(folder) = self.disk.folder_to_record(0) {
-                actions.push(Action::Job(Job::MeasureSpeed(folder)));
+                turn.actions.push(Action::Job(Job::MeasureSpeed(folder)));
             }
         }
     }
@@ -207,17 +207,17 @@ impl Agent {
     pub(in crate::agent) fn speed_measured(
         &mut self,
         result: Result<Option<Speed>, Fault>,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         match result {
             Ok(None) => {}
             Ok(Some(speed)) => {
                 if let Some(note) = self.disk.judge_speed(speed, self.config.rtp.max_recordings) {
-                    actions.push(Action::Log(LogLevel::Warn, format!("the disk is {note}")));
-                    self.tell(&Event::StorageInserted(self.storage_status()), actions);
+                    turn.actions.push(Action::Log(LogLevel::Warn, format!("the disk is {note}")));
+                    self.tell(&Event::StorageInserted(self.storage_status()), turn);
                 }
             }
-            Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
+            Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),
         }
     }
 }

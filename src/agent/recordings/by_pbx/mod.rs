@@ -2,14 +2,14 @@
 
 pub(in crate::agent) mod transaction;
 
+use crate::agent::clients::answer::Caller;
 use crate::agent::recordings::by_pbx::transaction::{Outcome, Purpose, Refusal};
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
-use crate::agent::{Action, Agent, ClientId, RecordingKey};
+use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::ending::{Order, TextKey};
 use crate::api::event::{Event, SipRecord};
 use crate::api::reason::{AgentError, Reason};
-use crate::api::reply::{self, RequestId};
 use crate::api::status::RecordingState;
 use media::time::Now;
 use recfile::call::Call;
@@ -59,9 +59,8 @@ impl Agent {
         &mut self,
         key: RecordingKey,
         purpose: Purpose,
-        waiting: Option<(ClientId, RequestId)>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        caller: &mut Caller,
+        turn: &mut Turn<'_>,
     ) -> Result<(), AgentError> {
         let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;
         let Some(sip) = it.destination.as_pbx_mut() else { return Err(Reason::InvalidState.into()) };
@@ -69,13 +68,13 @@ impl Agent {
             let message = "the PBX has not answered the last request yet";
             return Err(AgentError::new(Reason::InvalidState).with_message(message));
         }
-        sip.waiting = waiting;
-        self.ask_pbx(key, purpose, now, actions);
+        sip.waiting = caller.defer();
+        self.ask_pbx(key, purpose, turn);
         Ok(())
     }
 
     /// Ends a recording: now if the PBX does not record, else when it has answered.
-    pub(in crate::agent) fn stop_at_pbx(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn stop_at_pbx(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let paused = it.paused.is_some();
         let Some(sip) = it.destination.as_pbx_mut() else { return };
@@ -83,16 +82,16 @@ impl Agent {
             // The PBX refused it and does not record: nothing is to be sent.
             let error =
                 AgentError::new(Reason::InvalidState).with_message("it was stopped before it went on");
-            if let Some((client, id)) = sip.waiting.take() {
-                actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            if let Some(reply) = sip.waiting.take() {
+                reply.err(&error, turn);
             }
-            self.finish(key, actions);
+            self.finish(key, turn);
         } else if sip.is_busy() {
             sip.stop_wanted = true;
         } else if paused {
-            self.finish(key, actions);
+            self.finish(key, turn);
         } else {
-            self.ask_pbx(key, Purpose::Stop, now, actions);
+            self.ask_pbx(key, Purpose::Stop, turn);
         }
     }
 
@@ -101,8 +100,7 @@ impl Agent {
         &mut self,
         recording: &str,
         code: u16,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Result<(), AgentError> {
         // RFC 3261, section 14.1: whoever owns the Call-ID waits 2.1 to 4 s, in steps of 10 ms.
         let retry_after = Duration::from_millis(2100 + self.next_random() % 191 * 10);
@@ -112,89 +110,76 @@ impl Agent {
             return if ended { Ok(()) } else { Err(Reason::NotFound.into()) };
         };
         let Some(sip) = it.destination.as_pbx_mut() else { return Err(Reason::InvalidState.into()) };
-        if let Some(outcome) = sip.answered(code, retry_after, now.mono) {
-            self.pbx_outcome(key, outcome, now, actions);
+        if let Some(outcome) = sip.answered(code, retry_after, turn.now.mono) {
+            self.pbx_outcome(key, outcome, turn);
         }
         Ok(())
     }
 
-    pub(in crate::agent) fn pbx_timer(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn pbx_timer(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let sip = self.recordings.get_mut(&key).and_then(|it| it.destination.as_pbx_mut());
-        if let Some(outcome) = sip.and_then(|sip| sip.timer(now.mono)) {
-            self.pbx_outcome(key, outcome, now, actions);
+        if let Some(outcome) = sip.and_then(|sip| sip.timer(turn.now.mono)) {
+            self.pbx_outcome(key, outcome, turn);
         }
     }
 
     /// Sends an INFO.
-    pub(in crate::agent) fn ask_pbx(
-        &mut self,
-        key: RecordingKey,
-        purpose: Purpose,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(in crate::agent) fn ask_pbx(&mut self, key: RecordingKey, purpose: Purpose, turn: &mut Turn<'_>) {
         let sip = self.recordings.get_mut(&key).and_then(|it| it.destination.as_pbx_mut());
-        if let Some(record) = sip.and_then(|sip| sip.ask(purpose, now.mono)) {
-            self.emit_sip_info(key, record, actions);
+        if let Some(record) = sip.and_then(|sip| sip.ask(purpose, turn.now.mono)) {
+            self.emit_sip_info(key, record, turn);
         }
     }
 
-    fn emit_sip_info(&self, key: RecordingKey, record: SipRecord, actions: &mut Vec<Action>) {
+    fn emit_sip_info(&self, key: RecordingKey, record: SipRecord, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get(&key) else { return };
         let event = Event::SipInfo { recording: it.id.clone(), call: it.call.clone(), record };
-        self.tell(&event, actions);
+        self.tell(&event, turn);
     }
 
-    fn pbx_outcome(&mut self, key: RecordingKey, outcome: Outcome, now: Now, actions: &mut Vec<Action>) {
+    fn pbx_outcome(&mut self, key: RecordingKey, outcome: Outcome, turn: &mut Turn<'_>) {
         match outcome {
-            Outcome::Send(record) => self.emit_sip_info(key, record, actions),
-            Outcome::Done(purpose) => self.pbx_done(key, purpose, now, actions),
-            Outcome::Failed(purpose, refusal) => self.pbx_failed(key, purpose, refusal, now, actions),
+            Outcome::Send(record) => self.emit_sip_info(key, record, turn),
+            Outcome::Done(purpose) => self.pbx_done(key, purpose, turn),
+            Outcome::Failed(purpose, refusal) => self.pbx_failed(key, purpose, refusal, turn),
         }
     }
 
-    fn pbx_done(&mut self, key: RecordingKey, purpose: Purpose, now: Now, actions: &mut Vec<Action>) {
+    fn pbx_done(&mut self, key: RecordingKey, purpose: Purpose, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let live = it.is_live();
         let Some(sip) = it.destination.as_pbx_mut() else { return };
         let records = matches!(purpose, Purpose::Start | Purpose::Resume);
-        sip.run(records, now.mono);
+        sip.run(records, turn.now.mono);
         let (waiting, stop_wanted) = (sip.waiting.take(), sip.stop_wanted);
         let event: fn(crate::api::status::RecordingStatus) -> Event = match purpose {
-            Purpose::Stop => return self.finish(key, actions),
-            Purpose::Undo => return self.pbx_undone(key, actions),
+            Purpose::Stop => return self.finish(key, turn),
+            Purpose::Undo => return self.pbx_undone(key, turn),
             Purpose::Start => Event::RecordingStarted,
             Purpose::Pause => Event::RecordingPaused,
             Purpose::Resume => Event::RecordingResumed,
         };
-        it.paused = (!records).then_some(now.mono);
-        it.progress_at = now.mono + Duration::from_secs(1);
+        it.paused = (!records).then_some(turn.now.mono);
+        it.progress_at = turn.now.mono + Duration::from_secs(1);
         if live {
             it.state = if records { RecordingState::Recording } else { RecordingState::Paused };
         }
         let status = it.status(None, self.clock);
-        if let Some((client, id)) = it.waiting.take() {
-            actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
+        if let Some(reply) = it.waiting.take() {
+            reply.ok(&it.start_answer(), turn);
         }
-        if let Some((client, id)) = waiting {
-            actions.push(Action::Reply(client, reply::result(&id, &status)));
+        if let Some(reply) = waiting {
+            reply.ok(&status, turn);
         }
-        self.tell(&event(status), actions);
+        self.tell(&event(status), turn);
         match (stop_wanted, records) {
-            (true, true) => self.ask_pbx(key, Purpose::Stop, now, actions),
-            (true, false) => self.finish(key, actions),
+            (true, true) => self.ask_pbx(key, Purpose::Stop, turn),
+            (true, false) => self.finish(key, turn),
             (false, _) => {}
         }
     }
 
-    fn pbx_failed(
-        &mut self,
-        key: RecordingKey,
-        purpose: Purpose,
-        refusal: Refusal,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    fn pbx_failed(&mut self, key: RecordingKey, purpose: Purpose, refusal: Refusal, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let start = it.waiting.take();
         let Some(sip) = it.destination.as_pbx_mut() else { return };
@@ -220,49 +205,49 @@ impl Agent {
                 error.with_advice(advice).with_text(TextKey::of_pbx(*reason))
             }
         };
-        for (client, id) in start.into_iter().chain(sip.waiting.take()) {
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+        for reply in start.into_iter().chain(sip.waiting.take()) {
+            reply.err(&error, turn);
         }
         // Whether an unanswered `on` got through is not known.
         let unsure = matches!(refusal, Refusal::Because(Reason::ServerTimeout, _));
         match (purpose, refusal) {
-            (Purpose::Undo, _) => self.pbx_undone(key, actions),
+            (Purpose::Undo, _) => self.pbx_undone(key, turn),
             (Purpose::Start, refusal) => {
                 sip.discard = !stop_wanted;
-                actions.push(Action::Log(log::Level::Warn, format!("no recording: {error}")));
+                turn.actions.push(Action::Log(log::Level::Warn, format!("no recording: {error}")));
                 match refusal {
                     Refusal::CallGone => it.end_for(Order::CallGone.into()),
                     Refusal::Because(reason, detail) => it.fail_for(reason, None, detail),
                 }
                 it.state = RecordingState::Stopping;
                 if unsure {
-                    return self.ask_pbx(key, Purpose::Undo, now, actions);
+                    return self.ask_pbx(key, Purpose::Undo, turn);
                 }
-                self.pbx_undone(key, actions);
+                self.pbx_undone(key, turn);
             }
             (_, Refusal::CallGone) => {
                 if !matches!(it.state, RecordingState::Stopping) {
                     it.end_for(Order::CallGone.into());
                 }
-                self.finish(key, actions);
+                self.finish(key, turn);
             }
-            (Purpose::Stop, Refusal::Because(reason, detail)) => self.lose(key, reason, detail, actions),
-            (Purpose::Resume, _) if unsure => self.ask_pbx(key, Purpose::Undo, now, actions),
-            (Purpose::Resume, _) if stop_wanted => self.finish(key, actions),
-            (Purpose::Pause, _) if stop_wanted => self.ask_pbx(key, Purpose::Stop, now, actions),
+            (Purpose::Stop, Refusal::Because(reason, detail)) => self.lose(key, reason, detail, turn),
+            (Purpose::Resume, _) if unsure => self.ask_pbx(key, Purpose::Undo, turn),
+            (Purpose::Resume, _) if stop_wanted => self.finish(key, turn),
+            (Purpose::Pause, _) if stop_wanted => self.ask_pbx(key, Purpose::Stop, turn),
             (Purpose::Resume | Purpose::Pause, _) => {}
         }
     }
 
     /// The PBX does not record, as far as that can be made sure: ends what was to end.
-    fn pbx_undone(&mut self, key: RecordingKey, actions: &mut Vec<Action>) {
+    fn pbx_undone(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let stopping = !it.is_live();
         let discard = it.destination.as_pbx_mut().is_some_and(|sip| sip.discard);
         if discard {
             self.recordings.remove(&key);
         } else if stopping {
-            self.finish(key, actions);
+            self.finish(key, turn);
         }
     }
 }

@@ -4,10 +4,9 @@
 //! recorded time (by the clock: no audio is seen). Never: the dialog; the phone's SIP stack has it.
 //! Invariants: one INFO at a time; `on` is not sent again before an `off`, because PBXs toggle.
 
-use crate::agent::ClientId;
+use crate::agent::clients::answer::PendingReply;
 use crate::api::event::SipRecord;
 use crate::api::reason::Reason;
-use crate::api::reply::RequestId;
 use media::time::Mono;
 use std::time::Duration;
 
@@ -78,7 +77,7 @@ pub(in crate::agent) struct ByPbx {
     /// It never began: nothing is told of its end.
     pub(in crate::agent) discard: bool,
     /// Who waits for the answer to a pause or resume.
-    pub(in crate::agent) waiting: Option<(ClientId, RequestId)>,
+    pub(in crate::agent) waiting: Option<PendingReply>,
     recorded: Duration,
     running_since: Option<Mono>,
     seen: Mono,

@@ -5,14 +5,14 @@
 pub(in crate::agent) mod destination;
 pub(in crate::agent) mod leftover;
 
+use crate::agent::Datagram;
+use crate::agent::clients::answer::PendingReply;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::Leftover;
 use crate::agent::recordings::to_file::lost_disk::Lost;
 use crate::agent::recordings::to_file::{SenderFacts, ToFile};
-use crate::agent::{ClientId, Datagram};
 use crate::api::ending::{EndReason, Ending, Order, Outcome, TextKey};
 use crate::api::reason::{Cause, Reason};
-use crate::api::reply::RequestId;
 use crate::api::request::RecordStart;
 use crate::api::status::{Media, Mode, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
 use media::blocks::BlockPool;
@@ -84,7 +84,7 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) state: RecordingState,
     pub(in crate::agent) rtp: Option<SocketAddr>,
     /// Who waits for the answer to `record.start`, and since when.
-    pub(in crate::agent) waiting: Option<(ClientId, RequestId)>,
+    pub(in crate::agent) waiting: Option<PendingReply>,
     /// Creates the first file, as soon as the RTP port is bound.
     pub(in crate::agent) open: Option<Job>,
     pub(in crate::agent) started: Mono,

@@ -6,13 +6,11 @@
 use crate::agent::disk::faults::{cause_of_fault, error_of_fault};
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::to_file::segment_buffer;
-use crate::agent::{Action, Agent, RecordingKey};
+use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
-use crate::api::reply;
 use crate::api::status::RecordingState;
 use log::Level as LogLevel;
-use media::time::Now;
 use store::jobs::{Fault, FaultKind, FileKey, Job, Opened, Piece, Space};
 
 impl Agent {
@@ -20,12 +18,11 @@ impl Agent {
         &mut self,
         file: FileKey,
         result: Result<Opened, Fault>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(key) = self.key_of(file) else {
             // The recording ended meanwhile, so nobody will close the file.
-            return actions.push(Action::Job(Job::Abandon(file)));
+            return turn.actions.push(Action::Job(Job::Abandon(file)));
         };
         match result {
             Ok(opened) => {
@@ -43,59 +40,53 @@ impl Agent {
                 if it.state == RecordingState::Starting {
                     it.state = RecordingState::Recording;
                 }
-                if let Some((client, id)) = it.waiting.take() {
-                    actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
+                if let Some(reply) = it.waiting.take() {
+                    reply.ok(&it.start_answer(), turn);
                 }
                 let status = it.status(remaining_s, self.clock);
                 let event =
                     if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
-                self.tell(&event, actions);
+                self.tell(&event, turn);
                 self.library_opened(key);
                 if short_of_names {
-                    self.delete_one_more(actions);
+                    self.delete_one_more(turn);
                 }
-                self.pump(key, now, actions);
+                self.pump(key, turn);
             }
             Err(fault) => {
-                if fault.kind != FaultKind::Full || !self.deletes_to_open(key, &fault, actions) {
-                    self.open_failed(key, fault, now, actions);
+                if fault.kind != FaultKind::Full || !self.deletes_to_open(key, &fault, turn) {
+                    self.open_failed(key, fault, turn);
                 }
             }
         }
     }
 
     /// A file could not be created.
-    pub(in crate::agent) fn open_failed(
-        &mut self,
-        key: RecordingKey,
-        fault: Fault,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let Err(_) = self.go_on_elsewhere(key, &fault, Vec::new(), now, actions) else { return };
+    pub(in crate::agent) fn open_failed(&mut self, key: RecordingKey, fault: Fault, turn: &mut Turn<'_>) {
+        let Err(_) = self.go_on_elsewhere(key, &fault, Vec::new(), turn) else { return };
         let starting = self.recordings.get(&key).is_some_and(|it| it.waiting.is_some());
         if starting {
-            self.refuse_start(key, fault, now, actions);
+            self.refuse_start(key, fault, turn);
         } else {
-            self.storage_failed(key, fault, Vec::new(), now, actions);
+            self.storage_failed(key, fault, Vec::new(), turn);
         }
     }
 
     /// The first file could not be created: the recording never began.
-    fn refuse_start(&mut self, key: RecordingKey, fault: Fault, now: Now, actions: &mut Vec<Action>) {
+    fn refuse_start(&mut self, key: RecordingKey, fault: Fault, turn: &mut Turn<'_>) {
         let Some(mut it) = self.recordings.remove(&key) else { return };
         if let Some(to_file) = it.destination.as_file_mut() {
             to_file.abandon(Vec::new(), &mut self.pool);
         }
         self.past.add(&it.final_counts());
-        actions.push(Action::CloseRtp(key));
-        actions.push(Action::Log(LogLevel::Warn, format!("no recording: {}", fault.detail)));
-        if let Some((client, id)) = it.waiting.take() {
+        turn.actions.push(Action::CloseRtp(key));
+        turn.actions.push(Action::Log(LogLevel::Warn, format!("no recording: {}", fault.detail)));
+        if let Some(reply) = it.waiting.take() {
             let error = error_of_fault(fault.kind).with_detail(fault.detail);
-            actions.push(Action::Reply(client, reply::agent_error(&id, &error)));
+            reply.err(&error, turn);
         }
-        self.scan(now, actions);
-        self.finish_eject(now, actions);
+        self.scan(turn);
+        self.finish_eject(turn);
     }
 
     pub(in crate::agent) fn appended(
@@ -103,8 +94,7 @@ impl Agent {
         file: FileKey,
         pieces: Vec<Piece>,
         result: Result<Option<Space>, Fault>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(key) = self.key_of(file) else {
             return segment_buffer::give_back(pieces, &mut self.pool);
@@ -115,7 +105,7 @@ impl Agent {
                     if let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) {
                         self.disk.works(to_file.folder(), space);
                     }
-                    self.check_room(now, actions);
+                    self.check_room(turn);
                 }
                 if let Some(it) = self.recordings.get_mut(&key) {
                     it.stalled_told = false;
@@ -125,28 +115,19 @@ impl Agent {
                     }
                 }
             }
-            Err(fault) if fault.kind.lets_finish() => {
-                match self.go_on_elsewhere(key, &fault, pieces, now, actions) {
-                    Ok(()) => return,
-                    Err(pieces) => self.filled(key, &fault, pieces, now, actions),
-                }
-            }
+            Err(fault) if fault.kind.lets_finish() => match self.go_on_elsewhere(key, &fault, pieces, turn) {
+                Ok(()) => return,
+                Err(pieces) => self.filled(key, &fault, pieces, turn),
+            },
             Err(fault) => {
-                return self.storage_failed(key, fault, pieces, now, actions);
+                return self.storage_failed(key, fault, pieces, turn);
             }
         }
-        self.pump(key, now, actions);
+        self.pump(key, turn);
     }
 
     /// The disk, or the file, had no room for all of `pieces`.
-    fn filled(
-        &mut self,
-        key: RecordingKey,
-        fault: &Fault,
-        pieces: Vec<Piece>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    fn filled(&mut self, key: RecordingKey, fault: &Fault, pieces: Vec<Piece>, turn: &mut Turn<'_>) {
         let reason = Reason::StorageFull;
         let mut full = None;
         if let Some(it) = self.recordings.get_mut(&key) {
@@ -155,10 +136,10 @@ impl Agent {
             }
             if fault.kind == FaultKind::TooLarge {
                 let text = format!("recording {} ends: {}", it.id, fault.detail);
-                actions.push(Action::Log(LogLevel::Warn, text));
+                turn.actions.push(Action::Log(LogLevel::Warn, text));
             }
             if let Some(to_file) = it.destination.as_file_mut() {
-                to_file.filled(pieces, reason.as_str(), now, &mut self.pool);
+                to_file.filled(pieces, reason.as_str(), turn.now, &mut self.pool);
                 if fault.kind == FaultKind::Full {
                     self.disk.filled(to_file.folder());
                     full = Some(to_file.folder().clone());
@@ -166,10 +147,10 @@ impl Agent {
             }
         }
         if full.is_some() && self.disk.folder() == full {
-            self.disk_full(now, actions);
+            self.disk_full(turn);
         } else {
             // The rest of a file on a disk that is in use no more.
-            self.stop(key, reason, now, actions);
+            self.stop(key, reason, turn);
         }
         if let Some(it) = self.recordings.get_mut(&key) {
             it.note_cause(cause_of_fault(fault.kind));
@@ -180,8 +161,7 @@ impl Agent {
         &mut self,
         file: FileKey,
         result: Result<Option<Space>, Fault>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(key) = self.key_of(file) else { return };
         match result {
@@ -192,27 +172,27 @@ impl Agent {
             }
             Ok(None) => {}
             Err(fault) => {
-                return self.storage_failed(key, fault, Vec::new(), now, actions);
+                return self.storage_failed(key, fault, Vec::new(), turn);
             }
         }
-        // One finished file more: perhaps there is something to make room with now.
+        // One finished file more: perhaps there is something to make room with turn.now.
         self.nothing_to_delete = false;
         self.library_closed(key);
         let next = self.new_file();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let Destination::File(to_file) = &mut it.destination else { return };
-        if let Some(job) = to_file.closed(next, &it.call, now) {
-            return actions.push(Action::Job(job));
+        if let Some(job) = to_file.closed(next, &it.call, turn.now) {
+            return turn.actions.push(Action::Job(job));
         }
-        self.end(key, now, actions);
+        self.end(key, turn);
     }
 
     /// Everything of a recording is closed and synced.
-    pub(in crate::agent) fn end(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn end(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         if let Some(to_file) = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut()) {
             self.pending_finalisations.keep(to_file.take_mends());
         }
-        self.finish(key, actions);
-        self.finish_eject(now, actions);
+        self.finish(key, turn);
+        self.finish_eject(turn);
     }
 }

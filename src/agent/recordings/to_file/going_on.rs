@@ -9,11 +9,11 @@ use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::to_file::ToFile;
 use crate::agent::recordings::to_file::lost_disk::Lost;
-use crate::agent::{Action, Agent, RecordingKey};
+use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use log::Level as LogLevel;
-use media::time::{Mono, Now};
+use media::time::Mono;
 use std::time::Duration;
 use store::jobs::{Fault, FaultKind, FileKey, Job, Piece};
 
@@ -27,10 +27,9 @@ impl Agent {
         key: RecordingKey,
         fault: Fault,
         pieces: Vec<Piece>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
-        let pieces = match self.go_on_elsewhere(key, &fault, pieces, now, actions) {
+        let pieces = match self.go_on_elsewhere(key, &fault, pieces, turn) {
             Ok(()) => return,
             Err(pieces) => pieces,
         };
@@ -42,33 +41,33 @@ impl Agent {
         let window = self.config.storage.resume_window;
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // A disk that comes and fails again has no more time than one that stays away.
-        let waits = waits && it.lost.is_none_or(|lost| now.mono < lost.since + window);
+        let waits = waits && it.lost.is_none_or(|lost| turn.now.mono < lost.since + window);
         let Destination::File(to_file) = &mut it.destination else { return };
         if !waits || !gone || to_file.file_name().is_none() {
-            return self.fail(key, fault, pieces, now, actions);
+            return self.fail(key, fault, pieces, turn);
         }
         let file = to_file.file();
-        to_file.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, now);
+        to_file.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, turn.now);
         it.pulled = false;
         let first = it.lost.is_none();
-        let retry_at = now.mono + RETRY_AFTER;
-        let since = it.lost.map_or(now.mono, |lost| lost.since);
+        let retry_at = turn.now.mono + RETRY_AFTER;
+        let since = it.lost.map_or(turn.now.mono, |lost| lost.since);
         it.lost = Some(Lost { since, retry_at, tries: false });
         // Closes the descriptor, wherever the failure was seen: nothing keeps the dead mount busy.
-        actions.push(Action::Job(Job::Abandon(file)));
+        turn.actions.push(Action::Job(Job::Abandon(file)));
         let text = format!("recording {} goes on in memory: {}", it.id, fault.detail);
-        actions.push(Action::Log(LogLevel::Warn, text));
+        turn.actions.push(Action::Log(LogLevel::Warn, text));
         if first {
             it.stalled_told = true;
             let event = Event::RecordingStalled(it.status(None, self.clock));
-            self.tell(&event, actions);
+            self.tell(&event, turn);
         }
-        self.scan(now, actions);
-        self.finish_eject(now, actions);
+        self.scan(turn);
+        self.finish_eject(turn);
     }
 
     /// The disk of a recording is no longer mounted.
-    pub(in crate::agent) fn disk_pulled(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn disk_pulled(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let running = self.count_on_disk();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let Destination::File(to_file) = &it.destination else { return };
@@ -78,33 +77,28 @@ impl Agent {
         let waits = !self.config.storage.resume_window.is_zero()
             || self.disk.has_other_than(to_file.folder(), running);
         if waits && to_file.is_busy() {
-            // Its audio is in storage's hands; the answer is not far now.
+            // Its audio is in storage's hands; the answer is not far turn.now.
             it.pulled = true;
             return;
         }
         let fault = Fault { kind: FaultKind::Pulled, detail: "the disk was pulled".into() };
-        self.storage_failed(key, fault, Vec::new(), now, actions);
+        self.storage_failed(key, fault, Vec::new(), turn);
     }
 
     /// Takes up what was postponed while storage had the audio. True if the recording has no disk any more.
-    pub(in crate::agent) fn lose_pulled(
-        &mut self,
-        key: RecordingKey,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> bool {
+    pub(in crate::agent) fn lose_pulled(&mut self, key: RecordingKey, turn: &mut Turn<'_>) -> bool {
         let due = self
             .recordings
             .get(&key)
             .is_some_and(|it| it.pulled && !it.destination.as_file().is_some_and(ToFile::is_busy));
         if due {
-            self.disk_pulled(key, now, actions);
+            self.disk_pulled(key, turn);
         }
         due
     }
 
     /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
-    pub(in crate::agent) fn resume_lost(&mut self, came: bool, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn resume_lost(&mut self, came: bool, turn: &mut Turn<'_>) {
         for key in self.on_disk() {
             let next = self.new_file();
             let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { continue };
@@ -113,8 +107,9 @@ impl Agent {
                 continue;
             };
             let Destination::File(to_file) = &mut it.destination else { continue };
-            let jobs = to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, now);
-            actions.extend(jobs.into_iter().map(Action::Job));
+            let jobs =
+                to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, turn.now);
+            turn.actions.extend(jobs.into_iter().map(Action::Job));
         }
     }
 
@@ -125,8 +120,7 @@ impl Agent {
         key: RecordingKey,
         fault: &Fault,
         pieces: Vec<Piece>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Vec<Piece>> {
         let Some(old) = self.recordings.get(&key).and_then(|it| it.destination.as_file()).map(ToFile::folder)
         else {
@@ -146,7 +140,7 @@ impl Agent {
         if fault.kind == FaultKind::Full && is_in_use {
             self.disk.filled(&old);
             if self.disk.first_full() {
-                self.tell(&Event::StorageFull(self.storage_status()), actions);
+                self.tell(&Event::StorageFull(self.storage_status()), turn);
             }
         }
         let Some(folder) = self.disk.turn_from(&old, others) else { return Err(pieces) };
@@ -154,17 +148,17 @@ impl Agent {
         let Some(it) = self.recordings.get_mut(&key) else { return Err(pieces) };
         let Destination::File(to_file) = &mut it.destination else { return Err(pieces) };
         let file = to_file.file();
-        to_file.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &it.counts, now);
+        to_file.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &it.counts, turn.now);
         (it.pulled, it.lost, it.stalled_told) = (false, None, false);
         let (at, detail) = (folder.root.display(), &fault.detail);
         let text = format!("recording {} goes on at the disk at {at}: {detail}", it.id);
-        actions.push(Action::Log(LogLevel::Warn, text));
+        turn.actions.push(Action::Log(LogLevel::Warn, text));
         // Closes the descriptor and its lock, before the file is finished by its name.
-        actions.push(Action::Job(Job::Abandon(file)));
-        let jobs = to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, now);
-        actions.extend(jobs.into_iter().map(Action::Job));
+        turn.actions.push(Action::Job(Job::Abandon(file)));
+        let jobs = to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, turn.now);
+        turn.actions.extend(jobs.into_iter().map(Action::Job));
         if is_in_use {
-            self.turned(now, actions);
+            self.turned(turn);
         }
         Ok(())
     }
@@ -174,8 +168,7 @@ impl Agent {
         &mut self,
         file: FileKey,
         result: Result<bool, Fault>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let has_it = |it: &Recording| it.destination.as_file().is_some_and(|to_file| to_file.has_mend(file));
         let found = self.recordings.iter_mut().find(|(_, it)| has_it(it));
@@ -185,7 +178,7 @@ impl Agent {
             return match result {
                 Ok(true) => self.pending_finalisations.mended(file),
                 Ok(false) => {}
-                Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
+                Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),
             };
         };
         match result {
@@ -194,17 +187,17 @@ impl Agent {
                 if let Some(mend) = mend.filter(|_| !there) {
                     let text =
                         format!("{} is not on this disk: it is finished when its own is back", mend.name);
-                    actions.push(Action::Log(LogLevel::Warn, text));
+                    turn.actions.push(Action::Log(LogLevel::Warn, text));
                     self.pending_finalisations.keep([mend]);
                 }
                 if done {
-                    self.end(key, now, actions);
+                    self.end(key, turn);
                 }
             }
             Err(fault) if to_file.is_mending() => {
-                self.storage_failed(key, fault, Vec::new(), now, actions);
+                self.storage_failed(key, fault, Vec::new(), turn);
             }
-            Err(fault) => actions.push(Action::Log(LogLevel::Warn, fault.detail)),
+            Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),
         }
     }
 
@@ -216,20 +209,20 @@ impl Agent {
     }
 
     /// Looks for a disk again, and gives up when the window has passed.
-    pub(in crate::agent) fn check_lost(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn check_lost(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let window = self.config.storage.resume_window;
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { return };
         let Some(lost) = it.lost.as_mut() else { return };
-        if now.mono >= lost.since + window || self.shutdown.is_some() {
+        if turn.now.mono >= lost.since + window || self.shutdown.is_some() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
             let kind = if self.disk.is_present() { FaultKind::Io } else { FaultKind::Pulled };
-            return self.fail(key, Fault { kind, detail }, Vec::new(), now, actions);
+            return self.fail(key, Fault { kind, detail }, Vec::new(), turn);
         }
-        if now.mono >= lost.retry_at {
-            lost.retry_at = now.mono + RETRY_AFTER;
+        if turn.now.mono >= lost.retry_at {
+            lost.retry_at = turn.now.mono + RETRY_AFTER;
             lost.tries = true;
             if self.scans == 0 {
-                self.scan(now, actions);
+                self.scan(turn);
             }
         }
     }

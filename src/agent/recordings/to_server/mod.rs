@@ -8,11 +8,10 @@ use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::to_file::{Spec, ToFile};
 use crate::agent::recordings::to_server::replay::{IN_FLIGHT, UNSAVED};
 use crate::agent::recordings::to_server::upload::ToServer;
-use crate::agent::{Agent, RecordingKey, UplinkAction, UplinkInput};
+use crate::agent::{Agent, RecordingKey, Turn, UplinkAction, UplinkInput};
 use crate::api::ending::{Order, TextKey};
 use crate::api::event::Event;
 use crate::api::reason::{AgentError, Reason};
-use crate::api::reply;
 use crate::api::status::{Mode, RecordingState, RtpAddress};
 use crate::config::{Device, OnFailure, Uplink};
 use log::Level as LogLevel;
@@ -67,19 +66,18 @@ impl Agent {
     }
 
     /// The RTP port is bound: the session begins.
-    pub(in crate::agent) fn begin_session(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    pub(in crate::agent) fn begin_session(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let Some(to_server) = it.destination.as_server_mut() else { return };
         let first = std::mem::take(&mut to_server.first);
-        self.uplink_actions(key, first, now, actions);
+        self.uplink_actions(key, first, turn);
     }
 
     pub(in crate::agent) fn uplink_input(
         &mut self,
         key: RecordingKey,
         input: UplinkInput<'_>,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         match input {
             UplinkInput::RelayFailed(packets) => {
@@ -89,34 +87,34 @@ impl Agent {
                         to_server.note_unsent(packets);
                     }
                 }
-                self.check_overrun(key, now, actions);
+                self.check_overrun(key, turn);
             }
             UplinkInput::Resolved(generation, addresses) => {
-                self.uplink(key, now, actions, |client, now, out| {
+                self.uplink(key, turn, |client, now, out| {
                     client.resolved(generation, &addresses, now, out);
                 });
             }
-            UplinkInput::Connected(generation, mac) => self.uplink(key, now, actions, |client, now, out| {
+            UplinkInput::Connected(generation, mac) => self.uplink(key, turn, |client, now, out| {
                 client.connected(generation, mac.as_deref(), now, out);
             }),
             UplinkInput::ConnectFailed(generation, error) => {
-                self.uplink(key, now, actions, |client, now, out| {
+                self.uplink(key, turn, |client, now, out| {
                     client.connect_failed(generation, &error, now, out);
                 });
             }
             UplinkInput::Received(octets) => {
-                self.uplink(key, now, actions, |client, now, out| client.received(octets, now, out));
+                self.uplink(key, turn, |client, now, out| client.received(octets, now, out));
             }
             UplinkInput::Closed { error, silent } => {
                 let to_server = self.recordings.get_mut(&key).and_then(|it| it.destination.as_server_mut());
                 if let Some(to_server) = to_server {
                     to_server.silent = silent;
                 }
-                self.uplink(key, now, actions, |client, now, out| {
+                self.uplink(key, turn, |client, now, out| {
                     client.peer_closed(error.as_deref(), now, out);
                 });
             }
-            UplinkInput::RelayRefused => self.uplink(key, now, actions, Client::udp_refused),
+            UplinkInput::RelayRefused => self.uplink(key, turn, Client::udp_refused),
         }
     }
 
@@ -124,24 +122,17 @@ impl Agent {
     pub(in crate::agent) fn uplink(
         &mut self,
         key: RecordingKey,
-        now: Now,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
         give: impl FnOnce(&mut Client, Mono, &mut Vec<ClientAction>),
     ) {
         let to_server = self.recordings.get_mut(&key).and_then(|it| it.destination.as_server_mut());
         let Some(to_server) = to_server else { return };
         let mut out = Vec::new();
-        give(&mut to_server.client, now.mono, &mut out);
-        self.uplink_actions(key, out, now, actions);
+        give(&mut to_server.client, turn.now.mono, &mut out);
+        self.uplink_actions(key, out, turn);
     }
 
-    fn uplink_actions(
-        &mut self,
-        key: RecordingKey,
-        out: Vec<ClientAction>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    fn uplink_actions(&mut self, key: RecordingKey, out: Vec<ClientAction>, turn: &mut Turn<'_>) {
         for action in out {
             let action = match action {
                 ClientAction::Resolve { generation, host } => UplinkAction::Resolve(generation, host),
@@ -155,35 +146,35 @@ impl Agent {
                 }
                 ClientAction::Send(octets) => UplinkAction::Send(octets),
                 ClientAction::SetRtpTarget(target) => {
-                    self.note_target(key, target, actions);
+                    self.note_target(key, target, turn);
                     UplinkAction::RelayTo(target)
                 }
                 ClientAction::Close => UplinkAction::Close,
                 ClientAction::Started => {
-                    self.server_started(key, now, actions);
+                    self.server_started(key, turn);
                     continue;
                 }
                 ClientAction::Ended(end) => {
-                    self.session_ended(key, end, now, actions);
+                    self.session_ended(key, end, turn);
                     continue;
                 }
             };
-            actions.push(Action::Uplink(key, action));
+            turn.actions.push(Action::Uplink(key, action));
         }
     }
 
-    fn note_target(&mut self, key: RecordingKey, target: Option<SocketAddr>, actions: &mut Vec<Action>) {
+    fn note_target(&mut self, key: RecordingKey, target: Option<SocketAddr>, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let Some(to_server) = it.destination.as_server_mut() else { return };
         to_server.target = target;
         if let Some(target) = target {
             let text = format!("recording {}: the audio goes to {target}", it.id);
-            actions.push(Action::Log(LogLevel::Info, text));
+            turn.actions.push(Action::Log(LogLevel::Info, text));
         }
     }
 
     /// The server records.
-    fn server_started(&mut self, key: RecordingKey, now: Now, actions: &mut Vec<Action>) {
+    fn server_started(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let to_server = it.destination.as_server_mut();
         let id = to_server.as_ref().map(|to_server| to_server.client.id().to_string()).unwrap_or_default();
@@ -192,39 +183,39 @@ impl Agent {
         if it.state == RecordingState::Starting {
             it.state = RecordingState::Recording;
         }
-        it.probe.begin(now.mono);
+        it.probe.begin(turn.now.mono);
         it.started_told = true;
-        if let Some((client, id)) = it.waiting.take() {
-            actions.push(Action::Reply(client, reply::result(&id, &it.start_answer())));
+        if let Some(reply) = it.waiting.take() {
+            reply.ok(&it.start_answer(), turn);
         }
         let server = server.map(|server| server.to_string()).unwrap_or_default();
         let text = format!("recording {} goes to the server {server} as {id}", it.id);
-        actions.push(Action::Log(LogLevel::Info, text));
+        turn.actions.push(Action::Log(LogLevel::Info, text));
         let rtp = target.map(|target| RtpAddress { addr: target.ip(), port: target.port() });
         let connected = Event::UplinkConnected { recording: it.id.clone(), server, rtp };
         let started = Event::RecordingStarted(it.status(None, self.clock));
-        self.tell(&connected, actions);
-        self.tell(&started, actions);
+        self.tell(&connected, turn);
+        self.tell(&started, turn);
     }
 
     /// The session is over.
-    fn session_ended(&mut self, key: RecordingKey, end: End, now: Now, actions: &mut Vec<Action>) {
+    fn session_ended(&mut self, key: RecordingKey, end: End, turn: &mut Turn<'_>) {
         match end {
             End::Stopped { confirmed } => {
                 if !confirmed {
                     let text = "the server did not confirm the end of a recording".into();
-                    actions.push(Action::Log(LogLevel::Warn, text));
+                    turn.actions.push(Action::Log(LogLevel::Warn, text));
                 }
-                self.finish(key, actions);
+                self.finish(key, turn);
             }
             End::StoppedByServer { reason } => {
                 if let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) {
                     it.end_for(Order::StoppedByServer.into());
                     it.note_words(reason);
                 }
-                self.finish(key, actions);
+                self.finish(key, turn);
             }
-            End::Refused { text } => self.server_failed(key, Reason::ServerRefused, text, now, actions),
+            End::Refused { text } => self.server_failed(key, Reason::ServerRefused, text, turn),
             End::Failed { reason, detail } => {
                 let reason = match reason {
                     Failure::ServerUnreachable => Reason::ServerUnreachable,
@@ -233,52 +224,40 @@ impl Agent {
                 };
                 let Uplink { server_addr, server_port, .. } = &self.config.uplink;
                 let detail = format!("{server_addr}:{server_port}: {detail}");
-                self.server_failed(key, reason, detail, now, actions);
+                self.server_failed(key, reason, detail, turn);
             }
         }
     }
 
     /// The server refuses or is gone: goes on at the phone if that is wanted and possible, or ends.
-    fn server_failed(
-        &mut self,
-        key: RecordingKey,
-        reason: Reason,
-        mut detail: String,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    fn server_failed(&mut self, key: RecordingKey, reason: Reason, mut detail: String, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get(&key) else { return };
         let (id, starting) = (it.id.clone(), it.is_starting());
         let logged = it.call.redacted(&detail);
         let goes_local = self.config.uplink.on_failure == OnFailure::Local;
-        let tried = goes_local.then(|| self.go_on_at_phone(key, now, actions));
+        let tried = goes_local.then(|| self.go_on_at_phone(key, turn));
         if !starting || goes_local {
             // What goes on is a prompt of its own; what does not is told by its failure.
             let text_key = matches!(tried, Some(Ok(()))).then_some(TextKey::GoesOnLocally);
             let lost =
                 Event::UplinkLost { recording: id.clone(), reason, detail: Some(detail.clone()), text_key };
-            self.tell(&lost, actions);
+            self.tell(&lost, turn);
         }
         match tried {
             None => {}
             Some(Ok(())) => {
                 let text = format!("recording {id} goes on at the phone: {reason}: {logged}");
-                return actions.push(Action::Log(LogLevel::Warn, text));
+                return turn.actions.push(Action::Log(LogLevel::Warn, text));
             }
             Some(Err(error)) => detail = format!("{detail}; nor can it go on at the phone: {error}"),
         }
-        self.lose(key, reason, detail, actions);
+        self.lose(key, reason, detail, turn);
     }
 
     /// Makes a recording to a file of an upload, beginning with the packets that are remembered.
-    fn go_on_at_phone(
-        &mut self,
-        key: RecordingKey,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), AgentError> {
+    fn go_on_at_phone(&mut self, key: RecordingKey, turn: &mut Turn<'_>) -> Result<(), AgentError> {
         self.refuse_in_between(true)?;
-        self.turn_if_better(now, actions);
+        self.turn_if_better(turn);
         let folder = self.disk.folder_to_record(self.count_on_disk())?;
         let file = self.new_file();
         let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;
@@ -293,7 +272,7 @@ impl Agent {
             max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
             recipients: self.config.storage.encrypt_to.len(),
         };
-        let (mut to_file, open) = ToFile::begin(spec, file, &it.call, now);
+        let (mut to_file, open) = ToFile::begin(spec, file, &it.call, turn.now);
         // What was in flight, or all that came since the server was asked, or had surely saved it.
         let span = match it.started_told {
             false => Duration::MAX,
@@ -303,7 +282,7 @@ impl Agent {
         let mut again = Counts::default();
         let mut saved = 0;
         if let Some(backlog) = to_server.take_backlog() {
-            backlog.replay(now.mono.minus(span), |kept| {
+            backlog.replay(turn.now.mono.minus(span), |kept| {
                 if kept.after_pause {
                     to_file.pause(&mut self.pool);
                 }
@@ -330,8 +309,8 @@ impl Agent {
         it.mode = Mode::Local;
         it.loss_told &= it.is_degraded();
         // The time in which a start has to be answered begins anew.
-        it.started = now.mono;
-        actions.push(Action::Job(open));
+        it.started = turn.now.mono;
+        turn.actions.push(Action::Job(open));
         Ok(())
     }
 }
