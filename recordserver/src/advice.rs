@@ -2,7 +2,7 @@
 //!
 //! Owns: the words for what the system refuses: what was wanted, where, and what to do. Pure.
 
-use crate::status::Place;
+use crate::http::Place;
 use std::io::{self, ErrorKind};
 
 /// What the system refused, and the option that names it.

@@ -7,10 +7,10 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use crate::limits::Limits;
+use crate::admission::Limits;
+use crate::http::Place;
 use crate::ports::PortRange;
 use crate::rates::Rate;
-use crate::status::Place;
 use file::{File, FileLimits, SandboxSetting, Size, Wrong};
 use os::sandbox::Level;
 use settings::nearest;

@@ -4,7 +4,7 @@
 //! commands, and the system decides who may signal whom. Never: signals what would not know how to drain.
 
 use crate::advice::unanswered;
-use crate::status::{self, Place};
+use crate::http::{self, Place};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -47,7 +47,7 @@ pub fn drain(socket: &Path) -> Result<Drained, String> {
     let place = Place::Socket(socket.to_owned());
     let told = |error| unanswered(&[(&place, error)]);
     let server = listener(socket).map_err(told)?;
-    let metrics = status::page(&place, "/metrics").map_err(told)?;
+    let metrics = http::page(&place, "/metrics").map_err(told)?;
     if value(&metrics, METRIC).is_none() {
         let at = socket.display();
         return Err(format!("the server at {at} is of a version that can't drain; SIGTERM ends it at once"));
@@ -64,7 +64,7 @@ pub fn drain(socket: &Path) -> Result<Drained, String> {
         if has_ended(socket, server) {
             return Ok(Drained::Ended);
         }
-        let metrics = status::page(&place, "/metrics").unwrap_or_default();
+        let metrics = http::page(&place, "/metrics").unwrap_or_default();
         if value(&metrics, METRIC) == Some(1) {
             return Ok(Drained::GoesOn(value(&metrics, SESSIONS).unwrap_or_default()));
         }

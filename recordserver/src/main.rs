@@ -5,8 +5,8 @@ use recordserver::advice::unanswered;
 use recordserver::check;
 use recordserver::config::{self, Command, Config, HELP};
 use recordserver::drain::{Drained, drain};
+use recordserver::http::{self, Place};
 use recordserver::run;
-use recordserver::status::{self, Place};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -71,13 +71,13 @@ fn checked(config: &Config) -> ExitCode {
 fn sessions(places: &[Place], json: bool) -> ExitCode {
     let mut missed = Vec::new();
     for place in places {
-        match status::query(place) {
+        match http::query(place) {
             Ok(sessions) if json => {
                 let json = serde_json::to_string(&sessions).unwrap_or_default();
                 return print(&format!("{}\n", shown_json(&json, std::io::stdout().is_terminal())));
             }
             Ok(sessions) => {
-                let table = status::table(&sessions, status::is_draining(place));
+                let table = http::table(&sessions, http::is_draining(place));
                 return print(&shown_lines(&table));
             }
             Err(error) => missed.push((place, error)),

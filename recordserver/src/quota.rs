@@ -4,7 +4,7 @@
 //! begins anew all the time, could multiply that. Owns: what addresses are ahead with recordings that have ended. Pure.
 //! Invariant: recordings that grow as the clock goes are never held back, whatever others at their address do.
 
-use crate::limits::prefix;
+use crate::admission::prefix;
 use media::time::Mono;
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,10 +1,10 @@
 //! How often somebody may: starts, recordings without audio, new devices and lines of the log, for each address.
 //!
-//! Owns: the counting of events in time, told what time it is. An address is what [`crate::limits::prefix`] makes of it: a host
-//! with IPv6 has a whole /64 of them. Never: what is refused for it, which [`crate::limits`] and the office say.
+//! Owns: the counting of events in time, told what time it is. An address is what [`crate::admission::prefix`] makes of it: a host
+//! with IPv6 has a whole /64 of them. Never: what is refused for it, which [`crate::admission`] and the sessions say.
 //! Invariant: no table grows beyond its named limit; who finds no place in one shares the last place with others.
 
-use crate::limits::prefix;
+use crate::admission::prefix;
 use media::time::Mono;
 use std::collections::HashMap;
 use std::collections::HashSet;

@@ -5,8 +5,8 @@
 //! folder that keeps a second server out, and which day folders are looked at. What is done to a recording
 //! is the library's [`recover`]. Finished files of these days that the [`journal`](crate::journal) has no line of get one.
 
+use crate::folders::day_folder;
 use crate::journal::{Journal, Line, MAX_LINES, locked};
-use crate::naming::day_folder;
 use crate::used_ids::UsedIds;
 use media::time::{Mono, Wall};
 use os::try_lock;

@@ -8,19 +8,19 @@
 mod call;
 mod confinement;
 mod conn;
-mod office;
+mod sessions;
 
+use crate::admission::Limits;
 use crate::advice::{Wanted, refused};
 use crate::check;
 use crate::config::{Config, Http, StatusSocket};
 use crate::drain;
+use crate::folders::Names;
+use crate::http::{self, Rows, SocketFile};
 use crate::journal::Journal;
-use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::naming::Names;
 use crate::rates::Devices;
 use crate::recover::{Marker, Recovered};
-use crate::status::{self, Rows, SocketFile};
 use crate::used_ids::USED_IDS;
 use crossbeam_channel::{Receiver as Queue, Sender, bounded};
 use media::time::{Mono, Now};
@@ -30,10 +30,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use office::{Found, Office};
 use os::clock::{self, Clock};
 use os::notify::Notifier;
 use os::{file_limit, share_heap};
+use sessions::{Found, Sessions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
@@ -123,10 +123,11 @@ pub fn run(config: Config) -> io::Result<()> {
         log::warn!("{USED_IDS} can't be written: {error}; every id gets something random behind it");
     });
     let checkpoint = config.flush_interval / 2;
-    let storage = crate::storage::spawn(JOB_QUEUE, checkpoint, access, journal, ids_file.ok(), move || {
-        // Failing to wake costs one sweep interval.
-        let _ = storage_waker.wake();
-    })?;
+    let storage =
+        crate::storage_thread::spawn(JOB_QUEUE, checkpoint, access, journal, ids_file.ok(), move || {
+            // Failing to wake costs one sweep interval.
+            let _ = storage_waker.wake();
+        })?;
     if found.folders > 0 || found.failed > 0 {
         let crate::recover::Summary { folders, recordings, failed } = found;
         log::warn!("recovered recordings={recordings} folders={folders} failed={failed}");
@@ -154,12 +155,12 @@ pub fn run(config: Config) -> io::Result<()> {
     let devices = known_devices(&config).map_err(|error| of_storage("list", &error))?;
     let found = Found { disk, names, devices, used_ids, descriptors };
     notifier.ready(clock::mono());
-    let office = Office::new(config, registry, storage, found, metrics);
+    let sessions = Sessions::new(config, registry, storage, found, metrics);
     Loop {
         poll,
         listener,
         signals,
-        office,
+        sessions,
         asked,
         marker,
         access,
@@ -177,7 +178,7 @@ struct Loop {
     poll: Poll,
     listener: TcpListener,
     signals: SignalFd,
-    office: Office,
+    sessions: Sessions,
     asked: Queue<Asked>,
     marker: Marker,
     access: Access,
@@ -211,8 +212,8 @@ impl Loop {
                                 continue;
                             }
                             if signal.ssi_signo == drain::SIGNAL as u32 {
-                                log::info!("draining, {} recordings go on", self.office.calls());
-                                self.office.drain();
+                                log::info!("draining, {} recordings go on", self.sessions.calls());
+                                self.sessions.drain();
                                 continue;
                             }
                             if down.is_some() {
@@ -223,22 +224,22 @@ impl Loop {
                             down = Some(self.go_down(now));
                         }
                     }
-                    token => self.office.ready(token, now),
+                    token => self.sessions.ready(token, now),
                 }
             }
             self.accept(now);
-            self.office.done(now);
-            self.office.resume(now);
-            self.office.timers(now);
+            self.sessions.done(now);
+            self.sessions.resume(now);
+            self.sessions.timers(now);
             if now.mono.since(self.swept) >= SWEEP_INTERVAL {
                 self.swept = now.mono;
-                self.office.sweep(now);
+                self.sessions.sweep(now);
             }
             if now.mono.since(self.scanned) >= SCAN_INTERVAL {
                 self.scanned = now.mono;
-                self.office.scan();
-                self.office.relieve(now);
-                let open = self.office.unfinished_since(now);
+                self.sessions.scan();
+                self.sessions.relieve(now);
+                let open = self.sessions.unfinished_since(now);
                 let fs = SystemFs { access: self.access };
                 if let Some(again) = self.marker.try_again(fs, &open, now.mono) {
                     log::warn!("recovered recordings={} failed={}", again.recordings, again.failed);
@@ -247,13 +248,13 @@ impl Loop {
             }
             self.notifier.alive(now.mono);
             self.answer(now.mono);
-            self.office.hand_over_jobs();
-            if down.is_none() && self.office.is_drained() {
+            self.sessions.hand_over_jobs();
+            if down.is_none() && self.sessions.is_drained() {
                 down = Some(self.go_down(now));
             }
             if let Some(deadline) = down {
-                if self.office.is_finished() {
-                    self.marker.end(!self.office.has_left_some());
+                if self.sessions.is_finished() {
+                    self.marker.end(!self.sessions.has_left_some());
                     return Ok(());
                 }
                 if deadline <= now.mono {
@@ -265,15 +266,15 @@ impl Loop {
 
     /// Finishes all recordings; until when that may take.
     fn go_down(&mut self, now: Now) -> Mono {
-        log::info!("going down, finishing {} recordings", self.office.calls());
+        log::info!("going down, finishing {} recordings", self.sessions.calls());
         self.notifier.stopping();
-        self.office.shut_down(now);
+        self.sessions.shut_down(now);
         now.mono + SHUTDOWN_WITHIN
     }
 
     fn timeout(&self, down: Option<Mono>) -> Duration {
         let now = clock::mono();
-        let sweep = (self.office.needs_sweep() || self.accepts).then_some(self.swept + SWEEP_INTERVAL);
+        let sweep = (self.sessions.needs_sweep() || self.accepts).then_some(self.swept + SWEEP_INTERVAL);
         let scan = Some(self.scanned + SCAN_INTERVAL);
         let answer = (!self.asked.is_empty()).then_some(self.answered + ANSWER_INTERVAL);
         let next = [
@@ -282,8 +283,8 @@ impl Loop {
             down,
             answer,
             self.notifier.deadline(),
-            self.office.next_timer(),
-            self.office.next_unread(),
+            self.sessions.next_timer(),
+            self.sessions.next_unread(),
         ]
         .into_iter()
         .flatten()
@@ -298,7 +299,7 @@ impl Loop {
         if let Ok(asked) = self.asked.try_recv() {
             self.answered = now;
             // Whoever asked may have gone.
-            let _ = asked.answer.try_send(self.office.status(asked.from, asked.count, now));
+            let _ = asked.answer.try_send(self.sessions.status(asked.from, asked.count, now));
         }
     }
 
@@ -308,13 +309,13 @@ impl Loop {
                 return;
             }
             match self.listener.accept() {
-                Ok((stream, peer)) => self.office.connected(stream, peer, now),
+                Ok((stream, peer)) => self.sessions.connected(stream, peer, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.accepts = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     // Out of descriptors or memory: they wait in the backlog until the next sweep.
-                    self.office.accept_failed(&error, now.mono);
+                    self.sessions.accept_failed(&error, now.mono);
                     return;
                 }
             }
@@ -339,7 +340,7 @@ fn serve_status(
             waker.wake().ok()?;
             answered.recv_timeout(LOOP_ANSWERS_WITHIN).ok()
         };
-        status::serve(tcp, socket.as_mut(), Arc::clone(metrics), Box::new(question))
+        http::serve(tcp, socket.as_mut(), Arc::clone(metrics), Box::new(question))
             .map_err(|error| io::Error::new(error.kind(), format!("cannot serve metrics: {error}")))?;
     }
     Ok((asked, socket))
@@ -348,7 +349,7 @@ fn serve_status(
 fn http_listener(http: Http) -> io::Result<Option<std::net::TcpListener>> {
     let Some(addr) = http.addr() else { return Ok(None) };
     let unserved = |error: &io::Error| refused(&format!("serve metrics on {addr}"), Wanted::Http, error);
-    match status::listen(addr) {
+    match http::listen(addr) {
         Ok(listener) => {
             log::info!("metrics and status at http://{}/metrics and /sessions", listener.local_addr()?);
             Ok(Some(listener))

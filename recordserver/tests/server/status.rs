@@ -49,7 +49,7 @@ fn idle_and_endless_requests_cost_a_fixed_number_of_descriptors_and_threads() {
     }
     alive(&mut server);
     assert_eq!(count(&server, "task"), threads);
-    assert!(count(&server, "fd") <= descriptors + recordserver::status::MAX_DESCRIPTORS);
+    assert!(count(&server, "fd") <= descriptors + recordserver::http::MAX_DESCRIPTORS);
 }
 
 #[test]

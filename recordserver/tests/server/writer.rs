@@ -6,8 +6,8 @@ use media::time::{Mono, Wall};
 use nix::errno::Errno;
 use recfile::header::{FileHeader, HEADER_OCTETS};
 use recfile::sidecar::{Sidecar, SidecarState};
+use recordserver::checkpoint_writer::CheckpointWriter;
 use recordserver::journal::{Journal, Line};
-use recordserver::writer::OfficeWriter;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -153,7 +153,7 @@ fn still() -> Mono {
 struct Bench {
     folder: tempfile::TempDir,
     seen: Rc<Seen>,
-    writer: OfficeWriter<Watched>,
+    writer: CheckpointWriter<Watched>,
     pool: BlockPool,
 }
 
@@ -163,7 +163,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let journal = Arc::new(Mutex::new(Journal::new(folder.path())));
         let writer =
-            OfficeWriter::new(Watched(Rc::clone(&seen)), still, Duration::from_secs(2), journal, None);
+            CheckpointWriter::new(Watched(Rc::clone(&seen)), still, Duration::from_secs(2), journal, None);
         Self { folder, seen, writer, pool: BlockPool::new(1 << 24) }
     }
 

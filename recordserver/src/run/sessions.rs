@@ -6,24 +6,24 @@
 
 mod calls;
 mod disk;
-mod gate;
+mod make_room;
 
 use super::FIRST_CONNECTION;
 use super::call::{CallKey, Calls, Control};
 use super::conn::{Conn, READ_INTERVAL};
+use crate::admission::{Admission, Limits};
 use crate::config::Config;
-use crate::limits::{Admission, Limits};
+use crate::folders::Names;
+use crate::http::{Rows, SessionStatus};
 use crate::metrics::Metrics;
-use crate::naming::Names;
 use crate::ports::Ports;
 use crate::quota::Quota;
 use crate::rates::{Devices, Known, Rates, Throttle};
 use crate::recording::Rules;
-use crate::status::{Rows, SessionStatus};
-use crate::storage::Handle;
+use crate::storage_thread::Handle;
 use crate::used_ids::UsedIds;
 use disk::Closing;
-use gate::short;
+use make_room::short;
 use media::blocks::BlockPool;
 use media::time::{Mono, Now};
 use mio::event::Source;
@@ -59,7 +59,7 @@ pub(super) struct Found {
     pub(super) descriptors: u64,
 }
 
-pub(super) struct Office {
+pub(super) struct Sessions {
     config: Config,
     rules: Rules,
     names: Names,
@@ -106,7 +106,7 @@ pub(super) struct Office {
     complained: Option<Mono>,
 }
 
-impl Office {
+impl Sessions {
     pub(super) fn new(
         config: Config,
         registry: Registry,
@@ -121,7 +121,7 @@ impl Office {
             flush_interval: config.flush_interval / 2,
             max_file_octets: config.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
         };
-        let office = Self {
+        let sessions = Self {
             rules,
             names,
             registry,
@@ -160,8 +160,8 @@ impl Office {
             complained: None,
             config,
         };
-        office.show();
-        office
+        sessions.show();
+        sessions
     }
 
     pub(super) fn calls(&self) -> usize {

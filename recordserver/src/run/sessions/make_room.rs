@@ -2,11 +2,11 @@
 //!
 //! Owns: the order in which limits are asked, and the choice of connections and recordings that are given up: only such as
 //! have said or sent nothing, of the address that has most of them, the oldest first. Never: the limits themselves, which
-//! [`crate::limits`] and [`crate::rates`] count.
+//! [`crate::admission`] and [`crate::rates`] count.
 
-use super::Office;
+use super::Sessions;
 use super::disk::MAX_WAITING_JOBS;
-use crate::limits::prefix;
+use crate::admission::prefix;
 use crate::refusal::Refusal;
 use crate::run::call::{Call, CallKey};
 use media::time::{Mono, Now};
@@ -43,7 +43,7 @@ const LEAST_SHARE: usize = 4;
 /// Of a text that a phone chose, in the log.
 const MAX_LOGGED_CHARS: usize = 64;
 
-impl Office {
+impl Sessions {
     /// Counts a connection, if need be in place of one that says nothing.
     pub(super) fn admit(&mut self, from: IpAddr, now: Now) -> Result<(), Refusal> {
         if self.going_down {

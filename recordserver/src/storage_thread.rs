@@ -1,7 +1,7 @@
 //! The storage thread of the server: jobs of all recordings, and a checkpoint from time to time.
 
+use crate::checkpoint_writer::CheckpointWriter;
 use crate::journal::Journal;
-use crate::writer::OfficeWriter;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use std::fs::File;
 use std::io;
@@ -39,7 +39,8 @@ pub fn spawn(
 ) -> io::Result<Handle> {
     let (jobs, job_queue) = bounded::<Job>(capacity);
     let (answers, done) = bounded(capacity + 1);
-    let mut writer = OfficeWriter::new(SystemFs { access }, os::clock::mono, checkpoint, journal, used_ids);
+    let mut writer =
+        CheckpointWriter::new(SystemFs { access }, os::clock::mono, checkpoint, journal, used_ids);
     std::thread::Builder::new().name("storage".into()).spawn(move || {
         let mut ready = Vec::new();
         loop {

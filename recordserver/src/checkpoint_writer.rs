@@ -1,4 +1,4 @@
-//! The writer of an office: jobs in, answers out, and one sync for all files rather than several for each.
+//! The writer of the server: jobs in, answers out, and one sync for all files rather than several for each.
 //!
 //! A sync makes the disk empty its cache, and it takes the disk as long for one file as for thousands.
 //! So appending is left to the page cache, and from time to time a checkpoint makes everything durable by one
@@ -34,8 +34,8 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// A closed file waits at most this long for its checkpoint, while others are still written.
 const CLOSE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Does the jobs of the office on a filesystem.
-pub struct OfficeWriter<F: Fs + Disks> {
+/// Does the jobs of the server on a filesystem.
+pub struct CheckpointWriter<F: Fs + Disks> {
     fs: F,
     clock: fn() -> Mono,
     interval: Duration,
@@ -73,7 +73,7 @@ struct Closing<H> {
     sidecar: Result<Line, Fault>,
 }
 
-impl<F: Fs + Disks> OfficeWriter<F> {
+impl<F: Fs + Disks> CheckpointWriter<F> {
     /// A writer on `fs` with a checkpoint each `interval`; `clock` tells when. Finished files go into `journal`,
     /// ids of recordings into the file `used_ids`.
     pub fn new(
@@ -118,7 +118,7 @@ impl<F: Fs + Disks> OfficeWriter<F> {
                 self.files.remove(&file);
                 Done::Abandoned(file)
             }
-            // An office recovers before it opens, and asks for nothing else.
+            // The server recovers before it opens, and asks for nothing else.
             _ => return None,
         })
     }

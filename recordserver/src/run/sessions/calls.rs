@@ -1,12 +1,12 @@
 //! Recordings from their request to their end: ports, the RTP that comes in, what is due to the disk.
 
-use super::Office;
+use super::Sessions;
 use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
-use super::gate::short;
-use crate::limits::prefix;
+use super::make_room::short;
+use crate::admission::prefix;
+use crate::folders::{day_folder, device_folder};
 use crate::media_sockets::Media;
 use crate::metrics::Metrics;
-use crate::naming::{day_folder, device_folder};
 use crate::recording::Recording;
 use crate::refusal::Refusal;
 use crate::run::call::{Call, CallKey, Control};
@@ -34,7 +34,7 @@ struct Asked {
     local: SocketAddr,
 }
 
-impl Office {
+impl Sessions {
     pub(super) fn open(
         &mut self,
         token: usize,

@@ -84,14 +84,14 @@ impl Limits {
     pub fn descriptors_for(octets: u64) -> u64 {
         let phones = octets / 4 / OF_DESCRIPTOR_OCTETS;
         // What is the server's own and for files is there in any case.
-        phones + OWN_DESCRIPTORS + count(crate::status::MAX_DESCRIPTORS) + KEPT_FOR_FILES
+        phones + OWN_DESCRIPTORS + count(crate::http::MAX_DESCRIPTORS) + KEPT_FOR_FILES
     }
 
     /// Descriptors that phones may use, of all.
     #[must_use]
     pub fn for_phones(descriptors: u64) -> u64 {
         // With very few, less is kept: something can be recorded all the same.
-        let kept = (KEPT_FOR_FILES + count(crate::status::MAX_DESCRIPTORS)).min(descriptors / 4);
+        let kept = (KEPT_FOR_FILES + count(crate::http::MAX_DESCRIPTORS)).min(descriptors / 4);
         descriptors.saturating_sub(OWN_DESCRIPTORS + kept).max(LEAST_FOR_PHONES)
     }
 }

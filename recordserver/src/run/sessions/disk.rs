@@ -1,7 +1,7 @@
 //! The queue to the disk, and what its answers mean for recordings and the room that is left.
 
-use super::Office;
-use crate::naming::day_folder;
+use super::Sessions;
+use crate::folders::day_folder;
 use crate::run::call::{Call, CallKey};
 use crate::run::scan_job;
 use crossbeam_channel::TrySendError;
@@ -56,7 +56,7 @@ impl Closing {
     }
 }
 
-impl Office {
+impl Sessions {
     /// Puts jobs into the queue to the disk, as many as it takes.
     pub(in crate::run) fn hand_over_jobs(&mut self) {
         while let Some(job) = self.waiting_jobs.pop_front() {
