@@ -14,7 +14,8 @@ use super::patience::Patience;
 use super::recover::recover_file;
 use super::sidecar_file::{read_sidecar, remove_leftovers, replace_or_fault};
 use crate::jobs::library::{
-    Beside, Details, Found, FramesRead, Index, Indexed, LibraryDone, LibraryJob, Miss, Playable, ReadFrames,
+    Details, FileSummary, FramesRead, Index, Indexed, LibraryDone, LibraryError, LibraryJob, Playable,
+    ReadFrames, SidecarSummary,
 };
 use crate::jobs::{FaultKind, Folder};
 use media::time::Mono;
@@ -162,26 +163,31 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
     }
 
     /// The recording folder, if `file` is a name in it, and the folder is where it was.
-    fn reach(&self, folder: &Folder, file: &str) -> Result<PathBuf, Miss> {
+    fn reach(&self, folder: &Folder, file: &str) -> Result<PathBuf, LibraryError> {
         if !is_record_file_name(file) {
-            return Err(Miss::NotFound);
+            return Err(LibraryError::NotFound);
         }
-        check_device(self.fs, folder).map_err(Miss::Fault)?;
+        check_device(self.fs, folder).map_err(LibraryError::Fault)?;
         let path = folder.path();
         // A link in the place of the folder may lead off the disk.
         match self.fs.device(&path) {
             Ok(device) if device == folder.device => Ok(path),
-            Ok(_) => Err(Miss::NotFound),
+            Ok(_) => Err(LibraryError::NotFound),
             Err(error) => Err(miss("look at", &path, &error)),
         }
     }
 
-    fn details(&self, folder: &Path, file: &str) -> Result<Details, Miss> {
+    fn details(&self, folder: &Path, file: &str) -> Result<Details, LibraryError> {
         // One that can't be read counts as none here.
         self.details_with(self.sidecar(folder, file).ok().flatten(), folder, file)
     }
 
-    fn details_with(&self, sidecar: Option<Sidecar>, folder: &Path, file: &str) -> Result<Details, Miss> {
+    fn details_with(
+        &self,
+        sidecar: Option<Sidecar>,
+        folder: &Path,
+        file: &str,
+    ) -> Result<Details, LibraryError> {
         let path = folder.join(file);
         let failed = |error: io::Error| miss("read", &path, &error);
         let handle = self.fs.open_read(&path).map_err(failed)?;
@@ -198,23 +204,25 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
             },
             Err(error) => (None, Some(error.to_string()), false),
         };
-        let beside = sidecar.as_ref().map(Beside::from);
-        let found = Found { file: file.to_owned(), octets, modified_ms, facts, encrypted, beside };
+        let summary = sidecar.as_ref().map(SidecarSummary::from);
+        let file = file.to_owned();
+        let found = FileSummary { file, octets, modified_ms, facts, encrypted, sidecar: summary };
         Ok(Details { found, sidecar, damage })
     }
 
     /// The sidecar of a file, if there is one.
-    fn sidecar(&self, folder: &Path, file: &str) -> Result<Option<Sidecar>, Miss> {
+    fn sidecar(&self, folder: &Path, file: &str) -> Result<Option<Sidecar>, LibraryError> {
         let path = folder.join(sidecar_name(file));
         let failed = |error: io::Error| miss("read", &path, &error);
         let json = read_sidecar(self.fs, folder, file).map_err(failed)?;
-        json.map(|json| Sidecar::parse(&json).map_err(|error| Miss::Damaged(error.to_string()))).transpose()
+        json.map(|json| Sidecar::parse(&json).map_err(|error| LibraryError::Damaged(error.to_string())))
+            .transpose()
     }
 
-    fn delete(&self, folder: &Folder, file: &str) -> Result<(), Miss> {
+    fn delete(&self, folder: &Folder, file: &str) -> Result<(), LibraryError> {
         let folder = self.reach(folder, file)?;
         if self.open.is_open(&folder, file) {
-            return Err(Miss::Busy);
+            return Err(LibraryError::Busy);
         }
         let path = folder.join(file);
         let failed = |error: io::Error| miss("delete", &path, &error);
@@ -224,7 +232,7 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
             _ => {}
         }
         if is_locked(self.fs, &path) {
-            return Err(Miss::Busy);
+            return Err(LibraryError::Busy);
         }
         self.fs.remove(&path).map_err(failed)?;
         let _ = self.fs.remove(&folder.join(sidecar_name(file)));
@@ -232,42 +240,44 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
         Ok(())
     }
 
-    fn protect(&mut self, folder: &Folder, file: &str, protected: bool) -> Result<Found, Miss> {
+    fn protect(&mut self, folder: &Folder, file: &str, protected: bool) -> Result<FileSummary, LibraryError> {
         let folder = self.reach(folder, file)?;
         if self.open.is_open(&folder, file) || is_locked(self.fs, &folder.join(file)) {
-            return Err(Miss::Busy);
+            return Err(LibraryError::Busy);
         }
         let details = self.details(&folder, file)?;
         let mut found = details.found;
         // What one says that can't be read is not to be replaced by the little that the file tells.
         let beside = self.sidecar(&folder, file).map_err(|miss| match miss {
-            Miss::NotFound => Miss::Damaged("what stands in place of the sidecar is no file".into()),
+            LibraryError::NotFound => {
+                LibraryError::Damaged("what stands in place of the sidecar is no file".into())
+            }
             miss => miss,
         })?;
         let mut sidecar = beside.unwrap_or_else(|| sidecar_for(&found));
         if sidecar.protected != protected {
             sidecar.protected = protected;
             self.has_changed = true;
-            replace_or_fault(self.fs, &folder, file, &sidecar).map_err(Miss::Fault)?;
+            replace_or_fault(self.fs, &folder, file, &sidecar).map_err(LibraryError::Fault)?;
             let _ = self.fs.sync_folder(&folder);
         }
-        found.beside = Some(Beside::from(&sidecar));
+        found.sidecar = Some(SidecarSummary::from(&sidecar));
         Ok(found)
     }
 
-    fn playable(&self, folder: &Folder, file: String) -> Result<Playable, Miss> {
+    fn playable(&self, folder: &Folder, file: String) -> Result<Playable, LibraryError> {
         let path = self.reach(folder, &file)?.join(&file);
         let failed = |error: io::Error| miss("read", &path, &error);
         let handle = self.fs.open_read(&path).map_err(failed)?;
         let mut head = [0; HEAD_OCTETS];
         let count = self.fs.read_at(&handle, &mut head, 0).map_err(failed)?;
         let format = Format::detect(&head[..count]).map_err(|error| match error {
-            HeaderError::Encrypted(_) => Miss::Encrypted,
-            error => Miss::Damaged(error.to_string()),
+            HeaderError::Encrypted(_) => LibraryError::Encrypted,
+            error => LibraryError::Damaged(error.to_string()),
         })?;
         if format.uneven_octets > 0 {
             let text = "its RTP packets are of different lengths: recordctl export makes a WAV of it";
-            return Err(Miss::Damaged(text.into()));
+            return Err(LibraryError::Damaged(text.into()));
         }
         let frames = format.facts(self.fs.len(&handle).map_err(failed)?).frames;
         Ok(Playable { file, format, frames })
@@ -294,7 +304,7 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
         });
         self.cache.scratch = scratch;
         let result = result.map_err(|miss| match miss {
-            Miss::Fault(fault) => Miss::Fault(why_really(self.fs, device, fault)),
+            LibraryError::Fault(fault) => LibraryError::Fault(why_really(self.fs, device, fault)),
             other => other,
         });
         FramesRead { playback, generation, first, block, result }
@@ -302,7 +312,7 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
 }
 
 /// The sidecar of a file that had none.
-fn sidecar_for(found: &Found) -> Sidecar {
+fn sidecar_for(found: &FileSummary) -> Sidecar {
     let mut sidecar = Sidecar { file: found.file.clone(), encrypted: found.encrypted, ..Sidecar::default() };
     if let Some(Facts { codec, increment, duration_ms, data_octets, .. }) = &found.facts {
         codec.name().clone_into(&mut sidecar.codec);
@@ -314,15 +324,15 @@ fn sidecar_for(found: &Found) -> Sidecar {
     sidecar
 }
 
-fn miss(operation: &str, path: &Path, error: &io::Error) -> Miss {
+fn miss(operation: &str, path: &Path, error: &io::Error) -> LibraryError {
     let missing = [Errno::ENOENT, Errno::ENOTDIR, Errno::ELOOP, Errno::EISDIR, Errno::ENXIO];
     let errno = error.raw_os_error().map(Errno::from_raw);
     if errno.is_some_and(|errno| missing.contains(&errno)) || error.kind() == io::ErrorKind::InvalidInput {
-        return Miss::NotFound;
+        return LibraryError::NotFound;
     }
     match fault(operation, path, error) {
-        fault if fault.kind == FaultKind::NoStorage => Miss::NotFound,
-        fault => Miss::Fault(fault),
+        fault if fault.kind == FaultKind::NoStorage => LibraryError::NotFound,
+        fault => LibraryError::Fault(fault),
     }
 }
 

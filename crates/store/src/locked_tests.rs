@@ -2,7 +2,7 @@
 
 use super::fs::{Fs, RealFs};
 use super::writer::Writer;
-use crate::jobs::library::{AskId, LibraryDone, LibraryJob, Miss};
+use crate::jobs::library::{AskId, LibraryDone, LibraryError, LibraryJob};
 use crate::jobs::{Done, Folder, Job};
 use media::codec::Codec;
 use media::time::Mono;
@@ -43,11 +43,11 @@ fn what_another_agent_is_recording_can_be_neither_deleted_nor_protected() {
     let delete = || LibraryJob::Delete { ask: AskId(1), folder: folder.clone(), file: file.clone() };
     let held = lock(dir.path(), &file);
     let done = writer.library(delete());
-    assert!(matches!(done, LibraryDone::Deleted(_, Err(Miss::Busy))), "{done:?}");
+    assert!(matches!(done, LibraryDone::Deleted(_, Err(LibraryError::Busy))), "{done:?}");
     let (ask, protected) = (AskId(2), true);
     let done =
         writer.library(LibraryJob::Protect { ask, folder: folder.clone(), file: file.clone(), protected });
-    assert!(matches!(done, LibraryDone::Protected(_, Err(Miss::Busy))), "{done:?}");
+    assert!(matches!(done, LibraryDone::Protected(_, Err(LibraryError::Busy))), "{done:?}");
     assert!(dir.path().join(&file).exists());
     drop(held);
     let done = writer.library(delete());

@@ -4,7 +4,7 @@ use super::fs::{Fs, RealFs};
 use super::recover::recover;
 use super::seal::Seals;
 use super::writer::Writer;
-use crate::jobs::library::{AskId, LibraryDone, LibraryJob, Miss};
+use crate::jobs::library::{AskId, LibraryDone, LibraryError, LibraryJob};
 use crate::jobs::{Done, FileKey, Folder, Job, Mend, Open, Piece};
 use media::blocks::BlockPool;
 use media::codec::Codec;
@@ -280,7 +280,7 @@ fn it_is_listed_with_its_length_protected_and_deleted_and_not_played() {
         LibraryJob::Delete { ask, folder, file },
     );
     match recording.writer.handle(Job::Library(play)) {
-        Done::Library(LibraryDone::Opened(_, files)) => assert_eq!(files, [Err(Miss::Encrypted)]),
+        Done::Library(LibraryDone::Opened(_, files)) => assert_eq!(files, [Err(LibraryError::Encrypted)]),
         other => panic!("{other:?}"),
     }
     assert!(matches!(

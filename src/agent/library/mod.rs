@@ -29,7 +29,9 @@ use recfile::sidecar::Sidecar;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use store::jobs::Recovered;
-use store::jobs::library::{AskId, Beside, Details, Found, LibraryDone, LibraryJob, Miss, ReadFrames};
+use store::jobs::library::{
+    AskId, Details, FileSummary, LibraryDone, LibraryError, LibraryJob, ReadFrames, SidecarSummary,
+};
 use store::jobs::{FileKey, Folder, Job};
 
 /// Questions that wait for the disk at the same time.
@@ -193,7 +195,7 @@ impl Agent {
                 self.answer_ask(ask, result, turn);
             }
             LibraryDone::Deleted(ask, result) => {
-                if let (Some(Ask { what: What::Delete(file), .. }), Ok(()) | Err(Miss::NotFound)) =
+                if let (Some(Ask { what: What::Delete(file), .. }), Ok(()) | Err(LibraryError::NotFound)) =
                     (self.asks.get(&ask), &result)
                 {
                     self.index.remove(file);
@@ -234,7 +236,12 @@ impl Agent {
         }
     }
 
-    fn answer_ask(&mut self, ask: AskId, result: Result<serde_json::Value, Miss>, turn: &mut Turn<'_>) {
+    fn answer_ask(
+        &mut self,
+        ask: AskId,
+        result: Result<serde_json::Value, LibraryError>,
+        turn: &mut Turn<'_>,
+    ) {
         match result {
             Ok(value) => {
                 if let Some(reply) = self.asks.remove(&ask).and_then(|ask| ask.reply) {
@@ -276,13 +283,13 @@ impl Agent {
         };
         let stamp = to_file.stamp();
         let encrypted = to_file.is_sealed();
-        let found = Found {
+        let found = FileSummary {
             file: file.to_owned(),
             octets: to_file.octets_in_file(0),
             modified_ms: stamp.unix_ms,
             facts: Some(facts),
             encrypted,
-            beside: Some(Beside {
+            sidecar: Some(SidecarSummary {
                 recording: it.id.clone(),
                 segment: to_file.segment(),
                 call: it.call.clone(),
@@ -382,16 +389,16 @@ pub(in crate::agent) fn disk_silent() -> AgentError {
         .with_text(Some(TextKey::StorageSilent))
 }
 
-pub(in crate::agent) fn error_of(miss: Miss) -> AgentError {
+pub(in crate::agent) fn error_of(miss: LibraryError) -> AgentError {
     match miss {
-        Miss::NotFound => {
+        LibraryError::NotFound => {
             AgentError::new(Reason::NotFound).with_message("there is no recording of this name")
         }
-        Miss::Busy => busy("it is being recorded"),
-        Miss::Encrypted => AgentError::new(Reason::PermissionDenied)
+        LibraryError::Busy => busy("it is being recorded"),
+        LibraryError::Encrypted => AgentError::new(Reason::PermissionDenied)
             .with_message("the recording is encrypted, and the key to it is not on the phone: recordctl decrypt opens it")
             .because(Cause::Encrypted),
-        Miss::Damaged(detail) => AgentError::new(Reason::FileDamaged).with_detail(detail),
-        Miss::Fault(fault) => AgentError::new(reason_at_start(fault.kind)).with_detail(fault.detail),
+        LibraryError::Damaged(detail) => AgentError::new(Reason::FileDamaged).with_detail(detail),
+        LibraryError::Fault(fault) => AgentError::new(reason_at_start(fault.kind)).with_detail(fault.detail),
     }
 }

@@ -19,7 +19,7 @@ use recfile::header::FileHeader;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use store::jobs::Job;
-use store::jobs::library::{AskId, FramesRead, LibraryJob, Miss, Playable, PlaybackKey};
+use store::jobs::library::{AskId, FramesRead, LibraryError, LibraryJob, Playable, PlaybackKey};
 
 /// Playbacks at the same time.
 const MAX_PLAYBACKS: usize = 4;
@@ -142,7 +142,7 @@ impl Agent {
     pub(in crate::agent) fn play_opened(
         &mut self,
         ask: AskId,
-        files: Vec<Result<Playable, Miss>>,
+        files: Vec<Result<Playable, LibraryError>>,
         turn: &mut Turn<'_>,
     ) {
         let Some((reply, What::Play(request))) = self.take_ask(ask) else { return };
@@ -171,7 +171,7 @@ impl Agent {
     pub(in crate::agent) fn play_read(&mut self, read: FramesRead, turn: &mut Turn<'_>) {
         let key = read.playback;
         let cause = match &read.result {
-            Err(Miss::Fault(fault)) => Some(cause_of_fault(fault.kind)),
+            Err(LibraryError::Fault(fault)) => Some(cause_of_fault(fault.kind)),
             _ => None,
         };
         let Some(it) = self.players.live.get_mut(&key) else { return self.give_back(read.block) };
@@ -336,7 +336,10 @@ impl Agent {
 }
 
 /// The files that are there. A segment that is damaged or gone is skipped, unless it is the one that is wanted.
-fn parts_of(request: &PlayRequest, files: Vec<Result<Playable, Miss>>) -> Result<Vec<Playable>, AgentError> {
+fn parts_of(
+    request: &PlayRequest,
+    files: Vec<Result<Playable, LibraryError>>,
+) -> Result<Vec<Playable>, AgentError> {
     let mut parts = Vec::new();
     for (name, result) in request.files.iter().zip(files) {
         match result {

@@ -5,7 +5,7 @@
 //! got one answer; nothing that came during a pause is in a file; every audio octet is there at most once and
 //! in order; every file opens; no block or file handle is left over.
 //!
-//! Beside it, calls into a timeline alone, whose senders get every counter wrong (`call.rs`).
+//! SidecarSummary it, calls into a timeline alone, whose senders get every counter wrong (`call.rs`).
 //!
 //! A failure prints seed and step. Environment: `SIM_SEED` (run only this one), `SIM_SEEDS` (how many, 120),
 //! `SIM_STEPS` (of each, 500), `SIM_CALLS` (calls of senders, 300), `SIM_CALL` (only this one).

@@ -89,7 +89,7 @@ pub struct Indexed {
     /// Which pass.
     pub pass: u64,
     /// The files, if they were to be described; those that are being written are left out.
-    pub found: Vec<Found>,
+    pub found: Vec<FileSummary>,
     /// Files that had been left unfinished and are not any more.
     pub recovered: Vec<Recovered>,
     /// Where to go on; `None` at the end of the folder.
@@ -119,7 +119,7 @@ pub struct ReadFrames {
 
 /// Why there is no answer about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
+pub enum LibraryError {
     /// There is no such recording.
     NotFound,
     /// It is being written, by this agent or another program.
@@ -134,7 +134,7 @@ pub enum Miss {
 
 /// One file, as far as a list needs it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct FileSummary {
     /// Its name.
     pub file: String,
     /// Length, header included.
@@ -146,12 +146,12 @@ pub struct Found {
     /// Whether it is encrypted.
     pub encrypted: bool,
     /// What its sidecar says.
-    pub beside: Option<Beside>,
+    pub sidecar: Option<SidecarSummary>,
 }
 
 /// What a list needs of a sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
+pub struct SidecarSummary {
     /// Id of the recording, empty if it has none.
     pub recording: String,
     /// Number in the recording.
@@ -164,7 +164,7 @@ pub struct Beside {
     pub protected: bool,
 }
 
-impl From<&Sidecar> for Beside {
+impl From<&Sidecar> for SidecarSummary {
     fn from(sidecar: &Sidecar) -> Self {
         Self {
             recording: sidecar.recording.clone(),
@@ -180,7 +180,7 @@ impl From<&Sidecar> for Beside {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Details {
     /// As in a list.
-    pub found: Found,
+    pub found: FileSummary,
     /// Its sidecar.
     pub sidecar: Option<Sidecar>,
     /// Why it does not begin like a recording, if it does not.
@@ -204,13 +204,13 @@ pub enum LibraryDone {
     /// To `Index`.
     Indexed(Indexed),
     /// To `Info`.
-    Info(AskId, Result<Box<Details>, Miss>),
+    Info(AskId, Result<Box<Details>, LibraryError>),
     /// To `Delete`.
-    Deleted(AskId, Result<(), Miss>),
+    Deleted(AskId, Result<(), LibraryError>),
     /// To `Protect`.
-    Protected(AskId, Result<Box<Found>, Miss>),
+    Protected(AskId, Result<Box<FileSummary>, LibraryError>),
     /// To `OpenPlay`: each file or why it can't be played.
-    Opened(AskId, Vec<Result<Playable, Miss>>),
+    Opened(AskId, Vec<Result<Playable, LibraryError>>),
     /// To `ReadFrames`.
     Read(FramesRead),
     /// To `Keep`.
@@ -229,5 +229,5 @@ pub struct FramesRead {
     /// Payloads one after another, no RTP headers.
     pub block: Block,
     /// Whole frames that the file has now, or what went wrong.
-    pub result: Result<u64, Miss>,
+    pub result: Result<u64, LibraryError>,
 }

@@ -9,7 +9,7 @@ use recfile::sidecar::SidecarState;
 
 const FILE: &str = "Record_20260301-091500.wav";
 
-fn protect(root: &Path) -> Result<Box<Found>, Miss> {
+fn protect(root: &Path) -> Result<Box<FileSummary>, LibraryError> {
     let device = RealFs.device(root).unwrap();
     let folder = Folder { root: root.into(), device, name: String::new() };
     let ask = crate::jobs::library::AskId(1);
@@ -27,14 +27,14 @@ fn protecting_makes_a_sidecar_where_there_is_none_and_replaces_none_that_it_cann
     std::fs::write(dir.path().join(FILE), FileHeader::new(Codec::Pcma, 20).encode()).unwrap();
     for broken in ["{\"recording\":\"r1\",", "{\"recording\":\"r1\",\"segment\":\"one\"}"] {
         std::fs::write(&beside, broken).unwrap();
-        assert!(matches!(protect(dir.path()), Err(Miss::Damaged(_))));
+        assert!(matches!(protect(dir.path()), Err(LibraryError::Damaged(_))));
         assert_eq!(std::fs::read_to_string(&beside).unwrap(), broken);
     }
     std::fs::remove_file(&beside).unwrap();
     std::fs::create_dir(&beside).unwrap();
-    assert!(matches!(protect(dir.path()), Err(Miss::Damaged(_))));
+    assert!(matches!(protect(dir.path()), Err(LibraryError::Damaged(_))));
     std::fs::remove_dir(&beside).unwrap();
-    assert!(protect(dir.path()).unwrap().beside.unwrap().protected);
+    assert!(protect(dir.path()).unwrap().sidecar.unwrap().protected);
     assert!(Sidecar::parse(&std::fs::read(&beside).unwrap()).unwrap().protected);
 }
 

@@ -13,7 +13,7 @@ use recfile::name::order_key;
 use std::cmp::Ordering;
 use std::time::Duration;
 use store::jobs::Folder;
-use store::jobs::library::{Beside, Found, Index, Indexed, LibraryJob};
+use store::jobs::library::{FileSummary, Index, Indexed, LibraryJob, SidecarSummary};
 
 /// Recordings that are listed, the newest; a phone's stick with more has them, but shows these.
 pub(in crate::agent) const MAX_ENTRIES: usize = 20_000;
@@ -69,9 +69,9 @@ pub(in crate::agent) struct Entry {
 
 impl Entry {
     /// An entry of what storage found; a file without a sidecar begins when its name or its last change says.
-    pub(in crate::agent) fn new(found: &Found, utc_offset_s: i32) -> Self {
-        let nothing = Beside { segment: 1, ..Beside::default() };
-        let beside = found.beside.as_ref().unwrap_or(&nothing);
+    pub(in crate::agent) fn new(found: &FileSummary, utc_offset_s: i32) -> Self {
+        let nothing = SidecarSummary { segment: 1, ..SidecarSummary::default() };
+        let beside = found.sidecar.as_ref().unwrap_or(&nothing);
         let stamp = found.file.get("Record_".len().."Record_YYYYMMDD-HHMMSS".len());
         let start = beside
             .start

@@ -11,17 +11,17 @@ fn later(seconds: i64) -> Wall {
 }
 
 /// A file of a minute with a sidecar, begun `seconds` after [`DAY`].
-fn found(seconds: i64, recording: &str, segment: u32) -> Found {
+fn found(seconds: i64, recording: &str, segment: u32) -> FileSummary {
     let start = later(seconds);
     let octets = HEADER_OCTETS as u64 + 480_000;
     let format = Format::detect(&FileHeader::new(Codec::Pcma, 20).encode()).unwrap();
-    Found {
+    FileSummary {
         file: recfile::name::record_file_name(start, 1),
         octets,
         modified_ms: start.unix_ms,
         facts: Some(format.facts(octets)),
         encrypted: false,
-        beside: Some(Beside {
+        sidecar: Some(SidecarSummary {
             recording: recording.into(),
             segment,
             call: Call {
@@ -80,7 +80,7 @@ fn long_texts_of_foreign_sidecars_take_no_more_memory_than_is_allowed() {
     let mut library = LibraryIndex::default();
     let mut long = found(0, &"r".repeat(100_000), 1);
     let text = "ü".repeat(100_000);
-    let beside = long.beside.as_mut().unwrap();
+    let beside = long.sidecar.as_mut().unwrap();
     beside.call = Call {
         id: text.clone(),
         direction: None,
@@ -92,7 +92,7 @@ fn long_texts_of_foreign_sidecars_take_no_more_memory_than_is_allowed() {
     };
     for seconds in 0..5000 {
         long.file = format!("Record_{seconds}.wav");
-        long.beside.as_mut().unwrap().start = Some(later(seconds));
+        long.sidecar.as_mut().unwrap().start = Some(later(seconds));
         library.put(Entry::new(&long, 0));
     }
     assert!(library.text_octets <= MAX_TEXT_OCTETS);
@@ -108,7 +108,7 @@ fn a_page_of_control_characters_still_fits_a_reply() {
     let mut library = LibraryIndex::default();
     for seconds in 0..2000 {
         let mut nasty = found(seconds, "r", 1);
-        nasty.beside.as_mut().unwrap().call.remote_name = "\u{1}".repeat(256);
+        nasty.sidecar.as_mut().unwrap().call.remote_name = "\u{1}".repeat(256);
         library.put(Entry::new(&nasty, 0));
     }
     let json = serde_json::to_vec(&library.list(Some(1000), None, None).unwrap()).unwrap();
@@ -151,7 +151,7 @@ fn a_search_finds_parts_of_numbers_and_names_in_any_case() {
 #[test]
 fn a_file_without_sidecar_begins_when_its_name_says_or_else_its_last_change() {
     let mut bare = found(0, "", 1);
-    bare.beside = None;
+    bare.sidecar = None;
     bare.modified_ms = 1_800_000_000_000;
     let entry = Entry::new(&bare, 3600);
     assert_eq!(entry.start, DAY);
@@ -171,7 +171,7 @@ fn segments_of_one_recording_are_found_in_their_order() {
     assert_eq!(library.segments("long"), names);
 }
 
-fn step(pass: u64, found: Found, next: Option<&str>) -> Indexed {
+fn step(pass: u64, found: FileSummary, next: Option<&str>) -> Indexed {
     Indexed { pass, found: vec![found], next: next.map(Into::into), ..Indexed::default() }
 }
 
@@ -246,7 +246,7 @@ proptest! {
     #[test]
     fn an_entry_gives_back_what_was_packed(texts in prop::collection::vec("\\PC{0,40}", 6)) {
         let mut found = found(0, &texts[0], 1);
-        let call = &mut found.beside.as_mut().unwrap().call;
+        let call = &mut found.sidecar.as_mut().unwrap().call;
         call.id.clone_from(&texts[1]);
         call.remote_number.clone_from(&texts[2]);
         call.remote_name.clone_from(&texts[3]);
@@ -254,7 +254,7 @@ proptest! {
         call.local_name.clone_from(&texts[5]);
         let listed = Entry::new(&found, 0).listed();
         prop_assert_eq!(&listed.file, &found.file);
-        prop_assert_eq!(&listed.call, &found.beside.unwrap().call);
+        prop_assert_eq!(&listed.call, &found.sidecar.unwrap().call);
         prop_assert_eq!(listed.recording.unwrap_or_default(), texts[0].clone());
     }
 
@@ -267,7 +267,7 @@ proptest! {
 
 #[test]
 fn who_called_whom_is_in_no_list_of_encrypted_recordings() {
-    let entry = |encrypted| Entry::new(&Found { encrypted, ..found(0, "r", 1) }, 3600);
+    let entry = |encrypted| Entry::new(&FileSummary { encrypted, ..found(0, "r", 1) }, 3600);
     let mut listed = entry(true);
     listed.set_call(&Call { remote_number: "305".into(), ..Call::default() });
     let shown = listed.listed();

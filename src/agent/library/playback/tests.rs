@@ -3,7 +3,7 @@ use media::codec::Codec;
 use proptest::prelude::*;
 use recfile::header::FileHeader;
 use std::path::PathBuf;
-use store::jobs::library::Miss;
+use store::jobs::library::LibraryError;
 use store::jobs::{Fault, FaultKind};
 
 const KEY: PlaybackKey = PlaybackKey(1);
@@ -300,7 +300,7 @@ fn a_file_that_cannot_be_read_any_more_ends_it_with_all_blocks_back() {
         generation: read.generation,
         first: read.first,
         block: read.block,
-        result: Err(Miss::Fault(fault)),
+        result: Err(LibraryError::Fault(fault)),
     };
     assert!(!bench.it.take_read(answer, at(60), &mut bench.pool));
     bench.it.discard(&mut bench.pool);
