@@ -5,6 +5,7 @@
 //! Invariants: nothing a client sends panics or grows memory beyond the limits named here.
 
 pub mod ending;
+pub mod error;
 pub mod event;
 pub mod line;
 pub mod outbox;

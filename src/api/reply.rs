@@ -3,7 +3,8 @@
 //! Owns: the envelope of results and errors and the codes. Invariant: one line, one LF, at its end.
 
 use super::ending::TextKey;
-use super::reason::{AgentError, Cause};
+use super::error::AgentError;
+use super::reason::Cause;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

@@ -1,7 +1,8 @@
 //! The answer to a request: a result, nothing yet, or why not.
 
 use crate::agent::{Action, ClientId, Turn};
-use crate::api::reason::{AgentError, Reason};
+use crate::api::error::AgentError;
+use crate::api::reason::Reason;
 use crate::api::reply::{self, INVALID_PARAMS, RequestId};
 use serde::Serialize;
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! What a fault of storage means to people: its reason, its cause and a sentence.
 
-use crate::api::reason::{AgentError, Cause, Reason};
+use crate::api::error::AgentError;
+use crate::api::reason::{Cause, Reason};
 use store::jobs::FaultKind;
 
 /// What is said of a disk that went without being ejected.
