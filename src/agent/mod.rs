@@ -19,6 +19,7 @@ pub(crate) use library::Info as RecordingInfo;
 use crate::agent::clients::answer::PendingReply;
 use crate::agent::disk::deferred_jobs::DeferredJobs;
 use crate::agent::disk::eject::Ejecting;
+use crate::agent::disk::room::MakeRoom;
 use crate::agent::disk::state::DiskState;
 use crate::agent::library::Asks;
 use crate::agent::library::playbacks::Players;
@@ -41,13 +42,38 @@ use media::counts::Counts;
 use media::time::{Mono, Now};
 use std::collections::{BTreeMap, VecDeque};
 use store::jobs::Done;
-use store::jobs::{Fault, FileKey, Folder, Job};
+use store::jobs::{Fault, FileKey, Job};
 
 /// Ended recordings that can still be asked for.
 const MAX_ENDED: usize = 32;
 
 /// Requests to start that may wait for the first look at the disks.
 const MAX_WAITING_STARTS: usize = 64;
+
+/// Whether the agent goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Running,
+    /// Nothing begins any more, and the process ends when all is finished, or then.
+    Ending {
+        by: Mono,
+    },
+    /// The process was told to end.
+    Ended,
+}
+
+impl Life {
+    fn is_ending(self) -> bool {
+        self != Self::Running
+    }
+
+    fn deadline(self) -> Option<Mono> {
+        match self {
+            Self::Ending { by } => Some(by),
+            Self::Running | Self::Ended => None,
+        }
+    }
+}
 
 /// What every decision of one step has: the time, and where actions go.
 struct Turn<'a> {
@@ -74,9 +100,7 @@ pub struct Agent {
     waiting_starts: VecDeque<(Option<PendingReply>, RecordStart, Mono)>,
     ejecting: Option<Ejecting>,
     deferred: DeferredJobs,
-    /// Where the oldest file is being deleted.
-    deleting: Option<Folder>,
-    nothing_to_delete: bool,
+    make_room: MakeRoom,
     /// Files that wait for a name's room; each recording has one at most.
     reopening: Vec<(RecordingKey, Fault)>,
     index: library::index::LibraryIndex,
@@ -85,9 +109,7 @@ pub struct Agent {
     pending_finalisations: PendingFinalisations,
     /// Who sent last on each fixed port.
     last_senders: Vec<LastSender>,
-    shutdown: Option<Mono>,
-    /// The process was told to end: nothing begins any more.
-    exited: bool,
+    life: Life,
     past: Counts,
     paused_packets: u64,
     stats: Stats,
@@ -113,16 +135,14 @@ impl Agent {
             waiting_starts: VecDeque::new(),
             ejecting: None,
             deferred: DeferredJobs::default(),
-            deleting: None,
-            nothing_to_delete: false,
+            make_room: MakeRoom::Possible,
             reopening: Vec::new(),
             index: library::index::LibraryIndex::default(),
             asks: Asks::new(),
             players: Players::default(),
             pending_finalisations: PendingFinalisations::default(),
             last_senders: Vec::new(),
-            shutdown: None,
-            exited: false,
+            life: Life::Running,
             past: Counts::default(),
             paused_packets: 0,
             stats: Stats::default(),
@@ -284,16 +304,16 @@ impl Agent {
             .chain(starts)
             .chain(self.deferred.retry_at())
             .chain(self.library_deadline())
-            .chain(self.shutdown.filter(|_| !self.exited))
+            .chain(self.life.deadline())
             .chain(self.play_deadline())
             .chain(self.look_due())
             .min()
     }
 
     fn exit_if_done(&mut self, turn: &mut Turn<'_>) {
-        if let Some(deadline) = self.shutdown.filter(|_| !self.exited) {
+        if let Some(deadline) = self.life.deadline() {
             if self.recordings.is_empty() || turn.now.mono >= deadline {
-                self.exited = true;
+                self.life = Life::Ended;
                 // A server or PBX that has not confirmed the end leaves nothing unfinished here.
                 turn.actions.push(Action::Exit { finalised: self.count_on_disk() == 0 });
             }
@@ -302,7 +322,7 @@ impl Agent {
 
     /// Refuses what would begin while the agent ends, or, `on_disk`, while the disk is being ejected.
     fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
-        let (message, advice, text) = if self.shutdown.is_some() {
+        let (message, advice, text) = if self.life.is_ending() {
             ("the agent is ending", "try again when it has started anew", TextKey::Shutdown)
         } else if on_disk && self.ejecting.is_some() {
             ("the disk is being ejected", "insert it again, or another one", TextKey::StorageEjected)

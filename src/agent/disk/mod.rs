@@ -8,7 +8,7 @@ use store::jobs::Job;
 pub(in crate::agent) mod deferred_jobs;
 pub(in crate::agent) mod eject;
 pub(in crate::agent) mod faults;
-mod room;
+pub(in crate::agent) mod room;
 mod scan;
 pub(in crate::agent) mod state;
 

@@ -56,7 +56,7 @@ impl Agent {
     pub(in crate::agent) fn look_due(&self) -> Option<Mono> {
         let waits = self.disk.waits_for_pull() || self.wants("storage.state");
         let idle = self.count_on_disk() == 0;
-        let looks = self.scans > 0 || self.shutdown.is_some();
+        let looks = self.scans > 0 || self.life.is_ending();
         ((waits && idle || self.disk.is_unknown()) && !looks).then_some(self.looked_at + LOOK_INTERVAL)
     }
 

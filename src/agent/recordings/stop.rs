@@ -2,7 +2,7 @@
 
 use crate::agent::disk::faults::{cause_of_fault, reason_of};
 use crate::agent::recordings::recording::destination::Destination;
-use crate::agent::{Action, Agent, RecordingKey, Turn};
+use crate::agent::{Action, Agent, Life, RecordingKey, Turn};
 use crate::api::ending::{EndReason, Order};
 use crate::api::error::AgentError;
 use crate::api::event::Event;
@@ -17,7 +17,9 @@ const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
 
 impl Agent {
     pub(in crate::agent) fn shut_down(&mut self, turn: &mut Turn<'_>) {
-        self.shutdown.get_or_insert(turn.now.mono + SHUTDOWN_AFTER);
+        if self.life == Life::Running {
+            self.life = Life::Ending { by: turn.now.mono + SHUTDOWN_AFTER };
+        }
         self.end_playbacks("shutdown", turn);
         for key in self.keys() {
             self.stop(key, Order::Shutdown, turn);

@@ -14,14 +14,41 @@ use crate::config::OnFull;
 use log::Level as LogLevel;
 use store::jobs::{Fault, Folder, Job, Space, Speed};
 
+/// Whether old files can make room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::agent) enum MakeRoom {
+    Possible,
+    /// The oldest file of this folder is being deleted.
+    Asked(Folder),
+    /// There was no file to delete.
+    Nothing,
+}
+
+impl MakeRoom {
+    fn asked(&self) -> Option<&Folder> {
+        match self {
+            Self::Asked(folder) => Some(folder),
+            Self::Possible | Self::Nothing => None,
+        }
+    }
+
+    /// There may be a file to delete now.
+    pub(in crate::agent) fn look_anew(&mut self) {
+        if *self == Self::Nothing {
+            *self = Self::Possible;
+        }
+    }
+}
+
 impl Agent {
     /// Ends recordings on a full disk, or makes room, and tells.
     pub(in crate::agent) fn check_room(&mut self, turn: &mut Turn<'_>) {
         let waiting = self.recordings.values().map(Recording::waiting_octets).sum();
         // Nothing is deleted as long as there is room on another disk.
         let elsewhere = self.disk.has_other(self.count_on_disk());
-        let deletes =
-            self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete && !elsewhere;
+        let deletes = self.config.storage.on_full == OnFull::DeleteOldest
+            && self.make_room != MakeRoom::Nothing
+            && !elsewhere;
         if deletes && self.disk.wants_deletion(waiting) {
             if let Some(folder) = self.disk.folder() {
                 self.delete_oldest(folder, turn);
@@ -95,7 +122,8 @@ impl Agent {
         turn: &mut Turn<'_>,
     ) -> bool {
         let elsewhere = self.disk.has_other(self.count_on_disk().saturating_sub(1));
-        let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
+        let wanted =
+            self.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing;
         let Some(folder) = self.disk.folder().filter(|_| wanted && !elsewhere) else { return false };
         let to_file = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut());
         let tries = to_file.filter(|to_file| *to_file.folder() == folder).is_some_and(ToFile::may_open_again);
@@ -109,8 +137,8 @@ impl Agent {
 
     /// Asks for the deletion of the oldest file, unless one is being deleted.
     fn delete_oldest(&mut self, folder: Folder, turn: &mut Turn<'_>) {
-        if self.deleting.is_none() {
-            self.deleting = Some(folder.clone());
+        if self.make_room.asked().is_none() {
+            self.make_room = MakeRoom::Asked(folder.clone());
             turn.actions.push(self.deletion(folder));
         }
     }
@@ -122,14 +150,14 @@ impl Agent {
 
     /// There was no room for another name, and to finish a file takes one for a moment: its final sidecar's.
     pub(in crate::agent) fn delete_one_more(&mut self, turn: &mut Turn<'_>) {
-        if let Some(folder) = self.disk.folder().filter(|_| !self.nothing_to_delete) {
+        if let Some(folder) = self.disk.folder().filter(|_| self.make_room != MakeRoom::Nothing) {
             self.delete_oldest(folder, turn);
         }
     }
 
     /// The oldest file is not found yet: storage goes on when it has done what waits behind the search.
     pub(in crate::agent) fn search_on(&mut self, turn: &mut Turn<'_>) {
-        match self.disk.folder().filter(|folder| self.deleting.as_ref() == Some(folder)) {
+        match self.disk.folder().filter(|folder| self.make_room.asked() == Some(folder)) {
             Some(folder) => turn.actions.push(self.deletion(folder)),
             // The disk is gone or in use no more, and with it what was to be made room for.
             None => self.deleted(None, None, turn),
@@ -142,10 +170,10 @@ impl Agent {
         space: Option<Space>,
         turn: &mut Turn<'_>,
     ) {
-        let folder = self.deleting.take();
+        let folder = self.make_room.asked().cloned();
         let in_use = folder.is_some() && folder == self.disk.folder();
         let made_room = file.is_some();
-        self.nothing_to_delete = in_use && !made_room;
+        self.make_room = if in_use && !made_room { MakeRoom::Nothing } else { MakeRoom::Possible };
         if let Some(file) = file {
             if in_use {
                 self.index.remove(&file);
@@ -180,7 +208,8 @@ impl Agent {
     pub(in crate::agent) fn deletes_for_start(&mut self, turn: &mut Turn<'_>) -> bool {
         let refused = self.disk.folder_to_record(self.count_on_disk()).err();
         let full = refused.is_some_and(|error| error.reason == Reason::StorageFull);
-        let wanted = self.config.storage.on_full == OnFull::DeleteOldest && !self.nothing_to_delete;
+        let wanted =
+            self.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing;
         let Some(folder) = self.disk.folder().filter(|_| full && wanted) else { return false };
         self.delete_oldest(folder, turn);
         true
@@ -188,7 +217,7 @@ impl Agent {
 
     /// A disk has come: says what it is, and tries how fast it is.
     pub(in crate::agent) fn welcome_disk(&mut self, inserted: bool, turn: &mut Turn<'_>) {
-        self.nothing_to_delete = false;
+        self.make_room.look_anew();
         let status = self.storage_status();
         let (level, text) = self.disk.describe();
         turn.actions.push(Action::Log(level, text));

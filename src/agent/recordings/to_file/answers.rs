@@ -176,7 +176,7 @@ impl Agent {
             }
         }
         // One finished file more: perhaps there is something to make room with turn.now.
-        self.nothing_to_delete = false;
+        self.make_room.look_anew();
         self.library_closed(key);
         let next = self.new_file();
         let Some(it) = self.recordings.get_mut(&key) else { return };

@@ -33,7 +33,7 @@ impl Agent {
             Ok(()) => return,
             Err(pieces) => pieces,
         };
-        let waits = !self.config.storage.resume_window.is_zero() && self.shutdown.is_none();
+        let waits = !self.config.storage.resume_window.is_zero() && !self.life.is_ending();
         let gone = matches!(
             fault.kind,
             FaultKind::NoStorage | FaultKind::Pulled | FaultKind::Io | FaultKind::ReadOnly
@@ -205,7 +205,7 @@ impl Agent {
     pub(in crate::agent) fn lost_due(&self, it: &Recording) -> Option<Mono> {
         let lost = it.lost.filter(|_| it.has_lost_disk())?;
         let end = lost.since + self.config.storage.resume_window;
-        Some(if self.shutdown.is_some() { Mono::default() } else { lost.retry_at.min(end) })
+        Some(if self.life.is_ending() { Mono::default() } else { lost.retry_at.min(end) })
     }
 
     /// Looks for a disk again, and gives up when the window has passed.
@@ -213,7 +213,7 @@ impl Agent {
         let window = self.config.storage.resume_window;
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { return };
         let Some(lost) = it.lost.as_mut() else { return };
-        if turn.now.mono >= lost.since + window || self.shutdown.is_some() {
+        if turn.now.mono >= lost.since + window || self.life.is_ending() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
             let kind = if self.disk.is_present() { FaultKind::Io } else { FaultKind::Pulled };
             return self.fail(key, Fault { kind, detail }, Vec::new(), turn);
