@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders with the sources of everything.
-const SOURCES: &[&str] = &["src", "crates", "recordctl/src", "recordserver/src"];
+const SOURCES: &[&str] = &["src", "crates", "recordctl/src", "recordserver/src", "recordarchive/src"];
 
 /// Code that opens no socket, reads no clock, starts no thread, and does no file I/O of its own.
 const PURE: &[&str] = &[

@@ -46,7 +46,42 @@ impl Default for G722Decoder {
     }
 }
 
+/// Octets of a saved decoder state.
+pub const STATE_OCTETS: usize = 4 * STATE_NUMBERS;
+
+/// Numbers of a state: 22 of each band, 24 of the filter.
+const STATE_NUMBERS: usize = 2 * 22 + 24;
+
 impl G722Decoder {
+    /// The state, to go on from later: decoding from a saved state gives the very samples that decoding from the start
+    /// gives.
+    #[must_use]
+    pub fn save(&self) -> [u8; STATE_OCTETS] {
+        let pairs = self.pairs.iter().flat_map(|&(sum, difference)| [sum, difference]);
+        let numbers = self.low.numbers().into_iter().chain(self.high.numbers()).chain(pairs);
+        let mut octets = [0; STATE_OCTETS];
+        octets
+            .chunks_exact_mut(4)
+            .zip(numbers)
+            .for_each(|(to, number)| to.copy_from_slice(&number.to_le_bytes()));
+        octets
+    }
+
+    /// The decoder whose state was saved. Octets that are no state give a decoder of noise, never a failure.
+    #[must_use]
+    pub fn restore(octets: &[u8; STATE_OCTETS]) -> Self {
+        let mut numbers = octets.chunks_exact(4).map(|four| {
+            let four: [u8; 4] = four.try_into().unwrap_or_default();
+            // What a decoder holds fits 17 bits; more would overflow in its arithmetic.
+            i32::from_le_bytes(four).clamp(-65536, 65535)
+        });
+        let mut next = || numbers.next().unwrap_or_default();
+        let (low, high) = (Band::from_numbers(&mut next), Band::from_numbers(&mut next));
+        let mut pairs = [(0, 0); 12];
+        pairs.iter_mut().for_each(|pair| *pair = (next(), next()));
+        Self { low, high, pairs }
+    }
+
     /// Appends the two samples of each octet to `samples`.
     pub fn decode(&mut self, octets: &[u8], samples: &mut Vec<i16>) {
         samples.reserve(octets.len() * 2);
@@ -95,6 +130,23 @@ struct Band {
 impl Band {
     fn reset(scale: i32) -> Self {
         Self { s: 0, sz: 0, r: [0; 2], p: [0; 2], a: [0; 2], d: [0; 6], b: [0; 6], log_scale: 0, scale }
+    }
+
+    fn numbers(&self) -> [i32; 22] {
+        let mut numbers = [0; 22];
+        let lists = self.r.iter().chain(&self.p).chain(&self.a).chain(&self.d).chain(&self.b);
+        let all = [self.s, self.sz, self.log_scale, self.scale].into_iter().chain(lists.copied());
+        numbers.iter_mut().zip(all).for_each(|(to, number)| *to = number);
+        numbers
+    }
+
+    fn from_numbers(next: &mut impl FnMut() -> i32) -> Self {
+        let (s, sz, log_scale, scale) = (next(), next(), next().clamp(0, 22528), next());
+        let mut band = Self { s, sz, log_scale, scale, ..Self::reset(0) };
+        let lists =
+            band.r.iter_mut().chain(&mut band.p).chain(&mut band.a).chain(&mut band.d).chain(&mut band.b);
+        lists.for_each(|number| *number = saturate(next()));
+        band
     }
 
     /// LOGSCL and SCALEL, or LOGSCH and SCALEH.
@@ -157,6 +209,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_saved_state_goes_on_as_if_nothing_had_happened(
+            octets in proptest::collection::vec(any::<u8>(), 0..2000), at in 0..2000usize,
+        ) {
+            let (mut whole, mut parts) = (Vec::new(), Vec::new());
+            G722Decoder::default().decode(&octets, &mut whole);
+            let (before, after) = octets.split_at(at.min(octets.len()));
+            let mut decoder = G722Decoder::default();
+            decoder.decode(before, &mut parts);
+            G722Decoder::restore(&decoder.save()).decode(after, &mut parts);
+            prop_assert_eq!(whole, parts);
+        }
+
+        #[test]
+        fn a_state_of_any_octets_decodes_without_overflow(
+            state in proptest::collection::vec(any::<u8>(), STATE_OCTETS), octets: [u8; 32],
+        ) {
+            let mut samples = Vec::new();
+            G722Decoder::restore(&state.try_into().unwrap()).decode(&octets, &mut samples);
+            prop_assert_eq!(samples.len(), 64);
+        }
+
         #[test]
         fn any_octets_decode_without_overflow(octets in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let mut samples = Vec::new();

@@ -125,6 +125,8 @@ impl fmt::Display for Problem {
 /// A parsed text of which every section and key is a known one.
 pub struct Document<'i> {
     sections: &'static Sections,
+    /// Sections that may stand there several times, as `[[name]]`.
+    lists: &'static Sections,
     file: &'i str,
     input: &'i str,
     root: Spanned<DeTable<'i>>,
@@ -136,6 +138,19 @@ impl<'i> Document<'i> {
     /// # Errors
     /// What is not TOML, and the first name that `sections` does not have.
     pub fn parse(input: &'i str, file: &'i str, sections: &'static Sections) -> Result<Self, ConfigError> {
+        Self::parse_with_lists(input, file, sections, &[])
+    }
+
+    /// The same, where `lists` are sections that may stand there several times, as `[[name]]`.
+    ///
+    /// # Errors
+    /// As for [`Self::parse`].
+    pub fn parse_with_lists(
+        input: &'i str,
+        file: &'i str,
+        sections: &'static Sections,
+        lists: &'static Sections,
+    ) -> Result<Self, ConfigError> {
         let root = DeTable::parse(input).map_err(|error| {
             let at = error.span().map_or(input.len(), |span| span.start);
             let message = error.message().replace('\n', ", ");
@@ -150,7 +165,7 @@ impl<'i> Document<'i> {
                 problem: Problem::Syntax(message),
             }
         })?;
-        let document = Self { sections, file, input, root };
+        let document = Self { sections, lists, file, input, root };
         document.check_names()?;
         Ok(document)
     }
@@ -162,12 +177,51 @@ impl<'i> Document<'i> {
         Section { document: self, name, table: found.and_then(|(_, value)| value.get_ref().as_table()) }
     }
 
+    /// The sections `[[name]]`, in order.
+    #[must_use]
+    pub fn list<'d>(&'d self, name: &'static str) -> Vec<Section<'d, 'i>> {
+        let found = self.root.get_ref().iter().find(|(key, _)| key.get_ref() == name);
+        let items = found.and_then(|(_, value)| value.get_ref().as_array());
+        let section = |item: &'d Spanned<DeValue<'i>>| Section {
+            document: self,
+            name,
+            table: item.get_ref().as_table(),
+        };
+        items.into_iter().flat_map(|items| items.iter()).map(section).collect()
+    }
+
+    fn check_list(
+        &self,
+        name: &Spanned<toml::de::DeString<'i>>,
+        value: &Spanned<DeValue<'i>>,
+        keys: &[&'static str],
+    ) -> Result<(), ConfigError> {
+        let wrong = |found: &'static str| {
+            let wanted = "a header in double brackets, such as [[name]], above the keys of each";
+            let problem = Problem::WrongType { wanted, found };
+            self.error(&name.span(), name.get_ref().to_string(), problem)
+        };
+        let items = value.get_ref().as_array().ok_or_else(|| wrong(value.get_ref().type_str()))?;
+        for item in items {
+            let table = item.get_ref().as_table().ok_or_else(|| wrong(item.get_ref().type_str()))?;
+            if let Some(stray) = first_unknown(table, keys) {
+                return Err(self.unknown(stray, format!("{}.{}", name.get_ref(), stray.get_ref()), keys));
+            }
+        }
+        Ok(())
+    }
+
     fn check_names(&self) -> Result<(), ConfigError> {
-        let sections: Vec<&'static str> = self.sections.iter().map(|(name, _)| *name).collect();
+        let known = self.sections.iter().chain(self.lists);
+        let sections: Vec<&'static str> = known.map(|(name, _)| *name).collect();
         if let Some(stray) = first_unknown(self.root.get_ref(), &sections) {
             return Err(self.unknown(stray, stray.get_ref().to_string(), &sections));
         }
         for (name, value) in self.root.get_ref() {
+            if let Some((_, keys)) = self.lists.iter().find(|(list, _)| name.get_ref() == list) {
+                self.check_list(name, value, keys)?;
+                continue;
+            }
             let Some((section, keys)) = self.sections.iter().find(|(section, _)| name.get_ref() == section)
             else {
                 continue;
@@ -219,7 +273,11 @@ impl Section<'_, '_> {
         convert: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
     ) -> Result<(), ConfigError> {
         debug_assert!(
-            self.document.sections.iter().any(|(name, keys)| *name == self.name && keys.contains(&key))
+            self.document
+                .sections
+                .iter()
+                .chain(self.document.lists)
+                .any(|(name, keys)| *name == self.name && keys.contains(&key))
         );
         if let Some((_, value)) = self.find(key) {
             *into = convert(value.get_ref()).map_err(|problem| self.fail(key, problem))?;

@@ -1,0 +1,355 @@
+//! Who may what.
+//!
+//! Owns: permissions, roles, grants, and the one function that decides: [`authorize`] turns an actor and a permission into
+//! a [`Condition`] on calls. Lists push it into their query, single objects are asked for with it, and there is no other way
+//! to a call, its recordings or its audio. Never: databases and requests.
+
+pub(crate) mod audit;
+pub(crate) mod secret;
+
+use crate::id::Id;
+use serde::{Deserialize, Serialize};
+
+/// What somebody may do; each alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// Find calls, and see what is known about them.
+    CallSearch,
+    /// See whole numbers.
+    NumberFull,
+    /// Listen.
+    AudioPlay,
+    /// Fetch recordings as files.
+    AudioDownload,
+    /// Write notes.
+    NoteWrite,
+    /// Tag calls.
+    TagWrite,
+    /// Read the audit log.
+    AuditRead,
+    /// Add, change and disable accounts.
+    AccountEdit,
+    /// Make tokens for programs.
+    TokenCreate,
+}
+
+impl Permission {
+    /// All of them.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::CallSearch,
+        Self::NumberFull,
+        Self::AudioPlay,
+        Self::AudioDownload,
+        Self::NoteWrite,
+        Self::TagWrite,
+        Self::AuditRead,
+        Self::AccountEdit,
+        Self::TokenCreate,
+    ];
+
+    /// As settings, tokens and answers spell it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::CallSearch => "call.search",
+            Self::NumberFull => "number.full",
+            Self::AudioPlay => "audio.play",
+            Self::AudioDownload => "audio.download",
+            Self::NoteWrite => "note.write",
+            Self::TagWrite => "tag.write",
+            Self::AuditRead => "audit.read",
+            Self::AccountEdit => "account.edit",
+            Self::TokenCreate => "token.create",
+        }
+    }
+
+    /// The one of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|permission| permission.name() == name)
+    }
+}
+
+/// A set of permissions for one kind of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Own calls.
+    Agent,
+    /// The calls of a group.
+    Supervisor,
+    /// Any calls in scope, with a reason.
+    Investigator,
+    /// Rules and decisions.
+    Compliance,
+    /// Looks after the others: no audio.
+    Auditor,
+    /// Accounts: no audio.
+    Admin,
+    /// A program.
+    Integration,
+}
+
+impl Role {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Agent,
+        Self::Supervisor,
+        Self::Investigator,
+        Self::Compliance,
+        Self::Auditor,
+        Self::Admin,
+        Self::Integration,
+    ];
+
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Supervisor => "supervisor",
+            Self::Investigator => "investigator",
+            Self::Compliance => "compliance",
+            Self::Auditor => "auditor",
+            Self::Admin => "admin",
+            Self::Integration => "integration",
+        }
+    }
+
+    /// The role of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    /// Whether it is for calls of certain extensions, and for none without.
+    pub(crate) fn is_by_extension(self) -> bool {
+        matches!(self, Self::Agent)
+    }
+
+    /// Whether who listens in this role says why.
+    pub(crate) fn needs_reason(self) -> bool {
+        self == Self::Investigator
+    }
+
+    /// What it may.
+    pub(crate) fn permissions(self) -> &'static [Permission] {
+        use Permission as P;
+        match self {
+            Self::Agent => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::NoteWrite],
+            Self::Supervisor => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::NoteWrite, P::TagWrite],
+            Self::Investigator => {
+                &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::NoteWrite]
+            }
+            Self::Compliance => &[P::CallSearch, P::NumberFull, P::AuditRead],
+            Self::Auditor => &[P::CallSearch, P::AuditRead],
+            Self::Admin => &[P::AccountEdit, P::TokenCreate],
+            Self::Integration => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::TagWrite],
+        }
+    }
+}
+
+/// An extension that somebody has or had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Use {
+    /// Its digits.
+    pub(crate) extension: String,
+    /// From this time on, in microseconds.
+    pub(crate) from_us: i64,
+    /// Until then; `None`: still.
+    pub(crate) to_us: Option<i64>,
+}
+
+/// A role, and the calls that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// The role.
+    pub(crate) role: Role,
+    /// The calls of these extensions; none: all calls, unless the role is by extension.
+    pub(crate) uses: Vec<Use>,
+    /// Nothing any more from this time on.
+    pub(crate) expires_us: Option<i64>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Actor {
+    /// Their account.
+    pub(crate) account: Id,
+    /// Its name.
+    pub(crate) name: String,
+    /// What they were granted.
+    pub(crate) grants: Vec<Grant>,
+    /// What a token is limited to.
+    pub(crate) limit: Option<Vec<Permission>>,
+}
+
+/// The calls of an extension in a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Clause {
+    /// The extension.
+    pub(crate) extension: String,
+    /// Calls that began at this time or later, in microseconds.
+    pub(crate) from_us: i64,
+    /// And before.
+    pub(crate) to_us: i64,
+}
+
+/// The calls that somebody may do something with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Every call.
+    All,
+    /// Those of any of these; none: no call.
+    Any(Vec<Clause>),
+}
+
+impl Condition {
+    /// Whether a call is among them: the same as the query says, for a call that is known.
+    #[cfg(test)]
+    pub(crate) fn admits(&self, extension: &str, started_us: i64) -> bool {
+        match self {
+            Self::All => true,
+            Self::Any(clauses) => clauses.iter().any(|clause| {
+                clause.extension == extension && (clause.from_us..clause.to_us).contains(&started_us)
+            }),
+        }
+    }
+}
+
+/// Why somebody may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// None of their roles has the permission.
+    Permission(Permission),
+    /// They may, if they say why.
+    Reason,
+}
+
+/// The calls that `actor` may do this with: the one decision about calls. `now_us` is the calendar's time.
+///
+/// # Errors
+/// They may with none at all.
+pub(crate) fn authorize(
+    actor: &Actor,
+    permission: Permission,
+    reason: Option<&str>,
+    now_us: i64,
+) -> Result<Condition, Refusal> {
+    let refused = Err(Refusal::Permission(permission));
+    if actor.limit.as_ref().is_some_and(|limit| !limit.contains(&permission)) {
+        return refused;
+    }
+    let valid = actor.grants.iter().filter(|grant| {
+        grant.role.permissions().contains(&permission) && grant.expires_us.is_none_or(|end| now_us < end)
+    });
+    let is_audio = matches!(permission, Permission::AudioPlay | Permission::AudioDownload);
+    let has_reason = reason.is_some_and(|reason| !reason.trim().is_empty());
+    let mut clauses = Vec::new();
+    let mut needs_reason = false;
+    let mut found = false;
+    for grant in valid {
+        if is_audio && grant.role.needs_reason() && !has_reason {
+            needs_reason = true;
+            continue;
+        }
+        found = true;
+        if grant.uses.is_empty() && !grant.role.is_by_extension() {
+            return Ok(Condition::All);
+        }
+        clauses.extend(grant.uses.iter().map(|used| Clause {
+            extension: used.extension.clone(),
+            from_us: used.from_us,
+            to_us: used.to_us.unwrap_or(i64::MAX),
+        }));
+    }
+    match (found, needs_reason) {
+        (true, _) => Ok(Condition::Any(clauses)),
+        (false, true) => Err(Refusal::Reason),
+        (false, false) => refused,
+    }
+}
+
+/// Whether `actor` may something that is about no call.
+///
+/// # Errors
+/// They may not.
+pub(crate) fn permit(actor: &Actor, permission: Permission, now_us: i64) -> Result<(), Refusal> {
+    authorize(actor, permission, None, now_us).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(role: Role, uses: &[(&str, i64, Option<i64>)]) -> Actor {
+        let uses = uses.iter().map(|(extension, from_us, to_us)| Use {
+            extension: (*extension).into(),
+            from_us: *from_us,
+            to_us: *to_us,
+        });
+        let grant = Grant { role, uses: uses.collect(), expires_us: None };
+        Actor { account: Id([0; 16]), name: "anna".into(), grants: vec![grant], limit: None }
+    }
+
+    #[test]
+    fn a_permission_has_a_name_of_its_own_and_is_found_by_it() {
+        for permission in Permission::ALL {
+            assert_eq!(Permission::from_name(permission.name()), Some(permission));
+        }
+        for role in Role::ALL {
+            assert_eq!(Role::from_name(role.name()), Some(role));
+        }
+        assert_eq!((Permission::from_name("call"), Role::from_name("root")), (None, None));
+    }
+
+    #[test]
+    fn an_agent_has_the_calls_of_an_extension_at_the_time_that_it_was_theirs() {
+        let agent = actor(Role::Agent, &[("201", 100, Some(200)), ("202", 150, None)]);
+        let condition = authorize(&agent, Permission::AudioPlay, None, 0).unwrap();
+        for (extension, at, admitted) in [
+            ("201", 99, false),
+            ("201", 100, true),
+            ("201", 200, false),
+            ("202", 1_000, true),
+            ("203", 160, false),
+        ] {
+            assert_eq!(condition.admits(extension, at), admitted, "{extension} {at}");
+        }
+        // Without an extension there are none.
+        let nobody = authorize(&actor(Role::Agent, &[]), Permission::CallSearch, None, 0).unwrap();
+        assert_eq!(nobody, Condition::Any(Vec::new()));
+    }
+
+    #[test]
+    fn admins_and_auditors_never_hear_a_call() {
+        for role in [Role::Admin, Role::Auditor, Role::Compliance] {
+            for permission in [Permission::AudioPlay, Permission::AudioDownload] {
+                let refused = authorize(&actor(role, &[]), permission, Some("why"), 0);
+                assert_eq!(refused, Err(Refusal::Permission(permission)), "{role:?}");
+            }
+        }
+        assert_eq!(
+            authorize(&actor(Role::Supervisor, &[]), Permission::AudioPlay, None, 0),
+            Ok(Condition::All)
+        );
+    }
+
+    #[test]
+    fn an_investigator_says_why_and_an_expired_grant_is_none() {
+        let mut investigator = actor(Role::Investigator, &[]);
+        let play = |actor: &Actor, reason, now| authorize(actor, Permission::AudioPlay, reason, now);
+        assert_eq!(play(&investigator, None, 0), Err(Refusal::Reason));
+        assert_eq!(play(&investigator, Some("  "), 0), Err(Refusal::Reason));
+        assert_eq!(play(&investigator, Some("case 7"), 0), Ok(Condition::All));
+        investigator.grants[0].expires_us = Some(1000);
+        assert_eq!(play(&investigator, Some("case 7"), 999), Ok(Condition::All));
+        assert!(play(&investigator, Some("case 7"), 1000).is_err());
+    }
+
+    #[test]
+    fn a_token_may_what_its_account_may_within_its_limit() {
+        let mut program = actor(Role::Integration, &[]);
+        program.limit = Some(vec![Permission::CallSearch, Permission::AuditRead]);
+        assert_eq!(authorize(&program, Permission::CallSearch, None, 0), Ok(Condition::All));
+        for permission in [Permission::AudioPlay, Permission::AuditRead] {
+            assert!(authorize(&program, permission, None, 0).is_err(), "{permission:?}");
+        }
+    }
+}

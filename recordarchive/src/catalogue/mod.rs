@@ -1,0 +1,130 @@
+//! The catalogue: what is known of calls, and what people have decided.
+//!
+//! Owns: the trait [`Catalogue`], its models, and the conformance suite that every database has to pass. The media are the
+//! truth about calls, the catalogue about decisions: [`Catalogue::take`] can be repeated for every file at any time.
+//! Invariants: a change and its audit entry are one transaction; every read of a call takes an
+//! [`crate::access::Condition`]; a list is ordered by a key, never by an offset.
+
+#[cfg(test)]
+mod conformance;
+pub(crate) mod model;
+pub(crate) mod sqlite;
+
+use crate::access::audit::{Entry, Link};
+use crate::access::{Actor, Condition, Grant, Role};
+use crate::id::Id;
+use async_trait::async_trait;
+use model::{
+    Account, Broken, CallView, Found, KnownFile, Note, Page, RecordingMedia, Search, SegmentFile, Session,
+    Taken, Totals,
+};
+use std::fmt;
+
+/// Why the catalogue did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// What is asked for does not fit what is there, for a person.
+    Conflict(String),
+    /// The database does not work, for a person.
+    Database(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(text) => f.write_str(text),
+            Self::Database(text) => write!(f, "the catalogue does not work: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What calls return.
+pub(crate) type Done<T> = Result<T, Failure>;
+
+/// The store of an archive.
+#[async_trait]
+pub(crate) trait Catalogue: Send + Sync {
+    /// Takes files in: new ones, and those that are known already, as they are now. All or none.
+    async fn take(&self, files: &[Found]) -> Done<Vec<Taken>>;
+    /// Notes files that can't be taken.
+    async fn set_aside(&self, files: &[Broken]) -> Done<()>;
+    /// The files that can't be taken, at most `limit`.
+    async fn quarantine(&self, limit: u32) -> Done<Vec<Broken>>;
+    /// Folders of `root` with known files.
+    async fn folders(&self, root: &str) -> Done<Vec<String>>;
+    /// The known files of a folder.
+    async fn known(&self, root: &str, folder: &str) -> Done<Vec<KnownFile>>;
+    /// Notes that files of a folder are not there, or are there again.
+    async fn set_missing(&self, root: &str, folder: &str, names: &[String], missing: bool) -> Done<()>;
+    /// Whether a file of this recording, segment and hash is there.
+    async fn has(&self, device: &str, recording: &str, segment: u32, sha256: &[u8]) -> Done<bool>;
+    /// Segments in the order of their place, at most `limit` behind one; for looking at all of them.
+    async fn segments(&self, behind: Option<(i64, u32)>, limit: u32) -> Done<Vec<SegmentFile>>;
+    /// How much there is.
+    async fn totals(&self) -> Done<Totals>;
+
+    /// Calls that fit and that the condition admits, the newest first.
+    async fn search(&self, search: &Search, condition: &Condition) -> Done<Page>;
+    /// A call, if the condition admits it.
+    async fn call(&self, id: Id, condition: &Condition) -> Done<Option<CallView>>;
+    /// The files of a recording, if the condition admits its call.
+    async fn media(&self, recording: Id, condition: &Condition) -> Done<Option<RecordingMedia>>;
+    /// Replaces the tags of a call; false if the condition does not admit it.
+    async fn set_tags(&self, call: Id, tags: &[String], condition: &Condition, entry: &Entry) -> Done<bool>;
+    /// Adds a note to a call; false if the condition does not admit it.
+    async fn add_note(&self, call: Id, note: &Note, condition: &Condition, entry: &Entry) -> Done<bool>;
+
+    /// Adds an account with one grant.
+    async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()>;
+    /// All accounts, with roles and extensions.
+    async fn accounts(&self) -> Done<Vec<(Account, Vec<Grant>)>>;
+    /// The account of this name.
+    async fn account(&self, name: &str) -> Done<Option<Account>>;
+    /// Disables an account, and ends its sessions and tokens; false if there is none of this name.
+    async fn disable(&self, name: &str, entry: &Entry) -> Done<bool>;
+    /// Changes a password, and ends the account's sessions; false if there is no account of this name.
+    async fn set_password(&self, name: &str, hash: &str, entry: &Entry) -> Done<bool>;
+    /// When an extension begins to be somebody's: from the start if nobody had it before, else now.
+    async fn extension_from(&self, extension: &str, now_us: i64) -> Done<i64>;
+    /// Begins a session.
+    async fn open_session(&self, session: &Session, entry: &Entry) -> Done<()>;
+    /// Ends a session.
+    async fn close_session(&self, key_hash: &[u8], entry: &Entry) -> Done<()>;
+    /// Who has this session, unless it is idle since `idle_before_us` or began before `began_after_us`.
+    async fn session(
+        &self,
+        key_hash: &[u8],
+        now_us: i64,
+        idle_before_us: i64,
+        began_after_us: i64,
+    ) -> Done<Option<Actor>>;
+    /// Makes a token for an account, limited to some permissions if there are any.
+    async fn add_token(
+        &self,
+        account: &str,
+        name: &str,
+        hash: &[u8],
+        scope: &[String],
+        entry: &Entry,
+    ) -> Done<()>;
+    /// Who has this token.
+    async fn token(&self, key_hash: &[u8]) -> Done<Option<Actor>>;
+    /// Notes the hash of the set-up link's key, good until `until_us`.
+    async fn offer_setup(&self, hash: &[u8], until_us: i64) -> Done<()>;
+    /// Makes the first account with the set-up link's key; false if the key is not good.
+    async fn set_up(&self, hash: &[u8], now_us: i64, account: &Account, entry: &Entry) -> Done<bool>;
+
+    /// Appends entries to the audit log.
+    async fn log(&self, entries: &[Entry]) -> Done<()>;
+    /// Entries behind a number, at most `limit`, in order.
+    async fn audit(&self, behind: i64, limit: u32) -> Done<Vec<Link>>;
+    /// The newest entries before a number (`None`: all), at most `limit`, the newest first; of one actor, if asked for.
+    async fn audit_newest(&self, before: Option<i64>, actor: Option<&str>, limit: u32) -> Done<Vec<Link>>;
+    /// Whether the database is whole.
+    async fn check(&self) -> Done<Vec<String>>;
+}
+
+/// The first account of an archive: it makes the others.
+pub(crate) const FIRST_ROLE: Role = Role::Admin;

@@ -1,0 +1,302 @@
+//! What goes into the catalogue and comes out of it. Plain values, the same for every database.
+
+use crate::id::Id;
+use crate::query::Query;
+use recfile::call::Direction;
+
+/// A file as a look at it found it, ready to be taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Where it is.
+    pub(crate) place: Place,
+    /// The phone; empty if it is not known.
+    pub(crate) device: String,
+    /// The site.
+    pub(crate) site: String,
+    /// `uplink`, `phone-usb`, `import`.
+    pub(crate) source: &'static str,
+    /// What its recorder calls the recording.
+    pub(crate) recording: String,
+    /// Number of the file within the recording, from 1.
+    pub(crate) segment: u32,
+    /// The phone's id of the call; empty if it has none.
+    pub(crate) external_id: String,
+    /// Who called.
+    pub(crate) direction: Option<Direction>,
+    /// The other side.
+    pub(crate) remote: Party,
+    /// The phone's side.
+    pub(crate) local: Party,
+    /// Codec.
+    pub(crate) codec: String,
+    /// When it begins.
+    pub(crate) started_us: i64,
+    /// Playing time.
+    pub(crate) duration_ms: i64,
+    /// Octets of payload in it.
+    pub(crate) audio_octets: i64,
+    /// Payload lies behind the header as it is, without packet headers.
+    pub(crate) is_plain: bool,
+    /// SHA-256 of what is behind the header.
+    pub(crate) sha256: [u8; 32],
+    /// Silence in place of audio.
+    pub(crate) gap_ms: i64,
+    /// Packets that never came.
+    pub(crate) lost: i64,
+    /// Why it ended; empty if nobody said.
+    pub(crate) end_reason: String,
+    /// It can't be read without a key.
+    pub(crate) encrypted: bool,
+}
+
+/// Where a file is, and how it looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The folder that is watched or kept.
+    pub(crate) root: String,
+    /// The folder below it; empty for itself.
+    pub(crate) folder: String,
+    /// Name of the file.
+    pub(crate) name: String,
+    /// Its octets.
+    pub(crate) octets: i64,
+    /// When it was changed last.
+    pub(crate) modified_ms: i64,
+    /// When its sidecar was; 0: it has none.
+    pub(crate) sidecar_ms: i64,
+}
+
+/// One side of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Party {
+    /// Number as it was told.
+    pub(crate) number: String,
+    /// Its digits, as they are looked for.
+    pub(crate) digits: String,
+    /// Name.
+    pub(crate) name: String,
+}
+
+/// A file that can't be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// Where it is.
+    pub(crate) place: Place,
+    /// Why, for a person.
+    pub(crate) reason: String,
+    /// When that was found.
+    pub(crate) since_us: i64,
+}
+
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is in the catalogue now.
+    Added {
+        /// Its recording.
+        recording: Id,
+    },
+    /// It was there, and is as it is now.
+    Updated {
+        /// Its recording.
+        recording: Id,
+    },
+    /// The same recording, segment and audio is there from another file.
+    Duplicate,
+    /// Another file says that it is this segment of this recording, and has other audio.
+    Conflict,
+}
+
+/// A file that the catalogue knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownFile {
+    /// Name of the file.
+    pub(crate) name: String,
+    /// As it was when it was looked at.
+    pub(crate) octets: i64,
+    /// As it was when it was looked at.
+    pub(crate) modified_ms: i64,
+    /// As it was when it was looked at.
+    pub(crate) sidecar_ms: i64,
+    /// It was not there at the last look.
+    pub(crate) missing: bool,
+}
+
+/// A segment, for checks of all files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentFile {
+    /// Place in the order of all.
+    pub(crate) place: (i64, u32),
+    /// Root, folder and name.
+    pub(crate) file: Place,
+    /// SHA-256 of its audio.
+    pub(crate) sha256: Vec<u8>,
+    /// It was not there at the last look.
+    pub(crate) missing: bool,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Recordings.
+    pub(crate) recordings: i64,
+    /// Files that can't be taken.
+    pub(crate) quarantine: i64,
+    /// Segments whose file is not there.
+    pub(crate) missing: i64,
+    /// Accounts.
+    pub(crate) accounts: i64,
+}
+
+/// A search with its place in the list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Search {
+    /// What is looked for.
+    pub(crate) query: Query,
+    /// Calls that began at this time or later, in microseconds.
+    pub(crate) from_us: i64,
+    /// And before.
+    pub(crate) to_us: i64,
+    /// Behind the call with this key.
+    pub(crate) behind: Option<i64>,
+    /// Calls of a page.
+    pub(crate) limit: u32,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// The calls.
+    pub(crate) calls: Vec<CallView>,
+    /// Key of the last one, if more follow.
+    pub(crate) next: Option<i64>,
+}
+
+/// A call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CallView {
+    /// Its place in the order of time.
+    pub(crate) key: i64,
+    /// Its id.
+    pub(crate) id: String,
+    /// The phone's id of it.
+    pub(crate) external_id: String,
+    /// Who called.
+    pub(crate) direction: Option<Direction>,
+    /// When it began.
+    pub(crate) started_us: i64,
+    /// How long it took.
+    pub(crate) duration_ms: i64,
+    /// The other side.
+    pub(crate) remote: Party,
+    /// The phone's side.
+    pub(crate) local: Party,
+    /// The phone.
+    pub(crate) device: String,
+    /// The site.
+    pub(crate) site: String,
+    /// Tags.
+    pub(crate) tags: Vec<String>,
+    /// Notes, the oldest first.
+    pub(crate) notes: Vec<Note>,
+    /// Recordings.
+    pub(crate) recordings: Vec<RecordingView>,
+}
+
+/// A recording of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RecordingView {
+    /// Its id.
+    pub(crate) id: String,
+    /// What its recorder calls it.
+    pub(crate) recording: String,
+    /// Where it came from.
+    pub(crate) source: String,
+    /// Codec.
+    pub(crate) codec: String,
+    /// Playing time.
+    pub(crate) duration_ms: i64,
+    /// Files.
+    pub(crate) segments: i64,
+    /// Silence in place of audio.
+    pub(crate) gap_ms: i64,
+    /// Packets that never came.
+    pub(crate) lost: i64,
+    /// Why it ended.
+    pub(crate) end_reason: String,
+    /// It can't be read without a key.
+    pub(crate) encrypted: bool,
+    /// A file of it is not there.
+    pub(crate) missing: bool,
+    /// SHA-256 of the audio; of several segments that of their hashes in order.
+    pub(crate) sha256: String,
+}
+
+/// A note.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// Its id.
+    pub(crate) id: String,
+    /// What it says.
+    pub(crate) text: String,
+    /// Position in the call that it is about.
+    pub(crate) at_ms: Option<i64>,
+    /// Who wrote it.
+    pub(crate) by: String,
+    /// When.
+    pub(crate) written_us: i64,
+}
+
+/// The files of a recording, for playing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecordingMedia {
+    /// The recording.
+    pub(crate) id: Id,
+    /// The call's id.
+    pub(crate) call: String,
+    /// Codec.
+    pub(crate) codec: String,
+    /// It can't be read without a key.
+    pub(crate) encrypted: bool,
+    /// Its files, in order.
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// A file of a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Number, from 1.
+    pub(crate) number: u32,
+    /// Where it is.
+    pub(crate) file: Place,
+    /// Octets of payload.
+    pub(crate) audio_octets: u64,
+    /// Payload lies behind the header as it is.
+    pub(crate) is_plain: bool,
+    /// SHA-256 of its audio.
+    pub(crate) sha256: Vec<u8>,
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Its id.
+    pub(crate) id: Id,
+    /// Its name.
+    pub(crate) name: String,
+    /// What is kept of its password; `None`: it has none.
+    pub(crate) password: Option<String>,
+    /// Nobody may use it any more.
+    pub(crate) disabled: bool,
+}
+
+/// A session of a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// SHA-256 of its key.
+    pub(crate) key_hash: Vec<u8>,
+    /// Whose it is.
+    pub(crate) account: Id,
+    /// When it began.
+    pub(crate) began_us: i64,
+}

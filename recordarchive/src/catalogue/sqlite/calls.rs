@@ -1,0 +1,203 @@
+//! Single calls in SQLite: what is known of one, its media, tags and notes.
+
+use super::people::id;
+use super::search::{Sql, condition_sql};
+use super::{Tx, files};
+use crate::access::Condition;
+use crate::catalogue::Done;
+use crate::catalogue::model::{CallView, Note, Party, Place, RecordingMedia, RecordingView, Segment};
+use crate::id::{Id, hex};
+use recfile::call::Direction;
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row, SqliteConnection};
+use std::collections::HashMap;
+
+/// Columns of a call for [`view`].
+pub(super) const COLUMNS: &str = "c.key, c.id, c.external_id, c.direction, c.started_us, c.duration_ms, \
+     (SELECT name FROM device WHERE key = c.device) AS device, (SELECT name FROM site WHERE key = c.site) AS site, \
+     r.number AS remote_number, r.digits AS remote_digits, r.name AS remote_name, \
+     l.number AS local_number, l.digits AS local_digits, l.name AS local_name";
+
+/// The sides of the call `c`.
+pub(super) const PARTIES: &str = "JOIN party r ON r.call = c.key AND r.role = 0 \
+     JOIN party l ON l.call = c.key AND l.role = 1";
+
+fn view(row: &SqliteRow) -> CallView {
+    CallView {
+        key: row.get("key"),
+        id: id(row.get("id")).to_string(),
+        external_id: row.get("external_id"),
+        direction: Direction::from_name(row.get("direction")),
+        started_us: row.get("started_us"),
+        duration_ms: row.get("duration_ms"),
+        remote: Party {
+            number: row.get("remote_number"),
+            digits: row.get("remote_digits"),
+            name: row.get("remote_name"),
+        },
+        local: Party {
+            number: row.get("local_number"),
+            digits: row.get("local_digits"),
+            name: row.get("local_name"),
+        },
+        device: row.get("device"),
+        site: row.get("site"),
+        ..CallView::default()
+    }
+}
+
+/// The calls of these rows, with recordings, tags and notes.
+pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow]) -> Done<Vec<CallView>> {
+    let mut calls: Vec<CallView> = rows.iter().map(view).collect();
+    let at: HashMap<i64, usize> = calls.iter().enumerate().map(|(at, call)| (call.key, at)).collect();
+    let keys: Vec<String> = calls.iter().map(|call| call.key.to_string()).collect();
+    let keys = keys.join(",");
+    let mut hashes: HashMap<(usize, usize), Vec<Vec<u8>>> = HashMap::new();
+    let mut sql = Sql::new(format!(
+        "SELECT r.call, r.key, r.id, r.recording, r.source, r.codec, r.encrypted, s.duration_ms, s.gap_ms, s.lost,
+                s.end_reason, s.missing, s.sha256
+         FROM recording r JOIN segment s ON s.recording = r.key
+         WHERE r.call IN ({keys}) ORDER BY r.call, r.started_us, r.key, s.number"
+    ));
+    for row in sql.query().fetch_all(&mut *connection).await? {
+        let Some(&at) = at.get(&row.get::<i64, _>("call")) else { continue };
+        let recordings = &mut calls[at].recordings;
+        let id = id(row.get("id")).to_string();
+        if recordings.last().is_none_or(|last| last.id != id) {
+            recordings.push(RecordingView {
+                id,
+                recording: row.get("recording"),
+                source: row.get("source"),
+                codec: row.get("codec"),
+                encrypted: row.get("encrypted"),
+                ..RecordingView::default()
+            });
+        }
+        let place = recordings.len() - 1;
+        let recording = &mut recordings[place];
+        recording.segments += 1;
+        recording.duration_ms = recording.duration_ms.saturating_add(row.get("duration_ms"));
+        recording.gap_ms = recording.gap_ms.saturating_add(row.get("gap_ms"));
+        recording.lost = recording.lost.saturating_add(row.get("lost"));
+        recording.end_reason = row.get("end_reason");
+        recording.missing |= row.get::<bool, _>("missing");
+        hashes.entry((at, place)).or_default().push(row.get("sha256"));
+    }
+    for ((call, recording), hashes) in hashes {
+        calls[call].recordings[recording].sha256 = match hashes.as_slice() {
+            [one] => hex(one),
+            several => hex(&Sha256::digest(several.concat())),
+        };
+    }
+    let mut sql = Sql::new(format!(
+        "SELECT tagged.call, tag.name FROM tagged JOIN tag ON tag.key = tagged.tag
+         WHERE tagged.call IN ({keys}) ORDER BY tagged.call, tag.name"
+    ));
+    for row in sql.query().fetch_all(&mut *connection).await? {
+        if let Some(&at) = at.get(&row.get::<i64, _>("call")) {
+            calls[at].tags.push(row.get("name"));
+        }
+    }
+    let mut sql =
+        Sql::new(format!("SELECT * FROM note WHERE call IN ({keys}) ORDER BY call, written_us, id"));
+    for row in sql.query().fetch_all(&mut *connection).await? {
+        if let Some(&at) = at.get(&row.get::<i64, _>("call")) {
+            calls[at].notes.push(Note {
+                id: id(row.get("id")).to_string(),
+                text: row.get("text"),
+                at_ms: row.get("at_ms"),
+                by: row.get("by"),
+                written_us: row.get("written_us"),
+            });
+        }
+    }
+    Ok(calls)
+}
+
+pub(super) async fn call(pool: &SqlitePool, id: Id, condition: &Condition) -> Done<Option<CallView>> {
+    let mut connection = pool.acquire().await?;
+    let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM call c {PARTIES} WHERE c.id = "));
+    sql.bind(id.0.to_vec());
+    condition_sql(condition, &mut sql);
+    let rows = sql.query().fetch_all(&mut *connection).await?;
+    Ok(views(&mut connection, &rows).await?.pop())
+}
+
+pub(super) async fn media(
+    pool: &SqlitePool,
+    recording: Id,
+    condition: &Condition,
+) -> Done<Option<RecordingMedia>> {
+    let mut sql = Sql::new(
+        "SELECT c.id AS call_id, r.codec, r.encrypted, s.number, f.root, f.path, s.name, s.octets, s.modified_ms,
+                s.sidecar_ms, s.audio_octets, s.is_plain, s.sha256
+         FROM recording r JOIN call c ON c.key = r.call JOIN segment s ON s.recording = r.key
+         JOIN folder f ON f.key = s.folder WHERE r.id = "
+            .into(),
+    );
+    sql.bind(recording.0.to_vec());
+    condition_sql(condition, &mut sql);
+    sql.push(" ORDER BY s.number");
+    let rows = sql.query().fetch_all(pool).await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let segment = |row: &SqliteRow| Segment {
+        number: row.get("number"),
+        file: Place {
+            root: row.get("root"),
+            folder: row.get("path"),
+            name: row.get("name"),
+            octets: row.get("octets"),
+            modified_ms: row.get("modified_ms"),
+            sidecar_ms: row.get("sidecar_ms"),
+        },
+        audio_octets: u64::try_from(row.get::<i64, _>("audio_octets")).unwrap_or(0),
+        is_plain: row.get("is_plain"),
+        sha256: row.get("sha256"),
+    };
+    Ok(Some(RecordingMedia {
+        id: recording,
+        call: id(first.get("call_id")).to_string(),
+        codec: first.get("codec"),
+        encrypted: first.get("encrypted"),
+        segments: rows.iter().map(segment).collect(),
+    }))
+}
+
+async fn key_of(tx: &mut Tx, call: Id, condition: &Condition) -> Done<Option<i64>> {
+    let mut sql = Sql::new("SELECT c.key FROM call c WHERE c.id = ".into());
+    sql.bind(call.0.to_vec());
+    condition_sql(condition, &mut sql);
+    Ok(sql.query().fetch_optional(&mut **tx).await?.map(|row| row.get("key")))
+}
+
+pub(super) async fn set_tags(tx: &mut Tx, call: Id, tags: &[String], condition: &Condition) -> Done<bool> {
+    let Some(key) = key_of(tx, call, condition).await? else { return Ok(false) };
+    sqlx::query("DELETE FROM tagged WHERE call = ?").bind(key).execute(&mut **tx).await?;
+    for tag in tags {
+        sqlx::query("INSERT OR IGNORE INTO tag (name) VALUES (?)").bind(tag).execute(&mut **tx).await?;
+        sqlx::query("INSERT OR IGNORE INTO tagged (tag, call) SELECT key, ? FROM tag WHERE name = ?")
+            .bind(key)
+            .bind(tag)
+            .execute(&mut **tx)
+            .await?;
+    }
+    files::index_words(tx, key).await?;
+    Ok(true)
+}
+
+pub(super) async fn add_note(tx: &mut Tx, call: Id, note: &Note, condition: &Condition) -> Done<bool> {
+    let Some(key) = key_of(tx, call, condition).await? else { return Ok(false) };
+    let note_id = Id::parse(&note.id).unwrap_or(Id([0; 16]));
+    sqlx::query("INSERT INTO note (call, id, at_ms, text, by, written_us) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(key)
+        .bind(note_id.0.as_slice())
+        .bind(note.at_ms)
+        .bind(&note.text)
+        .bind(&note.by)
+        .bind(note.written_us)
+        .execute(&mut **tx)
+        .await?;
+    files::index_words(tx, key).await?;
+    Ok(true)
+}

@@ -1,0 +1,511 @@
+//! Files in SQLite: taking them in, and what is known of those that are there.
+//!
+//! Invariant: a file that is taken twice changes nothing, and a file never takes the place of another one that has other
+//! audio. A recording keeps its id, and a call its notes, whatever becomes of their files.
+
+use super::search::extension_word;
+use super::{Tx, people};
+use crate::catalogue::Done;
+use crate::catalogue::model::{Broken, Found, KnownFile, Party, Place, SegmentFile, Taken, Totals};
+use crate::id::Id;
+use crate::number::Keys;
+use crate::query::words;
+use crate::time::{DAY_US, SECOND_US};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{AssertSqlSafe, FromRow, Row};
+use std::collections::BTreeSet;
+
+/// Recordings of one phone with the same call id are of one call within this time.
+const SAME_PHONE_US: i64 = DAY_US;
+/// Of several phones within this: a call id need not be unique between phones.
+const OTHER_PHONE_US: i64 = 60 * SECOND_US;
+/// Words of a call that are indexed.
+const MAX_WORDS: usize = 400;
+/// Moves of a key by one microsecond, before they get longer.
+const SMALL_MOVES: i64 = 1000;
+
+/// The key of a name in a table of names.
+async fn intern(tx: &mut Tx, table: &'static str, name: &str) -> Done<i64> {
+    let find = format!("SELECT key FROM {table} WHERE name = ?");
+    if let Some(key) = sqlx::query_scalar(AssertSqlSafe(find)).bind(name).fetch_optional(&mut **tx).await? {
+        return Ok(key);
+    }
+    let add = format!("INSERT INTO {table} (name) VALUES (?)");
+    Ok(sqlx::query(AssertSqlSafe(add)).bind(name).execute(&mut **tx).await?.last_insert_rowid())
+}
+
+async fn folder_key(tx: &mut Tx, root: &str, path: &str) -> Done<i64> {
+    let find = sqlx::query_scalar("SELECT key FROM folder WHERE root = ? AND path = ?").bind(root).bind(path);
+    if let Some(key) = find.fetch_optional(&mut **tx).await? {
+        return Ok(key);
+    }
+    let add = sqlx::query("INSERT INTO folder (root, path) VALUES (?, ?)").bind(root).bind(path);
+    Ok(add.execute(&mut **tx).await?.last_insert_rowid())
+}
+
+/// A segment that is in the catalogue.
+struct Listed {
+    recording: i64,
+    number: i64,
+    folder: i64,
+    name: String,
+    sha256: Vec<u8>,
+    missing: bool,
+}
+
+impl<'r> FromRow<'r, SqliteRow> for Listed {
+    fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            recording: row.try_get("recording")?,
+            number: row.try_get("number")?,
+            folder: row.try_get("folder")?,
+            name: row.try_get("name")?,
+            sha256: row.try_get("sha256")?,
+            missing: row.try_get("missing")?,
+        })
+    }
+}
+
+pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
+    let device = intern(tx, "device", &file.device).await?;
+    let folder = folder_key(tx, &file.place.root, &file.place.folder).await?;
+    let segment = i64::from(file.segment);
+    let here: Option<Listed> = sqlx::query_as("SELECT * FROM segment WHERE folder = ? AND name = ?")
+        .bind(folder)
+        .bind(&file.place.name)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let known: Option<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT key, id FROM recording WHERE device = ? AND recording = ?")
+            .bind(device)
+            .bind(&file.recording)
+            .fetch_optional(&mut **tx)
+            .await?;
+    let same: Option<Listed> = match &known {
+        Some((key, _)) => {
+            sqlx::query_as("SELECT * FROM segment WHERE recording = ? AND number = ?")
+                .bind(key)
+                .bind(segment)
+                .fetch_optional(&mut **tx)
+                .await?
+        }
+        None => None,
+    };
+    if let Some(same) = &same
+        && (same.folder, same.name.as_str()) != (folder, file.place.name.as_str())
+    {
+        let is_same_audio = same.sha256 == file.sha256;
+        if !(is_same_audio && same.missing) {
+            let reason = if is_same_audio {
+                ""
+            } else {
+                "another file has the same recording and segment number, and other audio"
+            };
+            if here.is_none() {
+                set_aside(tx, &file.place, reason, file.started_us).await?;
+            }
+            return Ok(if is_same_audio { Taken::Duplicate } else { Taken::Conflict });
+        }
+    }
+    let is_update = here.is_some() || same.is_some();
+    let mut known = known;
+    if let Some(here) = here
+        && known.as_ref().is_none_or(|(key, _)| (*key, segment) != (here.recording, here.number))
+    {
+        // The file says now that it is something else: its sidecar came later, or was put right.
+        if known.is_none() && is_alone(tx, here.recording).await? {
+            sqlx::query("UPDATE recording SET device = ?, recording = ? WHERE key = ?")
+                .bind(device)
+                .bind(&file.recording)
+                .bind(here.recording)
+                .execute(&mut **tx)
+                .await?;
+            let id = sqlx::query_scalar("SELECT id FROM recording WHERE key = ?").bind(here.recording);
+            known = Some((here.recording, id.fetch_one(&mut **tx).await?));
+        }
+        remove_segment(tx, here.recording, here.number).await?;
+        if known.as_ref().is_none_or(|(key, _)| *key != here.recording) {
+            drop_if_empty(tx, here.recording).await?;
+        }
+    }
+    let (recording, id) = match known {
+        Some((key, id)) => {
+            sqlx::query("UPDATE recording SET codec = ?, source = ?, encrypted = ? WHERE key = ?")
+                .bind(&file.codec)
+                .bind(file.source)
+                .bind(file.encrypted)
+                .bind(key)
+                .execute(&mut **tx)
+                .await?;
+            (key, people::id(&id))
+        }
+        None => add_recording(tx, file, device).await?,
+    };
+    sqlx::query(
+        "INSERT INTO segment (recording, number, folder, name, octets, modified_ms, sidecar_ms, started_us, duration_ms,
+                              audio_octets, is_plain, gap_ms, lost, end_reason, sha256)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (recording, number) DO UPDATE SET
+             folder = excluded.folder, name = excluded.name, octets = excluded.octets,
+             modified_ms = excluded.modified_ms, sidecar_ms = excluded.sidecar_ms, started_us = excluded.started_us,
+             duration_ms = excluded.duration_ms, audio_octets = excluded.audio_octets, is_plain = excluded.is_plain,
+             gap_ms = excluded.gap_ms, lost = excluded.lost, end_reason = excluded.end_reason,
+             sha256 = excluded.sha256, missing = 0",
+    )
+    .bind(recording)
+    .bind(segment)
+    .bind(folder)
+    .bind(&file.place.name)
+    .bind(file.place.octets)
+    .bind(file.place.modified_ms)
+    .bind(file.place.sidecar_ms)
+    .bind(file.started_us)
+    .bind(file.duration_ms)
+    .bind(file.audio_octets)
+    .bind(file.is_plain)
+    .bind(file.gap_ms)
+    .bind(file.lost)
+    .bind(&file.end_reason)
+    .bind(file.sha256.as_slice())
+    .execute(&mut **tx)
+    .await?;
+    forget_aside(tx, folder, &file.place.name).await?;
+    let call = sqlx::query_scalar("SELECT call FROM recording WHERE key = ?").bind(recording);
+    let call: i64 = call.fetch_one(&mut **tx).await?;
+    describe(tx, call, file).await?;
+    Ok(if is_update { Taken::Updated { recording: id } } else { Taken::Added { recording: id } })
+}
+
+async fn is_alone(tx: &mut Tx, recording: i64) -> Done<bool> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM segment WHERE recording = ?")
+        .bind(recording)
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(count == 1)
+}
+
+async fn remove_segment(tx: &mut Tx, recording: i64, number: i64) -> Done<()> {
+    let query =
+        sqlx::query("DELETE FROM segment WHERE recording = ? AND number = ?").bind(recording).bind(number);
+    query.execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Removes a recording without files, and its call if it has no other, unless people have said something about it.
+async fn drop_if_empty(tx: &mut Tx, recording: i64) -> Done<()> {
+    let call: i64 = sqlx::query_scalar("SELECT call FROM recording WHERE key = ?")
+        .bind(recording)
+        .fetch_one(&mut **tx)
+        .await?;
+    sqlx::query(
+        "DELETE FROM recording WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM segment WHERE recording = ?1)",
+    )
+    .bind(recording)
+    .execute(&mut **tx)
+    .await?;
+    let done = sqlx::query(
+        "DELETE FROM call WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM recording WHERE call = ?1)
+           AND NOT EXISTS (SELECT 1 FROM note WHERE call = ?1) AND NOT EXISTS (SELECT 1 FROM tagged WHERE call = ?1)",
+    )
+    .bind(call)
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() > 0 {
+        sqlx::query("DELETE FROM word WHERE rowid = ?").bind(call).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+async fn add_recording(tx: &mut Tx, file: &Found, device: i64) -> Done<(i64, Id)> {
+    let names = [file.device.as_bytes(), file.recording.as_bytes()];
+    let id = Id::derived(file.started_us, &names);
+    let call = match call_of(tx, file, device).await? {
+        Some(call) => call,
+        None => add_call(tx, file, device).await?,
+    };
+    let query = sqlx::query(
+        "INSERT INTO recording (id, call, device, recording, source, codec, started_us, encrypted)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    let done = query
+        .bind(id.0.as_slice())
+        .bind(call)
+        .bind(device)
+        .bind(&file.recording)
+        .bind(file.source)
+        .bind(&file.codec)
+        .bind(file.started_us)
+        .bind(file.encrypted)
+        .execute(&mut **tx)
+        .await?;
+    Ok((done.last_insert_rowid(), id))
+}
+
+/// The call that a new recording is of, if it is there.
+async fn call_of(tx: &mut Tx, file: &Found, device: i64) -> Done<Option<i64>> {
+    if file.external_id.is_empty() {
+        return Ok(None);
+    }
+    let query = sqlx::query_scalar(
+        "SELECT c.key FROM call c WHERE c.external_id = ?1
+           AND abs(c.started_us - ?2) <= CASE WHEN c.device = ?3 THEN ?4 ELSE ?5 END
+         ORDER BY abs(c.started_us - ?2) LIMIT 1",
+    );
+    let query = query.bind(&file.external_id).bind(file.started_us).bind(device);
+    Ok(query.bind(SAME_PHONE_US).bind(OTHER_PHONE_US).fetch_optional(&mut **tx).await?)
+}
+
+async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
+    let site = intern(tx, "site", &file.site).await?;
+    let id = Id::derived(file.started_us, &[b"call", file.device.as_bytes(), file.recording.as_bytes()]);
+    // Clocks show milliseconds: the microseconds spread what begins in the same one.
+    let spread = i64::from(u16::from_be_bytes([id.0[14], id.0[15]])) % 1000;
+    let begin = file.started_us.div_euclid(1000) * 1000 + spread;
+    let mut moves = 0;
+    let key = loop {
+        let key = begin + if moves < SMALL_MOVES { moves } else { moves * moves };
+        let taken = sqlx::query_scalar::<_, i64>("SELECT 1 FROM call WHERE key = ?").bind(key);
+        if taken.fetch_optional(&mut **tx).await?.is_none() {
+            break key;
+        }
+        moves += 1;
+    };
+    sqlx::query(
+        "INSERT INTO call (key, id, external_id, direction, started_us, duration_ms, device, site, extension, gap_ms,
+                           end_reason, codec)
+         VALUES (?, ?, ?, '', ?, 0, ?, ?, '', 0, '', '')",
+    )
+    .bind(key)
+    .bind(id.0.as_slice())
+    .bind(&file.external_id)
+    .bind(file.started_us)
+    .bind(device)
+    .bind(site)
+    .execute(&mut **tx)
+    .await?;
+    for role in [0, 1] {
+        let query = "INSERT INTO party (call, role, number, digits, name) VALUES (?, ?, '', '', '')";
+        sqlx::query(query).bind(key).bind(role).execute(&mut **tx).await?;
+    }
+    Ok(key)
+}
+
+/// What local numbers are told apart by.
+fn extension_of(local: &Party) -> &str {
+    if local.digits.is_empty() { &local.number } else { &local.digits }
+}
+
+/// Brings a call up to date with one of its files.
+async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
+    sqlx::query(
+        "UPDATE call SET
+           direction = CASE WHEN ?2 = '' THEN direction ELSE ?2 END,
+           extension = CASE WHEN ?3 = '' THEN extension ELSE ?3 END,
+           external_id = CASE WHEN ?4 = '' THEN external_id ELSE ?4 END,
+           codec = ?5,
+           started_us = (SELECT min(s.started_us) FROM recording r JOIN segment s ON s.recording = r.key
+                         WHERE r.call = ?1),
+           duration_ms = (SELECT max(ms) FROM (SELECT sum(s.duration_ms) AS ms FROM recording r
+                          JOIN segment s ON s.recording = r.key WHERE r.call = ?1 GROUP BY r.key)),
+           gap_ms = (SELECT sum(s.gap_ms) FROM recording r JOIN segment s ON s.recording = r.key WHERE r.call = ?1),
+           end_reason = (SELECT s.end_reason FROM recording r JOIN segment s ON s.recording = r.key WHERE r.call = ?1
+                         ORDER BY s.started_us DESC, s.number DESC LIMIT 1)
+         WHERE key = ?1",
+    )
+    .bind(call)
+    .bind(file.direction.map_or("", recfile::call::Direction::as_str))
+    .bind(extension_of(&file.local))
+    .bind(&file.external_id)
+    .bind(&file.codec)
+    .execute(&mut **tx)
+    .await?;
+    for (role, party) in [(0, &file.remote), (1, &file.local)] {
+        if party.number.is_empty() && party.name.is_empty() {
+            continue;
+        }
+        let keys = Keys::of(&party.digits);
+        sqlx::query(
+            "UPDATE party SET number = ?, digits = ?, name = ?, tail4 = ?, tail7 = ?, head3 = ?, head6 = ?
+             WHERE call = ? AND role = ?",
+        )
+        .bind(&party.number)
+        .bind(&party.digits)
+        .bind(&party.name)
+        .bind(keys.map(|keys| keys.tail4))
+        .bind(keys.map(|keys| keys.tail7))
+        .bind(keys.map(|keys| keys.head3))
+        .bind(keys.map(|keys| keys.head6))
+        .bind(call)
+        .bind(role)
+        .execute(&mut **tx)
+        .await?;
+    }
+    index_words(tx, call).await
+}
+
+/// Makes the entry of a call in the index of words anew.
+pub(super) async fn index_words(tx: &mut Tx, call: i64) -> Done<()> {
+    let texts: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM party WHERE call = ?1
+         UNION ALL SELECT number FROM party WHERE call = ?1 AND digits = ''
+         UNION ALL SELECT tag.name FROM tagged JOIN tag ON tag.key = tagged.tag WHERE tagged.call = ?1
+         UNION ALL SELECT text FROM note WHERE call = ?1",
+    )
+    .bind(call)
+    .fetch_all(&mut **tx)
+    .await?;
+    let extension: String = sqlx::query_scalar("SELECT extension FROM call WHERE key = ?")
+        .bind(call)
+        .fetch_one(&mut **tx)
+        .await?;
+    let mut all: BTreeSet<String> = texts.iter().flat_map(|text| words(text)).take(MAX_WORDS).collect();
+    sqlx::query("DELETE FROM word WHERE rowid = ?").bind(call).execute(&mut **tx).await?;
+    if all.is_empty() {
+        return Ok(());
+    }
+    all.extend(extension_word(&extension));
+    let text = all.into_iter().collect::<Vec<_>>().join(" ");
+    let query = sqlx::query("INSERT INTO word (rowid, words) VALUES (?, ?)").bind(call).bind(text);
+    query.execute(&mut **tx).await?;
+    Ok(())
+}
+
+async fn forget_aside(tx: &mut Tx, folder: i64, name: &str) -> Done<()> {
+    let query = sqlx::query("DELETE FROM aside WHERE folder = ? AND name = ?").bind(folder).bind(name);
+    query.execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Notes a file that is not taken; without a reason it is one more copy.
+pub(super) async fn set_aside(tx: &mut Tx, place: &Place, reason: &str, since_us: i64) -> Done<()> {
+    let folder = folder_key(tx, &place.root, &place.folder).await?;
+    let query = sqlx::query(
+        "INSERT OR REPLACE INTO aside (folder, name, octets, modified_ms, sidecar_ms, reason, since_us)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    );
+    let query = query.bind(folder).bind(&place.name).bind(place.octets).bind(place.modified_ms);
+    query.bind(place.sidecar_ms).bind(reason).bind(since_us).execute(&mut **tx).await?;
+    Ok(())
+}
+
+pub(super) async fn quarantine(pool: &SqlitePool, limit: u32) -> Done<Vec<Broken>> {
+    let query = "SELECT f.root, f.path, a.* FROM aside a JOIN folder f ON f.key = a.folder
+                 WHERE a.reason != '' ORDER BY a.since_us DESC LIMIT ?";
+    let rows = sqlx::query(query).bind(limit).fetch_all(pool).await?;
+    let broken = |row: &SqliteRow| Broken {
+        place: Place {
+            root: row.get("root"),
+            folder: row.get("path"),
+            name: row.get("name"),
+            octets: row.get("octets"),
+            modified_ms: row.get("modified_ms"),
+            sidecar_ms: row.get("sidecar_ms"),
+        },
+        reason: row.get("reason"),
+        since_us: row.get("since_us"),
+    };
+    Ok(rows.iter().map(broken).collect())
+}
+
+pub(super) async fn known(pool: &SqlitePool, root: &str, folder: &str) -> Done<Vec<KnownFile>> {
+    let rows = sqlx::query(
+        "SELECT s.name, s.octets, s.modified_ms, s.sidecar_ms, s.missing FROM folder f
+         JOIN segment s ON s.folder = f.key WHERE f.root = ?1 AND f.path = ?2
+         UNION ALL SELECT a.name, a.octets, a.modified_ms, a.sidecar_ms, 0 FROM folder f
+         JOIN aside a ON a.folder = f.key WHERE f.root = ?1 AND f.path = ?2",
+    )
+    .bind(root)
+    .bind(folder)
+    .fetch_all(pool)
+    .await?;
+    let known = |row: &SqliteRow| KnownFile {
+        name: row.get("name"),
+        octets: row.get("octets"),
+        modified_ms: row.get("modified_ms"),
+        sidecar_ms: row.get("sidecar_ms"),
+        missing: row.get("missing"),
+    };
+    Ok(rows.iter().map(known).collect())
+}
+
+pub(super) async fn set_missing(
+    tx: &mut Tx,
+    root: &str,
+    folder: &str,
+    name: &str,
+    missing: bool,
+) -> Done<()> {
+    let folder = folder_key(tx, root, folder).await?;
+    sqlx::query("UPDATE segment SET missing = ? WHERE folder = ? AND name = ?")
+        .bind(missing)
+        .bind(folder)
+        .bind(name)
+        .execute(&mut **tx)
+        .await?;
+    if missing {
+        forget_aside(tx, folder, name).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn has(
+    pool: &SqlitePool,
+    device: &str,
+    recording: &str,
+    segment: u32,
+    sha256: &[u8],
+) -> Done<bool> {
+    let query =
+        "SELECT 1 FROM device d JOIN recording r ON r.device = d.key JOIN segment s ON s.recording = r.key
+                 WHERE d.name = ? AND r.recording = ? AND s.number = ? AND s.sha256 = ? AND s.missing = 0";
+    let query = sqlx::query_scalar::<_, i64>(query).bind(device).bind(recording).bind(segment).bind(sha256);
+    Ok(query.fetch_optional(pool).await?.is_some())
+}
+
+pub(super) async fn segments(
+    pool: &SqlitePool,
+    behind: Option<(i64, u32)>,
+    limit: u32,
+) -> Done<Vec<SegmentFile>> {
+    let (recording, number) = behind.unwrap_or((i64::MIN, 0));
+    let rows = sqlx::query(
+        "SELECT s.*, f.root, f.path FROM segment s JOIN folder f ON f.key = s.folder
+         WHERE (s.recording, s.number) > (?, ?) ORDER BY s.recording, s.number LIMIT ?",
+    )
+    .bind(recording)
+    .bind(number)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    let segment = |row: &SqliteRow| SegmentFile {
+        place: (row.get("recording"), row.get("number")),
+        file: Place {
+            root: row.get("root"),
+            folder: row.get("path"),
+            name: row.get("name"),
+            octets: row.get("octets"),
+            modified_ms: row.get("modified_ms"),
+            sidecar_ms: row.get("sidecar_ms"),
+        },
+        sha256: row.get("sha256"),
+        missing: row.get("missing"),
+    };
+    Ok(rows.iter().map(segment).collect())
+}
+
+pub(super) async fn totals(pool: &SqlitePool) -> Done<Totals> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM recording) AS recordings,
+                (SELECT count(*) FROM aside WHERE reason != '') AS quarantine,
+                (SELECT count(*) FROM segment WHERE missing = 1) AS missing,
+                (SELECT count(*) FROM account) AS accounts",
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(Totals {
+        recordings: row.get("recordings"),
+        quarantine: row.get("quarantine"),
+        missing: row.get("missing"),
+        accounts: row.get("accounts"),
+    })
+}

@@ -1,0 +1,313 @@
+//! The catalogue in one SQLite file.
+//!
+//! Owns: the connections, one that writes and several that read, and the schema. Never: decisions; each file beside this
+//! one has the statements of one part of the trait.
+
+mod calls;
+mod files;
+mod log;
+mod people;
+pub(crate) mod search;
+
+use super::model::{
+    Account, Broken, CallView, Found, KnownFile, Note, Page, RecordingMedia, Search, SegmentFile, Session,
+    Taken, Totals,
+};
+use super::{Catalogue, Done, Failure};
+use crate::access::audit::{Entry, Link};
+use crate::access::{Actor, Condition, Grant};
+use crate::id::Id;
+use async_trait::async_trait;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+use std::path::Path;
+use std::time::Duration;
+
+/// Version of the schema, `user_version` of the file.
+const SCHEMA_VERSION: i64 = 1;
+/// Connections that read.
+const READERS: u32 = 4;
+/// How long a statement waits for another process, such as a command beside the server.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Memory of each connection for pages of the file, in KiB.
+const CACHE_KIB: u32 = 16 << 10;
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
+/// The catalogue in a file.
+#[derive(Debug)]
+pub(crate) struct SqliteCatalogue {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+type Tx = Transaction<'static, Sqlite>;
+
+impl SqliteCatalogue {
+    /// Opens the file, and makes it if there is none.
+    pub(crate) async fn open(path: &Path) -> Done<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // The audit log says that it is on the disk before audio leaves.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", format!("-{CACHE_KIB}"))
+            .pragma("temp_store", "memory")
+            .pragma("trusted_schema", "off");
+        let pool = |count| SqlitePoolOptions::new().max_connections(count).min_connections(1);
+        let named = |error: sqlx::Error| Failure::Database(format!("{}: {error}", path.display()));
+        let writer = pool(1).connect_with(options.clone()).await.map_err(named)?;
+        let catalogue = Self { readers: pool(READERS).connect_lazy_with(options), writer };
+        catalogue.migrate().await?;
+        Ok(catalogue)
+    }
+
+    async fn migrate(&self) -> Done<()> {
+        let mut tx = self.begin().await?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await?;
+        match version {
+            SCHEMA_VERSION => {}
+            0 => {
+                sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *tx).await?;
+                sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *tx).await?;
+            }
+            other => {
+                let known = format!("this program knows version {SCHEMA_VERSION}");
+                return Err(Failure::Database(format!("the catalogue has version {other}; {known}")));
+            }
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// A transaction that writes, and is the only one.
+    async fn begin(&self) -> Done<Tx> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Where statements that only read go.
+    fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+}
+
+#[async_trait]
+impl Catalogue for SqliteCatalogue {
+    async fn take(&self, files: &[Found]) -> Done<Vec<Taken>> {
+        let mut tx = self.begin().await?;
+        let mut taken = Vec::with_capacity(files.len());
+        for file in files {
+            taken.push(files::take(&mut tx, file).await?);
+        }
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    async fn set_aside(&self, files: &[Broken]) -> Done<()> {
+        let mut tx = self.begin().await?;
+        for file in files {
+            files::set_aside(&mut tx, &file.place, &file.reason, file.since_us).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn quarantine(&self, limit: u32) -> Done<Vec<Broken>> {
+        files::quarantine(self.readers(), limit).await
+    }
+
+    async fn folders(&self, root: &str) -> Done<Vec<String>> {
+        let found = sqlx::query_scalar("SELECT path FROM folder WHERE root = ?").bind(root);
+        Ok(found.fetch_all(self.readers()).await?)
+    }
+
+    async fn known(&self, root: &str, folder: &str) -> Done<Vec<KnownFile>> {
+        files::known(self.readers(), root, folder).await
+    }
+
+    async fn set_missing(&self, root: &str, folder: &str, names: &[String], missing: bool) -> Done<()> {
+        let mut tx = self.begin().await?;
+        for name in names {
+            files::set_missing(&mut tx, root, folder, name, missing).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn has(&self, device: &str, recording: &str, segment: u32, sha256: &[u8]) -> Done<bool> {
+        files::has(self.readers(), device, recording, segment, sha256).await
+    }
+
+    async fn segments(&self, behind: Option<(i64, u32)>, limit: u32) -> Done<Vec<SegmentFile>> {
+        files::segments(self.readers(), behind, limit).await
+    }
+
+    async fn totals(&self) -> Done<Totals> {
+        files::totals(self.readers()).await
+    }
+
+    async fn search(&self, search: &Search, condition: &Condition) -> Done<Page> {
+        search::page(self.readers(), search, condition).await
+    }
+
+    async fn call(&self, id: Id, condition: &Condition) -> Done<Option<CallView>> {
+        calls::call(self.readers(), id, condition).await
+    }
+
+    async fn media(&self, recording: Id, condition: &Condition) -> Done<Option<RecordingMedia>> {
+        calls::media(self.readers(), recording, condition).await
+    }
+
+    async fn set_tags(&self, call: Id, tags: &[String], condition: &Condition, entry: &Entry) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = calls::set_tags(&mut tx, call, tags, condition).await?;
+        if done {
+            log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        }
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    async fn add_note(&self, call: Id, note: &Note, condition: &Condition, entry: &Entry) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = calls::add_note(&mut tx, call, note, condition).await?;
+        if done {
+            log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        }
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()> {
+        let mut tx = self.begin().await?;
+        people::add(&mut tx, account, grant).await?;
+        log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn accounts(&self) -> Done<Vec<(Account, Vec<Grant>)>> {
+        people::all(self.readers()).await
+    }
+
+    async fn account(&self, name: &str) -> Done<Option<Account>> {
+        people::named(self.readers(), name).await
+    }
+
+    async fn disable(&self, name: &str, entry: &Entry) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = people::disable(&mut tx, name).await?;
+        if done {
+            log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        }
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    async fn set_password(&self, name: &str, hash: &str, entry: &Entry) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = people::set_password(&mut tx, name, hash).await?;
+        if done {
+            log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        }
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    async fn extension_from(&self, extension: &str, now_us: i64) -> Done<i64> {
+        let had = sqlx::query_scalar::<_, i64>("SELECT 1 FROM extension WHERE extension = ? LIMIT 1");
+        let had = had.bind(extension).fetch_optional(self.readers()).await?;
+        Ok(if had.is_some() { now_us } else { i64::MIN })
+    }
+
+    async fn open_session(&self, session: &Session, entry: &Entry) -> Done<()> {
+        let mut tx = self.begin().await?;
+        people::open_session(&mut tx, session).await?;
+        log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn close_session(&self, key_hash: &[u8], entry: &Entry) -> Done<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM session WHERE key_hash = ?").bind(key_hash).execute(&mut *tx).await?;
+        log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn session(
+        &self,
+        key_hash: &[u8],
+        now_us: i64,
+        idle_before_us: i64,
+        began_after_us: i64,
+    ) -> Done<Option<Actor>> {
+        people::session(self, key_hash, now_us, idle_before_us, began_after_us).await
+    }
+
+    async fn add_token(
+        &self,
+        account: &str,
+        name: &str,
+        hash: &[u8],
+        scope: &[String],
+        entry: &Entry,
+    ) -> Done<()> {
+        let mut tx = self.begin().await?;
+        people::add_token(&mut tx, account, name, hash, scope).await?;
+        log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn token(&self, key_hash: &[u8]) -> Done<Option<Actor>> {
+        people::token(self.readers(), key_hash).await
+    }
+
+    async fn offer_setup(&self, hash: &[u8], until_us: i64) -> Done<()> {
+        let query = sqlx::query("INSERT OR REPLACE INTO setup (one, key_hash, until_us) VALUES (1, ?, ?)");
+        query.bind(hash).bind(until_us).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    async fn set_up(&self, hash: &[u8], now_us: i64, account: &Account, entry: &Entry) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = people::set_up(&mut tx, hash, now_us, account).await?;
+        if done {
+            log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        }
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    async fn log(&self, entries: &[Entry]) -> Done<()> {
+        let mut tx = self.begin().await?;
+        log::append(&mut tx, entries).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn audit(&self, behind: i64, limit: u32) -> Done<Vec<Link>> {
+        log::behind(self.readers(), behind, limit).await
+    }
+
+    async fn audit_newest(&self, before: Option<i64>, actor: Option<&str>, limit: u32) -> Done<Vec<Link>> {
+        log::newest(self.readers(), before, actor, limit).await
+    }
+
+    async fn check(&self) -> Done<Vec<String>> {
+        let told: Vec<String> =
+            sqlx::query_scalar("PRAGMA quick_check(20)").fetch_all(self.readers()).await?;
+        Ok(told.into_iter().filter(|line| line != "ok").collect())
+    }
+}

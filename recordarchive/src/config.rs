@@ -1,0 +1,177 @@
+//! The archive's settings: command line over TOML file over defaults.
+//!
+//! Owns: names, defaults and ranges. Never: opening anything.
+
+use crate::site::Site;
+use jiff::tz::TimeZone;
+use log::LevelFilter;
+use settings::{ConfigError, Document, Section, Sections, choice, invalid, number, text};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Read if it is there, and no other was named.
+pub(crate) const DEFAULT_FILE: &str = "/etc/recordarchive.toml";
+/// Sections and their keys.
+pub(crate) const SECTIONS: &Sections = &[
+    ("web", &["listen", "public_url"]),
+    ("database", &["url"]),
+    ("site", &["name", "time_zone", "country_code"]),
+    ("auth", &["session_idle", "session_max"]),
+    ("log", &["level"]),
+];
+/// Sections that may be there several times.
+pub(crate) const LISTS: &Sections = &[("intake", &["path"])];
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Where catalogue and imported recordings are.
+    pub(crate) data: PathBuf,
+    /// Folders that recorders write to.
+    pub(crate) intakes: Vec<PathBuf>,
+    /// Where the web server listens.
+    pub(crate) listen: SocketAddr,
+    /// What people's browsers call it, without a slash at the end; empty: `http://` and where it listens.
+    pub(crate) public_url: String,
+    /// File of the catalogue, if it is not in `data`.
+    pub(crate) database: Option<PathBuf>,
+    /// The site.
+    pub(crate) site: Site,
+    /// A session that is not used for this long ends.
+    pub(crate) session_idle_s: i64,
+    /// Every session ends after this time.
+    pub(crate) session_max_s: i64,
+    /// The least important level that is logged.
+    pub(crate) log_level: LevelFilter,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("/var/lib/recordarchive"),
+            intakes: Vec::new(),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480),
+            public_url: String::new(),
+            database: None,
+            site: Site::default(),
+            session_idle_s: 30 * 60,
+            session_max_s: 12 * 3600,
+            log_level: LevelFilter::Info,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file's text, which errors call `file`.
+    pub(crate) fn parse(input: &str, file: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        let document = Document::parse_with_lists(input, file, SECTIONS, LISTS)?;
+        let web = document.section("web");
+        web.read("listen", &mut config.listen, |value| {
+            let found = text(value)?;
+            found.parse().map_err(|_| invalid(found, "an address and a port, such as 127.0.0.1:8480"))
+        })?;
+        web.read("public_url", &mut config.public_url, |value| {
+            let found = text(value)?;
+            let is_url = found.starts_with("https://") || found.starts_with("http://");
+            if is_url {
+                Ok(found.trim_end_matches('/').to_owned())
+            } else {
+                Err(invalid(found, "an https:// URL"))
+            }
+        })?;
+        document.section("database").read("url", &mut config.database, |value| {
+            let found = text(value)?;
+            let path = found.strip_prefix("sqlite:").filter(|path| !path.is_empty());
+            path.map(|path| Some(PathBuf::from(path))).ok_or_else(|| invalid(found, "sqlite:PATH"))
+        })?;
+        read_site(&document.section("site"), &mut config.site)?;
+        let auth = document.section("auth");
+        auth.read("session_idle", &mut config.session_idle_s, |value| number(value, 60, 7 * 86_400))?;
+        auth.read("session_max", &mut config.session_max_s, |value| number(value, 60, 30 * 86_400))?;
+        document.section("log").read("level", &mut config.log_level, |value| {
+            use LevelFilter as L;
+            choice(value, &[("error", L::Error), ("warn", L::Warn), ("info", L::Info), ("debug", L::Debug)])
+        })?;
+        for intake in document.list("intake") {
+            let mut path = PathBuf::new();
+            intake.read("path", &mut path, |value| {
+                let found = text(value)?;
+                if found.is_empty() { Err(invalid(found, "a folder")) } else { Ok(PathBuf::from(found)) }
+            })?;
+            if path.as_os_str().is_empty() {
+                return Err(intake.fail("path", invalid("", "path = \"FOLDER\" in each [[intake]]")));
+            }
+            config.intakes.push(path);
+        }
+        Ok(config)
+    }
+
+    /// Where the catalogue is.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.database.clone().unwrap_or_else(|| self.data.join("catalogue.sqlite"))
+    }
+
+    /// Where imported recordings are.
+    pub(crate) fn media(&self) -> PathBuf {
+        self.data.join("media")
+    }
+
+    /// What people's browsers call it.
+    pub(crate) fn base_url(&self) -> String {
+        if self.public_url.is_empty() { format!("http://{}", self.listen) } else { self.public_url.clone() }
+    }
+}
+
+fn read_site(section: &Section<'_, '_>, site: &mut Site) -> Result<(), ConfigError> {
+    section.read("name", &mut site.name, |value| Ok(text(value)?.to_owned()))?;
+    section.read("time_zone", &mut site.zone, |value| {
+        let found = text(value)?;
+        TimeZone::get(found).map_err(|_| invalid(found, "a time zone such as \"Europe/Berlin\""))
+    })?;
+    section.read("country_code", &mut site.country_code, |value| {
+        let found = text(value)?;
+        let digits = found.trim_start_matches('+');
+        let fits = (1..=3).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit());
+        if fits {
+            Ok(Some(digits.to_owned()))
+        } else {
+            Err(invalid(found, "the digits of a country, such as \"49\""))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_configuration_loads_and_shows_every_key() {
+        let text = include_str!("../recordarchive.example.toml");
+        let config = Config::parse(text, "recordarchive.example.toml").unwrap();
+        assert_eq!(config.intakes, [PathBuf::from("/var/lib/recordserver")]);
+        for (_, keys) in SECTIONS.iter().chain(LISTS) {
+            for key in *keys {
+                let shown = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} ="));
+                assert!(text.lines().any(shown), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_file_line_and_key() {
+        for (text, told) in [
+            ("[web]\nlisten = \"here\"", "a.toml:2: key `web.listen`"),
+            ("[wep]\n", "a.toml:1: key `wep`: unknown; did you mean `web`?"),
+            ("[[intake]]\npath = \"/a\"\n[[intake]]\npaht = \"/b\"", "a.toml:4: key `intake.paht`"),
+            ("[intake]\npath = \"/a\"", "[[name]]"),
+            ("[[web]]\nlisten = \"127.0.0.1:1\"", "[storage]"),
+            ("[site]\ntime_zone = \"Mars\"", "Europe/Berlin"),
+            ("[database]\nurl = \"postgres://db\"", "sqlite:PATH"),
+            ("[auth]\nsession_idle = 1", "from 60"),
+        ] {
+            let error = Config::parse(text, "a.toml").unwrap_err().to_string();
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What is done with files: watching an intake, importing a stick, verifying everything.
+
+pub(crate) mod import;
+pub(crate) mod intake;
+pub(crate) mod journal;
+pub(crate) mod verify;

@@ -1,0 +1,22 @@
+//! The archive of call recordings: the parts of `recordarchive`.
+//!
+//! Pure: [`id`], [`number`], [`query`], [`time`], [`access`] (who may what), `media::wav` (what is played). Touching the
+//! world: [`catalogue`] (the database), [`media`] (files), [`jobs`] (intake, import, verification), [`web`] (HTTP),
+//! [`command`] (the command line). Imports run one way: `web`, `jobs` → `catalogue`, `media` → `access` → the pure ones.
+//! Never: anything that a recorder waits for.
+
+mod access;
+mod catalogue;
+mod clock;
+pub mod command;
+mod config;
+mod id;
+mod jobs;
+mod media;
+mod number;
+mod query;
+mod site;
+#[cfg(test)]
+mod testing;
+mod time;
+mod web;

@@ -1,0 +1,7 @@
+//! `recordarchive`, the archive of call recordings.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recordarchive::command::run()
+}

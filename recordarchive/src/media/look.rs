@@ -1,0 +1,196 @@
+//! A look at one file: what it is, its hash, and what its sidecar says.
+//!
+//! Invariants: links are not followed; whatever a sidecar says, times, sizes and texts are within limits; a file that
+//! somebody writes is left for later.
+
+use crate::catalogue::model::{Found, Party, Place};
+use crate::number::digits;
+use crate::site::Site;
+use crate::time;
+use recfile::call::MAX_CALL_FIELD_CHARS;
+use recfile::format::Layout;
+use recfile::header::{HEADER_OCTETS, HeaderError};
+use recfile::name::{order_key, sidecar_name};
+use recfile::reader::{ReadError, Reader};
+use recfile::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
+use recfile::text::kept;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use store::fs::{Fs, RealFs};
+
+/// What a look came to.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// A recording.
+    Found(Box<Found>),
+    /// It is being written.
+    Busy,
+    /// It is not there any more.
+    Gone,
+    /// It can't be taken, and why.
+    Broken(String),
+}
+
+/// Name, length and times of a file and its sidecar as they are now.
+pub(crate) fn place(root: &Path, folder: &str, name: &str) -> io::Result<Place> {
+    let path = root.join(folder).join(name);
+    let file = std::fs::symlink_metadata(&path)?;
+    let modified = |found: &std::fs::Metadata| {
+        use std::os::unix::fs::MetadataExt;
+        found.mtime().saturating_mul(1000).saturating_add(found.mtime_nsec() / 1_000_000)
+    };
+    let sidecar = std::fs::symlink_metadata(root.join(folder).join(sidecar_name(name)));
+    Ok(Place {
+        root: root.to_string_lossy().into_owned(),
+        folder: folder.to_owned(),
+        name: name.to_owned(),
+        octets: i64::try_from(file.len()).unwrap_or(i64::MAX),
+        modified_ms: modified(&file),
+        sidecar_ms: sidecar.ok().as_ref().map_or(0, modified),
+    })
+}
+
+/// Looks at a file. `source` is where it came from, unless its sidecar knows.
+pub(crate) fn look(place: Place, site: &Site, source: Option<&'static str>) -> Look {
+    match try_look(place, site, source) {
+        Ok(look) => look,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
+        Err(error) => Look::Broken(format!("it can't be read: {error}")),
+    }
+}
+
+fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Result<Look> {
+    let path = super::path(&place);
+    let file = RealFs.open_read(&path)?;
+    // A writer keeps its lock until the file is whole. A filesystem without locks has no writers but one.
+    if RealFs.lock(&file).is_ok_and(|free| !free) {
+        return Ok(Look::Busy);
+    }
+    let _ = RealFs.unlock(&file);
+    let sidecar = match sidecar(&path, &place.name) {
+        Ok(sidecar) => sidecar,
+        Err(reason) => return Ok(Look::Broken(reason)),
+    };
+    let number = |octets: u64| i64::try_from(octets).unwrap_or(i64::MAX);
+    let has_sidecar = sidecar.is_some();
+    let mut said = sidecar.unwrap_or_default();
+    if has_sidecar && said.state == SidecarState::Recording && number(HEADER_OCTETS as u64) >= place.octets {
+        return Ok(Look::Busy);
+    }
+    let facts = match Reader::open(file.try_clone()?) {
+        Ok(reader) => Some(reader.facts().clone()),
+        Err(ReadError::Header(HeaderError::Encrypted(_))) => None,
+        Err(ReadError::Header(error)) => return Ok(Look::Broken(error.to_string())),
+        Err(ReadError::Io(error)) => return Err(error),
+    };
+    let (codec, audio_octets, duration_ms, is_plain, hashed) = match &facts {
+        Some(facts) => {
+            let audio = facts.frames.saturating_mul(u64::from(facts.frame_octets));
+            let is_plain = facts.layout == Layout::PayloadOnly;
+            (facts.codec.name().to_owned(), audio, facts.duration_ms, is_plain, facts.data_octets)
+        }
+        // What is inside is told by the sidecar alone; the hash is of what is there.
+        None => (text(&said.codec), said.data_bytes, said.duration_ms, false, u64::MAX),
+    };
+    let sha256 = hash(&file, hashed)?;
+    if let (Some(facts), Some(said_hash)) = (&facts, &said.sha256)
+        && said.data_bytes == facts.data_octets
+        && !said_hash.eq_ignore_ascii_case(&crate::id::hex(&sha256))
+    {
+        return Ok(Look::Broken(
+            "its audio is not what was recorded: the hash in its sidecar differs".into(),
+        ));
+    }
+    let party = |number: &str, name: &str| Party {
+        digits: digits(number, site.country_code.as_deref()),
+        number: text(number),
+        name: text(name),
+    };
+    let device = device(&place);
+    let from_server = said.peer.is_some() || !device.is_empty();
+    if said.recording.is_empty() {
+        said.recording = format!("sha256:{}", crate::id::hex(&sha256));
+    }
+    Ok(Look::Found(Box::new(Found {
+        started_us: started(&place, &said, site),
+        source: source.unwrap_or(if from_server { "uplink" } else { "phone-usb" }),
+        device,
+        site: site.name.clone(),
+        recording: text(&said.recording),
+        segment: said.segment.max(1),
+        external_id: text(&said.call.id),
+        direction: said.call.direction,
+        remote: party(&said.call.remote_number, &said.call.remote_name),
+        local: party(&said.call.local_number, &said.call.local_name),
+        codec,
+        duration_ms: number(duration_ms),
+        audio_octets: number(audio_octets),
+        is_plain,
+        sha256,
+        gap_ms: number(said.gap_ms_total),
+        lost: number(said.packets.lost),
+        end_reason: text(said.end_reason.as_deref().unwrap_or_default()),
+        encrypted: facts.is_none(),
+        place,
+    })))
+}
+
+fn text(said: &str) -> String {
+    kept(said, MAX_CALL_FIELD_CHARS).text
+}
+
+fn sidecar(path: &Path, name: &str) -> Result<Option<Sidecar>, String> {
+    let beside = path.with_file_name(sidecar_name(name));
+    match RealFs.read(&beside, MAX_SIDECAR_OCTETS + 1) {
+        Ok(json) => Sidecar::parse(&json).map(Some).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("its sidecar can't be read: {error}")),
+    }
+}
+
+/// The phone of a file in `DEVICE/YYYY-MM-DD`, as the server lays them out.
+fn device(place: &Place) -> String {
+    let parts: Vec<&str> = place.folder.split('/').collect();
+    match parts.as_slice() {
+        [device, day] if day.len() == 10 && day.parse::<jiff::civil::Date>().is_ok() => text(device),
+        _ => String::new(),
+    }
+}
+
+fn started(place: &Place, said: &Sidecar, site: &Site) -> i64 {
+    let stamp = || {
+        let (stem, _) = order_key(&place.name);
+        time::of_stamp(stem.get("Record_".len()..)?, &site.zone)
+    };
+    // What is before 1970 or far ahead is no time of a call.
+    let limit = time::DAY_US * 365 * 200;
+    let known = time::parse(&said.start).or_else(stamp).unwrap_or(place.modified_ms.saturating_mul(1000));
+    known.clamp(0, limit)
+}
+
+/// SHA-256 of what is behind the header, at most `limit` octets.
+pub(crate) fn hash(mut file: &File, limit: u64) -> io::Result<[u8; 32]> {
+    file.seek(SeekFrom::Start(HEADER_OCTETS as u64))?;
+    let mut hash = Sha256::new();
+    let mut rest = file.take(limit);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match rest.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().into()),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+/// The hash of a file that is in the catalogue, as it is now.
+pub(crate) fn hash_again(path: &Path) -> io::Result<[u8; 32]> {
+    let file = RealFs.open_read(path)?;
+    let limit = match Reader::open(file.try_clone()?) {
+        Ok(reader) => reader.facts().data_octets,
+        Err(ReadError::Io(error)) => return Err(error),
+        Err(ReadError::Header(_)) => u64::MAX,
+    };
+    hash(&file, limit)
+}

@@ -1,0 +1,17 @@
+//! Files of recordings: looking at one, and playing what it holds without decoding where that can be.
+
+pub(crate) mod look;
+pub(crate) mod peaks;
+pub(crate) mod view;
+pub(crate) mod wav;
+
+use crate::catalogue::model::Place;
+use std::path::PathBuf;
+
+/// Where a file is on this machine.
+pub(crate) fn path(place: &Place) -> PathBuf {
+    let mut path = PathBuf::from(&place.root);
+    path.push(&place.folder);
+    path.push(&place.name);
+    path
+}

@@ -1,0 +1,243 @@
+//! Calls: lists, single ones, tags and notes.
+
+use super::App;
+use super::caller::caller;
+use super::problem::Problem;
+use crate::access::audit::Entry;
+use crate::access::{Actor, Condition, Permission, authorize, permit};
+use crate::catalogue::model::{CallView, Note, Party, Search};
+use crate::clock;
+use crate::id::Id;
+use crate::number::masked;
+use crate::query::Query as Searched;
+use crate::time::{DAY_US, day_begins, day_ends, parse as parse_time, rfc3339};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Calls of a page.
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 200;
+/// Days that a search without a time goes back.
+const DEFAULT_DAYS: i64 = 30;
+const MAX_TAGS: usize = 50;
+const MAX_TAG_CHARS: usize = 64;
+const MAX_NOTE_CHARS: usize = 4000;
+
+#[derive(Deserialize)]
+pub(super) struct ListParams {
+    q: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// `GET /calls`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    method: Method,
+    headers: HeaderMap,
+    params: Result<Query<ListParams>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let now_us = clock::now_us();
+    let condition = authorize(&actor, Permission::CallSearch, None, now_us)?;
+    let Query(params) = params.map_err(|error| Problem::bad(error.body_text()))?;
+    let search = search(&app, &params, now_us).map_err(Problem::bad)?;
+    let said = json!({"q": params.q.unwrap_or_default(), "from": rfc3339(search.from_us), "to": rfc3339(search.to_us)});
+    app.catalogue.log(&[Entry::new(now_us, &actor.name, "search", "").with(&said)]).await?;
+    let page = app.catalogue.search(&search, &condition).await?;
+    let full = sees_numbers(&actor, now_us);
+    let calls: Vec<Value> = page.calls.iter().map(|call| shown(call, full)).collect();
+    Ok(Json(json!({"calls": calls, "next": page.next.map(cursor)})).into_response())
+}
+
+fn search(app: &App, params: &ListParams, now_us: i64) -> Result<Search, String> {
+    let site = &app.config.site;
+    let query = Searched::parse(params.q.as_deref().unwrap_or_default(), site)?;
+    let wrong = |key: &str| format!("{key} is neither a day, 2026-11-01, nor a time of RFC 3339");
+    let from = match &params.from {
+        Some(from) => {
+            let at = day_begins(from, &site.zone).or_else(|| parse_time(from));
+            Some(at.ok_or_else(|| wrong("from"))?)
+        }
+        None => query.from_us,
+    };
+    let to = match &params.to {
+        Some(to) => Some(day_ends(to, &site.zone).or_else(|| parse_time(to)).ok_or_else(|| wrong("to"))?),
+        None => query.to_us,
+    };
+    let to_us = to.unwrap_or(now_us + DAY_US);
+    let from_us = from.unwrap_or_else(|| to.unwrap_or(now_us).saturating_sub(DEFAULT_DAYS * DAY_US));
+    let behind = match params.cursor.as_deref() {
+        Some(cursor) => Some(behind(cursor).ok_or("the cursor is not one that a list gave")?),
+        None => None,
+    };
+    let limit = params.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    Ok(Search { query, from_us, to_us, behind, limit })
+}
+
+/// The place in a list, as it is given out.
+fn cursor(key: i64) -> String {
+    format!("k{key:x}")
+}
+
+fn behind(cursor: &str) -> Option<i64> {
+    i64::from_str_radix(cursor.strip_prefix('k')?, 16).ok().filter(|key| *key >= 0)
+}
+
+fn sees_numbers(actor: &Actor, now_us: i64) -> bool {
+    permit(actor, Permission::NumberFull, now_us).is_ok()
+}
+
+/// A call in an answer.
+fn shown(call: &CallView, full: bool) -> Value {
+    let party = |party: &Party| {
+        let number = if full { party.number.clone() } else { masked(&party.number) };
+        json!({"number": number, "name": party.name})
+    };
+    let recordings: Vec<Value> = call
+        .recordings
+        .iter()
+        .map(|recording| {
+            json!({
+                "id": recording.id, "recording": recording.recording, "source": recording.source,
+                "codec": recording.codec, "duration_ms": recording.duration_ms, "segments": recording.segments,
+                "gap_ms": recording.gap_ms, "lost": recording.lost, "end_reason": recording.end_reason,
+                "state": if recording.missing { "missing" } else { "sealed" }, "encrypted": recording.encrypted,
+                "sha256": recording.sha256,
+            })
+        })
+        .collect();
+    let missing = !call.recordings.is_empty() && call.recordings.iter().all(|recording| recording.missing);
+    json!({
+        "id": call.id, "external_id": call.external_id,
+        "direction": call.direction.map(recfile::call::Direction::as_str),
+        "started": rfc3339(call.started_us), "duration_ms": call.duration_ms,
+        "remote": party(&call.remote), "local": party(&call.local),
+        "device": call.device, "site": call.site, "state": if missing { "missing" } else { "sealed" },
+        "tags": call.tags, "has_notes": !call.notes.is_empty(), "recordings": recordings,
+    })
+}
+
+/// The id in a path; what is none is not there.
+pub(super) fn id(text: &str) -> Result<Id, Problem> {
+    Id::parse(text).ok_or_else(Problem::not_found)
+}
+
+/// `GET /calls/{id}`
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let now_us = clock::now_us();
+    let condition = authorize(&actor, Permission::CallSearch, None, now_us)?;
+    let id = id(&text)?;
+    let call = app.catalogue.call(id, &condition).await?.ok_or_else(Problem::not_found)?;
+    app.catalogue.log(&[Entry::new(now_us, &actor.name, "view", id)]).await?;
+    Ok(Json(whole(&call, sees_numbers(&actor, now_us))).into_response())
+}
+
+fn whole(call: &CallView, full: bool) -> Value {
+    let note = |note: &Note| {
+        json!({
+            "id": note.id, "text": note.text, "at_ms": note.at_ms, "by": note.by, "written": rfc3339(note.written_us),
+        })
+    };
+    let mut value = shown(call, full);
+    value["notes"] = call.notes.iter().map(note).collect();
+    value
+}
+
+/// The answer to a change: the call as it is now, for those who may see it.
+async fn changed(
+    app: &App,
+    id: Id,
+    actor: &Actor,
+    condition: &Condition,
+    now_us: i64,
+) -> Result<Value, Problem> {
+    let call = app.catalogue.call(id, condition).await?.ok_or_else(Problem::not_found)?;
+    Ok(whole(&call, sees_numbers(actor, now_us)))
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    tags: Vec<String>,
+}
+
+/// `PUT /calls/{id}/tags`
+pub(super) async fn set_tags(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let now_us = clock::now_us();
+    let condition = authorize(&actor, Permission::TagWrite, None, now_us)?;
+    let id = id(&text)?;
+    let wanted = |_| Problem::bad("a JSON object with tags, a list of names");
+    let Tags { tags } = serde_json::from_slice(&body).map_err(wanted)?;
+    let mut tags: Vec<String> = tags.iter().map(|tag| tag.trim().to_lowercase()).collect();
+    tags.sort();
+    tags.dedup();
+    let fits =
+        |tag: &String| (1..=MAX_TAG_CHARS).contains(&tag.chars().count()) && recfile::text::is_harmless(tag);
+    if tags.len() > MAX_TAGS || !tags.iter().all(fits) {
+        return Err(Problem::bad(format!("at most {MAX_TAGS} tags of 1 to {MAX_TAG_CHARS} characters")));
+    }
+    let entry = Entry::new(now_us, &actor.name, "tag", id).with(&json!({"tags": tags}));
+    if !app.catalogue.set_tags(id, &tags, &condition, &entry).await? {
+        return Err(Problem::not_found());
+    }
+    Ok(Json(changed(&app, id, &actor, &condition, now_us).await?).into_response())
+}
+
+#[derive(Deserialize)]
+struct NewNote {
+    text: String,
+    at_ms: Option<u32>,
+}
+
+/// `POST /calls/{id}/notes`
+pub(super) async fn add_note(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let now_us = clock::now_us();
+    let condition = authorize(&actor, Permission::NoteWrite, None, now_us)?;
+    let id = id(&text)?;
+    let wanted = |_| Problem::bad("a JSON object with text, and at_ms or not");
+    let NewNote { text, at_ms } = serde_json::from_slice(&body).map_err(wanted)?;
+    if text.trim().is_empty() || text.chars().count() > MAX_NOTE_CHARS {
+        return Err(Problem::bad(format!("a note has 1 to {MAX_NOTE_CHARS} characters")));
+    }
+    let note = Note {
+        id: Id::random(now_us).to_string(),
+        text,
+        at_ms: at_ms.map(i64::from),
+        by: actor.name.clone(),
+        written_us: now_us,
+    };
+    let entry = Entry::new(now_us, &actor.name, "note", id).with(&json!({"note": note.id}));
+    if !app.catalogue.add_note(id, &note, &condition, &entry).await? {
+        return Err(Problem::not_found());
+    }
+    Ok((StatusCode::CREATED, Json(changed(&app, id, &actor, &condition, now_us).await?)).into_response())
+}

@@ -1,0 +1,125 @@
+//! The HTTP API: routes, errors, and who is asking.
+//!
+//! Owns: the table of routes, the state that requests share, headers that every answer has. Never: decisions about calls,
+//! which are [`crate::access::authorize`]'s. Invariants: each route of the API names its permission; an answer about a call
+//! comes after its audit entry; what somebody may not see is 404, as if it were not there.
+
+mod audio;
+mod caller;
+mod calls;
+mod people;
+mod problem;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use people::account_name;
+
+use crate::catalogue::Catalogue;
+use crate::config::Config;
+use crate::id::Id;
+use crate::media::view::States;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use people::Attempts;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
+
+/// Largest body of a request.
+const MAX_BODY_OCTETS: usize = 64 << 10;
+/// Passwords that are hashed at once: each takes memory and a core.
+const HASHES_AT_ONCE: usize = 2;
+
+/// What requests share.
+pub(crate) struct App {
+    catalogue: Arc<dyn Catalogue>,
+    config: Config,
+    states: Arc<States>,
+    /// When somebody's listening to a recording was noted last.
+    plays: Mutex<HashMap<(Id, Id), i64>>,
+    attempts: Mutex<Attempts>,
+    hashes: Semaphore,
+}
+
+impl App {
+    /// The state of a server that has just started.
+    pub(crate) fn new(catalogue: Arc<dyn Catalogue>, config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            catalogue,
+            config,
+            states: Arc::default(),
+            plays: Mutex::default(),
+            attempts: Mutex::default(),
+            hashes: Semaphore::new(HASHES_AT_ONCE),
+        })
+    }
+}
+
+/// All routes.
+pub(crate) fn routes(app: Arc<App>) -> Router {
+    let api = Router::new()
+        .route("/session", post(people::log_in).delete(people::log_out))
+        .route("/calls", get(calls::list))
+        .route("/calls/{id}", get(calls::one))
+        .route("/calls/{id}/tags", put(calls::set_tags))
+        .route("/calls/{id}/notes", post(calls::add_note))
+        .route("/recordings/{id}/audio", get(audio::audio))
+        .route("/recordings/{id}/peaks", get(audio::peaks))
+        .route("/recordings/{id}/original", get(audio::original))
+        .route("/audit", get(people::audit));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/setup", get(people::setup_page).post(people::set_up))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { problem::Problem::not_found() })
+        .layer(from_fn(headers))
+        .layer(DefaultBodyLimit::max(MAX_BODY_OCTETS))
+        .with_state(app)
+}
+
+/// Headers of every answer.
+async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
+    response
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.catalogue.totals().await {
+        Ok(_) => "ready\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let Ok(totals) = app.catalogue.totals().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let lines = [
+        ("recordings", "Recordings in the catalogue.", totals.recordings),
+        ("quarantined_files", "Files that can't be taken.", totals.quarantine),
+        ("missing_segments", "Files that are not where they were.", totals.missing),
+    ];
+    let text: String = lines
+        .iter()
+        .map(|(name, help, value)| {
+            let name = format!("recordarchive_{name}");
+            format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
+        })
+        .collect();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
