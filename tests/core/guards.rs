@@ -334,6 +334,19 @@ fn the_readme_lists_every_document() {
     }
 }
 
+#[test]
+fn architecture_names_files_that_are_there() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let first = ["src/", "crates/", "recordctl/", "recordserver/", "tests/", "cross/", "docs/"];
+    let named = text.split('`').skip(1).step_by(2).filter(|word| first.iter().any(|it| word.starts_with(it)));
+    let mut files = 0;
+    for path in named {
+        files += 1;
+        assert!(root().join(path).exists(), "ARCHITECTURE.md names {path}, which is not there");
+    }
+    assert!(files > 50, "ARCHITECTURE.md names {files} files only");
+}
+
 /// Prose that has too long lines: no tables, headings, links that nobody can break, or code.
 fn too_long(text: &str) -> impl Iterator<Item = usize> {
     let mut in_block = false;
