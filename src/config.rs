@@ -175,7 +175,7 @@ pub struct Storage {
     pub recordings_group: Option<GroupName>,
     /// Whether a disk's write speed is measured when it comes in.
     pub speed_check: bool,
-    /// Keys that recordings are encrypted to, at most [`MAX_RECIPIENTS`]; none: they are not.
+    /// Keys that recordings are encrypted to, at most [`recfile::seal::MAX_RECIPIENTS`]; none: they are not.
     pub encrypt_to: Vec<Recipient>,
     /// The file with the key that recordings are signed with.
     pub sign_key: Option<PathBuf>,

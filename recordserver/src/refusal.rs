@@ -5,15 +5,15 @@ use std::fmt;
 /// Why a connection or session is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// [`Limits::sessions`]
+    /// [`crate::admission::Limits::sessions`]
     Sessions,
-    /// [`Limits::sessions_per_address`]
+    /// [`crate::admission::Limits::sessions_per_address`]
     SessionsOfAddress,
-    /// [`Limits::connections`]
+    /// [`crate::admission::Limits::connections`]
     Connections,
-    /// [`Limits::connections_per_address`]
+    /// [`crate::admission::Limits::connections_per_address`]
     ConnectionsOfAddress,
-    /// [`Limits::sessions`] or [`Limits::connections`], lowered to what the process may open.
+    /// The limit of sessions or connections, lowered to what the process may open.
     Descriptors,
     /// Too many starts from one address in a short time.
     StartsOfAddress,

@@ -13,10 +13,10 @@ use uplink::phone::Generation;
 /// What to do towards the server of a recording.
 #[derive(Debug)]
 pub enum UplinkAction {
-    /// Look a name up without holding anything else up; answered by [`UplinkInput::Resolved`].
+    /// Look a name up without holding anything else up; answered by [`super::UplinkInput::Resolved`].
     Resolve(Generation, String),
     /// Connect by TCP; an older connection of the recording is dropped. Answered by
-    /// [`UplinkInput::Connected`] or [`UplinkInput::ConnectFailed`].
+    /// [`super::UplinkInput::Connected`] or [`super::UplinkInput::ConnectFailed`].
     Connect(Generation, SocketAddr),
     /// Send this on the connection.
     Send(Vec<u8>),
@@ -66,7 +66,7 @@ pub enum Action {
         /// Whether it may be dropped first.
         class: Class,
     },
-    /// Bind a receive-only UDP port; answered by [`Input::RtpBound`] at once.
+    /// Bind a receive-only UDP port; answered by [`super::Input::RtpBound`] at once.
     BindRtp {
         /// The recording.
         recording: RecordingKey,
@@ -85,9 +85,9 @@ pub enum Action {
     RelayHeld(RecordingKey, Waiting),
     /// Something to be done towards the server of a recording.
     Uplink(RecordingKey, UplinkAction),
-    /// Give storage a job; answered by [`Input::Storage`] or [`Input::JobRefused`].
+    /// Give storage a job; answered by [`super::Input::Storage`] or [`super::Input::JobRefused`].
     Job(Job),
-    /// Open a socket that sends the RTP of a playback; only failure is answered, by [`Input::PlayerFailed`].
+    /// Open a socket that sends the RTP of a playback; only failure is answered, by [`super::Input::PlayerFailed`].
     OpenPlayer {
         /// The playback.
         playback: PlaybackKey,

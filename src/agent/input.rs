@@ -62,19 +62,19 @@ pub enum Input<'a> {
         /// Clients disconnected since.
         closed: u64,
     },
-    /// Answer to [`Action::BindRtp`].
+    /// Answer to [`super::Action::BindRtp`].
     RtpBound(RecordingKey, Result<SocketAddr, String>),
     /// All datagrams that had arrived for a recording have been given to the agent.
     Drained(RecordingKey),
     /// The system dropped so many datagrams because the socket's buffer was full.
     SocketOverflow(RecordingKey, u32),
-    /// The system kept so many datagrams out that did not come from the sender of [`Action::FilterRtp`].
+    /// The system kept so many datagrams out that did not come from the sender of [`super::Action::FilterRtp`].
     Strangers(RecordingKey, u32),
     /// Storage answers.
     Storage(Done),
     /// Storage has no room for a job: the disk is stalled. The job comes back undone.
     JobRefused(Job),
-    /// Answer to [`Action::OpenPlayer`], if it can't be done.
+    /// Answer to [`super::Action::OpenPlayer`], if it can't be done.
     PlayerFailed(PlaybackKey),
     /// Something about the way of a recording to the server.
     Uplink(RecordingKey, UplinkInput<'a>),
@@ -89,11 +89,11 @@ pub enum Input<'a> {
 /// What happened on the way to the server.
 #[derive(Debug)]
 pub enum UplinkInput<'a> {
-    /// Answer to [`UplinkAction::Resolve`]; no addresses mean that it failed.
+    /// Answer to [`super::UplinkAction::Resolve`]; no addresses mean that it failed.
     Resolved(Generation, Vec<SocketAddr>),
-    /// Answer to [`UplinkAction::Connect`]: it stands. With the MAC address of the interface it goes out by.
+    /// Answer to [`super::UplinkAction::Connect`]: it stands. With the MAC address of the interface it goes out by.
     Connected(Generation, Option<String>),
-    /// Answer to [`UplinkAction::Connect`]: it failed.
+    /// Answer to [`super::UplinkAction::Connect`]: it failed.
     ConnectFailed(Generation, String),
     /// Octets came on the connection.
     Received(&'a [u8]),

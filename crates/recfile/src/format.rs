@@ -100,7 +100,7 @@ pub struct Format {
     pub layout: Layout,
     /// Octets from one frame to the next.
     pub stride: u32,
-    /// Packets are of different lengths, most often of this one: then only [`Reader`] finds them, and what the length of the
+    /// Packets are of different lengths, most often of this one: then only [`crate::reader::Reader`] finds them, and what the length of the
     /// file says of frames is a guess. 0: all are as long as the stride.
     pub uneven_octets: u32,
 }
