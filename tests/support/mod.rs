@@ -26,7 +26,7 @@ use serde_json::Value;
 pub(crate) use agent::{Agent, Setup};
 pub(crate) use call::Call;
 pub(crate) use client::Client;
-pub(crate) use recording_file::{Recording, assert_audio, read_recording};
+pub(crate) use recording_file::{Recording, assert_audio, read_begun, read_recording};
 pub(crate) use rtp_source::{Codec, RtpSource, packet};
 
 /// How long a test waits for something that should happen at once; emulation is given more.

@@ -25,6 +25,12 @@ pub(crate) struct Recording {
 /// Octets before the payload.
 pub(crate) const HEADER_OCTETS: usize = 76;
 
+/// Reads a file of a server; `None` while it has no header yet, which comes with its first audio.
+pub(crate) fn read_begun(path: &Path) -> Option<Recording> {
+    let octets = std::fs::metadata(path).ok()?.len();
+    (octets >= HEADER_OCTETS as u64).then(|| read_recording(path))
+}
+
 /// Reads a file; fails the test if it has no whole header or a codec field that is not NUL padded.
 pub(crate) fn read_recording(path: &Path) -> Recording {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

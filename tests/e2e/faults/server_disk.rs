@@ -14,7 +14,9 @@ use crate::support::agent::recordctl;
 use crate::support::client::Refusal;
 use crate::support::environment::run;
 use crate::support::server::Server;
-use crate::support::{Agent, Call, Codec, Setup, number, patience, read_recording, sidecar, wait_for};
+use crate::support::{
+    Agent, Call, Codec, Setup, number, patience, read_begun, read_recording, sidecar, wait_for,
+};
 
 const KIB: u64 = 1 << 10;
 
@@ -128,7 +130,7 @@ fn a_server_with_little_room_ends_what_runs_in_time_refuses_what_comes_and_goes_
     let heard = call.speak(10);
     call.stop();
     wait_for("the next call's file", patience(), || {
-        let files = server.files("wav").into_iter().map(|file| read_recording(&file).data);
+        let files = server.files("wav").into_iter().filter_map(|file| Some(read_begun(&file)?.data));
         files.into_iter().find(|data| *data == heard)
     });
 }
@@ -143,7 +145,7 @@ fn without_a_reserve_a_server_whose_disk_is_full_to_the_last_block_keeps_what_it
     let mut heard = call.speak(100);
     let first = heard.len();
     wait_for("what was said on the disk", patience(), || {
-        let file = server.files("wav").first().map(|file| read_recording(file))?;
+        let file = server.files("wav").first().and_then(|file| read_begun(file))?;
         (file.data_size as usize == first).then_some(())
     });
     fill_up(&folder);
