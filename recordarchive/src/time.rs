@@ -32,6 +32,11 @@ pub(crate) fn day_ends(text: &str, zone: &TimeZone) -> Option<i64> {
     begins(date.checked_add(1.day()).ok()?, zone)
 }
 
+/// The day of a moment in `zone`, as `YYYY-MM-DD`.
+pub(crate) fn day_of(us: i64, zone: &TimeZone) -> String {
+    zone.to_datetime(Timestamp::from_microsecond(us).unwrap_or_default()).date().to_string()
+}
+
 fn begins(date: Date, zone: &TimeZone) -> Option<i64> {
     zone.to_timestamp(date.to_datetime(jiff::civil::Time::midnight())).ok().map(Timestamp::as_microsecond)
 }

@@ -67,6 +67,9 @@ pub(crate) trait Catalogue: Send + Sync {
 
     /// Calls that fit and that the condition admits, the newest first.
     async fn search(&self, search: &Search, condition: &Condition) -> Done<Page>;
+    /// The keys of the calls that fit and that the condition admits, the newest first, at most `search.limit`; a key is
+    /// the start of its call in microseconds, or a little later.
+    async fn keys(&self, search: &Search, condition: &Condition) -> Done<Vec<i64>>;
     /// A call, if the condition admits it.
     async fn call(&self, id: Id, condition: &Condition) -> Done<Option<CallView>>;
     /// The files of a recording, if the condition admits its call.

@@ -1,6 +1,7 @@
 //! Files of recordings: looking at one, and playing what it holds without decoding where that can be.
 
 pub(crate) mod look;
+pub(crate) mod marks;
 pub(crate) mod peaks;
 pub(crate) mod view;
 pub(crate) mod wav;

@@ -157,9 +157,12 @@ pub(super) async fn peaks(
     let (State(app), ..) = parts;
     let codec = codec_of(&media)?;
     let too_long = || Problem::new(StatusCode::CONFLICT, "it is too long for a wave");
-    let mut view = View::new(media, codec, true, Arc::clone(&app.states)).ok_or_else(too_long)?;
-    let wave =
-        tokio::task::spawn_blocking(move || media::peaks::peaks(&mut view, codec.sample_rate_hz())).await;
+    let mut view = View::new(media.clone(), codec, true, Arc::clone(&app.states)).ok_or_else(too_long)?;
+    let wave = tokio::task::spawn_blocking(move || {
+        let wave = media::peaks::peaks(&mut view, codec.sample_rate_hz())?;
+        Ok(media::marks::Marked { wave, marks: media::marks::marks(&media) })
+    });
+    let wave = wave.await;
     let wave =
         wave.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| unreadable(&error))?;
     Ok(Json(wave).into_response())

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::id::Id;
 use crate::number::masked;
 use crate::query::Query as Searched;
-use crate::time::{DAY_US, day_begins, day_ends, parse as parse_time, rfc3339};
+use crate::time::{DAY_US, day_begins, day_ends, day_of, parse as parse_time, rfc3339};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
@@ -26,6 +26,8 @@ const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 200;
 /// Days that a search without a time goes back.
 const DEFAULT_DAYS: i64 = 30;
+/// Calls that are counted by day.
+const MAX_COUNTED: u32 = 20_000;
 const MAX_TAGS: usize = 50;
 const MAX_TAG_CHARS: usize = 64;
 const MAX_NOTE_CHARS: usize = 4000;
@@ -57,6 +59,40 @@ pub(super) async fn list(
     let full = sees_numbers(&actor, now_us);
     let calls: Vec<Value> = page.calls.iter().map(|call| shown(call, full)).collect();
     Ok(Json(json!({"calls": calls, "next": page.next.map(cursor)})).into_response())
+}
+
+/// `GET /calls/days`: how many calls of a search there are a day, of the newest [`MAX_COUNTED`].
+pub(super) async fn days(
+    State(app): State<Arc<App>>,
+    method: Method,
+    headers: HeaderMap,
+    params: Result<Query<ListParams>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let now_us = clock::now_us();
+    let condition = authorize(&actor, Permission::CallSearch, None, now_us)?;
+    let Query(params) = params.map_err(|error| Problem::bad(error.body_text()))?;
+    let mut search = search(&app, &params, now_us).map_err(Problem::bad)?;
+    search.limit = MAX_COUNTED;
+    let said = json!({"q": params.q.unwrap_or_default(), "from": rfc3339(search.from_us), "to": rfc3339(search.to_us),
+        "days": true});
+    app.catalogue.log(&[Entry::new(now_us, &actor.name, "search", "").with(&said)]).await?;
+    let keys = app.catalogue.keys(&search, &condition).await?;
+    let mut days: Vec<(String, u64)> = Vec::new();
+    let mut begins_us = i64::MAX;
+    for key in &keys {
+        // Keys come the newest first: a day is looked up once.
+        if *key < begins_us {
+            let day = day_of(*key, &app.config.site.zone);
+            begins_us = day_begins(&day, &app.config.site.zone).unwrap_or(*key);
+            days.push((day, 0));
+        }
+        if let Some((_, count)) = days.last_mut() {
+            *count += 1;
+        }
+    }
+    let days: Vec<Value> = days.iter().map(|(day, calls)| json!({"day": day, "calls": calls})).collect();
+    Ok(Json(json!({"days": days, "more": keys.len() >= MAX_COUNTED as usize})).into_response())
 }
 
 fn search(app: &App, params: &ListParams, now_us: i64) -> Result<Search, String> {

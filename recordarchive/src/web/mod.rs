@@ -7,6 +7,8 @@
 mod audio;
 mod caller;
 mod calls;
+mod office;
+mod page;
 mod people;
 mod problem;
 #[cfg(test)]
@@ -62,25 +64,31 @@ impl App {
 /// All routes.
 pub(crate) fn routes(app: Arc<App>) -> Router {
     let api = Router::new()
-        .route("/session", post(people::log_in).delete(people::log_out))
+        .route("/session", get(people::session).post(people::log_in).delete(people::log_out))
         .route("/calls", get(calls::list))
+        .route("/calls/days", get(calls::days))
         .route("/calls/{id}", get(calls::one))
         .route("/calls/{id}/tags", put(calls::set_tags))
         .route("/calls/{id}/notes", post(calls::add_note))
         .route("/recordings/{id}/audio", get(audio::audio))
         .route("/recordings/{id}/peaks", get(audio::peaks))
         .route("/recordings/{id}/original", get(audio::original))
-        .route("/audit", get(people::audit));
+        .route("/audit", get(people::audit))
+        .route("/accounts", get(office::accounts).post(office::add_account))
+        .route("/accounts/{id}/disable", post(office::disable_account))
+        .route("/health", get(office::health));
+    let pages = page::routes(Arc::clone(&app), api.clone().with_state(Arc::clone(&app)));
     Router::new()
         .nest("/api/v1", api)
         .route("/setup", get(people::setup_page).post(people::set_up))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .with_state(app)
+        .merge(pages)
         .fallback(|| async { problem::Problem::not_found() })
         .layer(from_fn(headers))
         .layer(DefaultBodyLimit::max(MAX_BODY_OCTETS))
-        .with_state(app)
 }
 
 /// Headers of every answer.

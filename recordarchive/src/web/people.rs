@@ -2,10 +2,11 @@
 
 use super::App;
 use super::caller::{caller, cookie_name, is_secure, same_origin, session_key};
+use super::page;
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::secret::{hash_password, is_password, key_hash, new_key};
-use crate::access::{Permission, permit};
+use crate::access::{Permission, authorize, permit};
 use crate::catalogue::model::{Account, Session};
 use crate::clock;
 use crate::id::{Id, hex};
@@ -14,7 +15,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -152,15 +153,23 @@ pub(super) async fn audit(
     Ok(Json(json!({"entries": entries, "next": next})).into_response())
 }
 
+/// `GET /session`: who one is, and what one may.
+pub(super) async fn session(
+    State(app): State<Arc<App>>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let now_us = clock::now_us();
+    // With a reason, if one is needed: it is asked for when there is something to hear.
+    let is_held = |permission: &Permission| authorize(&actor, *permission, Some("-"), now_us).is_ok();
+    let held = Permission::ALL.into_iter().filter(is_held).map(Permission::name);
+    Ok(Json(json!({"user": actor.name, "permissions": held.collect::<Vec<_>>()})).into_response())
+}
+
 /// `GET /setup`: the page of the set-up link.
-pub(super) async fn setup_page() -> Html<&'static str> {
-    Html(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Set up the archive</title>\
-         <h1>Set up the archive</h1><p>This makes the first account. It looks after the others, and hears no calls.\
-         <form method=post><p><label>Name <input name=user required></label>\
-         <p><label>Password, 12 characters or more <input name=password type=password minlength=12 required></label>\
-         <p><button>Make the account</button></form></html>",
-    )
+pub(super) async fn setup_page() -> Response {
+    page::render(StatusCode::OK, &page::SetUp { done: false })
 }
 
 #[derive(Deserialize)]
@@ -191,8 +200,7 @@ pub(super) async fn set_up(
     let entry =
         Entry::new(now_us, &account.name, "account.add", &account.name).with(&json!({"role": "admin"}));
     if app.catalogue.set_up(&key_hash(&key.unwrap_or_default()), now_us, &account, &entry).await? {
-        let text = "<!doctype html><html lang=en><meta charset=utf-8><title>Done</title><p>The account is there.</html>";
-        Ok(Html(text).into_response())
+        Ok(page::render(StatusCode::OK, &page::SetUp { done: true }))
     } else {
         Err(Problem::new(
             StatusCode::FORBIDDEN,

@@ -1,5 +1,7 @@
 //! Requests to the whole API, from files in an intake to octets of audio.
 
+mod page;
+
 use super::{App, routes};
 use crate::access::audit::{Check, Entry};
 use crate::access::secret::{hash_password, key_hash};

@@ -159,6 +159,10 @@ impl Catalogue for SqliteCatalogue {
         search::page(self.readers(), search, condition).await
     }
 
+    async fn keys(&self, search: &Search, condition: &Condition) -> Done<Vec<i64>> {
+        search::keys(self.readers(), search, condition).await
+    }
+
     async fn call(&self, id: Id, condition: &Condition) -> Done<Option<CallView>> {
         calls::call(self.readers(), id, condition).await
     }

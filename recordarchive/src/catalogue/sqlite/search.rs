@@ -336,6 +336,11 @@ pub(super) async fn page(pool: &SqlitePool, search: &Search, condition: &Conditi
     Ok(Page { calls, next: keys.last().copied().filter(|_| more) })
 }
 
+pub(super) async fn keys(pool: &SqlitePool, search: &Search, condition: &Condition) -> Done<Vec<i64>> {
+    let rows = statement(search, condition).query().fetch_all(pool).await?;
+    Ok(rows.iter().take(search.limit as usize).map(|row| row.get("key")).collect())
+}
+
 /// How the database would find the keys of a page, line by line.
 #[cfg(test)]
 pub(crate) async fn explain(pool: &SqlitePool, search: &Search, condition: &Condition) -> Vec<String> {

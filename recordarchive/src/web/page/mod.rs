@@ -1,0 +1,201 @@
+//! The pages for people.
+//!
+//! Owns: templates and what they show. A page is a client of the API inside the process: it asks the same routes with the
+//! cookie of who looks, so permissions, conditions and audit entries are the API's and never a page's. Never: the
+//! catalogue. Invariant: every text of a call goes through a template, which escapes it.
+
+mod assets;
+mod call;
+mod model;
+mod office;
+mod search;
+
+use super::App;
+use askama::Template;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Request, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tower::ServiceExt;
+
+/// Largest answer of the API that a page is made of.
+const MAX_ANSWER_OCTETS: usize = 16 << 20;
+
+/// What pages share.
+#[derive(Clone)]
+struct Pages {
+    app: Arc<App>,
+    api: Router,
+}
+
+/// All pages. `api` has the routes of the API, from `/session` on.
+pub(super) fn routes(app: Arc<App>, api: Router) -> Router {
+    Router::new()
+        .route("/", get(search::page))
+        .route("/calls/{id}", get(call::page))
+        .route("/audit", get(office::audit))
+        .route("/accounts", get(office::accounts))
+        .route("/health", get(office::health))
+        .route("/login", get(log_in))
+        .route("/static/{name}", get(assets::file))
+        .with_state(Pages { app, api })
+}
+
+/// Why there is no page.
+enum Told {
+    /// Somebody has to log in first.
+    LogIn,
+    /// The API refused, for a person.
+    Refused(StatusCode, String),
+}
+
+#[derive(Deserialize)]
+struct Detail {
+    detail: String,
+}
+
+impl Pages {
+    /// What the API answers to this person.
+    async fn ask<T: DeserializeOwned>(&self, headers: &HeaderMap, path: &str) -> Result<T, Told> {
+        let broken = |_| Told::Refused(StatusCode::INTERNAL_SERVER_ERROR, "the page can't be made".into());
+        let mut request = Request::get(path);
+        for cookie in headers.get_all(header::COOKIE) {
+            request = request.header(header::COOKIE, cookie);
+        }
+        let request = request.body(Body::empty()).map_err(|error| broken(error.to_string()))?;
+        let Ok(response) = self.api.clone().oneshot(request).await;
+        let status = response.status();
+        let octets = to_bytes(response.into_body(), MAX_ANSWER_OCTETS).await;
+        let octets = octets.map_err(|error| broken(error.to_string()))?;
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Told::LogIn);
+        }
+        if !status.is_success() {
+            let detail = serde_json::from_slice::<Detail>(&octets).map(|said| said.detail);
+            return Err(Told::Refused(status, detail.unwrap_or_else(|_| status.to_string())));
+        }
+        serde_json::from_slice(&octets).map_err(|error| {
+            log::error!("page: the answer of {path} is not what it was taken for: {error}");
+            broken(error.to_string())
+        })
+    }
+
+    /// The frame of a page at this path.
+    async fn frame(&self, headers: &HeaderMap, path: &'static str) -> Result<Frame, Told> {
+        let session: model::Session = self.ask(headers, "/session").await?;
+        Ok(Frame { user: session.user, permissions: session.permissions, path })
+    }
+
+    /// A page, or what is shown instead.
+    async fn shown<T: Template>(&self, headers: &HeaderMap, uri: &Uri, made: Result<T, Told>) -> Response {
+        match made {
+            Ok(page) => render(StatusCode::OK, &page),
+            Err(Told::LogIn) => {
+                let next = uri.path_and_query().map_or("/", |next| next.as_str());
+                Redirect::to(&format!("/login?next={}", encoded(next))).into_response()
+            }
+            Err(Told::Refused(status, detail)) => match self.frame(headers, "").await {
+                Ok(frame) => {
+                    let title = status.canonical_reason().unwrap_or("It did not work").to_owned();
+                    render(status, &ToldPage { frame, title, detail })
+                }
+                Err(_) => (status, detail).into_response(),
+            },
+        }
+    }
+}
+
+/// What every page has around it.
+struct Frame {
+    user: String,
+    permissions: Vec<String>,
+    path: &'static str,
+}
+
+struct Item {
+    name: &'static str,
+    path: &'static str,
+    current: bool,
+}
+
+impl Frame {
+    /// Whether who looks may this with some call at least. What they may with which is the API's matter.
+    fn may(&self, permission: &str) -> bool {
+        self.permissions.iter().any(|known| known == permission)
+    }
+
+    /// The pages that they may open.
+    fn items(&self) -> Vec<Item> {
+        let all = [
+            ("Calls", "/", "call.search"),
+            ("Audit", "/audit", "audit.read"),
+            ("Accounts", "/accounts", "account.edit"),
+            ("System", "/health", "account.edit"),
+        ];
+        let open = all.into_iter().filter(|(_, _, permission)| self.may(permission));
+        open.map(|(name, path, _)| Item { name, path, current: path == self.path }).collect()
+    }
+}
+
+#[derive(Template)]
+#[template(path = "told.html")]
+struct ToldPage {
+    frame: Frame,
+    title: String,
+    detail: String,
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LogIn {
+    next: String,
+}
+
+/// The page of the set-up link.
+#[derive(Template)]
+#[template(path = "setup.html")]
+pub(super) struct SetUp {
+    /// The account was made.
+    pub(super) done: bool,
+}
+
+#[derive(Deserialize)]
+struct Next {
+    next: Option<String>,
+}
+
+/// `GET /login`
+async fn log_in(State(_): State<Pages>, Query(Next { next }): Query<Next>) -> Response {
+    // A path of ours, and no other site's.
+    let is_ours = |next: &String| {
+        next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t'])
+    };
+    render(StatusCode::OK, &LogIn { next: next.filter(is_ours).unwrap_or_else(|| "/".into()) })
+}
+
+pub(super) fn render<T: Template>(status: StatusCode, page: &T) -> Response {
+    match page.render() {
+        Ok(text) => (status, Html(text)).into_response(),
+        Err(error) => {
+            log::error!("page: {error}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// A text as a part of a URL's query.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        match octet {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(octet.into()),
+            _ => out.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    out
+}
