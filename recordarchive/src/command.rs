@@ -285,10 +285,14 @@ async fn serve(mut config: Config) -> Outcome {
         let _ = ends.wait_for(|end| *end).await;
     });
     let mut server = tokio::spawn(server.into_future());
+    // Without a watchdog: what a database or disk stands still for is told by /readyz.
+    let mut manager = os::notify::Notifier::from_environment();
+    manager.ready(media::time::Mono::default());
     tokio::select! {
         () = signalled() => {}
         ended = &mut server => return Err(Ended::Failed(format!("the web server ended: {ended:?}"))),
     }
+    manager.stopping();
     let _ = told.send(true);
     tasks.shutdown().await;
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
