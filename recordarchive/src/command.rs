@@ -4,6 +4,7 @@
 
 use crate::access::audit::Entry;
 use crate::access::secret::{hash_password, key_hash, new_key, new_token};
+use crate::access::totp;
 use crate::access::{Grant, Permission, Role, Use};
 use crate::catalogue::model::Account;
 use crate::catalogue::sqlite::SqliteCatalogue;
@@ -12,6 +13,7 @@ use crate::clock;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::id::Id;
 use crate::jobs::intake::{Counts, Intake};
+use crate::jobs::room::Room;
 use crate::jobs::{import, verify};
 use crate::time::{SECOND_US, day_begins, rfc3339};
 use crate::web::{self, App, account_name};
@@ -117,6 +119,14 @@ enum User {
     Disable {
         /// Its name
         name: String,
+    },
+    /// Give an account a second factor, and print what an authenticator app reads, once
+    Totp {
+        /// Whose
+        name: String,
+        /// Take it away
+        #[arg(long)]
+        off: bool,
     },
     /// Change a password, read from standard input
     Passwd {
@@ -274,14 +284,16 @@ async fn serve(mut config: Config) -> Outcome {
         catalogue.offer_setup(&key_hash(&key), clock::now_us() + SETUP_US).await?;
         print(&format!("make the first account within an hour: {}/setup?key={key}", config.base_url()));
     }
+    let app = App::new(Arc::clone(&catalogue), config.clone());
     let mut tasks = tokio::task::JoinSet::new();
     for root in &config.intakes {
         let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
-        tasks.spawn(watch(intake));
+        tasks.spawn(watch(intake.telling(app.events())));
     }
-    let app = App::new(Arc::clone(&catalogue), config);
+    let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
+    tasks.spawn(watch_room(Room::new(folders, app.events())));
     let (told, mut ends) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, web::routes(app)).with_graceful_shutdown(async move {
+    let server = axum::serve(listener, web::routes(Arc::clone(&app))).with_graceful_shutdown(async move {
         let _ = ends.wait_for(|end| *end).await;
     });
     let mut server = tokio::spawn(server.into_future());
@@ -294,6 +306,7 @@ async fn serve(mut config: Config) -> Outcome {
     }
     manager.stopping();
     let _ = told.send(true);
+    app.end();
     tasks.shutdown().await;
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();
@@ -311,6 +324,20 @@ async fn signalled() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+}
+
+/// Looks at the room of disks until the server ends.
+async fn watch_room(mut room: Room) {
+    let mut looks = tokio::time::interval(RECONCILE_EVERY);
+    loop {
+        looks.tick().await;
+        let looked = tokio::task::spawn_blocking(move || {
+            room.look();
+            room
+        });
+        let Ok(back) = looked.await else { return };
+        room = back;
     }
 }
 
@@ -447,6 +474,17 @@ async fn people(catalogue: &dyn Catalogue, user: User, config: &Config) -> Outco
                 return Ok(());
             }
             there_is_none(&name)
+        }
+        User::Totp { name, off } => {
+            let secret = (!off).then(totp::new_secret);
+            let entry = entry("account.totp", &name).with(&json!({"on": !off}));
+            if !catalogue.set_totp(&name, secret.as_ref().map(|secret| &secret[..]), &entry).await? {
+                return there_is_none(&name);
+            }
+            if let Some(secret) = secret {
+                print(&totp::uri(&secret, &name));
+            }
+            Ok(())
         }
         User::Passwd { name } => {
             let hash = password()?;

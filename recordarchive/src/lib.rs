@@ -10,6 +10,7 @@ mod catalogue;
 mod clock;
 pub mod command;
 mod config;
+mod events;
 mod id;
 mod jobs;
 mod media;

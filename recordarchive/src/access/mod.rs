@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod secret;
+pub(crate) mod totp;
 
 use crate::id::Id;
 use serde::{Deserialize, Serialize};

@@ -260,6 +260,17 @@ async fn accounts_sessions_and_tokens(catalogue: &dyn Catalogue) {
     let actor = catalogue.token(&key_hash("t")).await.unwrap().unwrap();
     assert!(authorize(&actor, Permission::CallSearch, None, NOW_US).is_ok());
     assert!(authorize(&actor, Permission::AudioPlay, None, NOW_US).is_err());
+    // A second factor's code is good once.
+    assert_eq!(catalogue.totp(account.id).await.unwrap(), None);
+    assert!(!catalogue.take_totp_step(account.id, 5).await.unwrap());
+    assert!(catalogue.set_totp("anna", Some(b"secret"), &entry("account.totp")).await.unwrap());
+    assert!(!catalogue.set_totp("otto", Some(b"secret"), &entry("account.totp")).await.unwrap());
+    assert_eq!(catalogue.totp(account.id).await.unwrap().as_deref(), Some(&b"secret"[..]));
+    for (step, is_good) in [(5, true), (5, false), (4, false), (6, true)] {
+        assert_eq!(catalogue.take_totp_step(account.id, step).await.unwrap(), is_good, "{step}");
+    }
+    assert!(catalogue.set_totp("anna", None, &entry("account.totp")).await.unwrap());
+    assert_eq!(catalogue.totp(account.id).await.unwrap(), None);
     assert!(catalogue.disable("anna", &entry("account.disable")).await.unwrap());
     assert_eq!(who(NOW_US - 1, NOW_US - 1).await, None);
     assert_eq!(catalogue.token(&key_hash("t")).await.unwrap(), None);

@@ -91,6 +91,12 @@ pub(crate) trait Catalogue: Send + Sync {
     async fn set_password(&self, name: &str, hash: &str, entry: &Entry) -> Done<bool>;
     /// When an extension begins to be somebody's: from the start if nobody had it before, else now.
     async fn extension_from(&self, extension: &str, now_us: i64) -> Done<i64>;
+    /// The secret of an account's second factor, if it has one.
+    async fn totp(&self, account: Id) -> Done<Option<Vec<u8>>>;
+    /// Notes that the code of this step was used; false if it, or a later one, was already.
+    async fn take_totp_step(&self, account: Id, step: i64) -> Done<bool>;
+    /// Sets the second factor of an account, or takes it away; false if there is no account of this name.
+    async fn set_totp(&self, name: &str, secret: Option<&[u8]>, entry: &Entry) -> Done<bool>;
     /// Begins a session.
     async fn open_session(&self, session: &Session, entry: &Entry) -> Done<()>;
     /// Ends a session.

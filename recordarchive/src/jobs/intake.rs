@@ -9,9 +9,11 @@ use super::journal::Journal;
 use crate::catalogue::model::{Broken, Found, KnownFile, Place, Taken};
 use crate::catalogue::{Catalogue, Done};
 use crate::clock;
+use crate::events::{About, Event, Events};
 use crate::media::look::{Look, look, place};
 use crate::site::Site;
 use recfile::name::is_record_file_name;
+use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,12 +64,18 @@ pub(crate) struct Intake {
     root: PathBuf,
     /// Where its files came from, if that is known.
     source: Option<&'static str>,
+    events: Events,
 }
 
 impl Intake {
     /// That of `root`, which a recorder writes to.
     pub(crate) fn new(catalogue: Arc<dyn Catalogue>, site: Site, root: PathBuf) -> Self {
-        Self { catalogue, site, root, source: None }
+        Self { catalogue, site, root, source: None, events: Events::default() }
+    }
+
+    /// The same, telling of each recording that is new.
+    pub(crate) fn telling(self, events: Events) -> Self {
+        Self { events, ..self }
     }
 
     /// The folder of imported files.
@@ -181,7 +189,14 @@ impl Intake {
         }
         counts.broken += broken.len() as u64;
         if !found.is_empty() {
-            counts.note(&self.catalogue.take(&found).await?);
+            let taken = self.catalogue.take(&found).await?;
+            for taken in &taken {
+                if let Taken::Added { recording } = taken {
+                    let about = About::Recording(*recording);
+                    self.events.tell(Event { kind: "call.sealed", about, data: json!({}) });
+                }
+            }
+            counts.note(&taken);
         }
         if !broken.is_empty() {
             self.catalogue.set_aside(&broken).await?;

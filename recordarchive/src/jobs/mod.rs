@@ -3,4 +3,5 @@
 pub(crate) mod import;
 pub(crate) mod intake;
 pub(crate) mod journal;
+pub(crate) mod room;
 pub(crate) mod verify;

@@ -6,6 +6,7 @@
 use super::App;
 use super::caller::caller;
 use super::calls::id;
+use super::params::Query;
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::{Actor, Permission, authorize};
@@ -19,7 +20,7 @@ use crate::time::SECOND_US;
 use ::media::codec::Codec;
 use axum::Json;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};

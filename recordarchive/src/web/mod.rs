@@ -8,9 +8,12 @@ mod audio;
 mod caller;
 mod calls;
 mod office;
+mod openapi;
 mod page;
+mod params;
 mod people;
 mod problem;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +21,7 @@ pub(crate) use people::account_name;
 
 use crate::catalogue::Catalogue;
 use crate::config::Config;
+use crate::events::Events;
 use crate::id::Id;
 use crate::media::view::States;
 use axum::Router;
@@ -29,7 +33,7 @@ use axum::routing::{get, post, put};
 use people::Attempts;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Largest body of a request.
 const MAX_BODY_OCTETS: usize = 64 << 10;
@@ -45,6 +49,11 @@ pub(crate) struct App {
     plays: Mutex<HashMap<(Id, Id), i64>>,
     attempts: Mutex<Attempts>,
     hashes: Semaphore,
+    /// What happens, for streams.
+    events: Events,
+    streams: Arc<Semaphore>,
+    /// Becomes true when the server ends.
+    ends: watch::Sender<bool>,
 }
 
 impl App {
@@ -57,7 +66,20 @@ impl App {
             plays: Mutex::default(),
             attempts: Mutex::default(),
             hashes: Semaphore::new(HASHES_AT_ONCE),
+            events: Events::default(),
+            streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)),
+            ends: watch::Sender::new(false),
         })
+    }
+
+    /// Where what happens is told.
+    pub(crate) fn events(&self) -> Events {
+        self.events.clone()
+    }
+
+    /// Ends what would go on by itself.
+    pub(crate) fn end(&self) {
+        self.ends.send_replace(true);
     }
 }
 
@@ -76,7 +98,9 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/audit", get(people::audit))
         .route("/accounts", get(office::accounts).post(office::add_account))
         .route("/accounts/{id}/disable", post(office::disable_account))
-        .route("/health", get(office::health));
+        .route("/health", get(office::health))
+        .route("/stream", get(stream::stream))
+        .route("/openapi.json", get(openapi::description));
     let pages = page::routes(Arc::clone(&app), api.clone().with_state(Arc::clone(&app)));
     Router::new()
         .nest("/api/v1", api)

@@ -6,6 +6,7 @@ use super::page;
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::secret::{hash_password, is_password, key_hash, new_key};
+use crate::access::totp;
 use crate::access::{Permission, authorize, permit};
 use crate::catalogue::model::{Account, Session};
 use crate::clock;
@@ -64,6 +65,7 @@ impl Attempts {
 struct Credentials {
     user: String,
     password: String,
+    totp: Option<String>,
 }
 
 /// `POST /session`
@@ -74,7 +76,8 @@ pub(super) async fn log_in(
 ) -> Result<Response, Problem> {
     same_origin(&headers)?;
     let wanted = "a JSON object with user and password";
-    let Credentials { user, password } = serde_json::from_slice(&body).map_err(|_| Problem::bad(wanted))?;
+    let Credentials { user, password, totp: code } =
+        serde_json::from_slice(&body).map_err(|_| Problem::bad(wanted))?;
     let user: String = user.chars().take(MAX_NAME_CHARS).collect();
     let now_us = clock::now_us();
     let lock = || app.attempts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,6 +96,21 @@ pub(super) async fn log_in(
         app.catalogue.log(&[Entry::new(now_us, &user, "login", &user).result("failed")]).await?;
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "user or password is wrong"));
     };
+    if let Some(secret) = app.catalogue.totp(account.id).await? {
+        let Some(code) = code else {
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "the account has a second factor: add totp"));
+        };
+        // A code that was used is none any more, whoever saw it.
+        let is_good = match totp::step(&secret, &code, now_us) {
+            Some(step) => app.catalogue.take_totp_step(account.id, step).await?,
+            None => false,
+        };
+        if !is_good {
+            let entry = Entry::new(now_us, &user, "login", &user).result("failed");
+            app.catalogue.log(&[entry.with(&json!({"why": "second factor"}))]).await?;
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "the code is wrong, or was used"));
+        }
+    }
     lock().0.remove(&user);
     let key = new_key();
     let session = Session { key_hash: key_hash(&key), account: account.id, began_us: now_us };
@@ -188,7 +206,7 @@ pub(super) async fn set_up(
     let text = format!("http://form/?{}", String::from_utf8_lossy(&body));
     let uri: axum::http::Uri = text.parse().map_err(|_| Problem::bad("a form with user and password"))?;
     let form = Query::<Credentials>::try_from_uri(&uri);
-    let Query(Credentials { user, password }) =
+    let Query(Credentials { user, password, .. }) =
         form.map_err(|_| Problem::bad("a form with user and password"))?;
     let name = account_name(&user).map_err(Problem::bad)?;
     let permit = app.hashes.acquire().await;

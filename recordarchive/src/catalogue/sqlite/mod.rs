@@ -8,6 +8,7 @@ mod files;
 mod log;
 mod people;
 pub(crate) mod search;
+mod totp;
 
 use super::model::{
     Account, Broken, CallView, Found, KnownFile, Note, Page, RecordingMedia, Search, SegmentFile, Session,
@@ -21,12 +22,12 @@ use async_trait::async_trait;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 use std::path::Path;
 use std::time::Duration;
 
-/// Version of the schema, `user_version` of the file.
-const SCHEMA_VERSION: i64 = 1;
+/// The schema, step by step: `user_version` of the file counts those that it has. A step that was released stays as it is.
+const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("totp.sql")];
 /// Connections that read.
 const READERS: u32 = 4;
 /// How long a statement waits for another process, such as a command beside the server.
@@ -74,17 +75,16 @@ impl SqliteCatalogue {
     async fn migrate(&self) -> Done<()> {
         let mut tx = self.begin().await?;
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await?;
-        match version {
-            SCHEMA_VERSION => {}
-            0 => {
-                sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *tx).await?;
-                sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *tx).await?;
-            }
-            other => {
-                let known = format!("this program knows version {SCHEMA_VERSION}");
-                return Err(Failure::Database(format!("the catalogue has version {other}; {known}")));
-            }
+        let steps = usize::try_from(version).ok().and_then(|version| SCHEMA.get(version..));
+        let Some(steps) = steps else {
+            let known = format!("this program knows version {}", SCHEMA.len());
+            return Err(Failure::Database(format!("the catalogue has version {version}; {known}")));
+        };
+        for step in steps {
+            sqlx::raw_sql(*step).execute(&mut *tx).await?;
         }
+        let set = format!("PRAGMA user_version = {}", SCHEMA.len());
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -231,6 +231,27 @@ impl Catalogue for SqliteCatalogue {
         let had = sqlx::query_scalar::<_, i64>("SELECT 1 FROM extension WHERE extension = ? LIMIT 1");
         let had = had.bind(extension).fetch_optional(self.readers()).await?;
         Ok(if had.is_some() { now_us } else { i64::MIN })
+    }
+
+    async fn totp(&self, account: Id) -> Done<Option<Vec<u8>>> {
+        totp::secret(self.readers(), account).await
+    }
+
+    async fn take_totp_step(&self, account: Id, step: i64) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = totp::take_step(&mut tx, account, step).await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    async fn set_totp(&self, name: &str, secret: Option<&[u8]>, entry: &Entry) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = totp::set(&mut tx, name, secret).await?;
+        if done {
+            log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        }
+        tx.commit().await?;
+        Ok(done)
     }
 
     async fn open_session(&self, session: &Session, entry: &Entry) -> Done<()> {

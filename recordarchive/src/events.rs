@@ -1,0 +1,53 @@
+//! What happens in the archive, told to those who listen at the moment.
+//!
+//! Owns: the line that events go along. Never: who may hear of one; who passes it on asks `authorize`.
+
+use crate::id::Id;
+use serde_json::Value;
+use tokio::sync::broadcast::{Receiver, Sender, channel};
+
+/// Events that one who is slow may be behind; then some are left out, and it is told.
+const MAX_BEHIND: usize = 1024;
+
+/// What an event is about, for the question who may hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// A recording, and so its call.
+    Recording(Id),
+    /// The machine.
+    System,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    /// `call.sealed`, `storage.low`.
+    pub(crate) kind: &'static str,
+    /// What it is about.
+    pub(crate) about: About,
+    /// More about it, an object.
+    pub(crate) data: Value,
+}
+
+/// Where events go.
+#[derive(Clone, Debug)]
+pub(crate) struct Events(Sender<Event>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(channel(MAX_BEHIND).0)
+    }
+}
+
+impl Events {
+    /// Tells everybody who listens.
+    pub(crate) fn tell(&self, event: Event) {
+        // Without a listener nobody is told.
+        let _ = self.0.send(event);
+    }
+
+    /// Listens from now on.
+    pub(crate) fn listen(&self) -> Receiver<Event> {
+        self.0.subscribe()
+    }
+}

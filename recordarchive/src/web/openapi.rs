@@ -1,0 +1,192 @@
+//! The API's description, OpenAPI 3.1: `GET /openapi.json`.
+//!
+//! Owns: one line for each route, with its permission and what it takes and gives. The tests compare the lines with the table
+//! of routes, both ways, so none is missing and none too many.
+
+use axum::Json;
+use serde_json::{Map, Value, json};
+
+/// A route, as it is described.
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    summary: &'static str,
+    /// The permission that it takes; `-`: none but being known, empty: nobody is asked who they are.
+    permission: &'static str,
+    /// Names of parameters in the query, separated by spaces; `:n` is a whole number.
+    query: &'static str,
+    /// The schema of what it takes.
+    takes: &'static str,
+    /// Status and schema of what it gives; another media type stands as it is.
+    gives: (&'static str, &'static str),
+}
+
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    permission: &'static str,
+    summary: &'static str,
+    query: &'static str,
+    takes: &'static str,
+    gives: (&'static str, &'static str),
+) -> Route {
+    Route { method, path, summary, permission, query, takes, gives }
+}
+
+const LIST: &str = "q from to limit:n cursor";
+
+/// All routes.
+#[rustfmt::skip]
+pub(super) const ROUTES: &[Route] = &[
+    route("get", "/openapi.json", "", "This description", "", "", ("200", "Object")),
+    route("get", "/session", "-", "Who one is, and what one may", "", "", ("200", "Session")),
+    route("post", "/session", "", "Log in", "", "Credentials", ("200", "Object")),
+    route("delete", "/session", "-", "Log out", "", "", ("204", "")),
+    route("get", "/calls", "call.search", "Search", LIST, "", ("200", "Calls")),
+    route("get", "/calls/days", "call.search", "Calls of a search, by day", LIST, "", ("200", "Days")),
+    route("get", "/calls/{id}", "call.search", "A call", "", "", ("200", "Call")),
+    route("put", "/calls/{id}/tags", "tag.write", "Replace the tags of a call", "", "Tags", ("200", "Call")),
+    route("post", "/calls/{id}/notes", "note.write", "Add a note to a call", "", "NewNote", ("201", "Call")),
+    route("get", "/recordings/{id}/audio", "audio.play", "Hear a recording", "format reason", "", ("200", "audio/wav")),
+    route("get", "/recordings/{id}/peaks", "audio.play", "The wave of a recording", "reason", "", ("200", "Peaks")),
+    route("get", "/recordings/{id}/original", "audio.download", "A file as it is stored", "segment:n reason", "", ("200", "application/octet-stream")),
+    route("get", "/audit", "audit.read", "Entries of the audit log", "before:n actor limit:n", "", ("200", "Entries")),
+    route("get", "/accounts", "account.edit", "All accounts", "", "", ("200", "Object")),
+    route("post", "/accounts", "account.edit", "Add an account", "", "NewAccount", ("201", "Object")),
+    route("post", "/accounts/{id}/disable", "account.edit", "End an account; its id is its name", "", "", ("204", "")),
+    route("get", "/health", "account.edit", "Whether everything works", "", "", ("200", "Object")),
+    route("get", "/stream", "call.search", "Events as they happen", "", "", ("200", "text/event-stream")),
+];
+
+/// `GET /openapi.json`
+pub(super) async fn description() -> Json<Value> {
+    Json(document())
+}
+
+/// The whole description.
+pub(super) fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for route in ROUTES {
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "recordarchive", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "MIT OR Apache-2.0"}},
+        "servers": [{"url": "/api/v1"}],
+        "security": [{"token": []}, {"session": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "recordarchive"},
+            },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut parameters: Vec<Value> = Vec::new();
+    if route.path.contains("{id}") {
+        parameters.push(json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}));
+    }
+    for name in route.query.split_whitespace() {
+        let (name, kind) = name.strip_suffix(":n").map_or((name, "string"), |name| (name, "integer"));
+        parameters.push(json!({"name": name, "in": "query", "schema": {"type": kind}}));
+    }
+    let problem = json!({
+        "description": "It did not work; `detail` says why (RFC 9457).",
+        "content": {"application/problem+json": {"schema": schema("Problem")}},
+    });
+    let (status, given) = route.gives;
+    let success = match given {
+        "" => json!({"description": route.summary}),
+        kind if kind.contains('/') => json!({"description": route.summary, "content": {kind: {}}}),
+        name => {
+            json!({"description": route.summary, "content": {"application/json": {"schema": schema(name)}}})
+        }
+    };
+    let mut responses = json!({status: success, "default": problem});
+    if given == "audio/wav" || given == "application/octet-stream" {
+        responses["206"] = json!({"description": "The range that was asked for", "content": {given: {}}});
+        responses["304"] = json!({"description": "It is as it was"});
+        responses["416"] = json!({"description": "There is no such range"});
+    }
+    let mut operation = json!({
+        "operationId": id(route), "summary": route.summary, "parameters": parameters, "responses": responses,
+    });
+    if route.permission.is_empty() {
+        operation["security"] = json!([]);
+    } else if route.permission != "-" {
+        operation["description"] = json!(format!("Takes the permission `{}`.", route.permission));
+    }
+    if !route.takes.is_empty() {
+        let content = json!({"application/json": {"schema": schema(route.takes)}});
+        operation["requestBody"] = json!({"required": true, "content": content});
+    }
+    operation
+}
+
+fn id(route: &Route) -> String {
+    let words = route.path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty());
+    std::iter::once(route.method).chain(words).collect::<Vec<_>>().join("_")
+}
+
+fn schema(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// An object of these members; `?` ends the name of one that may be missing.
+fn object(members: &[(&str, Value)]) -> Value {
+    let named: Map<String, Value> =
+        members.iter().map(|(name, kind)| (name.trim_end_matches('?').to_owned(), kind.clone())).collect();
+    let required: Vec<&str> =
+        members.iter().map(|(name, _)| *name).filter(|name| !name.ends_with('?')).collect();
+    json!({"type": "object", "properties": named, "required": required})
+}
+
+fn schemas() -> Value {
+    let text = json!({"type": "string"});
+    let number = json!({"type": "integer"});
+    let yes = json!({"type": "boolean"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let or_null = |kind: &str| json!({"type": [kind, "null"]});
+    let list = |of: Value| json!({"type": "array", "items": of});
+    let pairs = || list(json!({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}));
+    json!({
+        "Object": {"type": "object"},
+        "Problem": object(&[("type", text.clone()), ("title", text.clone()), ("status", number.clone()),
+            ("detail", text.clone())]),
+        "Credentials": object(&[("user", text.clone()), ("password", text.clone()), ("totp?", text.clone())]),
+        "Session": object(&[("user", text.clone()), ("permissions", list(text.clone()))]),
+        "Tags": object(&[("tags", json!({"type": "array", "maxItems": 50,
+            "items": {"type": "string", "minLength": 1, "maxLength": 64}}))]),
+        "NewNote": object(&[("text", json!({"type": "string", "minLength": 1, "maxLength": 4000})),
+            ("at_ms?", json!({"type": ["integer", "null"], "minimum": 0, "maximum": u32::MAX}))]),
+        "NewAccount": object(&[("name", text.clone()), ("role", text.clone()), ("password", text.clone()),
+            ("extensions?", list(text.clone()))]),
+        "Party": object(&[("number", text.clone()), ("name", text.clone())]),
+        "Note": object(&[("id", text.clone()), ("text", text.clone()), ("at_ms", or_null("integer")),
+            ("by", text.clone()), ("written", time.clone())]),
+        "Recording": object(&[("id", text.clone()), ("recording", text.clone()), ("source", text.clone()),
+            ("codec", text.clone()), ("duration_ms", number.clone()), ("segments", number.clone()),
+            ("gap_ms", number.clone()), ("lost", number.clone()), ("end_reason", text.clone()),
+            ("state", text.clone()), ("encrypted", yes.clone()), ("sha256", text.clone())]),
+        "Call": object(&[("id", text.clone()), ("external_id", text.clone()),
+            ("direction", json!({"enum": ["in", "out", null]})), ("started", time.clone()),
+            ("duration_ms", number.clone()), ("remote", schema("Party")), ("local", schema("Party")),
+            ("device", text.clone()), ("site", text.clone()), ("state", text.clone()),
+            ("tags", list(text.clone())), ("has_notes", yes.clone()), ("recordings", list(schema("Recording"))),
+            ("notes?", list(schema("Note")))]),
+        "Calls": object(&[("calls", list(schema("Call"))), ("next", or_null("string"))]),
+        "Days": object(&[("days", list(object(&[("day", text.clone()), ("calls", number.clone())]))),
+            ("more", yes)]),
+        "Peaks": object(&[("step_ms", number.clone()), ("duration_ms", number.clone()), ("peaks", pairs()),
+            ("sound", pairs()), ("gaps", pairs()), ("pauses", pairs())]),
+        "Entry": object(&[("seq", number), ("at", time), ("actor", text.clone()), ("action", text.clone()),
+            ("object", text.clone()), ("result", text.clone()), ("detail", json!({})), ("previous", text.clone()),
+            ("hash", text)]),
+        "Entries": object(&[("entries", list(schema("Entry"))), ("next", or_null("integer"))]),
+    })
+}
