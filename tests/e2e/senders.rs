@@ -86,6 +86,20 @@ fn a_second_sender_with_the_ssrc_and_numbers_of_the_call_is_told_by_its_port() {
 }
 
 #[test]
+fn first_packets_that_overtake_each_other_are_all_recorded() {
+    let agent = Agent::start();
+    let mut call = Call::start(&agent, Codec::Pcma);
+    let (first, first_payload) = call.source.next_packet();
+    let (second, second_payload) = call.source.next_packet();
+    call.source.send(&second);
+    call.source.send(&first);
+    let heard = [first_payload, second_payload, call.speak_in_real_time(20)].concat();
+    let ended = call.stop();
+    assert_eq!((Books::of(&ended).received, Books::of(&ended).lost), (22, 0), "{ended}");
+    read_recording(&call.file).assert_finished(Codec::Pcma, &heard);
+}
+
+#[test]
 fn a_sender_that_restarts_at_another_port_is_taken_with_its_first_packets() {
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::Pcma);

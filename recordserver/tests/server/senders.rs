@@ -114,6 +114,17 @@ fn a_flood_of_strangers_costs_a_call_nothing_and_is_counted_apart() {
 }
 
 #[test]
+fn first_packets_that_overtake_each_other_are_all_recorded() {
+    let (sidecar, audio) = call("23930-23939", |to, _| {
+        let sender = Sender { first: 65_535, ..Sender::new("127.0.0.1", to, 1) };
+        paced(0..50, |number| sender.send([1, 0].get(usize::from(number)).copied().unwrap_or(number)));
+    });
+    assert_eq!(frames(1, &audio), all(0..50), "{sidecar:?}");
+    let packets = sidecar.packets;
+    assert_eq!((packets.received, packets.lost, packets.late), (50, 0, 0), "{sidecar:?}");
+}
+
+#[test]
 fn forged_packets_before_the_first_one_do_not_keep_the_phone_out() {
     let server = Server::start("rtp_ports = \"23270-23289\"\n");
     for forged in [1, 2, 5] {

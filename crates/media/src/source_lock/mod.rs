@@ -1,7 +1,7 @@
 //! Whose packets are the call: one sender, known by address, port and SSRC.
 //!
 //! A sender is taken after a probation of [`PROBATION_PACKETS`] in sequence; until then its packets wait here,
-//! so that none of an honest one is lost. Others are strangers: counted, and kept out. Of two that compete the
+//! so that none of an honest one is lost, and are handed out as they were sent. Others are strangers: counted, and kept out. Of two that compete the
 //! more continuous one has the call; bursts do not help, because what counts is in how many stretches of
 //! `SLOT` a sender was heard in sequence.
 //!
@@ -11,8 +11,9 @@
 //! once, or is a stranger; memory is bounded, and the packets of the sender allocate nothing.
 
 mod voice;
+mod waiting;
 
-pub use voice::Waiting;
+pub use waiting::Waiting;
 
 use crate::packet::Packet;
 use crate::time::Mono;
@@ -259,7 +260,7 @@ impl SourceLock {
             self.take(index, arrival);
             return Admission::Taken;
         }
-        self.hold(index, datagram, arrival);
+        self.hold(index, datagram, packet.seq, arrival);
         Admission::Held
     }
 
@@ -271,9 +272,9 @@ impl SourceLock {
     }
 
     /// Keeps a packet of the rival at `index`. If there is no room, the one with most of it loses its older half.
-    fn hold(&mut self, index: usize, datagram: &[u8], arrival: Mono) {
+    fn hold(&mut self, index: usize, datagram: &[u8], seq: SeqNo, arrival: Mono) {
         let Some(rival) = self.rivals.get_mut(index) else { return };
-        self.strangers += rival.waiting.push(datagram, arrival);
+        self.strangers += rival.waiting.push(datagram, seq, arrival);
         let waiting: usize = self.rivals.iter().map(|rival| rival.waiting.octets()).sum();
         if waiting > MAX_WAITING_OCTETS {
             let largest = self.rivals.iter_mut().max_by_key(|rival| rival.waiting.octets());
@@ -281,7 +282,7 @@ impl SourceLock {
         }
     }
 
-    /// The packets that waited for their sender to be taken.
+    /// The packets that waited for their sender to be taken, in the order in which they were sent.
     pub fn take_held(&mut self) -> Waiting {
         std::mem::take(&mut self.held)
     }
@@ -336,6 +337,7 @@ impl SourceLock {
         let Some(rival) = self.rivals.get_mut(index) else { return };
         let Some(voice) = rival.voice.take() else { return };
         std::mem::swap(&mut self.held, &mut rival.waiting);
+        self.held.put_in_order();
         self.strangers += rival.waiting.clear();
         let established = voice.slots(now) >= ESTABLISHED_SLOTS;
         let Some(last) = self.sender.replace(Sender { voice, established }) else { return };
@@ -397,7 +399,7 @@ impl SourceLock {
         self.strangers += rival.waiting.clear();
         rival.voice = Some(Voice::new(canonical(source), source, packet.ssrc, packet.seq, arrival));
         if let Some(index) = index {
-            self.hold(index, datagram, arrival);
+            self.hold(index, datagram, packet.seq, arrival);
         }
         Admission::Held
     }

@@ -92,6 +92,48 @@ fn the_third_packet_in_sequence_brings_the_first_two_along() {
 }
 
 #[test]
+fn packets_that_overtook_each_other_during_probation_come_out_as_they_were_sent() {
+    for (sent, seqs) in [
+        (0, [1, 0, 2, 3]),
+        (0, [0, 2, 1, 3]),
+        (0, [1, 2, 0, 3]),
+        (0, [2, 0, 1, 3]),
+        (65_534, [65_535, 65_534, 0, 1]),
+        (65_535, [0, 65_535, 1, 2]),
+        (65_534, [0, 65_534, 65_535, 1]),
+    ] {
+        let mut bench = Bench::new();
+        for (step, seq) in (0..).zip(seqs) {
+            bench.feed(PHONE, 1, 1, seq, step * 20);
+        }
+        bench.settle(100);
+        let in_order: Vec<u16> = (0..4).map(|step| SeqNo(sent).plus(step).0).collect();
+        assert_eq!((bench.heard(1), bench.lock.strangers()), (in_order, 0), "{seqs:?}");
+    }
+}
+
+#[test]
+fn packets_put_in_order_keep_a_clock_that_does_not_run_back() {
+    let mut bench = Bench::new();
+    for (seq, ms) in [(2, 0), (0, 1), (1, 2)] {
+        bench.feed(PHONE, 1, 1, seq, ms);
+    }
+    assert!(bench.lock.settle(at(100)));
+    let held = bench.lock.take_held();
+    let arrivals: Vec<Mono> = held.iter().map(|(_, arrival)| arrival).collect();
+    assert_eq!(arrivals, [at(0), at(1), at(2)]);
+}
+
+#[test]
+fn a_sender_that_begins_again_during_probation_is_not_put_before_its_first_packets() {
+    let mut bench = Bench::new();
+    for (seq, ms) in [(50, 0), (51, 20), (10, 1500), (11, 1520), (12, 1540)] {
+        bench.feed(PHONE, 1, 1, seq, ms);
+    }
+    assert_eq!(bench.heard(1), [50, 51, 10, 11, 12]);
+}
+
+#[test]
 fn a_call_of_one_packet_is_kept_at_its_end() {
     let mut bench = Bench::new();
     bench.feed(PHONE, 1, 1, 7, 0);

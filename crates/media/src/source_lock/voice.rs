@@ -1,4 +1,4 @@
-//! One sender as it is heard: how continuous it is, and its packets that wait.
+//! One sender as it is heard: how continuous it is.
 
 use crate::time::Mono;
 use crate::units::{SeqNo, Ssrc};
@@ -18,13 +18,10 @@ pub(super) const MAX_SLOTS: u32 = 64;
 pub(super) const MAX_SKIP: i32 = 16;
 
 /// How far behind a packet may be that was only overtaken.
-const MAX_BEHIND: i32 = 100;
+pub(super) const MAX_BEHIND: i32 = 100;
 
 /// A packet that comes after so long was not overtaken: its sender begins anew.
-const ANEW_AFTER: Duration = Duration::from_secs(1);
-
-/// Octets of waiting packets: about a second of a call.
-const MAX_WAITING_OCTETS: usize = 8192;
+pub(super) const ANEW_AFTER: Duration = Duration::from_secs(1);
 
 /// A sender, or somebody who wants to be.
 #[derive(Clone, Copy, Debug)]
@@ -150,81 +147,4 @@ fn slot_of(at: Mono) -> u64 {
 
 fn shifted(bits: u64, by: u64) -> u64 {
     u32::try_from(by).ok().and_then(|by| bits.checked_shl(by)).unwrap_or(0)
-}
-
-/// Datagrams that wait, in the order in which they came.
-#[derive(Debug, Default)]
-pub struct Waiting {
-    ends: Vec<(usize, Mono)>,
-    octets: Vec<u8>,
-}
-
-impl Waiting {
-    /// Each datagram, and when it arrived.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Mono)> {
-        let mut start = 0;
-        self.ends.iter().filter_map(move |&(end, arrival)| {
-            let datagram = self.octets.get(start..end);
-            start = end;
-            datagram.map(|datagram| (datagram, arrival))
-        })
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// Keeps a copy. If there is no room, the older half goes; returns how many went.
-    pub fn push(&mut self, datagram: &[u8], arrival: Mono) -> u64 {
-        let mut gone = 0;
-        if !self.has_room(datagram) {
-            gone = self.forget_half();
-        }
-        if !self.has_room(datagram) {
-            gone += self.clear();
-        }
-        if datagram.len() > MAX_WAITING_OCTETS {
-            return gone + 1;
-        }
-        self.octets.extend_from_slice(datagram);
-        self.ends.push((self.octets.len(), arrival));
-        gone
-    }
-
-    /// Whether `datagram` can be kept beside what waits.
-    pub(super) fn has_room(&self, datagram: &[u8]) -> bool {
-        self.octets.len() + datagram.len() <= MAX_WAITING_OCTETS
-    }
-
-    pub(super) fn octets(&self) -> usize {
-        self.octets.len()
-    }
-
-    /// The older half goes; returns how many went.
-    pub(super) fn forget_half(&mut self) -> u64 {
-        let count = self.ends.len().div_ceil(2);
-        let start = count.checked_sub(1).and_then(|last| self.ends.get(last)).map_or(0, |(end, _)| *end);
-        self.octets.drain(..start);
-        self.ends.drain(..count);
-        for (end, _) in &mut self.ends {
-            *end -= start;
-        }
-        count as u64
-    }
-
-    /// Empties it; returns how many there were.
-    pub(super) fn clear(&mut self) -> u64 {
-        let gone = self.ends.len() as u64;
-        self.ends.clear();
-        self.octets.clear();
-        gone
-    }
 }

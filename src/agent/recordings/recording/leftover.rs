@@ -72,7 +72,7 @@ impl Leftover {
     pub(in crate::agent) fn take(&mut self, datagram: &[u8], packet: &Packet<'_>, arrival: Mono) -> u64 {
         self.last.seq = packet.seq;
         self.last.at = arrival;
-        if self.is_foreign { 1 } else { self.waiting.push(datagram, arrival) }
+        if self.is_foreign { 1 } else { self.waiting.push(datagram, packet.seq, arrival) }
     }
 
     /// How many wait.
