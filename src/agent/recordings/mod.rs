@@ -1,14 +1,14 @@
 //! The recordings that have not ended, and the last that have.
 //!
 //! Owns: finding one by its key, id or file; what clients ask of one that runs; when its next job is due. How it
-//! begins is [`start`]'s, how it ends [`stop`]'s, where its audio goes that of the three destinations.
+//! begins is [`start`]'s, how it ends [`stop`]'s and [`outcome`]'s, where its audio goes that of the three destinations.
 
 use crate::agent::clients::answer::Caller;
 use crate::agent::clients::answer::{Answer, Failure, answer};
 use crate::agent::recordings::by_pbx::transaction::Purpose;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::{Recording, altered_text};
-use crate::agent::{Action, Agent, MAX_ENDED, RecordingKey, Turn};
+use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::error::AgentError;
 use crate::api::event::Event;
 use crate::api::reason::Reason;
@@ -20,6 +20,7 @@ use store::jobs::{FileKey, Job};
 
 pub(in crate::agent) mod by_pbx;
 mod notices;
+pub(in crate::agent) mod outcome;
 pub(in crate::agent) mod recording;
 mod start;
 mod stop;
@@ -70,11 +71,6 @@ impl Agent {
 
     pub(in crate::agent) fn progress_due(&self, key: RecordingKey) -> Mono {
         self.recordings.get(&key).map_or(Mono::default(), |it| it.progress_at)
-    }
-
-    pub(in crate::agent) fn remember(&mut self, status: RecordingStatus) {
-        self.ended.truncate(MAX_ENDED - 1);
-        self.ended.push_front(status);
     }
 
     pub(in crate::agent) fn keys(&self) -> Vec<RecordingKey> {

@@ -1,5 +1,6 @@
 //! What is due when a deadline has passed: playback, jobs tried again, answers and events that could not wait longer.
 
+use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::to_file::ToFile;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
@@ -79,7 +80,7 @@ impl Agent {
         if it.destination.as_file().is_some_and(ToFile::is_overfull) {
             let fault =
                 Fault { kind: FaultKind::Io, detail: "the disk has been stalled for too long".into() };
-            return self.fail(key, fault, Vec::new(), turn);
+            return self.remove(key, Outcome::DiskFailed(fault, Vec::new()), turn);
         }
         if it.is_degraded() && !it.loss_told {
             it.loss_told = true;

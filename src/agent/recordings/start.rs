@@ -3,6 +3,7 @@
 use crate::agent::clients::answer::Answer;
 use crate::agent::clients::answer::{Caller, PendingReply};
 use crate::agent::recordings::by_pbx::transaction::Purpose;
+use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::{LastSender, Leftover};
 use crate::agent::recordings::recording::{Recording, altered_text};
@@ -149,22 +150,8 @@ impl Agent {
                 turn.actions.extend(it.open.take().map(Action::Job));
                 self.begin_session(key, turn);
             }
-            Err(detail) => {
-                // The file has not been asked for yet: the recording never existed.
-                let waiting = it.waiting.take();
-                self.recordings.remove(&key);
-                if let Some(reply) = waiting {
-                    let error = AgentError::new(Reason::NotConfigured)
-                        .with_message("no RTP port can be bound")
-                        .with_detail(detail)
-                        .with_advice(
-                            "end what has the port, or change [rtp] port (0: any free one); [rtp] bind has to be an \
-                             address of this machine",
-                        );
-                    reply.err(&error, turn);
-                }
-                self.finish_eject(turn);
-            }
+            // The file has not been asked for yet.
+            Err(detail) => self.remove(key, Outcome::NoPort(detail), turn),
         }
     }
 }

@@ -3,7 +3,8 @@
 pub(in crate::agent) mod transaction;
 
 use crate::agent::clients::answer::Caller;
-use crate::agent::recordings::by_pbx::transaction::{Outcome, Purpose, Refusal};
+use crate::agent::recordings::by_pbx::transaction::{Purpose, Refusal, Step};
+use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
@@ -86,11 +87,11 @@ impl Agent {
             if let Some(reply) = sip.waiting.take() {
                 reply.err(&error, turn);
             }
-            self.finish(key, turn);
+            self.remove(key, Outcome::Ended, turn);
         } else if sip.is_busy() {
             sip.stop_wanted = true;
         } else if paused {
-            self.finish(key, turn);
+            self.remove(key, Outcome::Ended, turn);
         } else {
             self.ask_pbx(key, Purpose::Stop, turn);
         }
@@ -111,16 +112,16 @@ impl Agent {
             return if ended { Ok(()) } else { Err(Reason::NotFound.into()) };
         };
         let Some(sip) = it.destination.as_pbx_mut() else { return Err(Reason::InvalidState.into()) };
-        if let Some(outcome) = sip.answered(code, retry_after, turn.now.mono) {
-            self.pbx_outcome(key, outcome, turn);
+        if let Some(step) = sip.answered(code, retry_after, turn.now.mono) {
+            self.pbx_step(key, step, turn);
         }
         Ok(())
     }
 
     pub(in crate::agent) fn pbx_timer(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let sip = self.recordings.get_mut(&key).and_then(|it| it.destination.as_pbx_mut());
-        if let Some(outcome) = sip.and_then(|sip| sip.timer(turn.now.mono)) {
-            self.pbx_outcome(key, outcome, turn);
+        if let Some(step) = sip.and_then(|sip| sip.timer(turn.now.mono)) {
+            self.pbx_step(key, step, turn);
         }
     }
 
@@ -138,11 +139,11 @@ impl Agent {
         self.tell(&event, turn);
     }
 
-    fn pbx_outcome(&mut self, key: RecordingKey, outcome: Outcome, turn: &mut Turn<'_>) {
-        match outcome {
-            Outcome::Send(record) => self.emit_sip_info(key, record, turn),
-            Outcome::Done(purpose) => self.pbx_done(key, purpose, turn),
-            Outcome::Failed(purpose, refusal) => self.pbx_failed(key, purpose, refusal, turn),
+    fn pbx_step(&mut self, key: RecordingKey, step: Step, turn: &mut Turn<'_>) {
+        match step {
+            Step::Send(record) => self.emit_sip_info(key, record, turn),
+            Step::Done(purpose) => self.pbx_done(key, purpose, turn),
+            Step::Failed(purpose, refusal) => self.pbx_failed(key, purpose, refusal, turn),
         }
     }
 
@@ -154,7 +155,7 @@ impl Agent {
         sip.run(records, turn.now.mono);
         let (waiting, stop_wanted) = (sip.waiting.take(), sip.stop_wanted);
         let event: fn(crate::api::status::RecordingStatus) -> Event = match purpose {
-            Purpose::Stop => return self.finish(key, turn),
+            Purpose::Stop => return self.remove(key, Outcome::Ended, turn),
             Purpose::Undo => return self.pbx_undone(key, turn),
             Purpose::Start => Event::RecordingStarted,
             Purpose::Pause => Event::RecordingPaused,
@@ -175,7 +176,7 @@ impl Agent {
         self.tell(&event(status), turn);
         match (stop_wanted, records) {
             (true, true) => self.ask_pbx(key, Purpose::Stop, turn),
-            (true, false) => self.finish(key, turn),
+            (true, false) => self.remove(key, Outcome::Ended, turn),
             (false, _) => {}
         }
     }
@@ -230,11 +231,13 @@ impl Agent {
                 if !matches!(it.state, RecordingState::Stopping) {
                     it.end_for(Order::CallGone.into());
                 }
-                self.finish(key, turn);
+                self.remove(key, Outcome::Ended, turn);
             }
-            (Purpose::Stop, Refusal::Because(reason, detail)) => self.lose(key, reason, detail, turn),
+            (Purpose::Stop, Refusal::Because(reason, detail)) => {
+                self.remove(key, Outcome::PeerFailed(reason, detail), turn)
+            }
             (Purpose::Resume, _) if unsure => self.ask_pbx(key, Purpose::Undo, turn),
-            (Purpose::Resume, _) if stop_wanted => self.finish(key, turn),
+            (Purpose::Resume, _) if stop_wanted => self.remove(key, Outcome::Ended, turn),
             (Purpose::Pause, _) if stop_wanted => self.ask_pbx(key, Purpose::Stop, turn),
             (Purpose::Resume | Purpose::Pause, _) => {}
         }
@@ -246,9 +249,9 @@ impl Agent {
         let stopping = !it.is_live();
         let discard = it.destination.as_pbx_mut().is_some_and(|sip| sip.discard);
         if discard {
-            self.recordings.remove(&key);
+            self.remove(key, Outcome::Discarded, turn);
         } else if stopping {
-            self.finish(key, turn);
+            self.remove(key, Outcome::Ended, turn);
         }
     }
 }

@@ -44,7 +44,7 @@ pub(in crate::agent) enum Refusal {
 
 /// What follows from an answer or from time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::agent) enum Outcome {
+pub(in crate::agent) enum Step {
     /// Send this INFO.
     Send(SipRecord),
     /// The PBX took it.
@@ -117,12 +117,7 @@ impl ByPbx {
 
     /// The final answer to the INFO under way; `None` if there is none or another answer follows.
     /// After 491 it is repeated in `retry_after`.
-    pub(in crate::agent) fn answered(
-        &mut self,
-        code: u16,
-        retry_after: Duration,
-        now: Mono,
-    ) -> Option<Outcome> {
+    pub(in crate::agent) fn answered(&mut self, code: u16, retry_after: Duration, now: Mono) -> Option<Step> {
         let transaction = self.transaction.as_mut()?;
         match (code, transaction.phase) {
             // A second answer to the one that is to be repeated.
@@ -137,25 +132,25 @@ impl ByPbx {
         let purpose = transaction.purpose;
         self.transaction = None;
         Some(match refusal(code) {
-            None => Outcome::Done(purpose),
-            Some(refusal) => Outcome::Failed(purpose, refusal),
+            None => Step::Done(purpose),
+            Some(refusal) => Step::Failed(purpose, refusal),
         })
     }
 
     /// Time has passed; does nothing if nothing is due.
-    pub(in crate::agent) fn timer(&mut self, now: Mono) -> Option<Outcome> {
+    pub(in crate::agent) fn timer(&mut self, now: Mono) -> Option<Step> {
         let transaction = self.transaction.as_mut().filter(|transaction| transaction.deadline <= now)?;
         let purpose = transaction.purpose;
         match transaction.phase {
             Phase::Waiting => {
                 transaction.phase = Phase::Asked { repeated: true };
                 transaction.deadline = now + ANSWER_AFTER;
-                Some(Outcome::Send(purpose.record()))
+                Some(Step::Send(purpose.record()))
             }
             Phase::Asked { .. } => {
                 self.transaction = None;
                 let detail = "no answer to the SIP INFO in 5 s".to_owned();
-                Some(Outcome::Failed(purpose, Refusal::Because(Reason::ServerTimeout, detail)))
+                Some(Step::Failed(purpose, Refusal::Because(Reason::ServerTimeout, detail)))
             }
         }
     }
@@ -227,8 +222,8 @@ mod tests {
         assert_eq!(sip.ask(Purpose::Start, at(0)), Some(SipRecord::On));
         assert_eq!(sip.answered(491, LATER, at(100)), None);
         assert_eq!(sip.timer(at(2199)), None);
-        assert_eq!(sip.timer(at(2200)), Some(Outcome::Send(SipRecord::On)));
-        let refused = Outcome::Failed(Purpose::Start, because(Reason::ServerRefused, 491).unwrap());
+        assert_eq!(sip.timer(at(2200)), Some(Step::Send(SipRecord::On)));
+        let refused = Step::Failed(Purpose::Start, because(Reason::ServerRefused, 491).unwrap());
         assert_eq!(sip.answered(491, LATER, at(2300)), Some(refused));
         assert!(!sip.is_busy());
     }
@@ -250,7 +245,7 @@ mod tests {
         sip.ask(Purpose::Stop, at(0));
         assert_eq!(sip.deadline(), Some(at(5000)));
         assert_eq!(sip.timer(at(4999)), None);
-        let Some(Outcome::Failed(Purpose::Stop, Refusal::Because(Reason::ServerTimeout, _))) =
+        let Some(Step::Failed(Purpose::Stop, Refusal::Because(Reason::ServerTimeout, _))) =
             sip.timer(at(5000))
         else {
             panic!("no time-out");
@@ -287,13 +282,13 @@ mod tests {
                         open = true;
                     }
                     1 => {
-                        if let Some(Outcome::Done(_) | Outcome::Failed(..)) = sip.answered(code, LATER, at(now)) {
+                        if let Some(Step::Done(_) | Step::Failed(..)) = sip.answered(code, LATER, at(now)) {
                             prop_assert!(open);
                             open = false;
                         }
                     }
                     _ => {
-                        if let Some(Outcome::Failed(..)) = sip.timer(at(now)) {
+                        if let Some(Step::Failed(..)) = sip.timer(at(now)) {
                             prop_assert!(open);
                             open = false;
                         }

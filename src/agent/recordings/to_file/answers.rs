@@ -3,7 +3,8 @@
 //! Owns: what follows when the disks were looked at, when a file was opened, appended to or closed, when a job found no
 //! room, and when a disk was ejected. What a disk that fails in mid-recording means is [`super::going_on`]'s.
 
-use crate::agent::disk::faults::{cause_of_fault, error_of_fault};
+use crate::agent::disk::faults::cause_of_fault;
+use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::to_file::segment_buffer;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
@@ -66,27 +67,10 @@ impl Agent {
         let Err(_) = self.go_on_elsewhere(key, &fault, Vec::new(), turn) else { return };
         let starting = self.recordings.get(&key).is_some_and(|it| it.waiting.is_some());
         if starting {
-            self.refuse_start(key, fault, turn);
+            self.remove(key, Outcome::NoFile(fault), turn);
         } else {
             self.storage_failed(key, fault, Vec::new(), turn);
         }
-    }
-
-    /// The first file could not be created: the recording never began.
-    fn refuse_start(&mut self, key: RecordingKey, fault: Fault, turn: &mut Turn<'_>) {
-        let Some(mut it) = self.recordings.remove(&key) else { return };
-        if let Some(to_file) = it.destination.as_file_mut() {
-            to_file.abandon(Vec::new(), &mut self.pool);
-        }
-        self.past.add(&it.final_counts());
-        turn.actions.push(Action::CloseRtp(key));
-        turn.actions.push(Action::Log(LogLevel::Warn, format!("no recording: {}", fault.detail)));
-        if let Some(reply) = it.waiting.take() {
-            let error = error_of_fault(fault.kind).with_detail(fault.detail);
-            reply.err(&error, turn);
-        }
-        self.scan(turn);
-        self.finish_eject(turn);
     }
 
     pub(in crate::agent) fn appended(
@@ -184,15 +168,6 @@ impl Agent {
         if let Some(job) = to_file.closed(next, &it.call, turn.now) {
             return turn.actions.push(Action::Job(job));
         }
-        self.end(key, turn);
-    }
-
-    /// Everything of a recording is closed and synced.
-    pub(in crate::agent) fn end(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
-        if let Some(to_file) = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut()) {
-            self.pending_finalisations.keep(to_file.take_mends());
-        }
-        self.finish(key, turn);
-        self.finish_eject(turn);
+        self.remove(key, Outcome::Ended, turn);
     }
 }

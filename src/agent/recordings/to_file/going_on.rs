@@ -5,6 +5,7 @@
 //! there but gives errors is tried again now and then, for the same time.
 
 use crate::agent::disk::faults::reason_of;
+use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::to_file::ToFile;
@@ -44,7 +45,7 @@ impl Agent {
         let waits = waits && it.lost.is_none_or(|lost| turn.now.mono < lost.since + window);
         let Destination::File(to_file) = &mut it.destination else { return };
         if !waits || !gone || to_file.file_name().is_none() {
-            return self.fail(key, fault, pieces, turn);
+            return self.remove(key, Outcome::DiskFailed(fault, pieces), turn);
         }
         let file = to_file.file();
         to_file.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, turn.now);
@@ -191,7 +192,7 @@ impl Agent {
                     self.pending_finalisations.keep([mend]);
                 }
                 if done {
-                    self.end(key, turn);
+                    self.remove(key, Outcome::Ended, turn);
                 }
             }
             Err(fault) if to_file.is_mending() => {
@@ -216,7 +217,8 @@ impl Agent {
         if turn.now.mono >= lost.since + window || self.life.is_ending() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
             let kind = if self.disk.is_present() { FaultKind::Io } else { FaultKind::Pulled };
-            return self.fail(key, Fault { kind, detail }, Vec::new(), turn);
+            let fault = Fault { kind, detail };
+            return self.remove(key, Outcome::DiskFailed(fault, Vec::new()), turn);
         }
         if turn.now.mono >= lost.retry_at {
             lost.retry_at = turn.now.mono + RETRY_AFTER;

@@ -4,6 +4,7 @@ pub(in crate::agent) mod replay;
 pub(in crate::agent) mod upload;
 
 use crate::agent::Action;
+use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::to_file::{Spec, ToFile};
 use crate::agent::recordings::to_server::replay::{IN_FLIGHT, UNSAVED};
@@ -207,14 +208,14 @@ impl Agent {
                     let text = "the server did not confirm the end of a recording".into();
                     turn.actions.push(Action::Log(LogLevel::Warn, text));
                 }
-                self.finish(key, turn);
+                self.remove(key, Outcome::Ended, turn);
             }
             End::StoppedByServer { reason } => {
                 if let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) {
                     it.end_for(Order::StoppedByServer.into());
                     it.note_words(reason);
                 }
-                self.finish(key, turn);
+                self.remove(key, Outcome::Ended, turn);
             }
             End::Refused { text } => self.server_failed(key, Reason::ServerRefused, text, turn),
             End::Failed { reason, detail } => {
@@ -252,7 +253,7 @@ impl Agent {
             }
             Some(Err(error)) => detail = format!("{detail}; nor can it go on at the phone: {error}"),
         }
-        self.lose(key, reason, detail, turn);
+        self.remove(key, Outcome::PeerFailed(reason, detail), turn);
     }
 
     /// Makes a recording to a file of an upload, beginning with the packets that are remembered.
