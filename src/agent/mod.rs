@@ -24,6 +24,7 @@ use crate::agent::disk::state::DiskState;
 use crate::agent::library::Asks;
 use crate::agent::library::playbacks::Players;
 use crate::agent::recordings::recording::leftover::LastSender;
+use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
 use crate::agent::recordings::to_file::ToFile;
 use crate::agent::recordings::to_file::pending_finalisations::PendingFinalisations;
@@ -169,7 +170,7 @@ impl Agent {
         if !it.takes_audio() {
             self.paused_packets += 1;
             // What comes before the server's answer is only wanted if it has to be recorded here.
-            if it.state == RecordingState::Starting && it.paused.is_none() && !truncated {
+            if it.state() == RecordingState::Starting && !truncated {
                 if let Some(to_server) = it.destination.as_server_mut() {
                     to_server.keep(octets, arrival);
                 }
@@ -292,7 +293,8 @@ impl Agent {
             let flush = to_file.and_then(|to_file| to_file.flush_due(self.config.storage.flush_interval));
             let answer = it.waiting.as_ref().and(to_file).map(|_| it.started + START_ANSWER_AFTER);
             let no_media = self.media_deadline(it);
-            let busy_since = to_file.and_then(ToFile::busy_since).filter(|_| !it.stalled_told);
+            let busy_since =
+                to_file.and_then(ToFile::busy_since).filter(|_| !it.notices.has(Notice::Stalled));
             let stalled = busy_since.map(|at| at + STALLED_AFTER);
             let progress = (progress && it.is_live()).then_some(it.progress_at);
             let lost = self.lost_due(it);
@@ -382,8 +384,7 @@ impl Agent {
             }
             let busy_since = it.destination.as_file().and_then(ToFile::busy_since);
             let stalled = busy_since.is_some_and(|since| turn.now.mono >= since + STALLED_AFTER);
-            if stalled && !it.stalled_told {
-                it.stalled_told = true;
+            if stalled && it.notices.first(Notice::Stalled) {
                 let event = Event::RecordingStalled(it.status(remaining_s, turn.now.mono));
                 self.tell(&event, turn);
             }

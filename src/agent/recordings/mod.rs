@@ -12,7 +12,7 @@ use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::error::AgentError;
 use crate::api::event::Event;
 use crate::api::reason::Reason;
-use crate::api::status::{RecordingState, RecordingStatus};
+use crate::api::status::RecordingStatus;
 use media::time::Mono;
 use recfile::call::CallUpdate;
 use std::time::Duration;
@@ -168,7 +168,6 @@ impl Agent {
             }
         }
         it.paused = Some(turn.now.mono);
-        it.state = RecordingState::Paused;
         let status = it.status(remaining_s, self.clock);
         self.tell(&Event::RecordingPaused(status.clone()), turn);
         self.pump(key, turn);
@@ -196,8 +195,6 @@ impl Agent {
         }
         it.paused = None;
         it.probe.begin(turn.now.mono);
-        // It may have been paused before the disk or the server had answered, and may still wait for that.
-        it.state = if it.started_told { RecordingState::Recording } else { RecordingState::Starting };
         let status = it.status(remaining_s, self.clock);
         self.tell(&Event::RecordingResumed(status.clone()), turn);
         answer(&status)

@@ -2,6 +2,7 @@
 
 use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::Recording;
+use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::to_file::ToFile;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
@@ -45,11 +46,13 @@ impl Agent {
         let changed = it.probe.take_change();
         let encrypted = it.probe.media() == Media::Encrypted;
         let missing = looks && turn.now.mono >= it.probe.since() + NO_MEDIA_AFTER;
-        let no_media = (encrypted || missing) && !it.no_media_told;
+        let no_media = (encrypted || missing) && !it.notices.has(Notice::NoMedia);
         if !changed && !no_media {
             return;
         }
-        it.no_media_told |= no_media;
+        if no_media {
+            it.notices.first(Notice::NoMedia);
+        }
         let detail = it.probe.detail();
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get(&key) else { return };
@@ -69,7 +72,7 @@ impl Agent {
         if !it.takes_audio() || !self.has_room() {
             return None;
         }
-        let no_media = (!it.no_media_told).then(|| it.probe.since() + NO_MEDIA_AFTER);
+        let no_media = (!it.notices.has(Notice::NoMedia)).then(|| it.probe.since() + NO_MEDIA_AFTER);
         [no_media, it.probe.deadline(), it.lock_deadline()].into_iter().flatten().min()
     }
 
@@ -82,8 +85,7 @@ impl Agent {
                 Fault { kind: FaultKind::Io, detail: "the disk has been stalled for too long".into() };
             return self.remove(key, Outcome::DiskFailed(fault, Vec::new()), turn);
         }
-        if it.is_degraded() && !it.loss_told {
-            it.loss_told = true;
+        if it.is_degraded() && it.notices.first(Notice::Loss) {
             let event = Event::RecordingStalled(it.status(remaining_s, self.clock));
             self.tell(&event, turn);
         }

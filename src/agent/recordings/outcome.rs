@@ -8,7 +8,7 @@ use crate::agent::{Action, Agent, MAX_ENDED, RecordingKey, Turn};
 use crate::api::error::AgentError;
 use crate::api::event::Event;
 use crate::api::reason::Reason;
-use crate::api::status::{RecordingState, RecordingStatus};
+use crate::api::status::RecordingStatus;
 use log::Level as LogLevel;
 use store::jobs::{Fault, Job, Piece};
 
@@ -108,7 +108,7 @@ impl Agent {
         }
         self.past.add(&it.final_counts());
         outcome.note_in(&mut it);
-        it.state = RecordingState::Ended;
+        it.phase.end();
         let has_failed = !matches!(outcome, Outcome::Ended);
         let status = it.status(if has_failed { self.remaining_s() } else { with_itself }, self.clock);
         let line = outcome.log_line(&it, had_begun, status.elapsed_ms);

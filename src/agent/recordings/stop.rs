@@ -3,7 +3,6 @@
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::{Action, Agent, Life, RecordingKey, Turn};
 use crate::api::ending::{EndReason, Order};
-use crate::api::status::RecordingState;
 use std::time::Duration;
 
 /// At the end of the process storage has so long to finish.
@@ -29,7 +28,7 @@ impl Agent {
     ) {
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
         it.settle(turn.now.mono, &mut self.pool);
-        it.state = RecordingState::Stopping;
+        it.phase.stop();
         let reason = reason.into();
         it.end_for(reason);
         it.stopped = Some(turn.now.mono);

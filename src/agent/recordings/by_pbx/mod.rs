@@ -7,12 +7,12 @@ use crate::agent::recordings::by_pbx::transaction::{Purpose, Refusal, Step};
 use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::recording::phase::Phase;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::ending::{Order, TextKey};
 use crate::api::error::AgentError;
 use crate::api::event::{Event, SipRecord};
 use crate::api::reason::Reason;
-use crate::api::status::RecordingState;
 use media::time::Now;
 use recfile::call::Call;
 use std::time::Duration;
@@ -164,7 +164,7 @@ impl Agent {
         it.paused = (!records).then_some(turn.now.mono);
         it.progress_at = turn.now.mono + Duration::from_secs(1);
         if live {
-            it.state = if records { RecordingState::Recording } else { RecordingState::Paused };
+            it.phase = Phase::Running;
         }
         let status = it.status(None, self.clock);
         if let Some(reply) = it.waiting.take() {
@@ -221,14 +221,14 @@ impl Agent {
                     Refusal::CallGone => it.end_for(Order::CallGone.into()),
                     Refusal::Because(reason, detail) => it.fail_for(reason, None, detail),
                 }
-                it.state = RecordingState::Stopping;
+                it.phase.stop();
                 if unsure {
                     return self.ask_pbx(key, Purpose::Undo, turn);
                 }
                 self.pbx_undone(key, turn);
             }
             (_, Refusal::CallGone) => {
-                if !matches!(it.state, RecordingState::Stopping) {
+                if it.is_live() {
                     it.end_for(Order::CallGone.into());
                 }
                 self.remove(key, Outcome::Ended, turn);

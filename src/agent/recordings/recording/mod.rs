@@ -4,13 +4,14 @@
 
 pub(in crate::agent) mod destination;
 pub(in crate::agent) mod leftover;
+pub(in crate::agent) mod phase;
 mod status;
 
 use crate::agent::Datagram;
 use crate::agent::clients::answer::PendingReply;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::Leftover;
-use crate::agent::recordings::to_file::lost_disk::Lost;
+use crate::agent::recordings::recording::phase::{Notice, Notices, Phase};
 use crate::agent::recordings::to_file::{SenderFacts, ToFile};
 use crate::api::ending::{EndReason, Order};
 use crate::api::reason::{Cause, Reason};
@@ -75,7 +76,7 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) call: Call,
     pub(in crate::agent) destination: Destination,
     pub(in crate::agent) counts: Counts,
-    pub(in crate::agent) state: RecordingState,
+    pub(in crate::agent) phase: Phase,
     pub(in crate::agent) rtp: Option<SocketAddr>,
     /// Who waits for the answer to `record.start`, and since when.
     pub(in crate::agent) waiting: Option<PendingReply>,
@@ -88,20 +89,12 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) paused: Option<Mono>,
     pub(in crate::agent) progress_at: Mono,
     pub(in crate::agent) probe: Probe,
-    pub(in crate::agent) no_media_told: bool,
-    pub(in crate::agent) stalled_told: bool,
-    pub(in crate::agent) loss_told: bool,
+    pub(in crate::agent) notices: Notices,
     /// Datagrams that the system dropped before we could read them.
     pub(in crate::agent) overflowed: u64,
     why: Option<Why>,
     /// For over a second only packets came that can't be recorded.
     pub(in crate::agent) unrecordable: bool,
-    /// Since its disk is gone, until another has proved to take it.
-    pub(in crate::agent) lost: Option<Lost>,
-    /// Its disk went while storage had its audio in hands.
-    pub(in crate::agent) pulled: bool,
-    /// `recording.started` was sent: a file that comes later is another segment.
-    pub(in crate::agent) started_told: bool,
     /// The server got some of it before it was gone.
     pub(in crate::agent) kept_at_server: bool,
     /// Octets and lost packets of the upload that came before the present file.
@@ -140,7 +133,7 @@ impl Recording {
             call,
             destination,
             counts: Counts::default(),
-            state: RecordingState::Starting,
+            phase: Phase::Starting,
             rtp: None,
             waiting: None,
             open: None,
@@ -151,15 +144,10 @@ impl Recording {
             paused: None,
             progress_at: now.mono + Duration::from_secs(1),
             probe: Probe::new(ptime_ms, now.mono),
-            no_media_told: false,
-            stalled_told: false,
-            loss_told: false,
+            notices: Notices::default(),
             overflowed: 0,
             why: None,
             unrecordable: false,
-            lost: None,
-            pulled: false,
-            started_told: false,
             kept_at_server: false,
             octets_before: 0,
             lost_before: 0,
@@ -177,9 +165,9 @@ impl Recording {
 
     /// Whether packets are wanted: not while paused or ending, nor before the server has agreed.
     pub(in crate::agent) fn takes_audio(&self) -> bool {
-        let wanted = match (&self.destination, self.state) {
+        let wanted = match (&self.destination, self.phase) {
             (Destination::Pbx(_), _) => false,
-            (Destination::File(_), RecordingState::Starting) | (_, RecordingState::Recording) => true,
+            (Destination::File(_), Phase::Starting) | (_, Phase::Running) => true,
             _ => false,
         };
         wanted && self.paused.is_none()
@@ -216,12 +204,22 @@ impl Recording {
 
     /// Whether pause, resume and stop are possible.
     pub(in crate::agent) fn is_live(&self) -> bool {
-        !matches!(self.state, RecordingState::Stopping | RecordingState::Ended)
+        self.phase.is_live()
     }
 
     /// Whether the server has not agreed yet, paused or not.
     pub(in crate::agent) fn is_starting(&self) -> bool {
-        !self.started_told && self.is_live()
+        self.phase == Phase::Starting
+    }
+
+    pub(in crate::agent) fn state(&self) -> RecordingState {
+        match self.phase {
+            Phase::Starting | Phase::Running if self.paused.is_some() => RecordingState::Paused,
+            Phase::Starting => RecordingState::Starting,
+            Phase::Running => RecordingState::Recording,
+            Phase::Stopping { .. } => RecordingState::Stopping,
+            Phase::Ended { .. } => RecordingState::Ended,
+        }
     }
 
     /// Takes one datagram and books it; `None` if it waits, or is a stranger's.
@@ -433,7 +431,7 @@ impl Recording {
             return self.doubtful(look, packet, arrival, pool);
         }
         self.probe.hear(arrival);
-        self.no_media_told = false;
+        self.notices.renew(Notice::NoMedia);
         self.last_octets = packet.payload.len();
         self.destination.push(packet, arrival, pool)
     }
@@ -445,7 +443,7 @@ impl Recording {
             Look::Clear => {
                 self.release_held(pool);
                 self.probe.hear(arrival);
-                self.no_media_told = false;
+                self.notices.renew(Notice::NoMedia);
                 self.last_octets = packet.payload.len();
                 self.destination.push(packet, arrival, pool)
             }

@@ -54,7 +54,7 @@ impl Recording {
     /// How it ended; `None` as long as it has not.
     fn ending(&self) -> Option<Ending> {
         let Why { reason, cause, detail } =
-            self.why.as_ref().filter(|_| self.state == RecordingState::Ended)?;
+            self.why.as_ref().filter(|_| self.state() == RecordingState::Ended)?;
         let outcome = self.outcome(*reason);
         let text_key = match reason {
             EndReason::Failure(reason) if self.confirmed().is_some() => TextKey::of_pbx(*reason),
@@ -62,7 +62,9 @@ impl Recording {
             EndReason::Order(Order::Shutdown) => Some(TextKey::Shutdown),
             EndReason::Order(Order::StoppedByServer) => Some(TextKey::StoppedByServer),
             // Who stops it before it has begun wants nothing.
-            EndReason::Order(_) if outcome == Outcome::Complete || !self.started_told => None,
+            EndReason::Order(_) if outcome == Outcome::Complete || !self.phase.has_begun() => None,
+            // The PBX has the audio: what of it is missing is not known here.
+            EndReason::Order(_) if self.confirmed().is_some() => None,
             EndReason::Order(_) => Some(self.what_is_missing()),
         };
         Some(Ending { outcome, reason: *reason, cause: *cause, detail: detail.clone(), text_key })
@@ -107,7 +109,7 @@ impl Recording {
         RecordingStatus {
             recording: self.id.clone(),
             mode: self.mode,
-            state: self.state,
+            state: self.state(),
             call: self.call.clone(),
             codec: self.codec.name().into(),
             ptime_ms: self.ptime_ms,
@@ -152,7 +154,7 @@ impl Recording {
     pub(in crate::agent) fn start_answer(&self) -> RecordStarted {
         RecordStarted {
             recording: self.id.clone(),
-            state: self.state,
+            state: self.state(),
             rtp: self.rtp_address(),
             file: self.file_name().map(Into::into),
             confirmed: self.confirmed(),

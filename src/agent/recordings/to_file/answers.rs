@@ -6,11 +6,11 @@
 use crate::agent::disk::faults::cause_of_fault;
 use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::to_file::segment_buffer;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
-use crate::api::status::RecordingState;
 use log::Level as LogLevel;
 use store::jobs::{Fault, FaultKind, FileKey, Job, Opened, Piece, Space};
 
@@ -32,15 +32,9 @@ impl Agent {
                 }
                 let remaining_s = self.remaining_s();
                 let Some(it) = self.recordings.get_mut(&key) else { return };
-                let first = !std::mem::replace(&mut it.started_told, true);
+                let first = it.phase.begin();
                 let short_of_names =
                     it.destination.as_file_mut().is_some_and(|to_file| to_file.opened(opened));
-                if it.buffered_octets() == 0 {
-                    it.lost = None;
-                }
-                if it.state == RecordingState::Starting {
-                    it.state = RecordingState::Recording;
-                }
                 if let Some(reply) = it.waiting.take() {
                     reply.ok(&it.start_answer(), turn);
                 }
@@ -92,8 +86,7 @@ impl Agent {
                     self.check_room(turn);
                 }
                 if let Some(it) = self.recordings.get_mut(&key) {
-                    it.stalled_told = false;
-                    it.lost = None;
+                    it.notices.renew(Notice::Stalled);
                     if let Some(to_file) = it.destination.as_file_mut() {
                         self.stats.written_bytes += to_file.appended(pieces, &mut self.pool);
                     }

@@ -8,8 +8,8 @@ use crate::agent::disk::faults::reason_of;
 use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::to_file::ToFile;
-use crate::agent::recordings::to_file::lost_disk::Lost;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
@@ -42,24 +42,20 @@ impl Agent {
         let window = self.config.storage.resume_window;
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // A disk that comes and fails again has no more time than one that stays away.
-        let waits = waits && it.lost.is_none_or(|lost| turn.now.mono < lost.since + window);
         let Destination::File(to_file) = &mut it.destination else { return };
+        let waits = waits && to_file.without_disk_since().is_none_or(|since| turn.now.mono < since + window);
         if !waits || !gone || to_file.file_name().is_none() {
             return self.remove(key, Outcome::DiskFailed(fault, pieces), turn);
         }
         let file = to_file.file();
         to_file.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, turn.now);
-        it.pulled = false;
-        let first = it.lost.is_none();
-        let retry_at = turn.now.mono + RETRY_AFTER;
-        let since = it.lost.map_or(turn.now.mono, |lost| lost.since);
-        it.lost = Some(Lost { since, retry_at, tries: false });
+        let first = to_file.wait_for_disk(turn.now.mono, turn.now.mono + RETRY_AFTER);
         // Closes the descriptor, wherever the failure was seen: nothing keeps the dead mount busy.
         turn.actions.push(Action::Job(Job::Abandon(file)));
         let text = format!("recording {} goes on in memory: {}", it.id, fault.detail);
         turn.actions.push(Action::Log(LogLevel::Warn, text));
         if first {
-            it.stalled_told = true;
+            it.notices.first(Notice::Stalled);
             let event = Event::RecordingStalled(it.status(None, self.clock));
             self.tell(&event, turn);
         }
@@ -71,16 +67,15 @@ impl Agent {
     pub(in crate::agent) fn disk_pulled(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let running = self.count_on_disk();
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        let Destination::File(to_file) = &it.destination else { return };
+        let Destination::File(to_file) = &mut it.destination else { return };
         if to_file.is_lost() {
             return;
         }
         let waits = !self.config.storage.resume_window.is_zero()
             || self.disk.has_other_than(to_file.folder(), running);
         if waits && to_file.is_busy() {
-            // Its audio is in storage's hands; the answer is not far turn.now.
-            it.pulled = true;
-            return;
+            // Storage has its audio, and the answer is not far.
+            return to_file.lose_after_answer();
         }
         let fault = Fault { kind: FaultKind::Pulled, detail: "the disk was pulled".into() };
         self.storage_failed(key, fault, Vec::new(), turn);
@@ -88,10 +83,8 @@ impl Agent {
 
     /// Takes up what was postponed while storage had the audio. True if the recording has no disk any more.
     pub(in crate::agent) fn lose_pulled(&mut self, key: RecordingKey, turn: &mut Turn<'_>) -> bool {
-        let due = self
-            .recordings
-            .get(&key)
-            .is_some_and(|it| it.pulled && !it.destination.as_file().is_some_and(ToFile::is_busy));
+        let to_file = self.recordings.get(&key).and_then(|it| it.destination.as_file());
+        let due = to_file.is_some_and(ToFile::is_pulled);
         if due {
             self.disk_pulled(key, turn);
         }
@@ -102,12 +95,13 @@ impl Agent {
     pub(in crate::agent) fn resume_lost(&mut self, came: bool, turn: &mut Turn<'_>) {
         for key in self.on_disk() {
             let next = self.new_file();
-            let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { continue };
-            let tries = it.lost.as_mut().is_some_and(|lost| std::mem::take(&mut lost.tries));
+            let Some(it) = self.recordings.get_mut(&key) else { continue };
+            let Destination::File(to_file) = &mut it.destination else { continue };
+            let Some(outage) = to_file.outage_mut() else { continue };
+            let tries = std::mem::take(&mut outage.tries);
             let Some(folder) = self.disk.folder_to_record(0).ok().filter(|_| came || tries) else {
                 continue;
             };
-            let Destination::File(to_file) = &mut it.destination else { continue };
             let jobs =
                 to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, turn.now);
             turn.actions.extend(jobs.into_iter().map(Action::Job));
@@ -150,7 +144,8 @@ impl Agent {
         let Destination::File(to_file) = &mut it.destination else { return Err(pieces) };
         let file = to_file.file();
         to_file.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &it.counts, turn.now);
-        (it.pulled, it.lost, it.stalled_told) = (false, None, false);
+        to_file.end_outage();
+        it.notices.renew(Notice::Stalled);
         let (at, detail) = (folder.root.display(), &fault.detail);
         let text = format!("recording {} goes on at the disk at {at}: {detail}", it.id);
         turn.actions.push(Action::Log(LogLevel::Warn, text));
@@ -204,7 +199,7 @@ impl Agent {
 
     /// When a recording without disk needs a look.
     pub(in crate::agent) fn lost_due(&self, it: &Recording) -> Option<Mono> {
-        let lost = it.lost.filter(|_| it.has_lost_disk())?;
+        let lost = it.destination.as_file()?.outage()?;
         let end = lost.since + self.config.storage.resume_window;
         Some(if self.life.is_ending() { Mono::default() } else { lost.retry_at.min(end) })
     }
@@ -212,8 +207,8 @@ impl Agent {
     /// Looks for a disk again, and gives up when the window has passed.
     pub(in crate::agent) fn check_lost(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let window = self.config.storage.resume_window;
-        let Some(it) = self.recordings.get_mut(&key).filter(|it| it.has_lost_disk()) else { return };
-        let Some(lost) = it.lost.as_mut() else { return };
+        let to_file = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut());
+        let Some(lost) = to_file.and_then(ToFile::outage_mut) else { return };
         if turn.now.mono >= lost.since + window || self.life.is_ending() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
             let kind = if self.disk.is_present() { FaultKind::Io } else { FaultKind::Pulled };

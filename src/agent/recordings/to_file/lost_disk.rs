@@ -15,9 +15,9 @@ use store::jobs::{FileKey, Folder, Job, Mend, Piece};
 /// Files that wait to be finished on a disk that is gone; what is beyond is left to the ordinary recovery.
 const MAX_MENDS: usize = 16;
 
-/// A recording without its disk.
+/// The time without a disk, until another one has proved to take the audio.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::agent) struct Lost {
+pub(in crate::agent) struct Outage {
     pub(in crate::agent) since: Mono,
     pub(in crate::agent) retry_at: Mono,
     /// The next look at the disks is to try the one that is there.
@@ -28,6 +28,42 @@ impl ToFile {
     /// Whether the recording waits for a disk.
     pub(in crate::agent) fn is_lost(&self) -> bool {
         self.state == FileState::Lost
+    }
+
+    /// The outage that lasts; `None` while the recording has a disk, proved or not.
+    pub(in crate::agent) fn outage_mut(&mut self) -> Option<&mut Outage> {
+        self.outage.as_mut().filter(|_| self.state == FileState::Lost)
+    }
+
+    pub(in crate::agent) fn outage(&self) -> Option<Outage> {
+        self.outage.filter(|_| self.is_lost())
+    }
+
+    /// Since when no disk has proved to take the audio.
+    pub(in crate::agent) fn without_disk_since(&self) -> Option<Mono> {
+        self.outage.map(|outage| outage.since)
+    }
+
+    /// Waits for a disk. Returns whether the outage begins now.
+    pub(in crate::agent) fn wait_for_disk(&mut self, now: Mono, retry_at: Mono) -> bool {
+        let since = self.without_disk_since();
+        self.outage = Some(Outage { since: since.unwrap_or(now), retry_at, tries: false });
+        since.is_none()
+    }
+
+    /// Another disk takes the recording at once.
+    pub(in crate::agent) fn end_outage(&mut self) {
+        self.outage = None;
+    }
+
+    /// The disk was pulled; what follows has to wait for the answer that storage owes.
+    pub(in crate::agent) fn lose_after_answer(&mut self) {
+        self.pulled = true;
+    }
+
+    /// Whether the disk was pulled, and storage owes no answer any more.
+    pub(in crate::agent) fn is_pulled(&self) -> bool {
+        self.pulled && !self.is_busy()
     }
 
     /// Whether storage is at work for this recording.
@@ -73,6 +109,7 @@ impl ToFile {
             Some(Busy::Opening | Busy::Mending) => {}
         }
         self.state = FileState::Lost;
+        self.pulled = false;
         self.next_folder = None;
     }
 

@@ -10,6 +10,7 @@ pub(in crate::agent) mod lost_disk;
 pub(in crate::agent) mod pending_finalisations;
 pub(in crate::agent) mod segment_buffer;
 
+use crate::agent::recordings::to_file::lost_disk::Outage;
 use crate::agent::recordings::to_file::segment_buffer::{Feed, SegmentBuffer, SegmentLog, give_back};
 use crate::api::reason::Reason;
 use media::blocks::BlockPool;
@@ -113,6 +114,9 @@ pub(in crate::agent) struct ToFile {
     open_tries: u32,
     /// The next file is made there: the present disk is full.
     next_folder: Option<Folder>,
+    outage: Option<Outage>,
+    /// The disk was pulled while an answer of storage was due.
+    pulled: bool,
 }
 
 /// What is known of who sends, for the sidecar.
@@ -157,6 +161,8 @@ impl ToFile {
             sender: SenderFacts::default(),
             open_tries: 0,
             next_folder: None,
+            outage: None,
+            pulled: false,
             spec,
         };
         let job = to_file.open(call, now);
@@ -373,6 +379,9 @@ impl ToFile {
         self.state = FileState::Open;
         // What came behind the end of the file before has waited since then, and was in no flush.
         self.flushed_at = self.flushed_at.min(self.waiting_since);
+        if self.buffered_octets() == 0 {
+            self.outage = None;
+        }
         std::mem::take(&mut self.open_tries) > 0
     }
 
@@ -391,6 +400,7 @@ impl ToFile {
     pub(in crate::agent) fn appended(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
         self.buffer.written(pieces, pool);
         self.state = FileState::Open;
+        self.outage = None;
         self.durable_octets += self.in_flight_octets;
         self.kept_octets += self.in_flight_octets;
         std::mem::take(&mut self.in_flight_octets)

@@ -6,6 +6,7 @@ pub(in crate::agent) mod upload;
 use crate::agent::Action;
 use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::destination::Destination;
+use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::to_file::{Spec, ToFile};
 use crate::agent::recordings::to_server::replay::{IN_FLIGHT, UNSAVED};
 use crate::agent::recordings::to_server::upload::ToServer;
@@ -14,7 +15,7 @@ use crate::api::ending::{Order, TextKey};
 use crate::api::error::AgentError;
 use crate::api::event::Event;
 use crate::api::reason::Reason;
-use crate::api::status::{Mode, RecordingState, RtpAddress};
+use crate::api::status::{Mode, RtpAddress};
 use crate::config::{Device, OnFailure, Uplink};
 use log::Level as LogLevel;
 use media::codec::Codec;
@@ -182,11 +183,8 @@ impl Agent {
         let id = to_server.as_ref().map(|to_server| to_server.client.id().to_string()).unwrap_or_default();
         let (server, target) =
             to_server.map(|to_server| (to_server.server, to_server.target)).unwrap_or_default();
-        if it.state == RecordingState::Starting {
-            it.state = RecordingState::Recording;
-        }
+        it.phase.begin();
         it.probe.begin(turn.now.mono);
-        it.started_told = true;
         if let Some(reply) = it.waiting.take() {
             reply.ok(&it.start_answer(), turn);
         }
@@ -276,7 +274,7 @@ impl Agent {
         };
         let (mut to_file, open) = ToFile::begin(spec, file, &it.call, turn.now);
         // What was in flight, or all that came since the server was asked, or had surely saved it.
-        let span = match it.started_told {
+        let span = match it.phase.has_begun() {
             false => Duration::MAX,
             _ if to_server.silent => UNSAVED,
             _ => IN_FLIGHT,
@@ -300,7 +298,7 @@ impl Agent {
             to_file.pause(&mut self.pool);
         }
         again.lost = to_file.lost();
-        it.kept_at_server = it.started_told && it.counts.stored > 0;
+        it.kept_at_server = it.phase.has_begun() && it.counts.stored > 0;
         // What the server did not get is in the file.
         it.counts.restore(saved, DropCause::Uplink);
         // What is in both places counts once.
@@ -309,7 +307,9 @@ impl Agent {
         to_file.count_from(it.counts.since(&again));
         it.destination = Destination::File(Box::new(to_file));
         it.mode = Mode::Local;
-        it.loss_told &= it.is_degraded();
+        if !it.is_degraded() {
+            it.notices.renew(Notice::Loss);
+        }
         // The time in which a start has to be answered begins anew.
         it.started = turn.now.mono;
         turn.actions.push(Action::Job(open));
