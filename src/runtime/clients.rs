@@ -49,6 +49,60 @@ const STUCK_CHECK: Duration = Duration::from_secs(1);
 /// of a server that neither takes the connection nor answers, has come by then.
 const FINISHED_LIMIT: Duration = Duration::from_secs(180);
 
+/// What a connection still takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Conn {
+    Open,
+    /// The client has sent all it will; it goes when everything is answered, or then at the latest.
+    HalfClosed {
+        until: Option<Mono>,
+    },
+    /// The client takes nothing any more; its requests are read to the end and carried out all the same.
+    HungUp {
+        read_to_end: bool,
+    },
+    /// The connection is dropped in this turn; `evicted`: since the client does not read.
+    Over {
+        evicted: bool,
+    },
+}
+
+impl Conn {
+    fn is_read(self) -> bool {
+        matches!(self, Self::Open | Self::HungUp { read_to_end: false })
+    }
+
+    fn is_over(self) -> bool {
+        matches!(self, Self::Over { .. })
+    }
+
+    fn read_to_end(&mut self) {
+        match self {
+            Self::Open => *self = Self::HalfClosed { until: None },
+            Self::HungUp { read_to_end } => *read_to_end = true,
+            Self::HalfClosed { .. } | Self::Over { .. } => {}
+        }
+    }
+
+    fn hang_up(&mut self) {
+        match self {
+            Self::Open => *self = Self::HungUp { read_to_end: false },
+            Self::HalfClosed { .. } => *self = Self::HungUp { read_to_end: true },
+            Self::HungUp { .. } | Self::Over { .. } => {}
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.is_over() {
+            *self = Self::Over { evicted: false };
+        }
+    }
+
+    fn evict(&mut self) {
+        *self = Self::Over { evicted: true };
+    }
+}
+
 struct Client {
     id: ClientId,
     stream: UnixStream,
@@ -59,17 +113,9 @@ struct Client {
     /// Cached readiness: set by poll, cleared by `WouldBlock` alone.
     readable: bool,
     writable: bool,
-    /// The client has sent all it will; it goes when everything is answered.
-    finished: bool,
-    /// Both directions are closed: nothing can be told it any more.
-    hung_up: bool,
-    /// It is disconnected because it does not read.
-    evicted: bool,
+    conn: Conn,
     /// Requests that were taken and are not answered yet.
     owed: u32,
-    /// When a finished client goes even if something was not answered.
-    kept_until: Option<Mono>,
-    gone: bool,
 }
 
 /// The listening socket and all connections.
@@ -167,7 +213,9 @@ impl Clients {
         if let Some(client) = self.clients.get_mut(&token) {
             client.readable |= event.is_readable();
             client.writable |= event.is_writable();
-            client.hung_up |= event.is_write_closed() || event.is_error();
+            if event.is_write_closed() || event.is_error() {
+                client.conn.hang_up();
+            }
         }
     }
 
@@ -179,7 +227,10 @@ impl Clients {
     /// When a stuck client is to be looked at, one that has sent all it will is kept no longer, or one that waits is
     /// to be taken.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        let kept = self.clients.values().filter_map(|client| client.kept_until);
+        let kept = self.clients.values().filter_map(|client| match client.conn {
+            Conn::HalfClosed { until } => until,
+            Conn::Open | Conn::HungUp { .. } | Conn::Over { .. } => None,
+        });
         kept.chain(self.stuck_check).chain(self.accept_again).min()
     }
 
@@ -314,7 +365,7 @@ impl Clients {
                     client.note(verdict);
                 }
             }
-            client.gone |= client.is_over(now);
+            client.end_if_done(now);
         }
         if check || !stuck || self.stuck_check.is_none() {
             self.stuck_check = stuck.then_some(now + STUCK_CHECK);
@@ -322,12 +373,11 @@ impl Clients {
         self.accept_later(now);
         let (events, mut closed) = (std::mem::take(&mut self.events_lost), 0);
         self.clients.retain(|_, client| {
-            if client.gone {
-                closed += u64::from(client.evicted);
-                let _ = registry.deregister(&mut client.stream);
-                pass(Input::ClientClosed(client.id));
-            }
-            !client.gone
+            let Conn::Over { evicted } = client.conn else { return true };
+            closed += u64::from(evicted);
+            let _ = registry.deregister(&mut client.stream);
+            pass(Input::ClientClosed(client.id));
+            false
         });
         if events + closed > 0 {
             pass(Input::ClientsDoNotRead { events, closed });
@@ -366,34 +416,38 @@ impl Client {
             has_line: false,
             readable: true,
             writable: true,
-            finished: false,
-            hung_up: false,
-            evicted: false,
+            conn: Conn::Open,
             owed: 0,
-            kept_until: None,
-            gone: false,
         }
     }
 
     fn has_work(&self) -> bool {
-        let reads = (self.readable && !self.finished || self.has_line) && self.outbox.wants_input();
-        reads || self.gone || (self.writable && self.outbox.queued() > 0)
+        let reads = (self.readable && self.conn.is_read() || self.has_line) && self.outbox.wants_input();
+        reads || self.conn.is_over() || (self.writable && self.outbox.queued() > 0)
     }
 
     /// Takes note of what became of a push.
     fn note(&mut self, verdict: Verdict) {
-        self.evicted |= verdict == Verdict::Close;
-        self.gone |= self.evicted;
+        if verdict == Verdict::Close {
+            self.conn.evict();
+        }
     }
 
-    /// Whether a client that sends no more has been told all that it waits for, or can't be told.
-    fn is_over(&mut self, now: Mono) -> bool {
+    /// Ends the connection of a client that sends no more, when it has been told all that it waits for, or can't be told.
+    fn end_if_done(&mut self, now: Mono) {
         // What it asked for before it hung up is carried out all the same.
-        if !self.finished || self.has_line {
-            return false;
+        if self.has_line {
+            return;
         }
         let answered = self.owed == 0 && self.outbox.queued() == 0;
-        answered || self.hung_up || now >= *self.kept_until.get_or_insert(now + FINISHED_LIMIT)
+        let done = match &mut self.conn {
+            Conn::HalfClosed { until } => answered || now >= *until.get_or_insert(now + FINISHED_LIMIT),
+            Conn::HungUp { read_to_end } => *read_to_end,
+            Conn::Open | Conn::Over { .. } => false,
+        };
+        if done {
+            self.conn.end();
+        }
     }
 
     /// Reads once. Returns whether there may be a line.
@@ -402,37 +456,38 @@ impl Client {
             return self.has_line;
         }
         let mut octets = [0; READ_OCTETS];
-        while self.readable && !self.finished {
+        while self.readable && self.conn.is_read() {
             match self.stream.read(&mut octets) {
-                Ok(0) => self.finished = true,
+                Ok(0) => self.conn.read_to_end(),
                 Ok(count) => {
-                    self.evicted |= self.lines.push(&octets[..count]).is_err();
-                    self.gone |= self.evicted;
+                    if self.lines.push(&octets[..count]).is_err() {
+                        self.conn.evict();
+                    }
                     self.has_line = true;
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.gone = true,
-            }
-            if self.gone {
-                break;
+                Err(_) => self.conn.end(),
             }
         }
         self.has_line
     }
 
     fn write(&mut self) {
-        while self.writable && !self.hung_up && !self.gone && self.outbox.queued() > 0 {
+        while self.writable
+            && matches!(self.conn, Conn::Open | Conn::HalfClosed { .. })
+            && self.outbox.queued() > 0
+        {
             match self.stream.write(self.outbox.peek()) {
                 Ok(count) => self.outbox.consume(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.hung_up = true,
+                Err(_) => self.conn.hang_up(),
             }
         }
         // Nobody reads it, but what was asked for is still to be read and carried out.
-        while self.hung_up && self.outbox.queued() > 0 {
+        while matches!(self.conn, Conn::HungUp { .. }) && self.outbox.queued() > 0 {
             self.outbox.consume(self.outbox.queued());
         }
     }
