@@ -278,7 +278,12 @@ async fn serve(mut config: Config) -> Outcome {
     }
     let entry = |action| Entry::new(clock::now_us(), COMMAND_LINE, action, env!("CARGO_PKG_VERSION"));
     catalogue.log(&[entry("start")]).await?;
-    print(&format!("recordarchive listens on http://{}", config.listen));
+    let acceptor = match &config.tls {
+        Some((cert, key)) => Some(web::tls::read(cert, key).map_err(Ended::Usage)?),
+        None => None,
+    };
+    let scheme = if acceptor.is_some() { "https" } else { "http" };
+    print(&format!("recordarchive listens on {scheme}://{}", config.listen));
     if catalogue.totals().await?.accounts == 0 {
         let key = new_key();
         catalogue.offer_setup(&key_hash(&key), clock::now_us() + SETUP_US).await?;
@@ -293,10 +298,18 @@ async fn serve(mut config: Config) -> Outcome {
     let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
     tasks.spawn(watch_room(Room::new(folders, app.events())));
     let (told, mut ends) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, web::routes(Arc::clone(&app))).with_graceful_shutdown(async move {
+    let ended = async move {
         let _ = ends.wait_for(|end| *end).await;
-    });
-    let mut server = tokio::spawn(server.into_future());
+    };
+    let routes = web::routes(Arc::clone(&app));
+    let mut server = match acceptor {
+        Some(acceptor) => {
+            let listener = web::tls::TlsListener::new(listener, acceptor);
+            let listener = listener.map_err(|error| Ended::Failed(error.to_string()))?;
+            tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ended).into_future())
+        }
+        None => tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ended).into_future()),
+    };
     // Without a watchdog: what a database or disk stands still for is told by /readyz.
     let mut manager = os::notify::Notifier::from_environment();
     manager.ready(media::time::Mono::default());

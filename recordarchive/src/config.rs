@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub(crate) const DEFAULT_FILE: &str = "/etc/recordarchive.toml";
 /// Sections and their keys.
 pub(crate) const SECTIONS: &Sections = &[
-    ("web", &["listen", "public_url"]),
+    ("web", &["listen", "public_url", "tls_cert", "tls_key"]),
     ("database", &["url"]),
     ("site", &["name", "time_zone", "country_code"]),
     ("auth", &["session_idle", "session_max"]),
@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// What people's browsers call it, without a slash at the end; empty: `http://` and where it listens.
     pub(crate) public_url: String,
+    /// Certificate chain and key, as PEM files; without them it speaks plain HTTP.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// File of the catalogue, if it is not in `data`.
     pub(crate) database: Option<PathBuf>,
     /// The site.
@@ -52,6 +54,7 @@ impl Default for Config {
             intakes: Vec::new(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480),
             public_url: String::new(),
+            tls: None,
             database: None,
             site: Site::default(),
             session_idle_s: 30 * 60,
@@ -80,6 +83,17 @@ impl Config {
                 Err(invalid(found, "an https:// URL"))
             }
         })?;
+        let (mut cert, mut key) = (String::new(), String::new());
+        web.read("tls_cert", &mut cert, |value| Ok(text(value)?.to_owned()))?;
+        web.read("tls_key", &mut key, |value| Ok(text(value)?.to_owned()))?;
+        config.tls = match (cert.is_empty(), key.is_empty()) {
+            (true, true) => None,
+            (false, false) => Some((cert.into(), key.into())),
+            (false, true) => {
+                return Err(web.fail("tls_cert", invalid(&cert, "tls_key beside it, or neither")));
+            }
+            (true, false) => return Err(web.fail("tls_key", invalid(&key, "tls_cert beside it, or neither"))),
+        };
         document.section("database").read("url", &mut config.database, |value| {
             let found = text(value)?;
             let path = found.strip_prefix("sqlite:").filter(|path| !path.is_empty());
@@ -119,7 +133,12 @@ impl Config {
 
     /// What people's browsers call it.
     pub(crate) fn base_url(&self) -> String {
-        if self.public_url.is_empty() { format!("http://{}", self.listen) } else { self.public_url.clone() }
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        if self.public_url.is_empty() {
+            format!("{scheme}://{}", self.listen)
+        } else {
+            self.public_url.clone()
+        }
     }
 }
 
@@ -162,6 +181,7 @@ mod tests {
     fn a_mistake_is_told_with_file_line_and_key() {
         for (text, told) in [
             ("[web]\nlisten = \"here\"", "a.toml:2: key `web.listen`"),
+            ("[web]\ntls_cert = \"/a\"", "a.toml:2: key `web.tls_cert`"),
             ("[wep]\n", "a.toml:1: key `wep`: unknown; did you mean `web`?"),
             ("[[intake]]\npath = \"/a\"\n[[intake]]\npaht = \"/b\"", "a.toml:4: key `intake.paht`"),
             ("[intake]\npath = \"/a\"", "[[name]]"),

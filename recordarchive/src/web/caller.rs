@@ -14,7 +14,7 @@ pub(super) fn cookie_name(app: &App) -> &'static str {
 }
 
 pub(super) fn is_secure(app: &App) -> bool {
-    app.config.public_url.starts_with("https://")
+    app.config.base_url().starts_with("https://")
 }
 
 /// The session key in a request.

@@ -16,6 +16,7 @@ mod problem;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 
 pub(crate) use people::account_name;
 
