@@ -4,7 +4,7 @@
 //! say nothing about, goes by the reason, and only where that tells enough. What fails here, before there is an agent,
 //! goes by what the system said.
 
-use super::failure::AgentError;
+use super::agent_error::AgentError;
 use serde_json::Value;
 use std::io::{self, ErrorKind};
 

@@ -2,7 +2,9 @@
 //!
 //! Owns: the exit status of every failure. What to do about each is `advice`'s.
 
-use super::{advice, output};
+use super::{advice, notes};
+pub use crate::agent_error::AgentError;
+use recfile::text::shown;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
@@ -50,29 +52,6 @@ pub enum Failure {
     Output(io::Error),
 }
 
-/// A JSON-RPC error of the agent.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AgentError {
-    /// JSON-RPC code; -32000 for the agent's own reasons.
-    pub code: i64,
-    /// The agent's sentence.
-    pub message: String,
-    /// `reason` and, from a server, `detail`; null if there is none.
-    pub data: Value,
-}
-
-impl AgentError {
-    /// The agent's reason, e.g. `no_storage`; empty for errors of JSON-RPC itself.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        self.data.get("reason").and_then(Value::as_str).unwrap_or("")
-    }
-
-    fn detail(&self) -> Option<&str> {
-        self.data.get("detail").and_then(Value::as_str).filter(|detail| !detail.is_empty())
-    }
-}
-
 impl Failure {
     /// Tells the user on stderr, as JSON if `json`, and gives the process's exit status.
     #[must_use]
@@ -80,8 +59,8 @@ impl Failure {
         match self {
             // `recordctl list | head` is no failure worth a word.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            _ if json => output::json_note(&self.to_json()),
-            _ => output::note(&format!("recordctl: {}", output::clean(&self.to_string()))),
+            _ if json => notes::json_note(&self.to_json()),
+            _ => notes::note(&format!("recordctl: {}", shown(&self.to_string()))),
         }
         match self {
             Self::Usage(_) => ExitCode::from(EXIT_USAGE),

@@ -4,6 +4,7 @@
 //! Talks to the agent by its socket only, as any client would; the file commands need no agent.
 
 mod advice;
+mod agent_error;
 mod calls;
 pub mod client;
 pub mod failure;
@@ -11,6 +12,7 @@ mod generate;
 mod interrupt;
 mod library;
 mod model;
+mod notes;
 pub mod offline;
 mod output;
 mod pace;

@@ -35,18 +35,6 @@ pub(super) fn raw_line(text: &str) -> Result<(), Failure> {
     Ok(stdout.flush()?)
 }
 
-/// Writes one line to stderr. Whoever reads there may have gone: what is being done is to be ended well all the same.
-pub(super) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", shown_lines(text));
-}
-
-/// Writes `value` to stderr, on one line.
-pub(super) fn json_note(value: &Value) {
-    let mut stderr = std::io::stderr().lock();
-    let for_terminal = stderr.is_terminal();
-    let _ = writeln!(stderr, "{}", shown_json(&value.to_string(), for_terminal));
-}
-
 /// Writes `value` to stdout: indented on a terminal, otherwise on one line.
 pub(super) fn json(value: &Value) -> Result<(), Failure> {
     let for_terminal = std::io::stdout().is_terminal();

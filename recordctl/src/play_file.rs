@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::offline::{AudioFile, open_file};
-use super::{advice, output};
+use super::{advice, notes, output};
 use audio_codec_algorithms::{decode_alaw, decode_ulaw};
 use media::codec::Codec;
 use recfile::g722::G722Decoder;
@@ -19,7 +19,7 @@ pub(super) fn to_stdout(path: &Path, position_ms: u64, identities: &[Identity]) 
     let mut reader = Reader::open(file).map_err(|error| failed(error.to_string()))?;
     reader.seek_frame(reader.format().frame_at_ms(position_ms));
     let (codec, duration_ms) = (reader.facts().codec, reader.facts().duration_ms);
-    output::note(&format!(
+    notes::note(&format!(
         "{}: {}, {}; raw S16_LE, {} Hz, mono",
         output::clean(&path.display().to_string()),
         codec.name(),

@@ -13,10 +13,10 @@ mod sip_stack;
 use super::calls::{CallArgs, Mode};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
-use super::output;
 use super::play::addr_and_port;
 use super::rtp_sender::{Clip, Impairments, SenderSettings};
 use super::{AgentArgs, OutputArgs, pace};
+use super::{notes, output};
 use call::PhoneCall;
 use clap::Args;
 use media::codec::Codec;
@@ -101,7 +101,7 @@ struct Log {
 impl Log {
     fn line(self, who: &str, what: &str) {
         let elapsed = pace::now().saturating_duration_since(self.start).as_secs_f64();
-        output::note(&format!("{elapsed:8.3} s  {who:<6} {}", output::clean(what)));
+        notes::note(&format!("{elapsed:8.3} s  {who:<6} {}", output::clean(what)));
     }
 }
 
