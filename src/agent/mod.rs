@@ -5,6 +5,7 @@
 //! exactly one reply; the books of every recording balance; everything that grows has a limit.
 
 mod action;
+mod answer;
 mod clients;
 mod disk;
 mod input;
@@ -16,19 +17,19 @@ pub use input::{ClientId, Datagram, Fence, Input, RecordingKey, SILENT_PEER_AFTE
 #[cfg(test)]
 pub(crate) use library::Info as RecordingInfo;
 
-use crate::agent::clients::answer::PendingReply;
+use crate::agent::answer::PendingReply;
 use crate::agent::disk::deferred_jobs::DeferredJobs;
 use crate::agent::disk::eject::Ejecting;
 use crate::agent::disk::room::MakeRoom;
 use crate::agent::disk::state::DiskState;
 use crate::agent::library::Asks;
 use crate::agent::library::playbacks::Players;
+use crate::agent::recordings::on_disk::pending_finalisations::PendingFinalisations;
 use crate::agent::recordings::recording::leftover::LastSender;
 use crate::agent::recordings::recording::phase::Notice;
+use crate::agent::recordings::recording::to_file::{ToFile, segment_buffer};
+use crate::agent::recordings::recording::to_server::goes_on;
 use crate::agent::recordings::recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
-use crate::agent::recordings::to_file::ToFile;
-use crate::agent::recordings::to_file::pending_finalisations::PendingFinalisations;
-use crate::agent::recordings::to_server::upload::goes_on;
 use crate::api::ending::TextKey;
 use crate::api::error::AgentError;
 use crate::api::event::Event;
@@ -220,6 +221,15 @@ impl Agent {
                 Action::Job(job) if self.deferred.keeps_back(&job) => self.job_refused(job, turn.now),
                 action => turn.actions.push(action),
             }
+        }
+    }
+
+    /// The disk is stalled: what it was to do is done when it goes on.
+    fn job_refused(&mut self, job: Job, now: Now) {
+        match self.deferred.defer(job, now.mono) {
+            Some(Job::Scan(_)) => self.scans = self.scans.saturating_sub(1),
+            Some(Job::Append { pieces, .. }) => segment_buffer::give_back(pieces, &mut self.pool),
+            _ => {}
         }
     }
 

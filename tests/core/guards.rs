@@ -151,7 +151,9 @@ const WITHOUT_CIRCLES: &[&str] = &[
     "crates/settings/src",
     "crates/store/src",
     "crates/uplink/src",
+    "recordctl/src",
     "recordserver/src",
+    "src",
 ];
 
 type Module = Vec<String>;

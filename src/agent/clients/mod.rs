@@ -4,7 +4,6 @@ use crate::agent::{Action, Agent, Turn};
 use crate::api::event::Event;
 use std::rc::Rc;
 
-pub(in crate::agent) mod answer;
 mod requests;
 
 impl Agent {

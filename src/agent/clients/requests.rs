@@ -1,7 +1,7 @@
 //! What clients ask for.
 
-use crate::agent::clients::answer::Caller;
-use crate::agent::clients::answer::{Answer, Failure, answer};
+use crate::agent::answer::Caller;
+use crate::agent::answer::{Answer, Failure, answer};
 use crate::agent::recordings::recording::Recording;
 use crate::agent::{Action, Agent, ClientId, Fence, Turn};
 use crate::api::PROTOCOL_VERSION;

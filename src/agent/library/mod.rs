@@ -7,8 +7,8 @@ pub(in crate::agent) mod index;
 pub(in crate::agent) mod playback;
 pub(in crate::agent) mod playbacks;
 
-use crate::agent::clients::answer::{Answer, Failure};
-use crate::agent::clients::answer::{Caller, PendingReply};
+use crate::agent::answer::{Answer, Failure};
+use crate::agent::answer::{Caller, PendingReply};
 use crate::agent::disk::faults::reason_at_start;
 use crate::agent::library::index::Entry;
 use crate::agent::library::playback::PlayRequest;

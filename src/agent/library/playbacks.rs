@@ -2,8 +2,8 @@
 //!
 //! Owns: which playbacks there are and how they end. Never: when a packet is due ([`super::playback`]).
 
-use crate::agent::clients::answer::Caller;
-use crate::agent::clients::answer::{Answer, Failure, answer};
+use crate::agent::answer::Caller;
+use crate::agent::answer::{Answer, Failure, answer};
 use crate::agent::disk::faults::cause_of_fault;
 use crate::agent::library::playback::{PlayRequest, Playback};
 use crate::agent::library::{What, error_of};

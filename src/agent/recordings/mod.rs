@@ -1,11 +1,12 @@
 //! The recordings that have not ended, and the last that have.
 //!
 //! Owns: finding one by its key, id or file; what clients ask of one that runs; when its next job is due. How it
-//! begins is [`start`]'s, how it ends [`stop`]'s and [`outcome`]'s, where its audio goes that of the three destinations.
+//! begins is [`start`]'s, how it ends [`stop`]'s, what disk, server and PBX answer [`on_disk`]'s, [`at_server`]'s and
+//! [`at_pbx`]'s.
 
-use crate::agent::clients::answer::Caller;
-use crate::agent::clients::answer::{Answer, Failure, answer};
-use crate::agent::recordings::by_pbx::transaction::Purpose;
+use crate::agent::answer::Caller;
+use crate::agent::answer::{Answer, Failure, answer};
+use crate::agent::recordings::recording::by_pbx::Purpose;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::{Recording, altered_text};
 use crate::agent::{Action, Agent, RecordingKey, Turn};
@@ -18,14 +19,13 @@ use recfile::call::CallUpdate;
 use std::time::Duration;
 use store::jobs::{FileKey, Job};
 
-pub(in crate::agent) mod by_pbx;
+mod at_pbx;
+mod at_server;
 mod notices;
-pub(in crate::agent) mod outcome;
+pub(in crate::agent) mod on_disk;
 pub(in crate::agent) mod recording;
 mod start;
 mod stop;
-pub(in crate::agent) mod to_file;
-pub(in crate::agent) mod to_server;
 
 /// Audio beyond this is written before its flush is due.
 const WRITE_EARLY_OCTETS: u64 = 128 * 1024;

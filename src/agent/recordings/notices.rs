@@ -1,9 +1,9 @@
 //! What is due when a deadline has passed: playback, jobs tried again, answers and events that could not wait longer.
 
-use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::phase::Notice;
-use crate::agent::recordings::to_file::ToFile;
+use crate::agent::recordings::recording::to_file::ToFile;
+use crate::agent::recordings::stop::outcome::Outcome;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use media::probe::{Media, NO_MEDIA_AFTER};

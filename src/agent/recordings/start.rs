@@ -1,13 +1,13 @@
 //! How a recording begins: whether it may, where it goes, and its RTP port.
 
-use crate::agent::clients::answer::Answer;
-use crate::agent::clients::answer::{Caller, PendingReply};
-use crate::agent::recordings::by_pbx::transaction::Purpose;
-use crate::agent::recordings::outcome::Outcome;
+use crate::agent::answer::Answer;
+use crate::agent::answer::{Caller, PendingReply};
+use crate::agent::recordings::recording::by_pbx::Purpose;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::{LastSender, Leftover};
+use crate::agent::recordings::recording::to_file::{Spec, ToFile};
 use crate::agent::recordings::recording::{Recording, altered_text};
-use crate::agent::recordings::to_file::{Spec, ToFile};
+use crate::agent::recordings::stop::outcome::Outcome;
 use crate::agent::{Action, Agent, MAX_WAITING_STARTS, RecordingKey, Turn};
 use crate::api::error::AgentError;
 use crate::api::reason::Reason;

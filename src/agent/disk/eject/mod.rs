@@ -1,7 +1,7 @@
 //! An eject: recordings on the disk end, then it is synced and unmounted, then everybody who asked is answered.
 
-use crate::agent::clients::answer::Answer;
-use crate::agent::clients::answer::{Caller, PendingReply};
+use crate::agent::answer::Answer;
+use crate::agent::answer::{Caller, PendingReply};
 use crate::agent::disk::faults::error_of_fault;
 use crate::agent::{Action, Agent, MAX_WAITING_STARTS, RecordingKey, Turn};
 use crate::api::ending::Order;

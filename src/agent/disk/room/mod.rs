@@ -1,13 +1,9 @@
-//! Room on the disk: told in time, made where that is wanted, and kept in reserve at the end.
+//! Room that is made by the deletion of old recordings, and what is said of a disk that has just come.
 //!
-//! Owns: what is done at `storage.low` and `storage.full`, deletion of old recordings, what is said of a
-//! disk that has just come. Numbers are the medium's.
+//! Never: how much room there is ([`super::state`]), or what a full disk means for recordings.
 
-use crate::agent::disk::state::Level;
 use crate::agent::disk::state::SPEED_CHECK_OCTETS;
-use crate::agent::recordings::recording::Recording;
-use crate::agent::recordings::to_file::ToFile;
-use crate::agent::{Action, Agent, RecordingKey, Turn};
+use crate::agent::{Action, Agent, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::config::OnFull;
@@ -41,58 +37,6 @@ impl MakeRoom {
 }
 
 impl Agent {
-    /// Ends recordings on a full disk, or makes room, and tells.
-    pub(in crate::agent) fn check_room(&mut self, turn: &mut Turn<'_>) {
-        let waiting = self.recordings.values().map(Recording::waiting_octets).sum();
-        // Nothing is deleted as long as there is room on another disk.
-        let elsewhere = self.disk.has_other(self.count_on_disk());
-        let deletes = self.config.storage.on_full == OnFull::DeleteOldest
-            && self.make_room != MakeRoom::Nothing
-            && !elsewhere;
-        if deletes && self.disk.wants_deletion(waiting) {
-            if let Some(folder) = self.disk.folder() {
-                self.delete_oldest(folder, turn);
-            }
-        }
-        let level = self.disk.level_to_tell(self.count_on_disk());
-        if level == Some(Level::Low) && !deletes {
-            self.tell(&Event::StorageLow(self.storage_status()), turn);
-        }
-        // As long as there is something to delete, the reserve bridges the time until that is done.
-        if !deletes && self.disk.is_full(waiting) {
-            self.disk_full(turn);
-        }
-    }
-
-    /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
-    pub(in crate::agent) fn disk_full(&mut self, turn: &mut Turn<'_>) {
-        if self.disk.first_full() {
-            self.tell(&Event::StorageFull(self.storage_status()), turn);
-        }
-        let Some(full) = self.disk.folder() else { return };
-        let others = self.count_on_disk().saturating_sub(1);
-        let next = if self.ejecting.is_none() { self.disk.turn_from(&full, others) } else { None };
-        for key in self.on_disk() {
-            let Some(to_file) = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut())
-            else {
-                continue;
-            };
-            if *to_file.folder() != full {
-                continue;
-            }
-            match &next {
-                Some(folder) => {
-                    to_file.move_to(folder.clone());
-                    self.pump(key, turn);
-                }
-                None => self.stop(key, Reason::StorageFull, turn),
-            }
-        }
-        if next.is_some() {
-            self.turned(turn);
-        }
-    }
-
     /// Another disk that was there already is recorded to from now on.
     pub(in crate::agent) fn turned(&mut self, turn: &mut Turn<'_>) {
         self.index.clear();
@@ -113,30 +57,8 @@ impl Agent {
         }
     }
 
-    /// There was no room to create a file, though there may be octets left: folders and disks have room for so many names.
-    /// The oldest file gives way, and it is tried again. False if that can't be.
-    pub(in crate::agent) fn deletes_to_open(
-        &mut self,
-        key: RecordingKey,
-        fault: &Fault,
-        turn: &mut Turn<'_>,
-    ) -> bool {
-        let elsewhere = self.disk.has_other(self.count_on_disk().saturating_sub(1));
-        let wanted =
-            self.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing;
-        let Some(folder) = self.disk.folder().filter(|_| wanted && !elsewhere) else { return false };
-        let to_file = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut());
-        let tries = to_file.filter(|to_file| *to_file.folder() == folder).is_some_and(ToFile::may_open_again);
-        if !tries {
-            return false;
-        }
-        self.reopening.push((key, fault.clone()));
-        self.delete_oldest(folder, turn);
-        true
-    }
-
     /// Asks for the deletion of the oldest file, unless one is being deleted.
-    fn delete_oldest(&mut self, folder: Folder, turn: &mut Turn<'_>) {
+    pub(in crate::agent) fn delete_oldest(&mut self, folder: Folder, turn: &mut Turn<'_>) {
         if self.make_room.asked().is_none() {
             self.make_room = MakeRoom::Asked(folder.clone());
             turn.actions.push(self.deletion(folder));

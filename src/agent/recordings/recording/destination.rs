@@ -2,9 +2,9 @@
 //!
 //! Owns: the questions that every kind of recording answers in its own way. Never: what follows from them.
 
-use crate::agent::recordings::by_pbx::transaction::ByPbx;
-use crate::agent::recordings::to_file::ToFile;
-use crate::agent::recordings::to_server::upload::ToServer;
+use crate::agent::recordings::recording::by_pbx::ByPbx;
+use crate::agent::recordings::recording::to_file::ToFile;
+use crate::agent::recordings::recording::to_server::ToServer;
 use media::blocks::BlockPool;
 use media::codec::{Codec, OCTETS_PER_MS};
 use media::counts::{Counts, DropCause, Verdict};

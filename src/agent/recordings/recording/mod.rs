@@ -2,17 +2,20 @@
 //!
 //! Owns: what is the same for every mode. Never: files or sockets; the route takes its audio.
 
+pub(in crate::agent) mod by_pbx;
 pub(in crate::agent) mod destination;
 pub(in crate::agent) mod leftover;
 pub(in crate::agent) mod phase;
 mod status;
+pub(in crate::agent) mod to_file;
+pub(in crate::agent) mod to_server;
 
 use crate::agent::Datagram;
-use crate::agent::clients::answer::PendingReply;
+use crate::agent::answer::PendingReply;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::Leftover;
 use crate::agent::recordings::recording::phase::{Notice, Notices, Phase};
-use crate::agent::recordings::to_file::{SenderFacts, ToFile};
+use crate::agent::recordings::recording::to_file::{SenderFacts, ToFile};
 use crate::api::ending::{EndReason, Order};
 use crate::api::reason::{Cause, Reason};
 use crate::api::request::RecordStart;

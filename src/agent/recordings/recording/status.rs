@@ -2,7 +2,7 @@
 
 use super::{Recording, STALLED_AFTER, Why};
 use crate::agent::recordings::recording::destination::Destination;
-use crate::agent::recordings::to_file::ToFile;
+use crate::agent::recordings::recording::to_file::ToFile;
 use crate::api::ending::{EndReason, Ending, Order, Outcome, TextKey};
 use crate::api::status::{Media, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
 use media::counts::DropCause;

@@ -1,5 +1,7 @@
 //! How the end of a recording begins: by a request, a full disk, or the end of the process.
 
+pub(in crate::agent) mod outcome;
+
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::{Action, Agent, Life, RecordingKey, Turn};
 use crate::api::ending::{EndReason, Order};

@@ -5,11 +5,11 @@
 //! there but gives errors is tried again now and then, for the same time.
 
 use crate::agent::disk::faults::reason_of;
-use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Notice;
-use crate::agent::recordings::to_file::ToFile;
+use crate::agent::recordings::recording::to_file::ToFile;
+use crate::agent::recordings::stop::outcome::Outcome;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;

@@ -4,7 +4,9 @@
 //! themselves; they are sent on from where they were received, without a copy. A timeline of its own
 //! tells lost, late and doubled packets and recorded time as a file would have them.
 
-use crate::agent::recordings::to_server::replay::Backlog;
+pub(in crate::agent) mod replay;
+
+use crate::agent::recordings::recording::to_server::replay::Backlog;
 use media::codec::Codec;
 use media::counts::{Counts, DropCause, Verdict};
 use media::level::{Level, level};

@@ -1,13 +1,11 @@
 //! What the agent does about recordings that the PBX makes: requests, answers and their consequences.
 
-pub(in crate::agent) mod transaction;
-
-use crate::agent::clients::answer::Caller;
-use crate::agent::recordings::by_pbx::transaction::{Purpose, Refusal, Step};
-use crate::agent::recordings::outcome::Outcome;
+use crate::agent::answer::Caller;
 use crate::agent::recordings::recording::Recording;
+use crate::agent::recordings::recording::by_pbx::{Purpose, Refusal, Step};
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Phase;
+use crate::agent::recordings::stop::outcome::Outcome;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::ending::{Order, TextKey};
 use crate::api::error::AgentError;

@@ -4,14 +4,13 @@
 //! recording is under way, so a stalled disk holds back exactly one batch and the rest waits in the pool;
 //! a segment is closed before the next one is opened; counters of segments add up to the recording's.
 
-mod answers;
-mod going_on;
 pub(in crate::agent) mod lost_disk;
-pub(in crate::agent) mod pending_finalisations;
 pub(in crate::agent) mod segment_buffer;
 
-use crate::agent::recordings::to_file::lost_disk::Outage;
-use crate::agent::recordings::to_file::segment_buffer::{Feed, SegmentBuffer, SegmentLog, give_back};
+use crate::agent::recordings::recording::to_file::lost_disk::Outage;
+use crate::agent::recordings::recording::to_file::segment_buffer::{
+    Feed, SegmentBuffer, SegmentLog, give_back,
+};
 use crate::api::reason::Reason;
 use media::blocks::BlockPool;
 use media::codec::{Codec, OCTETS_PER_MS};

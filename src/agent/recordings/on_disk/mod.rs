@@ -1,13 +1,17 @@
 //! What an answer of storage means.
 //!
 //! Owns: what follows when the disks were looked at, when a file was opened, appended to or closed, when a job found no
-//! room, and when a disk was ejected. What a disk that fails in mid-recording means is [`super::going_on`]'s.
+//! room, and when a disk was ejected. What a disk that fails in mid-recording means is [`going_on`]'s.
+
+mod going_on;
+pub(in crate::agent) mod pending_finalisations;
+mod room;
 
 use crate::agent::disk::faults::cause_of_fault;
-use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Notice;
-use crate::agent::recordings::to_file::segment_buffer;
+use crate::agent::recordings::recording::to_file::segment_buffer;
+use crate::agent::recordings::stop::outcome::Outcome;
 use crate::agent::{Action, Agent, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;

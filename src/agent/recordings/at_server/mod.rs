@@ -1,15 +1,12 @@
 //! What the agent does about recordings that go to the server: the session, its end, and what follows.
 
-pub(in crate::agent) mod replay;
-pub(in crate::agent) mod upload;
-
 use crate::agent::Action;
-use crate::agent::recordings::outcome::Outcome;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Notice;
-use crate::agent::recordings::to_file::{Spec, ToFile};
-use crate::agent::recordings::to_server::replay::{IN_FLIGHT, UNSAVED};
-use crate::agent::recordings::to_server::upload::ToServer;
+use crate::agent::recordings::recording::to_file::{Spec, ToFile};
+use crate::agent::recordings::recording::to_server::ToServer;
+use crate::agent::recordings::recording::to_server::replay::{IN_FLIGHT, UNSAVED};
+use crate::agent::recordings::stop::outcome::Outcome;
 use crate::agent::{Agent, RecordingKey, Turn, UplinkAction, UplinkInput};
 use crate::api::ending::{Order, TextKey};
 use crate::api::error::AgentError;
