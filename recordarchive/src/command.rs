@@ -14,6 +14,7 @@ use crate::config::{Config, DEFAULT_FILE};
 use crate::id::Id;
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::room::Room;
+use crate::jobs::webhook::Webhook;
 use crate::jobs::{import, verify};
 use crate::time::{SECOND_US, day_begins, rfc3339};
 use crate::web::{self, App, account_name};
@@ -282,6 +283,8 @@ async fn serve(mut config: Config) -> Outcome {
         Some((cert, key)) => Some(web::tls::read(cert, key).map_err(Ended::Usage)?),
         None => None,
     };
+    let hooks = config.hooks.iter().cloned().map(Webhook::new).collect::<Result<Vec<_>, _>>();
+    let hooks = hooks.map_err(Ended::Usage)?;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
     print(&format!("recordarchive listens on {scheme}://{}", config.listen));
     if catalogue.totals().await?.accounts == 0 {
@@ -297,6 +300,9 @@ async fn serve(mut config: Config) -> Outcome {
     }
     let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
     tasks.spawn(watch_room(Room::new(folders, app.events())));
+    for hook in hooks {
+        tasks.spawn(hook.run(Arc::clone(&catalogue), app.events()));
+    }
     let (told, mut ends) = tokio::sync::watch::channel(false);
     let ended = async move {
         let _ = ends.wait_for(|end| *end).await;

@@ -20,7 +20,21 @@ pub(crate) const SECTIONS: &Sections = &[
     ("log", &["level"]),
 ];
 /// Sections that may be there several times.
-pub(crate) const LISTS: &Sections = &[("intake", &["path"])];
+pub(crate) const LISTS: &Sections = &[("intake", &["path"]), ("webhook", &["url", "secret_file", "events"])];
+
+/// Names of events that a hook may ask for.
+pub(crate) const EVENTS: [&str; 2] = ["call.sealed", "storage.low"];
+
+/// Where events are posted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hook {
+    /// `https://`, or `http://` to this machine.
+    pub(crate) url: String,
+    /// File with the secret that signs, `whsec_…` or plain.
+    pub(crate) secret_file: PathBuf,
+    /// Which events.
+    pub(crate) events: Vec<String>,
+}
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -29,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// Folders that recorders write to.
     pub(crate) intakes: Vec<PathBuf>,
+    /// Programs that are told what happens.
+    pub(crate) hooks: Vec<Hook>,
     /// Where the web server listens.
     pub(crate) listen: SocketAddr,
     /// What people's browsers call it, without a slash at the end; empty: `http://` and where it listens.
@@ -52,6 +68,7 @@ impl Default for Config {
         Self {
             data: PathBuf::from("/var/lib/recordarchive"),
             intakes: Vec::new(),
+            hooks: Vec::new(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480),
             public_url: String::new(),
             tls: None,
@@ -117,6 +134,40 @@ impl Config {
                 return Err(intake.fail("path", invalid("", "path = \"FOLDER\" in each [[intake]]")));
             }
             config.intakes.push(path);
+        }
+        for section in document.list("webhook") {
+            let mut hook = Hook { events: EVENTS.map(str::to_owned).to_vec(), ..Hook::default() };
+            section.read("url", &mut hook.url, |value| {
+                let found = text(value)?;
+                let is_local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
+                let fits = found.starts_with("https://")
+                    || is_local.iter().any(|begin| {
+                        found
+                            .strip_prefix(begin)
+                            .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+                    });
+                if fits {
+                    Ok(found.to_owned())
+                } else {
+                    Err(invalid(found, "an https:// URL, or http:// to this machine"))
+                }
+            })?;
+            section.read("secret_file", &mut hook.secret_file, |value| Ok(PathBuf::from(text(value)?)))?;
+            section.read("events", &mut hook.events, |value| {
+                let list = value.as_array().ok_or_else(|| invalid(value.type_str(), "a list of names"))?;
+                let names = list.iter().map(|name| Ok(text(name.get_ref())?.to_owned()));
+                let names: Vec<String> = names.collect::<Result<_, settings::Problem>>()?;
+                match names.iter().find(|name| !EVENTS.contains(&name.as_str())) {
+                    Some(wrong) => Err(invalid(wrong, &format!("of {}", EVENTS.join(", ")))),
+                    None => Ok(names),
+                }
+            })?;
+            if hook.url.is_empty() || hook.secret_file.as_os_str().is_empty() {
+                return Err(
+                    section.fail("url", invalid(&hook.url, "url and secret_file in each [[webhook]]"))
+                );
+            }
+            config.hooks.push(hook);
         }
         Ok(config)
     }
@@ -184,6 +235,10 @@ mod tests {
             ("[web]\ntls_cert = \"/a\"", "a.toml:2: key `web.tls_cert`"),
             ("[wep]\n", "a.toml:1: key `wep`: unknown; did you mean `web`?"),
             ("[[intake]]\npath = \"/a\"\n[[intake]]\npaht = \"/b\"", "a.toml:4: key `intake.paht`"),
+            ("[[webhook]]\nurl = \"http://far.example/\"", "http:// to this machine"),
+            ("[[webhook]]\nurl = \"http://localhost.evil.example/\"", "http:// to this machine"),
+            ("[[webhook]]\nurl = \"https://a/\"", "secret_file in each"),
+            ("[[webhook]]\nevents = [\"call.made\"]", "call.sealed"),
             ("[intake]\npath = \"/a\"", "[[name]]"),
             ("[[web]]\nlisten = \"127.0.0.1:1\"", "[storage]"),
             ("[site]\ntime_zone = \"Mars\"", "Europe/Berlin"),

@@ -5,3 +5,4 @@ pub(crate) mod intake;
 pub(crate) mod journal;
 pub(crate) mod room;
 pub(crate) mod verify;
+pub(crate) mod webhook;

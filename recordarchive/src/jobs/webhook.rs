@@ -1,0 +1,244 @@
+//! Webhooks: events that are posted to other programs, signed as Standard Webhooks has it.
+//!
+//! Owns: requests, their signature, and when one is sent again. Never: numbers and names; an event names ids, and who gets
+//! it asks for the rest with a token of its own. Invariants: one request of a hook at a time, in order; one that is
+//! never taken is dropped, and it is told; what waits has a limit, the line's of [`crate::events`].
+
+use crate::access::{Actor, Grant, Permission, Role, authorize};
+use crate::catalogue::Catalogue;
+use crate::clock;
+use crate::config::Hook;
+use crate::events::{About, Event, Events};
+use crate::id::Id;
+use crate::time::rfc3339;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, Uri, header};
+use hmac::{Hmac, KeyInit, Mac};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use recfile::seal::base64;
+use serde_json::json;
+use sha2::Sha256;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// Time for a request and its answer.
+const ANSWER: Duration = Duration::from_secs(15);
+/// After a failure the same is sent again this much later; after the last it is dropped.
+const AGAIN: [Duration; 4] =
+    [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
+
+/// What posts the events of a hook.
+pub(crate) struct Webhook {
+    hook: Hook,
+    secret: Vec<u8>,
+    tls: TlsConnector,
+    again: &'static [Duration],
+}
+
+impl Webhook {
+    /// That of a setting. Reads the secret and the system's certificates.
+    ///
+    /// # Errors
+    /// What is wrong with which file, for a person.
+    pub(crate) fn new(hook: Hook) -> Result<Self, String> {
+        let text = std::fs::read_to_string(&hook.secret_file);
+        let text = text.map_err(|error| format!("{}: {error}", hook.secret_file.display()))?;
+        let text = text.trim();
+        let secret = match text.strip_prefix("whsec_") {
+            Some(coded) => base64::decode(coded.trim_end_matches('='))
+                .ok_or_else(|| format!("{}: behind whsec_ base64 is wanted", hook.secret_file.display()))?,
+            None => text.as_bytes().to_vec(),
+        };
+        if secret.len() < 16 {
+            return Err(format!("{}: a secret of 16 octets or more is wanted", hook.secret_file.display()));
+        }
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        let (good, _) = roots.add_parsable_certificates(found.certs);
+        if good == 0 && hook.url.starts_with("https:") {
+            return Err("webhook: the system has no certificates to trust: install ca-certificates".into());
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { hook, secret, tls: TlsConnector::from(Arc::new(config)), again: &AGAIN })
+    }
+
+    /// Posts events from now on, until the line ends.
+    pub(crate) async fn run(self, catalogue: Arc<dyn Catalogue>, events: Events) {
+        let events = events.listen();
+        self.follow(&*catalogue, events).await;
+    }
+
+    async fn follow(&self, catalogue: &dyn Catalogue, mut events: Receiver<Event>) {
+        loop {
+            match events.recv().await {
+                Ok(event) if self.hook.events.iter().any(|wanted| wanted == event.kind) => {
+                    self.deliver(catalogue, &event).await;
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(count)) => {
+                    log::error!("webhook: {} is so slow that {count} events were left out", self.hook.url);
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    async fn deliver(&self, catalogue: &dyn Catalogue, event: &Event) {
+        let now_us = clock::now_us();
+        let mut data = event.data.clone();
+        if let About::Recording(id) = event.about {
+            // A hook may what a program may that the administrator lets in: it goes the way of all.
+            let grant = Grant { role: Role::Integration, uses: Vec::new(), expires_us: None };
+            let actor =
+                Actor { account: Id([0; 16]), name: "(webhook)".into(), grants: vec![grant], limit: None };
+            let Ok(condition) = authorize(&actor, Permission::CallSearch, None, now_us) else { return };
+            match catalogue.media(id, &condition).await {
+                Ok(Some(media)) => data["call"] = json!(media.call),
+                Ok(None) => return,
+                Err(error) => return log::error!("webhook: {error}"),
+            }
+            data["recording"] = json!(id.to_string());
+        }
+        let body = json!({"type": event.kind, "timestamp": rfc3339(now_us), "data": data}).to_string();
+        // The same id each time, so that who gets it twice knows.
+        let id = format!("msg_{}", Id::random(now_us));
+        for wait in self.again.iter().map(Some).chain([None]) {
+            match tokio::time::timeout(ANSWER, self.post(&id, &body)).await {
+                Ok(Ok(status)) if status.is_success() => return,
+                Ok(Ok(status)) => log::warn!("webhook: {} answers {status}", self.hook.url),
+                Ok(Err(error)) => log::warn!("webhook: {}: {error}", self.hook.url),
+                Err(_) => log::warn!("webhook: {} does not answer", self.hook.url),
+            }
+            match wait {
+                Some(wait) => tokio::time::sleep(*wait).await,
+                None => log::error!("webhook: {} is given up at {}", event.kind, self.hook.url),
+            }
+        }
+    }
+
+    async fn post(&self, id: &str, body: &str) -> io::Result<StatusCode> {
+        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+        let uri: Uri = self.hook.url.parse().map_err(|_| wrong("it is no URL"))?;
+        let authority = uri.authority().ok_or_else(|| wrong("the URL has no host"))?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let is_tls = uri.scheme_str() == Some("https");
+        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let timestamp = clock::now_us().div_euclid(1_000_000).to_string();
+        let request = Request::post(uri.path_and_query().map_or("/", |path| path.as_str()))
+            .header(header::HOST, authority.as_str())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, concat!("recordarchive/", env!("CARGO_PKG_VERSION")))
+            .header(header::CONTENT_LENGTH, body.len())
+            .header("webhook-id", id)
+            .header("webhook-timestamp", &timestamp)
+            .header("webhook-signature", signature(&self.secret, id, &timestamp, body))
+            .body(Body::from(body.to_owned()))
+            .map_err(io::Error::other)?;
+        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        if is_tls {
+            let name = host.try_into().map_err(io::Error::other)?;
+            send(self.tls.connect(name, stream).await?, request).await
+        } else {
+            send(stream, request).await
+        }
+    }
+}
+
+async fn send<S>(stream: S, request: Request<Body>) -> io::Result<StatusCode>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(io::Error::other);
+    // What it says beside its status is of no interest.
+    connection.abort();
+    Ok(answer?.status())
+}
+
+/// The signature of Standard Webhooks, version 1.
+fn signature(secret: &[u8], id: &str, timestamp: &str, body: &str) -> String {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return String::new() };
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", base64::encode_padded(&mac.finalize().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::model::Taken;
+    use crate::testing::{catalogue, found, run};
+    use axum::Router;
+    use axum::http::HeaderMap;
+    use axum::routing::post;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    #[test]
+    fn a_signature_is_that_of_the_standard() {
+        // The example of the Standard Webhooks' reference libraries.
+        let secret = base64::decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let said = signature(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "{\"test\": 2432232314}");
+        assert_eq!(said, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn an_event_is_posted_signed_until_it_is_taken_and_no_other_is() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let catalogue = catalogue(folder.path()).await;
+            let Taken::Added { recording } = catalogue.take(&[found(1, "4711", "201")]).await.unwrap()[0]
+            else {
+                panic!("it is new")
+            };
+            let (out, mut posts) = unbounded_channel::<(HeaderMap, String)>();
+            let answers = Arc::new(std::sync::atomic::AtomicU16::new(500));
+            let take = move |headers: HeaderMap, body: String| {
+                let (out, answers) = (out.clone(), Arc::clone(&answers));
+                async move {
+                    out.send((headers, body)).unwrap();
+                    // Once it fails, then all is well.
+                    StatusCode::from_u16(answers.swap(204, std::sync::atomic::Ordering::SeqCst)).unwrap()
+                }
+            };
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/hook?x=1", listener.local_addr().unwrap());
+            tokio::spawn(axum::serve(listener, Router::new().route("/hook", post(take))).into_future());
+            let secret_file = folder.path().join("secret");
+            std::fs::write(&secret_file, "too short").unwrap();
+            let hook = Hook { url, secret_file, events: vec!["call.sealed".into()] };
+            assert!(Webhook::new(hook.clone()).err().unwrap().contains("16 octets"));
+            std::fs::write(&hook.secret_file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+            let webhook = Webhook { again: &[Duration::ZERO], ..Webhook::new(hook).unwrap() };
+            let secret = webhook.secret.clone();
+            let events = Events::default();
+            let line = events.listen();
+            tokio::spawn(async move { webhook.follow(&*catalogue, line).await });
+            events.tell(Event { kind: "storage.low", about: About::System, data: json!({}) });
+            events.tell(Event { kind: "call.sealed", about: About::Recording(recording), data: json!({}) });
+            let (first, second) = (posts.recv().await.unwrap(), posts.recv().await.unwrap());
+            assert_eq!((&first.1, &first.0["webhook-id"]), (&second.1, &second.0["webhook-id"]));
+            let text = |name: &str| second.0[name].to_str().unwrap();
+            let signed = signature(&secret, text("webhook-id"), text("webhook-timestamp"), &second.1);
+            assert_eq!(text("webhook-signature"), signed);
+            let body: serde_json::Value = serde_json::from_str(&second.1).unwrap();
+            assert_eq!(
+                (&body["type"], &body["data"]["recording"]),
+                (&json!("call.sealed"), &json!(recording.to_string()))
+            );
+            assert!(!second.1.contains("4711"), "{}", second.1);
+        });
+    }
+}
