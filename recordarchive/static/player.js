@@ -215,7 +215,6 @@
         case "]": this.faster(1); return true;
         case "s": case "S": this.setSkip(!this.isSkipping); return true;
         case "n": case "N": this.note(); return true;
-        case "e": case "E": window.showPage(`/exports?call=${this.call.id}`); return true;
         default: return false;
       }
     }
