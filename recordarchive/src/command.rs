@@ -12,8 +12,10 @@ use crate::catalogue::{Catalogue, Failure};
 use crate::clock;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::id::Id;
+use crate::jobs::checkpoint::{self, Checkpoints, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::room::Room;
+use crate::jobs::verify::Anchors;
 use crate::jobs::webhook::Webhook;
 use crate::jobs::{import, verify};
 use crate::time::{SECOND_US, day_begins, rfc3339};
@@ -32,6 +34,8 @@ use std::time::Duration;
 const JOURNAL_EVERY: Duration = Duration::from_millis(250);
 /// How often folders and catalogue are compared.
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
+/// How often a checkpoint of the audit log is made, if anything happened.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// How long the set-up link is good.
 const SETUP_US: i64 = 3600 * SECOND_US;
 /// How long requests may go on once the server is told to end.
@@ -303,7 +307,11 @@ async fn serve(mut config: Config) -> Outcome {
     for hook in hooks {
         tasks.spawn(hook.run(Arc::clone(&catalogue), app.events()));
     }
+    let key = checkpoint::key(&config.keys()).map_err(Ended::Failed)?;
+    let second = config.checkpoints.clone().map(SecondPlace::new);
+    let checkpoints = Checkpoints::new(Arc::clone(&catalogue), key, second);
     let (told, mut ends) = tokio::sync::watch::channel(false);
+    let checkpoint_task = tokio::spawn(watch_checkpoints(checkpoints, told.subscribe()));
     let ended = async move {
         let _ = ends.wait_for(|end| *end).await;
     };
@@ -331,6 +339,11 @@ async fn serve(mut config: Config) -> Outcome {
         server.abort();
     }
     catalogue.log(&[entry("stop")]).await?;
+    if let Ok(mut checkpoints) = checkpoint_task.await
+        && let Err(problem) = checkpoints.make().await
+    {
+        note(&format!("audit: the last checkpoint failed: {problem}"));
+    }
     Ok(())
 }
 
@@ -344,6 +357,19 @@ async fn signalled() {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
+}
+
+/// Makes checkpoints until the server ends; gives back what makes the last one.
+async fn watch_checkpoints(
+    mut checkpoints: Checkpoints,
+    mut ends: tokio::sync::watch::Receiver<bool>,
+) -> Checkpoints {
+    while tokio::time::timeout(CHECKPOINT_EVERY, ends.wait_for(|end| *end)).await.is_err() {
+        if let Err(problem) = checkpoints.make().await {
+            log::error!("audit: a checkpoint failed and is tried again in a minute: {problem}");
+        }
+    }
+    checkpoints
 }
 
 /// Looks at the room of disks until the server ends.
@@ -538,7 +564,9 @@ async fn verify_all(config: &Config, since: Option<String>) -> Outcome {
         None => i64::MIN,
     };
     let catalogue = open(config).await?;
-    let verified = verify::verify(&*catalogue, since_us / 1000).await?;
+    let key = checkpoint::public_key(&config.keys()).map_err(Ended::Failed)?;
+    let anchors = Anchors { key, second: config.checkpoints.clone().map(SecondPlace::new) };
+    let verified = verify::verify(&*catalogue, anchors, since_us / 1000).await?;
     let said = json!({"files": verified.files, "problems": verified.problems.len()});
     let entry = Entry::new(clock::now_us(), COMMAND_LINE, "verify", since.unwrap_or_default()).with(&said);
     catalogue.log(&[entry]).await?;
@@ -547,6 +575,7 @@ async fn verify_all(config: &Config, since: Option<String>) -> Outcome {
     print(&format!(
         "{files} file(s) and {entries} audit entries are good; the audit log's head is {entries} {head}"
     ));
+    print(&format!("{} signed checkpoint(s) fit", verified.checkpoints));
     if verified.problems.is_empty() { Ok(()) } else { Err(Ended::Wrong) }
 }
 

@@ -17,6 +17,7 @@ pub(crate) const SECTIONS: &Sections = &[
     ("database", &["url"]),
     ("site", &["name", "time_zone", "country_code"]),
     ("auth", &["session_idle", "session_max"]),
+    ("audit", &["checkpoints"]),
     ("log", &["level"]),
 ];
 /// Sections that may be there several times.
@@ -59,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) session_idle_s: i64,
     /// Every session ends after this time.
     pub(crate) session_max_s: i64,
+    /// Folder for copies of the audit log's checkpoints.
+    pub(crate) checkpoints: Option<PathBuf>,
     /// The least important level that is logged.
     pub(crate) log_level: LevelFilter,
 }
@@ -76,6 +79,7 @@ impl Default for Config {
             site: Site::default(),
             session_idle_s: 30 * 60,
             session_max_s: 12 * 3600,
+            checkpoints: None,
             log_level: LevelFilter::Info,
         }
     }
@@ -120,6 +124,11 @@ impl Config {
         let auth = document.section("auth");
         auth.read("session_idle", &mut config.session_idle_s, |value| number(value, 60, 7 * 86_400))?;
         auth.read("session_max", &mut config.session_max_s, |value| number(value, 60, 30 * 86_400))?;
+        document.section("audit").read("checkpoints", &mut config.checkpoints, |value| {
+            let found = text(value)?;
+            let path = found.strip_prefix("file:").filter(|path| path.starts_with('/'));
+            path.map(|path| Some(PathBuf::from(path))).ok_or_else(|| invalid(found, "file:/FOLDER"))
+        })?;
         document.section("log").read("level", &mut config.log_level, |value| {
             use LevelFilter as L;
             choice(value, &[("error", L::Error), ("warn", L::Warn), ("info", L::Info), ("debug", L::Debug)])
@@ -180,6 +189,11 @@ impl Config {
     /// Where imported recordings are.
     pub(crate) fn media(&self) -> PathBuf {
         self.data.join("media")
+    }
+
+    /// Where the site's key is.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.data.join("keys")
     }
 
     /// What people's browsers call it.
@@ -244,6 +258,7 @@ mod tests {
             ("[site]\ntime_zone = \"Mars\"", "Europe/Berlin"),
             ("[database]\nurl = \"postgres://db\"", "sqlite:PATH"),
             ("[auth]\nsession_idle = 1", "from 60"),
+            ("[audit]\ncheckpoints = \"/mnt\"", "file:/FOLDER"),
         ] {
             let error = Config::parse(text, "a.toml").unwrap_err().to_string();
             assert!(error.contains(told), "{text}: {error}");

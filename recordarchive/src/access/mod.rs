@@ -5,7 +5,9 @@
 //! to a call, its recordings or its audio. Never: databases and requests.
 
 pub(crate) mod audit;
+pub(crate) mod checkpoint;
 pub(crate) mod secret;
+pub(crate) mod site_key;
 pub(crate) mod totp;
 
 use crate::id::Id;

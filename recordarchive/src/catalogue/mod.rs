@@ -11,6 +11,8 @@ pub(crate) mod model;
 pub(crate) mod sqlite;
 
 use crate::access::audit::{Entry, Link};
+use crate::access::checkpoint::Signed;
+use crate::access::site_key::SiteKey;
 use crate::access::{Actor, Condition, Grant, Role};
 use crate::id::Id;
 use async_trait::async_trait;
@@ -131,6 +133,16 @@ pub(crate) trait Catalogue: Send + Sync {
     async fn audit(&self, behind: i64, limit: u32) -> Done<Vec<Link>>;
     /// The newest entries before a number (`None`: all), at most `limit`, the newest first; of one actor, if asked for.
     async fn audit_newest(&self, before: Option<i64>, actor: Option<&str>, limit: u32) -> Done<Vec<Link>>;
+    /// Makes and keeps a signed checkpoint; `None` if nothing was logged or sealed since the last.
+    async fn make_checkpoint(&self, key: &SiteKey, at_us: i64) -> Done<Option<Signed>>;
+    /// The newest checkpoint.
+    async fn newest_checkpoint(&self) -> Done<Option<Signed>>;
+    /// Checkpoints behind a number, at most `limit`, in order.
+    async fn checkpoints(&self, behind: i64, limit: u32) -> Done<Vec<Signed>>;
+    /// Hashes of the files that were sealed behind one number and up to another, in order.
+    async fn sealed(&self, behind: i64, to: i64) -> Done<Vec<Vec<u8>>>;
+    /// Files of which the catalogue has another hash than was sealed, at most `limit`.
+    async fn unsealed(&self, limit: u32) -> Done<Vec<String>>;
     /// Whether the database is whole.
     async fn check(&self) -> Done<Vec<String>>;
 }

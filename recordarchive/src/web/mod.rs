@@ -7,6 +7,7 @@
 mod audio;
 mod caller;
 mod calls;
+mod evidence;
 mod office;
 mod openapi;
 mod page;
@@ -97,6 +98,7 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/recordings/{id}/peaks", get(audio::peaks))
         .route("/recordings/{id}/original", get(audio::original))
         .route("/audit", get(people::audit))
+        .route("/audit/checkpoint", get(evidence::checkpoint))
         .route("/accounts", get(office::accounts).post(office::add_account))
         .route("/accounts/{id}/disable", post(office::disable_account))
         .route("/health", get(office::health))

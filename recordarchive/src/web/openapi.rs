@@ -51,6 +51,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("get", "/recordings/{id}/peaks", "audio.play", "The wave of a recording", "reason", "", ("200", "Peaks")),
     route("get", "/recordings/{id}/original", "audio.download", "A file as it is stored", "segment:n reason", "", ("200", "application/octet-stream")),
     route("get", "/audit", "audit.read", "Entries of the audit log", "before:n actor limit:n", "", ("200", "Entries")),
+    route("get", "/audit/checkpoint", "audit.read", "The newest signed checkpoint of the audit log", "", "", ("200", "Object")),
     route("get", "/accounts", "account.edit", "All accounts", "", "", ("200", "Object")),
     route("post", "/accounts", "account.edit", "Add an account", "", "NewAccount", ("201", "Object")),
     route("post", "/accounts/{id}/disable", "account.edit", "End an account; its id is its name", "", "", ("204", "")),

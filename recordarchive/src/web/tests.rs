@@ -2,6 +2,7 @@
 
 mod page;
 mod surface;
+mod tampering;
 
 use super::{App, routes};
 use crate::access::audit::{Check, Entry};
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::id::Id;
 use crate::jobs::import::import;
 use crate::jobs::intake::{Counts, Intake};
-use crate::jobs::verify::verify;
+use crate::jobs::verify::{Anchors, verify};
 use crate::testing::{catalogue, record, run, site};
 use ::media::codec::Codec;
 use axum::Router;
@@ -324,13 +325,13 @@ fn an_import_is_copied_once_and_verified_and_a_changed_file_is_found() {
         take(&mut counts).await;
         assert_eq!(counts, Counts { added: 2, duplicate: 2, ..Counts::default() });
         std::fs::remove_dir_all(&stick).unwrap();
-        let verified = verify(&*archive.catalogue, i64::MIN).await.unwrap();
+        let verified = verify(&*archive.catalogue, Anchors::default(), i64::MIN).await.unwrap();
         assert_eq!((verified.files, verified.problems.as_slice()), (2, &[][..]));
         let copied = crate::jobs::import::files(std::slice::from_ref(&media)).unwrap();
         let mut octets = std::fs::read(&copied[0]).unwrap();
         octets[100] ^= 1;
         std::fs::write(&copied[0], octets).unwrap();
-        let verified = verify(&*archive.catalogue, i64::MIN).await.unwrap();
+        let verified = verify(&*archive.catalogue, Anchors::default(), i64::MIN).await.unwrap();
         assert_eq!(verified.files, 1);
         assert!(verified.problems[0].contains("not what was taken in"), "{:?}", verified.problems);
     });
@@ -350,7 +351,7 @@ fn tampering_with_the_audit_log_is_refused_by_the_database_and_found_by_verifica
         }
         sqlx::raw_sql("DROP TRIGGER audit_stays").execute(&pool).await.unwrap();
         sqlx::raw_sql(change).execute(&pool).await.unwrap();
-        let verified = verify(&*archive.catalogue, i64::MIN).await.unwrap();
+        let verified = verify(&*archive.catalogue, Anchors::default(), i64::MIN).await.unwrap();
         assert_eq!(verified.problems, ["audit: entry 2 was changed"]);
         let links = archive.catalogue.audit(0, 1).await.unwrap();
         Check::default().next(&links[0]).unwrap();

@@ -4,7 +4,7 @@
 //! audio. A recording keeps its id, and a call its notes, whatever becomes of their files.
 
 use super::search::extension_word;
-use super::{Tx, people};
+use super::{Tx, checkpoints, people};
 use crate::catalogue::Done;
 use crate::catalogue::model::{Broken, Found, KnownFile, Party, Place, SegmentFile, Taken, Totals};
 use crate::id::Id;
@@ -169,6 +169,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     .bind(file.sha256.as_slice())
     .execute(&mut **tx)
     .await?;
+    checkpoints::seal(tx, recording, segment, &file.sha256).await?;
     forget_aside(tx, folder, &file.place.name).await?;
     let call = sqlx::query_scalar("SELECT call FROM recording WHERE key = ?").bind(recording);
     let call: i64 = call.fetch_one(&mut **tx).await?;

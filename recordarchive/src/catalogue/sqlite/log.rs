@@ -6,13 +6,15 @@ use crate::catalogue::Done;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
+/// Number and hash of the last entry.
+pub(super) async fn head(tx: &mut Tx) -> Done<Option<(i64, Vec<u8>)>> {
+    let query = sqlx::query_as("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1");
+    Ok(query.fetch_optional(&mut **tx).await?)
+}
+
 /// Appends entries behind the last one.
 pub(super) async fn append(tx: &mut Tx, entries: &[Entry]) -> Done<()> {
-    let last: Option<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
-            .fetch_optional(&mut **tx)
-            .await?;
-    let (mut seq, mut head) = last.unwrap_or((0, GENESIS.to_vec()));
+    let (mut seq, mut head) = head(tx).await?.unwrap_or((0, GENESIS.to_vec()));
     for entry in entries {
         seq += 1;
         let hash = entry.hash(seq, &head).to_vec();

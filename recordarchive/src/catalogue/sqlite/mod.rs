@@ -4,6 +4,7 @@
 //! one has the statements of one part of the trait.
 
 mod calls;
+mod checkpoints;
 mod files;
 mod log;
 mod people;
@@ -16,6 +17,8 @@ use super::model::{
 };
 use super::{Catalogue, Done, Failure};
 use crate::access::audit::{Entry, Link};
+use crate::access::checkpoint::Signed;
+use crate::access::site_key::SiteKey;
 use crate::access::{Actor, Condition, Grant};
 use crate::id::Id;
 use async_trait::async_trait;
@@ -27,7 +30,8 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The schema, step by step: `user_version` of the file counts those that it has. A step that was released stays as it is.
-const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("totp.sql")];
+const SCHEMA: &[&str] =
+    &[include_str!("schema.sql"), include_str!("totp.sql"), include_str!("checkpoints.sql")];
 /// Connections that read.
 const READERS: u32 = 4;
 /// How long a statement waits for another process, such as a command beside the server.
@@ -328,6 +332,29 @@ impl Catalogue for SqliteCatalogue {
 
     async fn audit_newest(&self, before: Option<i64>, actor: Option<&str>, limit: u32) -> Done<Vec<Link>> {
         log::newest(self.readers(), before, actor, limit).await
+    }
+
+    async fn make_checkpoint(&self, key: &SiteKey, at_us: i64) -> Done<Option<Signed>> {
+        let mut tx = self.begin().await?;
+        let made = checkpoints::make(&mut tx, key, at_us).await?;
+        tx.commit().await?;
+        Ok(made)
+    }
+
+    async fn newest_checkpoint(&self) -> Done<Option<Signed>> {
+        checkpoints::newest(self.readers()).await
+    }
+
+    async fn checkpoints(&self, behind: i64, limit: u32) -> Done<Vec<Signed>> {
+        checkpoints::behind(self.readers(), behind, limit).await
+    }
+
+    async fn sealed(&self, behind: i64, to: i64) -> Done<Vec<Vec<u8>>> {
+        checkpoints::sealed(self.readers(), behind, to).await
+    }
+
+    async fn unsealed(&self, limit: u32) -> Done<Vec<String>> {
+        checkpoints::unsealed(self.readers(), limit).await
     }
 
     async fn check(&self) -> Done<Vec<String>> {
