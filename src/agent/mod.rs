@@ -203,7 +203,7 @@ impl Agent {
         let (drained, answered) = (matches!(input, Input::Drained(_)), matches!(input, Input::Storage(_)));
         self.take(input, turn);
         if !drained {
-            self.tell_state(turn);
+            self.emit_state(turn);
         }
         if answered && self.library_deadline().is_some() {
             self.library_pump(turn);
@@ -359,8 +359,8 @@ impl Agent {
             Done::Abandoned(_) => {}
             Done::Deleted { file, space } => self.deleted(file, space, turn),
             Done::Searching => self.search_on(turn),
-            Done::Mended { file, result } => {
-                self.mended(file, result, turn);
+            Done::Finalised { file, result } => {
+                self.finalised(file, result, turn);
                 self.library_anew();
             }
             Done::SpeedMeasured(result) => self.speed_measured(result, turn),
@@ -396,12 +396,12 @@ impl Agent {
             let stalled = busy_since.is_some_and(|since| turn.now.mono >= since + STALLED_AFTER);
             if stalled && it.notices.first(Notice::Stalled) {
                 let event = Event::RecordingStalled(it.status(remaining_s, turn.now.mono));
-                self.tell(&event, turn);
+                self.emit(&event, turn);
             }
             self.check_media(key, turn);
             let Some(it) = self.recordings.get(&key) else { continue };
             if progress && it.is_live() && turn.now.mono >= it.progress_at {
-                self.tell_progress(key, turn);
+                self.emit_progress(key, turn);
             }
         }
         let now = turn.now.mono;

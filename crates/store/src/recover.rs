@@ -10,7 +10,7 @@ use super::names::Gathering;
 use super::running_hash::hash_of;
 use super::seal::Seals;
 use super::sidecar_file::{read_sidecar, remove_leftovers, replace};
-use crate::jobs::{Fault, Mend, Recovered};
+use crate::jobs::{Fault, Finalise, Recovered};
 use recfile::format::PROBE_OCTETS;
 use recfile::header::{DATA_SIZE_OFFSET, HEADER_OCTETS};
 use recfile::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan, plan_any};
@@ -186,7 +186,7 @@ impl<F: Fs> Patch for Patched<'_, F> {
 
 /// Cuts a file to what its recording counts on and finishes it. False if the file is not on this disk:
 /// another stick may have come back, with a file of the same name.
-pub(super) fn mend<F: Fs>(fs: &F, mend: &Mend, seals: &Seals) -> Result<bool, Fault> {
+pub(super) fn mend<F: Fs>(fs: &F, mend: &Finalise, seals: &Seals) -> Result<bool, Fault> {
     let folder = mend.folder.path();
     let failed = |error: io::Error| fault("finish", &folder.join(&mend.name), &error);
     let Some(octets) = read_sidecar(fs, &folder, &mend.name).map_err(failed)? else { return Ok(false) };
@@ -199,7 +199,13 @@ pub(super) fn mend<F: Fs>(fs: &F, mend: &Mend, seals: &Seals) -> Result<bool, Fa
     mend_file(fs, &folder, mend, &octets, seals).map_err(failed)
 }
 
-fn mend_file<F: Fs>(fs: &F, folder: &Path, mend: &Mend, beside: &[u8], seals: &Seals) -> io::Result<bool> {
+fn mend_file<F: Fs>(
+    fs: &F,
+    folder: &Path,
+    mend: &Finalise,
+    beside: &[u8],
+    seals: &Seals,
+) -> io::Result<bool> {
     let file = match fs.open(&folder.join(&mend.name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened?,
@@ -351,7 +357,7 @@ mod tests {
             Box::new(Sidecar { recording: recording.into(), state, ..Sidecar::default() })
         };
         let file = crate::jobs::FileKey(1);
-        let mut job = Mend { file, folder, name: NAME.into(), octets: 480, sidecar: sidecar("another") };
+        let mut job = Finalise { file, folder, name: NAME.into(), octets: 480, sidecar: sidecar("another") };
         assert_eq!(mend(&RealFs, &job, &Seals::default()), Ok(false));
         assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 76 + 800);
         job.sidecar = sidecar("r1");

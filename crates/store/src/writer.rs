@@ -116,11 +116,11 @@ impl<F: Fs + Disks> Writer<F> {
                 self.files.0.remove(&file);
                 Done::Abandoned(file)
             }
-            Job::Mend(mend) => {
+            Job::Finalise(mend) => {
                 let checked = check_device(&self.fs, &mend.folder);
                 self.oldest.look_anew();
                 let result = checked.and_then(|()| recover::mend(&self.fs, &mend, &self.seals));
-                Done::Mended { file: mend.file, result }
+                Done::Finalised { file: mend.file, result }
             }
             Job::MeasureSpeed(folder) => Done::SpeedMeasured(self.measure_speed(&folder)),
             Job::DeleteOldest { folder, running } => self.delete_oldest(folder, running),

@@ -8,7 +8,7 @@ mod requests;
 
 impl Agent {
     /// Sends an event to every client that wants it; serialised once.
-    pub(in crate::agent) fn tell(&self, event: &Event, turn: &mut Turn<'_>) {
+    pub(in crate::agent) fn emit(&self, event: &Event, turn: &mut Turn<'_>) {
         let name = event.name();
         let mut params: Option<Rc<[u8]>> = None;
         for (client, _) in self.clients.iter().filter(|(_, subscription)| subscription.wants(name)) {

@@ -24,7 +24,7 @@ impl Agent {
         let change = self.disk.scanned(found, self.count_on_disk());
         if change.went {
             self.library_gone(Reason::StorageIo.as_str(), turn);
-            self.tell(&Event::StorageRemoved(self.storage_status()), turn);
+            self.emit(&Event::StorageRemoved(self.storage_status()), turn);
         }
         for key in self.on_disk() {
             let to_file = self.recordings.get(&key).and_then(|it| it.destination.as_file());
@@ -61,9 +61,9 @@ impl Agent {
     }
 
     /// Tells if the state of the disk is another one than before.
-    pub(in crate::agent) fn tell_state(&mut self, turn: &mut Turn<'_>) {
+    pub(in crate::agent) fn emit_state(&mut self, turn: &mut Turn<'_>) {
         if let Some(change) = self.disk.change(self.count_on_disk()) {
-            self.tell(&Event::StorageState(change), turn);
+            self.emit(&Event::StorageState(change), turn);
         }
     }
 }

@@ -355,7 +355,7 @@ impl Agent {
             turn.actions.push(Action::Log(LogLevel::Warn, text));
         }
         let files = files.into_iter().map(|file| file.file).collect();
-        self.tell(&Event::StorageRecovered { files }, turn);
+        self.emit(&Event::StorageRecovered { files }, turn);
     }
 }
 

@@ -264,7 +264,7 @@ impl Agent {
         turn.actions.push(Action::Log(log::Level::Info, format!("playback {} ended: {reason}", it.id)));
         self.players.ended.truncate(MAX_ENDED - 1);
         self.players.ended.push_front(status.clone());
-        self.tell(&Event::PlaybackEnded(status.clone()), turn);
+        self.emit(&Event::PlaybackEnded(status.clone()), turn);
         Some(status)
     }
 
@@ -284,7 +284,7 @@ impl Agent {
         let progress = it.progress_is_due(turn.now) && wanted;
         let event = progress.then(|| Event::PlaybackProgress(it.status(None)));
         if let Some(event) = event {
-            self.tell(&event, turn);
+            self.emit(&event, turn);
         }
     }
 

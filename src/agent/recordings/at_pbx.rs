@@ -134,7 +134,7 @@ impl Agent {
     fn emit_sip_info(&self, key: RecordingKey, record: SipRecord, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get(&key) else { return };
         let event = Event::SipInfo { recording: it.id.clone(), call: it.call.clone(), record };
-        self.tell(&event, turn);
+        self.emit(&event, turn);
     }
 
     fn pbx_step(&mut self, key: RecordingKey, step: Step, turn: &mut Turn<'_>) {
@@ -171,7 +171,7 @@ impl Agent {
         if let Some(reply) = waiting {
             reply.ok(&status, turn);
         }
-        self.tell(&event(status), turn);
+        self.emit(&event(status), turn);
         match (stop_wanted, records) {
             (true, true) => self.ask_pbx(key, Purpose::Stop, turn),
             (true, false) => self.remove(key, Outcome::Ended, turn),

@@ -59,7 +59,7 @@ impl Agent {
             turn.actions.push(Action::Job(job));
             self.check_room(turn);
             if turn.now.mono + Duration::from_millis(100) >= self.progress_due(key) {
-                self.tell_progress(key, turn);
+                self.emit_progress(key, turn);
             }
             self.pool.trim();
         } else if waiting > BEHIND_OCTETS {
@@ -169,7 +169,7 @@ impl Agent {
         }
         it.paused = Some(turn.now.mono);
         let status = it.status(remaining_s, self.clock);
-        self.tell(&Event::RecordingPaused(status.clone()), turn);
+        self.emit(&Event::RecordingPaused(status.clone()), turn);
         self.pump(key, turn);
         answer(&status)
     }
@@ -196,7 +196,7 @@ impl Agent {
         it.paused = None;
         it.probe.begin(turn.now.mono);
         let status = it.status(remaining_s, self.clock);
-        self.tell(&Event::RecordingResumed(status.clone()), turn);
+        self.emit(&Event::RecordingResumed(status.clone()), turn);
         answer(&status)
     }
 }

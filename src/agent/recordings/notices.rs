@@ -60,10 +60,10 @@ impl Agent {
         if changed {
             let text = format!("recording {}: media is {}", it.id, it.probe.media().name());
             turn.actions.push(Action::Log(log::Level::Info, text));
-            self.tell(&Event::RecordingMedia(status.clone()), turn);
+            self.emit(&Event::RecordingMedia(status.clone()), turn);
         }
         if no_media {
-            self.tell(&Event::RecordingNoMedia { status, detail }, turn);
+            self.emit(&Event::RecordingNoMedia { status, detail }, turn);
         }
     }
 
@@ -87,18 +87,18 @@ impl Agent {
         }
         if it.is_degraded() && it.notices.first(Notice::Loss) {
             let event = Event::RecordingStalled(it.status(remaining_s, self.clock));
-            self.tell(&event, turn);
+            self.emit(&event, turn);
         }
     }
 
-    pub(in crate::agent) fn tell_progress(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
+    pub(in crate::agent) fn emit_progress(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let remaining_s = self.remaining_s();
         let wanted = self.wants("recording.progress");
         let Some(it) = self.recordings.get_mut(&key) else { return };
         it.progress_at = turn.now.mono + Duration::from_secs(1);
         if wanted {
             let event = Event::RecordingProgress(it.status(remaining_s, self.clock));
-            self.tell(&event, turn);
+            self.emit(&event, turn);
         }
     }
 }

@@ -343,7 +343,7 @@ impl World {
             let Some(job) = self.storage.jobs.pop_front() else { return };
             let inserted = self.disks.borrow().inserted;
             let done = self.storage.work(job, &mut self.books, &mut self.files, inserted);
-            if let Done::Mended { result, .. } = &done {
+            if let Done::Finalised { result, .. } = &done {
                 self.saw(if *result == Ok(true) { "mended" } else { "not mended" });
             }
             let stalled = self.rng.chance(self.stall_permille);

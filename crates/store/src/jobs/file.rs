@@ -67,7 +67,7 @@ pub struct Opened {
 
 /// How a file is to be, whose disk was pulled while it was written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mend {
+pub struct Finalise {
     /// The key that the file had.
     pub file: FileKey,
     /// Where the disk is now.

@@ -10,7 +10,7 @@ pub mod library;
 
 pub use disk::{Disk, Eject, Ejected, Found, Left, Look, Missing, Space, Speed, StickId, Target};
 pub use fault::{Fault, FaultKind};
-pub use file::{FileKey, Folder, Mend, Open, Opened, Piece, Recovered};
+pub use file::{FileKey, Finalise, Folder, Open, Opened, Piece, Recovered};
 
 use library::{LibraryDone, LibraryJob};
 use recfile::sidecar::Sidecar;
@@ -42,7 +42,7 @@ pub enum Job {
     /// Forget `file` without touching the disk: it is gone.
     Abandon(FileKey),
     /// Bring a file that lost its disk in mid-recording to what its recording counts on, now that the disk is back.
-    Mend(Box<Mend>),
+    Finalise(Box<Finalise>),
     /// Write and sync a little in a hidden file, delete it, and tell how fast that was.
     MeasureSpeed(Folder),
     /// Delete the oldest finalised recording in the folder.
@@ -92,8 +92,8 @@ pub enum Done {
     },
     /// To `Abandon`.
     Abandoned(FileKey),
-    /// To `Mend`.
-    Mended {
+    /// To `Finalise`.
+    Finalised {
         /// The key that the file had.
         file: FileKey,
         /// False if the file is not on this disk.

@@ -144,7 +144,7 @@ impl Agent {
         let (level, text) = self.disk.describe();
         turn.actions.push(Action::Log(level, text));
         if inserted && !self.disk.is_forbidden() {
-            self.tell(&Event::StorageInserted(status), turn);
+            self.emit(&Event::StorageInserted(status), turn);
         }
         let idle = self.recordings.is_empty() && self.waiting_starts.is_empty();
         let room = self.disk.room_octets() >= SPEED_CHECK_OCTETS;
@@ -165,7 +165,7 @@ impl Agent {
             Ok(Some(speed)) => {
                 if let Some(note) = self.disk.judge_speed(speed, self.config.rtp.max_recordings) {
                     turn.actions.push(Action::Log(LogLevel::Warn, format!("the disk is {note}")));
-                    self.tell(&Event::StorageInserted(self.storage_status()), turn);
+                    self.emit(&Event::StorageInserted(self.storage_status()), turn);
                 }
             }
             Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),

@@ -191,8 +191,8 @@ impl Agent {
         let rtp = target.map(|target| RtpAddress { addr: target.ip(), port: target.port() });
         let connected = Event::UplinkConnected { recording: it.id.clone(), server, rtp };
         let started = Event::RecordingStarted(it.status(None, self.clock));
-        self.tell(&connected, turn);
-        self.tell(&started, turn);
+        self.emit(&connected, turn);
+        self.emit(&started, turn);
     }
 
     /// The session is over.
@@ -238,7 +238,7 @@ impl Agent {
             let text_key = matches!(tried, Some(Ok(()))).then_some(TextKey::GoesOnLocally);
             let lost =
                 Event::UplinkLost { recording: id.clone(), reason, detail: Some(detail.clone()), text_key };
-            self.tell(&lost, turn);
+            self.emit(&lost, turn);
         }
         match tried {
             None => {}

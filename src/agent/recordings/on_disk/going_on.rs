@@ -57,7 +57,7 @@ impl Agent {
         if first {
             it.notices.first(Notice::Stalled);
             let event = Event::RecordingStalled(it.status(None, self.clock));
-            self.tell(&event, turn);
+            self.emit(&event, turn);
         }
         self.scan(turn);
         self.finish_eject(turn);
@@ -135,7 +135,7 @@ impl Agent {
         if fault.kind == FaultKind::Full && is_in_use {
             self.disk.filled(&old);
             if self.disk.first_full() {
-                self.tell(&Event::StorageFull(self.storage_status()), turn);
+                self.emit(&Event::StorageFull(self.storage_status()), turn);
             }
         }
         let Some(folder) = self.disk.turn_from(&old, others) else { return Err(pieces) };
@@ -160,37 +160,40 @@ impl Agent {
     }
 
     /// A file that had lost its disk was finished, or could not be.
-    pub(in crate::agent) fn mended(
+    pub(in crate::agent) fn finalised(
         &mut self,
         file: FileKey,
         result: Result<bool, Fault>,
         turn: &mut Turn<'_>,
     ) {
-        let has_it = |it: &Recording| it.destination.as_file().is_some_and(|to_file| to_file.has_mend(file));
+        let has_it =
+            |it: &Recording| it.destination.as_file().is_some_and(|to_file| to_file.has_finalisation(file));
         let found = self.recordings.iter_mut().find(|(_, it)| has_it(it));
         let waits = found.and_then(|(key, it)| Some((*key, it.destination.as_file_mut()?)));
         let Some((key, to_file)) = waits else {
             // Its recording ended, or goes on elsewhere.
             return match result {
-                Ok(true) => self.pending_finalisations.mended(file),
+                Ok(true) => self.pending_finalisations.finalised(file),
                 Ok(false) => {}
                 Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),
             };
         };
         match result {
             Ok(there) => {
-                let (mend, done) = to_file.mended(file);
-                if let Some(mend) = mend.filter(|_| !there) {
-                    let text =
-                        format!("{} is not on this disk: it is finished when its own is back", mend.name);
+                let (finalisation, done) = to_file.finalised(file);
+                if let Some(finalisation) = finalisation.filter(|_| !there) {
+                    let text = format!(
+                        "{} is not on this disk: it is finished when its own is back",
+                        finalisation.name
+                    );
                     turn.actions.push(Action::Log(LogLevel::Warn, text));
-                    self.pending_finalisations.keep([mend]);
+                    self.pending_finalisations.keep([finalisation]);
                 }
                 if done {
                     self.remove(key, Outcome::Ended, turn);
                 }
             }
-            Err(fault) if to_file.is_mending() => {
+            Err(fault) if to_file.is_finalising() => {
                 self.storage_failed(key, fault, Vec::new(), turn);
             }
             Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),

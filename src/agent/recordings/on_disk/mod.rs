@@ -45,7 +45,7 @@ impl Agent {
                 let status = it.status(remaining_s, self.clock);
                 let event =
                     if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
-                self.tell(&event, turn);
+                self.emit(&event, turn);
                 self.library_opened(key);
                 if short_of_names {
                     self.delete_one_more(turn);

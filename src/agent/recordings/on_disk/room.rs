@@ -26,7 +26,7 @@ impl Agent {
         }
         let level = self.disk.level_to_tell(self.count_on_disk());
         if level == Some(Level::Low) && !deletes {
-            self.tell(&Event::StorageLow(self.storage_status()), turn);
+            self.emit(&Event::StorageLow(self.storage_status()), turn);
         }
         // As long as there is something to delete, the reserve bridges the time until that is done.
         if !deletes && self.disk.is_full(waiting) {
@@ -37,7 +37,7 @@ impl Agent {
     /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
     pub(in crate::agent) fn disk_full(&mut self, turn: &mut Turn<'_>) {
         if self.disk.first_full() {
-            self.tell(&Event::StorageFull(self.storage_status()), turn);
+            self.emit(&Event::StorageFull(self.storage_status()), turn);
         }
         let Some(full) = self.disk.folder() else { return };
         let others = self.count_on_disk().saturating_sub(1);

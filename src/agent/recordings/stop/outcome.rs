@@ -121,7 +121,7 @@ impl Agent {
             self.remember(status.clone());
             let event =
                 if has_failed { Event::RecordingFailed(status) } else { Event::RecordingEnded(status) };
-            self.tell(&event, turn);
+            self.emit(&event, turn);
         }
         if matches!(outcome, Outcome::DiskFailed(..) | Outcome::NoFile(_)) {
             self.scan(turn);
@@ -135,13 +135,13 @@ impl Agent {
     fn let_go_of_file(&mut self, it: &mut Recording, outcome: &mut Outcome, turn: &mut Turn<'_>) {
         let Some(to_file) = it.destination.as_file_mut() else { return };
         match outcome {
-            Outcome::Ended => self.pending_finalisations.keep(to_file.take_mends()),
+            Outcome::Ended => self.pending_finalisations.keep(to_file.take_finalisations()),
             Outcome::DiskFailed(_, pieces) => {
                 to_file.abandon(std::mem::take(pieces), &mut self.pool);
                 // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
-                let mut mends = to_file.take_mends();
-                mends.pop();
-                self.pending_finalisations.keep(mends);
+                let mut finalisations = to_file.take_finalisations();
+                finalisations.pop();
+                self.pending_finalisations.keep(finalisations);
                 turn.actions.push(Action::Job(Job::Abandon(to_file.file())));
             }
             Outcome::NoFile(_) => to_file.abandon(Vec::new(), &mut self.pool),

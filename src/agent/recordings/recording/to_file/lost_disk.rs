@@ -10,10 +10,10 @@ use media::time::{Now, Wall};
 use media::timeline::octets_to_ms;
 use recfile::call::Call;
 use recfile::sidecar::{MAX_LISTED, Pause};
-use store::jobs::{FileKey, Folder, Job, Mend, Piece};
+use store::jobs::{FileKey, Finalise, Folder, Job, Piece};
 
 /// Files that wait to be finished on a disk that is gone; what is beyond is left to the ordinary recovery.
-const MAX_MENDS: usize = 16;
+const MAX_FINALISATIONS: usize = 16;
 
 /// The time without a disk, until another one has proved to take the audio.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +72,8 @@ impl ToFile {
     }
 
     /// Whether files are being finished, and nothing else is left to do.
-    pub(in crate::agent) fn is_mending(&self) -> bool {
-        self.state == FileState::Busy(Busy::Mending)
+    pub(in crate::agent) fn is_finalising(&self) -> bool {
+        self.state == FileState::Busy(Busy::Finalising)
     }
 
     /// The disk is gone, or takes no more for this reason. Keeps everything that is not durable, `pieces` of the failed
@@ -96,17 +96,17 @@ impl ToFile {
             None | Some(Busy::Appending) => {
                 let log = self.buffer.cut_segment(self.durable_octets);
                 let sidecar = self.end_segment(call, counts, log, (reason, now.wall));
-                self.mend_later(Box::new(sidecar));
+                self.finalise_later(Box::new(sidecar));
                 self.next_is_new = true;
             }
             Some(Busy::Rolling | Busy::Finishing) => {
                 if let Some(sidecar) = self.closing.take() {
-                    self.mend_later(sidecar);
+                    self.finalise_later(sidecar);
                 }
                 self.next_is_new = true;
             }
             // Storage left nothing behind, or what it left is known already.
-            Some(Busy::Opening | Busy::Mending) => {}
+            Some(Busy::Opening | Busy::Finalising) => {}
         }
         self.state = FileState::Lost;
         self.pulled = false;
@@ -128,20 +128,21 @@ impl ToFile {
             return Vec::new();
         }
         self.spec.folder = folder.clone();
-        let nothing_follows = self.finishing.filter(|_| self.buffer.is_empty() && !self.mends.is_empty());
+        let nothing_follows =
+            self.finishing.filter(|_| self.buffer.is_empty() && !self.finalisations.is_empty());
         if let Some(end) = nothing_follows {
-            self.end_in_last_mend(counts, end);
+            self.end_in_last_finalisation(counts, end);
         }
         let mut jobs: Vec<Job> = self
-            .mends
+            .finalisations
             .iter()
-            .map(|mend| {
-                let at = if is_there(&mend.folder) { &mend.folder } else { folder };
-                Job::Mend(Box::new(Mend { folder: at.clone(), ..mend.clone() }))
+            .map(|finalisation| {
+                let at = if is_there(&finalisation.folder) { &finalisation.folder } else { folder };
+                Job::Finalise(Box::new(Finalise { folder: at.clone(), ..finalisation.clone() }))
             })
             .collect();
         if nothing_follows.is_some() {
-            self.set_busy(Busy::Mending, now);
+            self.set_busy(Busy::Finalising, now);
             return jobs;
         }
         if std::mem::take(&mut self.next_is_new) {
@@ -154,8 +155,8 @@ impl ToFile {
     }
 
     /// No file follows: the last one also tells of the packets that came since, and why the recording ended.
-    fn end_in_last_mend(&mut self, counts: &Counts, (reason, wall): (&'static str, Wall)) {
-        let Some(Mend { octets, sidecar, .. }) = self.mends.last_mut() else { return };
+    fn end_in_last_finalisation(&mut self, counts: &Counts, (reason, wall): (&'static str, Wall)) {
+        let Some(Finalise { octets, sidecar, .. }) = self.finalisations.last_mut() else { return };
         let since = packets(&counts.since(&self.segment_counts));
         self.segment_counts = counts.next_since(&self.segment_counts);
         let packets = &mut sidecar.packets;
@@ -174,33 +175,43 @@ impl ToFile {
     }
 
     /// Files that wait to be finished; they wait without this recording from now on.
-    pub(in crate::agent) fn take_mends(&mut self) -> Vec<Mend> {
-        std::mem::take(&mut self.mends)
+    pub(in crate::agent) fn take_finalisations(&mut self) -> Vec<Finalise> {
+        std::mem::take(&mut self.finalisations)
     }
 
     /// Whether a file of this recording waits to be finished under this key.
-    pub(in crate::agent) fn has_mend(&self, file: FileKey) -> bool {
-        self.mends.iter().any(|mend| mend.file == file)
+    pub(in crate::agent) fn has_finalisation(&self, file: FileKey) -> bool {
+        self.finalisations.iter().any(|finalisation| finalisation.file == file)
     }
 
     /// A file was finished, or is not on this disk. Returns what it waits for, and whether that was all that
     /// was left to do.
-    pub(in crate::agent) fn mended(&mut self, file: FileKey) -> (Option<Mend>, bool) {
-        let mend = self.mends.iter().position(|mend| mend.file == file).map(|at| self.mends.remove(at));
-        let done = self.mends.is_empty() && self.is_mending();
+    pub(in crate::agent) fn finalised(&mut self, file: FileKey) -> (Option<Finalise>, bool) {
+        let finalisation = self
+            .finalisations
+            .iter()
+            .position(|finalisation| finalisation.file == file)
+            .map(|at| self.finalisations.remove(at));
+        let done = self.finalisations.is_empty() && self.is_finalising();
         if done {
             self.state = FileState::None;
         }
-        (mend, done)
+        (finalisation, done)
     }
 
-    fn mend_later(&mut self, sidecar: Box<recfile::sidecar::Sidecar>) {
+    fn finalise_later(&mut self, sidecar: Box<recfile::sidecar::Sidecar>) {
         let Some(name) = self.file_name.clone() else { return };
-        if self.mends.len() == MAX_MENDS {
-            self.mends.remove(0);
+        if self.finalisations.len() == MAX_FINALISATIONS {
+            self.finalisations.remove(0);
         }
         let folder = self.spec.folder.clone();
-        self.mends.push(Mend { file: self.file, folder, name, octets: self.durable_octets, sidecar });
+        self.finalisations.push(Finalise {
+            file: self.file,
+            folder,
+            name,
+            octets: self.durable_octets,
+            sidecar,
+        });
     }
 }
 
@@ -245,10 +256,10 @@ mod tests {
         // A disk that goes again before it has finished the file changes nothing.
         for next in [2, 3] {
             let jobs = to_file.resume(&folder(next), FileKey(next), |_| false, &call, &counts, now);
-            let [Job::Mend(mend)] = &jobs[..] else { panic!("{jobs:?}") };
-            let packets = &mend.sidecar.packets;
+            let [Job::Finalise(finalisation)] = &jobs[..] else { panic!("{jobs:?}") };
+            let packets = &finalisation.sidecar.packets;
             assert_eq!((packets.received, packets.late, packets.duplicate, packets.dropped), (3, 1, 1, 1));
-            assert_eq!(mend.sidecar.end_reason.as_deref(), Some("stopped"));
+            assert_eq!(finalisation.sidecar.end_reason.as_deref(), Some("stopped"));
             to_file.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
         }
     }
@@ -263,7 +274,7 @@ mod tests {
         assert!(matches!(to_file.next_job(true, &call, &counts, now), Some(Job::Close { .. })));
         to_file.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
         let jobs = to_file.resume(&folder(2), FileKey(2), |_| false, &call, &counts, now);
-        let [Job::Mend(mend)] = &jobs[..] else { panic!("{jobs:?}") };
-        assert_eq!(mend.sidecar.packets.received, 1);
+        let [Job::Finalise(finalisation)] = &jobs[..] else { panic!("{jobs:?}") };
+        assert_eq!(finalisation.sidecar.packets.received, 1);
     }
 }

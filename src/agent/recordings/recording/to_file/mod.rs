@@ -27,7 +27,7 @@ use recfile::sealed::{
 };
 use recfile::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
 use std::time::Duration;
-use store::jobs::{FileKey, Folder, Job, Mend, Open, Opened, Piece};
+use store::jobs::{FileKey, Finalise, Folder, Job, Open, Opened, Piece};
 
 /// Only every so many octets count for the level of a second. A prime, so that no common tone falls into step.
 const LEVEL_STRIDE: usize = 23;
@@ -58,7 +58,7 @@ enum Busy {
     Appending,
     Rolling,
     Finishing,
-    Mending,
+    Finalising,
 }
 
 /// What does not change during a recording.
@@ -105,7 +105,7 @@ pub(in crate::agent) struct ToFile {
     /// What was to be the final sidecar of the file being closed.
     closing: Option<Box<Sidecar>>,
     /// Files that lost their disk, to be finished when it is back; the oldest go first.
-    mends: Vec<Mend>,
+    finalisations: Vec<Finalise>,
     /// Whether the next file is another segment than the present one.
     next_is_new: bool,
     sender: SenderFacts,
@@ -155,7 +155,7 @@ impl ToFile {
             durable_octets: 0,
             kept_octets: 0,
             closing: None,
-            mends: Vec::new(),
+            finalisations: Vec::new(),
             next_is_new: false,
             sender: SenderFacts::default(),
             open_tries: 0,
