@@ -322,6 +322,49 @@ fn audit_has_no_fork_when_many_processes_write_at_once() {
     });
 }
 
+/// `RECORDARCHIVE_LONG=1 cargo test --release -p recordarchive audit_of_many -- --nocapture`: a million, and their rate.
+#[test]
+fn audit_of_many_writers_is_one_chain_with_every_entry() {
+    const WRITERS: usize = 200;
+    let is_long = std::env::var_os("RECORDARCHIVE_LONG").is_some();
+    let each = if is_long { 1_000_000 } else { 10_000 } / WRITERS;
+    let folder = tempfile::tempdir().unwrap();
+    run(async {
+        // Two that open the file for themselves, as a command beside the server does.
+        let both = [catalogue(folder.path()).await, catalogue(folder.path()).await];
+        let began_us = crate::clock::now_us();
+        let mut tasks = tokio::task::JoinSet::new();
+        for writer in 0..WRITERS {
+            let catalogue = std::sync::Arc::clone(&both[usize::from(writer % 10 == 0)]);
+            tasks.spawn(async move {
+                for n in 0..each {
+                    catalogue.log(&[Entry::new(NOW_US, &format!("w{writer}"), "view", n)]).await.unwrap();
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        let took_ms = (crate::clock::now_us() - began_us) / 1000;
+        let (mut check, mut next) = (Check::default(), vec![0_usize; WRITERS]);
+        loop {
+            let links = both[0].audit(check.head().0, 5000).await.unwrap();
+            if links.is_empty() {
+                break;
+            }
+            for link in &links {
+                check.next(link).unwrap();
+                let writer: usize = link.entry.actor[1..].parse().unwrap();
+                // None is there twice, and those of one writer are in order.
+                assert_eq!(link.entry.object, next[writer].to_string());
+                next[writer] += 1;
+            }
+        }
+        assert!(next.iter().all(|count| *count == each));
+        println!("{} entries in {took_ms} ms", check.head().0);
+    });
+}
+
 #[test]
 fn sqlite_reads_no_whole_table_for_any_search_of_100_000_calls() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,58 @@
 //! The audit log in SQLite: it is appended to by the one transaction that writes, so it can't fork.
+//!
+//! Entries that come while one is written are the next transaction together: who waits for the disk waits with others.
 
 use super::Tx;
 use crate::access::audit::{Entry, GENESIS, Link};
-use crate::catalogue::Done;
+use crate::catalogue::{Done, Failure};
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that wait for the log; more of them wait for a place.
+const MAX_WAITING: usize = 1024;
+/// Requests of one transaction.
+const MAX_TOGETHER: usize = 512;
+
+/// Entries of one request, and whom to tell that they are on the disk.
+type Request = (Vec<Entry>, oneshot::Sender<Done<()>>);
+
+/// Appends for many at once. It ends with the last one who can ask.
+#[derive(Debug)]
+pub(super) struct Appender(mpsc::Sender<Request>);
+
+impl Appender {
+    /// Appends through `writer`.
+    pub(super) fn start(writer: SqlitePool) -> Self {
+        let (sender, mut requests) = mpsc::channel::<Request>(MAX_WAITING);
+        tokio::spawn(async move {
+            let mut together = Vec::new();
+            while requests.recv_many(&mut together, MAX_TOGETHER).await > 0 {
+                let done = write(&writer, &together).await;
+                for (_, asked) in together.drain(..) {
+                    // Who has gone meanwhile does not hear of it.
+                    let _ = asked.send(done.clone());
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    /// Appends entries; they are on the disk when this returns.
+    pub(super) async fn append(&self, entries: &[Entry]) -> Done<()> {
+        let ended = || Failure::Database("the audit log is not written any more".into());
+        let (sender, answer) = oneshot::channel();
+        self.0.send((entries.to_vec(), sender)).await.map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+async fn write(writer: &SqlitePool, together: &[Request]) -> Done<()> {
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+    let entries: Vec<Entry> = together.iter().flat_map(|(entries, _)| entries).cloned().collect();
+    append(&mut tx, &entries).await?;
+    Ok(tx.commit().await?)
+}
 
 /// Number and hash of the last entry.
 pub(super) async fn head(tx: &mut Tx) -> Done<Option<(i64, Vec<u8>)>> {

@@ -50,6 +50,7 @@ impl From<sqlx::Error> for Failure {
 pub(crate) struct SqliteCatalogue {
     writer: SqlitePool,
     readers: SqlitePool,
+    appender: log::Appender,
 }
 
 type Tx = Transaction<'static, Sqlite>;
@@ -71,7 +72,8 @@ impl SqliteCatalogue {
         let pool = |count| SqlitePoolOptions::new().max_connections(count).min_connections(1);
         let named = |error: sqlx::Error| Failure::Database(format!("{}: {error}", path.display()));
         let writer = pool(1).connect_with(options.clone()).await.map_err(named)?;
-        let catalogue = Self { readers: pool(READERS).connect_lazy_with(options), writer };
+        let appender = log::Appender::start(writer.clone());
+        let catalogue = Self { readers: pool(READERS).connect_lazy_with(options), writer, appender };
         catalogue.migrate().await?;
         Ok(catalogue)
     }
@@ -320,10 +322,7 @@ impl Catalogue for SqliteCatalogue {
     }
 
     async fn log(&self, entries: &[Entry]) -> Done<()> {
-        let mut tx = self.begin().await?;
-        log::append(&mut tx, entries).await?;
-        tx.commit().await?;
-        Ok(())
+        self.appender.append(entries).await
     }
 
     async fn audit(&self, behind: i64, limit: u32) -> Done<Vec<Link>> {
