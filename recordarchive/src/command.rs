@@ -16,8 +16,10 @@ use crate::jobs::checkpoint::{self, Checkpoints, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::room::Room;
 use crate::jobs::verify::Anchors;
+use crate::jobs::waves::{self, Waves};
 use crate::jobs::webhook::Webhook;
 use crate::jobs::{import, verify};
+use crate::media::derived::Store;
 use crate::time::{SECOND_US, day_begins, rfc3339};
 use crate::web::{self, App, account_name};
 use clap::{Args, Parser, Subcommand};
@@ -298,9 +300,11 @@ async fn serve(mut config: Config) -> Outcome {
     }
     let app = App::new(Arc::clone(&catalogue), config.clone());
     let mut tasks = tokio::task::JoinSet::new();
+    let (waves, wanted) = Waves::queue();
+    tasks.spawn(waves::make(Arc::clone(&catalogue), Store::new(&config.data), wanted));
     for root in &config.intakes {
         let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
-        tasks.spawn(watch(intake.telling(app.events())));
+        tasks.spawn(watch(intake.telling(app.events()).with_waves(waves.clone())));
     }
     let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
     tasks.spawn(watch_room(Room::new(folders, app.events())));

@@ -6,6 +6,7 @@
 
 use super::import;
 use super::journal::Journal;
+use super::waves::Waves;
 use crate::catalogue::model::{Broken, Found, KnownFile, Place, Taken};
 use crate::catalogue::{Catalogue, Done};
 use crate::clock;
@@ -65,17 +66,24 @@ pub(crate) struct Intake {
     /// Where its files came from, if that is known.
     source: Option<&'static str>,
     events: Events,
+    /// Who makes waves of what is taken in.
+    waves: Option<Waves>,
 }
 
 impl Intake {
     /// That of `root`, which a recorder writes to.
     pub(crate) fn new(catalogue: Arc<dyn Catalogue>, site: Site, root: PathBuf) -> Self {
-        Self { catalogue, site, root, source: None, events: Events::default() }
+        Self { catalogue, site, root, source: None, events: Events::default(), waves: None }
     }
 
     /// The same, telling of each recording that is new.
     pub(crate) fn telling(self, events: Events) -> Self {
         Self { events, ..self }
+    }
+
+    /// The same, with a maker of waves.
+    pub(crate) fn with_waves(self, waves: Waves) -> Self {
+        Self { waves: Some(waves), ..self }
     }
 
     /// The folder of imported files.
@@ -197,6 +205,9 @@ impl Intake {
                 }
             }
             counts.note(&taken);
+            if let Some(waves) = &self.waves {
+                waves.want(&taken);
+            }
         }
         if !broken.is_empty() {
             self.catalogue.set_aside(&broken).await?;

@@ -6,4 +6,5 @@ pub(crate) mod intake;
 pub(crate) mod journal;
 pub(crate) mod room;
 pub(crate) mod verify;
+pub(crate) mod waves;
 pub(crate) mod webhook;

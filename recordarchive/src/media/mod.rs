@@ -1,5 +1,6 @@
 //! Files of recordings: looking at one, and playing what it holds without decoding where that can be.
 
+pub(crate) mod derived;
 pub(crate) mod look;
 pub(crate) mod marks;
 pub(crate) mod peaks;

@@ -4,12 +4,13 @@
 //! decoder, so any part is the very one that decoding from the start gives. Invariants: the length is exact before
 //! anything is read; a file that has become shorter is an error, never silence.
 
+use super::derived::State;
 use super::wav::Form;
 use crate::catalogue::model::{RecordingMedia, Segment};
 use crate::id::Id;
 use audio_codec_algorithms::{decode_alaw, decode_ulaw};
 use media::codec::Codec;
-use recfile::g722::{G722Decoder, STATE_OCTETS};
+use recfile::g722::G722Decoder;
 use recfile::header::HEADER_OCTETS;
 use recfile::reader::Reader;
 use std::collections::HashMap;
@@ -24,13 +25,36 @@ const STATE_EVERY_OCTETS: u64 = 80_000;
 /// Recordings of which states are kept.
 const MAX_RECORDINGS: usize = 64;
 
-type State = [u8; STATE_OCTETS];
-
 /// Saved states of decoders, for going on in the middle of a recording.
 #[derive(Debug, Default)]
 pub(crate) struct States(Mutex<HashMap<(Id, u64), Vec<State>>>);
 
 impl States {
+    fn key(media: &RecordingMedia) -> (Id, u64) {
+        (media.id, media.segments.iter().map(|segment| segment.audio_octets).sum())
+    }
+
+    /// Whether there are any of a recording.
+    pub(crate) fn has(&self, media: &RecordingMedia) -> bool {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.contains_key(&Self::key(media))
+    }
+
+    /// Those of a recording.
+    pub(crate) fn of(&self, media: &RecordingMedia) -> Vec<State> {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get(&Self::key(media)).cloned().unwrap_or_default()
+    }
+
+    /// Takes those of a recording that were kept.
+    pub(crate) fn put(&self, media: &RecordingMedia, kept: Vec<State>) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.len() >= MAX_RECORDINGS {
+            states.clear();
+        }
+        states.insert(Self::key(media), kept);
+    }
+
     /// The last one at or before `position`, and where it is.
     fn before(&self, recording: (Id, u64), position: u64) -> (u64, G722Decoder) {
         let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,8 @@ use crate::catalogue::model::RecordingMedia;
 use crate::clock;
 use crate::id::hex;
 use crate::media;
+use crate::media::derived::Derived;
+use crate::media::marks::Marked;
 use crate::media::view::View;
 use crate::media::wav::{Asked, Form, asked};
 use crate::time::SECOND_US;
@@ -134,6 +136,14 @@ pub(super) async fn audio(
     };
     let tag = etag(&media, if Form::of(codec, pcm) == Form::Pcm { "pcm" } else { "stored" });
     let too_long = || Problem::new(StatusCode::CONFLICT, "it is too long for a WAV: fetch the original");
+    if codec == Codec::G722 && !app.states.has(&media) {
+        // Without them it is decoded from its start.
+        let (store, wanted) = (app.derived.clone(), media.clone());
+        let kept = tokio::task::spawn_blocking(move || store.read(&wanted)).await.ok().flatten();
+        if let Some(kept) = kept {
+            app.states.put(&media, kept.states);
+        }
+    }
     let view = View::new(media.clone(), codec, pcm, Arc::clone(&app.states)).ok_or_else(too_long)?;
     let view = opened(view).await?;
     let total = view.len();
@@ -154,19 +164,27 @@ pub(super) async fn peaks(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let parts = (state, path, params, method, headers);
-    let (_, media) = allowed(&parts, Permission::AudioPlay).await?;
-    let (State(app), ..) = parts;
-    let codec = codec_of(&media)?;
-    let too_long = || Problem::new(StatusCode::CONFLICT, "it is too long for a wave");
-    let mut view = View::new(media.clone(), codec, true, Arc::clone(&app.states)).ok_or_else(too_long)?;
-    let wave = tokio::task::spawn_blocking(move || {
-        let wave = media::peaks::peaks(&mut view, codec.sample_rate_hz())?;
-        Ok(media::marks::Marked { wave, marks: media::marks::marks(&media) })
-    });
-    let wave = wave.await;
-    let wave =
-        wave.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| unreadable(&error))?;
-    Ok(Json(wave).into_response())
+    let (actor, media) = allowed(&parts, Permission::AudioPlay).await?;
+    let (State(app), _, Query(params), method, _) = parts;
+    codec_of(&media)?;
+    let derived = derived(&app, &media).await.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Problem::new(StatusCode::CONFLICT, error.to_string()),
+        _ => unreadable(&error),
+    })?;
+    if method != Method::HEAD {
+        // The wave is made of the audio, and says when somebody spoke.
+        let said = serde_json::json!({"call": media.call, "part": "peaks", "reason": params.reason});
+        app.catalogue.log(&[Entry::new(clock::now_us(), &actor.name, "view", media.id).with(&said)]).await?;
+    }
+    let wave = serde_json::from_slice(&derived.wave).map_err(|error| unreadable(&io::Error::other(error)))?;
+    let marks = tokio::task::spawn_blocking(move || media::marks::marks(&media)).await;
+    Ok(Json(Marked { wave, marks: marks.unwrap_or_default() }).into_response())
+}
+
+async fn derived(app: &App, media: &RecordingMedia) -> io::Result<Derived> {
+    let (store, media) = (app.derived.clone(), media.clone());
+    let made = tokio::task::spawn_blocking(move || store.make(&media)).await;
+    made.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// `GET /recordings/{id}/original`

@@ -25,6 +25,7 @@ use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::events::Events;
 use crate::id::Id;
+use crate::media::derived::Store;
 use crate::media::view::States;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -47,6 +48,7 @@ pub(crate) struct App {
     catalogue: Arc<dyn Catalogue>,
     config: Config,
     states: Arc<States>,
+    derived: Store,
     /// When somebody's listening to a recording was noted last.
     plays: Mutex<HashMap<(Id, Id), i64>>,
     attempts: Mutex<Attempts>,
@@ -63,6 +65,7 @@ impl App {
     pub(crate) fn new(catalogue: Arc<dyn Catalogue>, config: Config) -> Arc<Self> {
         Arc::new(Self {
             catalogue,
+            derived: Store::new(&config.data),
             config,
             states: Arc::default(),
             plays: Mutex::default(),

@@ -256,6 +256,11 @@ fn audio_has_its_audit_entry_and_without_one_there_is_no_audio() {
         assert_eq!(plays.len(), 2, "one for each listening, not one for each range");
         assert_eq!(plays[0]["detail"], json!({"call": call, "reason": "case 7"}));
         assert_eq!((&plays[1]["actor"], &plays[1]["object"]), (&json!("agent"), &json!(recording)));
+        let peaks = format!("/recordings/{recording}/peaks");
+        assert_eq!(archive.get("agent", &peaks).await.status, StatusCode::OK);
+        let newest = archive.get("auditor", "/audit?actor=agent&limit=1").await.json()["entries"][0].clone();
+        assert_eq!((&newest["action"], &newest["object"]), (&json!("view"), &json!(recording)));
+        assert_eq!(newest["detail"], json!({"call": call, "part": "peaks", "reason": null}));
         // A log that can't be written to.
         let path = archive.folder.path().join("catalogue.sqlite");
         let pool = sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(path))
@@ -263,9 +268,11 @@ fn audio_has_its_audit_entry_and_without_one_there_is_no_audio() {
             .unwrap();
         let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE (ABORT, 'full'); END";
         sqlx::raw_sql(full).execute(&pool).await.unwrap();
-        let refused = archive.get("program", &audio).await;
-        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(refused.json()["detail"].as_str().unwrap().contains("catalogue"), "no audio");
+        for path in [&audio, &peaks] {
+            let refused = archive.get("program", path).await;
+            assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+            assert!(refused.json()["detail"].as_str().unwrap().contains("catalogue"), "{path}: no audio");
+        }
     });
 }
 
