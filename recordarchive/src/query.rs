@@ -25,6 +25,8 @@ pub(crate) enum Has {
     Gap,
     /// No audio at all.
     Empty,
+    /// An event of another system.
+    Event,
 }
 
 /// What is looked for; all of it has to fit.
@@ -143,7 +145,8 @@ impl Query {
                 "note" => self.has.push(Has::Note),
                 "gap" => self.has.push(Has::Gap),
                 "empty" => self.has.push(Has::Empty),
-                _ => return wrong("note, has:gap or has:empty"),
+                "event" => self.has.push(Has::Event),
+                _ => return wrong("note, has:gap, has:empty or has:event"),
             },
             _ if value.is_empty() => return wrong("WORD"),
             "ext" => self.extension = Some(value.to_owned()),

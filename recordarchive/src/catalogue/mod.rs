@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod conformance;
+pub(crate) mod event;
 pub(crate) mod model;
 pub(crate) mod sqlite;
 
@@ -16,6 +17,7 @@ use crate::access::site_key::SiteKey;
 use crate::access::{Actor, Condition, Grant, Role};
 use crate::id::Id;
 use async_trait::async_trait;
+use event::{Bulk, EventView, NewEvent};
 use model::{
     Account, Broken, CallView, Found, KnownFile, Note, Page, RecordingMedia, Search, SegmentFile, Session,
     Taken, Totals,
@@ -80,6 +82,11 @@ pub(crate) trait Catalogue: Send + Sync {
     async fn set_tags(&self, call: Id, tags: &[String], condition: &Condition, entry: &Entry) -> Done<bool>;
     /// Adds a note to a call; false if the condition does not admit it.
     async fn add_note(&self, call: Id, note: &Note, condition: &Condition, entry: &Entry) -> Done<bool>;
+
+    /// Takes events of other systems in, and links them to calls; known ones are replaced. All or none.
+    async fn put_events(&self, events: &[NewEvent], entry: &Entry) -> Done<Bulk>;
+    /// An event with the calls that the condition admits, if there is one or it admits all.
+    async fn event(&self, id: Id, condition: &Condition) -> Done<Option<EventView>>;
 
     /// Adds an account with one grant.
     async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()>;

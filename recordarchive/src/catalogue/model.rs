@@ -1,5 +1,6 @@
 //! What goes into the catalogue and comes out of it. Plain values, the same for every database.
 
+use super::event::EventBrief;
 use crate::id::Id;
 use crate::query::Query;
 use recfile::call::Direction;
@@ -199,6 +200,8 @@ pub(crate) struct CallView {
     pub(crate) tags: Vec<String>,
     /// Notes, the oldest first.
     pub(crate) notes: Vec<Note>,
+    /// Events of other systems that it belongs to, the oldest first.
+    pub(crate) events: Vec<EventBrief>,
     /// Recordings.
     pub(crate) recordings: Vec<RecordingView>,
 }

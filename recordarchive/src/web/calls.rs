@@ -2,9 +2,11 @@
 
 use super::App;
 use super::caller::caller;
+use super::events::CDR;
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::{Actor, Condition, Permission, authorize, permit};
+use crate::catalogue::event::EventBrief;
 use crate::catalogue::model::{CallView, Note, Party, Search};
 use crate::clock;
 use crate::id::Id;
@@ -129,12 +131,12 @@ fn behind(cursor: &str) -> Option<i64> {
     i64::from_str_radix(cursor.strip_prefix('k')?, 16).ok().filter(|key| *key >= 0)
 }
 
-fn sees_numbers(actor: &Actor, now_us: i64) -> bool {
+pub(super) fn sees_numbers(actor: &Actor, now_us: i64) -> bool {
     permit(actor, Permission::NumberFull, now_us).is_ok()
 }
 
 /// A call in an answer.
-fn shown(call: &CallView, full: bool) -> Value {
+pub(super) fn shown(call: &CallView, full: bool) -> Value {
     let party = |party: &Party| {
         let number = if full { party.number.clone() } else { masked(&party.number) };
         json!({"number": number, "name": party.name})
@@ -192,7 +194,16 @@ fn whole(call: &CallView, full: bool) -> Value {
     };
     let mut value = shown(call, full);
     value["notes"] = call.notes.iter().map(note).collect();
+    value["events"] =
+        call.events.iter().filter(|event| full || event.kind != CDR).map(event_in_call).collect();
     value
+}
+
+fn event_in_call(event: &EventBrief) -> Value {
+    json!({
+        "id": event.id, "kind": event.kind, "title": event.title, "source": event.source,
+        "from": rfc3339(event.from_us), "to": rfc3339(event.to_us),
+    })
 }
 
 /// The answer to a change: the call as it is now, for those who may see it.

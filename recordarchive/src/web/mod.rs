@@ -7,6 +7,7 @@
 mod audio;
 mod caller;
 mod calls;
+mod events;
 mod evidence;
 mod office;
 mod openapi;
@@ -100,6 +101,9 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/recordings/{id}/audio", get(audio::audio))
         .route("/recordings/{id}/peaks", get(audio::peaks))
         .route("/recordings/{id}/original", get(audio::original))
+        .route("/events", post(events::put_events).layer(DefaultBodyLimit::max(events::MAX_BULK_OCTETS)))
+        .route("/events/{id}", get(events::one))
+        .route("/cdrs", post(events::put_cdrs).layer(DefaultBodyLimit::max(events::MAX_BULK_OCTETS)))
         .route("/audit", get(people::audit))
         .route("/audit/checkpoint", get(evidence::checkpoint))
         .route("/accounts", get(office::accounts).post(office::add_account))

@@ -9,7 +9,7 @@ use crate::units::SeqNo;
 /// Octets of waiting packets: about a second of a call.
 const MAX_WAITING_OCTETS: usize = 8192;
 
-/// Datagrams that wait, in the order in which they came until [`Waiting::put_in_order`].
+/// Datagrams that wait, in the order in which they came until they are put in order.
 #[derive(Debug, Default)]
 pub struct Waiting {
     places: Vec<Place>,

@@ -5,6 +5,7 @@ use super::search::{Sql, condition_sql};
 use super::{Tx, files};
 use crate::access::Condition;
 use crate::catalogue::Done;
+use crate::catalogue::event::EventBrief;
 use crate::catalogue::model::{CallView, Note, Party, Place, RecordingMedia, RecordingView, Segment};
 use crate::id::{Id, hex};
 use recfile::call::Direction;
@@ -12,6 +13,9 @@ use sha2::{Digest, Sha256};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 use std::collections::HashMap;
+
+/// Events of all calls of a page at most.
+const MAX_EVENTS: usize = 2000;
 
 /// Columns of a call for [`view`].
 pub(super) const COLUMNS: &str = "c.key, c.id, c.external_id, c.direction, c.started_us, c.duration_ms, \
@@ -109,6 +113,23 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
                 at_ms: row.get("at_ms"),
                 by: row.get("by"),
                 written_us: row.get("written_us"),
+            });
+        }
+    }
+    let mut sql = Sql::new(format!(
+        "SELECT x.call, e.id, e.kind, e.title, e.source, e.from_us, e.to_us
+         FROM event_call x JOIN event e ON e.key = x.event
+         WHERE x.call IN ({keys}) ORDER BY x.call, e.from_us, e.key LIMIT {MAX_EVENTS}"
+    ));
+    for row in sql.query().fetch_all(&mut *connection).await? {
+        if let Some(&at) = at.get(&row.get::<i64, _>("call")) {
+            calls[at].events.push(EventBrief {
+                id: id(row.get("id")).to_string(),
+                kind: row.get("kind"),
+                title: row.get("title"),
+                source: row.get("source"),
+                from_us: row.get("from_us"),
+                to_us: row.get("to_us"),
             });
         }
     }

@@ -4,7 +4,7 @@
 //! audio. A recording keeps its id, and a call its notes, whatever becomes of their files.
 
 use super::search::extension_word;
-use super::{Tx, checkpoints, people};
+use super::{Tx, checkpoints, events, people};
 use crate::catalogue::Done;
 use crate::catalogue::model::{Broken, Found, KnownFile, Party, Place, SegmentFile, Taken, Totals};
 use crate::id::Id;
@@ -341,7 +341,8 @@ async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
         .execute(&mut **tx)
         .await?;
     }
-    index_words(tx, call).await
+    index_words(tx, call).await?;
+    events::link_call(tx, call).await
 }
 
 /// Makes the entry of a call in the index of words anew.

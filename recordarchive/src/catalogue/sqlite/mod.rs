@@ -5,12 +5,14 @@
 
 mod calls;
 mod checkpoints;
+mod events;
 mod files;
 mod log;
 mod people;
 pub(crate) mod search;
 mod totp;
 
+use super::event::{Bulk, EventView, NewEvent};
 use super::model::{
     Account, Broken, CallView, Found, KnownFile, Note, Page, RecordingMedia, Search, SegmentFile, Session,
     Taken, Totals,
@@ -30,8 +32,12 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The schema, step by step: `user_version` of the file counts those that it has. A step that was released stays as it is.
-const SCHEMA: &[&str] =
-    &[include_str!("schema.sql"), include_str!("totp.sql"), include_str!("checkpoints.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("totp.sql"),
+    include_str!("checkpoints.sql"),
+    include_str!("events.sql"),
+];
 /// Connections that read.
 const READERS: u32 = 4;
 /// How long a statement waits for another process, such as a command beside the server.
@@ -195,6 +201,21 @@ impl Catalogue for SqliteCatalogue {
         }
         tx.commit().await?;
         Ok(done)
+    }
+
+    async fn put_events(&self, events: &[NewEvent], entry: &Entry) -> Done<Bulk> {
+        let mut tx = self.begin().await?;
+        let mut bulk = Bulk::default();
+        for event in events {
+            events::put(&mut tx, event, &mut bulk).await?;
+        }
+        log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        tx.commit().await?;
+        Ok(bulk)
+    }
+
+    async fn event(&self, id: Id, condition: &Condition) -> Done<Option<EventView>> {
+        events::one(self.readers(), id, condition).await
     }
 
     async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()> {

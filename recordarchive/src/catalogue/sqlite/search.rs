@@ -230,6 +230,9 @@ fn streams(search: &Search, condition: &Condition) -> (Vec<Stream>, Left) {
             vec![Stream::new("n.call", "FROM note n CROSS JOIN call c ON c.key = n.call WHERE 1", [])],
             left,
         );
+    } else if query.has.contains(&Has::Event) {
+        let text = "FROM event_call e CROSS JOIN call c ON c.key = e.call WHERE 1";
+        return (vec![Stream::new("e.call", text, [])], left);
     } else if query.has.contains(&Has::Empty) {
         "FROM call c INDEXED BY call_empty WHERE c.duration_ms = 0"
     } else if query.has.contains(&Has::Gap) {
@@ -290,6 +293,7 @@ fn filters(search: &Search, condition: &Condition, left: &Left) -> Sql {
             Has::Note => " AND EXISTS (SELECT 1 FROM note x WHERE x.call = c.key)",
             Has::Gap => " AND c.gap_ms > 0",
             Has::Empty => " AND c.duration_ms = 0",
+            Has::Event => " AND EXISTS (SELECT 1 FROM event_call x WHERE x.call = c.key)",
         });
     }
     if left.condition {
