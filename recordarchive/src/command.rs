@@ -18,7 +18,7 @@ use crate::jobs::room::Room;
 use crate::jobs::verify::Anchors;
 use crate::jobs::waves::{self, Waves};
 use crate::jobs::webhook::Webhook;
-use crate::jobs::{import, verify};
+use crate::jobs::{holds, import, verify};
 use crate::media::derived::Store;
 use crate::time::{SECOND_US, day_begins, rfc3339};
 use crate::web::{self, App, account_name};
@@ -306,6 +306,7 @@ async fn serve(mut config: Config) -> Outcome {
         let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
         tasks.spawn(watch(intake.telling(app.events()).with_waves(waves.clone())));
     }
+    tasks.spawn(holds::watch(Arc::clone(&catalogue)));
     let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
     tasks.spawn(watch_room(Room::new(folders, app.events())));
     for hook in hooks {

@@ -27,6 +27,8 @@ pub(crate) enum Has {
     Empty,
     /// An event of another system.
     Event,
+    /// A hold that was not released.
+    Hold,
 }
 
 /// What is looked for; all of it has to fit.
@@ -146,7 +148,8 @@ impl Query {
                 "gap" => self.has.push(Has::Gap),
                 "empty" => self.has.push(Has::Empty),
                 "event" => self.has.push(Has::Event),
-                _ => return wrong("note, has:gap, has:empty or has:event"),
+                "hold" => self.has.push(Has::Hold),
+                _ => return wrong("note, has:gap, has:empty, has:event or has:hold"),
             },
             _ if value.is_empty() => return wrong("WORD"),
             "ext" => self.extension = Some(value.to_owned()),

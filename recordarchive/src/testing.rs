@@ -67,6 +67,7 @@ pub(crate) fn found(number: u32, remote: &str, local: &str) -> Found {
         lost: 0,
         end_reason: "stopped".into(),
         encrypted: false,
+        holds: Vec::new(),
     }
 }
 

@@ -76,6 +76,25 @@ pub enum SidecarState {
     Ended,
 }
 
+/// A decision that keeps a recording, as an archive took it. A sidecar has it too, so that it outlives the archive's database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Hold {
+    /// Its id, the same in all recordings that it keeps.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// The file number, or the like, of the matter that it is for.
+    pub reference: String,
+    /// Why.
+    pub reason: String,
+    /// Who placed it.
+    pub placed_by: String,
+    /// When, RFC 3339.
+    pub placed: String,
+}
+
 /// A signature over head, length, hash, call, id, segment, start and end: [`crate::seal::origin`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -153,6 +172,9 @@ pub struct Sidecar {
     pub contested: bool,
     /// Never deleted to make room.
     pub protected: bool,
+    /// The first [`MAX_LISTED`] holds: while there is one, it is not deleted to make room either.
+    #[serde(deserialize_with = "first_listed", skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
     /// Made whole after an interruption.
     pub recovered: bool,
     /// SHA-256 of the `data_bytes` octets behind the header, hexadecimal; of an encrypted file of the audio inside.
@@ -204,6 +226,7 @@ impl Default for Sidecar {
             uplink_id: None,
             contested: false,
             protected: false,
+            holds: Vec::new(),
             recovered: false,
             sha256: None,
             repaired: false,

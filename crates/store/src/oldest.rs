@@ -355,6 +355,7 @@ impl<F: Fs, O: OpenFiles> Search<'_, F, O> {
         let ended = sidecar.state == SidecarState::Ended;
         if !ended
             || sidecar.protected
+            || !sidecar.holds.is_empty()
             || sidecar.recording.is_empty()
             || self.open.is_recording(&sidecar.recording)
             || self.oldest.ours.contains(&sidecar.recording)

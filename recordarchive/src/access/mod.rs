@@ -28,6 +28,10 @@ pub(crate) enum Permission {
     NoteWrite,
     /// Tag calls.
     TagWrite,
+    /// Place holds, and see them.
+    HoldPlace,
+    /// Release holds, with a second person.
+    HoldRelease,
     /// Read the audit log.
     AuditRead,
     /// Add, change and disable accounts.
@@ -38,13 +42,15 @@ pub(crate) enum Permission {
 
 impl Permission {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::CallSearch,
         Self::NumberFull,
         Self::AudioPlay,
         Self::AudioDownload,
         Self::NoteWrite,
         Self::TagWrite,
+        Self::HoldPlace,
+        Self::HoldRelease,
         Self::AuditRead,
         Self::AccountEdit,
         Self::TokenCreate,
@@ -59,6 +65,8 @@ impl Permission {
             Self::AudioDownload => "audio.download",
             Self::NoteWrite => "note.write",
             Self::TagWrite => "tag.write",
+            Self::HoldPlace => "hold.place",
+            Self::HoldRelease => "hold.release",
             Self::AuditRead => "audit.read",
             Self::AccountEdit => "account.edit",
             Self::TokenCreate => "token.create",
@@ -140,7 +148,7 @@ impl Role {
             Self::Investigator => {
                 &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::NoteWrite]
             }
-            Self::Compliance => &[P::CallSearch, P::NumberFull, P::AuditRead],
+            Self::Compliance => &[P::CallSearch, P::NumberFull, P::HoldPlace, P::HoldRelease, P::AuditRead],
             Self::Auditor => &[P::CallSearch, P::AuditRead],
             Self::Admin => &[P::AccountEdit, P::TokenCreate],
             Self::Integration => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::TagWrite],
@@ -332,6 +340,15 @@ mod tests {
             authorize(&actor(Role::Supervisor, &[]), Permission::AudioPlay, None, 0),
             Ok(Condition::All)
         );
+    }
+
+    #[test]
+    fn who_may_decide_about_a_call_may_see_it() {
+        for role in Role::ALL {
+            let may = role.permissions();
+            let decides = may.contains(&Permission::HoldPlace) || may.contains(&Permission::HoldRelease);
+            assert!(!decides || may.contains(&Permission::CallSearch), "{role:?}");
+        }
     }
 
     #[test]

@@ -394,6 +394,7 @@ fn sqlite_reads_no_whole_table_for_any_search_of_100_000_calls() {
             "has:note",
             "has:gap",
             "has:empty",
+            "has:hold",
             "dir:in dur:>60",
             "site:main",
             "201 ext:201",

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod conformance;
 pub(crate) mod event;
+mod holds;
 pub(crate) mod model;
 pub(crate) mod sqlite;
 
@@ -18,9 +19,10 @@ use crate::access::{Actor, Condition, Grant, Role};
 use crate::id::Id;
 use async_trait::async_trait;
 use event::{Bulk, EventView, NewEvent};
+pub(crate) use holds::MAX_CALLS as MAX_HELD_CALLS;
 use model::{
-    Account, Broken, CallView, Found, KnownFile, Note, Page, RecordingMedia, Search, SegmentFile, Session,
-    Taken, Totals,
+    Account, Broken, CallView, Decision, Found, Hold, HoldPage, Kept, KnownFile, Note, Page, RecordingMedia,
+    Released, Scope, Search, SegmentFile, Session, Taken, Totals,
 };
 use std::fmt;
 
@@ -87,6 +89,34 @@ pub(crate) trait Catalogue: Send + Sync {
     async fn put_events(&self, events: &[NewEvent], entry: &Entry) -> Done<Bulk>;
     /// An event with the calls that the condition admits, if there is one or it admits all.
     async fn event(&self, id: Id, condition: &Condition) -> Done<Option<EventView>>;
+
+    /// Places a hold on calls; `None` if the condition does not admit one of them, or none fits.
+    async fn place_hold(
+        &self,
+        decision: &Decision,
+        scope: &Scope,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<Option<Hold>>;
+    /// Asks for the release of a hold, or releases it if another person asked before; `None` if the condition does not
+    /// admit all of its calls.
+    async fn release_hold(
+        &self,
+        id: Id,
+        reason: &str,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<Option<Released>>;
+    /// Holds of which the condition admits all calls, the newest first, behind one with this key.
+    async fn holds(&self, behind: Option<i64>, limit: u32, condition: &Condition) -> Done<HoldPage>;
+    /// A hold with the ids of its calls, if the condition admits all of them.
+    async fn hold(&self, id: Id, condition: &Condition) -> Done<Option<(Hold, Vec<String>)>>;
+    /// Calls whose sidecars do not have the holds yet that they should have, due before `now_us`; at most `limit`.
+    async fn unwritten_holds(&self, now_us: i64, limit: u32) -> Done<Vec<Kept>>;
+    /// Notes that the sidecars of a call have its holds, unless they changed meanwhile.
+    async fn holds_written(&self, kept: &Kept) -> Done<()>;
+    /// Notes that the sidecars of a call can't be written, and are to be tried again.
+    async fn holds_unwritten(&self, kept: &Kept, again_us: i64) -> Done<()>;
 
     /// Adds an account with one grant.
     async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()>;

@@ -1,6 +1,7 @@
 //! What goes into the catalogue and comes out of it. Plain values, the same for every database.
 
 use super::event::EventBrief;
+pub(crate) use super::holds::{Decision, Hold, HoldPage, Kept, Released, Scope, Step};
 use crate::id::Id;
 use crate::query::Query;
 use recfile::call::Direction;
@@ -48,6 +49,8 @@ pub(crate) struct Found {
     pub(crate) end_reason: String,
     /// It can't be read without a key.
     pub(crate) encrypted: bool,
+    /// Holds that its sidecar has.
+    pub(crate) holds: Vec<Decision>,
 }
 
 /// Where a file is, and how it looked.
@@ -202,6 +205,8 @@ pub(crate) struct CallView {
     pub(crate) notes: Vec<Note>,
     /// Events of other systems that it belongs to, the oldest first.
     pub(crate) events: Vec<EventBrief>,
+    /// Holds that keep it, the oldest first.
+    pub(crate) holds: Vec<Decision>,
     /// Recordings.
     pub(crate) recordings: Vec<RecordingView>,
 }

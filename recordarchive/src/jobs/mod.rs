@@ -1,6 +1,7 @@
 //! What is done with files: watching an intake, importing a stick, verifying everything.
 
 pub(crate) mod checkpoint;
+pub(crate) mod holds;
 pub(crate) mod import;
 pub(crate) mod intake;
 pub(crate) mod journal;

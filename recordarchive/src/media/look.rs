@@ -3,7 +3,8 @@
 //! Invariants: links are not followed; whatever a sidecar says, times, sizes and texts are within limits; a file that
 //! somebody writes is left for later.
 
-use crate::catalogue::model::{Found, Party, Place};
+use crate::catalogue::model::{Decision, Found, Party, Place};
+use crate::id::Id;
 use crate::number::digits;
 use crate::site::Site;
 use crate::time;
@@ -12,13 +13,16 @@ use recfile::format::Layout;
 use recfile::header::{HEADER_OCTETS, HeaderError};
 use recfile::name::{order_key, sidecar_name};
 use recfile::reader::{ReadError, Reader};
-use recfile::sidecar::{MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
+use recfile::sidecar::{Hold, MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
 use recfile::text::kept;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use store::fs::{Fs, RealFs};
+
+/// Holds of a sidecar that are taken in.
+const MAX_HOLDS: usize = 100;
 
 /// What a look came to.
 #[derive(Debug)]
@@ -133,15 +137,29 @@ fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Resu
         lost: number(said.packets.lost),
         end_reason: text(said.end_reason.as_deref().unwrap_or_default()),
         encrypted: facts.is_none(),
+        holds: said.holds.iter().take(MAX_HOLDS).filter_map(decision).collect(),
         place,
     })))
+}
+
+/// A hold of a sidecar; what has no id of ours is none.
+fn decision(hold: &Hold) -> Option<Decision> {
+    Some(Decision {
+        id: Id::parse(&hold.id)?.to_string(),
+        name: text(&hold.name),
+        reference: text(&hold.reference),
+        reason: text(&hold.reason),
+        by: text(&hold.placed_by),
+        placed_us: time::parse(&hold.placed).unwrap_or(0),
+    })
 }
 
 fn text(said: &str) -> String {
     kept(said, MAX_CALL_FIELD_CHARS).text
 }
 
-fn sidecar(path: &Path, name: &str) -> Result<Option<Sidecar>, String> {
+/// The sidecar of the file at `path`, if it has one.
+pub(crate) fn sidecar(path: &Path, name: &str) -> Result<Option<Sidecar>, String> {
     let beside = path.with_file_name(sidecar_name(name));
     match RealFs.read(&beside, MAX_SIDECAR_OCTETS + 1) {
         Ok(json) => Sidecar::parse(&json).map(Some).map_err(|error| error.to_string()),

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::{Actor, Condition, Permission, authorize, permit};
 use crate::catalogue::event::EventBrief;
-use crate::catalogue::model::{CallView, Note, Party, Search};
+use crate::catalogue::model::{CallView, Decision, Note, Party, Search};
 use crate::clock;
 use crate::id::Id;
 use crate::number::masked;
@@ -123,11 +123,11 @@ fn search(app: &App, params: &ListParams, now_us: i64) -> Result<Search, String>
 }
 
 /// The place in a list, as it is given out.
-fn cursor(key: i64) -> String {
+pub(super) fn cursor(key: i64) -> String {
     format!("k{key:x}")
 }
 
-fn behind(cursor: &str) -> Option<i64> {
+pub(super) fn behind(cursor: &str) -> Option<i64> {
     i64::from_str_radix(cursor.strip_prefix('k')?, 16).ok().filter(|key| *key >= 0)
 }
 
@@ -161,7 +161,8 @@ pub(super) fn shown(call: &CallView, full: bool) -> Value {
         "started": rfc3339(call.started_us), "duration_ms": call.duration_ms,
         "remote": party(&call.remote), "local": party(&call.local),
         "device": call.device, "site": call.site, "state": if missing { "missing" } else { "sealed" },
-        "tags": call.tags, "has_notes": !call.notes.is_empty(), "recordings": recordings,
+        "tags": call.tags, "has_notes": !call.notes.is_empty(), "on_hold": !call.holds.is_empty(),
+        "recordings": recordings,
     })
 }
 
@@ -196,6 +197,14 @@ fn whole(call: &CallView, full: bool) -> Value {
     value["notes"] = call.notes.iter().map(note).collect();
     value["events"] =
         call.events.iter().filter(|event| full || event.kind != CDR).map(event_in_call).collect();
+    // Why a call is held is for those who decide about holds.
+    let hold = |hold: &Decision| {
+        json!({
+            "id": hold.id, "name": hold.name, "reference": hold.reference, "by": hold.by,
+            "placed": rfc3339(hold.placed_us),
+        })
+    };
+    value["holds"] = call.holds.iter().map(hold).collect();
     value
 }
 

@@ -9,6 +9,7 @@ mod caller;
 mod calls;
 mod events;
 mod evidence;
+mod holds;
 mod office;
 mod openapi;
 mod page;
@@ -104,6 +105,9 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/events", post(events::put_events).layer(DefaultBodyLimit::max(events::MAX_BULK_OCTETS)))
         .route("/events/{id}", get(events::one))
         .route("/cdrs", post(events::put_cdrs).layer(DefaultBodyLimit::max(events::MAX_BULK_OCTETS)))
+        .route("/holds", get(holds::list).post(holds::place))
+        .route("/holds/{id}", get(holds::one))
+        .route("/holds/{id}/release", post(holds::release))
         .route("/audit", get(people::audit))
         .route("/audit/checkpoint", get(evidence::checkpoint))
         .route("/accounts", get(office::accounts).post(office::add_account))

@@ -1,6 +1,7 @@
 //! Requests to the whole API, from files in an intake to octets of audio.
 
 mod events;
+mod holds;
 mod page;
 mod surface;
 mod tampering;
@@ -68,6 +69,9 @@ impl Archive {
             ("invest", Role::Investigator, &[]),
             ("auditor", Role::Auditor, &[]),
             ("admin", Role::Admin, &[]),
+            ("legal", Role::Compliance, &[]),
+            ("second", Role::Compliance, &[]),
+            ("branch", Role::Compliance, &["202"]),
             ("program", Role::Integration, &[]),
         ] {
             let used = |extension: &&str| Use { extension: (*extension).into(), from_us: 0, to_us: None };

@@ -2,7 +2,7 @@
 
 use super::people::id;
 use super::search::{Sql, condition_sql};
-use super::{Tx, files};
+use super::{Tx, files, holds};
 use crate::access::Condition;
 use crate::catalogue::Done;
 use crate::catalogue::event::EventBrief;
@@ -55,7 +55,13 @@ fn view(row: &SqliteRow) -> CallView {
 pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow]) -> Done<Vec<CallView>> {
     let mut calls: Vec<CallView> = rows.iter().map(view).collect();
     let at: HashMap<i64, usize> = calls.iter().enumerate().map(|(at, call)| (call.key, at)).collect();
-    let keys: Vec<String> = calls.iter().map(|call| call.key.to_string()).collect();
+    let numbers: Vec<i64> = calls.iter().map(|call| call.key).collect();
+    for (key, kept) in holds::of_calls(connection, &numbers).await? {
+        if let Some(&at) = at.get(&key) {
+            calls[at].holds = kept;
+        }
+    }
+    let keys: Vec<String> = numbers.iter().map(i64::to_string).collect();
     let keys = keys.join(",");
     let mut hashes: HashMap<(usize, usize), Vec<Vec<u8>>> = HashMap::new();
     let mut sql = Sql::new(format!(

@@ -4,7 +4,7 @@
 //! audio. A recording keeps its id, and a call its notes, whatever becomes of their files.
 
 use super::search::extension_word;
-use super::{Tx, checkpoints, events, people};
+use super::{Tx, checkpoints, events, holds, people};
 use crate::catalogue::Done;
 use crate::catalogue::model::{Broken, Found, KnownFile, Party, Place, SegmentFile, Taken, Totals};
 use crate::id::Id;
@@ -174,6 +174,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     let call = sqlx::query_scalar("SELECT call FROM recording WHERE key = ?").bind(recording);
     let call: i64 = call.fetch_one(&mut **tx).await?;
     describe(tx, call, file).await?;
+    holds::take(tx, call, file).await?;
     Ok(if is_update { Taken::Updated { recording: id } } else { Taken::Added { recording: id } })
 }
 
@@ -206,7 +207,8 @@ async fn drop_if_empty(tx: &mut Tx, recording: i64) -> Done<()> {
     .await?;
     let done = sqlx::query(
         "DELETE FROM call WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM recording WHERE call = ?1)
-           AND NOT EXISTS (SELECT 1 FROM note WHERE call = ?1) AND NOT EXISTS (SELECT 1 FROM tagged WHERE call = ?1)",
+           AND NOT EXISTS (SELECT 1 FROM note WHERE call = ?1) AND NOT EXISTS (SELECT 1 FROM tagged WHERE call = ?1)
+           AND NOT EXISTS (SELECT 1 FROM held WHERE call = ?1)",
     )
     .bind(call)
     .execute(&mut **tx)

@@ -7,6 +7,7 @@ mod calls;
 mod checkpoints;
 mod events;
 mod files;
+mod holds;
 mod log;
 mod people;
 pub(crate) mod search;
@@ -14,8 +15,8 @@ mod totp;
 
 use super::event::{Bulk, EventView, NewEvent};
 use super::model::{
-    Account, Broken, CallView, Found, KnownFile, Note, Page, RecordingMedia, Search, SegmentFile, Session,
-    Taken, Totals,
+    Account, Broken, CallView, Decision, Found, Hold, HoldPage, Kept, KnownFile, Note, Page, RecordingMedia,
+    Released, Scope, Search, SegmentFile, Session, Taken, Totals,
 };
 use super::{Catalogue, Done, Failure};
 use crate::access::audit::{Entry, Link};
@@ -37,6 +38,7 @@ const SCHEMA: &[&str] = &[
     include_str!("totp.sql"),
     include_str!("checkpoints.sql"),
     include_str!("events.sql"),
+    include_str!("holds.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
@@ -216,6 +218,58 @@ impl Catalogue for SqliteCatalogue {
 
     async fn event(&self, id: Id, condition: &Condition) -> Done<Option<EventView>> {
         events::one(self.readers(), id, condition).await
+    }
+
+    async fn place_hold(
+        &self,
+        decision: &Decision,
+        scope: &Scope,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<Option<Hold>> {
+        let mut tx = self.begin().await?;
+        let placed = holds::place(&mut tx, decision, scope, condition, entry).await?;
+        tx.commit().await?;
+        Ok(placed)
+    }
+
+    async fn release_hold(
+        &self,
+        id: Id,
+        reason: &str,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<Option<Released>> {
+        let mut tx = self.begin().await?;
+        let released = holds::release(&mut tx, id, reason, condition, entry).await?;
+        tx.commit().await?;
+        Ok(released)
+    }
+
+    async fn holds(&self, behind: Option<i64>, limit: u32, condition: &Condition) -> Done<HoldPage> {
+        holds::list(self.readers(), behind, limit, condition).await
+    }
+
+    async fn hold(&self, id: Id, condition: &Condition) -> Done<Option<(Hold, Vec<String>)>> {
+        holds::one(self.readers(), id, condition).await
+    }
+
+    async fn unwritten_holds(&self, now_us: i64, limit: u32) -> Done<Vec<Kept>> {
+        holds::unwritten(self.readers(), now_us, limit).await
+    }
+
+    async fn holds_written(&self, kept: &Kept) -> Done<()> {
+        let mut tx = self.begin().await?;
+        holds::written(&mut tx, kept).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn holds_unwritten(&self, kept: &Kept, again_us: i64) -> Done<()> {
+        let mut tx = self.begin().await?;
+        holds::again(&mut tx, kept, again_us).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()> {

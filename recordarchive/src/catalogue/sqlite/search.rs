@@ -225,7 +225,11 @@ fn streams(search: &Search, condition: &Condition) -> (Vec<Stream>, Left) {
                     WHERE c.device = (SELECT key FROM device WHERE name = ?)";
         return (vec![Stream::new("c.key", text, [device.as_str().into()])], left);
     }
-    let text = if query.has.contains(&Has::Note) {
+    let text = if query.has.contains(&Has::Hold) {
+        let from =
+            "FROM held h INDEXED BY held_by_call CROSS JOIN call c ON c.key = h.call WHERE h.active = 1";
+        return (vec![Stream::new("h.call", from, [])], left);
+    } else if query.has.contains(&Has::Note) {
         return (
             vec![Stream::new("n.call", "FROM note n CROSS JOIN call c ON c.key = n.call WHERE 1", [])],
             left,
@@ -294,6 +298,7 @@ fn filters(search: &Search, condition: &Condition, left: &Left) -> Sql {
             Has::Gap => " AND c.gap_ms > 0",
             Has::Empty => " AND c.duration_ms = 0",
             Has::Event => " AND EXISTS (SELECT 1 FROM event_call x WHERE x.call = c.key)",
+            Has::Hold => " AND EXISTS (SELECT 1 FROM held x WHERE x.call = c.key AND x.active = 1)",
         });
     }
     if left.condition {

@@ -6,6 +6,7 @@
 
 mod assets;
 mod call;
+mod holds;
 mod model;
 mod office;
 mod search;
@@ -38,6 +39,7 @@ pub(super) fn routes(app: Arc<App>, api: Router) -> Router {
     Router::new()
         .route("/", get(search::page))
         .route("/calls/{id}", get(call::page))
+        .route("/holds", get(holds::page))
         .route("/audit", get(office::audit))
         .route("/accounts", get(office::accounts))
         .route("/health", get(office::health))
@@ -133,6 +135,7 @@ impl Frame {
     fn items(&self) -> Vec<Item> {
         let all = [
             ("Calls", "/", "call.search"),
+            ("Holds", "/holds", "hold.place"),
             ("Audit", "/audit", "audit.read"),
             ("Accounts", "/accounts", "account.edit"),
             ("System", "/health", "account.edit"),

@@ -13,7 +13,7 @@ use std::path::Path;
 
 impl Archive {
     /// Logs in, and gives the cookie.
-    async fn log_in(&self, name: &str) -> String {
+    pub(super) async fn log_in(&self, name: &str) -> String {
         let entry = Entry::new(0, "test", "account.password", name);
         self.catalogue.set_password(name, &hash_password(PASSWORD).unwrap(), &entry).await.unwrap();
         let body = json!({"user": name, "password": PASSWORD}).to_string();
@@ -22,7 +22,7 @@ impl Archive {
         answer.header("set-cookie").split(';').next().unwrap().to_owned()
     }
 
-    async fn page(&self, cookie: &str, path: &str) -> (StatusCode, String) {
+    pub(super) async fn page(&self, cookie: &str, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).header("cookie", cookie).body(Body::empty()).unwrap();
         let answer = self.ask(request).await;
         (answer.status, String::from_utf8(answer.octets).unwrap())

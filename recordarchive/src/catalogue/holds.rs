@@ -1,0 +1,94 @@
+//! Holds: decisions that keep calls until two people release them.
+
+use super::model::{Place, Search};
+use crate::id::Id;
+
+/// Calls that a hold keeps at most.
+pub(crate) const MAX_CALLS: u32 = 10_000;
+
+/// What was decided, by whom, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// Its id.
+    pub(crate) id: String,
+    /// What it is called.
+    pub(crate) name: String,
+    /// The file number of the matter that it is for.
+    pub(crate) reference: String,
+    /// Why.
+    pub(crate) reason: String,
+    /// Who placed it.
+    pub(crate) by: String,
+    /// When.
+    pub(crate) placed_us: i64,
+}
+
+/// A step towards the end of a hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Who took it.
+    pub(crate) by: String,
+    /// When.
+    pub(crate) at_us: i64,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// A hold as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hold {
+    /// Its place in the order of all.
+    pub(crate) key: i64,
+    /// What was decided.
+    pub(crate) decision: Decision,
+    /// Calls that it keeps, or kept.
+    pub(crate) calls: i64,
+    /// Somebody asked for its release.
+    pub(crate) asked: Option<Step>,
+    /// Another person released it.
+    pub(crate) released: Option<Step>,
+}
+
+/// A page of holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HoldPage {
+    /// The holds.
+    pub(crate) holds: Vec<Hold>,
+    /// Key of the last one, if more follow.
+    pub(crate) next: Option<i64>,
+}
+
+/// The calls that a decision is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// These, and each of them.
+    Calls(Vec<Id>),
+    /// Those that a search finds now.
+    Found(Box<Search>),
+}
+
+/// What came of a request to release a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Released {
+    /// Another person has to ask, too.
+    Asked(Hold),
+    /// It keeps nothing any more.
+    Done(Hold),
+    /// The same person had asked before.
+    SamePerson,
+    /// It was released before.
+    Before,
+}
+
+/// The holds that the sidecars of a call should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Key of the call.
+    pub(crate) call: i64,
+    /// Rises with each change of its holds.
+    pub(crate) version: i64,
+    /// Its files.
+    pub(crate) files: Vec<Place>,
+    /// Its holds.
+    pub(crate) holds: Vec<Decision>,
+}
