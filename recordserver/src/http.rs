@@ -230,7 +230,9 @@ pub(crate) fn page(place: &Place, page: &str) -> io::Result<String> {
 }
 
 fn asked(mut stream: impl Read + Write, host: &str, page: &str) -> io::Result<String> {
-    write!(stream, "GET {page} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    // In one piece: who answers after the first one and closes would cut off the rest, and the answer with it.
+    let request = format!("GET {page} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.take(MAX_ANSWER_OCTETS).read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| unexpected("no HTTP answer"))?;

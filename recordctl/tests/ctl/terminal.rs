@@ -3,9 +3,11 @@
 use crate::fake_agent::{FakeAgent, status};
 use crate::{program, wait_until_asked};
 use serde_json::json;
-use std::fs::File;
+use std::ffi::CStr;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
@@ -21,25 +23,35 @@ struct Terminal {
 }
 
 impl Terminal {
-    #[expect(unsafe_code, reason = "there is no terminal without openpty, which has no wrapper here")]
+    /// Neither side is inherited by a child that another test starts at this moment: a terminal is gone when nobody has
+    /// it any more.
+    #[expect(unsafe_code, reason = "there is no terminal without these calls, which have no wrapper here")]
     fn new(columns: u16) -> Self {
-        let (mut screen, mut ours) = (0, 0);
-        let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the two descriptors are written to, the size is read, and both outlive the call.
+        let there = |is_there: bool| assert!(is_there, "no terminal: {}", std::io::Error::last_os_error());
+        // SAFETY: it takes numbers alone.
+        let screen = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
+        there(screen >= 0);
+        // SAFETY: the descriptor is new, and nobody else's.
+        let screen = unsafe { File::from_raw_fd(screen) };
+        let mut name = [0; 64];
+        // SAFETY: the descriptor is open, and the name is written within its length, with a zero behind it.
         let made = unsafe {
-            libc::openpty(
-                &raw mut screen,
-                &raw mut ours,
-                std::ptr::null_mut(),
-                std::ptr::null(),
-                &raw const size,
-            )
+            libc::grantpt(screen.as_raw_fd()) == 0
+                && libc::unlockpt(screen.as_raw_fd()) == 0
+                && libc::ptsname_r(screen.as_raw_fd(), name.as_mut_ptr(), name.len()) == 0
         };
-        assert_eq!(made, 0, "no terminal: {}", std::io::Error::last_os_error());
-        // SAFETY: both are new, and nobody else's.
-        let made = unsafe { [File::from_raw_fd(screen), File::from_raw_fd(ours)] };
-        // Copies that children do not inherit: a terminal is gone when nobody has it any more.
-        let [screen, ours] = made.map(|file| file.try_clone().unwrap());
+        there(made);
+        // SAFETY: a zero ends the name.
+        let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+        let ours = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(name.to_str().unwrap())
+            .unwrap();
+        let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the descriptor is open, and the size is read during the call alone.
+        there(unsafe { libc::ioctl(ours.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } == 0);
         Self { screen, ours }
     }
 
