@@ -95,6 +95,8 @@ fn a_simulated_call_is_heard_and_a_pulled_stick_is_told_and_comes_back() {
     simulation.set("storage pulled");
     let failed = client.wait_event("recording.failed", SHOWN);
     assert_eq!(text(&failed, "/reason"), "storage_io", "{failed}");
+    // Until the agent has looked, the disk failed, and then it is gone.
+    wait_until("no stick", SHOWN, || text(&client.ok("storage.status", json!({})), "/state") == "absent");
     client.refused_because("no_storage", "record.start", json!({"codec": "PCMA"}));
     simulation.set("storage inserted");
     client.wait_event("storage.inserted", SHOWN);
