@@ -12,6 +12,7 @@ use crate::catalogue::{Catalogue, Failure};
 use crate::clock;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::id::Id;
+use crate::jobs::backup;
 use crate::jobs::checkpoint::{self, Checkpoints, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::room::Room;
@@ -97,6 +98,18 @@ enum Command {
         /// Only files that were changed on this day or later
         #[arg(long, value_name = "DAY")]
         since: Option<String>,
+    },
+    /// Back up the catalogue and the keys, with a list of the media, and prove it; works while the server runs
+    Backup {
+        /// A folder that is empty, or not there yet
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Put a backup into an archive that has no catalogue
+    Restore {
+        /// The folder that backup made
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
     /// Look whether everything works
     Doctor,
@@ -271,6 +284,8 @@ async fn perform(command: Command, mut config: Config) -> Outcome {
         Command::User(user) => people(&*open(&config).await?, user, &config).await,
         Command::Token(token) => make_token(&*open(&config).await?, token).await,
         Command::Verify { since } => verify_all(&config, since).await,
+        Command::Backup { folder } => back_up(&config, &folder).await,
+        Command::Restore { folder } => restore(&config, &folder).await,
         Command::Doctor => doctor(&config).await,
         Command::Rebuild => rebuild(&config).await,
     }
@@ -582,6 +597,48 @@ async fn verify_all(config: &Config, since: Option<String>) -> Outcome {
     ));
     print(&format!("{} signed checkpoint(s) fit", verified.checkpoints));
     if verified.problems.is_empty() { Ok(()) } else { Err(Ended::Wrong) }
+}
+
+async fn back_up(config: &Config, folder: &Path) -> Outcome {
+    let catalogue = open(config).await?;
+    // Before the copy, so that the copy has it, too.
+    let entry = Entry::new(clock::now_us(), COMMAND_LINE, "backup", folder.display());
+    catalogue.log(&[entry]).await?;
+    let key = checkpoint::public_key(&config.keys()).map_err(Ended::Failed)?;
+    let made = backup::backup(&*catalogue, &config.keys(), key, folder).await.map_err(Ended::Failed)?;
+    let (recordings, entries, media) = (made.recordings, made.entries, made.media);
+    print(&format!(
+        "{recordings} recording(s) and {entries} audit entries are in {}; it opens, and its audit log fits",
+        folder.display()
+    ));
+    print(&format!(
+        "{media} media file(s) are listed in media.jsonl: copy them with what copies large files"
+    ));
+    Ok(())
+}
+
+async fn restore(config: &Config, folder: &Path) -> Outcome {
+    let (database, keys) = (config.database(), config.keys());
+    let (told, missing) = backup::restore(folder, &database, &keys).await.map_err(Ended::Failed)?;
+    let catalogue = open(config).await?;
+    let entry = Entry::new(clock::now_us(), COMMAND_LINE, "restore", folder.display());
+    catalogue.log(&[entry]).await?;
+    print(&format!(
+        "{} recording(s) and {} audit entries are in {}",
+        told.recordings,
+        told.entries,
+        database.display()
+    ));
+    for path in missing.iter().take(LISTED as usize) {
+        print(&format!("not there: {}", path.display()));
+    }
+    if !missing.is_empty() {
+        print(&format!(
+            "{} media file(s) are not there: copy them back, and start the server",
+            missing.len()
+        ));
+    }
+    Ok(())
 }
 
 async fn doctor(config: &Config) -> Outcome {

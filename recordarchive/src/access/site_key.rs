@@ -67,7 +67,6 @@ impl PublicKey {
     }
 
     /// Reads a line or a file.
-    #[cfg(test)]
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
         let octets = base64::decode_padded(line)?;

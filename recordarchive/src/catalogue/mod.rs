@@ -25,6 +25,7 @@ use model::{
     Released, Scope, Search, SegmentFile, Session, Taken, Totals,
 };
 use std::fmt;
+use std::path::Path;
 
 /// Why the catalogue did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,6 +181,8 @@ pub(crate) trait Catalogue: Send + Sync {
     async fn sealed(&self, behind: i64, to: i64) -> Done<Vec<Vec<u8>>>;
     /// Files of which the catalogue has another hash than was sealed, at most `limit`.
     async fn unsealed(&self, limit: u32) -> Done<Vec<String>>;
+    /// Writes a copy of the whole catalogue, as it is at one moment, to a file that is not there yet.
+    async fn copy_to(&self, path: &Path) -> Done<()>;
     /// Whether the database is whole.
     async fn check(&self) -> Done<Vec<String>>;
 }

@@ -1,5 +1,6 @@
 //! What is done with files: watching an intake, importing a stick, verifying everything.
 
+pub(crate) mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod holds;
 pub(crate) mod import;

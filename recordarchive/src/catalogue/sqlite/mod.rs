@@ -431,6 +431,12 @@ impl Catalogue for SqliteCatalogue {
         checkpoints::unsealed(self.readers(), limit).await
     }
 
+    async fn copy_to(&self, path: &Path) -> Done<()> {
+        let name = path.to_string_lossy();
+        sqlx::query("VACUUM INTO ?").bind(&*name).execute(self.readers()).await?;
+        Ok(())
+    }
+
     async fn check(&self) -> Done<Vec<String>> {
         let told: Vec<String> =
             sqlx::query_scalar("PRAGMA quick_check(20)").fetch_all(self.readers()).await?;
