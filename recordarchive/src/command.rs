@@ -321,6 +321,7 @@ async fn serve(mut config: Config) -> Outcome {
         let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
         tasks.spawn(watch(intake.telling(app.events()).with_waves(waves.clone())));
     }
+    tasks.spawn(watch_heard(Arc::clone(&app)));
     tasks.spawn(holds::watch(Arc::clone(&catalogue)));
     let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
     tasks.spawn(watch_room(Room::new(folders, app.events())));
@@ -358,6 +359,7 @@ async fn serve(mut config: Config) -> Outcome {
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();
     }
+    app.log_heard(true).await;
     catalogue.log(&[entry("stop")]).await?;
     if let Ok(mut checkpoints) = checkpoint_task.await
         && let Err(problem) = checkpoints.make().await
@@ -390,6 +392,15 @@ async fn watch_checkpoints(
         }
     }
     checkpoints
+}
+
+/// Logs what was heard, until the server ends.
+async fn watch_heard(app: Arc<App>) {
+    let mut looks = tokio::time::interval(RECONCILE_EVERY);
+    loop {
+        looks.tick().await;
+        app.log_heard(false).await;
+    }
 }
 
 /// Looks at the room of disks until the server ends.

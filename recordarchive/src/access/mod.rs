@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod checkpoint;
+pub(crate) mod heard;
 pub(crate) mod secret;
 pub(crate) mod site_key;
 pub(crate) mod totp;

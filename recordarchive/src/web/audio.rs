@@ -9,6 +9,7 @@ use super::calls::id;
 use super::params::Query;
 use super::problem::Problem;
 use crate::access::audit::Entry;
+use crate::access::heard::Key;
 use crate::access::{Actor, Permission, authorize};
 use crate::catalogue::model::RecordingMedia;
 use crate::clock;
@@ -42,6 +43,8 @@ use tokio::task::JoinHandle;
 const PIECE_OCTETS: usize = 64 << 10;
 /// Listening on within this time is the same listening.
 const SAME_PLAY_US: i64 = 300 * SECOND_US;
+/// Octets of a millisecond as they are stored: all codecs have 64 kbit/s.
+const STORED_OCTETS_PER_MS: u64 = 8;
 /// Listenings that are remembered.
 const MAX_PLAYS: usize = 10_000;
 
@@ -152,7 +155,18 @@ pub(super) async fn audio(
     {
         note_play(&app, &actor, &media, params.reason.as_deref()).await?;
     }
-    Ok(send(&method, &headers, &tag, "audio/wav", total, answer, Source::View(Box::new(view))))
+    let form = Form::of(codec, pcm);
+    let listener = Listener {
+        header_octets: form.header_octets(),
+        octets_per_ms: STORED_OCTETS_PER_MS * form.octets_per_octet(codec),
+        key: (actor.account, media.id),
+        actor: actor.name,
+        call: media.call,
+        app: Arc::clone(&app),
+    };
+    let source = Source::View(Box::new(view));
+    let content = Content { kind: "audio/wav", total, source, listener: Some(listener) };
+    Ok(send(&method, &headers, &tag, answer, content))
 }
 
 /// `GET /recordings/{id}/peaks`
@@ -227,8 +241,9 @@ pub(super) async fn original(
             .log(&[Entry::new(clock::now_us(), &actor.name, "download", media.id).with(&said)])
             .await?;
     }
-    let mut response =
-        send(&method, &headers, &tag, "application/octet-stream", total, answer, Source::File(file));
+    let content =
+        Content { kind: "application/octet-stream", total, source: Source::File(file), listener: None };
+    let mut response = send(&method, &headers, &tag, answer, content);
     // Names of recordings have none of the characters that would end the quotes; others get a plain one.
     let name = &segment.file.name;
     let is_plain = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-".contains(&octet));
@@ -256,15 +271,16 @@ fn is_current(headers: &HeaderMap, tag: &str) -> bool {
     listed == "*" || listed.split(',').any(|listed| listed.trim().trim_start_matches("W/") == tag)
 }
 
-fn send(
-    method: &Method,
-    headers: &HeaderMap,
-    tag: &str,
+/// What is sent, whole or in part.
+struct Content {
     kind: &'static str,
     total: u64,
-    answer: Asked,
     source: Source,
-) -> Response {
+    listener: Option<Listener>,
+}
+
+fn send(method: &Method, headers: &HeaderMap, tag: &str, answer: Asked, content: Content) -> Response {
+    let Content { kind, total, source, listener } = content;
     let common = [
         (header::ETAG, tag.to_owned()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
@@ -284,7 +300,7 @@ fn send(
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
-        Body::new(Pieces { state: Piece::Idle(source), at: from, to })
+        Body::new(Pieces { state: Piece::Idle(source), from, at: from, to, listener })
     };
     let described =
         [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, (to - from).to_string())];
@@ -326,8 +342,37 @@ enum Piece {
 /// The body of an answer: a piece is read when the one before is on its way.
 struct Pieces {
     state: Piece,
+    from: u64,
     at: u64,
     to: u64,
+    listener: Option<Listener>,
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.sent(self.from, self.at);
+        }
+    }
+}
+
+/// Who hears an answer.
+struct Listener {
+    app: Arc<App>,
+    key: Key,
+    actor: String,
+    call: String,
+    header_octets: u64,
+    octets_per_ms: u64,
+}
+
+impl Listener {
+    /// Notes that these octets of the WAV were given to the connection.
+    fn sent(&self, from: u64, to: u64) {
+        let ms = |octet: u64| octet.saturating_sub(self.header_octets) / self.octets_per_ms;
+        let mut heard = self.app.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.sent(self.key, &self.actor, &self.call, (ms(from), ms(to)), clock::now_us());
+    }
 }
 
 impl HttpBody for Pieces {

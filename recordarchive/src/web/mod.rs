@@ -23,7 +23,9 @@ pub(crate) mod tls;
 
 pub(crate) use people::account_name;
 
+use crate::access::heard::Heard;
 use crate::catalogue::Catalogue;
+use crate::clock;
 use crate::config::Config;
 use crate::events::Events;
 use crate::id::Id;
@@ -37,7 +39,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use people::Attempts;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, watch};
 
 /// Largest body of a request.
@@ -53,6 +55,8 @@ pub(crate) struct App {
     derived: Store,
     /// When somebody's listening to a recording was noted last.
     plays: Mutex<HashMap<(Id, Id), i64>>,
+    /// What was sent to those who listen.
+    heard: Mutex<Heard>,
     attempts: Mutex<Attempts>,
     hashes: Semaphore,
     /// What happens, for streams.
@@ -71,6 +75,7 @@ impl App {
             config,
             states: Arc::default(),
             plays: Mutex::default(),
+            heard: Mutex::default(),
             attempts: Mutex::default(),
             hashes: Semaphore::new(HASHES_AT_ONCE),
             events: Events::default(),
@@ -82,6 +87,19 @@ impl App {
     /// Where what happens is told.
     pub(crate) fn events(&self) -> Events {
         self.events.clone()
+    }
+
+    /// Logs what was heard by those who listen no more; with `all`, by everybody. What can't be logged is kept.
+    pub(crate) async fn log_heard(&self, all: bool) {
+        let lock = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = lock().over(clock::now_us(), all);
+        if over.is_empty() {
+            return;
+        }
+        if let Err(error) = self.catalogue.log(&over).await {
+            log::warn!("audit: what was heard can't be noted yet: {error}");
+            lock().put_back(over);
+        }
     }
 
     /// Ends what would go on by itself.

@@ -489,3 +489,36 @@ fn every_route_of_the_api_asks_who_it_is() {
         }
     });
 }
+
+#[test]
+fn what_was_heard_is_logged_as_intervals_of_what_was_sent() {
+    run(async {
+        let archive = Archive::new().await;
+        archive.fill().await;
+        let (call, recording) = archive.recording("pcma").await;
+        let path = format!("/recordings/{recording}/audio");
+        // 58 octets of header, eight octets a millisecond.
+        for range in ["bytes=0-857", "bytes=858-1657", "bytes=6458-"] {
+            let part = archive.get_with("agent", &path, &[("range", range)]).await;
+            assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
+        }
+        archive.get_with("super", &format!("{path}?format=pcm"), &[("range", "bytes=44-1643")]).await;
+        archive.app.log_heard(false).await;
+        let entries = async || {
+            let links = archive.catalogue.audit(0, 1000).await.unwrap();
+            let heard = links.into_iter().map(|link| link.entry).filter(|entry| entry.action == "heard");
+            let mut heard: Vec<(String, Value)> =
+                heard.map(|entry| (entry.actor, serde_json::from_str(&entry.detail).unwrap())).collect();
+            heard.sort_by(|a, b| a.0.cmp(&b.0));
+            heard
+        };
+        assert_eq!(entries().await, [], "they may listen on");
+        archive.app.log_heard(true).await;
+        let heard = |intervals: Value| json!({"call": call, "heard_ms": intervals});
+        let wanted = [
+            ("agent".to_owned(), heard(json!([[0, 200], [800, 1000]]))),
+            ("super".to_owned(), heard(json!([[0, 100]]))),
+        ];
+        assert_eq!(entries().await, wanted);
+    });
+}
