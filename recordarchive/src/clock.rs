@@ -1,6 +1,14 @@
 //! The only reader of clocks in the archive. Everything else is told what time it is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Time since this process looked first, which no calendar moves, in microseconds.
+#[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+pub(crate) fn monotonic_us() -> i64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    i64::try_from(START.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(i64::MAX)
+}
 
 /// Calendar time, in microseconds since the Unix epoch.
 #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]

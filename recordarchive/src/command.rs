@@ -19,7 +19,7 @@ use crate::jobs::room::Room;
 use crate::jobs::verify::Anchors;
 use crate::jobs::waves::{self, Waves};
 use crate::jobs::webhook::Webhook;
-use crate::jobs::{holds, import, verify};
+use crate::jobs::{deletion, holds, import, verify};
 use crate::media::derived::Store;
 use crate::time::{SECOND_US, day_begins, rfc3339};
 use crate::web::{self, App, account_name};
@@ -323,6 +323,7 @@ async fn serve(mut config: Config) -> Outcome {
     }
     tasks.spawn(watch_heard(Arc::clone(&app)));
     tasks.spawn(holds::watch(Arc::clone(&catalogue)));
+    tasks.spawn(deletion::watch(Arc::clone(&catalogue), Store::new(&config.data)));
     let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
     tasks.spawn(watch_room(Room::new(folders, app.events())));
     for hook in hooks {

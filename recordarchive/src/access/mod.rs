@@ -33,6 +33,10 @@ pub(crate) enum Permission {
     HoldPlace,
     /// Release holds, with a second person.
     HoldRelease,
+    /// Ask for the deletion of calls.
+    DeleteRequest,
+    /// Approve or reject what somebody else asked for.
+    DeleteApprove,
     /// Read the audit log.
     AuditRead,
     /// Add, change and disable accounts.
@@ -43,7 +47,7 @@ pub(crate) enum Permission {
 
 impl Permission {
     /// All of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::CallSearch,
         Self::NumberFull,
         Self::AudioPlay,
@@ -52,6 +56,8 @@ impl Permission {
         Self::TagWrite,
         Self::HoldPlace,
         Self::HoldRelease,
+        Self::DeleteRequest,
+        Self::DeleteApprove,
         Self::AuditRead,
         Self::AccountEdit,
         Self::TokenCreate,
@@ -68,6 +74,8 @@ impl Permission {
             Self::TagWrite => "tag.write",
             Self::HoldPlace => "hold.place",
             Self::HoldRelease => "hold.release",
+            Self::DeleteRequest => "delete.request",
+            Self::DeleteApprove => "delete.approve",
             Self::AuditRead => "audit.read",
             Self::AccountEdit => "account.edit",
             Self::TokenCreate => "token.create",
@@ -149,7 +157,15 @@ impl Role {
             Self::Investigator => {
                 &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::NoteWrite]
             }
-            Self::Compliance => &[P::CallSearch, P::NumberFull, P::HoldPlace, P::HoldRelease, P::AuditRead],
+            Self::Compliance => &[
+                P::CallSearch,
+                P::NumberFull,
+                P::HoldPlace,
+                P::HoldRelease,
+                P::DeleteRequest,
+                P::DeleteApprove,
+                P::AuditRead,
+            ],
             Self::Auditor => &[P::CallSearch, P::AuditRead],
             Self::Admin => &[P::AccountEdit, P::TokenCreate],
             Self::Integration => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::TagWrite],
@@ -347,7 +363,13 @@ mod tests {
     fn who_may_decide_about_a_call_may_see_it() {
         for role in Role::ALL {
             let may = role.permissions();
-            let decides = may.contains(&Permission::HoldPlace) || may.contains(&Permission::HoldRelease);
+            let deciding = [
+                Permission::HoldPlace,
+                Permission::HoldRelease,
+                Permission::DeleteRequest,
+                Permission::DeleteApprove,
+            ];
+            let decides = deciding.iter().any(|permission| may.contains(permission));
             assert!(!decides || may.contains(&Permission::CallSearch), "{role:?}");
         }
     }

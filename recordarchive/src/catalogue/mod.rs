@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod deletions;
 pub(crate) mod event;
 mod holds;
 pub(crate) mod model;
@@ -18,11 +19,13 @@ use crate::access::site_key::SiteKey;
 use crate::access::{Actor, Condition, Grant, Role};
 use crate::id::Id;
 use async_trait::async_trait;
+pub(crate) use deletions::MAX_CALLS as MAX_DELETED_CALLS;
 use event::{Bulk, EventView, NewEvent};
 pub(crate) use holds::MAX_CALLS as MAX_HELD_CALLS;
 use model::{
-    Account, Broken, CallView, Decision, Found, Hold, HoldPage, Kept, KnownFile, Note, Page, RecordingMedia,
-    Released, Scope, Search, SegmentFile, Session, Taken, Totals,
+    Account, Broken, CallView, Decision, Deletion, DeletionPage, Doomed, Found, Hold, HoldPage, Kept,
+    KnownFile, Note, Page, RecordingMedia, Released, Scope, Search, SegmentFile, Session, Taken, Totals,
+    Verdict,
 };
 use std::fmt;
 use std::path::Path;
@@ -118,6 +121,35 @@ pub(crate) trait Catalogue: Send + Sync {
     async fn holds_written(&self, kept: &Kept) -> Done<()>;
     /// Notes that the sidecars of a call can't be written, and are to be tried again.
     async fn holds_unwritten(&self, kept: &Kept, again_us: i64) -> Done<()>;
+
+    /// Notes that somebody asks for the deletion of calls; `None` if the condition does not admit one of them.
+    async fn ask_deletion(
+        &self,
+        id: Id,
+        calls: &[Id],
+        reason: &str,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<Option<Deletion>>;
+    /// Decides about a deletion; `None` if the condition does not admit all of its calls.
+    async fn decide_deletion(
+        &self,
+        id: Id,
+        verdict: Verdict,
+        reason: &str,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<Option<Deletion>>;
+    /// Deletions of which the condition admits all calls, the newest first, behind one with this key.
+    async fn deletions(&self, behind: Option<i64>, limit: u32, condition: &Condition) -> Done<DeletionPage>;
+    /// Calls in the trash whose time is over, at most `limit`.
+    async fn doomed(&self, now_us: i64, limit: u32) -> Done<Vec<Doomed>>;
+    /// Notes the intent to remove the files of a call; false if a hold keeps it, or it is trash no more.
+    async fn begin_deletion(&self, doomed: &Doomed, now_us: i64) -> Done<bool>;
+    /// Has a call in the trash wait until `due_us`.
+    async fn put_off_deletion(&self, doomed: &Doomed, due_us: i64) -> Done<()>;
+    /// Puts a tombstone in the place of a call whose files are removed; false if it has others meanwhile.
+    async fn finish_deletion(&self, doomed: &Doomed, now_us: i64) -> Done<bool>;
 
     /// Adds an account with one grant.
     async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()>;

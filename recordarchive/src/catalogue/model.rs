@@ -1,5 +1,6 @@
 //! What goes into the catalogue and comes out of it. Plain values, the same for every database.
 
+pub(crate) use super::deletions::{Deletion, DeletionPage, Doomed, Trash, Verdict};
 use super::event::EventBrief;
 pub(crate) use super::holds::{Decision, Hold, HoldPage, Kept, Released, Scope, Step};
 use crate::id::Id;
@@ -207,6 +208,8 @@ pub(crate) struct CallView {
     pub(crate) events: Vec<EventBrief>,
     /// Holds that keep it, the oldest first.
     pub(crate) holds: Vec<Decision>,
+    /// It is in the trash.
+    pub(crate) trash: Option<Trash>,
     /// Recordings.
     pub(crate) recordings: Vec<RecordingView>,
 }

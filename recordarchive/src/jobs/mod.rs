@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod checkpoint;
+pub(crate) mod deletion;
 pub(crate) mod holds;
 pub(crate) mod import;
 pub(crate) mod intake;

@@ -65,6 +65,14 @@ impl Store {
         self.folder.join(&name[34..]).join(name)
     }
 
+    /// Removes what was made of a recording, if there is something.
+    pub(crate) fn remove(&self, recording: Id) -> io::Result<()> {
+        match std::fs::remove_file(self.path(recording)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     /// What was made of a recording as it is now.
     pub(crate) fn read(&self, media: &RecordingMedia) -> Option<Derived> {
         let file = RealFs.open_read(&self.path(media.id)).ok()?;

@@ -155,13 +155,20 @@ pub(super) fn shown(call: &CallView, full: bool) -> Value {
         })
         .collect();
     let missing = !call.recordings.is_empty() && call.recordings.iter().all(|recording| recording.missing);
+    let state = match (&call.trash, missing) {
+        (Some(_), _) => "trash",
+        (None, true) => "missing",
+        (None, false) => "sealed",
+    };
     json!({
         "id": call.id, "external_id": call.external_id,
         "direction": call.direction.map(recfile::call::Direction::as_str),
         "started": rfc3339(call.started_us), "duration_ms": call.duration_ms,
         "remote": party(&call.remote), "local": party(&call.local),
-        "device": call.device, "site": call.site, "state": if missing { "missing" } else { "sealed" },
+        "device": call.device, "site": call.site, "state": state,
         "tags": call.tags, "has_notes": !call.notes.is_empty(), "on_hold": !call.holds.is_empty(),
+        "delete_due": call.trash.as_ref().map(|trash| rfc3339(trash.due_us)),
+        "delete_why": call.trash.as_ref().map(|trash| &trash.reason),
         "recordings": recordings,
     })
 }
@@ -183,6 +190,13 @@ pub(super) async fn one(
     let condition = authorize(&actor, Permission::CallSearch, None, now_us)?;
     let id = id(&text)?;
     let call = app.catalogue.call(id, &condition).await?.ok_or_else(Problem::not_found)?;
+    // What is in the trash is there for those alone who can take it out, or put it in.
+    let decides = [Permission::DeleteApprove, Permission::DeleteRequest]
+        .iter()
+        .any(|permission| permit(&actor, *permission, now_us).is_ok());
+    if call.trash.is_some() && !decides {
+        return Err(Problem::not_found());
+    }
     app.catalogue.log(&[Entry::new(now_us, &actor.name, "view", id)]).await?;
     Ok(Json(whole(&call, sees_numbers(&actor, now_us))).into_response())
 }

@@ -29,7 +29,7 @@ const MAX_NAME_CHARS: usize = 100;
 const MAX_REASON_CHARS: usize = 500;
 
 /// A text that a decision needs, within its limit and on one line.
-pub(super) fn said(name: &str, text: &str, limit: usize) -> Result<String, Problem> {
+fn said(name: &str, text: &str, limit: usize) -> Result<String, Problem> {
     let text = text.trim();
     let fits = (1..=limit).contains(&text.chars().count()) && recfile::text::is_harmless(text);
     if fits {
@@ -54,7 +54,7 @@ struct NewHold {
     q: Option<String>,
 }
 
-fn step(step: &Step) -> Value {
+pub(super) fn step(step: &Step) -> Value {
     json!({"by": step.by, "at": rfc3339(step.at_us), "reason": step.reason})
 }
 

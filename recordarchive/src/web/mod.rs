@@ -7,6 +7,7 @@
 mod audio;
 mod caller;
 mod calls;
+mod deletions;
 mod events;
 mod evidence;
 mod holds;
@@ -126,6 +127,10 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/holds", get(holds::list).post(holds::place))
         .route("/holds/{id}", get(holds::one))
         .route("/holds/{id}/release", post(holds::release))
+        .route("/deletions", get(deletions::list).post(deletions::ask))
+        .route("/deletions/{id}/approve", post(deletions::approve))
+        .route("/deletions/{id}/reject", post(deletions::reject))
+        .route("/deletions/{id}/restore", post(deletions::restore))
         .route("/audit", get(people::audit))
         .route("/audit/checkpoint", get(evidence::checkpoint))
         .route("/accounts", get(office::accounts).post(office::add_account))

@@ -1,5 +1,6 @@
 //! Requests to the whole API, from files in an intake to octets of audio.
 
+mod deletions;
 mod events;
 mod holds;
 mod page;

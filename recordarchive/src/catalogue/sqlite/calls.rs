@@ -1,8 +1,8 @@
 //! Single calls in SQLite: what is known of one, its media, tags and notes.
 
 use super::people::id;
-use super::search::{Sql, condition_sql};
-use super::{Tx, files, holds};
+use super::search::{NO_TRASH, Sql, condition_sql};
+use super::{Tx, deletions, files, holds};
 use crate::access::Condition;
 use crate::catalogue::Done;
 use crate::catalogue::event::EventBrief;
@@ -59,6 +59,11 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
     for (key, kept) in holds::of_calls(connection, &numbers).await? {
         if let Some(&at) = at.get(&key) {
             calls[at].holds = kept;
+        }
+    }
+    for (key, trash) in deletions::of_calls(connection, &numbers).await? {
+        if let Some(&at) = at.get(&key) {
+            calls[at].trash = Some(trash);
         }
     }
     let keys: Vec<String> = numbers.iter().map(i64::to_string).collect();
@@ -165,6 +170,7 @@ pub(super) async fn media(
     );
     sql.bind(recording.0.to_vec());
     condition_sql(condition, &mut sql);
+    sql.push(NO_TRASH);
     sql.push(" ORDER BY s.number");
     let rows = sql.query().fetch_all(pool).await?;
     let Some(first) = rows.first() else { return Ok(None) };
@@ -195,6 +201,7 @@ async fn key_of(tx: &mut Tx, call: Id, condition: &Condition) -> Done<Option<i64
     let mut sql = Sql::new("SELECT c.key FROM call c WHERE c.id = ".into());
     sql.bind(call.0.to_vec());
     condition_sql(condition, &mut sql);
+    sql.push(NO_TRASH);
     Ok(sql.query().fetch_optional(&mut **tx).await?.map(|row| row.get("key")))
 }
 

@@ -1,7 +1,7 @@
 //! Events in SQLite: they come before or after their calls, so links are made from both sides.
 
 use super::calls::{COLUMNS, PARTIES, views};
-use super::search::{Sql, condition_sql};
+use super::search::{NO_TRASH, Sql, condition_sql};
 use super::{Tx, people};
 use crate::access::Condition;
 use crate::catalogue::Done;
@@ -215,6 +215,7 @@ pub(super) async fn one(pool: &SqlitePool, id: Id, condition: &Condition) -> Don
     ));
     sql.bind(row.get::<i64, _>("key"));
     condition_sql(condition, &mut sql);
+    sql.push(NO_TRASH);
     sql.push(" ORDER BY e.call LIMIT ");
     sql.bind(MAX_SHOWN);
     let rows = sql.query().fetch_all(&mut *tx).await?;

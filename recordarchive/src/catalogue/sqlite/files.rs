@@ -4,7 +4,7 @@
 //! audio. A recording keeps its id, and a call its notes, whatever becomes of their files.
 
 use super::search::extension_word;
-use super::{Tx, checkpoints, events, holds, people};
+use super::{Tx, checkpoints, deletions, events, holds, people};
 use crate::catalogue::Done;
 use crate::catalogue::model::{Broken, Found, KnownFile, Party, Place, SegmentFile, Taken, Totals};
 use crate::id::Id;
@@ -70,6 +70,11 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     let device = intern(tx, "device", &file.device).await?;
     let folder = folder_key(tx, &file.place.root, &file.place.folder).await?;
     let segment = i64::from(file.segment);
+    if deletions::is_gone(tx, &file.device, &file.recording).await? {
+        let reason = "its recording was deleted here, and is not taken in again";
+        set_aside(tx, &file.place, reason, file.started_us).await?;
+        return Ok(Taken::Duplicate);
+    }
     let here: Option<Listed> = sqlx::query_as("SELECT * FROM segment WHERE folder = ? AND name = ?")
         .bind(folder)
         .bind(&file.place.name)
@@ -208,7 +213,8 @@ async fn drop_if_empty(tx: &mut Tx, recording: i64) -> Done<()> {
     let done = sqlx::query(
         "DELETE FROM call WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM recording WHERE call = ?1)
            AND NOT EXISTS (SELECT 1 FROM note WHERE call = ?1) AND NOT EXISTS (SELECT 1 FROM tagged WHERE call = ?1)
-           AND NOT EXISTS (SELECT 1 FROM held WHERE call = ?1)",
+           AND NOT EXISTS (SELECT 1 FROM held WHERE call = ?1)
+           AND NOT EXISTS (SELECT 1 FROM trash WHERE call = ?1)",
     )
     .bind(call)
     .execute(&mut **tx)
@@ -463,7 +469,8 @@ pub(super) async fn has(
         "SELECT 1 FROM device d JOIN recording r ON r.device = d.key JOIN segment s ON s.recording = r.key
                  WHERE d.name = ? AND r.recording = ? AND s.number = ? AND s.sha256 = ? AND s.missing = 0";
     let query = sqlx::query_scalar::<_, i64>(query).bind(device).bind(recording).bind(segment).bind(sha256);
-    Ok(query.fetch_optional(pool).await?.is_some())
+    let is_here = query.fetch_optional(pool).await?.is_some();
+    Ok(is_here || deletions::is_gone(&mut *pool.acquire().await?, device, recording).await?)
 }
 
 pub(super) async fn segments(

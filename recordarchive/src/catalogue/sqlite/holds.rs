@@ -110,9 +110,16 @@ async fn add(tx: &mut Tx, decision: &Decision) -> Done<i64> {
 
 /// Has a hold keep a call; false if it did already.
 async fn keep(tx: &mut Tx, hold: i64, call: i64) -> Done<bool> {
-    let query = "INSERT INTO held (hold, call, active) VALUES (?, ?, 1) ON CONFLICT (hold, call) DO NOTHING";
+    let query = "INSERT INTO held (hold, call, active)
+                 SELECT ?1, ?2, 1 WHERE NOT EXISTS (SELECT 1 FROM trash WHERE call = ?2 AND begun = 1)
+                 ON CONFLICT (hold, call) DO NOTHING";
     let done = sqlx::query(query).bind(hold).bind(call).execute(&mut **tx).await?;
     Ok(done.rows_affected() > 0)
+}
+
+async fn is_kept(tx: &mut Tx, hold: i64, call: i64) -> Done<bool> {
+    let query = sqlx::query_scalar::<_, i64>("SELECT 1 FROM held WHERE hold = ? AND call = ?");
+    Ok(query.bind(hold).bind(call).fetch_optional(&mut **tx).await?.is_some())
 }
 
 async fn by_key(tx: &mut Tx, key: i64) -> Done<Hold> {
@@ -135,6 +142,9 @@ pub(super) async fn place(
         if keep(tx, hold, call).await? {
             want_written(tx, call).await?;
             entries.push(about_call(entry, "hold", &decision.id, call_id));
+        } else if !is_kept(tx, hold, call).await? {
+            let told = format!("the files of call {call_id} are being removed: it is too late for a hold");
+            return Err(Failure::Conflict(told));
         }
     }
     log::append(tx, &entries).await?;
@@ -277,22 +287,27 @@ pub(super) async fn unwritten(pool: &SqlitePool, now_us: i64, limit: u32) -> Don
     let mut holds = of_calls(&mut tx, &keys).await?;
     let mut all = Vec::with_capacity(due.len());
     for (call, version) in due {
-        let query = "SELECT f.root, f.path, s.name, s.octets, s.modified_ms, s.sidecar_ms
-                     FROM recording r JOIN segment s ON s.recording = r.key JOIN folder f ON f.key = s.folder
-                     WHERE r.call = ? ORDER BY r.key, s.number";
-        let rows = sqlx::query(query).bind(call).fetch_all(&mut *tx).await?;
-        let place = |row: &SqliteRow| Place {
-            root: row.get("root"),
-            folder: row.get("path"),
-            name: row.get("name"),
-            octets: row.get("octets"),
-            modified_ms: row.get("modified_ms"),
-            sidecar_ms: row.get("sidecar_ms"),
-        };
-        let files = rows.iter().map(place).collect();
+        let files = files_of(&mut tx, call).await?;
         all.push(Kept { call, version, files, holds: holds.remove(&call).unwrap_or_default() });
     }
     Ok(all)
+}
+
+/// The files of a call.
+pub(super) async fn files_of(connection: &mut SqliteConnection, call: i64) -> Done<Vec<Place>> {
+    let query = "SELECT f.root, f.path, s.name, s.octets, s.modified_ms, s.sidecar_ms
+                 FROM recording r JOIN segment s ON s.recording = r.key JOIN folder f ON f.key = s.folder
+                 WHERE r.call = ? ORDER BY r.key, s.number";
+    let rows = sqlx::query(query).bind(call).fetch_all(connection).await?;
+    let place = |row: &SqliteRow| Place {
+        root: row.get("root"),
+        folder: row.get("path"),
+        name: row.get("name"),
+        octets: row.get("octets"),
+        modified_ms: row.get("modified_ms"),
+        sidecar_ms: row.get("sidecar_ms"),
+    };
+    Ok(rows.iter().map(place).collect())
 }
 
 pub(super) async fn written(tx: &mut Tx, kept: &Kept) -> Done<()> {

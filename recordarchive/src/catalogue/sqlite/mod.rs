@@ -5,6 +5,7 @@
 
 mod calls;
 mod checkpoints;
+mod deletions;
 mod events;
 mod files;
 mod holds;
@@ -15,8 +16,9 @@ mod totp;
 
 use super::event::{Bulk, EventView, NewEvent};
 use super::model::{
-    Account, Broken, CallView, Decision, Found, Hold, HoldPage, Kept, KnownFile, Note, Page, RecordingMedia,
-    Released, Scope, Search, SegmentFile, Session, Taken, Totals,
+    Account, Broken, CallView, Decision, Deletion, DeletionPage, Doomed, Found, Hold, HoldPage, Kept,
+    KnownFile, Note, Page, RecordingMedia, Released, Scope, Search, SegmentFile, Session, Taken, Totals,
+    Verdict,
 };
 use super::{Catalogue, Done, Failure};
 use crate::access::audit::{Entry, Link};
@@ -39,6 +41,7 @@ const SCHEMA: &[&str] = &[
     include_str!("checkpoints.sql"),
     include_str!("events.sql"),
     include_str!("holds.sql"),
+    include_str!("deletions.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
@@ -270,6 +273,67 @@ impl Catalogue for SqliteCatalogue {
         holds::again(&mut tx, kept, again_us).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    async fn ask_deletion(
+        &self,
+        id: Id,
+        calls: &[Id],
+        reason: &str,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<Option<Deletion>> {
+        let mut tx = self.begin().await?;
+        let asked = deletions::ask(&mut tx, id, calls, reason, condition, entry).await?;
+        if asked.is_some() {
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
+        }
+        Ok(asked)
+    }
+
+    async fn decide_deletion(
+        &self,
+        id: Id,
+        verdict: Verdict,
+        reason: &str,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<Option<Deletion>> {
+        let mut tx = self.begin().await?;
+        let decided = deletions::decide(&mut tx, id, verdict, reason, condition, entry).await?;
+        tx.commit().await?;
+        Ok(decided)
+    }
+
+    async fn deletions(&self, behind: Option<i64>, limit: u32, condition: &Condition) -> Done<DeletionPage> {
+        deletions::list(self.readers(), behind, limit, condition).await
+    }
+
+    async fn doomed(&self, now_us: i64, limit: u32) -> Done<Vec<Doomed>> {
+        deletions::due(self.readers(), now_us, limit).await
+    }
+
+    async fn begin_deletion(&self, doomed: &Doomed, now_us: i64) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let begun = deletions::begin(&mut tx, doomed, now_us).await?;
+        tx.commit().await?;
+        Ok(begun)
+    }
+
+    async fn put_off_deletion(&self, doomed: &Doomed, due_us: i64) -> Done<()> {
+        let mut tx = self.begin().await?;
+        deletions::put_off(&mut tx, doomed, due_us).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn finish_deletion(&self, doomed: &Doomed, now_us: i64) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = deletions::finish(&mut tx, doomed, now_us).await?;
+        tx.commit().await?;
+        Ok(done)
     }
 
     async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()> {

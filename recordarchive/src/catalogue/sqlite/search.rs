@@ -17,6 +17,9 @@ use sqlx::{AssertSqlSafe, Row, Sqlite};
 /// Extensions of a condition that drive a search; more of them are a filter.
 const MAX_CLAUSE_STREAMS: usize = 200;
 
+/// The call `c` is not in the trash.
+pub(super) const NO_TRASH: &str = " AND NOT EXISTS (SELECT 1 FROM trash x WHERE x.call = c.key)";
+
 /// A value of a statement.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
@@ -301,6 +304,7 @@ fn filters(search: &Search, condition: &Condition, left: &Left) -> Sql {
             Has::Hold => " AND EXISTS (SELECT 1 FROM held x WHERE x.call = c.key AND x.active = 1)",
         });
     }
+    sql.push(NO_TRASH);
     if left.condition {
         condition_sql(condition, &mut sql);
     }

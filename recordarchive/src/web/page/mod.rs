@@ -6,6 +6,7 @@
 
 mod assets;
 mod call;
+mod deletions;
 mod holds;
 mod model;
 mod office;
@@ -40,6 +41,7 @@ pub(super) fn routes(app: Arc<App>, api: Router) -> Router {
         .route("/", get(search::page))
         .route("/calls/{id}", get(call::page))
         .route("/holds", get(holds::page))
+        .route("/deletions", get(deletions::page))
         .route("/audit", get(office::audit))
         .route("/accounts", get(office::accounts))
         .route("/health", get(office::health))
@@ -136,6 +138,7 @@ impl Frame {
         let all = [
             ("Calls", "/", "call.search"),
             ("Holds", "/holds", "hold.place"),
+            ("Deletions", "/deletions", "delete.request"),
             ("Audit", "/audit", "audit.read"),
             ("Accounts", "/accounts", "account.edit"),
             ("System", "/health", "account.edit"),
