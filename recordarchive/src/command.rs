@@ -2,6 +2,8 @@
 //!
 //! Owns: options, exit status, what is printed. Exit status: 0 done, 1 failed or something is wrong, 2 usage or settings.
 
+mod evidence;
+
 use crate::access::audit::Entry;
 use crate::access::secret::{hash_password, key_hash, new_key, new_token};
 use crate::access::totp;
@@ -12,14 +14,13 @@ use crate::catalogue::{Catalogue, Failure};
 use crate::clock;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::id::Id;
-use crate::jobs::backup;
 use crate::jobs::checkpoint::{self, Checkpoints, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::room::Room;
 use crate::jobs::verify::Anchors;
 use crate::jobs::waves::{self, Waves};
 use crate::jobs::webhook::Webhook;
-use crate::jobs::{deletion, holds, import, verify};
+use crate::jobs::{backup, deletion, export, holds, import, verify};
 use crate::media::derived::Store;
 use crate::time::{SECOND_US, day_begins, rfc3339};
 use crate::web::{self, App, account_name};
@@ -98,6 +99,33 @@ enum Command {
         /// Only files that were changed on this day or later
         #[arg(long, value_name = "DAY")]
         since: Option<String>,
+    },
+    /// Write a package of evidence: calls, hashes, signature, and who did what with them
+    Export {
+        /// Calls, by their ids
+        #[arg(value_name = "CALL", required_unless_present = "query", conflicts_with = "query")]
+        calls: Vec<String>,
+        /// Calls, by a search
+        #[arg(long, value_name = "Q")]
+        query: Option<String>,
+        /// The package
+        #[arg(short, long, value_name = "FILE.zip")]
+        output: PathBuf,
+        /// Why; it stands in the package and in the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Without the files as they are stored, and with numbers that can't be read
+        #[arg(long)]
+        mask_numbers: bool,
+    },
+    /// Check a package of evidence; needs no archive
+    VerifyExport {
+        /// The package
+        #[arg(value_name = "FILE.zip")]
+        file: PathBuf,
+        /// The archive's public key, as a line or a file, from elsewhere than the package
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
     },
     /// Back up the catalogue and the keys, with a list of the media, and prove it; works while the server runs
     Backup {
@@ -284,6 +312,11 @@ async fn perform(command: Command, mut config: Config) -> Outcome {
         Command::User(user) => people(&*open(&config).await?, user, &config).await,
         Command::Token(token) => make_token(&*open(&config).await?, token).await,
         Command::Verify { since } => verify_all(&config, since).await,
+        Command::Export { calls, query, output, reason, mask_numbers } => {
+            let calls = evidence::Wanted { calls, query, reason, mask_numbers };
+            evidence::export(&config, calls, &output).await
+        }
+        Command::VerifyExport { file, key } => evidence::verify(&file, key),
         Command::Backup { folder } => back_up(&config, &folder).await,
         Command::Restore { folder } => restore(&config, &folder).await,
         Command::Doctor => doctor(&config).await,
@@ -321,6 +354,12 @@ async fn serve(mut config: Config) -> Outcome {
         let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
         tasks.spawn(watch(intake.telling(app.events()).with_waves(waves.clone())));
     }
+    let keys = config.keys();
+    let exports =
+        export::run(Arc::clone(&catalogue), config.data.clone(), config.site.name.clone(), move || {
+            checkpoint::key(&keys)
+        });
+    tasks.spawn(exports);
     tasks.spawn(watch_heard(Arc::clone(&app)));
     tasks.spawn(holds::watch(Arc::clone(&catalogue)));
     tasks.spawn(deletion::watch(Arc::clone(&catalogue), Store::new(&config.data)));

@@ -20,6 +20,11 @@ pub(crate) fn rfc3339(us: i64) -> String {
     format!("{at:.3}")
 }
 
+/// A moment in names of files, in UTC: `20261127T101500Z`.
+pub(crate) fn file_stamp(us: i64) -> String {
+    Timestamp::from_microsecond(us).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 /// When a day `YYYY-MM-DD` begins in `zone`.
 pub(crate) fn day_begins(text: &str, zone: &TimeZone) -> Option<i64> {
     let date: Date = text.parse().ok()?;

@@ -7,6 +7,7 @@
 pub(crate) mod audit;
 pub(crate) mod checkpoint;
 pub(crate) mod heard;
+pub(crate) mod minisig;
 pub(crate) mod secret;
 pub(crate) mod site_key;
 pub(crate) mod totp;
@@ -29,6 +30,8 @@ pub(crate) enum Permission {
     NoteWrite,
     /// Tag calls.
     TagWrite,
+    /// Export calls.
+    ExportCreate,
     /// Place holds, and see them.
     HoldPlace,
     /// Release holds, with a second person.
@@ -47,13 +50,14 @@ pub(crate) enum Permission {
 
 impl Permission {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::CallSearch,
         Self::NumberFull,
         Self::AudioPlay,
         Self::AudioDownload,
         Self::NoteWrite,
         Self::TagWrite,
+        Self::ExportCreate,
         Self::HoldPlace,
         Self::HoldRelease,
         Self::DeleteRequest,
@@ -72,6 +76,7 @@ impl Permission {
             Self::AudioDownload => "audio.download",
             Self::NoteWrite => "note.write",
             Self::TagWrite => "tag.write",
+            Self::ExportCreate => "export.create",
             Self::HoldPlace => "hold.place",
             Self::HoldRelease => "hold.release",
             Self::DeleteRequest => "delete.request",
@@ -155,7 +160,7 @@ impl Role {
             Self::Agent => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::NoteWrite],
             Self::Supervisor => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::NoteWrite, P::TagWrite],
             Self::Investigator => {
-                &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::NoteWrite]
+                &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::NoteWrite, P::ExportCreate]
             }
             Self::Compliance => &[
                 P::CallSearch,
@@ -267,7 +272,8 @@ pub(crate) fn authorize(
     let valid = actor.grants.iter().filter(|grant| {
         grant.role.permissions().contains(&permission) && grant.expires_us.is_none_or(|end| now_us < end)
     });
-    let is_audio = matches!(permission, Permission::AudioPlay | Permission::AudioDownload);
+    let is_audio =
+        matches!(permission, Permission::AudioPlay | Permission::AudioDownload | Permission::ExportCreate);
     let has_reason = reason.is_some_and(|reason| !reason.trim().is_empty());
     let mut clauses = Vec::new();
     let mut needs_reason = false;

@@ -9,6 +9,7 @@
 mod conformance;
 mod deletions;
 pub(crate) mod event;
+pub(crate) mod export;
 mod holds;
 pub(crate) mod model;
 pub(crate) mod sqlite;
@@ -21,6 +22,7 @@ use crate::id::Id;
 use async_trait::async_trait;
 pub(crate) use deletions::MAX_CALLS as MAX_DELETED_CALLS;
 use event::{Bulk, EventView, NewEvent};
+use export::Export;
 pub(crate) use holds::MAX_CALLS as MAX_HELD_CALLS;
 use model::{
     Account, Broken, CallView, Decision, Deletion, DeletionPage, Doomed, Found, Hold, HoldPage, Kept,
@@ -203,6 +205,18 @@ pub(crate) trait Catalogue: Send + Sync {
     async fn audit(&self, behind: i64, limit: u32) -> Done<Vec<Link>>;
     /// The newest entries before a number (`None`: all), at most `limit`, the newest first; of one actor, if asked for.
     async fn audit_newest(&self, before: Option<i64>, actor: Option<&str>, limit: u32) -> Done<Vec<Link>>;
+    /// The newest entries about one of these objects, at most `limit` of each, in order.
+    async fn audit_about(&self, objects: &[String], limit: u32) -> Done<Vec<Link>>;
+    /// Notes that an export is to be made.
+    async fn add_export(&self, export: &Export, entries: &[Entry]) -> Done<()>;
+    /// Notes what became of an export.
+    async fn set_export(&self, export: &Export, entry: &Entry) -> Done<()>;
+    /// The exports of an account, the newest first.
+    async fn exports(&self, account: Id) -> Done<Vec<Export>>;
+    /// An export of an account.
+    async fn export(&self, id: Id, account: Id) -> Done<Option<Export>>;
+    /// The export that is to be made next, and those whose time is over.
+    async fn exports_to_do(&self, now_us: i64) -> Done<(Option<Export>, Vec<Export>)>;
     /// Makes and keeps a signed checkpoint; `None` if nothing was logged or sealed since the last.
     async fn make_checkpoint(&self, key: &SiteKey, at_us: i64) -> Done<Option<Signed>>;
     /// The newest checkpoint.

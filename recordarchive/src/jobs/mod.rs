@@ -3,11 +3,13 @@
 pub(crate) mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod deletion;
+pub(crate) mod export;
 pub(crate) mod holds;
 pub(crate) mod import;
 pub(crate) mod intake;
 pub(crate) mod journal;
 pub(crate) mod room;
 pub(crate) mod verify;
+pub(crate) mod verify_export;
 pub(crate) mod waves;
 pub(crate) mod webhook;

@@ -259,7 +259,7 @@ fn header_text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<
 }
 
 /// What a request asks for; a range of another version is all of this one.
-fn answer(headers: &HeaderMap, tag: &str, total: u64) -> Asked {
+pub(super) fn answer(headers: &HeaderMap, tag: &str, total: u64) -> Asked {
     match header_text(headers, &header::IF_RANGE) {
         Some(wanted) if wanted != tag => Asked::All,
         _ => asked(header_text(headers, &header::RANGE), total),
@@ -272,14 +272,20 @@ fn is_current(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// What is sent, whole or in part.
-struct Content {
-    kind: &'static str,
-    total: u64,
-    source: Source,
-    listener: Option<Listener>,
+pub(super) struct Content {
+    pub(super) kind: &'static str,
+    pub(super) total: u64,
+    pub(super) source: Source,
+    pub(super) listener: Option<Listener>,
 }
 
-fn send(method: &Method, headers: &HeaderMap, tag: &str, answer: Asked, content: Content) -> Response {
+pub(super) fn send(
+    method: &Method,
+    headers: &HeaderMap,
+    tag: &str,
+    answer: Asked,
+    content: Content,
+) -> Response {
     let Content { kind, total, source, listener } = content;
     let common = [
         (header::ETAG, tag.to_owned()),
@@ -314,7 +320,7 @@ fn send(method: &Method, headers: &HeaderMap, tag: &str, answer: Asked, content:
 }
 
 /// Where the octets of an answer come from.
-enum Source {
+pub(super) enum Source {
     View(Box<View>),
     File(File),
 }
@@ -357,7 +363,7 @@ impl Drop for Pieces {
 }
 
 /// Who hears an answer.
-struct Listener {
+pub(super) struct Listener {
     app: Arc<App>,
     key: Key,
     actor: String,

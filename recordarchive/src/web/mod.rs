@@ -10,6 +10,7 @@ mod calls;
 mod deletions;
 mod events;
 mod evidence;
+mod exports;
 mod holds;
 mod office;
 mod openapi;
@@ -121,6 +122,9 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/recordings/{id}/audio", get(audio::audio))
         .route("/recordings/{id}/peaks", get(audio::peaks))
         .route("/recordings/{id}/original", get(audio::original))
+        .route("/exports", get(exports::list).post(exports::ask))
+        .route("/exports/{id}", get(exports::one))
+        .route("/exports/{id}/package", get(exports::package))
         .route("/events", post(events::put_events).layer(DefaultBodyLimit::max(events::MAX_BULK_OCTETS)))
         .route("/events/{id}", get(events::one))
         .route("/cdrs", post(events::put_cdrs).layer(DefaultBodyLimit::max(events::MAX_BULK_OCTETS)))

@@ -50,6 +50,10 @@ pub(super) const ROUTES: &[Route] = &[
     route("get", "/recordings/{id}/audio", "audio.play", "Hear a recording", "format reason", "", ("200", "audio/wav")),
     route("get", "/recordings/{id}/peaks", "audio.play", "The wave of a recording", "reason", "", ("200", "Peaks")),
     route("get", "/recordings/{id}/original", "audio.download", "A file as it is stored", "segment:n reason", "", ("200", "application/octet-stream")),
+    route("get", "/exports", "export.create", "One's exports", "", "", ("200", "Object")),
+    route("post", "/exports", "export.create", "Ask for a package of evidence", "", "NewExport", ("202", "Export")),
+    route("get", "/exports/{id}", "export.create", "What became of an export", "", "", ("200", "Export")),
+    route("get", "/exports/{id}/package", "export.create", "The package of an export", "", "", ("200", "application/zip")),
     route("post", "/events", "tag.write", "Take events of other systems in; of all calls", "", "NewEvents", ("200", "Bulk")),
     route("get", "/events/{id}", "call.search", "An event, with its calls on one clock", "", "", ("200", "Object")),
     route("post", "/cdrs", "tag.write", "Take records of an exchange in; of all calls", "", "NewCdrs", ("200", "Bulk")),
@@ -121,7 +125,7 @@ fn operation(route: &Route) -> Value {
         }
     };
     let mut responses = json!({status: success, "default": problem});
-    if given == "audio/wav" || given == "application/octet-stream" {
+    if ["audio/wav", "application/octet-stream", "application/zip"].contains(&given) {
         responses["206"] = json!({"description": "The range that was asked for", "content": {given: {}}});
         responses["304"] = json!({"description": "It is as it was"});
         responses["416"] = json!({"description": "There is no such range"});
@@ -179,6 +183,14 @@ fn schemas() -> Value {
             ("at_ms?", json!({"type": ["integer", "null"], "minimum": 0, "maximum": u32::MAX}))]),
         "NewAccount": object(&[("name", text.clone()), ("role", text.clone()), ("password", text.clone()),
             ("extensions?", list(text.clone()))]),
+        "NewExport": object(&[("calls?", json!({"type": ["array", "null"], "items": {"type": "string"}})),
+            ("q?", or_null("string")), ("reason", json!({"type": "string", "minLength": 1, "maxLength": 500})),
+            ("originals?", or_null("boolean")), ("mask_numbers?", or_null("boolean"))]),
+        "Export": object(&[("id", text.clone()), ("state", json!({"enum": ["running", "ready", "failed", "expired"]})),
+            ("reason", text.clone()), ("by", text.clone()), ("calls", number.clone()), ("originals", yes.clone()),
+            ("mask_numbers", yes.clone()), ("asked", time.clone()), ("expires", time.clone()),
+            ("octets", or_null("integer")), ("sha256", or_null("string")), ("package", or_null("string")),
+            ("problem", or_null("string"))]),
         "NewEvents": object(&[("events", list(object(&[("source", text.clone()), ("external_id", text.clone()),
             ("kind", text.clone()), ("title", text.clone()), ("from", time.clone()), ("to?", or_null("string")),
             ("extensions?", list(text.clone())), ("numbers?", list(text.clone())), ("payload?", json!({}))])))]),

@@ -2,6 +2,7 @@
 
 mod deletions;
 mod events;
+mod exports;
 mod holds;
 mod page;
 mod surface;

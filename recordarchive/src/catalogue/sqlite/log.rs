@@ -86,7 +86,7 @@ pub(super) async fn append(tx: &mut Tx, entries: &[Entry]) -> Done<()> {
     Ok(())
 }
 
-fn link(row: &SqliteRow) -> Link {
+pub(super) fn link(row: &SqliteRow) -> Link {
     let entry = Entry {
         at_us: row.get("at_us"),
         actor: row.get("actor"),

@@ -7,6 +7,7 @@ mod calls;
 mod checkpoints;
 mod deletions;
 mod events;
+mod exports;
 mod files;
 mod holds;
 mod log;
@@ -15,6 +16,7 @@ pub(crate) mod search;
 mod totp;
 
 use super::event::{Bulk, EventView, NewEvent};
+use super::export::Export;
 use super::model::{
     Account, Broken, CallView, Decision, Deletion, DeletionPage, Doomed, Found, Hold, HoldPage, Kept,
     KnownFile, Note, Page, RecordingMedia, Released, Scope, Search, SegmentFile, Session, Taken, Totals,
@@ -42,6 +44,7 @@ const SCHEMA: &[&str] = &[
     include_str!("events.sql"),
     include_str!("holds.sql"),
     include_str!("deletions.sql"),
+    include_str!("exports.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
@@ -493,6 +496,38 @@ impl Catalogue for SqliteCatalogue {
 
     async fn unsealed(&self, limit: u32) -> Done<Vec<String>> {
         checkpoints::unsealed(self.readers(), limit).await
+    }
+
+    async fn audit_about(&self, objects: &[String], limit: u32) -> Done<Vec<Link>> {
+        exports::about(self.readers(), objects, limit).await
+    }
+
+    async fn add_export(&self, export: &Export, entries: &[Entry]) -> Done<()> {
+        let mut tx = self.begin().await?;
+        exports::add(&mut tx, export).await?;
+        log::append(&mut tx, entries).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn set_export(&self, export: &Export, entry: &Entry) -> Done<()> {
+        let mut tx = self.begin().await?;
+        exports::set(&mut tx, export).await?;
+        log::append(&mut tx, std::slice::from_ref(entry)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn exports(&self, account: Id) -> Done<Vec<Export>> {
+        exports::of(self.readers(), account).await
+    }
+
+    async fn export(&self, id: Id, account: Id) -> Done<Option<Export>> {
+        exports::one(self.readers(), id, account).await
+    }
+
+    async fn exports_to_do(&self, now_us: i64) -> Done<(Option<Export>, Vec<Export>)> {
+        exports::to_do(self.readers(), now_us).await
     }
 
     async fn copy_to(&self, path: &Path) -> Done<()> {

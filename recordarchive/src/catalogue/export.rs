@@ -1,0 +1,66 @@
+//! Exports: what was asked for, and what became of it.
+
+use crate::id::Id;
+
+/// What became of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is being made.
+    Running,
+    /// It can be fetched.
+    Ready,
+    /// It could not be made.
+    Failed,
+    /// It could be fetched, and is gone.
+    Expired,
+}
+
+impl State {
+    const ALL: [Self; 4] = [Self::Running, Self::Ready, Self::Failed, Self::Expired];
+
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The one of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What is to be exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Export {
+    /// Its id.
+    pub(crate) id: Id,
+    /// The account of who asked.
+    pub(crate) account: Id,
+    /// Their name.
+    pub(crate) by: String,
+    /// Why.
+    pub(crate) reason: String,
+    /// The calls, all of which they may export.
+    pub(crate) calls: Vec<Id>,
+    /// With the files as they are stored, and their sidecars.
+    pub(crate) originals: bool,
+    /// With numbers that can't be read.
+    pub(crate) mask_numbers: bool,
+    /// When it was asked for.
+    pub(crate) asked_us: i64,
+    /// When the package is removed.
+    pub(crate) expires_us: i64,
+    /// What became of it.
+    pub(crate) state: State,
+    /// Octets of the package.
+    pub(crate) octets: i64,
+    /// Its SHA-256.
+    pub(crate) sha256: String,
+    /// Why it could not be made.
+    pub(crate) problem: String,
+}

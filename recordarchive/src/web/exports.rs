@@ -1,0 +1,210 @@
+//! Exports: asking for one, what became of it, and its package.
+
+use super::App;
+use super::audio::{Content, Source, answer, send};
+use super::caller::caller;
+use super::calls::id;
+use super::holds::reason;
+use super::problem::Problem;
+use crate::access::audit::Entry;
+use crate::access::{Actor, Condition, Permission, authorize, permit};
+use crate::catalogue::export::{Export, State as ExportState};
+use crate::catalogue::model::Search;
+use crate::clock;
+use crate::id::Id;
+use crate::jobs::export::{self, MAX_CALLS};
+use crate::query::Query as Searched;
+use crate::time::{DAY_US, rfc3339};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use store::fs::{Fs, RealFs};
+
+/// How long a package can be fetched.
+const KEPT_US: i64 = 7 * DAY_US;
+/// Calls of a page of a search.
+const PAGE: u32 = 200;
+
+#[derive(Deserialize)]
+struct NewExport {
+    calls: Option<Vec<String>>,
+    q: Option<String>,
+    reason: String,
+    originals: Option<bool>,
+    mask_numbers: Option<bool>,
+}
+
+fn shown(export: &Export) -> Value {
+    let is_ready = export.state == ExportState::Ready;
+    json!({
+        "id": export.id.to_string(), "state": export.state.name(), "reason": export.reason, "by": export.by,
+        "calls": export.calls.len(), "originals": export.originals, "mask_numbers": export.mask_numbers,
+        "asked": rfc3339(export.asked_us), "expires": rfc3339(export.expires_us),
+        "octets": is_ready.then_some(export.octets), "sha256": is_ready.then_some(&export.sha256),
+        "package": is_ready.then(|| format!("/api/v1/exports/{}/package", export.id)),
+        "problem": (!export.problem.is_empty()).then_some(&export.problem),
+    })
+}
+
+/// The calls that are meant, each of which the condition admits.
+async fn calls_of(app: &App, new: &NewExport, condition: &Condition) -> Result<Vec<Id>, Problem> {
+    let too_many = || Problem::bad(format!("at most {MAX_CALLS} calls at once: narrow the search"));
+    let mut found: BTreeSet<Id> = BTreeSet::new();
+    match (&new.calls, &new.q) {
+        (Some(calls), None) if !calls.is_empty() => {
+            if calls.len() > MAX_CALLS {
+                return Err(too_many());
+            }
+            for call in calls {
+                let call = id(call)?;
+                app.catalogue.call(call, condition).await?.ok_or_else(Problem::not_found)?;
+                found.insert(call);
+            }
+        }
+        (None, Some(line)) if !line.trim().is_empty() => {
+            let query = Searched::parse(line, &app.config.site).map_err(Problem::bad)?;
+            let (from_us, to_us) = (query.from_us.unwrap_or(0), query.to_us.unwrap_or(i64::MAX));
+            let mut search = Search { query, from_us, to_us, behind: None, limit: PAGE };
+            loop {
+                let page = app.catalogue.search(&search, condition).await?;
+                found.extend(page.calls.iter().filter_map(|call| Id::parse(&call.id)));
+                if found.len() > MAX_CALLS {
+                    return Err(too_many());
+                }
+                search.behind = page.next;
+                if search.behind.is_none() {
+                    break;
+                }
+            }
+            if found.is_empty() {
+                return Err(Problem::bad("the search finds no call"));
+            }
+        }
+        _ => return Err(Problem::bad("give calls, a list of ids, or q, a search")),
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// `POST /exports`
+pub(super) async fn ask(
+    State(app): State<Arc<App>>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let now_us = clock::now_us();
+    permit_any(&actor, now_us)?;
+    let wanted = "a JSON object with reason, calls or q, and originals and mask_numbers or not";
+    let new: NewExport = serde_json::from_slice(&body).map_err(|_| Problem::bad(wanted))?;
+    let reason = reason(&new.reason)?;
+    let condition = authorize(&actor, Permission::ExportCreate, Some(&reason), now_us)?;
+    let mask_numbers =
+        new.mask_numbers.unwrap_or(false) || permit(&actor, Permission::NumberFull, now_us).is_err();
+    if mask_numbers && new.originals == Some(true) {
+        return Err(Problem::bad("originals have whole numbers in them: leave out one of both"));
+    }
+    let calls = calls_of(&app, &new, &condition).await?;
+    let export = Export {
+        id: Id::random(now_us),
+        account: actor.account,
+        by: actor.name.clone(),
+        reason,
+        calls,
+        originals: new.originals.unwrap_or(!mask_numbers),
+        mask_numbers,
+        asked_us: now_us,
+        expires_us: now_us + KEPT_US,
+        state: ExportState::Running,
+        octets: 0,
+        sha256: String::new(),
+        problem: String::new(),
+    };
+    app.catalogue.add_export(&export, &export::entries(&export, new.q.as_deref())).await?;
+    Ok((StatusCode::ACCEPTED, Json(shown(&export))).into_response())
+}
+
+/// Whether they may export anything, should they say why.
+fn permit_any(actor: &Actor, now_us: i64) -> Result<(), Problem> {
+    Ok(authorize(actor, Permission::ExportCreate, Some("-"), now_us).map(drop)?)
+}
+
+/// `GET /exports`: one's own.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    permit_any(&actor, clock::now_us())?;
+    let exports: Vec<Value> = app.catalogue.exports(actor.account).await?.iter().map(shown).collect();
+    Ok(Json(json!({"exports": exports})).into_response())
+}
+
+async fn own(app: &App, actor: &Actor, text: &str) -> Result<Export, Problem> {
+    permit_any(actor, clock::now_us())?;
+    app.catalogue.export(id(text)?, actor.account).await?.ok_or_else(Problem::not_found)
+}
+
+/// `GET /exports/{id}`
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    Ok(Json(shown(&own(&app, &actor, &text).await?)).into_response())
+}
+
+/// `GET /exports/{id}/package`
+pub(super) async fn package(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let export = own(&app, &actor, &text).await?;
+    let now_us = clock::now_us();
+    match export.state {
+        ExportState::Ready if export.expires_us > now_us => {}
+        ExportState::Running => return Err(Problem::new(StatusCode::CONFLICT, "it is not ready yet")),
+        ExportState::Failed => return Err(Problem::new(StatusCode::CONFLICT, export.problem)),
+        _ => return Err(Problem::new(StatusCode::GONE, "its time is over: export it again")),
+    }
+    // Who may no longer export one of the calls gets no package of it.
+    let condition = authorize(&actor, Permission::ExportCreate, Some(&export.reason), now_us)?;
+    if condition != Condition::All {
+        for call in &export.calls {
+            app.catalogue.call(*call, &condition).await?.ok_or_else(Problem::not_found)?;
+        }
+    }
+    let path = export::path(&app.config.data, export.id);
+    let opened = tokio::task::spawn_blocking(move || {
+        let file = RealFs.open_read(&path)?;
+        let octets = file.metadata()?.len();
+        Ok::<_, std::io::Error>((file, octets))
+    });
+    let gone = || Problem::new(StatusCode::GONE, "its package can't be read: export it again");
+    let (file, total) = opened.await.ok().and_then(Result::ok).ok_or_else(gone)?;
+    if method != Method::HEAD {
+        let said = json!({"sha256": export.sha256});
+        let entry = Entry::new(now_us, &actor.name, "export.fetch", export.id).with(&said);
+        app.catalogue.log(&[entry]).await?;
+    }
+    let tag = format!("\"{}\"", &export.sha256);
+    let answer = answer(&headers, &tag, total);
+    let content = Content { kind: "application/zip", total, source: Source::File(file), listener: None };
+    let mut response = send(&method, &headers, &tag, answer, content);
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"export-{}.zip\"", export.id)) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(response)
+}
