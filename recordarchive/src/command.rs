@@ -3,47 +3,29 @@
 //! Owns: options, exit status, what is printed. Exit status: 0 done, 1 failed or something is wrong, 2 usage or settings.
 
 mod evidence;
+mod people;
+mod serve;
 
 use crate::access::audit::Entry;
-use crate::access::secret::{hash_password, key_hash, new_key, new_token};
-use crate::access::totp;
-use crate::access::{Grant, Permission, Role, Use};
-use crate::catalogue::model::Account;
 use crate::catalogue::sqlite::SqliteCatalogue;
 use crate::catalogue::{Catalogue, Failure};
 use crate::clock;
 use crate::config::{Config, DEFAULT_FILE};
-use crate::id::Id;
-use crate::jobs::checkpoint::{self, Checkpoints, SecondPlace};
+use crate::jobs::checkpoint::{self, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
-use crate::jobs::room::Room;
 use crate::jobs::verify::Anchors;
-use crate::jobs::waves::{self, Waves};
-use crate::jobs::webhook::Webhook;
-use crate::jobs::{backup, deletion, export, holds, import, verify};
-use crate::media::derived::Store;
-use crate::time::{SECOND_US, day_begins, rfc3339};
-use crate::web::{self, App, account_name};
+use crate::jobs::{backup, import, verify};
+use crate::time::{day_begins, rfc3339};
 use clap::{Args, Parser, Subcommand};
 use recfile::text::{logged, shown, shown_lines};
 use serde_json::json;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a journal is looked at.
-const JOURNAL_EVERY: Duration = Duration::from_millis(250);
-/// How often folders and catalogue are compared.
-const RECONCILE_EVERY: Duration = Duration::from_secs(60);
-/// How often a checkpoint of the audit log is made, if anything happened.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
-/// How long the set-up link is good.
-const SETUP_US: i64 = 3600 * SECOND_US;
-/// How long requests may go on once the server is told to end.
-const DRAIN: Duration = Duration::from_secs(10);
 /// Files that can't be taken that `doctor` lists.
 const LISTED: u32 = 20;
 /// What the commands of this program do stands in the audit log under this name.
@@ -306,11 +288,11 @@ async fn perform(command: Command, mut config: Config) -> Outcome {
     match command {
         Command::Serve { listen } => {
             config.listen = listen.unwrap_or(config.listen);
-            serve(config).await
+            serve::serve(config).await
         }
         Command::Import { paths, site } => import_all(&mut config, &paths, site).await,
-        Command::User(user) => people(&*open(&config).await?, user, &config).await,
-        Command::Token(token) => make_token(&*open(&config).await?, token).await,
+        Command::User(user) => people::people(&*open(&config).await?, user, &config).await,
+        Command::Token(token) => people::make_token(&*open(&config).await?, token).await,
         Command::Verify { since } => verify_all(&config, since).await,
         Command::Export { calls, query, output, reason, mask_numbers } => {
             let calls = evidence::Wanted { calls, query, reason, mask_numbers };
@@ -321,166 +303,6 @@ async fn perform(command: Command, mut config: Config) -> Outcome {
         Command::Restore { folder } => restore(&config, &folder).await,
         Command::Doctor => doctor(&config).await,
         Command::Rebuild => rebuild(&config).await,
-    }
-}
-
-async fn serve(mut config: Config) -> Outcome {
-    let catalogue = open(&config).await?;
-    let listener = tokio::net::TcpListener::bind(config.listen).await;
-    let listener = listener.map_err(|error| Ended::Failed(format!("{}: {error}", config.listen)))?;
-    if let Ok(addr) = listener.local_addr() {
-        config.listen = addr;
-    }
-    let entry = |action| Entry::new(clock::now_us(), COMMAND_LINE, action, env!("CARGO_PKG_VERSION"));
-    catalogue.log(&[entry("start")]).await?;
-    let acceptor = match &config.tls {
-        Some((cert, key)) => Some(web::tls::read(cert, key).map_err(Ended::Usage)?),
-        None => None,
-    };
-    let hooks = config.hooks.iter().cloned().map(Webhook::new).collect::<Result<Vec<_>, _>>();
-    let hooks = hooks.map_err(Ended::Usage)?;
-    let scheme = if acceptor.is_some() { "https" } else { "http" };
-    print(&format!("recordarchive listens on {scheme}://{}", config.listen));
-    if catalogue.totals().await?.accounts == 0 {
-        let key = new_key();
-        catalogue.offer_setup(&key_hash(&key), clock::now_us() + SETUP_US).await?;
-        print(&format!("make the first account within an hour: {}/setup?key={key}", config.base_url()));
-    }
-    let app = App::new(Arc::clone(&catalogue), config.clone());
-    let mut tasks = tokio::task::JoinSet::new();
-    let (waves, wanted) = Waves::queue();
-    tasks.spawn(waves::make(Arc::clone(&catalogue), Store::new(&config.data), wanted));
-    for root in &config.intakes {
-        let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
-        tasks.spawn(watch(intake.telling(app.events()).with_waves(waves.clone())));
-    }
-    let keys = config.keys();
-    let exports =
-        export::run(Arc::clone(&catalogue), config.data.clone(), config.site.name.clone(), move || {
-            checkpoint::key(&keys)
-        });
-    tasks.spawn(exports);
-    tasks.spawn(watch_heard(Arc::clone(&app)));
-    tasks.spawn(holds::watch(Arc::clone(&catalogue)));
-    tasks.spawn(deletion::watch(Arc::clone(&catalogue), Store::new(&config.data)));
-    let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
-    tasks.spawn(watch_room(Room::new(folders, app.events())));
-    for hook in hooks {
-        tasks.spawn(hook.run(Arc::clone(&catalogue), app.events()));
-    }
-    let key = checkpoint::key(&config.keys()).map_err(Ended::Failed)?;
-    let second = config.checkpoints.clone().map(SecondPlace::new);
-    let checkpoints = Checkpoints::new(Arc::clone(&catalogue), key, second);
-    let (told, mut ends) = tokio::sync::watch::channel(false);
-    let checkpoint_task = tokio::spawn(watch_checkpoints(checkpoints, told.subscribe()));
-    let ended = async move {
-        let _ = ends.wait_for(|end| *end).await;
-    };
-    let routes = web::routes(Arc::clone(&app));
-    let mut server = match acceptor {
-        Some(acceptor) => {
-            let listener = web::tls::TlsListener::new(listener, acceptor);
-            let listener = listener.map_err(|error| Ended::Failed(error.to_string()))?;
-            tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ended).into_future())
-        }
-        None => tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ended).into_future()),
-    };
-    // Without a watchdog: what a database or disk stands still for is told by /readyz.
-    let mut manager = os::notify::Notifier::from_environment();
-    manager.ready(media::time::Mono::default());
-    tokio::select! {
-        () = signalled() => {}
-        ended = &mut server => return Err(Ended::Failed(format!("the web server ended: {ended:?}"))),
-    }
-    manager.stopping();
-    let _ = told.send(true);
-    app.end();
-    tasks.shutdown().await;
-    if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
-        server.abort();
-    }
-    app.log_heard(true).await;
-    catalogue.log(&[entry("stop")]).await?;
-    if let Ok(mut checkpoints) = checkpoint_task.await
-        && let Err(problem) = checkpoints.make().await
-    {
-        note(&format!("audit: the last checkpoint failed: {problem}"));
-    }
-    Ok(())
-}
-
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-}
-
-/// Makes checkpoints until the server ends; gives back what makes the last one.
-async fn watch_checkpoints(
-    mut checkpoints: Checkpoints,
-    mut ends: tokio::sync::watch::Receiver<bool>,
-) -> Checkpoints {
-    while tokio::time::timeout(CHECKPOINT_EVERY, ends.wait_for(|end| *end)).await.is_err() {
-        if let Err(problem) = checkpoints.make().await {
-            log::error!("audit: a checkpoint failed and is tried again in a minute: {problem}");
-        }
-    }
-    checkpoints
-}
-
-/// Logs what was heard, until the server ends.
-async fn watch_heard(app: Arc<App>) {
-    let mut looks = tokio::time::interval(RECONCILE_EVERY);
-    loop {
-        looks.tick().await;
-        app.log_heard(false).await;
-    }
-}
-
-/// Looks at the room of disks until the server ends.
-async fn watch_room(mut room: Room) {
-    let mut looks = tokio::time::interval(RECONCILE_EVERY);
-    loop {
-        looks.tick().await;
-        let looked = tokio::task::spawn_blocking(move || {
-            room.look();
-            room
-        });
-        let Ok(back) = looked.await else { return };
-        room = back;
-    }
-}
-
-/// Follows an intake until the server ends. What fails is tried again.
-async fn watch(intake: Intake) {
-    let mut journal = intake.journal();
-    let mut looks = tokio::time::interval(JOURNAL_EVERY);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut reconciles = tokio::time::interval(RECONCILE_EVERY);
-    reconciles.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = reconciles.tick() => match intake.reconcile(false).await {
-                Ok(counts) if counts == Counts::default() => {}
-                Ok(counts) => log::info!("intake: {}", told(counts)),
-                Err(error) => log::error!("intake: {error}"),
-            },
-            _ = looks.tick() => match journal.news() {
-                Ok(news) if news.is_empty() => {}
-                Ok(news) => {
-                    if let Err(error) = intake.take(news).await {
-                        log::error!("intake: {error}");
-                    }
-                }
-                Err(error) => log::warn!("intake: the journal can't be read: {error}"),
-            },
-        }
     }
 }
 
@@ -535,95 +357,6 @@ fn bar(done: usize, total: usize) -> String {
     const WIDTH: usize = 30;
     let filled = (done * WIDTH).checked_div(total).unwrap_or(WIDTH);
     format!("[{}{}] {done} of {total}", "#".repeat(filled), "-".repeat(WIDTH - filled))
-}
-
-fn password() -> Result<String, Ended> {
-    let mut text = String::new();
-    let read = std::io::stdin().take(4096).read_to_string(&mut text);
-    read.map_err(|error| Ended::Failed(format!("the password can't be read: {error}")))?;
-    hash_password(text.trim_end_matches(['\r', '\n'])).map_err(Ended::Usage)
-}
-
-async fn people(catalogue: &dyn Catalogue, user: User, config: &Config) -> Outcome {
-    let now_us = clock::now_us();
-    let entry = |action, name: &str| Entry::new(now_us, COMMAND_LINE, action, name);
-    let there_is_none = |name: &str| Err(Ended::Failed(format!("there is no account {name:?}")));
-    match user {
-        User::Add { name, role, extension, password_stdin } => {
-            let name = account_name(&name).map_err(Ended::Usage)?;
-            let names: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
-            let wrong = || Ended::Usage(format!("{role:?} is no role; there are {}", names.join(", ")));
-            let role = Role::from_name(&role).ok_or_else(wrong)?;
-            let mut uses = Vec::new();
-            for number in &extension {
-                let digits = crate::number::digits(number, config.site.country_code.as_deref());
-                let extension = if digits.is_empty() { number.clone() } else { digits };
-                let from_us = catalogue.extension_from(&extension, now_us).await?;
-                uses.push(Use { extension, from_us, to_us: None });
-            }
-            let password = if password_stdin { Some(password()?) } else { None };
-            let account = Account { id: Id::random(now_us), name, password, disabled: false };
-            let said = json!({"role": role.name(), "extensions": extension});
-            let grant = Grant { role, uses, expires_us: None };
-            catalogue.add_account(&account, &grant, &entry("account.add", &account.name).with(&said)).await?;
-            print(&format!("{} is there, as {}", account.name, role.name()));
-            if !password_stdin {
-                print("it has no password: set one with \"user passwd\", or make a token for it");
-            }
-            Ok(())
-        }
-        User::List => {
-            for (account, grants) in catalogue.accounts().await? {
-                let roles = grants.iter().map(|grant| {
-                    let extensions: Vec<&str> =
-                        grant.uses.iter().map(|used| used.extension.as_str()).collect();
-                    format!("{} {}", grant.role.name(), extensions.join(","))
-                });
-                let roles = roles.collect::<Vec<_>>().join("; ");
-                let state = if account.disabled { "  disabled" } else { "" };
-                print(&format!("{:20} {}{state}", account.name, roles.trim_end()));
-            }
-            Ok(())
-        }
-        User::Disable { name } => {
-            if catalogue.disable(&name, &entry("account.disable", &name)).await? {
-                return Ok(());
-            }
-            there_is_none(&name)
-        }
-        User::Totp { name, off } => {
-            let secret = (!off).then(totp::new_secret);
-            let entry = entry("account.totp", &name).with(&json!({"on": !off}));
-            if !catalogue.set_totp(&name, secret.as_ref().map(|secret| &secret[..]), &entry).await? {
-                return there_is_none(&name);
-            }
-            if let Some(secret) = secret {
-                print(&totp::uri(&secret, &name));
-            }
-            Ok(())
-        }
-        User::Passwd { name } => {
-            let hash = password()?;
-            if catalogue.set_password(&name, &hash, &entry("account.password", &name)).await? {
-                return Ok(());
-            }
-            there_is_none(&name)
-        }
-    }
-}
-
-async fn make_token(catalogue: &dyn Catalogue, token: Token) -> Outcome {
-    let Token::Create { user, name, scope } = token;
-    if let Some(wrong) = scope.iter().find(|name| Permission::from_name(name).is_none()) {
-        let names = Permission::ALL.map(Permission::name).join(", ");
-        return Err(Ended::Usage(format!("{wrong:?} is no permission; there are {names}")));
-    }
-    let token = new_token();
-    let said = json!({"name": name, "scope": scope});
-    let entry = Entry::new(clock::now_us(), COMMAND_LINE, "token.create", &user).with(&said);
-    catalogue.add_token(&user, &name, &key_hash(&token), &scope, &entry).await?;
-    print(&token);
-    Ok(())
 }
 
 async fn verify_all(config: &Config, since: Option<String>) -> Outcome {

@@ -147,9 +147,14 @@ async fn put<T: for<'de> Deserialize<'de>>(
         return Err(Refusal::Permission(Permission::TagWrite).into());
     }
     let wanted = || Problem::bad(format!("a JSON list of {name}, or an object with it as `{name}`"));
-    let mut value: Value = serde_json::from_slice(body).map_err(|_| wanted())?;
-    let list = if value.is_array() { value } else { value[name].take() };
-    let Value::Array(items) = list else { return Err(wanted()) };
+    let items = match serde_json::from_slice(body).map_err(|_| wanted())? {
+        Value::Array(items) => items,
+        Value::Object(mut object) => match object.remove(name) {
+            Some(Value::Array(items)) => items,
+            _ => return Err(wanted()),
+        },
+        _ => return Err(wanted()),
+    };
     if items.len() > MAX_BULK {
         return Err(Problem::bad(format!("at most {MAX_BULK} at once")));
     }

@@ -150,6 +150,9 @@ fn a_bulk_with_a_mistake_is_refused_whole_and_says_where() {
         };
         for (body, told) in [
             (json!({"event": []}), "a JSON list of events"),
+            (json!({"events": 5}), "a JSON list of events"),
+            (json!("events"), "a JSON list of events"),
+            (json!(null), "a JSON list of events"),
             (with(&|item| item["from"] = json!("yesterday")), "events[1]: from is no time"),
             (with(&|item| item["source"] = json!("")), "events[1]: source has 1 to"),
             (with(&|item| item["to"] = json!("2001-01-01T00:00:00Z")), "events[1]: it ends when it begins"),

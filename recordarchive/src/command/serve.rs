@@ -1,0 +1,189 @@
+//! `serve`: the web server, and what goes on beside it until a signal ends both.
+
+use super::{COMMAND_LINE, Ended, Outcome, note, open, print, told};
+use crate::access::audit::Entry;
+use crate::access::secret::{key_hash, new_key};
+use crate::clock;
+use crate::config::Config;
+use crate::jobs::checkpoint::{self, Checkpoints, SecondPlace};
+use crate::jobs::intake::{Counts, Intake};
+use crate::jobs::room::Room;
+use crate::jobs::waves::{self, Waves};
+use crate::jobs::webhook::Webhook;
+use crate::jobs::{deletion, export, holds};
+use crate::media::derived::Store;
+use crate::time::SECOND_US;
+use crate::web::{self, App};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a journal is looked at.
+const JOURNAL_EVERY: Duration = Duration::from_millis(250);
+/// How often folders and catalogue are compared.
+const RECONCILE_EVERY: Duration = Duration::from_secs(60);
+/// How often a checkpoint of the audit log is made, if anything happened.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// How long the set-up link is good.
+const SETUP_US: i64 = 3600 * SECOND_US;
+/// How long requests may go on once the server is told to end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Serves until a signal.
+pub(super) async fn serve(mut config: Config) -> Outcome {
+    let catalogue = open(&config).await?;
+    let listener = tokio::net::TcpListener::bind(config.listen).await;
+    let listener = listener.map_err(|error| Ended::Failed(format!("{}: {error}", config.listen)))?;
+    if let Ok(addr) = listener.local_addr() {
+        config.listen = addr;
+    }
+    let entry = |action| Entry::new(clock::now_us(), COMMAND_LINE, action, env!("CARGO_PKG_VERSION"));
+    catalogue.log(&[entry("start")]).await?;
+    let acceptor = match &config.tls {
+        Some((cert, key)) => Some(web::tls::read(cert, key).map_err(Ended::Usage)?),
+        None => None,
+    };
+    let hooks = config.hooks.iter().cloned().map(Webhook::new).collect::<Result<Vec<_>, _>>();
+    let hooks = hooks.map_err(Ended::Usage)?;
+    let scheme = if acceptor.is_some() { "https" } else { "http" };
+    print(&format!("recordarchive listens on {scheme}://{}", config.listen));
+    if catalogue.totals().await?.accounts == 0 {
+        let key = new_key();
+        catalogue.offer_setup(&key_hash(&key), clock::now_us() + SETUP_US).await?;
+        print(&format!("make the first account within an hour: {}/setup?key={key}", config.base_url()));
+    }
+    let app = App::new(Arc::clone(&catalogue), config.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    let (waves, wanted) = Waves::queue();
+    tasks.spawn(waves::make(Arc::clone(&catalogue), Store::new(&config.data), wanted));
+    for root in &config.intakes {
+        let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
+        tasks.spawn(watch(intake.telling(app.events()).with_waves(waves.clone())));
+    }
+    let keys = config.keys();
+    let exports =
+        export::run(Arc::clone(&catalogue), config.data.clone(), config.site.name.clone(), move || {
+            checkpoint::key(&keys)
+        });
+    tasks.spawn(exports);
+    tasks.spawn(watch_heard(Arc::clone(&app)));
+    tasks.spawn(holds::watch(Arc::clone(&catalogue)));
+    tasks.spawn(deletion::watch(Arc::clone(&catalogue), Store::new(&config.data)));
+    let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
+    tasks.spawn(watch_room(Room::new(folders, app.events())));
+    for hook in hooks {
+        tasks.spawn(hook.run(Arc::clone(&catalogue), app.events()));
+    }
+    let key = checkpoint::key(&config.keys()).map_err(Ended::Failed)?;
+    let second = config.checkpoints.clone().map(SecondPlace::new);
+    let checkpoints = Checkpoints::new(Arc::clone(&catalogue), key, second);
+    let (told, mut ends) = tokio::sync::watch::channel(false);
+    let checkpoint_task = tokio::spawn(watch_checkpoints(checkpoints, told.subscribe()));
+    let ended = async move {
+        let _ = ends.wait_for(|end| *end).await;
+    };
+    let routes = web::routes(Arc::clone(&app));
+    let mut server = match acceptor {
+        Some(acceptor) => {
+            let listener = web::tls::TlsListener::new(listener, acceptor);
+            let listener = listener.map_err(|error| Ended::Failed(error.to_string()))?;
+            tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ended).into_future())
+        }
+        None => tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ended).into_future()),
+    };
+    // Without a watchdog: what a database or disk stands still for is told by /readyz.
+    let mut manager = os::notify::Notifier::from_environment();
+    manager.ready(media::time::Mono::default());
+    tokio::select! {
+        () = signalled() => {}
+        ended = &mut server => return Err(Ended::Failed(format!("the web server ended: {ended:?}"))),
+    }
+    manager.stopping();
+    let _ = told.send(true);
+    app.end();
+    tasks.shutdown().await;
+    if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+        server.abort();
+    }
+    app.log_heard(true).await;
+    catalogue.log(&[entry("stop")]).await?;
+    if let Ok(mut checkpoints) = checkpoint_task.await
+        && let Err(problem) = checkpoints.make().await
+    {
+        note(&format!("audit: the last checkpoint failed: {problem}"));
+    }
+    Ok(())
+}
+
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// Makes checkpoints until the server ends; gives back what makes the last one.
+async fn watch_checkpoints(
+    mut checkpoints: Checkpoints,
+    mut ends: tokio::sync::watch::Receiver<bool>,
+) -> Checkpoints {
+    while tokio::time::timeout(CHECKPOINT_EVERY, ends.wait_for(|end| *end)).await.is_err() {
+        if let Err(problem) = checkpoints.make().await {
+            log::error!("audit: a checkpoint failed and is tried again in a minute: {problem}");
+        }
+    }
+    checkpoints
+}
+
+/// Logs what was heard, until the server ends.
+async fn watch_heard(app: Arc<App>) {
+    let mut looks = tokio::time::interval(RECONCILE_EVERY);
+    loop {
+        looks.tick().await;
+        app.log_heard(false).await;
+    }
+}
+
+/// Looks at the room of disks until the server ends.
+async fn watch_room(mut room: Room) {
+    let mut looks = tokio::time::interval(RECONCILE_EVERY);
+    loop {
+        looks.tick().await;
+        let looked = tokio::task::spawn_blocking(move || {
+            room.look();
+            room
+        });
+        let Ok(back) = looked.await else { return };
+        room = back;
+    }
+}
+
+/// Follows an intake until the server ends. What fails is tried again.
+async fn watch(intake: Intake) {
+    let mut journal = intake.journal();
+    let mut looks = tokio::time::interval(JOURNAL_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut reconciles = tokio::time::interval(RECONCILE_EVERY);
+    reconciles.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = reconciles.tick() => match intake.reconcile(false).await {
+                Ok(counts) if counts == Counts::default() => {}
+                Ok(counts) => log::info!("intake: {}", told(counts)),
+                Err(error) => log::error!("intake: {error}"),
+            },
+            _ = looks.tick() => match journal.news() {
+                Ok(news) if news.is_empty() => {}
+                Ok(news) => {
+                    if let Err(error) = intake.take(news).await {
+                        log::error!("intake: {error}");
+                    }
+                }
+                Err(error) => log::warn!("intake: the journal can't be read: {error}"),
+            },
+        }
+    }
+}
