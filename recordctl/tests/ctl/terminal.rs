@@ -169,7 +169,10 @@ fn watch_says_on_a_line_of_its_own_that_the_agent_is_gone() {
 /// A simulated agent whose commands come from `stdin`, when it listens.
 fn simulated(folder: &std::path::Path, stdin: Stdio) -> Child {
     let socket = folder.join("socket");
-    let mut command = program();
+    // Tests that are started by nohup ignore the signal, and so would what they start.
+    let program = program();
+    let mut command = std::process::Command::new("env");
+    command.arg("--default-signal=HUP").arg(program.get_program()).args(program.get_args());
     command.arg("--socket").arg(&socket).arg("simulate-agent").stdin(stdin).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
     for _ in 0..LOOKS {
