@@ -44,6 +44,9 @@ impl Script {
         let mut command = Command::new(self.shell[0]);
         command.args(&self.shell[1..]).arg(&self.path).arg(word);
         command.env("RECORDD", self.file("recordd")).env("RECORDD_CONFIG", self.file("recordd.toml"));
+        // Programs of a test stand before those of the system.
+        let system = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{system}", self.file("bin").display()));
         output_of(command.env("RECORDD_RUN", self.setup.dir()))
     }
 
@@ -137,6 +140,24 @@ fn a_stop_right_after_the_start_leaves_no_agent_behind() {
         wait_until("the end of the script", patience(), || script.processes("start").is_empty());
         assert_eq!(script.status(), None);
     }
+}
+
+#[test]
+fn a_restart_keeps_the_number_of_the_new_agent_however_slowly_the_first_start_ends() {
+    let script = Script::install(&["sh"]);
+    script.do_well("start");
+    let first = script.wait_for_agent(None);
+    // Longer than a restart takes to notice that the old agent has ended.
+    let rm = script.file("bin/rm");
+    fs::create_dir(script.file("bin")).unwrap();
+    fs::write(&rm, "#!/bin/sh\ncase \"$*\" in *recordd.pid) sleep 2 ;; esac\nexec /bin/rm \"$@\"\n").unwrap();
+    fs::set_permissions(&rm, fs::Permissions::from_mode(0o755)).unwrap();
+    script.do_well("restart");
+    let second = script.wait_for_agent(Some(first));
+    wait_until("the end of what the first start left", patience(), || script.processes("start").is_empty());
+    assert_eq!(script.status(), Some(second));
+    script.do_well("stop");
+    assert_eq!(script.status(), None);
 }
 
 #[test]
