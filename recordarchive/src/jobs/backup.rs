@@ -14,9 +14,9 @@ use crate::time::rfc3339;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What a folder has when its backup is whole.
@@ -82,6 +82,7 @@ pub(crate) async fn backup(
     DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(|error| told(to, &error))?;
     let copy = to.join(CATALOGUE);
     catalogue.copy_to(&copy).await.map_err(|error| error.to_string())?;
+    std::fs::set_permissions(&copy, Permissions::from_mode(0o600)).map_err(|error| told(&copy, &error))?;
     let mut files = BTreeMap::new();
     for name in key_files(keys).map_err(|error| told(keys, &error))? {
         let relative = format!("{KEYS}/{name}");
@@ -315,6 +316,10 @@ mod tests {
             let again = backup(&*catalogue, &data.join("keys"), public, &to).await.unwrap_err();
             assert!(again.contains("not empty"), "{again}");
             assert!(std::fs::read_dir(&to).unwrap().count() == 4, "no proof is left behind");
+            for name in [SUMMARY, CATALOGUE, INVENTORY] {
+                let mode = std::fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
+                assert_eq!(mode, 0o600, "{name} is for its owner alone");
+            }
 
             let new = folder.path().join("new");
             let database = new.join("catalogue.sqlite");
