@@ -3,6 +3,7 @@
 use super::App;
 use super::caller::caller;
 use super::events::CDR;
+use super::params::{NO_CURSOR, Query, behind, cursor};
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::{Actor, Condition, Permission, authorize, permit};
@@ -15,8 +16,7 @@ use crate::query::Query as Searched;
 use crate::time::{DAY_US, day_begins, day_ends, day_of, parse as parse_time, rfc3339};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -48,12 +48,12 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     method: Method,
     headers: HeaderMap,
-    params: Result<Query<ListParams>, QueryRejection>,
+    params: Result<Query<ListParams>, Problem>,
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
     let now_us = clock::now_us();
     let condition = authorize(&actor, Permission::CallSearch, None, now_us)?;
-    let Query(params) = params.map_err(|error| Problem::bad(error.body_text()))?;
+    let Query(params) = params?;
     let search = search(&app, &params, now_us).map_err(Problem::bad)?;
     let said = json!({"q": params.q.unwrap_or_default(), "from": rfc3339(search.from_us), "to": rfc3339(search.to_us)});
     app.catalogue.log(&[Entry::new(now_us, &actor.name, "search", "").with(&said)]).await?;
@@ -68,12 +68,12 @@ pub(super) async fn days(
     State(app): State<Arc<App>>,
     method: Method,
     headers: HeaderMap,
-    params: Result<Query<ListParams>, QueryRejection>,
+    params: Result<Query<ListParams>, Problem>,
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
     let now_us = clock::now_us();
     let condition = authorize(&actor, Permission::CallSearch, None, now_us)?;
-    let Query(params) = params.map_err(|error| Problem::bad(error.body_text()))?;
+    let Query(params) = params?;
     let mut search = search(&app, &params, now_us).map_err(Problem::bad)?;
     search.limit = MAX_COUNTED;
     let said = json!({"q": params.q.unwrap_or_default(), "from": rfc3339(search.from_us), "to": rfc3339(search.to_us),
@@ -115,20 +115,11 @@ fn search(app: &App, params: &ListParams, now_us: i64) -> Result<Search, String>
     let to_us = to.unwrap_or(now_us + DAY_US);
     let from_us = from.unwrap_or_else(|| to.unwrap_or(now_us).saturating_sub(DEFAULT_DAYS * DAY_US));
     let behind = match params.cursor.as_deref() {
-        Some(cursor) => Some(behind(cursor).ok_or("the cursor is not one that a list gave")?),
+        Some(cursor) => Some(behind(cursor).ok_or(NO_CURSOR)?),
         None => None,
     };
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     Ok(Search { query, from_us, to_us, behind, limit })
-}
-
-/// The place in a list, as it is given out.
-pub(super) fn cursor(key: i64) -> String {
-    format!("k{key:x}")
-}
-
-pub(super) fn behind(cursor: &str) -> Option<i64> {
-    i64::from_str_radix(cursor.strip_prefix('k')?, 16).ok().filter(|key| *key >= 0)
 }
 
 pub(super) fn sees_numbers(actor: &Actor, now_us: i64) -> bool {

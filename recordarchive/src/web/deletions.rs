@@ -2,9 +2,9 @@
 
 use super::App;
 use super::caller::caller;
-use super::calls::{behind, cursor, id};
+use super::calls::id;
 use super::holds::{reason, step};
-use super::params::Query;
+use super::params::{Paging, Query, cursor};
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::{Permission, authorize};
@@ -66,31 +66,18 @@ pub(super) async fn ask(
     Ok((StatusCode::CREATED, Json(shown(&asked))).into_response())
 }
 
-#[derive(Deserialize)]
-pub(super) struct ListParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// `GET /deletions`
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     method: Method,
     headers: HeaderMap,
-    Query(params): Query<ListParams>,
+    Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
     let now_us = clock::now_us();
     let condition = authorize(&actor, Permission::DeleteRequest, None, now_us)
         .or_else(|refusal| authorize(&actor, Permission::DeleteApprove, None, now_us).map_err(|_| refusal))?;
-    let from = match params.cursor.as_deref() {
-        Some(cursor) => {
-            let wrong = || Problem::bad("the cursor is not one that a list gave");
-            Some(behind(cursor).ok_or_else(wrong)?)
-        }
-        None => None,
-    };
-    let limit = params.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let (from, limit) = paging.place(DEFAULT_LIMIT, MAX_LIMIT)?;
     let page = app.catalogue.deletions(from, limit, &condition).await?;
     let deletions: Vec<Value> = page.deletions.iter().map(shown).collect();
     Ok(Json(json!({"deletions": deletions, "next": page.next.map(cursor)})).into_response())

@@ -2,8 +2,8 @@
 
 use super::App;
 use super::caller::caller;
-use super::calls::{behind, cursor, id};
-use super::params::Query;
+use super::calls::id;
+use super::params::{Paging, Query, cursor};
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::{Actor, Condition, Permission, Refusal, authorize};
@@ -130,29 +130,16 @@ pub(super) async fn place(
     Ok((StatusCode::CREATED, Json(shown(&hold))).into_response())
 }
 
-#[derive(Deserialize)]
-pub(super) struct ListParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// `GET /holds`
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     method: Method,
     headers: HeaderMap,
-    Query(params): Query<ListParams>,
+    Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
     let condition = condition_of_reader(&actor, clock::now_us())?;
-    let from = match params.cursor.as_deref() {
-        Some(cursor) => {
-            let wrong = || Problem::bad("the cursor is not one that a list gave");
-            Some(behind(cursor).ok_or_else(wrong)?)
-        }
-        None => None,
-    };
-    let limit = params.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let (from, limit) = paging.place(DEFAULT_LIMIT, MAX_LIMIT)?;
     let page = app.catalogue.holds(from, limit, &condition).await?;
     let holds: Vec<Value> = page.holds.iter().map(shown).collect();
     Ok(Json(json!({"holds": holds, "next": page.next.map(cursor)})).into_response())
