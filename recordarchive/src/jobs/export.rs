@@ -133,7 +133,14 @@ impl Package {
         self.zip.start_file(name, options(octets)).map_err(io::Error::other)?;
         let (mut hash, mut count) = (Sha256::new(), 0);
         loop {
-            let piece = next()?;
+            let piece = match next() {
+                Ok(piece) => piece,
+                Err(error) => {
+                    // Half a recording would pass for a whole one.
+                    self.zip.abort_file().map_err(io::Error::other)?;
+                    return Err(error);
+                }
+            };
             if piece.is_empty() {
                 break;
             }

@@ -28,6 +28,8 @@ use store::fs::{Fs, RealFs};
 
 /// How long a package can be fetched.
 const KEPT_US: i64 = 7 * DAY_US;
+/// Packages of one account at once: they take room until their time is over.
+const MAX_EXPORTS: usize = 50;
 /// Calls of a page of a search.
 const PAGE: u32 = 200;
 
@@ -109,6 +111,12 @@ pub(super) async fn ask(
         new.mask_numbers.unwrap_or(false) || permit(&actor, Permission::NumberFull, now_us).is_err();
     if mask_numbers && new.originals == Some(true) {
         return Err(Problem::bad("originals have whole numbers in them: leave out one of both"));
+    }
+    let kept = app.catalogue.exports(actor.account).await?;
+    let kept = kept.iter().filter(|export| matches!(export.state, ExportState::Running | ExportState::Ready));
+    if kept.count() >= MAX_EXPORTS {
+        let detail = format!("{MAX_EXPORTS} packages are kept for you: wait until the time of one is over");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     let calls = calls_of(&app, &new, &condition).await?;
     let export = Export {

@@ -214,7 +214,11 @@ fn a_recording_that_cannot_be_read_is_named_and_the_rest_is_there() {
     run(async {
         let archive = Archive::new().await;
         archive.fill().await;
-        std::fs::remove_file(archive.intake().join("0c:11/2026-11-27/Record_a.wav")).unwrap();
+        let folder = archive.intake().join("0c:11/2026-11-27");
+        std::fs::remove_file(folder.join("Record_a.wav")).unwrap();
+        // One that ends before its end: nothing of it passes for a whole recording.
+        let cut = std::fs::OpenOptions::new().write(true).open(folder.join("Record_u.wav")).unwrap();
+        cut.set_len(4000).unwrap();
         let file = archive.package(&json!({"q": "4711", "reason": "case 7"})).await;
         let folder = unpacked(&file);
         let manifest = std::fs::read_to_string(folder.path().join("manifest.json")).unwrap();
@@ -227,8 +231,14 @@ fn a_recording_that_cannot_be_read_is_named_and_the_rest_is_there() {
             .map(|recording| &recording["problem"])
             .filter(|problem| !problem.is_null())
             .collect();
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].as_str().unwrap().contains("can't be read"), "{problems:?}");
+        assert_eq!(problems.len(), 2);
+        assert!(
+            problems.iter().all(|problem| problem.as_str().unwrap().contains("can't be read")),
+            "{problems:?}"
+        );
+        let playable = names(&folder.path().join("calls"));
+        let playable = playable.iter().filter(|name| !name.contains("original")).count();
+        assert_eq!(playable, 1, "that of G.722 alone");
         assert_eq!(check(&file, None).unwrap().problems, [] as [String; 0]);
     });
 }
