@@ -1,9 +1,9 @@
 //! Whose packets are the call: one sender, known by address, port and SSRC.
 //!
 //! A sender is taken after a probation of [`PROBATION_PACKETS`] in sequence; until then its packets wait here,
-//! so that none of an honest one is lost, and are handed out as they were sent. Others are strangers: counted, and kept out. Of two that compete the
-//! more continuous one has the call; bursts do not help, because what counts is in how many stretches of
-//! `SLOT` a sender was heard in sequence.
+//! so that none of an honest one is lost, and are handed out as they were sent. Others are strangers: counted,
+//! and kept out. Of two that compete the more continuous one has the call; bursts do not help, because what
+//! counts is in how many stretches of `SLOT` a sender was heard in sequence.
 //!
 //! Owns: the sender, its rivals and their waiting packets, the count of strangers. Never: sockets; the shell
 //! connects one to [`SourceLock::source`], so that the kernel keeps strangers out, and must still see the others when the
