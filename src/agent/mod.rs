@@ -319,6 +319,7 @@ impl Agent {
             .chain(self.life.deadline())
             .chain(self.play_deadline())
             .chain(self.look_due())
+            .chain(self.finalise_due())
             .min()
     }
 
@@ -377,6 +378,9 @@ impl Agent {
         }
         if self.look_due().is_some_and(|at| turn.now.mono >= at) {
             self.scan(turn);
+        }
+        if self.finalise_due().is_some_and(|at| turn.now.mono >= at) {
+            self.finalise_again(turn);
         }
         let progress = self.wants("recording.progress");
         for key in self.keys() {

@@ -10,7 +10,7 @@ use super::names::Gathering;
 use super::running_hash::hash_of;
 use super::seal::Seals;
 use super::sidecar_file::{read_sidecar, remove_leftovers, replace};
-use crate::jobs::{Fault, Finalise, Recovered};
+use crate::jobs::{Fault, Finalise, FinaliseOutcome, Recovered};
 use recfile::format::PROBE_OCTETS;
 use recfile::header::{DATA_SIZE_OFFSET, HEADER_OCTETS};
 use recfile::recovery::{FileState, Mode, Patch, Plan, Step, Verdict, apply, plan, plan_any};
@@ -184,56 +184,57 @@ impl<F: Fs> Patch for Patched<'_, F> {
     }
 }
 
-/// Cuts a file to what its recording counts on and finishes it. False if the file is not on this disk:
-/// another stick may have come back, with a file of the same name.
-pub(super) fn mend<F: Fs>(fs: &F, mend: &Finalise, seals: &Seals) -> Result<bool, Fault> {
-    let folder = mend.folder.path();
-    let failed = |error: io::Error| fault("finish", &folder.join(&mend.name), &error);
-    let Some(octets) = read_sidecar(fs, &folder, &mend.name).map_err(failed)? else { return Ok(false) };
-    let same = Sidecar::parse(&octets).is_ok_and(|found| {
-        found.recording == mend.sidecar.recording && found.segment == mend.sidecar.segment
-    });
+/// Cuts a file to what its recording counts on and finishes it. Another stick may have come back, with a file of the
+/// same name, which is not touched.
+pub(super) fn finalise<F: Fs>(fs: &F, job: &Finalise, seals: &Seals) -> Result<FinaliseOutcome, Fault> {
+    let folder = job.folder.path();
+    let failed = |error: io::Error| fault("finish", &folder.join(&job.name), &error);
+    let Some(octets) = read_sidecar(fs, &folder, &job.name).map_err(failed)? else {
+        return Ok(FinaliseOutcome::NotHere);
+    };
+    let same = Sidecar::parse(&octets)
+        .is_ok_and(|found| found.recording == job.sidecar.recording && found.segment == job.sidecar.segment);
     if !same {
-        return Ok(false);
+        return Ok(FinaliseOutcome::NotHere);
     }
-    mend_file(fs, &folder, mend, &octets, seals).map_err(failed)
+    finalise_file(fs, &folder, job, &octets, seals).map_err(failed)
 }
 
-fn mend_file<F: Fs>(
+fn finalise_file<F: Fs>(
     fs: &F,
     folder: &Path,
-    mend: &Finalise,
+    job: &Finalise,
     beside: &[u8],
     seals: &Seals,
-) -> io::Result<bool> {
-    let file = match fs.open(&folder.join(&mend.name)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+) -> io::Result<FinaliseOutcome> {
+    let file = match fs.open(&folder.join(&job.name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FinaliseOutcome::NotHere),
         opened => opened?,
     };
     if !fs.lock(&file).unwrap_or(true) {
-        return Ok(false);
+        return Ok(FinaliseOutcome::Locked);
     }
     // The disk may hold a little more than it acknowledged; that stands in the next file.
-    let sealed = cut_sealed(fs, &file, mend.octets)?;
-    let wanted = HEADER_OCTETS as u64 + mend.octets;
+    let sealed = cut_sealed(fs, &file, job.octets)?;
+    let wanted = HEADER_OCTETS as u64 + job.octets;
     if !sealed && fs.len(&file)? > wanted {
-        promise_no_more(fs, &file, mend.octets)?;
+        promise_no_more(fs, &file, job.octets)?;
         fs.set_len(&file, wanted)?;
     }
-    let whole = put_right(fs, &file, &mend.name, beside, Mode::Explicit)?;
+    let whole = put_right(fs, &file, &job.name, beside, Mode::Explicit)?;
     fs.sync_data(&file)?;
-    let mut sidecar = (*mend.sidecar).clone();
-    sidecar.file.clone_from(&mend.name);
+    let mut sidecar = (*job.sidecar).clone();
+    sidecar.file.clone_from(&job.name);
     sidecar.order = Sidecar::parse(beside).ok().and_then(|found| found.order);
     sidecar.data_bytes = whole.data_octets;
     sidecar.duration_ms = whole.duration_ms;
     sidecar.encrypted = sealed;
     hash_what_is_there(fs, &file, whole.data_octets, &mut sidecar);
     let sidecar = seals.seal(sidecar)?;
-    replace(fs, folder, &mend.name, &sidecar)?;
+    replace(fs, folder, &job.name, &sidecar)?;
     fs.sync_fs(&file)?;
     fs.sync_data(&file)?;
-    Ok(true)
+    Ok(FinaliseOutcome::Finished)
 }
 
 /// Cuts an encrypted file to the chunks that hold its first `octets` of audio. False if it is not encrypted.
@@ -358,10 +359,15 @@ mod tests {
         };
         let file = crate::jobs::FileKey(1);
         let mut job = Finalise { file, folder, name: NAME.into(), octets: 480, sidecar: sidecar("another") };
-        assert_eq!(mend(&RealFs, &job, &Seals::default()), Ok(false));
+        assert_eq!(finalise(&RealFs, &job, &Seals::default()), Ok(FinaliseOutcome::NotHere));
         assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 76 + 800);
         job.sidecar = sidecar("r1");
-        assert_eq!(mend(&RealFs, &job, &Seals::default()), Ok(true));
+        let other = RealFs.open_read(&dir.path().join(NAME)).unwrap();
+        assert!(RealFs.lock(&other).unwrap());
+        assert_eq!(finalise(&RealFs, &job, &Seals::default()), Ok(FinaliseOutcome::Locked));
+        assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 76 + 800);
+        drop(other);
+        assert_eq!(finalise(&RealFs, &job, &Seals::default()), Ok(FinaliseOutcome::Finished));
         assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 76 + 480);
         let json = std::fs::read(dir.path().join(sidecar_name(NAME))).unwrap();
         assert_eq!(Sidecar::parse(&json).unwrap().data_bytes, 480);

@@ -5,7 +5,7 @@ use super::recover::recover;
 use super::seal::Seals;
 use super::writer::Writer;
 use crate::jobs::library::{AskId, LibraryDone, LibraryError, LibraryJob};
-use crate::jobs::{Done, FileKey, Finalise, Folder, Job, Open, Piece};
+use crate::jobs::{Done, FileKey, Finalise, FinaliseOutcome, Folder, Job, Open, Piece};
 use media::blocks::BlockPool;
 use media::codec::Codec;
 use media::time::{Mono, Wall};
@@ -256,7 +256,7 @@ fn a_file_whose_disk_was_pulled_is_cut_at_what_its_recording_counts_on() {
     let mend =
         Finalise { file: FILE, folder: folder_of(folder.path()), name: name.clone(), octets: 8160, sidecar };
     let done = writer.handle(Job::Finalise(Box::new(mend)));
-    assert!(matches!(done, Done::Finalised { result: Ok(true), .. }), "{done:?}");
+    assert!(matches!(done, Done::Finalised { result: Ok(FinaliseOutcome::Finished), .. }), "{done:?}");
     let octets = std::fs::read(folder.path().join(&name)).unwrap();
     assert_eq!(decrypted(&octets), (kept, End::CutOff { octets: 0 }));
     let text = std::fs::read_to_string(folder.path().join(sidecar_name(&name))).unwrap();

@@ -116,11 +116,11 @@ impl<F: Fs + Disks> Writer<F> {
                 self.files.0.remove(&file);
                 Done::Abandoned(file)
             }
-            Job::Finalise(mend) => {
-                let checked = check_device(&self.fs, &mend.folder);
+            Job::Finalise(job) => {
+                let checked = check_device(&self.fs, &job.folder);
                 self.oldest.look_anew();
-                let result = checked.and_then(|()| recover::mend(&self.fs, &mend, &self.seals));
-                Done::Finalised { file: mend.file, result }
+                let result = checked.and_then(|()| recover::finalise(&self.fs, &job, &self.seals));
+                Done::Finalised { file: job.file, result }
             }
             Job::MeasureSpeed(folder) => Done::SpeedMeasured(self.measure_speed(&folder)),
             Job::DeleteOldest { folder, running } => self.delete_oldest(folder, running),

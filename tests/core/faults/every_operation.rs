@@ -40,12 +40,12 @@ struct Life {
 }
 
 /// Records, pauses, resumes and stops, with `trouble` at the `nth` operation; checks what always holds.
-fn live(nth: u64, trouble: Trouble, window: Duration) -> Life {
-    let context = format!("operation {nth}, {trouble:?}, window {window:?}");
+fn live(nth: u64, trouble: Trouble, window: Duration, foreign_locks: u32) -> Life {
+    let context = format!("operation {nth}, {trouble:?}, window {window:?}, {foreign_locks} locks");
     let folder = tempfile::tempdir().unwrap();
     let foreign = folder.path().join("Record_holiday.wav");
     std::fs::write(&foreign, b"not ours").unwrap();
-    let plan = Plan::new(nth, trouble);
+    let plan = Plan::with_foreign_locks(nth, trouble, foreign_locks);
     let mut house = House::new(config(folder.path(), window), plan.clone());
     house.run(Duration::from_millis(100));
     let start = house.request("record.start", &json!({"mode": "local", "codec": "PCMA"}));
@@ -129,9 +129,19 @@ fn read_all(root: &Path, context: &str) -> Vec<u8> {
 }
 
 /// Runs lives until the trouble comes after the end of one; returns how many there were.
-fn for_every_operation(trouble: Trouble, window: Duration, mut check: impl FnMut(&str, &Life)) -> u64 {
+fn for_every_operation(trouble: Trouble, window: Duration, check: impl FnMut(&str, &Life)) -> u64 {
+    for_every_operation_and_lock(trouble, window, 0, check)
+}
+
+/// The same, where another process has so many locks that are asked for after the trouble.
+fn for_every_operation_and_lock(
+    trouble: Trouble,
+    window: Duration,
+    foreign_locks: u32,
+    mut check: impl FnMut(&str, &Life),
+) -> u64 {
     for nth in 1..MAX_OPERATIONS {
-        let life = live(nth, trouble, window);
+        let life = live(nth, trouble, window, foreign_locks);
         let context = format!("operation {nth}, {trouble:?}, window {window:?}");
         if !life.hit {
             assert!(life.ended, "{context}: nothing failed, so it must end well");
@@ -183,6 +193,25 @@ fn with_a_window_an_operation_that_fails_once_costs_no_packet_and_doubles_none()
             assert!(
                 life.stored == life.heard,
                 "{context}: {} of {} octets",
+                life.stored.len(),
+                life.heard.len()
+            );
+        });
+    }
+}
+
+#[test]
+fn a_file_that_another_process_has_locked_is_finished_when_it_is_free() {
+    // Somebody looks at the files at that moment, or a child that has just begun still has ours.
+    for foreign_locks in [1, 4] {
+        for_every_operation_and_lock(Trouble::Once(Errno::EIO), WINDOW, foreign_locks, |context, life| {
+            if life.refused {
+                return;
+            }
+            assert!(life.ended, "{context}");
+            assert!(
+                life.stored == life.heard,
+                "{context}, {foreign_locks} locks: {} of {} octets",
                 life.stored.len(),
                 life.heard.len()
             );

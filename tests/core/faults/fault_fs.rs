@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     trouble: Cell<Option<(u64, Trouble)>>,
     count: Cell<u64>,
     hit: Cell<bool>,
+    /// So many times from the trouble on, another process has the lock.
+    foreign_locks: Cell<u32>,
 }
 
 impl Plan {
@@ -52,6 +54,13 @@ impl Plan {
         let plan = Self::default();
         plan.trouble.set(Some((nth, trouble)));
         Rc::new(plan)
+    }
+
+    /// The same, and from then on another process has `count` times the lock that is asked for.
+    pub(crate) fn with_foreign_locks(nth: u64, trouble: Trouble, count: u32) -> Rc<Self> {
+        let plan = Self::new(nth, trouble);
+        plan.foreign_locks.set(count);
+        plan
     }
 
     /// Operations so far.
@@ -125,6 +134,11 @@ impl Fs for FaultFs {
 
     fn lock(&self, file: &File) -> io::Result<bool> {
         self.pass()?;
+        let foreign = self.0.foreign_locks.get();
+        if self.0.is_hit() && foreign > 0 {
+            self.0.foreign_locks.set(foreign - 1);
+            return Ok(false);
+        }
         RealFs.lock(file)
     }
 

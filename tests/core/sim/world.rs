@@ -17,7 +17,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 use store::jobs::library::PlaybackKey;
-use store::jobs::{Done, FileKey, Job};
+use store::jobs::{Done, FileKey, FinaliseOutcome, Job};
 use store::writer::Writer;
 
 /// More actions from one input would be a flood.
@@ -344,7 +344,7 @@ impl World {
             let inserted = self.disks.borrow().inserted;
             let done = self.storage.work(job, &mut self.books, &mut self.files, inserted);
             if let Done::Finalised { result, .. } = &done {
-                self.saw(if *result == Ok(true) { "mended" } else { "not mended" });
+                self.saw(if *result == Ok(FinaliseOutcome::Finished) { "mended" } else { "not mended" });
             }
             let stalled = self.rng.chance(self.stall_permille);
             let took_ms = if stalled { 500 + self.rng.below(9000) } else { self.rng.below(30) };

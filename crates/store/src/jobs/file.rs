@@ -80,6 +80,17 @@ pub struct Finalise {
     pub sidecar: Box<Sidecar>,
 }
 
+/// What came of a [`Finalise`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinaliseOutcome {
+    /// The file is as it is to be.
+    Finished,
+    /// The file is not on this disk.
+    NotHere,
+    /// Another process has locked it: to be tried again.
+    Locked,
+}
+
 /// What was saved of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {

@@ -10,7 +10,7 @@ pub mod library;
 
 pub use disk::{Disk, Eject, Ejected, Found, Left, Look, Missing, Space, Speed, StickId, Target};
 pub use fault::{Fault, FaultKind};
-pub use file::{FileKey, Finalise, Folder, Open, Opened, Piece, Recovered};
+pub use file::{FileKey, Finalise, FinaliseOutcome, Folder, Open, Opened, Piece, Recovered};
 
 use library::{LibraryDone, LibraryJob};
 use recfile::sidecar::Sidecar;
@@ -96,8 +96,8 @@ pub enum Done {
     Finalised {
         /// The key that the file had.
         file: FileKey,
-        /// False if the file is not on this disk.
-        result: Result<bool, Fault>,
+        /// What came of it.
+        result: Result<FinaliseOutcome, Fault>,
     },
     /// To `MeasureSpeed`; `None` if the disk was busy with a recording.
     SpeedMeasured(Result<Option<Speed>, Fault>),

@@ -16,7 +16,7 @@ use crate::api::reason::Reason;
 use log::Level as LogLevel;
 use media::time::Mono;
 use std::time::Duration;
-use store::jobs::{Fault, FaultKind, FileKey, Job, Piece};
+use store::jobs::{Fault, FaultKind, FileKey, FinaliseOutcome, Job, Piece};
 
 /// A disk that is there but failed is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -163,7 +163,7 @@ impl Agent {
     pub(in crate::agent) fn finalised(
         &mut self,
         file: FileKey,
-        result: Result<bool, Fault>,
+        result: Result<FinaliseOutcome, Fault>,
         turn: &mut Turn<'_>,
     ) {
         let has_it =
@@ -173,21 +173,33 @@ impl Agent {
         let Some((key, to_file)) = waits else {
             // Its recording ended, or goes on elsewhere.
             return match result {
-                Ok(true) => self.pending_finalisations.finalised(file),
-                Ok(false) => {}
-                Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),
+                Ok(FinaliseOutcome::Finished) => self.pending_finalisations.finalised(file),
+                Ok(FinaliseOutcome::NotHere) => {}
+                Ok(FinaliseOutcome::Locked) => self.pending_finalisations.failed(file, turn.now.mono),
+                Err(fault) => {
+                    self.pending_finalisations.failed(file, turn.now.mono);
+                    turn.actions.push(Action::Log(LogLevel::Warn, fault.detail));
+                }
             };
         };
         match result {
-            Ok(there) => {
+            Ok(outcome) => {
                 let (finalisation, done) = to_file.finalised(file);
-                if let Some(finalisation) = finalisation.filter(|_| !there) {
-                    let text = format!(
-                        "{} is not on this disk: it is finished when its own is back",
-                        finalisation.name
-                    );
+                let is_locked = outcome == FinaliseOutcome::Locked;
+                let left = finalisation.filter(|_| outcome != FinaliseOutcome::Finished);
+                if let Some(finalisation) = left {
+                    let name = &finalisation.name;
+                    let text = if is_locked {
+                        format!("{name} is locked by another process: it is finished when it is free")
+                    } else {
+                        format!("{name} is not on this disk: it is finished when its own is back")
+                    };
                     turn.actions.push(Action::Log(LogLevel::Warn, text));
-                    self.pending_finalisations.keep([finalisation]);
+                    if is_locked {
+                        self.pending_finalisations.keep_trying([finalisation], turn.now.mono);
+                    } else {
+                        self.pending_finalisations.keep([finalisation]);
+                    }
                 }
                 if done {
                     self.remove(key, Outcome::Ended, turn);
@@ -198,6 +210,20 @@ impl Agent {
             }
             Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),
         }
+    }
+
+    /// When a file that could not be finished is tried again. A disk that is being ejected is left alone.
+    pub(in crate::agent) fn finalise_due(&self) -> Option<Mono> {
+        let may = self.ejecting.is_none() && !self.life.is_ending();
+        self.pending_finalisations.retry_at().filter(|_| may)
+    }
+
+    /// Tries again what could not be finished.
+    pub(in crate::agent) fn finalise_again(&mut self, turn: &mut Turn<'_>) {
+        let folder = self.disk.folder();
+        let disk = &self.disk;
+        let jobs = self.pending_finalisations.due(folder.as_ref(), |old| disk.has(old), turn.now.mono);
+        turn.actions.extend(jobs.into_iter().map(Action::Job));
     }
 
     /// When a recording without disk needs a look.

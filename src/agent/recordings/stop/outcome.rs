@@ -135,13 +135,15 @@ impl Agent {
     fn let_go_of_file(&mut self, it: &mut Recording, outcome: &mut Outcome, turn: &mut Turn<'_>) {
         let Some(to_file) = it.destination.as_file_mut() else { return };
         match outcome {
-            Outcome::Ended => self.pending_finalisations.keep(to_file.take_finalisations()),
+            Outcome::Ended => {
+                self.pending_finalisations.keep_trying(to_file.take_finalisations(), turn.now.mono);
+            }
             Outcome::DiskFailed(_, pieces) => {
                 to_file.abandon(std::mem::take(pieces), &mut self.pool);
                 // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
                 let mut finalisations = to_file.take_finalisations();
                 finalisations.pop();
-                self.pending_finalisations.keep(finalisations);
+                self.pending_finalisations.keep_trying(finalisations, turn.now.mono);
                 turn.actions.push(Action::Job(Job::Abandon(to_file.file())));
             }
             Outcome::NoFile(_) => to_file.abandon(Vec::new(), &mut self.pool),
