@@ -213,6 +213,7 @@ impl Agent {
     }
 
     /// When a file that could not be finished is tried again. A disk that is being ejected is left alone.
+    #[inline]
     pub(in crate::agent) fn finalise_due(&self) -> Option<Mono> {
         let may = self.ejecting.is_none() && !self.life.is_ending();
         self.pending_finalisations.retry_at().filter(|_| may)

@@ -56,6 +56,7 @@ impl PendingFinalisations {
     }
 
     /// When something is to be tried again.
+    #[inline]
     pub(in crate::agent) fn retry_at(&self) -> Option<Mono> {
         self.0.iter().filter_map(|pending| pending.again_at).min()
     }
