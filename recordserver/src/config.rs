@@ -11,14 +11,15 @@ use crate::admission::Limits;
 use crate::http::Place;
 use crate::ports::PortRange;
 use crate::rates::Rate;
-use file::{File, FileLimits, SandboxSetting, Size, Wrong};
+use file::File;
 use os::sandbox::Level;
-use settings::nearest;
+use settings::{Problem, integer, nearest, size, text};
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::access::{GroupName, file_mode, group_name, recordings_mode};
+use toml::de::DeValue;
 use uplink::server::Timing;
 
 /// Where metrics and status are served unless told otherwise.
@@ -209,24 +210,15 @@ pub fn from_args(
     if let Some(command) = options.fill(&mut parser).map_err(usage)? {
         return Ok(command);
     }
-    let path = options.config.clone().unwrap_or_default();
-    let (text, file) = match &options.config {
-        Some(path) => {
-            let text = read(path)
-                .map_err(|error| format!("cannot read the config {}: {error} (--config)", path.display()))?;
-            let file = toml::from_str(&text).map_err(|error| {
-                let said = error.to_string();
-                let octal = said.contains("leading zero");
-                let hint = file::meant(&said)
-                    .map(|key| format!("did you mean `{key}`?\n"))
-                    .or_else(|| octal.then(|| "write it in quotes, such as mode = \"0640\"\n".to_owned()));
-                format!("{}: {error}{}", path.display(), hint.unwrap_or_default()).trim_end().to_owned()
-            })?;
-            (text, file)
-        }
-        None => (String::new(), File::default()),
+    let path = options.config.take().unwrap_or_default();
+    let text = if path.as_os_str().is_empty() {
+        String::new()
+    } else {
+        read(&path)
+            .map_err(|error| format!("cannot read the config {}: {error} (--config)", path.display()))?
     };
-    let placed = |wrong: Wrong| wrong.placed(&path, &text);
+    let name = path.to_string_lossy();
+    let file = File::parse(&text, &name)?;
     if options.json && !options.sessions {
         return Err("--json: is about the list of sessions: recordserver sessions --json".into());
     }
@@ -234,14 +226,14 @@ pub fn from_args(
         if options.sessions || options.check {
             return Err("--drain: goes with neither sessions nor --check-config".into());
         }
-        let socket = status_socket(&options, &file).map_err(placed)?.path.ok_or(
+        let socket = status_socket(&options, &file)?.path.ok_or(
             "--drain: finds the server by its Unix socket: give --storage, --status-socket or --config, or \
              send SIGUSR1 to the server",
         )?;
         return Ok(Command::Drain { socket });
     }
     if options.sessions {
-        let places = places(&options, &file).map_err(placed)?;
+        let places = places(&options, &file)?;
         if places.is_empty() {
             return Err(
                 "sessions: the server has neither --http nor --status-socket; give one of them".into()
@@ -250,7 +242,7 @@ pub fn from_args(
         return Ok(Command::Sessions { places, json: options.json });
     }
     let check = options.check;
-    let config = Box::new(checked(options, file).map_err(placed)?);
+    let config = Box::new(checked(options, &file)?);
     Ok(if check { Command::Checked(config) } else { Command::Run(config) })
 }
 
@@ -313,42 +305,44 @@ fn http_setting(text: &str) -> Result<Http, String> {
     }
 }
 
-fn http(options: &Options, file: &File) -> Result<Http, Wrong> {
-    match (options.http, &file.http) {
-        (Some(http), _) => Ok(http),
-        (None, Some(text)) => http_setting(text).map_err(|error| Wrong::new("http", error)),
-        (None, None) => Ok(Http::Default),
-    }
+fn http(options: &Options, file: &File<'_>) -> Result<Http, String> {
+    let in_file = || file.above("http", |value| http_setting(text(value)?).map_err(Problem::Refused));
+    options.http.map_or_else(|| Ok(in_file()?.unwrap_or(Http::Default)), Ok)
 }
 
-fn status_socket(options: &Options, file: &File) -> Result<StatusSocket, Wrong> {
-    let off = |path: &Path| path.as_os_str().is_empty() || path.as_os_str() == "off";
-    let told = options.status_socket.as_ref().or(file.status_socket.as_ref());
-    let storage = options.storage.as_ref().or(file.storage.as_ref());
-    let path = match told {
-        Some(path) if off(path) => None,
-        Some(path) => Some(path.clone()),
-        None => storage.map(|storage| storage.join(STATUS_SOCKET)),
-    };
-    let key = if options.status_socket.is_some() { "--status-socket" } else { "status_socket" };
-    if let Some(path) = told.and(path.as_ref()) {
+fn storage(options: &Options, file: &File<'_>) -> Result<Option<PathBuf>, String> {
+    options.storage.clone().map_or_else(|| file.above("storage", path), |storage| Ok(Some(storage)))
+}
+
+fn status_socket(options: &Options, file: &File<'_>) -> Result<StatusSocket, String> {
+    let fits = |path: PathBuf| {
         let octets = path.as_os_str().len();
-        if octets > MAX_SOCKET_PATH_OCTETS {
-            let problem = format!(
-                "{octets} octets, a socket's path has at most {MAX_SOCKET_PATH_OCTETS}: choose a shorter one"
-            );
-            return Err(Wrong::new(key, problem));
+        if octets <= MAX_SOCKET_PATH_OCTETS {
+            return Ok(path);
         }
-    }
-    let text = file.status_socket_mode.as_deref().unwrap_or("0660");
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
-        Wrong::new("status_socket_mode", format!("\"{text}\" is no octal mode such as \"0660\""))
+        Err(format!(
+            "{octets} octets, a socket's path has at most {MAX_SOCKET_PATH_OCTETS}: choose a shorter one"
+        ))
+    };
+    let told = match options.status_socket.clone() {
+        Some(path) => Some(fits(path).map_err(|problem| format!("--status-socket: {problem}"))?),
+        None => file.above("status_socket", |value| fits(path(value)?).map_err(Problem::Refused))?,
+    };
+    let may_fail = told.is_none();
+    let path = match told {
+        Some(path) => (!path.as_os_str().is_empty() && path.as_os_str() != "off").then_some(path),
+        None => storage(options, file)?.map(|storage| storage.join(STATUS_SOCKET)),
+    };
+    let mode = file.above("status_socket_mode", |value| {
+        let text = text(value)?;
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.ok_or_else(|| Problem::Refused(format!("\"{text}\" is no octal mode such as \"0660\"")))
     })?;
-    Ok(StatusSocket { path, may_fail: told.is_none(), mode })
+    Ok(StatusSocket { path, may_fail, mode: mode.unwrap_or(0o660) })
 }
 
 /// Where to ask: what the command line says; else what a server with these settings would serve.
-fn places(options: &Options, file: &File) -> Result<Vec<Place>, Wrong> {
+fn places(options: &Options, file: &File<'_>) -> Result<Vec<Place>, String> {
     let socket = status_socket(options, file)?.path.map(Place::Socket);
     let http = http(options, file)?.addr().map(Place::Http);
     Ok(match (options.status_socket.is_some(), options.http.is_some()) {
@@ -358,68 +352,84 @@ fn places(options: &Options, file: &File) -> Result<Vec<Place>, Wrong> {
     })
 }
 
-fn checked(options: Options, file: File) -> Result<Config, Wrong> {
-    let http = http(&options, &file)?;
-    let status_socket = status_socket(&options, &file)?;
-    let listen = match (options.listen, file.listen) {
-        (Some(addr), _) => addr,
-        (None, Some(text)) => text.parse().map_err(|_| {
-            Wrong::new("listen", format!("\"{text}\" is no ADDR:PORT such as \"{EXAMPLE_LISTEN}\""))
-        })?,
-        (None, None) => {
-            let problem =
-                format!("is missing: give an ADDR:PORT such as {EXAMPLE_LISTEN}, or a --config with it");
-            return Err(Wrong::new("--listen", problem));
-        }
+fn checked(options: Options, file: &File<'_>) -> Result<Config, String> {
+    let http = http(&options, file)?;
+    let status_socket = status_socket(&options, file)?;
+    let in_file = || {
+        file.above("listen", |value| {
+            let text = text(value)?;
+            let wanted =
+                |_| Problem::Refused(format!("\"{text}\" is no ADDR:PORT such as \"{EXAMPLE_LISTEN}\""));
+            text.parse().map_err(wanted)
+        })
     };
-    let storage = options.storage.or(file.storage).ok_or_else(|| {
-        Wrong::new("--storage", "is missing: give the folder for recordings, or a --config with it")
+    let listen = options.listen.map_or_else(in_file, |listen| Ok(Some(listen)))?.ok_or_else(|| {
+        format!("--listen: is missing: give an ADDR:PORT such as {EXAMPLE_LISTEN}, or a --config with it")
     })?;
-    let rtp_ports = match (options.rtp_ports, file.rtp_ports) {
-        (Some(range), _) => range,
-        (None, Some(text)) => text.parse().map_err(|error| Wrong::new("rtp_ports", error))?,
-        (None, None) => PortRange::DEFAULT,
+    let storage = storage(&options, file)?
+        .ok_or("--storage: is missing: give the folder for recordings, or a --config with it")?;
+    let in_file = || file.above("rtp_ports", |value| text(value)?.parse().map_err(Problem::Refused));
+    let rtp_ports = options.rtp_ports.map_or_else(in_file, |ports| Ok(Some(ports)))?;
+    let public_addr = match options.public_addr {
+        Some(text) => Some(host(&text).map_err(|problem| format!("--public-addr: {problem}"))?),
+        None => file.above("public_addr", |value| host(text(value)?).map_err(Problem::Refused))?,
     };
-    let key = if options.public_addr.is_some() { "--public-addr" } else { "public_addr" };
-    let public_addr = options.public_addr.or(file.public_addr).unwrap_or_default();
-    if !is_host(&public_addr) {
-        return Err(Wrong::new(key, format!("\"{public_addr}\" is no host name or address (without port)")));
-    }
-    let recordings_group = match file.recordings_group.as_deref().unwrap_or_default() {
-        "" => None,
-        name => Some(group_name(name).map_err(|wanted| unlike("recordings_group", name, wanted))?),
-    };
-    let mode = match &file.mode {
-        Some(mode) => file_mode(mode).map_err(|wanted| unlike("mode", mode, wanted))?,
-        None => recordings_mode(recordings_group.as_ref()),
-    };
+    let recordings_group = file.above("recordings_group", |value| match text(value)? {
+        "" => Ok(None),
+        name => group_name(name).map(Some).map_err(|wanted| unlike(name, wanted)),
+    })?;
+    let recordings_group = recordings_group.flatten();
+    let mode = file.above("mode", |value| {
+        let mode = text(value)?;
+        file_mode(mode).map_err(|wanted| unlike(mode, wanted))
+    })?;
+    let sandbox = file.above("sandbox", |value| match (value.as_bool(), value.as_str()) {
+        (Some(true), _) => Ok(Level::On),
+        (Some(false), _) => Ok(Level::Off),
+        (None, Some("strict")) => Ok(Level::Strict),
+        (None, Some(other)) => Err(unlike(other, "true, false or \"strict\"")),
+        (None, None) => {
+            Err(Problem::WrongType { wanted: "true, false or \"strict\"", found: value.type_str() })
+        }
+    })?;
+    let level = file.log("level", |value| {
+        let wanted = "one of off, error, warn, info, debug and trace";
+        let level = text(value)?;
+        level.parse().map_err(|_| unlike(level, wanted))
+    })?;
+    let flush_interval_ms = file.above("flush_interval_ms", |value| integer(value, 50, 60_000))?;
     Ok(Config {
         listen,
         storage,
-        rtp_ports,
-        public_addr,
+        rtp_ports: rtp_ports.unwrap_or(PortRange::DEFAULT),
+        public_addr: public_addr.unwrap_or_default(),
         http,
         status_socket,
-        timing: timing(&file.limits)?,
-        limits: limits(&file.limits)?,
-        paces: paces(&file.limits)?,
-        reserve_octets: file.reserve.map_or(1 << 30, |size| size.0),
-        max_file_octets: max_file(file.max_file_size)?,
-        flush_interval: within("flush_interval_ms", file.flush_interval_ms.unwrap_or(5000), 50, 60_000)
-            .map(Duration::from_millis)?,
-        buffer_octets: within("buffer", file.buffer.map_or(256 << 20, |size| size.0), 1 << 20, 16 << 30)?,
-        mode,
+        timing: timing(file)?,
+        limits: limits(file)?,
+        paces: paces(file)?,
+        reserve_octets: file.above("reserve", |value| size_or_none(value, 0, u64::MAX))?.unwrap_or(1 << 30),
+        max_file_octets: file.above("max_file_size", max_file)?.flatten(),
+        flush_interval: Duration::from_millis(flush_interval_ms.unwrap_or(5000)),
+        buffer_octets: file
+            .above("buffer", |value| size_or_none(value, 1 << 20, 16 << 30))?
+            .unwrap_or(256 << 20),
+        mode: mode.unwrap_or_else(|| recordings_mode(recordings_group.as_ref())),
         recordings_group,
-        sandbox: match file.sandbox {
-            None | Some(SandboxSetting::Flag(true)) => Level::On,
-            Some(SandboxSetting::Flag(false)) => Level::Off,
-            Some(SandboxSetting::Text(text)) if text == "strict" => Level::Strict,
-            Some(SandboxSetting::Text(text)) => {
-                return Err(Wrong::new("sandbox", format!("\"{text}\" is none of true, false, \"strict\"")));
-            }
-        },
-        log_level: level(file.log.level.as_deref().unwrap_or("info"))?,
+        sandbox: sandbox.unwrap_or(Level::On),
+        log_level: level.unwrap_or(log::LevelFilter::Info),
     })
+}
+
+fn path(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
+    text(value).map(PathBuf::from)
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if is_host(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("\"{text}\" is no host name or address (without port)"))
 }
 
 /// Whether phones can send to it, as far as the text tells; empty is good, too.
@@ -436,73 +446,55 @@ fn is_host(text: &str) -> bool {
     text.len() <= 253 && !text.contains(strange) && !digits
 }
 
-fn timing(file: &FileLimits) -> Result<Timing, Wrong> {
-    let start = within("limits.start_timeout_ms", file.start_timeout_ms.unwrap_or(10_000), 100, 600_000)?;
-    let idle = within("limits.idle_timeout_s", file.idle_timeout_s.unwrap_or(900), 0, 86_400)?;
+fn timing(file: &File<'_>) -> Result<Timing, String> {
+    let start = file.limit("start_timeout_ms", 100, 600_000)?;
+    let idle: u64 = file.limit("idle_timeout_s", 0, 86_400)?.unwrap_or(900);
     Ok(Timing {
-        start_within: Duration::from_millis(start),
+        start_within: Duration::from_millis(start.unwrap_or(10_000)),
         idle: (idle > 0).then_some(Duration::from_secs(idle)),
         stop_answer: Duration::from_secs(2),
     })
 }
 
-fn limits(file: &FileLimits) -> Result<Limits, Wrong> {
+fn limits(file: &File<'_>) -> Result<Limits, String> {
     let default = Limits::default();
-    let sessions = file.sessions.unwrap_or(default.sessions);
-    let connections = file.connections.unwrap_or(default.connections);
-    let limits = Limits {
+    let of = |key| file.limit::<usize>(key, 1, 65_535);
+    let sessions = of("sessions")?.unwrap_or(default.sessions);
+    let connections = of("connections")?.unwrap_or(default.connections);
+    Ok(Limits {
         sessions,
-        sessions_per_address: file
-            .sessions_per_address
+        sessions_per_address: of("sessions_per_address")?
             .unwrap_or_else(|| Limits::share(sessions, default.sessions_per_address)),
         connections,
-        connections_per_address: file
-            .connections_per_address
+        connections_per_address: of("connections_per_address")?
             .unwrap_or_else(|| Limits::share(connections, default.connections_per_address)),
-    };
-    for (name, value) in [
-        ("limits.sessions", limits.sessions),
-        ("limits.sessions_per_address", limits.sessions_per_address),
-        ("limits.connections", limits.connections),
-        ("limits.connections_per_address", limits.connections_per_address),
-    ] {
-        within(name, u64::try_from(value).unwrap_or(u64::MAX), 1, 65_535)?;
-    }
-    Ok(limits)
-}
-
-fn paces(file: &FileLimits) -> Result<Paces, Wrong> {
-    let of_address = |key, value: Option<u64>, default, window| {
-        let count = within(key, value.unwrap_or(default), 1, 1_000_000)?;
-        Ok(Rate::within(u32::try_from(count).unwrap_or(u32::MAX), Duration::from_secs(window)))
-    };
-    Ok(Paces {
-        starts: of_address("limits.starts_per_minute", file.starts_per_minute, 600, 60)?,
-        new_devices: of_address("limits.new_devices_per_hour", file.new_devices_per_hour, 600, 3600)?,
-        empty_files: of_address("limits.empty_files_per_hour", file.empty_files_per_hour, 120, 3600)?,
     })
 }
 
-fn max_file(size: Option<Size>) -> Result<Option<u64>, Wrong> {
-    match size {
-        None | Some(Size(0)) => Ok(None),
-        Some(Size(octets)) => within("max_file_size", octets, 4096, 1 << 40).map(Some),
+fn paces(file: &File<'_>) -> Result<Paces, String> {
+    let of_address = |key, default, window_s| {
+        let count = file.limit(key, 1, 1_000_000)?.unwrap_or(default);
+        Ok::<_, String>(Rate::within(count, Duration::from_secs(window_s)))
+    };
+    Ok(Paces {
+        starts: of_address("starts_per_minute", 600, 60)?,
+        new_devices: of_address("new_devices_per_hour", 600, 3600)?,
+        empty_files: of_address("empty_files_per_hour", 120, 3600)?,
+    })
+}
+
+/// Octets; `"none"` is zero.
+fn size_or_none(value: &DeValue<'_>, lowest: u64, highest: u64) -> Result<u64, Problem> {
+    if value.as_str() == Some("none") && lowest == 0 { Ok(0) } else { size(value, lowest, highest) }
+}
+
+fn max_file(value: &DeValue<'_>) -> Result<Option<u64>, Problem> {
+    match size_or_none(value, 0, u64::MAX)? {
+        0 => Ok(None),
+        _ => size(value, 4096, 1 << 40).map(Some),
     }
 }
 
-fn level(text: &str) -> Result<log::LevelFilter, Wrong> {
-    let wanted = "off, error, warn, info, debug or trace";
-    text.parse().map_err(|_| Wrong::new("log.level", format!("\"{text}\" is none of {wanted}")))
-}
-
-fn unlike(key: &'static str, found: &str, wanted: &str) -> Wrong {
-    Wrong::new(key, format!("\"{found}\" is not {wanted}"))
-}
-
-fn within(key: &'static str, value: u64, lowest: u64, highest: u64) -> Result<u64, Wrong> {
-    if (lowest..=highest).contains(&value) {
-        Ok(value)
-    } else {
-        Err(Wrong::new(key, format!("{value} is out of range: write a value from {lowest} to {highest}")))
-    }
+fn unlike(found: &str, wanted: &str) -> Problem {
+    Problem::Refused(format!("\"{found}\" is not {wanted}"))
 }

@@ -8,7 +8,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The sections of a config, each with its keys: what is not among them is an error.
+/// The sections of a config, each with its keys: what is not among them is an error. The section `""` has the keys
+/// that stand above all headers.
 pub type Sections = [(&'static str, &'static [&'static str])];
 
 /// Longest word that a suggestion is looked for, in octets.
@@ -48,7 +49,7 @@ pub struct ConfigError {
     pub file: String,
     /// Line, from 1.
     pub line: usize,
-    /// Section and key, such as `storage.buffer`; `None` if the text isn't TOML.
+    /// Section and key, such as `storage.buffer`, or the key alone; `None` if the text isn't TOML.
     pub key: Option<String>,
     /// What is wrong and what would be right.
     pub problem: Problem,
@@ -89,6 +90,8 @@ pub enum Problem {
         /// What belongs here.
         wanted: String,
     },
+    /// The value can't be used, in the words of who knows why.
+    Refused(String),
 }
 
 impl fmt::Display for ConfigError {
@@ -118,6 +121,7 @@ impl fmt::Display for Problem {
                 write!(f, "{found} is out of range; write a value from {lowest} to {highest}")
             }
             Self::Invalid { found, wanted } => write!(f, "{found:?} does not fit; write {wanted}"),
+            Self::Refused(why) => f.write_str(why),
         }
     }
 }
@@ -156,8 +160,8 @@ impl<'i> Document<'i> {
             let message = error.message().replace('\n', ", ");
             // Those who write a file mode write it so.
             let octal = message.contains("leading zero");
-            let hint = if octal { ": write it in quotes, such as mode = \"0660\"" } else { "" };
-            let message = format!("{message}{hint}");
+            let hint = octal.then(|| format!(": write it in quotes: \"{}\"", word_at(input, at)));
+            let message = format!("{message}{}", hint.unwrap_or_default());
             ConfigError {
                 file: file.to_owned(),
                 line: line_of(input, at),
@@ -173,6 +177,9 @@ impl<'i> Document<'i> {
     /// The section `name`, possibly an empty one.
     #[must_use]
     pub fn section<'d>(&'d self, name: &'static str) -> Section<'d, 'i> {
+        if name.is_empty() {
+            return Section { document: self, name, table: Some(self.root.get_ref()) };
+        }
         let found = self.root.get_ref().iter().find(|(key, _)| key.get_ref() == name);
         Section { document: self, name, table: found.and_then(|(_, value)| value.get_ref().as_table()) }
     }
@@ -212,10 +219,15 @@ impl<'i> Document<'i> {
     }
 
     fn check_names(&self) -> Result<(), ConfigError> {
-        let known = self.sections.iter().chain(self.lists);
-        let sections: Vec<&'static str> = known.map(|(name, _)| *name).collect();
-        if let Some(stray) = first_unknown(self.root.get_ref(), &sections) {
-            return Err(self.unknown(stray, stray.get_ref().to_string(), &sections));
+        let sections = self.sections.iter().filter(|(name, _)| !name.is_empty());
+        let above = self.sections.iter().filter(|(name, _)| name.is_empty());
+        let known: Vec<&'static str> = above
+            .flat_map(|(_, keys)| keys.iter())
+            .chain(sections.chain(self.lists).map(|(name, _)| name))
+            .copied()
+            .collect();
+        if let Some(stray) = first_unknown(self.root.get_ref(), &known) {
+            return Err(self.unknown(stray, stray.get_ref().to_string(), &known));
         }
         for (name, value) in self.root.get_ref() {
             if let Some((_, keys)) = self.lists.iter().find(|(list, _)| name.get_ref() == list) {
@@ -289,7 +301,8 @@ impl Section<'_, '_> {
     #[must_use]
     pub fn fail(&self, key: &'static str, problem: Problem) -> ConfigError {
         let span = self.find(key).map_or(0..0, |(key, _)| key.span());
-        self.document.error(&span, format!("{}.{key}", self.name), problem)
+        let dot = if self.name.is_empty() { "" } else { "." };
+        self.document.error(&span, format!("{}{dot}{key}", self.name), problem)
     }
 
     fn find(&self, key: &str) -> Option<(Spanned<&str>, &Spanned<DeValue<'_>>)> {
@@ -303,6 +316,14 @@ fn first_unknown<'t, 'i>(
     known: &[&'static str],
 ) -> Option<&'t Spanned<toml::de::DeString<'i>>> {
     table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).min_by_key(|key| key.span().start)
+}
+
+/// The letters and digits around an octet of the text.
+fn word_at(input: &str, at: usize) -> &str {
+    let strange = |c: char| !c.is_ascii_alphanumeric();
+    let start = input.get(..at).and_then(|before| before.rfind(strange)).map_or(0, |end| end + 1);
+    let word = input.get(start..).unwrap_or_default();
+    &word[..word.find(strange).unwrap_or(word.len())]
 }
 
 fn line_of(input: &str, at: usize) -> usize {
@@ -325,7 +346,7 @@ pub fn invalid(found: &str, wanted: &str) -> Problem {
 /// A string.
 ///
 /// # Errors
-/// Another type, or a value out of range.
+/// Another type.
 pub fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Problem> {
     value.as_str().ok_or(Problem::WrongType { wanted: "a string in quotes", found: value.type_str() })
 }
@@ -333,7 +354,7 @@ pub fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Problem> {
 /// A truth value.
 ///
 /// # Errors
-/// Another type, or a value out of range.
+/// Another type.
 pub fn flag(value: &DeValue<'_>) -> Result<bool, Problem> {
     value.as_bool().ok_or(Problem::WrongType { wanted: "true or false", found: value.type_str() })
 }
@@ -373,7 +394,7 @@ pub fn size<T: TryFrom<u64>>(value: &DeValue<'_>, lowest: u64, highest: u64) -> 
         };
     };
     let wrong =
-        || invalid(found, "a size: a whole number of octets, or of KiB, MiB or GiB, such as \"4 MiB\"");
+        || invalid(found, "a size: a whole number of octets, or of KiB, MiB or GiB, such as \"512 MiB\"");
     let trimmed = found.trim();
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
     let (digits, shift) = units
@@ -416,5 +437,31 @@ mod tests {
         assert_eq!(of("colour"), None);
         assert_eq!(of(""), None);
         assert_eq!(of(&"listen".repeat(20)), None);
+    }
+
+    const KEYS: &Sections = &[("", &["listen", "mode"]), ("log", &["level"])];
+
+    #[test]
+    fn keys_above_all_sections_are_read_and_named_without_one() {
+        let document = Document::parse("listen = 1\n[log]\nlevel = 2\n", "t", KEYS).expect("names are known");
+        let mut listen = 0;
+        document.section("").read("listen", &mut listen, |value| number(value, 0, 9)).expect("in range");
+        assert_eq!(listen, 1);
+        let wrong = document.section("").read("listen", &mut listen, |value| number(value, 5, 9));
+        assert_eq!(wrong.expect_err("too low").key.as_deref(), Some("listen"));
+        for (text, meant) in [("listn = 1", "listen"), ("[lug]\nlevel = 1", "log")] {
+            let error = Document::parse(text, "t", KEYS).err().expect("unknown").to_string();
+            assert!(error.contains(&format!("did you mean `{meant}`?")), "{error}");
+        }
+        assert!(Document::parse("log = 1", "t", KEYS).is_err());
+        assert!(Document::parse("level = 1", "t", KEYS).is_err());
+    }
+
+    #[test]
+    fn a_file_mode_without_quotes_is_repeated_with_them() {
+        for text in ["mode = 0640", "\u{e9} = 1\nmode = 0640 # the group reads", "x = [0640]"] {
+            let error = Document::parse(text, "t", KEYS).err().expect("no TOML").to_string();
+            assert!(text.starts_with('\u{e9}') || error.ends_with("write it in quotes: \"0640\""), "{error}");
+        }
     }
 }

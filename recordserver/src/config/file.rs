@@ -1,136 +1,117 @@
-//! The config file: its keys as they are written, and where in it a mistake stands.
+//! The config file: its keys, and a mistake with the line that it stands on.
 //!
-//! Owns: names of keys, sizes with units, lines of mistakes. Never: defaults and ranges, which are the parent's.
+//! Owns: names of sections and keys, the form of a message. Never: defaults and ranges, which are the parent's.
 
-use serde::Deserialize;
-use settings::nearest;
-use std::path::{Path, PathBuf};
-use toml::de::DeTable;
+use settings::{ConfigError, Document, Problem, Sections, number};
+use toml::de::DeValue;
 
-/// The config file; every key may be left out.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct File {
-    pub(super) listen: Option<String>,
-    pub(super) storage: Option<PathBuf>,
-    pub(super) rtp_ports: Option<String>,
-    pub(super) public_addr: Option<String>,
-    pub(super) http: Option<String>,
-    pub(super) status_socket: Option<PathBuf>,
-    pub(super) status_socket_mode: Option<String>,
-    pub(super) reserve: Option<Size>,
-    pub(super) max_file_size: Option<Size>,
-    pub(super) flush_interval_ms: Option<u64>,
-    pub(super) buffer: Option<Size>,
-    pub(super) sandbox: Option<SandboxSetting>,
-    pub(super) mode: Option<String>,
-    pub(super) recordings_group: Option<String>,
-    #[serde(default)]
-    pub(super) limits: FileLimits,
-    #[serde(default)]
-    pub(super) log: FileLog,
+/// Sections and their keys; every key may be left out.
+static SECTIONS: &Sections = &[
+    (
+        "",
+        &[
+            "listen",
+            "storage",
+            "rtp_ports",
+            "public_addr",
+            "http",
+            "status_socket",
+            "status_socket_mode",
+            "reserve",
+            "max_file_size",
+            "flush_interval_ms",
+            "buffer",
+            "sandbox",
+            "mode",
+            "recordings_group",
+        ],
+    ),
+    (
+        "limits",
+        &[
+            "sessions",
+            "sessions_per_address",
+            "connections",
+            "connections_per_address",
+            "starts_per_minute",
+            "new_devices_per_hour",
+            "empty_files_per_hour",
+            "start_timeout_ms",
+            "idle_timeout_s",
+        ],
+    ),
+    ("log", &["level"]),
+];
+
+/// Longest line that a message repeats, in characters.
+const MAX_LINE_CHARS: usize = 200;
+
+/// A config file whose names are all known. Values are read, and checked, by whoever needs them.
+pub(super) struct File<'i> {
+    document: Document<'i>,
+    text: &'i str,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FileLimits {
-    pub(super) sessions: Option<usize>,
-    pub(super) sessions_per_address: Option<usize>,
-    pub(super) connections: Option<usize>,
-    pub(super) connections_per_address: Option<usize>,
-    pub(super) starts_per_minute: Option<u64>,
-    pub(super) new_devices_per_hour: Option<u64>,
-    pub(super) empty_files_per_hour: Option<u64>,
-    pub(super) start_timeout_ms: Option<u64>,
-    pub(super) idle_timeout_s: Option<u64>,
-}
+impl<'i> File<'i> {
+    /// Reads `text` of the file `name`.
+    pub(super) fn parse(text: &'i str, name: &'i str) -> Result<Self, String> {
+        let document = Document::parse(text, name, SECTIONS).map_err(|error| told(error, text))?;
+        Ok(Self { document, text })
+    }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FileLog {
-    pub(super) level: Option<String>,
-}
+    /// The value of a key above all sections, if it is there.
+    pub(super) fn above<T>(
+        &self,
+        key: &'static str,
+        convert: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
+    ) -> Result<Option<T>, String> {
+        self.read("", key, convert)
+    }
 
-/// `true`, `false`, or `"strict"`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum SandboxSetting {
-    Flag(bool),
-    Text(String),
-}
+    /// The value of a key of `[log]`.
+    pub(super) fn log<T>(
+        &self,
+        key: &'static str,
+        convert: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
+    ) -> Result<Option<T>, String> {
+        self.read("log", key, convert)
+    }
 
-/// Octets: a number, or a text with `KiB`, `MiB` or `GiB`; `none` is zero.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "SizeText")]
-pub(super) struct Size(pub(super) u64);
+    /// A number of `[limits]` within these bounds.
+    pub(super) fn limit<T: TryFrom<u64>>(
+        &self,
+        key: &'static str,
+        lowest: u64,
+        highest: u64,
+    ) -> Result<Option<T>, String> {
+        self.read("limits", key, |value| number(value, lowest, highest))
+    }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SizeText {
-    Octets(u64),
-    Text(String),
-}
-
-impl TryFrom<SizeText> for Size {
-    type Error = String;
-
-    fn try_from(size: SizeText) -> Result<Self, Self::Error> {
-        let text = match size {
-            SizeText::Octets(octets) => return Ok(Self(octets)),
-            SizeText::Text(text) if text == "none" => return Ok(Self(0)),
-            SizeText::Text(text) => text,
-        };
-        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
-        units
-            .into_iter()
-            .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim().parse::<u64>().ok()?, shift)))
-            .and_then(|(count, shift): (u64, u32)| count.checked_mul(1 << shift))
-            .map(Self)
-            .ok_or_else(|| format!("\"{text}\" is no size such as \"512 MiB\""))
+    fn read<T>(
+        &self,
+        section: &'static str,
+        key: &'static str,
+        convert: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
+    ) -> Result<Option<T>, String> {
+        let mut found = None;
+        let read = self.document.section(section).read(key, &mut found, |value| convert(value).map(Some));
+        read.map_err(|error| told(error, self.text))?;
+        Ok(found)
     }
 }
 
-/// A setting that makes no sense.
-pub(super) struct Wrong {
-    /// Section and key, such as `limits.sessions`, or the option.
-    key: &'static str,
-    problem: String,
-}
-
-impl Wrong {
-    pub(super) fn new(key: &'static str, problem: impl Into<String>) -> Self {
-        Self { key, problem: problem.into() }
-    }
-
-    /// The message, with the place in the config file if the setting stands there.
-    pub(super) fn placed(self, path: &Path, text: &str) -> String {
-        let Self { key, problem } = self;
-        match line_of(key, text) {
-            Some(line) => format!("{}:{line}: {key}: {problem}", path.display()),
-            None => format!("{key}: {problem}"),
-        }
-    }
-}
-
-/// The line, from 1, of a key in a TOML text.
-fn line_of(key: &str, text: &str) -> Option<usize> {
-    let root = DeTable::parse(text).ok()?;
-    let mut table = root.get_ref();
-    let mut at = None;
-    for part in key.split('.') {
-        let (name, value) = table.iter().find(|(name, _)| name.get_ref() == part)?;
-        at = Some(name.span().start);
-        table = match value.get_ref().as_table() {
-            Some(inner) => inner,
-            None => break,
-        };
-    }
-    Some(1 + text.bytes().take(at?).filter(|octet| *octet == b'\n').count())
-}
-
-/// The key that was probably meant, if an error of the TOML reader is about one that there is not.
-pub(super) fn meant(error: &str) -> Option<&str> {
-    let (_, rest) = error.split_once("unknown field `")?;
-    let (stray, known) = rest.split_once('`')?;
-    nearest(stray, known.split('`').skip(1).step_by(2))
+/// The message for a person, with the line as it stands in the file.
+fn told(error: ConfigError, text: &str) -> String {
+    let ConfigError { file, line, key, problem } = error;
+    let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+    let as_written: String = text
+        .lines()
+        .nth(line.saturating_sub(1))
+        .unwrap_or_default()
+        .trim()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_LINE_CHARS)
+        .collect();
+    format!("{file}:{line}: {key}{problem}\nline {line} is: {as_written}")
 }
