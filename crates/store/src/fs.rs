@@ -33,36 +33,27 @@ pub trait Fs {
     /// # Errors
     /// As the system says, and `InvalidInput` with what it is instead.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
-    /// Opens a plain file for reading: no link, no device. A filesystem that has only plain files, all of
-    /// them writable, need not tell the difference.
+    /// Opens a plain file for reading: no link, no device.
     ///
     /// # Errors
     /// As the system says.
-    fn open_read(&self, path: &Path) -> io::Result<Self::File> {
-        self.open(path)
-    }
+    fn open_read(&self, path: &Path) -> io::Result<Self::File>;
     /// When the file was last changed, in milliseconds since the Unix epoch; 0 if that is not kept.
     ///
     /// # Errors
     /// As the system says.
-    fn modified_ms(&self, _file: &Self::File) -> io::Result<i64> {
-        Ok(0)
-    }
+    fn modified_ms(&self, file: &Self::File) -> io::Result<i64>;
     /// Shows the names in a folder, whatever they name.
     ///
     /// # Errors
     /// As the system says.
-    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()> {
-        self.list(path).map(|entries| entries.iter().for_each(|entry| show(&entry.name)))
-    }
+    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()>;
     /// Shows some of the names in a folder, from a place in it on; 0 is its beginning. Gives the place of what follows, or
     /// `None` at the end: whoever has other things to do goes on later. Nothing stays open meanwhile.
     ///
     /// # Errors
     /// As the system says.
-    fn names_from(&self, path: &Path, _place: u64, show: &mut dyn FnMut(&str)) -> io::Result<Option<u64>> {
-        self.names(path, show).map(|()| None)
-    }
+    fn names_from(&self, path: &Path, place: u64, show: &mut dyn FnMut(&str)) -> io::Result<Option<u64>>;
     /// Takes the lock that tells other programs that the file is being written. False if it is taken.
     ///
     /// # Errors
@@ -72,9 +63,7 @@ pub trait Fs {
     ///
     /// # Errors
     /// As the system says.
-    fn unlock(&self, _file: &Self::File) -> io::Result<()> {
-        Ok(())
-    }
+    fn unlock(&self, file: &Self::File) -> io::Result<()>;
     /// Writes at the end of what was appended; may write less than asked for.
     ///
     /// # Errors
@@ -113,21 +102,17 @@ pub trait Fs {
     /// Sets room aside for a file to grow to `octets` without changing its length, where a filesystem could
     /// otherwise be left with a length beyond the room that it has (vfat). As good as it can: what is not
     /// set aside now is found when it is written.
-    fn set_aside(&self, _file: &Self::File, _octets: u64) {}
+    fn set_aside(&self, file: &Self::File, octets: u64);
     /// Gives back what was set aside beyond the `octets` that the file has.
     ///
     /// # Errors
     /// As the system says.
-    fn give_back(&self, _file: &Self::File, _octets: u64) -> io::Result<()> {
-        Ok(())
-    }
+    fn give_back(&self, file: &Self::File, octets: u64) -> io::Result<()>;
     /// Makes everything durable that was written to the filesystem of the file, whoever wrote it.
     ///
     /// # Errors
     /// As the system says, also about what was written to other files since `file` was opened.
-    fn sync_everything(&self, file: &Self::File) -> io::Result<()> {
-        self.sync_fs(file)
-    }
+    fn sync_everything(&self, file: &Self::File) -> io::Result<()>;
     /// Makes the names in a folder durable.
     ///
     /// # Errors
@@ -149,9 +134,7 @@ pub trait Fs {
     /// As the system says.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Whether a name is that of a link. A filesystem without links has none.
-    fn is_link(&self, _path: &Path) -> bool {
-        false
-    }
+    fn is_link(&self, path: &Path) -> bool;
     /// The files in a folder.
     ///
     /// # Errors
@@ -176,9 +159,7 @@ pub trait Fs {
     ///
     /// # Errors
     /// As the system says.
-    fn device_of(&self, _file: &Self::File) -> io::Result<Option<u64>> {
-        Ok(None)
-    }
+    fn device_of(&self, file: &Self::File) -> io::Result<Option<u64>>;
 }
 
 fn is_vfat(file: &File) -> io::Result<bool> {

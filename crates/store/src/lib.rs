@@ -8,6 +8,7 @@ pub mod access;
 pub mod disks;
 pub mod fault;
 pub mod fs;
+pub mod gated;
 pub mod jobs;
 mod library;
 pub mod mounts;

@@ -1,4 +1,4 @@
-//! The office's writer on a real filesystem whose operations are watched, and whose syncs can fail.
+//! The server's writer on a real filesystem whose operations are watched, and whose syncs can fail.
 
 use media::blocks::BlockPool;
 use media::codec::Codec;
@@ -10,14 +10,14 @@ use recordserver::checkpoint_writer::CheckpointWriter;
 use recordserver::journal::{Journal, Line};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{self, IoSlice};
-use std::path::Path;
+use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::disks::Disks;
-use store::fs::{Entry, Fs, RealFs};
-use store::jobs::{Done, Eject, Ejected, FileKey, Folder, Found, Job, Look, Open, Piece, Space};
+use store::fs::{Fs, RealFs};
+use store::gated::{Gate, Gated, Operation, Pass};
+use store::jobs::{Done, Eject, Ejected, FileKey, Folder, Found, Job, Look, Open, Piece};
 
 /// What was done, in order; and whether syncs fail.
 #[derive(Default)]
@@ -36,103 +36,38 @@ impl Seen {
     }
 }
 
-struct Watched(Rc<Seen>);
+/// The gate that notes what is done, and fails what is to fail.
+struct Watch(Rc<Seen>);
 
-impl Watched {
-    fn note(&self, operation: &'static str) {
-        self.0.operations.borrow_mut().push(operation);
+impl Gate for Watch {
+    fn pass(&self, operation: Operation<'_>) -> io::Result<Pass> {
+        let name = match operation {
+            // What the header says has four octets.
+            Operation::WriteAt(4) => Some("dataSize"),
+            Operation::WriteAt(_) => Some("journal"),
+            Operation::SyncData | Operation::SyncFs => Some("fdatasync"),
+            Operation::SyncEverything => Some("syncfs"),
+            Operation::SyncFolder(_) => Some("fsync"),
+            Operation::Rename(..) => Some("rename"),
+            _ => None,
+        };
+        self.0.operations.borrow_mut().extend(name);
+        match operation {
+            Operation::Create(path) if path.extension().is_some_and(|it| it == "tmp") => {
+                self.0.no_sidecar.get().map_or(Ok(Pass::Through), |errno| Err(errno.into()))
+            }
+            Operation::WriteAt(octets) if octets > 4 => Ok(match self.0.no_line.get() {
+                Some(errno) => Pass::ShortThen(octets / 2, errno),
+                None => Pass::Through,
+            }),
+            Operation::SyncEverything if self.0.broken.get() => Err(Errno::EIO.into()),
+            Operation::SyncEverything => Ok(Pass::Skip),
+            _ => Ok(Pass::Through),
+        }
     }
 }
 
-impl Fs for Watched {
-    type File = File;
-
-    fn create(&self, path: &Path) -> io::Result<File> {
-        match self.0.no_sidecar.get() {
-            Some(errno) if path.extension().is_some_and(|it| it == "tmp") => Err(errno.into()),
-            _ => RealFs.create(path),
-        }
-    }
-    fn open(&self, path: &Path) -> io::Result<File> {
-        RealFs.open(path)
-    }
-    fn open_read(&self, path: &Path) -> io::Result<File> {
-        RealFs.open_read(path)
-    }
-    fn modified_ms(&self, file: &File) -> io::Result<i64> {
-        RealFs.modified_ms(file)
-    }
-    fn names(&self, path: &Path, take: &mut dyn FnMut(&str)) -> io::Result<()> {
-        RealFs.names(path, take)
-    }
-    fn lock(&self, file: &File) -> io::Result<bool> {
-        RealFs.lock(file)
-    }
-    fn unlock(&self, file: &File) -> io::Result<()> {
-        RealFs.unlock(file)
-    }
-    fn append(&self, file: &mut File, octets: &[IoSlice<'_>]) -> io::Result<usize> {
-        RealFs.append(file, octets)
-    }
-    fn write_at(&self, file: &File, octets: &[u8], offset: u64) -> io::Result<()> {
-        // What the header says has four octets.
-        self.note(if octets.len() == 4 { "dataSize" } else { "journal" });
-        if let Some(errno) = self.0.no_line.get().filter(|_| octets.len() > 4) {
-            RealFs.write_at(file, &octets[..octets.len() / 2], offset)?;
-            return Err(errno.into());
-        }
-        RealFs.write_at(file, octets, offset)
-    }
-    fn read_at(&self, file: &File, octets: &mut [u8], offset: u64) -> io::Result<usize> {
-        RealFs.read_at(file, octets, offset)
-    }
-    fn set_len(&self, file: &File, octets: u64) -> io::Result<()> {
-        RealFs.set_len(file, octets)
-    }
-    fn len(&self, file: &File) -> io::Result<u64> {
-        RealFs.len(file)
-    }
-    fn sync_data(&self, file: &File) -> io::Result<()> {
-        self.note("fdatasync");
-        RealFs.sync_data(file)
-    }
-    fn sync_fs(&self, file: &File) -> io::Result<()> {
-        self.note("fdatasync");
-        RealFs.sync_fs(file)
-    }
-    fn sync_everything(&self, _: &File) -> io::Result<()> {
-        self.note("syncfs");
-        if self.0.broken.get() { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
-    }
-    fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        self.note("fsync");
-        RealFs.sync_folder(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.note("rename");
-        RealFs.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealFs.remove(path)
-    }
-    fn create_folder(&self, path: &Path) -> io::Result<()> {
-        RealFs.create_folder(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        RealFs.list(path)
-    }
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-        RealFs.read(path, limit)
-    }
-    fn device(&self, path: &Path) -> io::Result<u64> {
-        RealFs.device(path)
-    }
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        RealFs.space(path)
-    }
-}
-
-impl Disks for Watched {
+impl Disks for Watch {
     fn scan(&self, look: &Look) -> Found {
         RealFs.scan(look)
     }
@@ -153,7 +88,7 @@ fn still() -> Mono {
 struct Bench {
     folder: tempfile::TempDir,
     seen: Rc<Seen>,
-    writer: CheckpointWriter<Watched>,
+    writer: CheckpointWriter<Gated<RealFs, Watch>>,
     pool: BlockPool,
 }
 
@@ -162,8 +97,8 @@ impl Bench {
         let seen = Rc::new(Seen::default());
         let folder = tempfile::tempdir().unwrap();
         let journal = Arc::new(Mutex::new(Journal::new(folder.path())));
-        let writer =
-            CheckpointWriter::new(Watched(Rc::clone(&seen)), still, Duration::from_secs(2), journal, None);
+        let fs = Gated::new(RealFs, Watch(Rc::clone(&seen)));
+        let writer = CheckpointWriter::new(fs, still, Duration::from_secs(2), journal, None);
         Self { folder, seen, writer, pool: BlockPool::new(1 << 24) }
     }
 

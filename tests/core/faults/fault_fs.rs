@@ -3,13 +3,12 @@
 use media::time::Mono;
 use nix::errno::Errno;
 use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, IoSlice};
-use std::path::Path;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use store::disks::Disks;
-use store::fs::{Entry, Fs, RealFs};
+use store::fs::{Fs, RealFs};
+use store::gated::{Gate, Gated, Operation, Pass};
 use store::jobs::{Disk, Eject, Ejected, Found, Look, Space, Target};
 
 thread_local! {
@@ -87,157 +86,63 @@ impl Plan {
     }
 }
 
-/// [`RealFs`] under a [`Plan`], without waiting for a real disk.
-pub(crate) struct FaultFs(pub(crate) Rc<Plan>);
+/// The room that every disk has.
+const SPACE: Space = Space { total_octets: 1 << 30, free_octets: 1 << 30 };
 
-impl FaultFs {
-    fn pass(&self) -> io::Result<bool> {
-        match self.0.next() {
-            None => Ok(false),
-            Some(Trouble::Once(errno) | Trouble::FromThen(errno)) => Err(errno.into()),
-            Some(Trouble::Short) => Ok(true),
-            Some(Trouble::Slow(time)) => {
-                set_clock(clock() + time);
-                Ok(false)
-            }
+/// The file system of the machine under a [`Plan`], without waiting for a real disk.
+pub(crate) type FaultFs = Gated<RealFs, Planned>;
+
+/// The file system under this plan.
+pub(crate) fn fault_fs(plan: Rc<Plan>) -> FaultFs {
+    Gated::new(RealFs, Planned(plan))
+}
+
+/// The gate that a plan is.
+pub(crate) struct Planned(Rc<Plan>);
+
+impl Gate for Planned {
+    fn pass(&self, operation: Operation<'_>) -> io::Result<Pass> {
+        let trouble = self.0.next();
+        match trouble {
+            Some(Trouble::Once(errno) | Trouble::FromThen(errno)) => return Err(errno.into()),
+            Some(Trouble::Slow(time)) => set_clock(clock() + time),
+            Some(Trouble::Short) | None => {}
         }
+        Ok(match operation {
+            Operation::SyncData
+            | Operation::SyncFs
+            | Operation::SyncEverything
+            | Operation::SyncFolder(_) => Pass::Skip,
+            Operation::Space(_) => Pass::Space(SPACE),
+            Operation::Append(octets) if trouble == Some(Trouble::Short) => Pass::Short(octets.div_ceil(2)),
+            Operation::Lock if self.0.is_hit() && self.0.foreign_locks.get() > 0 => {
+                self.0.foreign_locks.set(self.0.foreign_locks.get() - 1);
+                Pass::Locked
+            }
+            _ => Pass::Through,
+        })
     }
 }
 
-impl Fs for FaultFs {
-    type File = File;
-
-    fn create(&self, path: &Path) -> io::Result<File> {
-        self.pass()?;
-        RealFs.create(path)
-    }
-
-    fn open(&self, path: &Path) -> io::Result<File> {
-        self.pass()?;
-        RealFs.open(path)
-    }
-
-    fn open_read(&self, path: &Path) -> io::Result<File> {
-        self.pass()?;
-        RealFs.open_read(path)
-    }
-
-    fn modified_ms(&self, file: &File) -> io::Result<i64> {
-        self.pass()?;
-        RealFs.modified_ms(file)
-    }
-
-    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()> {
-        self.pass()?;
-        RealFs.names(path, show)
-    }
-
-    fn lock(&self, file: &File) -> io::Result<bool> {
-        self.pass()?;
-        let foreign = self.0.foreign_locks.get();
-        if self.0.is_hit() && foreign > 0 {
-            self.0.foreign_locks.set(foreign - 1);
-            return Ok(false);
-        }
-        RealFs.lock(file)
-    }
-
-    fn append(&self, file: &mut File, octets: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.pass()? {
-            false => RealFs.append(file, octets),
-            true => {
-                let first = octets.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
-                RealFs.append(file, &[IoSlice::new(&first[..first.len().div_ceil(2)])])
-            }
-        }
-    }
-
-    fn write_at(&self, file: &File, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.pass()?;
-        RealFs.write_at(file, octets, offset)
-    }
-
-    fn read_at(&self, file: &File, octets: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.pass()?;
-        RealFs.read_at(file, octets, offset)
-    }
-
-    fn set_len(&self, file: &File, octets: u64) -> io::Result<()> {
-        self.pass()?;
-        RealFs.set_len(file, octets)
-    }
-
-    fn len(&self, file: &File) -> io::Result<u64> {
-        self.pass()?;
-        RealFs.len(file)
-    }
-
-    fn sync_data(&self, _: &File) -> io::Result<()> {
-        self.pass().map(drop)
-    }
-
-    fn sync_fs(&self, _: &File) -> io::Result<()> {
-        self.pass().map(drop)
-    }
-
-    fn sync_folder(&self, _: &Path) -> io::Result<()> {
-        self.pass().map(drop)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.pass()?;
-        RealFs.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.pass()?;
-        RealFs.remove(path)
-    }
-
-    fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.pass()?;
-        RealFs.create_folder(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.pass()?;
-        RealFs.list(path)
-    }
-
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-        self.pass()?;
-        RealFs.read(path, limit)
-    }
-
-    fn device(&self, path: &Path) -> io::Result<u64> {
-        self.pass()?;
-        RealFs.device(path)
-    }
-
-    fn space(&self, _: &Path) -> io::Result<Space> {
-        self.pass()?;
-        Ok(Space { total_octets: 1 << 30, free_octets: 1 << 30 })
-    }
-}
-
-impl Disks for FaultFs {
+impl Disks for Planned {
     fn scan(&self, look: &Look) -> Found {
         let Target::Directory(root) = &look.target else { return Found::default() };
-        let (Ok(_), Ok(device)) = (self.pass(), RealFs.device(root)) else { return Found::default() };
-        let space = Space { total_octets: 1 << 30, free_octets: 1 << 30 };
+        let (Ok(_), Ok(device)) = (self.pass(Operation::Device(root)), RealFs.device(root)) else {
+            return Found::default();
+        };
         Found::from(Some(Disk {
             root: root.clone(),
             mount: root.clone(),
             device,
             filesystem: "vfat".into(),
-            space,
+            space: SPACE,
             removable: true,
             ..Disk::default()
         }))
     }
 
     fn eject(&self, _: &Eject) -> io::Result<Ejected> {
-        self.pass()?;
+        self.pass(Operation::SyncEverything)?;
         Ok(Ejected { unmounted: true, ..Ejected::default() })
     }
 

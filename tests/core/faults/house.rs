@@ -1,6 +1,6 @@
 //! Agent and writer in one thread and virtual time: no loop, no socket, no waiting.
 
-use super::fault_fs::{FaultFs, Plan, clock, set_clock};
+use super::fault_fs::{FaultFs, Plan, clock, fault_fs, set_clock};
 use crate::support::packet;
 use media::time::{Mono, Now, Wall};
 use recordd::agent::{Action, Agent, ClientId, Datagram, Input, RecordingKey};
@@ -43,7 +43,7 @@ impl House {
         set_clock(start);
         let mut house = Self {
             agent: Agent::new(config, 7, at(start)),
-            writer: Writer::new(FaultFs(plan), clock),
+            writer: Writer::new(fault_fs(plan), clock),
             now: start,
             storage_free: start,
             answers: VecDeque::new(),

@@ -210,6 +210,10 @@ impl Fs for SimFs {
         Ok(true)
     }
 
+    fn unlock(&self, _file: &SimFile) -> io::Result<()> {
+        Ok(())
+    }
+
     fn append(&self, file: &mut SimFile, octets: &[IoSlice<'_>]) -> io::Result<usize> {
         let short = self.0.borrow_mut().rng.chance(20);
         let written = self.on(file, |stick, node| {
@@ -280,6 +284,17 @@ impl Fs for SimFs {
         })
     }
 
+    // No room is lost between writing and syncing: none has to be set aside.
+    fn set_aside(&self, _file: &SimFile, _octets: u64) {}
+
+    fn give_back(&self, _file: &SimFile, _octets: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_everything(&self, file: &SimFile) -> io::Result<()> {
+        self.sync_fs(file)
+    }
+
     fn sync_folder(&self, _path: &Path) -> io::Result<()> {
         self.0.borrow_mut().stick().map(Stick::sync_names)
     }
@@ -309,6 +324,18 @@ impl Fs for SimFs {
             octets: node.borrow().content.len() as u64,
         };
         Ok(inside.map(entry).collect())
+    }
+
+    fn is_link(&self, _path: &Path) -> bool {
+        false
+    }
+
+    fn names_from(&self, path: &Path, _place: u64, each: &mut dyn FnMut(&str)) -> io::Result<Option<u64>> {
+        self.names(path, each).map(|()| None)
+    }
+
+    fn device_of(&self, _file: &SimFile) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 
     fn names(&self, path: &Path, each: &mut dyn FnMut(&str)) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! A small disk filled to the brim, by one recording and by several.
 
-use super::fault_fs::{FaultFs, Plan, Trouble, clock};
+use super::fault_fs::{Plan, Trouble, clock, fault_fs};
 use super::loop_disk::LoopDisk;
 use super::row;
 use crate::support::environment::SmallDisk;
@@ -129,7 +129,7 @@ fn room_is_made_without_a_look_at_every_recording() {
     let device = RealFs.device(folder.path()).unwrap();
     let folder = Folder { root: folder.path().into(), device, name: String::new() };
     let plan = Plan::new(0, Trouble::Short);
-    let mut writer = Writer::new(FaultFs(plan.clone()), clock);
+    let mut writer = Writer::new(fault_fs(plan.clone()), clock);
     let Done::Deleted { file, .. } = writer.handle(Job::DeleteOldest { folder, running: Vec::new() }) else {
         panic!("another answer")
     };

@@ -7,13 +7,14 @@ use super::command::Storage;
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::disks::Disks;
-use store::fs::{Entry, Fs, RealFs};
+use store::fs::{Fs, RealFs};
+use store::gated::{Gate, Operation, Pass};
 use store::jobs::{Disk, Eject, Ejected, Found, Look, Space, StickId};
 
 /// Size of the stick.
@@ -174,111 +175,38 @@ impl Stick {
     }
 }
 
-impl Fs for Stick {
-    type File = File;
-
-    fn create(&self, path: &Path) -> io::Result<File> {
-        self.writes()?;
-        RealFs.create(path)
-    }
-
-    fn open(&self, path: &Path) -> io::Result<File> {
-        self.writes()?;
-        RealFs.open(path)
-    }
-
-    fn open_read(&self, path: &Path) -> io::Result<File> {
-        self.reads()?;
-        RealFs.open_read(path)
-    }
-
-    fn modified_ms(&self, file: &File) -> io::Result<i64> {
-        self.reads()?;
-        RealFs.modified_ms(file)
-    }
-
-    fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()> {
-        self.reads()?;
-        RealFs.names(path, show)
-    }
-
-    fn lock(&self, file: &File) -> io::Result<bool> {
-        self.writes()?;
-        RealFs.lock(file)
-    }
-
-    fn append(&self, file: &mut File, octets: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.writes()?;
-        RealFs.append(file, octets)
-    }
-
-    fn write_at(&self, file: &File, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.writes()?;
-        RealFs.write_at(file, octets, offset)
-    }
-
-    fn read_at(&self, file: &File, octets: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.reads()?;
-        RealFs.read_at(file, octets, offset)
-    }
-
-    fn set_len(&self, file: &File, octets: u64) -> io::Result<()> {
-        self.writes()?;
-        RealFs.set_len(file, octets)
-    }
-
-    fn len(&self, file: &File) -> io::Result<u64> {
-        self.reads()?;
-        RealFs.len(file)
-    }
-
-    // Nothing is lost when a simulated stick is pulled, so no sync troubles the desktop's disk.
-    fn sync_data(&self, _: &File) -> io::Result<()> {
-        self.syncs()
-    }
-
-    fn sync_fs(&self, _: &File) -> io::Result<()> {
-        self.writes()
-    }
-
-    fn sync_folder(&self, _: &Path) -> io::Result<()> {
-        self.writes()
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.writes()?;
-        RealFs.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.writes()?;
-        RealFs.remove(path)
-    }
-
-    fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.writes()?;
-        RealFs.create_folder(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.reads()?;
-        RealFs.list(path)
-    }
-
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-        self.reads()?;
-        RealFs.read(path, limit)
-    }
-
-    // What the system knows by heart: it is told of a disk that gives errors, too.
-    fn device(&self, _: &Path) -> io::Result<u64> {
-        self.is_there()?;
-        Ok(DEVICE)
-    }
-
-    fn space(&self, _: &Path) -> io::Result<Space> {
-        self.is_there()?;
-        Ok(self.room())
+impl Gate for Stick {
+    fn pass(&self, operation: Operation<'_>) -> io::Result<Pass> {
+        match operation {
+            // Nothing is lost when a simulated stick is pulled, so no sync troubles the desktop's disk.
+            Operation::SyncData => self.syncs().map(|()| Pass::Skip),
+            Operation::SyncFs | Operation::SyncEverything | Operation::SyncFolder(_) => {
+                self.writes().map(|()| Pass::Skip)
+            }
+            // What the system knows by heart: it is told of a disk that gives errors, too.
+            Operation::Device(_) | Operation::DeviceOf => self.is_there().map(|()| Pass::Device(DEVICE)),
+            Operation::Space(_) => self.is_there().map(|()| Pass::Space(self.room())),
+            Operation::OpenRead(_)
+            | Operation::Modified
+            | Operation::Names(_)
+            | Operation::ReadAt(_)
+            | Operation::Len
+            | Operation::IsLink(_)
+            | Operation::List(_)
+            | Operation::Read(_) => self.reads().map(|()| Pass::Through),
+            Operation::Unlock => Ok(Pass::Through),
+            Operation::Create(_)
+            | Operation::Open(_)
+            | Operation::Lock
+            | Operation::Append(_)
+            | Operation::WriteAt(_)
+            | Operation::SetLen
+            | Operation::SetAside
+            | Operation::GiveBack
+            | Operation::Rename(..)
+            | Operation::Remove(_)
+            | Operation::CreateFolder(_) => self.writes().map(|()| Pass::Through),
+        }
     }
 }
 

@@ -30,6 +30,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use store::fs::RealFs;
+use store::gated::Gated;
 
 /// Changes of RTP ports that may wait for the speech.
 const MAX_WAITING_CHANGES: usize = 256;
@@ -81,7 +83,7 @@ impl SimulateAgentArgs {
         let runtime = Runtime::within(
             config,
             Environment {
-                fs: stick.clone(),
+                fs: Gated::new(RealFs, stick.clone()),
                 disk_changes: Some((stick.changes()?, Interest::READABLE)),
                 rtp_watch: Some(rtp_watch),
                 confined: false,
