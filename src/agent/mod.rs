@@ -5,25 +5,27 @@
 //! exactly one reply; the books of every recording balance; everything that grows has a limit.
 
 mod action;
-mod answer;
 mod clients;
 mod disk;
 mod input;
 mod library;
 mod recordings;
+mod routing;
 
 pub use action::{Action, Forward, Taken, UplinkAction};
 pub use input::{ClientId, Datagram, Fence, Input, RecordingKey, SILENT_PEER_AFTER, UplinkInput};
 #[cfg(test)]
 pub(crate) use library::Info as RecordingInfo;
 
-use crate::agent::answer::PendingReply;
+use crate::agent::clients::answer::PendingReply;
+use crate::agent::clients::{Clients, Rest};
 use crate::agent::disk::deferred_jobs::DeferredJobs;
 use crate::agent::disk::eject::Ejecting;
 use crate::agent::disk::room::MakeRoom;
 use crate::agent::disk::state::DiskState;
 use crate::agent::library::Asks;
 use crate::agent::library::playbacks::Players;
+use crate::agent::recordings::notices::media_deadline;
 use crate::agent::recordings::on_disk::pending_finalisations::PendingFinalisations;
 use crate::agent::recordings::recording::leftover::LastSender;
 use crate::agent::recordings::recording::phase::Notice;
@@ -34,10 +36,9 @@ use crate::api::ending::TextKey;
 use crate::api::error::AgentError;
 use crate::api::event::Event;
 use crate::api::reason::Reason;
-use crate::api::request::RecordStart;
+use crate::api::request::{self, Method, RecordStart, Request};
 use crate::api::status::RecordingState;
 use crate::api::status::{RecordingStatus, SandboxStatus, Stats};
-use crate::api::subscription::Subscription;
 use crate::config::Config;
 use media::blocks::BlockPool;
 use media::counts::Counts;
@@ -77,24 +78,75 @@ impl Life {
     }
 }
 
-/// What every decision of one step has: the time, and where actions go.
+/// What every decision of one step has: the time, where actions go, and what all parts share.
 struct Turn<'a> {
     now: Now,
     actions: &'a mut Vec<Action>,
+    config: &'a Config,
+    clients: &'a Clients,
+    pool: &'a mut BlockPool,
+    ids: &'a mut Ids,
+}
+
+impl Turn<'_> {
+    /// Tells an event to every client that wants it.
+    fn emit(&mut self, event: &Event) {
+        self.clients.emit(event, self.actions);
+    }
+
+    /// Whether any client wants this event.
+    fn wants(&self, name: &str) -> bool {
+        self.clients.wants(name)
+    }
+}
+
+/// Keys and random numbers, none of which comes twice.
+#[derive(Debug)]
+struct Ids {
+    next_key: u64,
+    random: u64,
+}
+
+impl Ids {
+    fn key(&mut self) -> u64 {
+        self.next_key += 1;
+        self.next_key
+    }
+
+    fn file(&mut self) -> FileKey {
+        FileKey(self.key())
+    }
+
+    /// 16 hexadecimal digits.
+    fn id(&mut self) -> String {
+        format!("{:016x}", self.random())
+    }
+
+    /// The next of the SplitMix64 sequence, which repeats none of its values.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
 }
 
 /// The decisions of the recorder.
 pub struct Agent {
     config: Config,
+    clients: Clients,
+    pool: BlockPool,
+    ids: Ids,
+    parts: Parts,
+}
+
+/// What is decided about: all but the clients.
+struct Parts {
     started: Mono,
-    /// The time of the present step.
-    clock: Mono,
-    random: u64,
-    clients: BTreeMap<ClientId, Subscription>,
+    sandbox: SandboxStatus,
     recordings: BTreeMap<RecordingKey, Recording>,
     ended: VecDeque<RecordingStatus>,
-    next_key: u64,
-    pool: BlockPool,
     disk: DiskState,
     /// Scans under way, and requests that wait for one.
     scans: usize,
@@ -115,22 +167,17 @@ pub struct Agent {
     past: Counts,
     paused_packets: u64,
     stats: Stats,
-    sandbox: SandboxStatus,
 }
 
 impl Agent {
     /// An agent that has just started. `entropy` makes its recording ids unique.
     #[must_use]
     pub fn new(config: Config, entropy: u64, now: Now) -> Self {
-        Self {
+        let parts = Parts {
             started: now.mono,
-            clock: now.mono,
-            random: entropy,
-            clients: BTreeMap::new(),
+            sandbox: SandboxStatus::default(),
             recordings: BTreeMap::new(),
             ended: VecDeque::new(),
-            next_key: 1,
-            pool: BlockPool::new(config.storage.buffer_octets as u64),
             disk: DiskState::new(&config.storage),
             scans: 0,
             looked_at: now.mono,
@@ -148,23 +195,99 @@ impl Agent {
             past: Counts::default(),
             paused_packets: 0,
             stats: Stats::default(),
-            sandbox: SandboxStatus::default(),
-            config,
-        }
+        };
+        let pool = BlockPool::new(config.storage.buffer_octets as u64);
+        let ids = Ids { next_key: 1, random: entropy };
+        Self { config, clients: Clients::default(), pool, ids, parts }
     }
 
     /// Tells what the process has given up, for those who ask.
     pub fn set_sandbox(&mut self, sandbox: SandboxStatus) {
-        self.sandbox = sandbox;
+        self.parts.sandbox = sandbox;
     }
 
     /// Takes a datagram of a recording, and tells at once what is sent on.
     pub fn datagram(&mut self, recording: RecordingKey, datagram: Datagram<'_>) -> Taken {
-        let forward = self.take_datagram(recording, datagram);
+        let forward = self.parts.datagram(recording, datagram, &mut self.pool);
         Taken { forward, room: self.pool.has_room() }
     }
 
-    fn take_datagram(&mut self, recording: RecordingKey, datagram: Datagram<'_>) -> Forward {
+    /// Takes one input; what is to be done is added to `actions`.
+    pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
+        let before = actions.len();
+        let rest = self.clients.handle(input, actions);
+        let Self { config, clients, pool, ids, parts } = self;
+        let turn = &mut Turn { now, actions, config, clients, pool, ids };
+        parts.step(rest, before, turn);
+    }
+
+    /// Whether something waits for the next answer of storage: a file to be finished, the next one, or the end
+    /// of what was said before a pause, in which no packet may come to wake us.
+    #[must_use]
+    pub fn waits_for_storage(&self) -> bool {
+        let waits = |it: &Recording, to_file: &ToFile| to_file.is_impatient() || it.paused.is_some();
+        self.parts
+            .recordings
+            .values()
+            .any(|it| it.destination.as_file().is_some_and(|to_file| waits(it, to_file)))
+    }
+
+    /// Whether a batch of packets would find room. If not, they are better left where they are.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.pool.has_room()
+    }
+
+    /// When [`Input::Tick`] is due next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        let progress = self.clients.wants("recording.progress");
+        let has_room = self.pool.has_room();
+        let window = self.config.storage.resume_window;
+        let recordings = self.parts.recordings.values().filter_map(|it| {
+            let to_file = it.destination.as_file();
+            let flush = to_file.and_then(|to_file| to_file.flush_due(self.config.storage.flush_interval));
+            let answer = it.waiting.as_ref().and(to_file).map(|_| it.started + START_ANSWER_AFTER);
+            let no_media = media_deadline(it, has_room);
+            let busy_since =
+                to_file.and_then(ToFile::busy_since).filter(|_| !it.notices.has(Notice::Stalled));
+            let stalled = busy_since.map(|at| at + STALLED_AFTER);
+            let progress = (progress && it.is_live()).then_some(it.progress_at);
+            let lost = self.parts.lost_due(it, window);
+            let destination = it.destination.deadline();
+            [flush, answer, no_media, stalled, progress, lost, destination].into_iter().flatten().min()
+        });
+        let starts = self.parts.waiting_starts.front().map(|(.., since)| *since + START_ANSWER_AFTER);
+        recordings
+            .chain(starts)
+            .chain(self.parts.deferred.retry_at())
+            .chain(self.parts.library_deadline())
+            .chain(self.parts.life.deadline())
+            .chain(self.parts.play_deadline(self.clients.wants("playback.progress")))
+            .chain(self.parts.look_due(self.clients.wants("storage.state")))
+            .chain(self.parts.finalise_due())
+            .min()
+    }
+
+    /// Whose packets come before what a client's line asks for. Everything else a client asks can be answered while
+    /// packets wait in the sockets for room, so that a question never costs audio.
+    #[must_use]
+    pub fn fence(&self, line: &[u8]) -> Fence {
+        let Ok(Request { method, .. }) = request::parse(line) else { return Fence::None };
+        match method {
+            Method::RecordPause { recording }
+            | Method::RecordResume { recording }
+            | Method::RecordStop { recording } => {
+                self.parts.live(recording.as_deref()).map_or(Fence::None, Fence::One)
+            }
+            Method::StorageEject => Fence::All,
+            _ => Fence::None,
+        }
+    }
+}
+
+impl Parts {
+    fn datagram(&mut self, recording: RecordingKey, datagram: Datagram<'_>, pool: &mut BlockPool) -> Forward {
         let Datagram { octets, truncated, arrival, .. } = datagram;
         let Some(it) = self.recordings.get_mut(&recording) else { return Forward::Nothing };
         self.stats.bytes += octets.len() as u64;
@@ -178,7 +301,7 @@ impl Agent {
             }
             return Forward::Nothing;
         }
-        let Some(verdict) = it.datagram(datagram, &mut self.pool) else { return Forward::Nothing };
+        let Some(verdict) = it.datagram(datagram, pool) else { return Forward::Nothing };
         let released = it.take_released();
         let Some(to_server) = it.destination.as_server_mut() else { return Forward::Nothing };
         if let Some(waiting) = &released {
@@ -196,12 +319,18 @@ impl Agent {
         }
     }
 
-    /// Takes one input; what is to be done is added to `actions`.
-    pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
-        let before = actions.len();
-        let turn = &mut Turn { now, actions };
-        let (drained, answered) = (matches!(input, Input::Drained(_)), matches!(input, Input::Storage(_)));
-        self.take(input, turn);
+    fn step(&mut self, rest: Rest<'_>, before: usize, turn: &mut Turn<'_>) {
+        self.show_clock(turn.now);
+        let (mut drained, mut answered) = (false, false);
+        match rest {
+            Rest::Nothing => {}
+            Rest::Request(caller, method) => self.handle(caller, method, turn),
+            Rest::Input(input) => {
+                drained = matches!(input, Input::Drained(_));
+                answered = matches!(input, Input::Storage(_));
+                self.take(input, turn);
+            }
+        }
         if !drained {
             self.emit_state(turn);
         }
@@ -218,23 +347,22 @@ impl Agent {
     fn keep_order(&mut self, before: usize, turn: &mut Turn<'_>) {
         for action in turn.actions.split_off(before) {
             match action {
-                Action::Job(job) if self.deferred.keeps_back(&job) => self.job_refused(job, turn.now),
+                Action::Job(job) if self.deferred.keeps_back(&job) => self.job_refused(job, turn),
                 action => turn.actions.push(action),
             }
         }
     }
 
     /// The disk is stalled: what it was to do is done when it goes on.
-    fn job_refused(&mut self, job: Job, now: Now) {
-        match self.deferred.defer(job, now.mono) {
+    fn job_refused(&mut self, job: Job, turn: &mut Turn<'_>) {
+        match self.deferred.defer(job, turn.now.mono) {
             Some(Job::Scan(_)) => self.scans = self.scans.saturating_sub(1),
-            Some(Job::Append { pieces, .. }) => segment_buffer::give_back(pieces, &mut self.pool),
+            Some(Job::Append { pieces, .. }) => segment_buffer::give_back(pieces, turn.pool),
             _ => {}
         }
     }
 
     fn take(&mut self, input: Input<'_>, turn: &mut Turn<'_>) {
-        self.show_clock(turn.now);
         match input {
             Input::Drained(recording) => {
                 self.check_media(recording, turn);
@@ -257,70 +385,22 @@ impl Agent {
                 }
             }
             Input::Started | Input::MountsChanged => self.scan(turn),
-            Input::ClientOpened(client) => {
-                self.stats.clients += 1;
-                self.clients.insert(client, Subscription::new());
-            }
-            Input::ClientLine(client, line) => self.client_line(client, line, turn),
-            Input::ClientLineTooLong(client) => self.client_line_too_long(client, turn),
-            Input::ClientClosed(client) => self.client_closed(client),
-            Input::ClientsDoNotRead { events, closed } => {
-                self.stats.events_lost += events;
-                self.stats.clients_closed += closed;
-            }
+            // They are the clients', and were taken.
+            Input::ClientOpened(_)
+            | Input::ClientLine(..)
+            | Input::ClientLineTooLong(_)
+            | Input::ClientClosed(_)
+            | Input::ClientsDoNotRead { .. } => {}
             Input::RtpBound(recording, result) => self.rtp_bound(recording, result, turn),
             Input::Uplink(recording, input) => self.uplink_input(recording, input, turn),
             Input::JobRefused(Job::Library(job)) => self.library_refused(job, turn),
-            Input::JobRefused(job) => self.job_refused(job, turn.now),
+            Input::JobRefused(job) => self.job_refused(job, turn),
             Input::PlayerFailed(playback) => {
                 self.end_playback(playback, Reason::PermissionDenied.as_str(), None, turn);
             }
             Input::Tick => self.tick(turn),
             Input::Shutdown => self.shut_down(turn),
         }
-    }
-
-    /// Whether something waits for the next answer of storage: a file to be finished, the next one, or the end
-    /// of what was said before a pause, in which no packet may come to wake us.
-    #[must_use]
-    pub fn waits_for_storage(&self) -> bool {
-        let waits = |it: &Recording, to_file: &ToFile| to_file.is_impatient() || it.paused.is_some();
-        self.recordings.values().any(|it| it.destination.as_file().is_some_and(|to_file| waits(it, to_file)))
-    }
-
-    /// Whether a batch of packets would find room. If not, they are better left where they are.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.pool.has_room()
-    }
-
-    /// When [`Input::Tick`] is due next.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Mono> {
-        let progress = self.wants("recording.progress");
-        let recordings = self.recordings.values().filter_map(|it| {
-            let to_file = it.destination.as_file();
-            let flush = to_file.and_then(|to_file| to_file.flush_due(self.config.storage.flush_interval));
-            let answer = it.waiting.as_ref().and(to_file).map(|_| it.started + START_ANSWER_AFTER);
-            let no_media = self.media_deadline(it);
-            let busy_since =
-                to_file.and_then(ToFile::busy_since).filter(|_| !it.notices.has(Notice::Stalled));
-            let stalled = busy_since.map(|at| at + STALLED_AFTER);
-            let progress = (progress && it.is_live()).then_some(it.progress_at);
-            let lost = self.lost_due(it);
-            let destination = it.destination.deadline();
-            [flush, answer, no_media, stalled, progress, lost, destination].into_iter().flatten().min()
-        });
-        let starts = self.waiting_starts.front().map(|(.., since)| *since + START_ANSWER_AFTER);
-        recordings
-            .chain(starts)
-            .chain(self.deferred.retry_at())
-            .chain(self.library_deadline())
-            .chain(self.life.deadline())
-            .chain(self.play_deadline())
-            .chain(self.look_due())
-            .chain(self.finalise_due())
-            .min()
     }
 
     fn exit_if_done(&mut self, turn: &mut Turn<'_>) {
@@ -376,15 +456,15 @@ impl Agent {
         if self.deferred.retry_at().is_some_and(|at| turn.now.mono >= at) {
             turn.actions.extend(self.deferred.take().map(Action::Job));
         }
-        if self.look_due().is_some_and(|at| turn.now.mono >= at) {
+        if self.look_due(turn.wants("storage.state")).is_some_and(|at| turn.now.mono >= at) {
             self.scan(turn);
         }
         if self.finalise_due().is_some_and(|at| turn.now.mono >= at) {
             self.finalise_again(turn);
         }
-        let progress = self.wants("recording.progress");
+        let progress = turn.wants("recording.progress");
         for key in self.keys() {
-            self.let_go(key, turn.now);
+            self.let_go(key, turn);
             self.pump(key, turn);
             self.check_lost(key, turn);
             self.uplink(key, turn, |client, now, out| client.timer(now, out));
@@ -393,14 +473,14 @@ impl Agent {
             let Some(it) = self.recordings.get_mut(&key) else { continue };
             if it.goes_to_file() && turn.now.mono >= it.started + START_ANSWER_AFTER {
                 if let Some(reply) = it.waiting.take() {
-                    reply.ok(&it.start_answer(), turn);
+                    reply.ok(&it.start_answer(), turn.actions);
                 }
             }
             let busy_since = it.destination.as_file().and_then(ToFile::busy_since);
             let stalled = busy_since.is_some_and(|since| turn.now.mono >= since + STALLED_AFTER);
             if stalled && it.notices.first(Notice::Stalled) {
                 let event = Event::RecordingStalled(it.status(remaining_s, turn.now.mono));
-                self.emit(&event, turn);
+                turn.emit(&event);
             }
             self.check_media(key, turn);
             let Some(it) = self.recordings.get(&key) else { continue };
@@ -412,31 +492,8 @@ impl Agent {
         let overdue = |since: &Mono| now >= *since + START_ANSWER_AFTER;
         while self.waiting_starts.front().is_some_and(|(.., since)| overdue(since)) {
             if let Some((Some(reply), ..)) = self.waiting_starts.pop_front() {
-                reply.err(&library::disk_silent(), turn);
+                reply.err(&library::disk_silent(), turn.actions);
             }
         }
-    }
-
-    fn new_key(&mut self) -> u64 {
-        self.next_key += 1;
-        self.next_key
-    }
-
-    fn new_file(&mut self) -> FileKey {
-        FileKey(self.new_key())
-    }
-
-    /// 16 hexadecimal digits.
-    fn new_id(&mut self) -> String {
-        format!("{:016x}", self.next_random())
-    }
-
-    /// The next of the SplitMix64 sequence, which repeats none of its values.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
     }
 }

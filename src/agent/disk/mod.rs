@@ -1,6 +1,6 @@
 //! The disks: what is there, how much room is left, what waits for storage.
 
-use crate::agent::Agent;
+use crate::agent::Parts;
 
 pub(in crate::agent) mod deferred_jobs;
 pub(in crate::agent) mod eject;
@@ -9,7 +9,7 @@ pub(in crate::agent) mod room;
 mod scan;
 pub(in crate::agent) mod state;
 
-impl Agent {
+impl Parts {
     pub(in crate::agent) fn remaining_s(&self) -> Option<u64> {
         self.disk.remaining_s(self.count_on_disk())
     }

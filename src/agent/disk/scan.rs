@@ -1,6 +1,6 @@
 //! A look at the disks: when it is due, and what follows from what it found.
 
-use crate::agent::{Action, Agent, Turn};
+use crate::agent::{Action, Parts, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use media::time::Mono;
@@ -10,7 +10,7 @@ use store::jobs::{Found, Job};
 /// Between two looks at the disks that nothing has asked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-impl Agent {
+impl Parts {
     pub(in crate::agent) fn scan(&mut self, turn: &mut Turn<'_>) {
         self.scans += 1;
         self.looked_at = turn.now.mono;
@@ -24,7 +24,7 @@ impl Agent {
         let change = self.disk.scanned(found, self.count_on_disk());
         if change.went {
             self.library_gone(Reason::StorageIo.as_str(), turn);
-            self.emit(&Event::StorageRemoved(self.storage_status()), turn);
+            turn.emit(&Event::StorageRemoved(self.storage_status()));
         }
         for key in self.on_disk() {
             let to_file = self.recordings.get(&key).and_then(|it| it.destination.as_file());
@@ -53,8 +53,8 @@ impl Agent {
 
     /// When the disks are to be looked at though nothing has told of a change: nobody tells when others fill a disk, nor
     /// when one is pulled that is not mounted. A look that could not see what there is is made again, too. While something is recorded, what storage answers tells enough.
-    pub(in crate::agent) fn look_due(&self) -> Option<Mono> {
-        let waits = self.disk.waits_for_pull() || self.wants("storage.state");
+    pub(in crate::agent) fn look_due(&self, state_wanted: bool) -> Option<Mono> {
+        let waits = self.disk.waits_for_pull() || state_wanted;
         let idle = self.count_on_disk() == 0;
         let looks = self.scans > 0 || self.life.is_ending();
         ((waits && idle || self.disk.is_unknown()) && !looks).then_some(self.looked_at + LOOK_INTERVAL)
@@ -63,7 +63,7 @@ impl Agent {
     /// Tells if the state of the disk is another one than before.
     pub(in crate::agent) fn emit_state(&mut self, turn: &mut Turn<'_>) {
         if let Some(change) = self.disk.change(self.count_on_disk()) {
-            self.emit(&Event::StorageState(change), turn);
+            turn.emit(&Event::StorageState(change));
         }
     }
 }

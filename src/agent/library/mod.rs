@@ -7,12 +7,12 @@ pub(in crate::agent) mod index;
 pub(in crate::agent) mod playback;
 pub(in crate::agent) mod playbacks;
 
-use crate::agent::answer::{Answer, Failure};
-use crate::agent::answer::{Caller, PendingReply};
+use crate::agent::clients::answer::{Answer, Failure};
+use crate::agent::clients::answer::{Caller, PendingReply};
 use crate::agent::disk::faults::reason_at_start;
 use crate::agent::library::index::Entry;
 use crate::agent::library::playback::PlayRequest;
-use crate::agent::{Action, Agent, RecordingKey, Turn};
+use crate::agent::{Action, Parts, RecordingKey, Turn};
 use crate::api::ending::TextKey;
 use crate::api::error::AgentError;
 use crate::api::event::Event;
@@ -21,7 +21,6 @@ use crate::api::reply::Done as Empty;
 use crate::api::request::Method;
 use crate::api::status::{RecordingEntry, RecordingsListed};
 use log::Level as LogLevel;
-use media::blocks::Block;
 use media::codec::OCTETS_PER_MS;
 use media::time::Mono;
 use recfile::format::{Facts, Layout};
@@ -81,7 +80,7 @@ pub(crate) struct FormatInfo {
     whole_packets: bool,
 }
 
-impl Agent {
+impl Parts {
     pub(in crate::agent) fn list_recordings(
         &self,
         limit: Option<u32>,
@@ -119,7 +118,7 @@ impl Agent {
         if deletes && self.is_played(&file) {
             return Err(busy("it is being played").into());
         }
-        let ask = self.ask(caller, if deletes { What::Delete(file.clone()) } else { What::Look })?;
+        let ask = self.ask(caller, if deletes { What::Delete(file.clone()) } else { What::Look }, turn)?;
         let job = match method {
             Method::RecordingsProtect { protected, .. } => {
                 LibraryJob::Protect { ask, folder, file, protected }
@@ -132,14 +131,19 @@ impl Agent {
     }
 
     /// Notes who waits for an answer of storage.
-    pub(in crate::agent) fn ask(&mut self, caller: &mut Caller, what: What) -> Result<AskId, Failure> {
+    pub(in crate::agent) fn ask(
+        &mut self,
+        caller: &mut Caller,
+        what: What,
+        turn: &mut Turn<'_>,
+    ) -> Result<AskId, Failure> {
         if self.asks.len() >= MAX_ASKS {
             let message = "too many requests wait for the disk";
             let error = AgentError::new(Reason::StorageIo).with_message(message);
             let error = error.with_advice("try again in a moment").with_text(Some(TextKey::StorageSilent));
             return Err(error.into());
         }
-        let ask = AskId(self.new_key());
+        let ask = AskId(turn.ids.key());
         self.asks.insert(ask, Ask { reply: caller.defer(), what });
         Ok(ask)
     }
@@ -230,10 +234,10 @@ impl Agent {
                 self.refuse_ask(ask, &error, turn);
             }
             LibraryJob::ReadFrames(ReadFrames { playback, block, .. }) => {
-                self.play_refused(playback, block, turn.now);
+                self.play_refused(playback, block, turn);
             }
             // Nobody asks again: what is played must not be deleted when the disk goes on.
-            LibraryJob::Keep(_) => self.job_refused(Job::Library(job), turn.now),
+            LibraryJob::Keep(_) => self.job_refused(Job::Library(job), turn),
         }
     }
 
@@ -246,7 +250,7 @@ impl Agent {
         match result {
             Ok(value) => {
                 if let Some(reply) = self.asks.remove(&ask).and_then(|ask| ask.reply) {
-                    reply.ok(&value, turn);
+                    reply.ok(&value, turn.actions);
                 }
             }
             Err(miss) => self.refuse_ask(ask, &error_of(miss), turn),
@@ -255,7 +259,7 @@ impl Agent {
 
     pub(in crate::agent) fn refuse_ask(&mut self, ask: AskId, error: &AgentError, turn: &mut Turn<'_>) {
         if let Some(reply) = self.asks.remove(&ask).and_then(|ask| ask.reply) {
-            reply.err(error, turn);
+            reply.err(error, turn.actions);
         }
     }
 
@@ -341,11 +345,6 @@ impl Agent {
         self.recordings.values().any(|it| it.file_name() == Some(file))
     }
 
-    /// Gives a block back to the pool.
-    pub(in crate::agent) fn give_back(&mut self, block: Block) {
-        self.pool.give_back(block);
-    }
-
     pub(in crate::agent) fn recovered(&self, files: Vec<Recovered>, turn: &mut Turn<'_>) {
         if files.is_empty() {
             return;
@@ -355,7 +354,7 @@ impl Agent {
             turn.actions.push(Action::Log(LogLevel::Warn, text));
         }
         let files = files.into_iter().map(|file| file.file).collect();
-        self.emit(&Event::StorageRecovered { files }, turn);
+        turn.emit(&Event::StorageRecovered { files });
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Owns: which playbacks there are and how they end. Never: when a packet is due ([`super::playback`]).
 
-use crate::agent::answer::Caller;
-use crate::agent::answer::{Answer, Failure, answer};
+use crate::agent::clients::answer::Caller;
+use crate::agent::clients::answer::{Answer, Failure, answer};
 use crate::agent::disk::faults::cause_of_fault;
 use crate::agent::library::playback::{PlayRequest, Playback};
 use crate::agent::library::{What, error_of};
-use crate::agent::{Action, Agent, MAX_ENDED, Turn};
+use crate::agent::{Action, MAX_ENDED, Parts, Turn};
 use crate::api::ending::TextKey;
 use crate::api::error::AgentError;
 use crate::api::event::Event;
@@ -15,7 +15,7 @@ use crate::api::reason::{Cause, Reason};
 use crate::api::request::Method;
 use crate::api::status::{PlayStarted, PlaybackStatus, Playbacks, RtpAddress};
 use media::blocks::Block;
-use media::time::{Mono, Now};
+use media::time::Mono;
 use recfile::header::FileHeader;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ impl Players {
     }
 }
 
-impl Agent {
+impl Parts {
     pub(in crate::agent) fn play_request(
         &mut self,
         caller: &mut Caller,
@@ -99,7 +99,7 @@ impl Agent {
         position_ms: u64,
         turn: &mut Turn<'_>,
     ) -> Answer {
-        if !rtp.addr.is_loopback() && !self.config.rtp.allow_remote {
+        if !rtp.addr.is_loopback() && !turn.config.rtp.allow_remote {
             let message = format!("RTP to {} is not allowed: it goes to this machine only", rtp.addr);
             let advice = "give an address such as 127.0.0.1, or set [rtp] allow_remote = true";
             let error = AgentError::new(Reason::PermissionDenied).with_message(message);
@@ -134,7 +134,7 @@ impl Agent {
             target,
             position_ms,
         };
-        let ask = self.ask(caller, What::Play(request))?;
+        let ask = self.ask(caller, What::Play(request), turn)?;
         turn.actions.push(Action::Job(Job::Library(LibraryJob::OpenPlay { ask, folder, files })));
         Ok(None)
     }
@@ -149,11 +149,11 @@ impl Agent {
         let Some((reply, What::Play(request))) = self.take_ask(ask) else { return };
         let parts = match self.refuse_in_between(true).and_then(|()| parts_of(&request, files)) {
             Ok(parts) => parts,
-            Err(error) => return reply.into_iter().for_each(|reply| reply.err(&error, turn)),
+            Err(error) => return reply.into_iter().for_each(|reply| reply.err(&error, turn.actions)),
         };
-        let key = PlaybackKey(self.new_key());
-        let playback_id = self.new_id();
-        let random = u64::from_str_radix(&self.new_id(), 16).unwrap_or_default();
+        let key = PlaybackKey(turn.ids.key());
+        let playback_id = turn.ids.id();
+        let random = u64::from_str_radix(&turn.ids.id(), 16).unwrap_or_default();
         let target = request.target;
         let it = Playback::new(playback_id.clone(), request, parts, random, turn.now);
         let duration_ms = it.duration_ms();
@@ -163,7 +163,7 @@ impl Agent {
         self.players.live.insert(key, it);
         if let Some(reply) = reply {
             let started = PlayStarted { playback: playback_id, duration_ms };
-            reply.ok(&started, turn);
+            reply.ok(&started, turn.actions);
         }
         self.play(key, turn);
     }
@@ -175,8 +175,8 @@ impl Agent {
             Err(LibraryError::Fault(fault)) => Some(cause_of_fault(fault.kind)),
             _ => None,
         };
-        let Some(it) = self.players.live.get_mut(&key) else { return self.give_back(read.block) };
-        if it.take_read(read, turn.now, &mut self.pool) {
+        let Some(it) = self.players.live.get_mut(&key) else { return turn.pool.give_back(read.block) };
+        if it.take_read(read, turn.now, turn.pool) {
             self.play(key, turn);
         } else {
             self.end_playback(key, Reason::StorageIo.as_str(), cause, turn);
@@ -184,10 +184,10 @@ impl Agent {
     }
 
     /// Storage had no room for a read.
-    pub(in crate::agent) fn play_refused(&mut self, key: PlaybackKey, block: Block, now: Now) {
-        self.give_back(block);
+    pub(in crate::agent) fn play_refused(&mut self, key: PlaybackKey, block: Block, turn: &mut Turn<'_>) {
+        turn.pool.give_back(block);
         if let Some(it) = self.players.live.get_mut(&key) {
-            it.refused(now);
+            it.refused(turn.now);
         }
     }
 
@@ -200,11 +200,10 @@ impl Agent {
     }
 
     /// When the next packet of a playback is due.
-    pub(in crate::agent) fn play_deadline(&self) -> Option<Mono> {
+    pub(in crate::agent) fn play_deadline(&self, progress: bool) -> Option<Mono> {
         if self.players.live.is_empty() {
             return None;
         }
-        let progress = self.wants("playback.progress");
         self.players.live.values().filter_map(|it| it.deadline(progress)).min()
     }
 
@@ -255,7 +254,7 @@ impl Agent {
         turn: &mut Turn<'_>,
     ) -> Option<PlaybackStatus> {
         let mut it = self.players.live.remove(&key)?;
-        it.discard(&mut self.pool);
+        it.discard(turn.pool);
         let failure = Reason::ALL.into_iter().find(|failure| failure.as_str() == reason);
         let text_key = failure.and_then(|failure| TextKey::of(failure, cause));
         let status = PlaybackStatus { text_key, ..it.status(Some(reason)) };
@@ -264,27 +263,27 @@ impl Agent {
         turn.actions.push(Action::Log(log::Level::Info, format!("playback {} ended: {reason}", it.id)));
         self.players.ended.truncate(MAX_ENDED - 1);
         self.players.ended.push_front(status.clone());
-        self.emit(&Event::PlaybackEnded(status.clone()), turn);
+        turn.emit(&Event::PlaybackEnded(status.clone()));
         Some(status)
     }
 
     fn play(&mut self, key: PlaybackKey, turn: &mut Turn<'_>) {
         self.keep_played(turn);
-        let wanted = self.wants("playback.progress");
+        let wanted = turn.wants("playback.progress");
         let Some(it) = self.players.live.get_mut(&key) else { return };
         let mut send = |packet| turn.actions.push(Action::SendPlayed { playback: key, packet });
-        if it.play(turn.now, &mut self.pool, &mut send) {
+        if it.play(turn.now, turn.pool, &mut send) {
             self.end_playback(key, "finished", None, turn);
             return;
         }
         let recorded = |id: &str| self.recordings.values().any(|recording| recording.id == id);
         let growing = it.recording().is_some_and(recorded);
-        let read = it.next_read(key, growing, turn.now, &mut self.pool);
+        let read = it.next_read(key, growing, turn.now, turn.pool);
         turn.actions.extend(read.map(|read| Action::Job(Job::Library(LibraryJob::ReadFrames(read)))));
         let progress = it.progress_is_due(turn.now) && wanted;
         let event = progress.then(|| Event::PlaybackProgress(it.status(None)));
         if let Some(event) = event {
-            self.emit(&event, turn);
+            turn.emit(&event);
         }
     }
 
@@ -297,7 +296,7 @@ impl Agent {
     ) -> Answer {
         let key = self.playing(playback)?;
         let Some(it) = self.players.live.get_mut(&key) else { return Err(Reason::NotFound.into()) };
-        if let Err(message) = change(it, &mut self.pool) {
+        if let Err(message) = change(it, turn.pool) {
             return Err(AgentError::new(Reason::InvalidState).with_message(message).into());
         }
         let status = it.status(None);

@@ -1,12 +1,12 @@
 //! What the agent does about recordings that the PBX makes: requests, answers and their consequences.
 
-use crate::agent::answer::Caller;
+use crate::agent::clients::answer::Caller;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::by_pbx::{Purpose, Refusal, Step};
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Phase;
 use crate::agent::recordings::stop::outcome::Outcome;
-use crate::agent::{Action, Agent, RecordingKey, Turn};
+use crate::agent::{Action, Parts, RecordingKey, Turn};
 use crate::api::ending::{Order, TextKey};
 use crate::api::error::AgentError;
 use crate::api::event::{Event, SipRecord};
@@ -19,11 +19,15 @@ use std::time::Duration;
 const SIP_STACK: &str =
     "a SIP stack has to be subscribed to sip.info, send the INFO and tell its answer (sip.info_result)";
 
-impl Agent {
+impl Parts {
     /// A recording of `call` by the PBX, if there is a SIP stack that can ask for it, and none of this call yet:
     /// PBXs toggle at a second `on`.
-    pub(in crate::agent) fn pbx_destination(&self, call: &Call) -> Result<Destination, AgentError> {
-        if !self.wants("sip.info") {
+    pub(in crate::agent) fn pbx_destination(
+        &self,
+        call: &Call,
+        turn: &Turn<'_>,
+    ) -> Result<Destination, AgentError> {
+        if !turn.wants("sip.info") {
             let message = "no SIP stack has subscribed to the event sip.info";
             return Err(AgentError::new(Reason::NotConfigured).with_message(message).with_advice(SIP_STACK));
         }
@@ -48,7 +52,6 @@ impl Agent {
 
     /// Tells recordings by the PBX what time it is: they have no audio to tell them.
     pub(in crate::agent) fn show_clock(&mut self, now: Now) {
-        self.clock = now.mono;
         for sip in self.recordings.values_mut().filter_map(|it| it.destination.as_pbx_mut()) {
             sip.see(now.mono);
         }
@@ -83,7 +86,7 @@ impl Agent {
             let error =
                 AgentError::new(Reason::InvalidState).with_message("it was stopped before it went on");
             if let Some(reply) = sip.waiting.take() {
-                reply.err(&error, turn);
+                reply.err(&error, turn.actions);
             }
             self.remove(key, Outcome::Ended, turn);
         } else if sip.is_busy() {
@@ -103,7 +106,7 @@ impl Agent {
         turn: &mut Turn<'_>,
     ) -> Result<(), AgentError> {
         // RFC 3261, section 14.1: whoever owns the Call-ID waits 2.1 to 4 s, in steps of 10 ms.
-        let retry_after = Duration::from_millis(2100 + self.next_random() % 191 * 10);
+        let retry_after = Duration::from_millis(2100 + turn.ids.random() % 191 * 10);
         let found = self.recordings.iter_mut().find(|(_, it)| it.id == recording);
         let Some((&key, it)) = found else {
             let ended = self.ended.iter().any(|status| status.recording == recording);
@@ -134,7 +137,7 @@ impl Agent {
     fn emit_sip_info(&self, key: RecordingKey, record: SipRecord, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get(&key) else { return };
         let event = Event::SipInfo { recording: it.id.clone(), call: it.call.clone(), record };
-        self.emit(&event, turn);
+        turn.emit(&event);
     }
 
     fn pbx_step(&mut self, key: RecordingKey, step: Step, turn: &mut Turn<'_>) {
@@ -164,14 +167,14 @@ impl Agent {
         if live {
             it.phase = Phase::Running;
         }
-        let status = it.status(None, self.clock);
+        let status = it.status(None, turn.now.mono);
         if let Some(reply) = it.waiting.take() {
-            reply.ok(&it.start_answer(), turn);
+            reply.ok(&it.start_answer(), turn.actions);
         }
         if let Some(reply) = waiting {
-            reply.ok(&status, turn);
+            reply.ok(&status, turn.actions);
         }
-        self.emit(&event(status), turn);
+        turn.emit(&event(status));
         match (stop_wanted, records) {
             (true, true) => self.ask_pbx(key, Purpose::Stop, turn),
             (true, false) => self.remove(key, Outcome::Ended, turn),
@@ -206,7 +209,7 @@ impl Agent {
             }
         };
         for reply in start.into_iter().chain(sip.waiting.take()) {
-            reply.err(&error, turn);
+            reply.err(&error, turn.actions);
         }
         // Whether an unanswered `on` got through is not known.
         let unsure = matches!(refusal, Refusal::Because(Reason::ServerTimeout, _));

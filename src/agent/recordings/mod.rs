@@ -4,12 +4,12 @@
 //! begins is [`start`]'s, how it ends [`stop`]'s, what disk, server and PBX answer [`on_disk`]'s, [`at_server`]'s and
 //! [`at_pbx`]'s.
 
-use crate::agent::answer::Caller;
-use crate::agent::answer::{Answer, Failure, answer};
+use crate::agent::clients::answer::Caller;
+use crate::agent::clients::answer::{Answer, Failure, answer};
 use crate::agent::recordings::recording::by_pbx::Purpose;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::{Recording, altered_text};
-use crate::agent::{Action, Agent, RecordingKey, Turn};
+use crate::agent::{Action, Parts, RecordingKey, Turn};
 use crate::api::error::AgentError;
 use crate::api::event::Event;
 use crate::api::reason::Reason;
@@ -21,7 +21,7 @@ use store::jobs::{FileKey, Job};
 
 mod at_pbx;
 mod at_server;
-mod notices;
+pub(in crate::agent) mod notices;
 pub(in crate::agent) mod on_disk;
 pub(in crate::agent) mod recording;
 mod start;
@@ -33,7 +33,7 @@ const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
 /// More than a flush of a call has: with so much waiting, the room is looked at without a write, too.
 const BEHIND_OCTETS: u64 = 16 * 1024;
 
-impl Agent {
+impl Parts {
     /// Gives storage what is due of one recording.
     pub(in crate::agent) fn pump(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         if self.lose_pulled(key, turn) {
@@ -41,7 +41,7 @@ impl Agent {
         }
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // Early, with what else is awake, is better than a wake-up of its own; later all go together.
-        let interval = self.config.storage.flush_interval / 2;
+        let interval = turn.config.storage.flush_interval / 2;
         let waiting = it.buffered_octets();
         let sender = it.sender_facts();
         let Destination::File(to_file) = &mut it.destination else {
@@ -49,7 +49,7 @@ impl Agent {
         };
         let due = to_file.flush_due(interval).is_some_and(|due| turn.now.mono >= due);
         // Many calls may fill a small pool long before one of them has that much.
-        let early = waiting > WRITE_EARLY_OCTETS || self.pool.is_half_used();
+        let early = waiting > WRITE_EARLY_OCTETS || turn.pool.is_half_used();
         let flush = due || early || it.paused.is_some();
         to_file.note_sender(sender);
         if let Some(job) = to_file.next_job(flush, &it.call, &it.counts, turn.now) {
@@ -61,7 +61,7 @@ impl Agent {
             if turn.now.mono + Duration::from_millis(100) >= self.progress_due(key) {
                 self.emit_progress(key, turn);
             }
-            self.pool.trim();
+            turn.pool.trim();
         } else if waiting > BEHIND_OCTETS {
             // The disk is behind, or the stream fast, and what waits needs room too.
             self.check_room(turn);
@@ -120,8 +120,12 @@ impl Agent {
         }
     }
 
-    pub(in crate::agent) fn status_of(&self, key: RecordingKey) -> Result<RecordingStatus, Failure> {
-        let live = self.recordings.get(&key).map(|it| it.status(self.remaining_s(), self.clock));
+    pub(in crate::agent) fn status_of(
+        &self,
+        key: RecordingKey,
+        now: Mono,
+    ) -> Result<RecordingStatus, Failure> {
+        let live = self.recordings.get(&key).map(|it| it.status(self.remaining_s(), now));
         live.or_else(|| self.ended.front().cloned()).ok_or_else(|| Reason::NotFound.into())
     }
 
@@ -158,9 +162,9 @@ impl Agent {
         if it.paused.is_some() {
             return Err(AgentError::new(Reason::InvalidState).with_message("it is paused already").into());
         }
-        it.settle(turn.now.mono, &mut self.pool);
+        it.settle(turn.now.mono, turn.pool);
         match &mut it.destination {
-            Destination::File(to_file) => to_file.pause(&mut self.pool),
+            Destination::File(to_file) => to_file.pause(turn.pool),
             Destination::Server(to_server) => to_server.pause(),
             Destination::Pbx(_) => {
                 self.switch_pbx(key, Purpose::Pause, caller, turn)?;
@@ -168,8 +172,8 @@ impl Agent {
             }
         }
         it.paused = Some(turn.now.mono);
-        let status = it.status(remaining_s, self.clock);
-        self.emit(&Event::RecordingPaused(status.clone()), turn);
+        let status = it.status(remaining_s, turn.now.mono);
+        turn.emit(&Event::RecordingPaused(status.clone()));
         self.pump(key, turn);
         answer(&status)
     }
@@ -195,8 +199,8 @@ impl Agent {
         }
         it.paused = None;
         it.probe.begin(turn.now.mono);
-        let status = it.status(remaining_s, self.clock);
-        self.emit(&Event::RecordingResumed(status.clone()), turn);
+        let status = it.status(remaining_s, turn.now.mono);
+        turn.emit(&Event::RecordingResumed(status.clone()));
         answer(&status)
     }
 }

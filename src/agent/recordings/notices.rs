@@ -4,36 +4,36 @@ use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::recording::to_file::ToFile;
 use crate::agent::recordings::stop::outcome::Outcome;
-use crate::agent::{Action, Agent, RecordingKey, Turn};
+use crate::agent::{Action, Parts, RecordingKey, Turn};
 use crate::api::event::Event;
 use media::probe::{Media, NO_MEDIA_AFTER};
-use media::time::{Mono, Now};
+use media::time::Mono;
 use std::time::Duration;
 use store::jobs::{Fault, FaultKind};
 
-impl Agent {
+impl Parts {
     /// What waits to be put in order waits no longer if no packet has come for a while. All that has come is here: sockets
     /// are emptied before each tick, unless there is no room.
-    pub(in crate::agent) fn let_go(&mut self, key: RecordingKey, now: Now) {
-        if !self.pool.has_room() {
+    pub(in crate::agent) fn let_go(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
+        if !turn.pool.has_room() {
             return;
         }
         let Some(to_file) = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut()) else {
             return;
         };
-        if to_file.flush_due(self.config.storage.flush_interval).is_some_and(|due| now.mono >= due) {
-            to_file.let_go(now.mono, &mut self.pool);
+        if to_file.flush_due(turn.config.storage.flush_interval).is_some_and(|due| turn.now.mono >= due) {
+            to_file.let_go(turn.now.mono, turn.pool);
         }
     }
 
     /// Tells what comes in, if that is something else than before, and that nothing does. What had arrived was looked at.
     pub(in crate::agent) fn check_media(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
-        let has_room = self.pool.has_room();
+        let has_room = turn.pool.has_room();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // Without room, packets wait in the socket.
         let looks = it.takes_audio() && has_room;
         if looks {
-            it.tick_lock(turn.now.mono, &mut self.pool);
+            it.tick_lock(turn.now.mono, turn.pool);
             if let Some(waiting) = it.take_released() {
                 turn.actions.push(Action::RelayHeld(key, waiting));
             }
@@ -60,20 +60,11 @@ impl Agent {
         if changed {
             let text = format!("recording {}: media is {}", it.id, it.probe.media().name());
             turn.actions.push(Action::Log(log::Level::Info, text));
-            self.emit(&Event::RecordingMedia(status.clone()), turn);
+            turn.emit(&Event::RecordingMedia(status.clone()));
         }
         if no_media {
-            self.emit(&Event::RecordingNoMedia { status, detail }, turn);
+            turn.emit(&Event::RecordingNoMedia { status, detail });
         }
-    }
-
-    /// When time alone changes what is told of the media of a recording.
-    pub(in crate::agent) fn media_deadline(&self, it: &Recording) -> Option<Mono> {
-        if !it.takes_audio() || !self.has_room() {
-            return None;
-        }
-        let no_media = (!it.notices.has(Notice::NoMedia)).then(|| it.probe.since() + NO_MEDIA_AFTER);
-        [no_media, it.probe.deadline(), it.lock_deadline()].into_iter().flatten().min()
     }
 
     /// Tells when audio was lost for want of buffer, and gives up on a disk that is dead.
@@ -86,19 +77,28 @@ impl Agent {
             return self.remove(key, Outcome::DiskFailed(fault, Vec::new()), turn);
         }
         if it.is_degraded() && it.notices.first(Notice::Loss) {
-            let event = Event::RecordingStalled(it.status(remaining_s, self.clock));
-            self.emit(&event, turn);
+            let event = Event::RecordingStalled(it.status(remaining_s, turn.now.mono));
+            turn.emit(&event);
         }
     }
 
     pub(in crate::agent) fn emit_progress(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let remaining_s = self.remaining_s();
-        let wanted = self.wants("recording.progress");
+        let wanted = turn.wants("recording.progress");
         let Some(it) = self.recordings.get_mut(&key) else { return };
         it.progress_at = turn.now.mono + Duration::from_secs(1);
         if wanted {
-            let event = Event::RecordingProgress(it.status(remaining_s, self.clock));
-            self.emit(&event, turn);
+            let event = Event::RecordingProgress(it.status(remaining_s, turn.now.mono));
+            turn.emit(&event);
         }
     }
+}
+
+/// When time alone changes what is told of the media of a recording.
+pub(in crate::agent) fn media_deadline(it: &Recording, has_room: bool) -> Option<Mono> {
+    if !it.takes_audio() || !has_room {
+        return None;
+    }
+    let no_media = (!it.notices.has(Notice::NoMedia)).then(|| it.probe.since() + NO_MEDIA_AFTER);
+    [no_media, it.probe.deadline(), it.lock_deadline()].into_iter().flatten().min()
 }

@@ -1,24 +1,23 @@
 //! How a recording begins: whether it may, where it goes, and its RTP port.
 
-use crate::agent::answer::Answer;
-use crate::agent::answer::{Caller, PendingReply};
+use crate::agent::clients::answer::Answer;
+use crate::agent::clients::answer::{Caller, PendingReply};
 use crate::agent::recordings::recording::by_pbx::Purpose;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::{LastSender, Leftover};
 use crate::agent::recordings::recording::to_file::{Spec, ToFile};
 use crate::agent::recordings::recording::{Recording, altered_text};
 use crate::agent::recordings::stop::outcome::Outcome;
-use crate::agent::{Action, Agent, MAX_WAITING_STARTS, RecordingKey, Turn};
+use crate::agent::{Action, MAX_WAITING_STARTS, Parts, RecordingKey, Turn};
 use crate::api::error::AgentError;
 use crate::api::reason::Reason;
 use crate::api::request::RecordStart;
 use crate::api::status::Mode;
 use media::codec::Codec;
-use media::time::Now;
 use recfile::header::MAX_FILE_OCTETS;
 use store::jobs::Job;
 
-impl Agent {
+impl Parts {
     pub(in crate::agent) fn record_start(
         &mut self,
         caller: &mut Caller,
@@ -56,7 +55,7 @@ impl Agent {
                     it.waiting = reply;
                 }
             }
-            (Err(error), Some(reply)) => reply.err(&error, turn),
+            (Err(error), Some(reply)) => reply.err(&error, turn.actions),
             (Err(_), None) => {}
         }
     }
@@ -68,18 +67,18 @@ impl Agent {
                 .with_detail(format!("{} is not one of {known}", start.codec))
         })?;
         self.refuse_in_between(start.mode == Mode::Local)?;
-        let limit = self.config.rtp.max_recordings;
+        let limit = turn.config.rtp.max_recordings;
         if self.recordings.len() >= limit {
             return Err(AgentError::new(Reason::TooManyRecordings)
                 .with_detail(format!("{limit} are running (rtp.max_recordings)")));
         }
-        let recording = self.new_id();
+        let recording = turn.ids.id();
         let (destination, open) = match start.mode {
-            Mode::Local => self.file_destination(&recording, codec, &start, turn.now)?,
-            Mode::Server => (self.server_destination(codec, start.ptime_ms, &start.call, turn.now)?, None),
-            Mode::SipInfo => (self.pbx_destination(&start.call)?, None),
+            Mode::Local => self.file_destination(&recording, codec, &start, turn)?,
+            Mode::Server => (self.server_destination(codec, start.ptime_ms, &start.call, turn)?, None),
+            Mode::SipInfo => (self.pbx_destination(&start.call, turn)?, None),
         };
-        let key = RecordingKey(self.new_key());
+        let key = RecordingKey(turn.ids.key());
         let mode = start.mode;
         let mut it = Recording::new(recording, codec, start, destination, turn.now);
         it.open = open;
@@ -93,7 +92,7 @@ impl Agent {
         if mode == Mode::SipInfo {
             self.ask_pbx(key, Purpose::Start, turn);
         } else {
-            let (addr, ports) = (self.config.rtp.bind, self.ports());
+            let (addr, ports) = (turn.config.rtp.bind, self.ports(turn));
             turn.actions.push(Action::BindRtp { recording: key, addr, ports, codec });
         }
         Ok(key)
@@ -104,30 +103,30 @@ impl Agent {
         recording: &str,
         codec: Codec,
         start: &RecordStart,
-        now: Now,
+        turn: &mut Turn<'_>,
     ) -> Result<(Destination, Option<Job>), AgentError> {
         let spec = Spec {
             recording: recording.to_owned(),
             codec,
             ptime_ms: start.ptime_ms,
             folder: self.disk.folder_to_record(self.count_on_disk())?,
-            max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
-            recipients: self.config.storage.encrypt_to.len(),
+            max_file_octets: turn.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+            recipients: turn.config.storage.encrypt_to.len(),
         };
-        let (to_file, open) = ToFile::begin(spec, self.new_file(), &start.call, now);
+        let (to_file, open) = ToFile::begin(spec, turn.ids.file(), &start.call, turn.now);
         Ok((Destination::File(Box::new(to_file)), Some(open)))
     }
 
     /// Ports to try: an ephemeral one, or the configured one and those after it.
-    fn ports(&self) -> Vec<u16> {
+    fn ports(&self, turn: &Turn<'_>) -> Vec<u16> {
         let taken: Vec<u16> =
             self.recordings.values().filter_map(|it| it.rtp.map(|rtp| rtp.port())).collect();
-        self.config.rtp_ports().into_iter().filter(|port| !taken.contains(port)).collect()
+        turn.config.rtp_ports().into_iter().filter(|port| !taken.contains(port)).collect()
     }
 
     /// Remembers who sent to a fixed port that is let go: it may still send when the next recording has the port.
-    pub(in crate::agent) fn remember_sender(&mut self, key: RecordingKey) {
-        let Some(it) = self.recordings.get(&key).filter(|_| self.config.rtp.port != 0) else { return };
+    pub(in crate::agent) fn remember_sender(&mut self, key: RecordingKey, turn: &Turn<'_>) {
+        let Some(it) = self.recordings.get(&key).filter(|_| turn.config.rtp.port != 0) else { return };
         let Some((rtp, heard)) = it.rtp.zip(it.last_heard()) else { return };
         let last = LastSender { port: rtp.port(), heard, call_id: it.call.id.clone() };
         // There is one for each port, and there are as many ports as recordings.

@@ -1,9 +1,9 @@
 //! An eject: recordings on the disk end, then it is synced and unmounted, then everybody who asked is answered.
 
-use crate::agent::answer::Answer;
-use crate::agent::answer::{Caller, PendingReply};
+use crate::agent::clients::answer::Answer;
+use crate::agent::clients::answer::{Caller, PendingReply};
 use crate::agent::disk::faults::error_of_fault;
-use crate::agent::{Action, Agent, MAX_WAITING_STARTS, RecordingKey, Turn};
+use crate::agent::{Action, MAX_WAITING_STARTS, Parts, RecordingKey, Turn};
 use crate::api::ending::Order;
 use crate::api::error::AgentError;
 use crate::api::reason::Reason;
@@ -19,7 +19,7 @@ pub(in crate::agent) struct Ejecting {
     pub(in crate::agent) asked: Option<store::jobs::Eject>,
 }
 
-impl Agent {
+impl Parts {
     pub(in crate::agent) fn eject(&mut self, caller: &mut Caller, turn: &mut Turn<'_>) -> Answer {
         if !self.disk.is_present() && !self.disk.is_mounted_though_ejected() {
             return Err(self.disk.absent().into());
@@ -86,8 +86,8 @@ impl Agent {
         };
         for reply in eject.clients {
             match &answer {
-                Ok(answer) => reply.ok(answer, turn),
-                Err(error) => reply.err(error, turn),
+                Ok(answer) => reply.ok(answer, turn.actions),
+                Err(error) => reply.err(error, turn.actions),
             }
         }
         // Another disk may be there to go on at.

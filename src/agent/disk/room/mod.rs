@@ -3,7 +3,7 @@
 //! Never: how much room there is ([`super::state`]), or what a full disk means for recordings.
 
 use crate::agent::disk::state::SPEED_CHECK_OCTETS;
-use crate::agent::{Action, Agent, Turn};
+use crate::agent::{Action, Parts, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::config::OnFull;
@@ -36,7 +36,7 @@ impl MakeRoom {
     }
 }
 
-impl Agent {
+impl Parts {
     /// Another disk that was there already is recorded to from now on.
     pub(in crate::agent) fn turned(&mut self, turn: &mut Turn<'_>) {
         self.index.clear();
@@ -131,7 +131,7 @@ impl Agent {
         let refused = self.disk.folder_to_record(self.count_on_disk()).err();
         let full = refused.is_some_and(|error| error.reason == Reason::StorageFull);
         let wanted =
-            self.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing;
+            turn.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing;
         let Some(folder) = self.disk.folder().filter(|_| full && wanted) else { return false };
         self.delete_oldest(folder, turn);
         true
@@ -144,11 +144,11 @@ impl Agent {
         let (level, text) = self.disk.describe();
         turn.actions.push(Action::Log(level, text));
         if inserted && !self.disk.is_forbidden() {
-            self.emit(&Event::StorageInserted(status), turn);
+            turn.emit(&Event::StorageInserted(status));
         }
         let idle = self.recordings.is_empty() && self.waiting_starts.is_empty();
         let room = self.disk.room_octets() >= SPEED_CHECK_OCTETS;
-        if self.config.storage.speed_check && idle && room {
+        if turn.config.storage.speed_check && idle && room {
             if let Ok(folder) = self.disk.folder_to_record(0) {
                 turn.actions.push(Action::Job(Job::MeasureSpeed(folder)));
             }
@@ -163,9 +163,9 @@ impl Agent {
         match result {
             Ok(None) => {}
             Ok(Some(speed)) => {
-                if let Some(note) = self.disk.judge_speed(speed, self.config.rtp.max_recordings) {
+                if let Some(note) = self.disk.judge_speed(speed, turn.config.rtp.max_recordings) {
                     turn.actions.push(Action::Log(LogLevel::Warn, format!("the disk is {note}")));
-                    self.emit(&Event::StorageInserted(self.storage_status()), turn);
+                    turn.emit(&Event::StorageInserted(self.storage_status()));
                 }
             }
             Err(fault) => turn.actions.push(Action::Log(LogLevel::Warn, fault.detail)),

@@ -7,7 +7,7 @@ use crate::agent::recordings::recording::to_file::{Spec, ToFile};
 use crate::agent::recordings::recording::to_server::ToServer;
 use crate::agent::recordings::recording::to_server::replay::{IN_FLIGHT, UNSAVED};
 use crate::agent::recordings::stop::outcome::Outcome;
-use crate::agent::{Agent, RecordingKey, Turn, UplinkAction, UplinkInput};
+use crate::agent::{Parts, RecordingKey, Turn, UplinkAction, UplinkInput};
 use crate::api::ending::{Order, TextKey};
 use crate::api::error::AgentError;
 use crate::api::event::Event;
@@ -18,7 +18,7 @@ use log::Level as LogLevel;
 use media::codec::Codec;
 use media::counts::{Counts, DropCause, Verdict};
 use media::packet::Packet;
-use media::time::{Mono, Now};
+use media::time::Mono;
 use recfile::call::Call;
 use recfile::header::MAX_FILE_OCTETS;
 use std::net::SocketAddr;
@@ -26,22 +26,22 @@ use std::time::Duration;
 use uplink::phone::{Action as ClientAction, Client, End, Failure, Params, Settings};
 use uplink::session_id;
 
-impl Agent {
+impl Parts {
     /// Makes the session of a new recording; it begins when the RTP port is bound.
     pub(in crate::agent) fn server_destination(
         &mut self,
         codec: Codec,
         ptime_ms: u32,
         call: &Call,
-        now: Now,
+        turn: &mut Turn<'_>,
     ) -> Result<Destination, AgentError> {
-        if !self.config.uplink.is_configured() {
+        if !turn.config.uplink.is_configured() {
             return Err(AgentError::new(Reason::NotConfigured)
                 .with_message("no recording server is configured")
                 .with_advice("set [uplink] server_addr and server_port in the agent's config"));
         }
-        let random = [self.next_random(), self.next_random()];
-        let uplink = &self.config.uplink;
+        let random = [turn.ids.random(), turn.ids.random()];
+        let uplink = &turn.config.uplink;
         let settings = Settings {
             connect_timeout: uplink.connect_timeout,
             response_timeout: uplink.response_timeout,
@@ -60,7 +60,7 @@ impl Agent {
             media_hosts: uplink.media_hosts.clone(),
         };
         let mut first = Vec::new();
-        let client = Client::start(settings, params, now.mono, &mut first);
+        let client = Client::start(settings, params, turn.now.mono, &mut first);
         let remember = uplink.on_failure == OnFailure::Local;
         Ok(Destination::Server(Box::new(ToServer::new(client, first, codec, ptime_ms, remember))))
     }
@@ -183,16 +183,16 @@ impl Agent {
         it.phase.begin();
         it.probe.begin(turn.now.mono);
         if let Some(reply) = it.waiting.take() {
-            reply.ok(&it.start_answer(), turn);
+            reply.ok(&it.start_answer(), turn.actions);
         }
         let server = server.map(|server| server.to_string()).unwrap_or_default();
         let text = format!("recording {} goes to the server {server} as {id}", it.id);
         turn.actions.push(Action::Log(LogLevel::Info, text));
         let rtp = target.map(|target| RtpAddress { addr: target.ip(), port: target.port() });
         let connected = Event::UplinkConnected { recording: it.id.clone(), server, rtp };
-        let started = Event::RecordingStarted(it.status(None, self.clock));
-        self.emit(&connected, turn);
-        self.emit(&started, turn);
+        let started = Event::RecordingStarted(it.status(None, turn.now.mono));
+        turn.emit(&connected);
+        turn.emit(&started);
     }
 
     /// The session is over.
@@ -219,7 +219,7 @@ impl Agent {
                     Failure::ServerTimeout => Reason::ServerTimeout,
                     Failure::UplinkLost => Reason::UplinkLost,
                 };
-                let Uplink { server_addr, server_port, .. } = &self.config.uplink;
+                let Uplink { server_addr, server_port, .. } = &turn.config.uplink;
                 let detail = format!("{server_addr}:{server_port}: {detail}");
                 self.server_failed(key, reason, detail, turn);
             }
@@ -231,14 +231,14 @@ impl Agent {
         let Some(it) = self.recordings.get(&key) else { return };
         let (id, starting) = (it.id.clone(), it.is_starting());
         let logged = it.call.redacted(&detail);
-        let goes_local = self.config.uplink.on_failure == OnFailure::Local;
+        let goes_local = turn.config.uplink.on_failure == OnFailure::Local;
         let tried = goes_local.then(|| self.go_on_at_phone(key, turn));
         if !starting || goes_local {
             // What goes on is a prompt of its own; what does not is told by its failure.
             let text_key = matches!(tried, Some(Ok(()))).then_some(TextKey::GoesOnLocally);
             let lost =
                 Event::UplinkLost { recording: id.clone(), reason, detail: Some(detail.clone()), text_key };
-            self.emit(&lost, turn);
+            turn.emit(&lost);
         }
         match tried {
             None => {}
@@ -256,7 +256,7 @@ impl Agent {
         self.refuse_in_between(true)?;
         self.turn_if_better(turn);
         let folder = self.disk.folder_to_record(self.count_on_disk())?;
-        let file = self.new_file();
+        let file = turn.ids.file();
         let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;
         let Destination::Server(to_server) = &mut it.destination else {
             return Err(Reason::InvalidState.into());
@@ -266,8 +266,8 @@ impl Agent {
             codec: it.codec,
             ptime_ms: to_server.ptime_ms,
             folder,
-            max_file_octets: self.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
-            recipients: self.config.storage.encrypt_to.len(),
+            max_file_octets: turn.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+            recipients: turn.config.storage.encrypt_to.len(),
         };
         let (mut to_file, open) = ToFile::begin(spec, file, &it.call, turn.now);
         // What was in flight, or all that came since the server was asked, or had surely saved it.
@@ -281,10 +281,10 @@ impl Agent {
         if let Some(backlog) = to_server.take_backlog() {
             backlog.replay(turn.now.mono.minus(span), |kept| {
                 if kept.after_pause {
-                    to_file.pause(&mut self.pool);
+                    to_file.pause(turn.pool);
                 }
                 if let Ok(packet) = Packet::parse(kept.octets) {
-                    let verdict = to_file.push(&packet, kept.arrival, &mut self.pool);
+                    let verdict = to_file.push(&packet, kept.arrival, turn.pool);
                     saved += u64::from(kept.unsent && verdict == Verdict::Stored);
                     again.book(verdict);
                     to_file.restore_regained(&mut again);
@@ -292,7 +292,7 @@ impl Agent {
             });
         }
         if it.paused.is_some() {
-            to_file.pause(&mut self.pool);
+            to_file.pause(turn.pool);
         }
         again.lost = to_file.lost();
         it.kept_at_server = it.phase.has_begun() && it.counts.stored > 0;

@@ -10,7 +10,7 @@ use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::recording::to_file::ToFile;
 use crate::agent::recordings::stop::outcome::Outcome;
-use crate::agent::{Action, Agent, RecordingKey, Turn};
+use crate::agent::{Action, Parts, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use log::Level as LogLevel;
@@ -21,7 +21,7 @@ use store::jobs::{Fault, FaultKind, FileKey, FinaliseOutcome, Job, Piece};
 /// A disk that is there but failed is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-impl Agent {
+impl Parts {
     /// Storage failed a job of a recording.
     pub(in crate::agent) fn storage_failed(
         &mut self,
@@ -34,12 +34,12 @@ impl Agent {
             Ok(()) => return,
             Err(pieces) => pieces,
         };
-        let waits = !self.config.storage.resume_window.is_zero() && !self.life.is_ending();
+        let waits = !turn.config.storage.resume_window.is_zero() && !self.life.is_ending();
         let gone = matches!(
             fault.kind,
             FaultKind::NoStorage | FaultKind::Pulled | FaultKind::Io | FaultKind::ReadOnly
         );
-        let window = self.config.storage.resume_window;
+        let window = turn.config.storage.resume_window;
         let Some(it) = self.recordings.get_mut(&key) else { return };
         // A disk that comes and fails again has no more time than one that stays away.
         let Destination::File(to_file) = &mut it.destination else { return };
@@ -56,8 +56,8 @@ impl Agent {
         turn.actions.push(Action::Log(LogLevel::Warn, text));
         if first {
             it.notices.first(Notice::Stalled);
-            let event = Event::RecordingStalled(it.status(None, self.clock));
-            self.emit(&event, turn);
+            let event = Event::RecordingStalled(it.status(None, turn.now.mono));
+            turn.emit(&event);
         }
         self.scan(turn);
         self.finish_eject(turn);
@@ -71,7 +71,7 @@ impl Agent {
         if to_file.is_lost() {
             return;
         }
-        let waits = !self.config.storage.resume_window.is_zero()
+        let waits = !turn.config.storage.resume_window.is_zero()
             || self.disk.has_other_than(to_file.folder(), running);
         if waits && to_file.is_busy() {
             // Storage has its audio, and the answer is not far.
@@ -94,7 +94,7 @@ impl Agent {
     /// After a look at the disks: recordings that wait for one go on. `came`: a disk has just appeared.
     pub(in crate::agent) fn resume_lost(&mut self, came: bool, turn: &mut Turn<'_>) {
         for key in self.on_disk() {
-            let next = self.new_file();
+            let next = turn.ids.file();
             let Some(it) = self.recordings.get_mut(&key) else { continue };
             let Destination::File(to_file) = &mut it.destination else { continue };
             let Some(outage) = to_file.outage_mut() else { continue };
@@ -135,11 +135,11 @@ impl Agent {
         if fault.kind == FaultKind::Full && is_in_use {
             self.disk.filled(&old);
             if self.disk.first_full() {
-                self.emit(&Event::StorageFull(self.storage_status()), turn);
+                turn.emit(&Event::StorageFull(self.storage_status()));
             }
         }
         let Some(folder) = self.disk.turn_from(&old, others) else { return Err(pieces) };
-        let next = self.new_file();
+        let next = turn.ids.file();
         let Some(it) = self.recordings.get_mut(&key) else { return Err(pieces) };
         let Destination::File(to_file) = &mut it.destination else { return Err(pieces) };
         let file = to_file.file();
@@ -228,15 +228,15 @@ impl Agent {
     }
 
     /// When a recording without disk needs a look.
-    pub(in crate::agent) fn lost_due(&self, it: &Recording) -> Option<Mono> {
+    pub(in crate::agent) fn lost_due(&self, it: &Recording, window: Duration) -> Option<Mono> {
         let lost = it.destination.as_file()?.outage()?;
-        let end = lost.since + self.config.storage.resume_window;
+        let end = lost.since + window;
         Some(if self.life.is_ending() { Mono::default() } else { lost.retry_at.min(end) })
     }
 
     /// Looks for a disk again, and gives up when the window has passed.
     pub(in crate::agent) fn check_lost(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
-        let window = self.config.storage.resume_window;
+        let window = turn.config.storage.resume_window;
         let to_file = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut());
         let Some(lost) = to_file.and_then(ToFile::outage_mut) else { return };
         if turn.now.mono >= lost.since + window || self.life.is_ending() {

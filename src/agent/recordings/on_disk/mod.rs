@@ -12,13 +12,13 @@ use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::recording::to_file::segment_buffer;
 use crate::agent::recordings::stop::outcome::Outcome;
-use crate::agent::{Action, Agent, RecordingKey, Turn};
+use crate::agent::{Action, Parts, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use log::Level as LogLevel;
 use store::jobs::{Fault, FaultKind, FileKey, Job, Opened, Piece, Space};
 
-impl Agent {
+impl Parts {
     pub(in crate::agent) fn opened(
         &mut self,
         file: FileKey,
@@ -40,12 +40,12 @@ impl Agent {
                 let short_of_names =
                     it.destination.as_file_mut().is_some_and(|to_file| to_file.opened(opened));
                 if let Some(reply) = it.waiting.take() {
-                    reply.ok(&it.start_answer(), turn);
+                    reply.ok(&it.start_answer(), turn.actions);
                 }
-                let status = it.status(remaining_s, self.clock);
+                let status = it.status(remaining_s, turn.now.mono);
                 let event =
                     if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
-                self.emit(&event, turn);
+                turn.emit(&event);
                 self.library_opened(key);
                 if short_of_names {
                     self.delete_one_more(turn);
@@ -79,7 +79,7 @@ impl Agent {
         turn: &mut Turn<'_>,
     ) {
         let Some(key) = self.key_of(file) else {
-            return segment_buffer::give_back(pieces, &mut self.pool);
+            return segment_buffer::give_back(pieces, turn.pool);
         };
         match result {
             Ok(space) => {
@@ -92,7 +92,7 @@ impl Agent {
                 if let Some(it) = self.recordings.get_mut(&key) {
                     it.notices.renew(Notice::Stalled);
                     if let Some(to_file) = it.destination.as_file_mut() {
-                        self.stats.written_bytes += to_file.appended(pieces, &mut self.pool);
+                        self.stats.written_bytes += to_file.appended(pieces, turn.pool);
                     }
                 }
             }
@@ -120,7 +120,7 @@ impl Agent {
                 turn.actions.push(Action::Log(LogLevel::Warn, text));
             }
             if let Some(to_file) = it.destination.as_file_mut() {
-                to_file.filled(pieces, reason.as_str(), turn.now, &mut self.pool);
+                to_file.filled(pieces, reason.as_str(), turn.now, turn.pool);
                 if fault.kind == FaultKind::Full {
                     self.disk.filled(to_file.folder());
                     full = Some(to_file.folder().clone());
@@ -159,7 +159,7 @@ impl Agent {
         // One finished file more: perhaps there is something to make room with turn.now.
         self.make_room.look_anew();
         self.library_closed(key);
-        let next = self.new_file();
+        let next = turn.ids.file();
         let Some(it) = self.recordings.get_mut(&key) else { return };
         let Destination::File(to_file) = &mut it.destination else { return };
         if let Some(job) = to_file.closed(next, &it.call, turn.now) {

@@ -4,19 +4,19 @@ use crate::agent::disk::room::MakeRoom;
 use crate::agent::disk::state::Level;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::to_file::ToFile;
-use crate::agent::{Agent, RecordingKey, Turn};
+use crate::agent::{Parts, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use crate::config::OnFull;
 use store::jobs::Fault;
 
-impl Agent {
+impl Parts {
     /// Ends recordings on a full disk, or makes room, and tells.
     pub(in crate::agent) fn check_room(&mut self, turn: &mut Turn<'_>) {
         let waiting = self.recordings.values().map(Recording::waiting_octets).sum();
         // Nothing is deleted as long as there is room on another disk.
         let elsewhere = self.disk.has_other(self.count_on_disk());
-        let deletes = self.config.storage.on_full == OnFull::DeleteOldest
+        let deletes = turn.config.storage.on_full == OnFull::DeleteOldest
             && self.make_room != MakeRoom::Nothing
             && !elsewhere;
         if deletes && self.disk.wants_deletion(waiting) {
@@ -26,7 +26,7 @@ impl Agent {
         }
         let level = self.disk.level_to_tell(self.count_on_disk());
         if level == Some(Level::Low) && !deletes {
-            self.emit(&Event::StorageLow(self.storage_status()), turn);
+            turn.emit(&Event::StorageLow(self.storage_status()));
         }
         // As long as there is something to delete, the reserve bridges the time until that is done.
         if !deletes && self.disk.is_full(waiting) {
@@ -37,7 +37,7 @@ impl Agent {
     /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
     pub(in crate::agent) fn disk_full(&mut self, turn: &mut Turn<'_>) {
         if self.disk.first_full() {
-            self.emit(&Event::StorageFull(self.storage_status()), turn);
+            turn.emit(&Event::StorageFull(self.storage_status()));
         }
         let Some(full) = self.disk.folder() else { return };
         let others = self.count_on_disk().saturating_sub(1);
@@ -73,7 +73,7 @@ impl Agent {
     ) -> bool {
         let elsewhere = self.disk.has_other(self.count_on_disk().saturating_sub(1));
         let wanted =
-            self.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing;
+            turn.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing;
         let Some(folder) = self.disk.folder().filter(|_| wanted && !elsewhere) else { return false };
         let to_file = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut());
         let tries = to_file.filter(|to_file| *to_file.folder() == folder).is_some_and(ToFile::may_open_again);

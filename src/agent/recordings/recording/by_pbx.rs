@@ -4,7 +4,7 @@
 //! recorded time (by the clock: no audio is seen). Never: the dialog; the phone's SIP stack has it.
 //! Invariants: one INFO at a time; `on` is not sent again before an `off`, because PBXs toggle.
 
-use crate::agent::answer::PendingReply;
+use crate::agent::clients::answer::PendingReply;
 use crate::api::event::SipRecord;
 use crate::api::reason::Reason;
 use media::time::Mono;

@@ -11,7 +11,7 @@ pub(in crate::agent) mod to_file;
 pub(in crate::agent) mod to_server;
 
 use crate::agent::Datagram;
-use crate::agent::answer::PendingReply;
+use crate::agent::clients::answer::PendingReply;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::Leftover;
 use crate::agent::recordings::recording::phase::{Notice, Notices, Phase};

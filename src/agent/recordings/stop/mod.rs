@@ -3,14 +3,14 @@
 pub(in crate::agent) mod outcome;
 
 use crate::agent::recordings::recording::destination::Destination;
-use crate::agent::{Action, Agent, Life, RecordingKey, Turn};
+use crate::agent::{Action, Life, Parts, RecordingKey, Turn};
 use crate::api::ending::{EndReason, Order};
 use std::time::Duration;
 
 /// At the end of the process storage has so long to finish.
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
 
-impl Agent {
+impl Parts {
     pub(in crate::agent) fn shut_down(&mut self, turn: &mut Turn<'_>) {
         if self.life == Life::Running {
             self.life = Life::Ending { by: turn.now.mono + SHUTDOWN_AFTER };
@@ -29,19 +29,19 @@ impl Agent {
         turn: &mut Turn<'_>,
     ) {
         let Some(it) = self.recordings.get_mut(&key).filter(|it| it.is_live()) else { return };
-        it.settle(turn.now.mono, &mut self.pool);
+        it.settle(turn.now.mono, turn.pool);
         it.phase.stop();
         let reason = reason.into();
         it.end_for(reason);
         it.stopped = Some(turn.now.mono);
-        self.remember_sender(key);
+        self.remember_sender(key, turn);
         let Some(it) = self.recordings.get_mut(&key) else { return };
         match &mut it.destination {
             Destination::File(to_file) => {
                 if let Some(since) = it.paused {
                     to_file.note_pause(turn.now.mono.since(since));
                 }
-                to_file.finish(reason.as_str(), turn.now, &mut self.pool);
+                to_file.finish(reason.as_str(), turn.now, turn.pool);
                 turn.actions.push(Action::CloseRtp(key));
                 self.pump(key, turn);
             }

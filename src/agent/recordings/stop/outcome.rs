@@ -4,7 +4,7 @@
 
 use crate::agent::disk::faults::{cause_of_fault, error_of_fault, reason_of};
 use crate::agent::recordings::recording::Recording;
-use crate::agent::{Action, Agent, MAX_ENDED, RecordingKey, Turn};
+use crate::agent::{Action, MAX_ENDED, Parts, RecordingKey, Turn};
 use crate::api::error::AgentError;
 use crate::api::event::Event;
 use crate::api::reason::Reason;
@@ -93,11 +93,11 @@ impl Outcome {
     }
 }
 
-impl Agent {
+impl Parts {
     /// Removes a recording: gives its audio back, closes its port, books its packets, and tells everybody.
     pub(in crate::agent) fn remove(&mut self, key: RecordingKey, mut outcome: Outcome, turn: &mut Turn<'_>) {
         if matches!(outcome, Outcome::DiskFailed(..)) {
-            self.remember_sender(key);
+            self.remember_sender(key, turn);
         }
         let with_itself = self.remaining_s();
         let Some(mut it) = self.recordings.remove(&key) else { return };
@@ -110,18 +110,18 @@ impl Agent {
         outcome.note_in(&mut it);
         it.phase.end();
         let has_failed = !matches!(outcome, Outcome::Ended);
-        let status = it.status(if has_failed { self.remaining_s() } else { with_itself }, self.clock);
+        let status = it.status(if has_failed { self.remaining_s() } else { with_itself }, turn.now.mono);
         let line = outcome.log_line(&it, had_begun, status.elapsed_ms);
         turn.actions.extend(line.map(|(level, text)| Action::Log(level, text)));
         if let Some(reply) = it.waiting.take() {
-            reply.err(&outcome.error(), turn);
+            reply.err(&outcome.error(), turn.actions);
         }
         if had_begun {
             self.stats.recordings_failed += u64::from(has_failed);
             self.remember(status.clone());
             let event =
                 if has_failed { Event::RecordingFailed(status) } else { Event::RecordingEnded(status) };
-            self.emit(&event, turn);
+            turn.emit(&event);
         }
         if matches!(outcome, Outcome::DiskFailed(..) | Outcome::NoFile(_)) {
             self.scan(turn);
@@ -139,14 +139,14 @@ impl Agent {
                 self.pending_finalisations.keep_trying(to_file.take_finalisations(), turn.now.mono);
             }
             Outcome::DiskFailed(_, pieces) => {
-                to_file.abandon(std::mem::take(pieces), &mut self.pool);
+                to_file.abandon(std::mem::take(pieces), turn.pool);
                 // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
                 let mut finalisations = to_file.take_finalisations();
                 finalisations.pop();
                 self.pending_finalisations.keep_trying(finalisations, turn.now.mono);
                 turn.actions.push(Action::Job(Job::Abandon(to_file.file())));
             }
-            Outcome::NoFile(_) => to_file.abandon(Vec::new(), &mut self.pool),
+            Outcome::NoFile(_) => to_file.abandon(Vec::new(), turn.pool),
             Outcome::PeerFailed(..) | Outcome::NoPort(_) | Outcome::Discarded => {}
         }
     }

@@ -1,6 +1,6 @@
 //! The answer to a request: a result, nothing yet, or why not.
 
-use crate::agent::{Action, ClientId, Turn};
+use crate::agent::{Action, ClientId};
 use crate::api::error::AgentError;
 use crate::api::reason::Reason;
 use crate::api::reply::{self, INVALID_PARAMS, RequestId};
@@ -37,18 +37,28 @@ pub(in crate::agent) fn answer(result: &impl Serialize) -> Answer {
 /// Who asked, with the reply that is owed. A request without an id gets none.
 #[derive(Debug)]
 pub(in crate::agent) struct Caller {
-    pub(in crate::agent) client: ClientId,
     reply: Option<PendingReply>,
 }
 
 impl Caller {
     pub(in crate::agent) fn new(client: ClientId, id: Option<RequestId>) -> Self {
-        Self { client, reply: id.map(|id| PendingReply { client, id }) }
+        Self { reply: id.map(|id| PendingReply { client, id }) }
     }
 
     /// Takes the reply, to give it later or in another way than as the request's result.
     pub(in crate::agent) fn defer(&mut self) -> Option<PendingReply> {
         self.reply.take()
+    }
+
+    /// Gives the answer, unless whoever answers later, or has answered, took the reply.
+    pub(in crate::agent) fn give(self, answer: Answer, actions: &mut Vec<Action>) {
+        match (answer, self.reply) {
+            (Ok(None), left) => debug_assert!(left.is_none(), "each request with an id gets a reply"),
+            (_, None) => {}
+            (Ok(Some(result)), Some(reply)) => reply.ok(&result, actions),
+            (Err(Failure::Agent(error)), Some(reply)) => reply.err(&error, actions),
+            (Err(Failure::Params(message)), Some(reply)) => reply.invalid_params(&message, actions),
+        }
     }
 }
 
@@ -61,15 +71,15 @@ pub(in crate::agent) struct PendingReply {
 }
 
 impl PendingReply {
-    pub(in crate::agent) fn ok(self, result: &impl Serialize, turn: &mut Turn<'_>) {
-        turn.actions.push(Action::Reply(self.client, reply::result(&self.id, result)));
+    pub(in crate::agent) fn ok(self, result: &impl Serialize, actions: &mut Vec<Action>) {
+        actions.push(Action::Reply(self.client, reply::result(&self.id, result)));
     }
 
-    pub(in crate::agent) fn err(self, error: &AgentError, turn: &mut Turn<'_>) {
-        turn.actions.push(Action::Reply(self.client, reply::agent_error(&self.id, error)));
+    pub(in crate::agent) fn err(self, error: &AgentError, actions: &mut Vec<Action>) {
+        actions.push(Action::Reply(self.client, reply::agent_error(&self.id, error)));
     }
 
-    pub(in crate::agent) fn invalid_params(self, message: &str, turn: &mut Turn<'_>) {
-        turn.actions.push(Action::Reply(self.client, reply::rpc_error(&self.id, INVALID_PARAMS, message)));
+    fn invalid_params(self, message: &str, actions: &mut Vec<Action>) {
+        actions.push(Action::Reply(self.client, reply::rpc_error(&self.id, INVALID_PARAMS, message)));
     }
 }

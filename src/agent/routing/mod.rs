@@ -1,0 +1,3 @@
+//! What goes from one part of the agent to another.
+
+mod requests;
