@@ -1,5 +1,6 @@
-//! Behaviour of server recording's protocol: vectors from the source document, framing, client.
+//! Behaviour of server recording's protocol: vectors from the source document, framing, client, both sides.
 
+mod both;
 mod client;
 mod framing;
 mod vectors;
