@@ -147,11 +147,11 @@ impl Journal {
         }
     }
 
-    /// Mends what a crash left of it, and makes it if there is none.
+    /// Cuts off what a crash left of a line, and makes the file if there is none.
     ///
     /// # Errors
     /// What is wrong with it, for a person.
-    pub fn mend<F: Fs>(&self, fs: &F) -> Result<(), Fault> {
+    pub fn prepare<F: Fs>(&self, fs: &F) -> Result<(), Fault> {
         self.open(fs).map(drop).map_err(|error| self.fault(&error))
     }
 
@@ -281,7 +281,7 @@ mod tests {
         }
         let (_storage, journal, path) = journal();
         std::fs::write(&path, "no line at all").unwrap();
-        journal.mend(&RealFs).unwrap();
+        journal.prepare(&RealFs).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
     }
 

@@ -86,7 +86,7 @@ impl Marker {
         journal: Arc<Mutex<Journal>>,
     ) -> io::Result<Recovered<F>> {
         let lock = lock(storage)?;
-        if let Err(fault) = locked(&journal).mend(fs) {
+        if let Err(fault) = locked(&journal).prepare(fs) {
             log::error!("journal_behind {:?}; recordings go on without it", fault.detail);
         }
         let path = storage.join(MARKER);

@@ -18,7 +18,7 @@ const PLACES: u64 = 3;
 pub enum ReadError {
     /// It does not begin like a recording.
     Header(HeaderError),
-    /// The medium failed.
+    /// The disk failed.
     Io(io::Error),
 }
 
@@ -146,7 +146,7 @@ impl<R: Read + Seek> Reader<R> {
     /// `None` at the end; else the octets read, which are [`Facts::frame_octets`].
     ///
     /// # Errors
-    /// The medium's, and `InvalidInput` if `payload` is too small. The position stays.
+    /// The disk's, and `InvalidInput` if `payload` is too small. The position stays.
     pub fn next_frame(&mut self, payload: &mut [u8]) -> io::Result<Option<usize>> {
         let read = self.read_frame(self.next_frame, payload)?;
         if read.is_some() {

@@ -253,9 +253,9 @@ fn a_file_whose_disk_was_pulled_is_cut_at_what_its_recording_counts_on() {
     drop(writer);
     let mut writer = Writer::new(RealFs, Mono::default).with_seals(encrypting());
     let sidecar = Box::new(Recording::sidecar(SidecarState::Ended));
-    let mend =
+    let finalise =
         Finalise { file: FILE, folder: folder_of(folder.path()), name: name.clone(), octets: 8160, sidecar };
-    let done = writer.handle(Job::Finalise(Box::new(mend)));
+    let done = writer.handle(Job::Finalise(Box::new(finalise)));
     assert!(matches!(done, Done::Finalised { result: Ok(FinaliseOutcome::Finished), .. }), "{done:?}");
     let octets = std::fs::read(folder.path().join(&name)).unwrap();
     assert_eq!(decrypted(&octets), (kept, End::CutOff { octets: 0 }));

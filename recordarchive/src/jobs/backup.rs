@@ -53,7 +53,7 @@ pub(crate) struct Summary {
 
 /// A line of the list of media.
 #[derive(Serialize, Deserialize)]
-struct Medium {
+struct MediaFile {
     root: String,
     folder: String,
     name: String,
@@ -212,14 +212,14 @@ async fn list(catalogue: &dyn Catalogue, path: &Path) -> Result<u64, String> {
         let Some(last) = segments.last() else { break };
         behind = Some(last.place);
         for segment in segments {
-            let medium = Medium {
+            let media = MediaFile {
                 octets: segment.file.octets,
                 sha256: hex(&segment.sha256),
                 root: segment.file.root,
                 folder: segment.file.folder,
                 name: segment.file.name,
             };
-            let line = serde_json::to_string(&medium).map_err(|error| error.to_string())?;
+            let line = serde_json::to_string(&media).map_err(|error| error.to_string())?;
             writeln!(file, "{line}").map_err(|error| told(path, &error))?;
             count += 1;
         }
@@ -233,9 +233,9 @@ async fn list(catalogue: &dyn Catalogue, path: &Path) -> Result<u64, String> {
 fn missing(list: &Path) -> io::Result<Vec<PathBuf>> {
     let mut missing = Vec::new();
     for line in BufReader::new(File::open(list)?).lines() {
-        let medium: Medium = serde_json::from_str(&line?)?;
-        let path = Path::new(&medium.root).join(&medium.folder).join(&medium.name);
-        if unhex(&medium.sha256).is_some() && !path.is_file() {
+        let file: MediaFile = serde_json::from_str(&line?)?;
+        let path = Path::new(&file.root).join(&file.folder).join(&file.name);
+        if unhex(&file.sha256).is_some() && !path.is_file() {
             missing.push(path);
         }
     }

@@ -4,6 +4,7 @@
 //! which are [`crate::access::authorize`]'s. Invariants: each route of the API names its permission; an answer about a call
 //! comes after its audit entry; what somebody may not see is 404, as if it were not there.
 
+mod admin;
 mod audio;
 mod caller;
 mod calls;
@@ -12,7 +13,6 @@ mod events;
 mod evidence;
 mod exports;
 mod holds;
-mod office;
 mod openapi;
 mod page;
 mod params;
@@ -137,9 +137,9 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/deletions/{id}/restore", post(deletions::restore))
         .route("/audit", get(people::audit))
         .route("/audit/checkpoint", get(evidence::checkpoint))
-        .route("/accounts", get(office::accounts).post(office::add_account))
-        .route("/accounts/{id}/disable", post(office::disable_account))
-        .route("/health", get(office::health))
+        .route("/accounts", get(admin::accounts).post(admin::add_account))
+        .route("/accounts/{id}/disable", post(admin::disable_account))
+        .route("/health", get(admin::health))
         .route("/stream", get(stream::stream))
         .route("/openapi.json", get(openapi::description));
     let pages = page::routes(Arc::clone(&app), api.clone().with_state(Arc::clone(&app)));

@@ -44,7 +44,7 @@ pub struct FileState<'a> {
     pub sidecar: Option<&'a [u8]>,
     /// Somebody is writing it now.
     pub busy: bool,
-    /// The medium has room for the rest of a frame. Say true, and false if carrying the steps out then fails
+    /// The disk has room for the rest of a frame. Say true, and false if carrying the steps out then fails
     /// with [`io::ErrorKind::StorageFull`].
     pub may_grow: bool,
 }
@@ -381,19 +381,19 @@ pub trait Patch {
     /// Writes all of `octets` at `offset`.
     ///
     /// # Errors
-    /// The medium's; `StorageFull` if there is no room.
+    /// The disk's; `StorageFull` if there is no room.
     fn write_at(&mut self, offset: u64, octets: &[u8]) -> io::Result<()>;
 
     /// Sets the file's length.
     ///
     /// # Errors
-    /// The medium's.
+    /// The disk's.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
 
     /// Makes durable what was written so far.
     ///
     /// # Errors
-    /// The medium's.
+    /// The disk's.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -401,7 +401,7 @@ pub trait Patch {
 /// sidecar that is returned, whole or not at all, and sets one aside that is none.
 ///
 /// # Errors
-/// The medium's; the file can then be planned anew.
+/// The disk's; the file can then be planned anew.
 pub fn apply<'plan>(plan: &'plan Plan, file: &mut impl Patch) -> io::Result<Option<&'plan Sidecar>> {
     let mut sidecar = None;
     for step in &plan.steps {

@@ -138,7 +138,7 @@ impl<R: Read + Seek> PlainFile<R> {
     /// Decrypts the last chunk, which holds no audio if the recording ended with a whole frame.
     ///
     /// # Errors
-    /// The medium's, and `InvalidData` if it is not the last one of this file.
+    /// The disk's, and `InvalidData` if it is not the last one of this file.
     pub fn check_end(&mut self) -> io::Result<()> {
         if self.finished { self.audio_from(self.audio_octets).map(|_| ()) } else { Ok(()) }
     }

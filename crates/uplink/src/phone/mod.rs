@@ -31,7 +31,7 @@ pub const MAX_ADDRESSES: usize = 4;
 const PORT_MAY_GROW: Duration = Duration::from_secs(1);
 
 /// Lines without a command that are passed over in a session: a greeting has a few at most.
-pub const MAX_STRAYS: u32 = 16;
+pub const MAX_FOREIGN_LINES: u32 = 16;
 
 /// As much of what a server says is passed on, in characters.
 const MAX_WORDS_CHARS: usize = 1024;
@@ -81,7 +81,7 @@ pub struct Client {
     generation: Generation,
     framer: Framer,
     /// Lines that were no messages.
-    strays: u32,
+    foreign_lines: u32,
 }
 
 impl Client {
@@ -95,7 +95,7 @@ impl Client {
             state: State::Resolving { deadline },
             generation: Generation(0),
             framer: Framer::new(),
-            strays: 0,
+            foreign_lines: 0,
         };
         match ip_literal(&client.params.host) {
             Some(ip) => {
@@ -188,8 +188,10 @@ impl Client {
         while !self.is_closed() {
             match self.framer.next_at_close() {
                 Ok(Some(message)) => self.message(message, now, out),
-                Err(FrameError::Malformed(ParseError::Missing("cmd"))) if self.strays < MAX_STRAYS => {
-                    self.strays += 1;
+                Err(FrameError::Malformed(ParseError::Missing("cmd")))
+                    if self.foreign_lines < MAX_FOREIGN_LINES =>
+                {
+                    self.foreign_lines += 1;
                 }
                 Ok(None) | Err(_) => break,
             }
@@ -338,8 +340,10 @@ impl Client {
                 Ok(Some(message)) => self.message(message, now, out),
                 Ok(None) => return,
                 // A greeting, or what somebody put behind an answer.
-                Err(FrameError::Malformed(ParseError::Missing("cmd"))) if self.strays < MAX_STRAYS => {
-                    self.strays += 1;
+                Err(FrameError::Malformed(ParseError::Missing("cmd")))
+                    if self.foreign_lines < MAX_FOREIGN_LINES =>
+                {
+                    self.foreign_lines += 1;
                 }
                 Err(error) => self.protocol_error(error, out),
             }

@@ -4,12 +4,12 @@
 //! cookie of who looks, so permissions, conditions and audit entries are the API's and never a page's. Never: the
 //! catalogue. Invariant: every text of a call goes through a template, which escapes it.
 
+mod admin;
 mod assets;
 mod call;
 mod deletions;
 mod holds;
 mod model;
-mod office;
 mod search;
 
 use super::App;
@@ -42,9 +42,9 @@ pub(super) fn routes(app: Arc<App>, api: Router) -> Router {
         .route("/calls/{id}", get(call::page))
         .route("/holds", get(holds::page))
         .route("/deletions", get(deletions::page))
-        .route("/audit", get(office::audit))
-        .route("/accounts", get(office::accounts))
-        .route("/health", get(office::health))
+        .route("/audit", get(admin::audit))
+        .route("/accounts", get(admin::accounts))
+        .route("/health", get(admin::health))
         .route("/login", get(log_in))
         .route("/static/{name}", get(assets::file))
         .with_state(Pages { app, api })

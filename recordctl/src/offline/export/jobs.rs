@@ -125,7 +125,7 @@ fn by_recording(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     groups
 }
 
-/// Names that are given away, in any case: the medium may not tell them apart.
+/// Names that are given away, in any case: the disk may not tell them apart.
 #[derive(Default)]
 struct Names(HashSet<String>);
 

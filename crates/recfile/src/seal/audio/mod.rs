@@ -180,7 +180,7 @@ pub enum OpenError {
     Header(HeaderError),
     /// Its key is not to be had.
     Seal(SealError),
-    /// The medium failed.
+    /// The disk failed.
     Io(io::Error),
 }
 
@@ -268,7 +268,7 @@ impl<R: Read> Opener<R> {
     /// The audio of the next chunk; `None` at the end.
     ///
     /// # Errors
-    /// The medium's.
+    /// The disk's.
     pub fn next_chunk(&mut self) -> io::Result<Option<&[u8]>> {
         if self.end.is_some() {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! How many calls at once the server stores without losing an octet.
 //!
-//! `cargo bench -p recordserver --bench office -- --calls 1000,2000,4000 --seconds 60`
+//! `cargo bench -p recordserver --bench calls -- --calls 1000,2000,4000 --seconds 60`
 //!
 //! The server runs on one core, phones on another: every call has a control connection of its own and
 //! sends 50 packets/s, spread evenly over the 20 ms. Every octet of every packet follows from the number
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     let plan = match plan() {
         Ok(plan) => plan,
         Err(error) => {
-            eprintln!("office: {error}");
+            eprintln!("calls: {error}");
             return ExitCode::from(2);
         }
     };
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         match measure(&plan, *calls) {
             Ok(whole) => complete &= whole,
             Err(error) => {
-                eprintln!("office: {calls} calls: {error}");
+                eprintln!("calls: {calls} calls: {error}");
                 complete = false;
             }
         }
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(plan: &Plan, calls: usize) -> std::io::Result<bool> {
-    let folder = tempfile::Builder::new().prefix("office").tempdir_in(&plan.folder)?;
+    let folder = tempfile::Builder::new().prefix("calls").tempdir_in(&plan.folder)?;
     let mut server = server::Server::start(&plan.program, folder.path(), plan.server_cpu)?;
     phones::pin(plan.phones_cpu)?;
     let mut phones = phones::Phones::connect(server.control, calls)?;
@@ -93,7 +93,7 @@ fn measure(plan: &Plan, calls: usize) -> std::io::Result<bool> {
     phones.hang_up()?;
     let overruns = server.metrics("recordserver_packets_overrun_total")?;
     for line in server.metrics("recordserver_packets_dropped_total")? {
-        eprintln!("office: {line}");
+        eprintln!("calls: {line}");
     }
     let rss_kib = server.status("VmHWM")?;
     let end_s = server.terminate()?;
@@ -110,10 +110,10 @@ fn measure(plan: &Plan, calls: usize) -> std::io::Result<bool> {
         sent.latest_us,
     );
     for trouble in &found.trouble {
-        eprintln!("office: {trouble}");
+        eprintln!("calls: {trouble}");
     }
     if plan.keep {
-        eprintln!("office: kept {}", folder.keep().display());
+        eprintln!("calls: kept {}", folder.keep().display());
     }
     Ok(found.complete == calls)
 }
