@@ -40,6 +40,8 @@ pub(crate) enum Permission {
     DeleteRequest,
     /// Approve or reject what somebody else asked for.
     DeleteApprove,
+    /// Set how long calls are kept.
+    PolicyEdit,
     /// Read the audit log.
     AuditRead,
     /// Add, change and disable accounts.
@@ -50,7 +52,7 @@ pub(crate) enum Permission {
 
 impl Permission {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::CallSearch,
         Self::NumberFull,
         Self::AudioPlay,
@@ -62,6 +64,7 @@ impl Permission {
         Self::HoldRelease,
         Self::DeleteRequest,
         Self::DeleteApprove,
+        Self::PolicyEdit,
         Self::AuditRead,
         Self::AccountEdit,
         Self::TokenCreate,
@@ -81,6 +84,7 @@ impl Permission {
             Self::HoldRelease => "hold.release",
             Self::DeleteRequest => "delete.request",
             Self::DeleteApprove => "delete.approve",
+            Self::PolicyEdit => "policy.edit",
             Self::AuditRead => "audit.read",
             Self::AccountEdit => "account.edit",
             Self::TokenCreate => "token.create",
@@ -169,6 +173,7 @@ impl Role {
                 P::HoldRelease,
                 P::DeleteRequest,
                 P::DeleteApprove,
+                P::PolicyEdit,
                 P::AuditRead,
             ],
             Self::Auditor => &[P::CallSearch, P::AuditRead],
@@ -374,6 +379,7 @@ mod tests {
                 Permission::HoldRelease,
                 Permission::DeleteRequest,
                 Permission::DeleteApprove,
+                Permission::PolicyEdit,
             ];
             let decides = deciding.iter().any(|permission| may.contains(permission));
             assert!(!decides || may.contains(&Permission::CallSearch), "{role:?}");

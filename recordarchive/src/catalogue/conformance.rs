@@ -1,12 +1,14 @@
 //! What every database has to do alike. A new one runs [`all`] on an empty catalogue of its own, and passes.
 
-use super::model::{Account, Note, Search, Session, Taken};
+use super::model::{Account, Decision, Note, Scope, Search, Session, Step, Taken};
+use super::retention::Proposal;
 use super::{Catalogue, Failure};
 use crate::access::audit::{Check, Entry};
 use crate::access::secret::key_hash;
 use crate::access::{Clause, Condition, Grant, Permission, Role, Use, authorize};
 use crate::id::Id;
 use crate::query::Query;
+use crate::retention::Policy;
 use crate::testing::{NOW_US, catalogue, found, run, site};
 use crate::time::DAY_US;
 
@@ -19,6 +21,7 @@ pub(crate) async fn all(catalogue: &dyn Catalogue) {
     conditions_hold_for_lists_and_single_calls_alike(catalogue).await;
     accounts_sessions_and_tokens(catalogue).await;
     audit_is_one_chain(catalogue).await;
+    policies_are_set_and_calls_go_by_them(catalogue).await;
 }
 
 fn search(line: &str) -> Search {
@@ -275,6 +278,74 @@ async fn accounts_sessions_and_tokens(catalogue: &dyn Catalogue) {
     assert_eq!(who(NOW_US - 1, NOW_US - 1).await, None);
     assert_eq!(catalogue.token(&key_hash("t")).await.unwrap(), None);
     assert!(!catalogue.disable("otto", &entry("account.disable")).await.unwrap());
+}
+
+async fn policies_are_set_and_calls_go_by_them(catalogue: &dyn Catalogue) {
+    let mut file = found(401, "+49305550401", "401");
+    file.started_us = NOW_US + 100 * DAY_US;
+    catalogue.take(&[file]).await.unwrap();
+    let search = Search { to_us: i64::MAX, ..search("ext:401") };
+    let page = catalogue.search(&search, &Condition::All).await.unwrap();
+    let (key, id) = (page.calls[0].key, Id::parse(&page.calls[0].id).unwrap());
+    let entry = |who: &str| Entry::new(NOW_US, who, "policy.set", "");
+    let policy = |keep_days, delete_after_days| Policy {
+        name: "short".into(),
+        extensions: vec!["401".into()],
+        keep_days,
+        delete_after_days,
+        ..Policy::default()
+    };
+    let set = async |who: &str, policies: Vec<Policy>, base| {
+        let asked = Step { by: who.into(), at_us: NOW_US, reason: "r".into() };
+        let proposal = Proposal { id: Id::random(NOW_US), base, policies, preview: "{}".into(), asked };
+        catalogue.set_policies(&proposal, &entry(who)).await.map(|()| proposal.id)
+    };
+    assert_eq!(catalogue.right_time().await.unwrap(), None);
+    for at in [5, 3] {
+        catalogue.note_right_time(at).await.unwrap();
+    }
+    assert_eq!(catalogue.right_time().await.unwrap(), Some(3));
+    // What keeps longer applies at once, what keeps shorter waits for another person.
+    set("anna", vec![policy(20, None)], 0).await.unwrap();
+    let waits = set("anna", vec![policy(5, Some(10))], 1).await.unwrap();
+    let (present, waiting) = catalogue.policies().await.unwrap();
+    assert_eq!((present.version, present.policies, waiting.unwrap().id), (1, vec![policy(20, None)], waits));
+    for wrong in [set("otto", vec![], 1).await, set("otto", vec![], 0).await] {
+        assert!(matches!(wrong, Err(Failure::Conflict(_))), "{wrong:?}");
+    }
+    assert!(catalogue.decide_policies(waits, true, &entry("anna")).await.is_err());
+    assert!(!catalogue.decide_policies(Id::random(0), true, &entry("otto")).await.unwrap());
+    assert!(catalogue.decide_policies(waits, true, &entry("otto")).await.unwrap());
+    let (present, waiting) = catalogue.policies().await.unwrap();
+    assert_eq!((present.version, present.approved_by.as_deref(), waiting), (2, Some("otto"), None));
+
+    let at = |days: i64| NOW_US + (100 + days) * DAY_US;
+    let fate = catalogue.call(id, &Condition::All).await.unwrap().unwrap().fate;
+    assert_eq!((fate.kept.unwrap().at_us, fate.due.unwrap().at_us), (at(5), at(10)));
+    assert_eq!(catalogue.candidates(key - 1, key + 1, 10).await.unwrap()[0].subject.extension, "401");
+    // Not even two people delete it while a policy keeps it.
+    let ask = async |days: i64| {
+        let entry = Entry::new(at(days), "anna", "deletion.ask", "");
+        catalogue.ask_deletion(Id::random(at(days)), &[id], "r", &Condition::All, &entry).await
+    };
+    assert!(ask(4).await.unwrap_err().to_string().contains("short"));
+    assert!(ask(5).await.unwrap().is_some());
+    // Due is due, unless a hold keeps it; and one that is not due any more comes back.
+    assert_eq!(catalogue.condemn(&[key], at(10) - 1).await.unwrap(), 0);
+    assert_eq!(catalogue.condemn(&[key], at(10)).await.unwrap(), 1);
+    assert_eq!(catalogue.condemn(&[key], at(10)).await.unwrap(), 0, "it is in the trash");
+    assert!(catalogue.search(&search, &Condition::All).await.unwrap().calls.is_empty());
+    assert_eq!(catalogue.spare(key - 1, at(10), 10).await.unwrap(), (0, Some(key)));
+    let doomed =
+        catalogue.doomed(at(17), 10).await.unwrap().into_iter().find(|doomed| doomed.call == key).unwrap();
+    set("anna", vec![policy(5, Some(60))], 2).await.unwrap();
+    assert!(!catalogue.begin_deletion(&doomed, at(17)).await.unwrap(), "it is not due any more");
+    assert_eq!(catalogue.spare(key - 1, at(17), 10).await.unwrap(), (1, Some(key)));
+    let decision = Decision { id: Id::random(0).to_string(), name: "h".into(), ..Decision::default() };
+    let scope = Scope::Calls(vec![id]);
+    catalogue.place_hold(&decision, &scope, &Condition::All, &entry("anna")).await.unwrap().unwrap();
+    assert_eq!(catalogue.condemn(&[key], at(60)).await.unwrap(), 0, "it is held");
+    assert!(catalogue.candidates(key - 1, key + 1, 10).await.unwrap()[0].is_held);
 }
 
 async fn audit_is_one_chain(catalogue: &dyn Catalogue) {

@@ -5,6 +5,7 @@ use super::event::EventBrief;
 pub(crate) use super::holds::{Decision, Hold, HoldPage, Kept, Released, Scope, Step};
 use crate::id::Id;
 use crate::query::Query;
+use crate::retention::Fate;
 use recfile::call::Direction;
 
 /// A file as a look at it found it, ready to be taken in.
@@ -208,6 +209,8 @@ pub(crate) struct CallView {
     pub(crate) events: Vec<EventBrief>,
     /// Holds that keep it, the oldest first.
     pub(crate) holds: Vec<Decision>,
+    /// What policies say about it.
+    pub(crate) fate: Fate,
     /// It is in the trash.
     pub(crate) trash: Option<Trash>,
     /// Recordings.

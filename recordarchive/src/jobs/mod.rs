@@ -8,6 +8,7 @@ pub(crate) mod holds;
 pub(crate) mod import;
 pub(crate) mod intake;
 pub(crate) mod journal;
+pub(crate) mod retention;
 pub(crate) mod room;
 pub(crate) mod verify;
 pub(crate) mod verify_export;

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::id::Id;
 use crate::number::masked;
 use crate::query::Query as Searched;
+use crate::retention::words::retention;
 use crate::time::{DAY_US, day_begins, day_ends, day_of, parse as parse_time, rfc3339};
 use axum::Json;
 use axum::body::Bytes;
@@ -151,6 +152,10 @@ pub(super) fn shown(call: &CallView, full: bool) -> Value {
         (None, true) => "missing",
         (None, false) => "sealed",
     };
+    // A call that a hold keeps is due at no time.
+    let by_policy = call.fate.due.as_ref().filter(|_| call.holds.is_empty());
+    let by_policy = by_policy.map(|due| (due.at_us, format!("policy {:?}", due.policy)));
+    let due = call.trash.as_ref().map(|trash| (trash.due_us, trash.reason.clone())).or(by_policy);
     json!({
         "id": call.id, "external_id": call.external_id,
         "direction": call.direction.map(recfile::call::Direction::as_str),
@@ -158,8 +163,7 @@ pub(super) fn shown(call: &CallView, full: bool) -> Value {
         "remote": party(&call.remote), "local": party(&call.local),
         "device": call.device, "site": call.site, "state": state,
         "tags": call.tags, "has_notes": !call.notes.is_empty(), "on_hold": !call.holds.is_empty(),
-        "delete_due": call.trash.as_ref().map(|trash| rfc3339(trash.due_us)),
-        "delete_why": call.trash.as_ref().map(|trash| &trash.reason),
+        "delete_due": due.as_ref().map(|(due_us, _)| rfc3339(*due_us)), "delete_why": due.map(|(_, why)| why),
         "recordings": recordings,
     })
 }
@@ -189,10 +193,10 @@ pub(super) async fn one(
         return Err(Problem::not_found());
     }
     app.catalogue.log(&[Entry::new(now_us, &actor.name, "view", id)]).await?;
-    Ok(Json(whole(&call, sees_numbers(&actor, now_us))).into_response())
+    Ok(Json(whole(&app, &call, sees_numbers(&actor, now_us), now_us)).into_response())
 }
 
-fn whole(call: &CallView, full: bool) -> Value {
+fn whole(app: &App, call: &CallView, full: bool, now_us: i64) -> Value {
     let note = |note: &Note| {
         json!({
             "id": note.id, "text": note.text, "at_ms": note.at_ms, "by": note.by, "written": rfc3339(note.written_us),
@@ -210,6 +214,8 @@ fn whole(call: &CallView, full: bool) -> Value {
         })
     };
     value["holds"] = call.holds.iter().map(hold).collect();
+    let holds: Vec<&str> = call.holds.iter().map(|hold| hold.name.as_str()).collect();
+    value["retention"] = json!(retention(&call.fate, &holds, now_us, &app.config.site.zone));
     value
 }
 
@@ -229,7 +235,7 @@ async fn changed(
     now_us: i64,
 ) -> Result<Value, Problem> {
     let call = app.catalogue.call(id, condition).await?.ok_or_else(Problem::not_found)?;
-    Ok(whole(&call, sees_numbers(actor, now_us)))
+    Ok(whole(app, &call, sees_numbers(actor, now_us), now_us))
 }
 
 #[derive(Deserialize)]

@@ -17,6 +17,7 @@ mod openapi;
 mod page;
 mod params;
 mod people;
+mod policies;
 mod problem;
 mod stream;
 #[cfg(test)]
@@ -64,6 +65,8 @@ pub(crate) struct App {
     /// What happens, for streams.
     events: Events,
     streams: Arc<Semaphore>,
+    /// Looks at every call at once.
+    previews: Semaphore,
     /// Becomes true when the server ends.
     ends: watch::Sender<bool>,
 }
@@ -82,6 +85,7 @@ impl App {
             hashes: Semaphore::new(HASHES_AT_ONCE),
             events: Events::default(),
             streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)),
+            previews: Semaphore::new(1),
             ends: watch::Sender::new(false),
         })
     }
@@ -131,6 +135,10 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/holds", get(holds::list).post(holds::place))
         .route("/holds/{id}", get(holds::one))
         .route("/holds/{id}/release", post(holds::release))
+        .route("/policies", get(policies::get).put(policies::put))
+        .route("/policies/preview", post(policies::previewed))
+        .route("/policies/{id}/approve", post(policies::approve))
+        .route("/policies/{id}/reject", post(policies::reject))
         .route("/deletions", get(deletions::list).post(deletions::ask))
         .route("/deletions/{id}/approve", post(deletions::approve))
         .route("/deletions/{id}/reject", post(deletions::reject))

@@ -5,6 +5,7 @@ mod events;
 mod exports;
 mod holds;
 mod page;
+mod policies;
 mod surface;
 mod tampering;
 

@@ -2,12 +2,13 @@
 
 use super::people::id;
 use super::search::{NO_TRASH, Sql, condition_sql};
-use super::{Tx, deletions, files, holds};
+use super::{Tx, deletions, files, holds, policies};
 use crate::access::Condition;
 use crate::catalogue::Done;
 use crate::catalogue::event::EventBrief;
 use crate::catalogue::model::{CallView, Note, Party, Place, RecordingMedia, RecordingView, Segment};
 use crate::id::{Id, hex};
+use crate::retention::{Class, Subject, fate};
 use recfile::call::Direction;
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 const MAX_EVENTS: usize = 2000;
 
 /// Columns of a call for [`view`].
-pub(super) const COLUMNS: &str = "c.key, c.id, c.external_id, c.direction, c.started_us, c.duration_ms, \
+pub(super) const COLUMNS: &str = "c.key, c.id, c.external_id, c.direction, c.started_us, c.duration_ms, c.extension, \
      (SELECT name FROM device WHERE key = c.device) AS device, (SELECT name FROM site WHERE key = c.site) AS site, \
      r.number AS remote_number, r.digits AS remote_digits, r.name AS remote_name, \
      l.number AS local_number, l.digits AS local_digits, l.name AS local_name";
@@ -113,6 +114,18 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
         if let Some(&at) = at.get(&row.get::<i64, _>("call")) {
             calls[at].tags.push(row.get("name"));
         }
+    }
+    let in_force = policies::in_force(connection).await?.policies;
+    for (call, row) in calls.iter_mut().zip(rows) {
+        let subject = Subject {
+            started_us: call.started_us,
+            site: call.site.clone(),
+            extension: row.get("extension"),
+            direction: call.direction,
+            tags: call.tags.clone(),
+            class: Class::of(call.direction, &call.remote.digits, &call.local.digits),
+        };
+        call.fate = fate(&in_force, &subject);
     }
     let mut sql =
         Sql::new(format!("SELECT * FROM note WHERE call IN ({keys}) ORDER BY call, written_us, id"));

@@ -1,17 +1,19 @@
 //! Deletions in SQLite.
 //!
 //! Invariant: a call that a hold keeps is not made trash, and no removal of its files begins; a call whose removal began
-//! gets no hold.
+//! gets no hold. Nor does one go that a policy keeps.
 
 use super::people::id;
 use super::search::{Sql, condition_sql};
-use super::{Tx, log};
+use super::{Tx, log, policies};
 use crate::access::Condition;
 use crate::access::audit::Entry;
 use crate::catalogue::deletions::{Deletion, DeletionPage, Doomed, State, TRASH_US, Trash, Verdict};
 use crate::catalogue::holds::Step;
+use crate::catalogue::retention::BY_POLICY;
 use crate::catalogue::{Done, Failure};
 use crate::id::Id;
+use crate::retention::decide::InTrash;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 use std::collections::HashMap;
@@ -95,6 +97,7 @@ pub(super) async fn ask(
             return Err(Failure::Conflict(format!("call {call} is in the trash already")));
         }
         refuse_held(tx, row.get("key"), *call).await?;
+        policies::refuse_kept(tx, row.get("key"), *call, entry.at_us).await?;
         let query = "INSERT INTO deletion_call (deletion, call) VALUES (?, ?) ON CONFLICT DO NOTHING";
         let added = sqlx::query(query).bind(key).bind(call.0.to_vec()).execute(&mut **tx).await?;
         if added.rows_affected() > 0 {
@@ -150,6 +153,7 @@ pub(super) async fn decide(
         let is_changed = match verdict {
             Verdict::Approve => {
                 refuse_held(tx, key, call).await?;
+                policies::refuse_kept(tx, key, call, entry.at_us).await?;
                 let query =
                     "INSERT INTO trash (call, deletion, due_us) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
                 let query = sqlx::query(query).bind(key).bind(found.key).bind(entry.at_us + TRASH_US);
@@ -235,14 +239,17 @@ pub(super) async fn due(pool: &SqlitePool, now_us: i64, limit: u32) -> Done<Vec<
 
 /// Notes that the files of a call are about to be removed; false if it is not to be deleted any more.
 pub(super) async fn begin(tx: &mut Tx, doomed: &Doomed, now_us: i64) -> Done<bool> {
-    let query = sqlx::query_as("SELECT begun, due_us FROM trash WHERE call = ?").bind(doomed.call);
-    let Some((begun, due_us)) = query.fetch_optional(&mut **tx).await? else { return Ok(false) };
-    let (begun, due_us): (bool, i64) = (begun, due_us);
+    let query = "SELECT t.begun, t.due_us, d.asked_by = ? FROM trash t JOIN deletion d ON d.key = t.deletion
+                 WHERE t.call = ?";
+    let query = sqlx::query_as(query).bind(BY_POLICY).bind(doomed.call);
+    let Some((begun, due_us, is_by_policy)) = query.fetch_optional(&mut **tx).await? else {
+        return Ok(false);
+    };
+    let (begun, due_us, is_by_policy): (bool, i64, bool) = (begun, due_us, is_by_policy);
     if begun {
         return Ok(true);
     }
-    let held = sqlx::query_scalar::<_, i64>("SELECT 1 FROM held WHERE active = 1 AND call = ?");
-    if due_us > now_us || held.bind(doomed.call).fetch_optional(&mut **tx).await?.is_some() {
+    if !policies::may_go(tx, doomed.call, InTrash { is_by_policy, due_us }, now_us).await? {
         return Ok(false);
     }
     sqlx::query("UPDATE trash SET begun = 1 WHERE call = ?").bind(doomed.call).execute(&mut **tx).await?;

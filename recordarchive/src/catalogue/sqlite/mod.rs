@@ -12,6 +12,7 @@ mod files;
 mod holds;
 mod log;
 mod people;
+mod policies;
 pub(crate) mod search;
 mod totp;
 
@@ -45,6 +46,7 @@ const SCHEMA: &[&str] = &[
     include_str!("holds.sql"),
     include_str!("deletions.sql"),
     include_str!("exports.sql"),
+    include_str!("policies.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;

@@ -1,0 +1,54 @@
+//! What is done with a call: into the trash, out of it again, or gone.
+//!
+//! Owns: these three decisions, in the one order there is: hold, keep at least, request, delete after. Whoever keeps the calls
+//! asks here with what is so at that moment, and does it in the same step.
+
+use super::{Fate, Term};
+use crate::time::DAY_US;
+
+/// A call in the trash comes back when it is due so much later only: clocks are put right by less.
+const SLACK_US: i64 = DAY_US;
+
+/// A call, as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// What policies say about it.
+    pub(crate) fate: Fate,
+    /// A hold keeps it.
+    pub(crate) is_held: bool,
+    /// A person took it out of the trash not long ago.
+    pub(crate) is_spared: bool,
+}
+
+/// Who put a call in the trash, and until when it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InTrash {
+    /// A policy did, and not two people.
+    pub(crate) is_by_policy: bool,
+    /// It is gone then.
+    pub(crate) due_us: i64,
+}
+
+impl Standing {
+    /// The policy that puts it in the trash now, if one does.
+    pub(crate) fn condemned_by(&self, now_us: i64) -> Option<&Term> {
+        self.fate.is_due(now_us).filter(|_| !self.is_held && !self.is_spared)
+    }
+
+    /// Why it comes out of the trash that a policy put it in, if it does.
+    pub(crate) fn comes_back(&self, now_us: i64) -> Option<&'static str> {
+        match self.fate.is_due(now_us.saturating_add(SLACK_US)) {
+            _ if self.is_held => Some("a hold keeps it"),
+            None => Some("it is not due any more"),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether its files may be removed now.
+    pub(crate) fn may_go(&self, trash: InTrash, now_us: i64) -> bool {
+        !self.is_held
+            && trash.due_us <= now_us
+            && self.fate.keeps(now_us).is_none()
+            && (!trash.is_by_policy || self.fate.is_due(now_us).is_some())
+    }
+}
