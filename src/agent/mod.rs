@@ -21,10 +21,10 @@ use crate::agent::clients::answer::PendingReply;
 use crate::agent::clients::{Clients, Rest};
 use crate::agent::disk::deferred_jobs::DeferredJobs;
 use crate::agent::disk::eject::Ejecting;
+use crate::agent::disk::faults::disk_silent;
 use crate::agent::disk::room::MakeRoom;
 use crate::agent::disk::state::DiskState;
-use crate::agent::library::Asks;
-use crate::agent::library::playbacks::Players;
+use crate::agent::library::Library;
 use crate::agent::recordings::notices::media_deadline;
 use crate::agent::recordings::on_disk::pending_finalisations::PendingFinalisations;
 use crate::agent::recordings::recording::leftover::LastSender;
@@ -157,9 +157,7 @@ struct Parts {
     make_room: MakeRoom,
     /// Files that wait for a name's room; each recording has one at most.
     reopening: Vec<(RecordingKey, Fault)>,
-    index: library::index::LibraryIndex,
-    asks: Asks,
-    players: Players,
+    library: Library,
     pending_finalisations: PendingFinalisations,
     /// Who sent last on each fixed port.
     last_senders: Vec<LastSender>,
@@ -186,9 +184,7 @@ impl Agent {
             deferred: DeferredJobs::default(),
             make_room: MakeRoom::Possible,
             reopening: Vec::new(),
-            index: library::index::LibraryIndex::default(),
-            asks: Asks::new(),
-            players: Players::default(),
+            library: Library::default(),
             pending_finalisations: PendingFinalisations::default(),
             last_senders: Vec::new(),
             life: Life::Running,
@@ -263,7 +259,7 @@ impl Agent {
             .chain(self.parts.deferred.retry_at())
             .chain(self.parts.library_deadline())
             .chain(self.parts.life.deadline())
-            .chain(self.parts.play_deadline(self.clients.wants("playback.progress")))
+            .chain(self.parts.library.play_deadline(self.clients.wants("playback.progress")))
             .chain(self.parts.look_due(self.clients.wants("storage.state")))
             .chain(self.parts.finalise_due())
             .min()
@@ -396,7 +392,7 @@ impl Parts {
             Input::JobRefused(Job::Library(job)) => self.library_refused(job, turn),
             Input::JobRefused(job) => self.job_refused(job, turn),
             Input::PlayerFailed(playback) => {
-                self.end_playback(playback, Reason::PermissionDenied.as_str(), None, turn);
+                self.library.player_failed(playback, turn);
             }
             Input::Tick => self.tick(turn),
             Input::Shutdown => self.shut_down(turn),
@@ -492,7 +488,7 @@ impl Parts {
         let overdue = |since: &Mono| now >= *since + START_ANSWER_AFTER;
         while self.waiting_starts.front().is_some_and(|(.., since)| overdue(since)) {
             if let Some((Some(reply), ..)) = self.waiting_starts.pop_front() {
-                reply.err(&library::disk_silent(), turn.actions);
+                reply.err(&disk_silent(), turn.actions);
             }
         }
     }

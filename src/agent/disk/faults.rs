@@ -1,5 +1,6 @@
 //! What a fault of storage means to people: its reason, its cause and a sentence.
 
+use crate::api::ending::TextKey;
 use crate::api::error::AgentError;
 use crate::api::reason::{Cause, Reason};
 use store::jobs::FaultKind;
@@ -57,4 +58,12 @@ pub(in crate::agent) fn sentence_of_fault(kind: FaultKind) -> &'static str {
 /// What a client is told of a job that failed.
 pub(in crate::agent) fn error_of_fault(kind: FaultKind) -> AgentError {
     AgentError::new(reason_at_start(kind)).because(cause_of_fault(kind)).with_message(sentence_of_fault(kind))
+}
+
+/// A request has waited for the disk for as long as may be.
+pub(in crate::agent) fn disk_silent() -> AgentError {
+    AgentError::new(Reason::StorageIo)
+        .with_message("the disk does not answer")
+        .with_advice("wait until it does, or pull the stick and insert it again")
+        .with_text(Some(TextKey::StorageSilent))
 }

@@ -37,7 +37,7 @@ impl Parts {
         }
         self.resume_lost(change.came, turn);
         if change.turned {
-            self.index.clear();
+            self.library.clear();
         }
         if change.came {
             self.welcome_disk(inserted, turn);

@@ -1,54 +1,57 @@
 //! What clients ask about the recordings on the disk.
 //!
-//! Owns: questions that wait for storage, and how the index follows what is recorded. Lists are answered
-//! from memory, the rest when storage has answered.
+//! Owns: the index, questions that wait for storage, playbacks. Lists are answered from memory, the rest when
+//! storage has answered. Never: recordings and disks; what happens to them is told.
 
-pub(in crate::agent) mod index;
-pub(in crate::agent) mod playback;
-pub(in crate::agent) mod playbacks;
+mod index;
+mod playback;
+mod playbacks;
 
-use crate::agent::clients::answer::{Answer, Failure};
-use crate::agent::clients::answer::{Caller, PendingReply};
-use crate::agent::disk::faults::reason_at_start;
-use crate::agent::library::index::Entry;
+use crate::agent::clients::answer::{Answer, Caller, Failure, PendingReply};
+use crate::agent::disk::faults::{disk_silent, reason_at_start};
+use crate::agent::library::index::{Entry, LibraryIndex};
 use crate::agent::library::playback::PlayRequest;
-use crate::agent::{Action, Parts, RecordingKey, Turn};
+use crate::agent::library::playbacks::{IsRunning, Players, parts_around, parts_of};
+use crate::agent::{Action, Turn};
 use crate::api::ending::TextKey;
 use crate::api::error::AgentError;
 use crate::api::event::Event;
 use crate::api::reason::{Cause, Reason};
 use crate::api::reply::Done as Empty;
 use crate::api::request::Method;
-use crate::api::status::{RecordingEntry, RecordingsListed};
+use crate::api::status::{PlaybackStatus, RecordingEntry, RecordingsListed};
 use log::Level as LogLevel;
 use media::codec::OCTETS_PER_MS;
-use media::time::Mono;
+use media::time::{Mono, Wall};
+use recfile::call::Call;
 use recfile::format::{Facts, Layout};
-use recfile::sealed::CHUNK_OVERHEAD_OCTETS;
+use recfile::header::FileHeader;
 use recfile::sidecar::Sidecar;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use store::jobs::Recovered;
 use store::jobs::library::{
-    AskId, Details, FileSummary, LibraryDone, LibraryError, LibraryJob, ReadFrames, SidecarSummary,
+    AskId, Details, FileSummary, LibraryDone, LibraryError, LibraryJob, Playable, PlaybackKey, ReadFrames,
+    SidecarSummary,
 };
-use store::jobs::{FileKey, Folder, Job};
+use store::jobs::{Folder, Job};
 
 /// Questions that wait for the disk at the same time.
 const MAX_ASKS: usize = 64;
 
 /// Questions that wait for storage.
-pub(in crate::agent) type Asks = BTreeMap<AskId, Ask>;
+type Asks = BTreeMap<AskId, Ask>;
 
 /// A question that waits for storage.
 #[derive(Debug)]
-pub(in crate::agent) struct Ask {
+struct Ask {
     reply: Option<PendingReply>,
-    pub(in crate::agent) what: What,
+    what: What,
 }
 
 #[derive(Debug)]
-pub(in crate::agent) enum What {
+enum What {
     /// Nothing is to be remembered.
     Look,
     /// This file is being deleted.
@@ -80,27 +83,41 @@ pub(crate) struct FormatInfo {
     whole_packets: bool,
 }
 
-impl Parts {
-    pub(in crate::agent) fn list_recordings(
+/// What the library has to know of recordings and disks.
+pub(in crate::agent) struct Around<'a> {
+    /// Why nothing may begin on the disk just now.
+    pub(in crate::agent) may_begin: Result<(), AgentError>,
+    /// Whether a recording of this id has not ended.
+    pub(in crate::agent) is_running: IsRunning<'a>,
+}
+
+/// The library: what lies on the disk, and what of it is played.
+#[derive(Debug, Default)]
+pub(in crate::agent) struct Library {
+    index: LibraryIndex,
+    asks: Asks,
+    players: Players,
+}
+
+impl Library {
+    pub(in crate::agent) fn list(
         &self,
         limit: Option<u32>,
         after: Option<&str>,
         query: Option<&str>,
     ) -> Result<RecordingsListed, AgentError> {
-        if !self.disk.was_looked_at() {
-            return Ok(RecordingsListed { indexing: true, ..RecordingsListed::default() });
-        }
-        self.library_folder()?;
         let nowhere =
             || AgentError::new(Reason::NotFound).with_message("there is no recording `after` which to list");
         self.index.list(limit, after, query).ok_or_else(nowhere)
     }
 
-    /// Answers what needs the disk.
-    pub(in crate::agent) fn ask_about_recording(
+    /// Answers what needs the disk about one file in `folder`.
+    pub(in crate::agent) fn ask_about(
         &mut self,
         caller: &mut Caller,
         method: Method,
+        folder: Folder,
+        is_recorded: bool,
         turn: &mut Turn<'_>,
     ) -> Answer {
         let (Method::RecordingsInfo { file }
@@ -110,9 +127,8 @@ impl Parts {
             return Err(Reason::InvalidState.into());
         };
         let file = file.clone();
-        let folder = self.library_folder()?;
         let deletes = matches!(method, Method::RecordingsDelete { .. });
-        if !matches!(method, Method::RecordingsInfo { .. }) && self.is_recorded(&file) {
+        if !matches!(method, Method::RecordingsInfo { .. }) && is_recorded {
             return Err(busy("it is being recorded").into());
         }
         if deletes && self.is_played(&file) {
@@ -131,12 +147,7 @@ impl Parts {
     }
 
     /// Notes who waits for an answer of storage.
-    pub(in crate::agent) fn ask(
-        &mut self,
-        caller: &mut Caller,
-        what: What,
-        turn: &mut Turn<'_>,
-    ) -> Result<AskId, Failure> {
+    fn ask(&mut self, caller: &mut Caller, what: What, turn: &mut Turn<'_>) -> Result<AskId, Failure> {
         if self.asks.len() >= MAX_ASKS {
             let message = "too many requests wait for the disk";
             let error = AgentError::new(Reason::StorageIo).with_message(message);
@@ -148,51 +159,118 @@ impl Parts {
         Ok(ask)
     }
 
-    /// The folder to look into, or why there is none.
-    pub(in crate::agent) fn library_folder(&self) -> Result<Folder, AgentError> {
-        // A disk that can't be recorded to can still be read.
-        match self.disk.folder_to_record(0) {
-            Err(error) if error.reason == Reason::NoStorage => Err(error),
-            _ => self.disk.folder().ok_or_else(|| Reason::NoStorage.into()),
+    fn is_played(&self, file: &str) -> bool {
+        let asked =
+            |what: &What| matches!(what, What::Play(request) if request.files.iter().any(|it| it == file));
+        self.players.plays(file) || self.asks.values().any(|ask| asked(&ask.what))
+    }
+
+    /// Answers a request about playbacks; `folder` is where to read, or why there is nothing to.
+    pub(in crate::agent) fn play(
+        &mut self,
+        caller: &mut Caller,
+        method: Method,
+        folder: Result<Folder, AgentError>,
+        around: Around<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Answer {
+        let Method::PlayStart { file, rtp, position_ms } = method else {
+            return self.players.handle(method, around.is_running, turn);
+        };
+        if !rtp.addr.is_loopback() && !turn.config.rtp.allow_remote {
+            let message = format!("RTP to {} is not allowed: it goes to this machine only", rtp.addr);
+            let advice = "give an address such as 127.0.0.1, or set [rtp] allow_remote = true";
+            let error = AgentError::new(Reason::PermissionDenied).with_message(message);
+            return Err(error.with_advice(advice).into());
+        }
+        around.may_begin?;
+        let folder = folder?;
+        let waiting = self.asks.values().filter(|ask| matches!(ask.what, What::Play(_))).count();
+        self.players.check_limit(waiting)?;
+        let recording = self.index.get(&file).and_then(|entry| entry.recording()).map(str::to_owned);
+        let segments = recording.as_deref().map(|recording| self.index.segments(recording));
+        let files = parts_around(&file, segments.unwrap_or_default());
+        let target = SocketAddr::new(rtp.addr, rtp.port);
+        let request = PlayRequest {
+            file,
+            files: files.clone(),
+            recording,
+            folder: folder.clone(),
+            target,
+            position_ms,
+        };
+        let ask = self.ask(caller, What::Play(request), turn)?;
+        turn.actions.push(Action::Job(Job::Library(LibraryJob::OpenPlay { ask, folder, files })));
+        Ok(None)
+    }
+
+    /// Storage has looked at the files of a playback that is to begin.
+    fn play_opened(
+        &mut self,
+        ask: AskId,
+        files: Vec<Result<Playable, LibraryError>>,
+        around: Around<'_>,
+        turn: &mut Turn<'_>,
+    ) {
+        let asked = self.asks.remove(&ask);
+        let Some(Ask { reply, what: What::Play(request) }) = asked else { return };
+        match around.may_begin.and_then(|()| parts_of(&request, files)) {
+            Ok(parts) => self.players.start(reply, request, parts, around.is_running, turn),
+            Err(error) => reply.into_iter().for_each(|reply| reply.err(&error, turn.actions)),
         }
     }
 
     /// A disk came, or files on it changed: the folder is read anew.
-    pub(in crate::agent) fn library_anew(&mut self) {
+    pub(in crate::agent) fn begin(&mut self) {
         self.index.begin();
-        for key in self.on_disk() {
-            if self.recordings.get(&key).is_some_and(|it| !it.has_lost_disk()) {
-                self.library_opened(key);
-            }
-        }
     }
 
-    /// The disk went, or may go.
-    pub(in crate::agent) fn library_gone(&mut self, reason: &'static str, turn: &mut Turn<'_>) {
+    /// Another disk is in use, or none: what was listed lies there no more.
+    pub(in crate::agent) fn clear(&mut self) {
         self.index.clear();
-        self.end_playbacks(reason, turn);
     }
 
-    /// When the next step of the index is due. A disk that was asked to be ejected is left alone: a step may write.
-    pub(in crate::agent) fn library_deadline(&self) -> Option<Mono> {
-        let readable = self.disk.device().is_some() && self.ejecting.is_none();
-        self.index.deadline().filter(|_| readable)
+    /// When the next step of the index is due, if the disk can be read.
+    pub(in crate::agent) fn index_deadline(&self) -> Option<Mono> {
+        self.index.deadline()
+    }
+
+    /// When the next packet of a playback is due.
+    pub(in crate::agent) fn play_deadline(&self, progress: bool) -> Option<Mono> {
+        self.players.deadline(progress)
     }
 
     /// Takes the next step of the index, if one is due.
-    pub(in crate::agent) fn library_pump(&mut self, turn: &mut Turn<'_>) {
-        if self.ejecting.is_some() {
-            return;
-        }
-        let disk = &self.disk;
-        let job = self.index.next_job(|| disk.folder(), turn.now.mono);
+    pub(in crate::agent) fn pump(&mut self, folder: impl FnOnce() -> Option<Folder>, turn: &mut Turn<'_>) {
+        let job = self.index.next_job(folder, turn.now.mono);
         turn.actions.extend(job.map(|job| Action::Job(Job::Library(job))));
     }
 
-    pub(in crate::agent) fn library_done(&mut self, done: LibraryDone, turn: &mut Turn<'_>) {
+    /// Does what is due of all playbacks.
+    pub(in crate::agent) fn play_all(&mut self, is_running: IsRunning<'_>, turn: &mut Turn<'_>) {
+        self.players.play_all(is_running, turn);
+    }
+
+    /// All playbacks that have not ended.
+    pub(in crate::agent) fn playbacks(&self) -> Vec<PlaybackStatus> {
+        self.players.statuses()
+    }
+
+    /// Ends every playback.
+    pub(in crate::agent) fn end_playbacks(&mut self, reason: &'static str, turn: &mut Turn<'_>) {
+        self.players.end_all(reason, turn);
+    }
+
+    /// The socket of a playback could not be opened.
+    pub(in crate::agent) fn player_failed(&mut self, playback: PlaybackKey, turn: &mut Turn<'_>) {
+        self.players.end(playback, Reason::PermissionDenied.as_str(), None, turn);
+    }
+
+    /// Takes an answer of storage.
+    pub(in crate::agent) fn handle(&mut self, done: LibraryDone, around: Around<'_>, turn: &mut Turn<'_>) {
         match done {
             LibraryDone::Indexed(mut done) => {
-                self.recovered(std::mem::take(&mut done.recovered), turn);
+                recovered(std::mem::take(&mut done.recovered), turn);
                 self.index.indexed(done, turn.now);
             }
             LibraryDone::Info(ask, result) => {
@@ -216,29 +294,27 @@ impl Parts {
                 });
                 self.answer_ask(ask, entry.map(|entry| serde_json::json!(entry)), turn);
             }
-            LibraryDone::Opened(ask, files) => self.play_opened(ask, files, turn),
-            LibraryDone::Read(read) => self.play_read(read, turn),
+            LibraryDone::Opened(ask, files) => self.play_opened(ask, files, around, turn),
+            LibraryDone::Read(read) => self.players.take_read(read, around.is_running, turn),
             LibraryDone::Kept => {}
         }
     }
 
-    /// Storage has no room for a job: the disk is stalled.
-    pub(in crate::agent) fn library_refused(&mut self, job: LibraryJob, turn: &mut Turn<'_>) {
+    /// Storage has no room for a job: the disk is stalled. A job that has to be kept for later comes back.
+    pub(in crate::agent) fn refused(&mut self, job: LibraryJob, turn: &mut Turn<'_>) -> Option<LibraryJob> {
         match job {
             LibraryJob::Index(_) => self.index.refused(turn.now.mono),
             LibraryJob::Info { ask, .. }
             | LibraryJob::Delete { ask, .. }
             | LibraryJob::Protect { ask, .. }
-            | LibraryJob::OpenPlay { ask, .. } => {
-                let error = disk_silent();
-                self.refuse_ask(ask, &error, turn);
-            }
+            | LibraryJob::OpenPlay { ask, .. } => self.refuse_ask(ask, &disk_silent(), turn),
             LibraryJob::ReadFrames(ReadFrames { playback, block, .. }) => {
-                self.play_refused(playback, block, turn);
+                self.players.refused(playback, block, turn);
             }
             // Nobody asks again: what is played must not be deleted when the disk goes on.
-            LibraryJob::Keep(_) => self.job_refused(Job::Library(job), turn),
+            LibraryJob::Keep(_) => return Some(job),
         }
+        None
     }
 
     fn answer_ask(
@@ -257,23 +333,15 @@ impl Parts {
         }
     }
 
-    pub(in crate::agent) fn refuse_ask(&mut self, ask: AskId, error: &AgentError, turn: &mut Turn<'_>) {
+    fn refuse_ask(&mut self, ask: AskId, error: &AgentError, turn: &mut Turn<'_>) {
         if let Some(reply) = self.asks.remove(&ask).and_then(|ask| ask.reply) {
             reply.err(error, turn.actions);
         }
     }
 
-    /// Answers a question with a result; what it was about comes back.
-    pub(in crate::agent) fn take_ask(&mut self, ask: AskId) -> Option<(Option<PendingReply>, What)> {
-        self.asks.remove(&ask).map(|ask| (ask.reply, ask.what))
-    }
-
     /// A file was created for a recording.
-    pub(in crate::agent) fn library_opened(&mut self, key: RecordingKey) {
-        let Some(it) = self.recordings.get(&key) else { return };
-        let Some(to_file) = it.destination.as_file() else { return };
-        let Some(file) = to_file.file_name() else { return };
-        let header = to_file.header();
+    pub(in crate::agent) fn file_opened(&mut self, new: &NewFile<'_>) {
+        let header = new.header;
         let facts = Facts {
             codec: header.codec,
             frame_octets: header.rtp_len,
@@ -286,76 +354,79 @@ impl Parts {
             trailing_octets: 0,
             problems: Vec::new(),
         };
-        let stamp = to_file.stamp();
-        let encrypted = to_file.is_sealed();
         let found = FileSummary {
-            file: file.to_owned(),
-            octets: to_file.octets_in_file(0),
-            modified_ms: stamp.unix_ms,
+            file: new.file.to_owned(),
+            octets: new.octets,
+            modified_ms: new.start.unix_ms,
             facts: Some(facts),
-            encrypted,
+            encrypted: new.encrypted,
             sidecar: Some(SidecarSummary {
-                recording: it.id.clone(),
-                segment: to_file.segment(),
-                call: it.call.clone(),
-                start: Some(stamp),
+                recording: new.recording.to_owned(),
+                segment: new.segment,
+                call: new.call.clone(),
+                start: Some(new.start),
                 protected: false,
             }),
         };
-        let (recording, file) = (it.id.clone(), found.file.clone());
-        self.index.put(Entry::new(&found, stamp.utc_offset_s));
-        self.play_grows(&recording, &file, header);
+        self.index.put(Entry::new(&found, new.start.utc_offset_s));
+        self.players.grow(new.recording, new.file, header);
     }
 
-    /// The file of a recording has so many octets of audio by now.
-    pub(in crate::agent) fn library_grew(&mut self, file: FileKey, durable_octets: u64) {
-        let Some(key) = self.key_of(file) else { return };
-        let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) else { return };
-        let Some(name) = to_file.file_name() else { return };
-        self.index.change(name, |entry| {
-            entry.set_length(to_file.octets_in_file(durable_octets), durable_octets / OCTETS_PER_MS);
+    /// A file of `octets` has so many octets of audio by now.
+    pub(in crate::agent) fn file_grew(&mut self, file: &str, octets: u64, audio_octets: u64) {
+        self.index.change(file, |entry| entry.set_length(octets, audio_octets / OCTETS_PER_MS));
+        self.players.grew(file, audio_octets);
+    }
+
+    /// A file was closed: its last frame, of so many octets, was filled up, and `more_octets` written behind it. Its
+    /// length with so many octets of audio is `octets_with`.
+    pub(in crate::agent) fn file_closed(
+        &mut self,
+        file: &str,
+        frame_octets: u64,
+        more_octets: u64,
+        octets_with: impl Fn(u64) -> u64,
+    ) {
+        self.index.change(file, |entry| {
+            let audio = entry.audio_octets(octets_with(0)).next_multiple_of(frame_octets);
+            entry.set_length(octets_with(audio) + more_octets, audio / OCTETS_PER_MS);
         });
-        self.players.grew(name, durable_octets);
     }
 
-    /// The file of a recording was closed: its last frame was filled up.
-    pub(in crate::agent) fn library_closed(&mut self, key: RecordingKey) {
-        let Some(it) = self.recordings.get(&key) else { return };
-        let Some(to_file) = it.destination.as_file() else { return };
-        let frame = u64::from(to_file.header().rtp_len).max(1);
-        if let Some(name) = to_file.file_name() {
-            self.index.change(name, |entry| {
-                let octets = entry.audio_octets(to_file.octets_in_file(0)).next_multiple_of(frame);
-                let last_chunk = if to_file.is_sealed() { CHUNK_OVERHEAD_OCTETS as u64 } else { 0 };
-                entry.set_length(to_file.octets_in_file(octets) + last_chunk, octets / OCTETS_PER_MS);
-            });
-        }
-        self.library_renamed(key);
+    /// A file was deleted to make room.
+    pub(in crate::agent) fn file_deleted(&mut self, file: &str) {
+        self.index.remove(file);
     }
 
-    /// Numbers and names of a call changed.
-    pub(in crate::agent) fn library_renamed(&mut self, key: RecordingKey) {
-        let Some(it) = self.recordings.get(&key) else { return };
-        if let Some(name) = it.file_name() {
-            self.index.change(name, |entry| entry.set_call(&it.call));
-        }
+    /// Numbers and names of the call of a file changed.
+    pub(in crate::agent) fn call_changed(&mut self, file: &str, call: &Call) {
+        self.index.change(file, |entry| entry.set_call(call));
     }
+}
 
-    pub(in crate::agent) fn is_recorded(&self, file: &str) -> bool {
-        self.recordings.values().any(|it| it.file_name() == Some(file))
-    }
+/// A file that was created for a recording.
+pub(in crate::agent) struct NewFile<'a> {
+    pub(in crate::agent) recording: &'a str,
+    pub(in crate::agent) call: &'a Call,
+    pub(in crate::agent) file: &'a str,
+    pub(in crate::agent) header: FileHeader,
+    pub(in crate::agent) start: Wall,
+    pub(in crate::agent) segment: u32,
+    pub(in crate::agent) encrypted: bool,
+    /// Its length without audio.
+    pub(in crate::agent) octets: u64,
+}
 
-    pub(in crate::agent) fn recovered(&self, files: Vec<Recovered>, turn: &mut Turn<'_>) {
-        if files.is_empty() {
-            return;
-        }
-        for file in &files {
-            let text = format!("recovered {} ({} ms)", file.file, file.duration_ms);
-            turn.actions.push(Action::Log(LogLevel::Warn, text));
-        }
-        let files = files.into_iter().map(|file| file.file).collect();
-        turn.emit(&Event::StorageRecovered { files });
+fn recovered(files: Vec<Recovered>, turn: &mut Turn<'_>) {
+    if files.is_empty() {
+        return;
     }
+    for file in &files {
+        let text = format!("recovered {} ({} ms)", file.file, file.duration_ms);
+        turn.actions.push(Action::Log(LogLevel::Warn, text));
+    }
+    let files = files.into_iter().map(|file| file.file).collect();
+    turn.emit(&Event::StorageRecovered { files });
 }
 
 fn info(details: &Details, utc_offset_s: i32) -> serde_json::Value {
@@ -381,15 +452,7 @@ fn busy(message: &str) -> AgentError {
     error.with_advice("stop that first (recordctl status), or wait for its end")
 }
 
-/// A request has waited for the disk for as long as may be.
-pub(in crate::agent) fn disk_silent() -> AgentError {
-    AgentError::new(Reason::StorageIo)
-        .with_message("the disk does not answer")
-        .with_advice("wait until it does, or pull the stick and insert it again")
-        .with_text(Some(TextKey::StorageSilent))
-}
-
-pub(in crate::agent) fn error_of(miss: LibraryError) -> AgentError {
+fn error_of(miss: LibraryError) -> AgentError {
     match miss {
         LibraryError::NotFound => {
             AgentError::new(Reason::NotFound).with_message("there is no recording of this name")

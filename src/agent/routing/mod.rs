@@ -1,3 +1,4 @@
 //! What goes from one part of the agent to another.
 
+mod library;
 mod requests;

@@ -2,6 +2,7 @@
 
 use crate::agent::clients::answer::Caller;
 use crate::agent::clients::answer::{Answer, answer};
+use crate::agent::library::Around;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::{Parts, Turn};
 use crate::api::PROTOCOL_VERSION;
@@ -9,7 +10,7 @@ use crate::api::ending::Order;
 use crate::api::reason::Reason;
 use crate::api::reply::Done as Empty;
 use crate::api::request::Method;
-use crate::api::status::{AgentInfo, Mode, Recordings, Stats};
+use crate::api::status::{AgentInfo, Mode, Recordings, RecordingsListed, Stats};
 use media::codec::Codec;
 use media::counts::DropCause;
 
@@ -62,21 +63,35 @@ impl Parts {
             Method::StatsGet => answer(&self.stats(turn)),
             Method::RecordingsList { limit, after, query } => {
                 // Up to a thousand entries: written at once, not built as a tree first.
-                let listed = self.list_recordings(limit, after.as_deref(), query.as_deref())?;
+                let listed = if self.disk.was_looked_at() {
+                    self.library_folder()?;
+                    self.library.list(limit, after.as_deref(), query.as_deref())?
+                } else {
+                    RecordingsListed { indexing: true, ..RecordingsListed::default() }
+                };
                 if let Some(reply) = caller.defer() {
                     reply.ok(&listed, turn.actions);
                 }
                 Ok(None)
             }
-            Method::RecordingsInfo { .. }
-            | Method::RecordingsDelete { .. }
-            | Method::RecordingsProtect { .. } => self.ask_about_recording(caller, method, turn),
+            Method::RecordingsInfo { ref file }
+            | Method::RecordingsDelete { ref file }
+            | Method::RecordingsProtect { ref file, .. } => {
+                let folder = self.library_folder()?;
+                let is_recorded = self.is_recorded(file);
+                self.library.ask_about(caller, method, folder, is_recorded, turn)
+            }
             Method::PlayStart { .. }
             | Method::PlayPause { .. }
             | Method::PlayResume { .. }
             | Method::PlaySeek { .. }
             | Method::PlayStop { .. }
-            | Method::PlayStatus { .. } => self.play_request(caller, method, turn),
+            | Method::PlayStatus { .. } => {
+                let (folder, may_begin) = (self.library_folder(), self.refuse_in_between(true));
+                let recordings = &self.recordings;
+                let is_running = &|id: &str| recordings.values().any(|it| it.id == id);
+                self.library.play(caller, method, folder, Around { may_begin, is_running }, turn)
+            }
             Method::SipInfoResult { recording, code } => {
                 self.sip_info_result(&recording, code, turn)?;
                 answer(&Empty {})
@@ -95,7 +110,7 @@ impl Parts {
             sandbox: self.sandbox.clone(),
             storage: self.storage_status(),
             recordings: self.recordings.values().map(|it| it.status(remaining_s, turn.now.mono)).collect(),
-            playbacks: self.playbacks(),
+            playbacks: self.library.playbacks(),
         }
     }
 

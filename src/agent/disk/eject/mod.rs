@@ -24,7 +24,7 @@ impl Parts {
         if !self.disk.is_present() && !self.disk.is_mounted_though_ejected() {
             return Err(self.disk.absent().into());
         }
-        self.end_playbacks("ejected", turn);
+        self.library.end_playbacks("ejected", turn);
         let eject = self.ejecting.get_or_insert_with(Ejecting::default);
         if eject.clients.len() >= MAX_WAITING_STARTS {
             let error =
@@ -73,7 +73,7 @@ impl Parts {
         let answer = match &result {
             Ok(done) => {
                 if self.disk.eject(&disk, done) {
-                    self.index.clear();
+                    self.library.clear();
                 }
                 for left in &done.left {
                     let text = format!("{} stays mounted: {}", left.point.display(), left.why);

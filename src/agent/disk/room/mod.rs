@@ -39,7 +39,7 @@ impl MakeRoom {
 impl Parts {
     /// Another disk that was there already is recorded to from now on.
     pub(in crate::agent) fn turned(&mut self, turn: &mut Turn<'_>) {
-        self.index.clear();
+        self.library.clear();
         self.resume_lost(true, turn);
         self.welcome_disk(true, turn);
         self.library_anew();
@@ -98,7 +98,7 @@ impl Parts {
         self.make_room = if in_use && !made_room { MakeRoom::Nothing } else { MakeRoom::Possible };
         if let Some(file) = file {
             if in_use {
-                self.index.remove(&file);
+                self.library.file_deleted(&file);
             }
             turn.actions.push(Action::Log(LogLevel::Info, format!("deleted {file} to make room")));
         }

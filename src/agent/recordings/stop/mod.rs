@@ -15,7 +15,7 @@ impl Parts {
         if self.life == Life::Running {
             self.life = Life::Ending { by: turn.now.mono + SHUTDOWN_AFTER };
         }
-        self.end_playbacks("shutdown", turn);
+        self.library.end_playbacks("shutdown", turn);
         for key in self.keys() {
             self.stop(key, Order::Shutdown, turn);
         }
