@@ -100,6 +100,8 @@ pub(crate) struct Doomed {
     pub(crate) call: i64,
     /// Its id.
     pub(crate) id: Id,
+    /// A policy put it in the trash.
+    pub(crate) is_by_policy: bool,
     /// Its recordings.
     pub(crate) recordings: Vec<Id>,
     /// Their files.

@@ -4,9 +4,12 @@
 //! win over all of this and are looked at by who carries it out. Invariant: nothing is due before the longest
 //! `keep_days` of all policies that fit.
 
+pub(crate) mod calendar;
 pub(crate) mod compare;
 pub(crate) mod decide;
 pub(crate) mod preview;
+#[cfg(test)]
+mod schedule_tests;
 #[cfg(test)]
 mod tests;
 pub(crate) mod words;

@@ -6,6 +6,7 @@ mod exports;
 mod holds;
 mod page;
 mod policies;
+mod schedules;
 mod surface;
 mod tampering;
 

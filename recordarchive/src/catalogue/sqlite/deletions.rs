@@ -220,19 +220,19 @@ pub(super) async fn of_calls(connection: &mut SqliteConnection, keys: &[i64]) ->
 
 pub(super) async fn due(pool: &SqlitePool, now_us: i64, limit: u32) -> Done<Vec<Doomed>> {
     let mut tx = pool.begin().await?;
-    let query = "SELECT c.key, c.id FROM trash t JOIN call c ON c.key = t.call WHERE t.due_us <= ?
-                 ORDER BY t.due_us LIMIT ?";
-    let calls: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as(query).bind(now_us).bind(limit).fetch_all(&mut *tx).await?;
+    let query = "SELECT c.key, c.id, d.asked_by = ? FROM trash t JOIN call c ON c.key = t.call
+                 JOIN deletion d ON d.key = t.deletion WHERE t.due_us <= ? ORDER BY t.due_us LIMIT ?";
+    let query = sqlx::query_as(query).bind(BY_POLICY).bind(now_us).bind(limit);
+    let calls: Vec<(i64, Vec<u8>, bool)> = query.fetch_all(&mut *tx).await?;
     let mut doomed = Vec::with_capacity(calls.len());
-    for (call, call_id) in calls {
+    for (call, call_id, is_by_policy) in calls {
         let recordings: Vec<Vec<u8>> = sqlx::query_scalar("SELECT id FROM recording WHERE call = ?")
             .bind(call)
             .fetch_all(&mut *tx)
             .await?;
         let recordings = recordings.iter().map(|recording| id(recording)).collect();
         let files = super::holds::files_of(&mut tx, call).await?;
-        doomed.push(Doomed { call, id: id(&call_id), recordings, files });
+        doomed.push(Doomed { call, id: id(&call_id), is_by_policy, recordings, files });
     }
     Ok(doomed)
 }

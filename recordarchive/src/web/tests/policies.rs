@@ -198,6 +198,24 @@ fn policies_tell_of_each_call_when_it_goes_and_why_and_it_goes_then() {
 }
 
 #[test]
+fn policies_delete_nothing_that_is_protected_where_it_was_recorded() {
+    run(async {
+        let archive = Archive::new().await;
+        archive.fill().await;
+        let sidecar = archive.intake().join("0c:11/2026-11-27/Record_a.json");
+        let text = std::fs::read_to_string(&sidecar).unwrap();
+        let text = text.replace("\"protected\": false", "\"protected\": true");
+        assert!(text.contains("\"protected\": true"));
+        std::fs::write(&sidecar, text).unwrap();
+        archive.set_policies(json!([{"name": "all", "delete_after_days": 30}])).await;
+        let derived = crate::media::derived::Store::new(archive.folder.path());
+        assert_eq!(apply(&*archive.catalogue, days(31)).await.unwrap().condemned, 3);
+        assert_eq!(execute(&*archive.catalogue, &derived, days(39)).await.unwrap(), 2);
+        assert!(sidecar.with_file_name("Record_a.wav").exists());
+    });
+}
+
+#[test]
 fn policies_that_keep_longer_take_calls_out_of_the_trash_and_so_does_a_hold() {
     run(async {
         let archive = Archive::new().await;
