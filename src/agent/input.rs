@@ -1,6 +1,5 @@
 //! What goes into the agent.
 
-use media::time::Mono;
 use std::net::SocketAddr;
 use std::time::Duration;
 use store::jobs::library::PlaybackKey;
@@ -28,19 +27,6 @@ pub enum Fence {
 
 /// A server that is gone without a word is noticed after this at the latest.
 pub const SILENT_PEER_AFTER: Duration = Duration::from_secs(9);
-
-/// A datagram that came in by the RTP port of a recording.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    /// Its content, as far as it fits the receive buffer.
-    pub octets: &'a [u8],
-    /// Whether it was longer than the receive buffer.
-    pub truncated: bool,
-    /// Who sent it.
-    pub source: SocketAddr,
-    /// When the system received it.
-    pub arrival: Mono,
-}
 
 /// Something that happened.
 #[derive(Debug)]

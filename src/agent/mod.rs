@@ -13,9 +13,10 @@ mod recordings;
 mod routing;
 
 pub use action::{Action, Forward, Taken, UplinkAction};
-pub use input::{ClientId, Datagram, Fence, Input, RecordingKey, SILENT_PEER_AFTER, UplinkInput};
+pub use input::{ClientId, Fence, Input, RecordingKey, SILENT_PEER_AFTER, UplinkInput};
 #[cfg(test)]
 pub(crate) use library::Info as RecordingInfo;
+pub use media::recorder::Datagram;
 
 use crate::agent::clients::answer::PendingReply;
 use crate::agent::clients::{Clients, Rest};
@@ -29,7 +30,7 @@ use crate::agent::recordings::notices::media_deadline;
 use crate::agent::recordings::on_disk::pending_finalisations::PendingFinalisations;
 use crate::agent::recordings::recording::leftover::LastSender;
 use crate::agent::recordings::recording::phase::Notice;
-use crate::agent::recordings::recording::to_file::{ToFile, segment_buffer};
+use crate::agent::recordings::recording::to_file::ToFile;
 use crate::agent::recordings::recording::to_server::goes_on;
 use crate::agent::recordings::recording::{Recording, STALLED_AFTER, START_ANSWER_AFTER};
 use crate::api::ending::TextKey;
@@ -221,11 +222,8 @@ impl Agent {
     /// of what was said before a pause, in which no packet may come to wake us.
     #[must_use]
     pub fn waits_for_storage(&self) -> bool {
-        let waits = |it: &Recording, to_file: &ToFile| to_file.is_impatient() || it.paused.is_some();
-        self.parts
-            .recordings
-            .values()
-            .any(|it| it.destination.as_file().is_some_and(|to_file| waits(it, to_file)))
+        let waits = |it: &Recording| it.is_impatient() || (it.goes_to_file() && it.paused.is_some());
+        self.parts.recordings.values().any(waits)
     }
 
     /// Whether a batch of packets would find room. If not, they are better left where they are.
@@ -242,7 +240,7 @@ impl Agent {
         let window = self.config.storage.resume_window;
         let recordings = self.parts.recordings.values().filter_map(|it| {
             let to_file = it.destination.as_file();
-            let flush = to_file.and_then(|to_file| to_file.flush_due(self.config.storage.flush_interval));
+            let flush = it.flush_due(self.config.storage.flush_interval);
             let answer = it.waiting.as_ref().and(to_file).map(|_| it.started + START_ANSWER_AFTER);
             let no_media = media_deadline(it, has_room);
             let busy_since =
@@ -353,7 +351,7 @@ impl Parts {
     fn job_refused(&mut self, job: Job, turn: &mut Turn<'_>) {
         match self.deferred.defer(job, turn.now.mono) {
             Some(Job::Scan(_)) => self.scans = self.scans.saturating_sub(1),
-            Some(Job::Append { pieces, .. }) => segment_buffer::give_back(pieces, turn.pool),
+            Some(Job::Append { pieces, .. }) => turn.pool.give_back_all(pieces),
             _ => {}
         }
     }
@@ -377,7 +375,7 @@ impl Parts {
             }
             Input::Strangers(recording, packets) => {
                 if let Some(it) = self.recordings.get_mut(&recording) {
-                    it.add_strangers(u64::from(packets));
+                    it.stream.add_strangers(u64::from(packets));
                 }
             }
             Input::Started | Input::MountsChanged => self.scan(turn),

@@ -48,6 +48,26 @@ impl Block {
     }
 }
 
+/// Consecutive audio of a recording.
+#[derive(Debug)]
+pub enum Piece {
+    /// Audio in a block of the pool, which it goes back to.
+    Audio(Block),
+    /// So many octets of silence.
+    Silence(u64),
+}
+
+impl Piece {
+    /// How long it is.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        match self {
+            Self::Audio(block) => block.octets().len() as u64,
+            Self::Silence(octets) => *octets,
+        }
+    }
+}
+
 /// The blocks of all recordings.
 #[derive(Debug)]
 pub struct BlockPool {
@@ -81,6 +101,15 @@ impl BlockPool {
         block.0.clear();
         self.in_use = self.in_use.saturating_sub(1);
         self.free.push(block);
+    }
+
+    /// Takes the blocks of `pieces` back.
+    pub fn give_back_all(&mut self, pieces: impl IntoIterator<Item = Piece>) {
+        for piece in pieces {
+            if let Piece::Audio(block) = piece {
+                self.give_back(block);
+            }
+        }
     }
 
     /// Whether another block can be had.

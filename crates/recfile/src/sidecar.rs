@@ -5,6 +5,9 @@
 //! get defaults. Lists are bounded, and their totals go on counting.
 
 pub use crate::call::{Call, Direction};
+use media::counts::Counts;
+use media::recorder::segment_log::{self, SegmentLog};
+use media::timeline::octets_to_ms;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
@@ -14,7 +17,7 @@ use std::marker::PhantomData;
 pub const SIDECAR_VERSION: u32 = 1;
 
 /// Gaps, and pauses, that a sidecar lists at most; the totals count all.
-pub const MAX_LISTED: usize = 1000;
+pub const MAX_LISTED: usize = segment_log::MAX_LISTED;
 
 /// A larger sidecar is refused: one with full lists and the longest names stays well below.
 pub const MAX_SIDECAR_OCTETS: usize = 1024 * 1024;
@@ -263,6 +266,36 @@ impl fmt::Display for SidecarError {
 
 impl std::error::Error for SidecarError {}
 
+impl From<segment_log::Gap> for Gap {
+    fn from(gap: segment_log::Gap) -> Self {
+        Self {
+            at_ms: octets_to_ms(gap.at_octets),
+            duration_ms: octets_to_ms(gap.octets),
+            cause: gap.cause.name().to_owned(),
+        }
+    }
+}
+
+impl From<segment_log::Pause> for Pause {
+    fn from(pause: segment_log::Pause) -> Self {
+        Self { at_ms: octets_to_ms(pause.at_octets), duration_ms: pause.duration_ms }
+    }
+}
+
+impl From<&Counts> for Packets {
+    fn from(counts: &Counts) -> Self {
+        Self {
+            received: counts.received,
+            lost: counts.lost,
+            late: counts.late,
+            duplicate: counts.duplicate,
+            dropped: counts.dropped(),
+            overrun: 0,
+            strangers: counts.strangers,
+        }
+    }
+}
+
 impl Sidecar {
     /// Notes a gap; past [`MAX_LISTED`] only the totals grow.
     pub fn push_gap(&mut self, gap: Gap) {
@@ -271,6 +304,14 @@ impl Sidecar {
         if self.gaps.len() < MAX_LISTED {
             self.gaps.push(gap);
         }
+    }
+
+    /// Notes what happened in the segment of a stream that is its recording.
+    pub fn note(&mut self, log: SegmentLog) {
+        self.gaps_total = log.gaps_total;
+        self.gap_ms_total = octets_to_ms(log.gap_octets);
+        self.gaps = log.gaps.into_iter().map(Gap::from).collect();
+        self.pauses = log.pauses.into_iter().map(Pause::from).collect();
     }
 
     /// Notes a pause, up to [`MAX_LISTED`].

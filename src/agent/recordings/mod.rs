@@ -47,12 +47,12 @@ impl Parts {
         let Destination::File(to_file) = &mut it.destination else {
             return self.check_overrun(key, turn);
         };
-        let due = to_file.flush_due(interval).is_some_and(|due| turn.now.mono >= due);
+        let due = to_file.flush_due(&it.stream, interval).is_some_and(|due| turn.now.mono >= due);
         // Many calls may fill a small pool long before one of them has that much.
         let early = waiting > WRITE_EARLY_OCTETS || turn.pool.is_half_used();
         let flush = due || early || it.paused.is_some();
         to_file.note_sender(sender);
-        if let Some(job) = to_file.next_job(flush, &it.call, &it.counts, turn.now) {
+        if let Some(job) = to_file.next_job(flush, &it.call, &mut it.stream, turn.now) {
             if matches!(job, Job::Append { .. }) {
                 self.disk.spend(to_file.folder(), waiting);
             }
@@ -164,13 +164,14 @@ impl Parts {
         }
         it.settle(turn.now.mono, turn.pool);
         match &mut it.destination {
-            Destination::File(to_file) => to_file.pause(turn.pool),
+            Destination::File(_) => {}
             Destination::Server(to_server) => to_server.pause(),
             Destination::Pbx(_) => {
                 self.switch_pbx(key, Purpose::Pause, caller, turn)?;
                 return Ok(None);
             }
         }
+        it.stream.pause(turn.pool);
         it.paused = Some(turn.now.mono);
         let status = it.status(remaining_s, turn.now.mono);
         turn.emit(&Event::RecordingPaused(status.clone()));
@@ -190,7 +191,7 @@ impl Parts {
             return Err(AgentError::new(Reason::InvalidState).with_message("it is not paused").into());
         };
         match &mut it.destination {
-            Destination::File(to_file) => to_file.note_pause(turn.now.mono.since(since)),
+            Destination::File(_) => it.stream.note_pause(turn.now.mono.since(since)),
             Destination::Server(_) => {}
             Destination::Pbx(_) => {
                 self.switch_pbx(key, Purpose::Resume, caller, turn)?;
@@ -198,7 +199,7 @@ impl Parts {
             }
         }
         it.paused = None;
-        it.probe.begin(turn.now.mono);
+        it.stream.begin(turn.now.mono);
         let status = it.status(remaining_s, turn.now.mono);
         turn.emit(&Event::RecordingResumed(status.clone()));
         answer(&status)

@@ -2,7 +2,6 @@
 
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::phase::Notice;
-use crate::agent::recordings::recording::to_file::ToFile;
 use crate::agent::recordings::stop::outcome::Outcome;
 use crate::agent::{Action, Parts, RecordingKey, Turn};
 use crate::api::event::Event;
@@ -18,11 +17,9 @@ impl Parts {
         if !turn.pool.has_room() {
             return;
         }
-        let Some(to_file) = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut()) else {
-            return;
-        };
-        if to_file.flush_due(turn.config.storage.flush_interval).is_some_and(|due| turn.now.mono >= due) {
-            to_file.let_go(turn.now.mono, turn.pool);
+        let Some(it) = self.recordings.get_mut(&key) else { return };
+        if it.flush_due(turn.config.storage.flush_interval).is_some_and(|due| turn.now.mono >= due) {
+            it.stream.let_go(turn.now.mono, turn.pool);
         }
     }
 
@@ -40,25 +37,26 @@ impl Parts {
             if let Some(sender) = it.new_filter(turn.now.mono) {
                 turn.actions.push(Action::FilterRtp(key, sender));
             }
-            it.probe.tick(turn.now.mono);
-            it.unrecordable |= it.probe.media() == Media::WrongPayloadType;
+            it.stream.probe_mut().tick(turn.now.mono);
+            it.unrecordable |= it.stream.probe().media() == Media::WrongPayloadType;
         }
-        let changed = it.probe.take_change();
-        let encrypted = it.probe.media() == Media::Encrypted;
-        let missing = looks && turn.now.mono >= it.probe.since() + NO_MEDIA_AFTER;
-        let no_media = (encrypted || missing) && !it.notices.has(Notice::NoMedia);
+        let probe = it.stream.probe_mut();
+        let changed = probe.take_change();
+        let encrypted = probe.media() == Media::Encrypted;
+        let missing = looks && turn.now.mono >= probe.since() + NO_MEDIA_AFTER;
+        let no_media = (encrypted || missing) && !probe.is_silence_told();
         if !changed && !no_media {
             return;
         }
         if no_media {
-            it.notices.first(Notice::NoMedia);
+            probe.tell_silence();
         }
-        let detail = it.probe.detail();
+        let detail = probe.detail();
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get(&key) else { return };
         let status = it.status(remaining_s, turn.now.mono);
         if changed {
-            let text = format!("recording {}: media is {}", it.id, it.probe.media().name());
+            let text = format!("recording {}: media is {}", it.id, it.stream.probe().media().name());
             turn.actions.push(Action::Log(log::Level::Info, text));
             turn.emit(&Event::RecordingMedia(status.clone()));
         }
@@ -71,7 +69,7 @@ impl Parts {
     pub(in crate::agent) fn check_overrun(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let remaining_s = self.remaining_s();
         let Some(it) = self.recordings.get_mut(&key) else { return };
-        if it.destination.as_file().is_some_and(ToFile::is_overfull) {
+        if it.stream.buffer().is_overfull() {
             let fault =
                 Fault { kind: FaultKind::Io, detail: "the disk has been stalled for too long".into() };
             return self.remove(key, Outcome::DiskFailed(fault, Vec::new()), turn);
@@ -99,6 +97,7 @@ pub(in crate::agent) fn media_deadline(it: &Recording, has_room: bool) -> Option
     if !it.takes_audio() || !has_room {
         return None;
     }
-    let no_media = (!it.notices.has(Notice::NoMedia)).then(|| it.probe.since() + NO_MEDIA_AFTER);
-    [no_media, it.probe.deadline(), it.lock_deadline()].into_iter().flatten().min()
+    let probe = it.stream.probe();
+    let no_media = (!probe.is_silence_told()).then(|| probe.since() + NO_MEDIA_AFTER);
+    [no_media, probe.deadline(), it.lock_deadline()].into_iter().flatten().min()
 }

@@ -127,7 +127,7 @@ impl Parts {
 
     fn stats(&self, turn: &Turn<'_>) -> Stats {
         let mut counts = self.past;
-        self.recordings.values().for_each(|it| counts.add(&it.counts));
+        self.recordings.values().for_each(|it| counts.add(it.stream.counts()));
         let mut stats = self.stats;
         turn.clients.count_in(&mut stats);
         let waiting: u64 = self.recordings.values().map(Recording::waiting_packets).sum();

@@ -86,6 +86,8 @@ pub enum Look {
 pub struct Probe {
     media: Media,
     told: Media,
+    /// That nothing comes was told, since there was audio.
+    silence_told: bool,
     /// The last audio, or when it began to be waited for.
     since: Mono,
     /// Audio came since the beginning.
@@ -93,6 +95,8 @@ pub struct Probe {
     /// What a packet lasts, as the recording expects it, in octets.
     frame_octets: usize,
     last: Option<Last>,
+    /// Whether encrypted packets are looked for.
+    is_suspecting: bool,
     suspicion: Option<Box<Suspicion>>,
     /// The next packet is looked at, whatever its length.
     is_engaged: bool,
@@ -134,10 +138,12 @@ impl Probe {
         Self {
             media: Media::None,
             told: Media::None,
+            silence_told: false,
             since: now,
             heard: false,
             frame_octets: usize::try_from(ptime_ms).unwrap_or(20) * 8,
             last: None,
+            is_suspecting: true,
             suspicion: None,
             is_engaged: false,
             encrypted: false,
@@ -147,6 +153,18 @@ impl Probe {
             wrong_at: now,
             handshakes: 0,
         }
+    }
+
+    /// The same, to which every packet of the codec is audio.
+    #[must_use]
+    pub fn unsuspecting(now: Mono) -> Self {
+        Self { is_suspecting: false, ..Self::new(20, now) }
+    }
+
+    /// Whether encrypted packets are looked for.
+    #[must_use]
+    pub fn is_suspecting(&self) -> bool {
+        self.is_suspecting
     }
 
     /// What comes.
@@ -183,6 +201,17 @@ impl Probe {
         std::mem::replace(&mut self.told, self.media) != self.media
     }
 
+    /// Whether it was told that nothing comes, and nothing has come since.
+    #[must_use]
+    pub fn is_silence_told(&self) -> bool {
+        self.silence_told
+    }
+
+    /// It is told that nothing comes.
+    pub fn tell_silence(&mut self) {
+        self.silence_told = true;
+    }
+
     /// Audio is waited for from now on: the recording begins, or goes on after a pause.
     pub fn begin(&mut self, now: Mono) {
         self.since = now;
@@ -204,7 +233,7 @@ impl Probe {
         };
         let extra = lasts.and_then(|lasts| packet.payload.len().checked_sub(lasts));
         let tag = extra.filter(|extra| TAG_OCTETS.contains(extra));
-        if tag.is_none() && !self.is_engaged {
+        if (tag.is_none() && !self.is_engaged) || !self.is_suspecting {
             return Look::Clear;
         }
         let look = self.suspect(packet, tag, lasts.is_some(), arrival);
@@ -282,6 +311,7 @@ impl Probe {
     pub fn hear(&mut self, arrival: Mono) {
         self.since = arrival;
         self.heard = true;
+        self.silence_told = false;
         if self.media != Media::Flowing || self.wrong > 0 {
             self.media = Media::Flowing;
             self.wrong = 0;

@@ -1,7 +1,6 @@
 //! A recording file: where it is, what goes into it, what a cut-off one becomes.
 
 use super::disk::Space;
-use media::blocks::Block;
 use media::time::Wall;
 use recfile::header::FileHeader;
 use recfile::sidecar::Sidecar;
@@ -10,15 +9,6 @@ use std::path::PathBuf;
 /// Names one file of one recording, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileKey(pub u64);
-
-/// The next stretch of a file.
-#[derive(Debug)]
-pub enum Piece {
-    /// Audio as it came.
-    Audio(Block),
-    /// So many octets of the codec's silence.
-    Silence(u64),
-}
 
 /// A folder on one particular filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,8 @@ pub mod library;
 
 pub use disk::{Disk, Eject, Ejected, Found, Left, Look, Missing, Space, Speed, StickId, Target};
 pub use fault::{Fault, FaultKind};
-pub use file::{FileKey, Finalise, FinaliseOutcome, Folder, Open, Opened, Piece, Recovered};
+pub use file::{FileKey, Finalise, FinaliseOutcome, Folder, Open, Opened, Recovered};
+pub use media::blocks::Piece;
 
 use library::{LibraryDone, LibraryJob};
 use recfile::sidecar::Sidecar;

@@ -16,8 +16,7 @@ use crate::api::status::{Mode, RtpAddress};
 use crate::config::{Device, OnFailure, Uplink};
 use log::Level as LogLevel;
 use media::codec::Codec;
-use media::counts::{Counts, DropCause, Verdict};
-use media::packet::Packet;
+use media::counts::{Counts, Verdict};
 use media::time::Mono;
 use recfile::call::Call;
 use recfile::header::MAX_FILE_OCTETS;
@@ -62,7 +61,7 @@ impl Parts {
         let mut first = Vec::new();
         let client = Client::start(settings, params, turn.now.mono, &mut first);
         let remember = uplink.on_failure == OnFailure::Local;
-        Ok(Destination::Server(Box::new(ToServer::new(client, first, codec, ptime_ms, remember))))
+        Ok(Destination::Server(Box::new(ToServer::new(client, first, ptime_ms, remember))))
     }
 
     /// The RTP port is bound: the session begins.
@@ -82,7 +81,7 @@ impl Parts {
         match input {
             UplinkInput::RelayFailed(packets) => {
                 if let Some(it) = self.recordings.get_mut(&key) {
-                    it.counts.rebook(u64::from(packets), DropCause::Uplink);
+                    it.stream.note_unsent(u64::from(packets));
                     if let Some(to_server) = it.destination.as_server_mut() {
                         to_server.note_unsent(packets);
                     }
@@ -181,7 +180,7 @@ impl Parts {
         let (server, target) =
             to_server.map(|to_server| (to_server.server, to_server.target)).unwrap_or_default();
         it.phase.begin();
-        it.probe.begin(turn.now.mono);
+        it.stream.begin(turn.now.mono);
         if let Some(reply) = it.waiting.take() {
             reply.ok(&it.start_answer(), turn.actions);
         }
@@ -263,13 +262,15 @@ impl Parts {
         };
         let spec = Spec {
             recording: it.id.clone(),
-            codec: it.codec,
+            codec: it.stream.codec(),
             ptime_ms: to_server.ptime_ms,
             folder,
             max_file_octets: turn.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
             recipients: turn.config.storage.encrypt_to.len(),
         };
         let (mut to_file, open) = ToFile::begin(spec, file, &it.call, turn.now);
+        let pool = &mut *turn.pool;
+        it.stream.record_in_segments(Some(to_server.ptime_ms), to_file.max_segment_octets(), turn.now.mono);
         // What was in flight, or all that came since the server was asked, or had surely saved it.
         let span = match it.phase.has_begun() {
             false => Duration::MAX,
@@ -281,27 +282,21 @@ impl Parts {
         if let Some(backlog) = to_server.take_backlog() {
             backlog.replay(turn.now.mono.minus(span), |kept| {
                 if kept.after_pause {
-                    to_file.pause(turn.pool);
+                    it.stream.pause(pool);
                 }
-                if let Ok(packet) = Packet::parse(kept.octets) {
-                    let verdict = to_file.push(&packet, kept.arrival, turn.pool);
-                    saved += u64::from(kept.unsent && verdict == Verdict::Stored);
-                    again.book(verdict);
-                    to_file.restore_regained(&mut again);
-                }
+                let verdict = it.stream.replay(kept.octets, kept.arrival, pool, &mut again);
+                saved += u64::from(kept.unsent && verdict == Some(Verdict::Stored));
             });
         }
         if it.paused.is_some() {
-            to_file.pause(turn.pool);
+            it.stream.pause(pool);
         }
-        again.lost = to_file.lost();
-        it.kept_at_server = it.phase.has_begun() && it.counts.stored > 0;
-        // What the server did not get is in the file.
-        it.counts.restore(saved, DropCause::Uplink);
         // What is in both places counts once.
-        it.octets_before = to_server.octets().saturating_sub(to_file.octets());
-        it.lost_before = to_server.lost().saturating_sub(to_file.lost());
-        to_file.count_from(it.counts.since(&again));
+        again.lost = it.stream.end_replay();
+        it.kept_at_server = it.phase.has_begun() && it.stream.counts().stored > 0;
+        // What the server did not get is in the file.
+        it.stream.keep_unsent(saved);
+        to_file.count_from(it.stream.counts().since(&again));
         it.destination = Destination::File(Box::new(to_file));
         it.mode = Mode::Local;
         if !it.is_degraded() {

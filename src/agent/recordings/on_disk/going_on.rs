@@ -48,7 +48,7 @@ impl Parts {
             return self.remove(key, Outcome::DiskFailed(fault, pieces), turn);
         }
         let file = to_file.file();
-        to_file.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &it.counts, turn.now);
+        to_file.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &mut it.stream, turn.now);
         let first = to_file.wait_for_disk(turn.now.mono, turn.now.mono + RETRY_AFTER);
         // Closes the descriptor, wherever the failure was seen: nothing keeps the dead mount busy.
         turn.actions.push(Action::Job(Job::Abandon(file)));
@@ -103,7 +103,7 @@ impl Parts {
                 continue;
             };
             let jobs =
-                to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, turn.now);
+                to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &mut it.stream, turn.now);
             turn.actions.extend(jobs.into_iter().map(Action::Job));
         }
     }
@@ -143,7 +143,7 @@ impl Parts {
         let Some(it) = self.recordings.get_mut(&key) else { return Err(pieces) };
         let Destination::File(to_file) = &mut it.destination else { return Err(pieces) };
         let file = to_file.file();
-        to_file.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &it.counts, turn.now);
+        to_file.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &mut it.stream, turn.now);
         to_file.end_outage();
         it.notices.renew(Notice::Stalled);
         let (at, detail) = (folder.root.display(), &fault.detail);
@@ -151,7 +151,8 @@ impl Parts {
         turn.actions.push(Action::Log(LogLevel::Warn, text));
         // Closes the descriptor and its lock, before the file is finished by its name.
         turn.actions.push(Action::Job(Job::Abandon(file)));
-        let jobs = to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &it.counts, turn.now);
+        let jobs =
+            to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &mut it.stream, turn.now);
         turn.actions.extend(jobs.into_iter().map(Action::Job));
         if is_in_use {
             self.turned(turn);

@@ -10,7 +10,6 @@ mod room;
 use crate::agent::disk::faults::cause_of_fault;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Notice;
-use crate::agent::recordings::recording::to_file::segment_buffer;
 use crate::agent::recordings::stop::outcome::Outcome;
 use crate::agent::{Action, Parts, RecordingKey, Turn};
 use crate::api::event::Event;
@@ -38,7 +37,7 @@ impl Parts {
                 let Some(it) = self.recordings.get_mut(&key) else { return };
                 let first = it.phase.begin();
                 let short_of_names =
-                    it.destination.as_file_mut().is_some_and(|to_file| to_file.opened(opened));
+                    it.destination.as_file_mut().is_some_and(|to_file| to_file.opened(opened, &it.stream));
                 if let Some(reply) = it.waiting.take() {
                     reply.ok(&it.start_answer(), turn.actions);
                 }
@@ -79,7 +78,7 @@ impl Parts {
         turn: &mut Turn<'_>,
     ) {
         let Some(key) = self.key_of(file) else {
-            return segment_buffer::give_back(pieces, turn.pool);
+            return turn.pool.give_back_all(pieces);
         };
         match result {
             Ok(space) => {
@@ -92,7 +91,7 @@ impl Parts {
                 if let Some(it) = self.recordings.get_mut(&key) {
                     it.notices.renew(Notice::Stalled);
                     if let Some(to_file) = it.destination.as_file_mut() {
-                        self.stats.written_bytes += to_file.appended(pieces, turn.pool);
+                        self.stats.written_bytes += to_file.appended(pieces, &mut it.stream, turn.pool);
                     }
                 }
             }
@@ -120,7 +119,7 @@ impl Parts {
                 turn.actions.push(Action::Log(LogLevel::Warn, text));
             }
             if let Some(to_file) = it.destination.as_file_mut() {
-                to_file.filled(pieces, reason.as_str(), turn.now, turn.pool);
+                to_file.filled(pieces, reason.as_str(), &mut it.stream, turn.now, turn.pool);
                 if fault.kind == FaultKind::Full {
                     self.disk.filled(to_file.folder());
                     full = Some(to_file.folder().clone());

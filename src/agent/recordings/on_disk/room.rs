@@ -43,16 +43,14 @@ impl Parts {
         let others = self.count_on_disk().saturating_sub(1);
         let next = if self.ejecting.is_none() { self.disk.turn_from(&full, others) } else { None };
         for key in self.on_disk() {
-            let Some(to_file) = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut())
-            else {
-                continue;
-            };
+            let Some(it) = self.recordings.get_mut(&key) else { continue };
+            let Some(to_file) = it.destination.as_file_mut() else { continue };
             if *to_file.folder() != full {
                 continue;
             }
             match &next {
                 Some(folder) => {
-                    to_file.move_to(folder.clone());
+                    to_file.move_to(folder.clone(), &mut it.stream);
                     self.pump(key, turn);
                 }
                 None => self.stop(key, Reason::StorageFull, turn),

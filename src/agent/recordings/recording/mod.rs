@@ -1,6 +1,6 @@
 //! One recording: its state, its books, its status.
 //!
-//! Owns: what is the same for every mode. Never: files or sockets; the route takes its audio.
+//! Owns: what is the same for every mode. Never: files or sockets; the way of a packet, which is `media::recorder`'s.
 
 pub(in crate::agent) mod by_pbx;
 pub(in crate::agent) mod destination;
@@ -14,20 +14,18 @@ use crate::agent::Datagram;
 use crate::agent::clients::answer::PendingReply;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::leftover::Leftover;
-use crate::agent::recordings::recording::phase::{Notice, Notices, Phase};
+use crate::agent::recordings::recording::phase::{Notices, Phase};
 use crate::agent::recordings::recording::to_file::{SenderFacts, ToFile};
 use crate::api::ending::{EndReason, Order};
 use crate::api::reason::{Cause, Reason};
 use crate::api::request::RecordStart;
 use crate::api::status::{Mode, RecordingState};
 use media::blocks::BlockPool;
-use media::codec::Codec;
-use media::codec_change::CodecChange;
-use media::counts::{Counts, DropCause, Verdict};
-use media::packet::{MAX_PAYLOAD_OCTETS, Packet, PacketError, has_odd_padding};
-use media::payload_types::{Learnt, PayloadTypes};
-use media::probe::{self, Look, Probe};
-use media::source_lock::{Admission, LastHeard, PROBATION_TIME, Rules, SourceLock, Waiting};
+use media::codec::{Codec, OCTETS_PER_MS};
+use media::counts::{Counts, Verdict};
+use media::packet::Packet;
+use media::recorder::{Rules, StreamRecorder};
+use media::source_lock::{self, LastHeard, Waiting};
 use media::time::{Mono, Now, Wall};
 use media::units::PayloadType;
 use recfile::call::{Altered, Call};
@@ -75,10 +73,10 @@ impl Why {
 pub(in crate::agent) struct Recording {
     pub(in crate::agent) id: String,
     pub(in crate::agent) mode: Mode,
-    pub(in crate::agent) codec: Codec,
     pub(in crate::agent) call: Call,
     pub(in crate::agent) destination: Destination,
-    pub(in crate::agent) counts: Counts,
+    /// What comes in, and what of it waits for the disk.
+    pub(in crate::agent) stream: StreamRecorder,
     pub(in crate::agent) phase: Phase,
     pub(in crate::agent) rtp: Option<SocketAddr>,
     /// Who waits for the answer to `record.start`, and since when.
@@ -91,7 +89,6 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) ptime_ms: u32,
     pub(in crate::agent) paused: Option<Mono>,
     pub(in crate::agent) progress_at: Mono,
-    pub(in crate::agent) probe: Probe,
     pub(in crate::agent) notices: Notices,
     /// Datagrams that the system dropped before we could read them.
     pub(in crate::agent) overflowed: u64,
@@ -100,24 +97,10 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) unrecordable: bool,
     /// The server got some of it before it was gone.
     pub(in crate::agent) kept_at_server: bool,
-    /// Octets and lost packets of the upload that came before the present file.
-    pub(in crate::agent) octets_before: u64,
-    pub(in crate::agent) lost_before: u64,
-    lock: SourceLock,
     /// What the last call may still send to this port.
     leftover: Option<Leftover>,
-    /// Since when packets wait for their sender to be believed.
-    lock_waits: Option<Mono>,
     /// Whom the socket lets in; `None`: everybody.
     filtered: Option<SocketAddr>,
-    /// Datagrams that were released by the lock and go on to the server.
-    released: Waiting,
-    codec_change: CodecChange,
-    types: PayloadTypes,
-    /// Octets of the last audio packet.
-    last_octets: usize,
-    /// What stands for encrypted packets; empty as long as there are none.
-    silence: Vec<u8>,
 }
 
 impl Recording {
@@ -129,13 +112,28 @@ impl Recording {
         now: Now,
     ) -> Self {
         let RecordStart { mode, ptime_ms, call, payload_type, .. } = start;
+        let rules = Rules {
+            source: source_lock::Rules { only: None, takeover_after: TAKE_OVER_AFTER },
+            codec,
+            ptime_ms: Some(ptime_ms),
+            payload_type: payload_type.map(PayloadType),
+            looks_for_encryption: true,
+            max_codec_changes: usize::MAX,
+        };
+        let stream = match &destination {
+            Destination::File(to_file) => {
+                StreamRecorder::in_segments(rules, to_file.max_segment_octets(), now.mono)
+            }
+            Destination::Server(_) => StreamRecorder::relayed(rules, now.mono),
+            // There is no port that anything could come in by.
+            Destination::Pbx(_) => StreamRecorder::in_segments(rules, 0, now.mono),
+        };
         Self {
             id,
             mode,
-            codec,
             call,
             destination,
-            counts: Counts::default(),
+            stream,
             phase: Phase::Starting,
             rtp: None,
             waiting: None,
@@ -146,23 +144,13 @@ impl Recording {
             ptime_ms,
             paused: None,
             progress_at: now.mono + Duration::from_secs(1),
-            probe: Probe::new(ptime_ms, now.mono),
             notices: Notices::default(),
             overflowed: 0,
             why: None,
             unrecordable: false,
             kept_at_server: false,
-            octets_before: 0,
-            lost_before: 0,
-            lock: SourceLock::new(Rules { only: None, takeover_after: TAKE_OVER_AFTER }),
             leftover: None,
-            lock_waits: None,
             filtered: None,
-            released: Waiting::default(),
-            codec_change: CodecChange::default(),
-            types: PayloadTypes::new(payload_type.map(PayloadType), codec),
-            last_octets: 0,
-            silence: Vec::new(),
         }
     }
 
@@ -188,16 +176,30 @@ impl Recording {
 
     /// Octets recorded that are not on the disk yet.
     pub(in crate::agent) fn buffered_octets(&self) -> u64 {
-        self.destination.as_file().map_or(0, ToFile::buffered_octets)
+        self.destination.as_file().map_or(0, |to_file| self.waiting_octets() + to_file.in_flight_octets())
     }
 
     /// Octets recorded that have not been given to storage yet.
     pub(in crate::agent) fn waiting_octets(&self) -> u64 {
-        self.destination.as_file().map_or(0, ToFile::waiting_octets)
+        self.destination.as_file().map_or(0, |_| to_file::waiting_octets(&self.stream))
     }
 
+    /// When audio that waits must go to the disk, if any waits and the disk is free.
+    pub(in crate::agent) fn flush_due(&self, interval: Duration) -> Option<Mono> {
+        self.destination.as_file()?.flush_due(&self.stream, interval)
+    }
+
+    /// Whether its next job can't wait until the loop wakes for another reason.
+    pub(in crate::agent) fn is_impatient(&self) -> bool {
+        self.destination.as_file().is_some_and(|to_file| to_file.is_impatient(&self.stream))
+    }
+
+    /// Octets of recorded time.
     fn octets(&self) -> u64 {
-        self.octets_before + self.destination.octets()
+        match &self.destination {
+            Destination::Pbx(by_pbx) => by_pbx.recorded_ms() * OCTETS_PER_MS,
+            Destination::File(_) | Destination::Server(_) => self.stream.octets(),
+        }
     }
 
     /// The present file, if there is one.
@@ -231,50 +233,31 @@ impl Recording {
         datagram: Datagram<'_>,
         pool: &mut BlockPool,
     ) -> Option<Verdict> {
+        if self.leftover.is_some() {
+            return self.datagram_after_another(datagram, pool);
+        }
+        self.stream.datagram(datagram, pool)
+    }
+
+    /// Takes a datagram while that of the last call may still come.
+    fn datagram_after_another(&mut self, datagram: Datagram<'_>, pool: &mut BlockPool) -> Option<Verdict> {
         let Datagram { octets, truncated, source, arrival } = datagram;
-        let packet = if truncated { Err(None) } else { Packet::parse(octets).map_err(Some) };
-        if let (Some(leftover), Ok(packet)) = (&mut self.leftover, &packet) {
+        let packet = if truncated { None } else { Packet::parse(octets).ok() };
+        if let (Some(leftover), Some(packet)) = (&mut self.leftover, &packet) {
             if arrival >= leftover.until() {
                 self.take_leftover(pool);
             } else if leftover.has(packet, source, arrival) {
                 let strangers = leftover.take(octets, packet, arrival);
-                self.add_strangers(strangers);
+                self.stream.add_strangers(strangers);
                 return None;
             }
         }
-        let verdict = match packet {
-            Ok(mut packet) => match self.lock.admit(octets, &packet, source, arrival) {
-                Admission::Ours => self.judge(octets, &mut packet, arrival, pool),
-                Admission::Taken => {
-                    self.lock_waits = None;
-                    self.give_up_leftover();
-                    self.take_waiting(pool);
-                    self.judge(octets, &mut packet, arrival, pool)
-                }
-                admission => {
-                    if admission == Admission::Held {
-                        self.lock_waits.get_or_insert(arrival);
-                    }
-                    self.counts.strangers = self.lock.strangers();
-                    return None;
-                }
-            },
-            Err(error) => {
-                if !self.lock.admits_other(source) {
-                    self.counts.strangers = self.lock.strangers();
-                    return None;
-                }
-                Verdict::Dropped(self.no_packet(octets, error))
-            }
-        };
-        self.book(verdict);
-        Some(verdict)
-    }
-
-    fn book(&mut self, verdict: Verdict) {
-        self.counts.book(verdict);
-        self.destination.restore_regained(&mut self.counts);
-        self.counts.lost = self.lost_before + self.destination.lost();
+        let takeovers = self.stream.takeovers();
+        let verdict = self.stream.datagram(datagram, pool);
+        if self.stream.takeovers() != takeovers {
+            self.give_up_leftover();
+        }
+        verdict
     }
 
     /// The last call may still send to this port.
@@ -284,13 +267,13 @@ impl Recording {
 
     /// Who has the call, and its newest packet.
     pub(in crate::agent) fn last_heard(&self) -> Option<LastHeard> {
-        self.lock.last_heard()
+        self.stream.lock().last_heard()
     }
 
     /// Another stream has the call: what waited is the last one's.
     fn give_up_leftover(&mut self) {
         if let Some(leftover) = self.leftover.take() {
-            self.add_strangers(leftover.into_waiting().0.len() as u64);
+            self.stream.add_strangers(leftover.into_waiting().0.len() as u64);
         }
     }
 
@@ -299,61 +282,31 @@ impl Recording {
         let Some(leftover) = self.leftover.take() else { return };
         let (waiting, source) = leftover.into_waiting();
         for (octets, arrival) in waiting.iter() {
-            self.datagram(Datagram { octets, truncated: false, source, arrival }, pool);
+            self.stream.datagram(Datagram { octets, truncated: false, source, arrival }, pool);
         }
-        if !self.goes_to_file() && !waiting.is_empty() {
-            self.released = waiting;
-        }
+        self.stream.release(waiting);
     }
 
     /// Datagrams that wait until more is known of their senders, and are in no count yet.
     pub(in crate::agent) fn waiting_packets(&self) -> u64 {
-        self.lock.waiting() + self.leftover.as_ref().map_or(0, Leftover::waiting_packets)
+        self.stream.lock().waiting() + self.leftover.as_ref().map_or(0, Leftover::waiting_packets)
     }
 
     /// The counts at the end: nobody has become the sender of what still waits.
     pub(in crate::agent) fn final_counts(&self) -> Counts {
-        let mut counts = self.counts;
+        let mut counts = *self.stream.counts();
         counts.strangers += self.waiting_packets();
         counts
     }
 
-    /// What became of a datagram of the sender that is no RTP.
-    fn no_packet(&mut self, octets: &[u8], error: Option<PacketError>) -> DropCause {
-        match error {
-            None => DropCause::Oversize,
-            Some(PacketError::Rtcp) => DropCause::Rtcp,
-            Some(_) if probe::is_handshake(octets) => {
-                self.probe.shake_hands();
-                DropCause::Handshake
-            }
-            Some(_) => DropCause::NotRtp,
-        }
-    }
-
-    /// Takes what has waited for its sender to be believed.
-    fn take_waiting(&mut self, pool: &mut BlockPool) {
-        let waiting = self.lock.take_held();
-        for (octets, arrival) in waiting.iter() {
-            if let Ok(mut packet) = Packet::parse(octets) {
-                let verdict = self.judge(octets, &mut packet, arrival, pool);
-                self.book(verdict);
-            }
-        }
-        self.counts.strangers = self.lock.strangers();
-        if !self.goes_to_file() {
-            self.released = waiting;
-        }
-    }
-
     /// Datagrams that go on to the server before the one that was given last.
     pub(in crate::agent) fn take_released(&mut self) -> Option<Waiting> {
-        (!self.released.is_empty()).then(|| std::mem::take(&mut self.released))
+        self.stream.take_released()
     }
 
     /// When what waits is to be looked at though nothing comes.
     pub(in crate::agent) fn lock_deadline(&self) -> Option<Mono> {
-        let believed = self.lock_waits.map(|since| since + PROBATION_TIME);
+        let believed = self.stream.deadline();
         let alone = self.leftover.as_ref().map(Leftover::until);
         [believed, alone].into_iter().flatten().min().filter(|_| self.takes_audio())
     }
@@ -366,161 +319,33 @@ impl Recording {
         if self.leftover.as_ref().is_some_and(|leftover| now >= leftover.until()) {
             self.take_leftover(pool);
         }
-        let taken = self.lock.tick(now);
-        self.lock_waits = (!taken && self.lock.has_rivals()).then_some(now);
-        if taken {
-            self.take_waiting(pool);
-        }
-        self.counts.strangers = self.lock.strangers();
+        self.stream.tick(now, pool);
     }
 
     /// Nothing more is waited for, since a pause or the end comes: what was held is audio, if it may be.
     pub(in crate::agent) fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.takes_audio() {
             self.take_leftover(pool);
-            if self.lock.settle(now) {
-                self.take_waiting(pool);
-            }
-            self.lock_waits = None;
-            self.counts.strangers = self.lock.strangers();
+            self.stream.settle(now, pool);
+        } else {
+            self.stream.release_held(pool);
         }
-        self.release_held(pool);
-    }
-
-    /// The system kept so many datagrams of others out.
-    pub(in crate::agent) fn add_strangers(&mut self, packets: u64) {
-        self.lock.add_strangers(packets);
-        self.counts.strangers = self.lock.strangers();
     }
 
     /// Whom the socket is to let in from now on, if that is another one than before. One who may be a stranger that came
     /// first keeps others out only if none of them may be the sender, or if they are a flood.
     pub(in crate::agent) fn new_filter(&mut self, now: Mono) -> Option<Option<SocketAddr>> {
-        let lock = &self.lock;
+        let lock = self.stream.lock();
         let alone = lock.is_contested() && !lock.has_rivals();
         let sure = lock.is_established() || alone || lock.strangers() >= FLOOD_PACKETS;
-        let heard = self.lock.silent_for(now).is_some_and(|silent| silent < RELEASE_AFTER);
-        let wanted = self.lock.source().filter(|_| sure && heard);
+        let heard = lock.silent_for(now).is_some_and(|silent| silent < RELEASE_AFTER);
+        let wanted = lock.source().filter(|_| sure && heard);
         (std::mem::replace(&mut self.filtered, wanted) != wanted).then_some(wanted)
-    }
-
-    fn judge(
-        &mut self,
-        octets: &[u8],
-        packet: &mut Packet<'_>,
-        arrival: Mono,
-        pool: &mut BlockPool,
-    ) -> Verdict {
-        self.counts.odd_padding += u64::from(has_odd_padding(octets));
-        let Some(codec) = self.types.codec(packet.payload_type) else {
-            return self.unknown(*packet, arrival, pool);
-        };
-        packet.payload_type = codec.payload_type();
-        if codec != self.codec {
-            if !self.codec_change.follow(packet, arrival, self.probe.since()) {
-                return Verdict::Dropped(DropCause::PayloadType);
-            }
-            self.switch_codec(codec, pool);
-        }
-        self.codec_change.stay();
-        self.types.stay();
-        self.audio(packet, arrival, pool)
-    }
-
-    /// Takes a packet of the codec.
-    fn audio(&mut self, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
-        let look = self.probe.look(packet, arrival);
-        if look != Look::Clear || self.probe.holds() {
-            return self.doubtful(look, packet, arrival, pool);
-        }
-        self.probe.hear(arrival);
-        self.notices.renew(Notice::NoMedia);
-        self.last_octets = packet.payload.len();
-        self.destination.push(packet, arrival, pool)
-    }
-
-    /// A packet that may be encrypted, or one that shows that those before it were not.
-    fn doubtful(&mut self, look: Look, packet: &Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
-        match look {
-            Look::Held => Verdict::Dropped(DropCause::Encrypted),
-            Look::Clear => {
-                self.release_held(pool);
-                self.probe.hear(arrival);
-                self.notices.renew(Notice::NoMedia);
-                self.last_octets = packet.payload.len();
-                self.destination.push(packet, arrival, pool)
-            }
-            Look::Encrypted(octets) => {
-                let Self { probe, destination, silence, .. } = self;
-                silence.resize(MAX_PAYLOAD_OCTETS, self.codec.silence());
-                silence.fill(self.codec.silence());
-                let mut stand_in = |packet: &Packet<'_>, octets: usize, at| {
-                    let payload = silence.get(..octets).unwrap_or(silence);
-                    destination.push(&Packet { payload, ..*packet }, at, pool)
-                };
-                probe.take_held(|early, octets, at| {
-                    stand_in(early, octets, at);
-                });
-                match stand_in(packet, octets, arrival) {
-                    Verdict::Stored => Verdict::Dropped(DropCause::Encrypted),
-                    other => other,
-                }
-            }
-        }
-    }
-
-    /// What was held is audio after all, or nothing more is waited for.
-    pub(in crate::agent) fn release_held(&mut self, pool: &mut BlockPool) {
-        let Self { probe, destination, counts, .. } = self;
-        probe.take_held(|early, _, at| {
-            if destination.push(early, at, pool) == Verdict::Stored {
-                counts.restore(1, DropCause::Encrypted);
-            }
-        });
-    }
-
-    /// A packet of a type that is not known to be audio.
-    fn unknown(&mut self, mut packet: Packet<'_>, arrival: Mono, pool: &mut BlockPool) -> Verdict {
-        let heard = self.probe.missing(arrival).map(|_| self.probe.since());
-        match self.types.learn(&packet, self.codec, arrival, heard) {
-            Learnt::Held => {
-                self.probe.pass_over(&packet, arrival);
-                return Verdict::Dropped(DropCause::PayloadType);
-            }
-            Learnt::No => {
-                self.probe.pass_over(&packet, arrival);
-                return self.destination.push(&packet, arrival, pool);
-            }
-            Learnt::Taken => {}
-        }
-        let payload_type = self.codec.payload_type();
-        let mut types = std::mem::take(&mut self.types);
-        types.take_held(|early, at| {
-            let verdict = self.audio(&Packet { payload_type, ..*early }, at, pool);
-            if verdict == Verdict::Stored {
-                self.counts.restore(1, DropCause::PayloadType);
-            }
-        });
-        self.types = types;
-        packet.payload_type = payload_type;
-        self.audio(&packet, arrival, pool)
-    }
-
-    fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
-        self.release_held(pool);
-        self.codec = codec;
-        self.destination.switch_codec(codec, pool);
-        let Self { codec_change, destination, counts, .. } = self;
-        codec_change.take_held(|early, at| {
-            if destination.push(early, at, pool) == Verdict::Stored {
-                counts.restore(1, DropCause::PayloadType);
-            }
-        });
     }
 
     /// The payload type of the audio, if it is not the codec's static one.
     fn dynamic_type(&self) -> Option<u8> {
-        self.types.other(self.codec).map(|payload_type| payload_type.0)
+        self.stream.dynamic_type(self.stream.codec())
     }
 
     /// What is known of who sends.

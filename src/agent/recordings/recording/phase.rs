@@ -50,7 +50,6 @@ impl Phase {
 /// A trouble that clients hear of once.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::agent) enum Notice {
-    NoMedia,
     /// The disk stands still.
     Stalled,
     /// Audio was lost on our side.
@@ -106,7 +105,7 @@ mod tests {
     fn notices_are_new_once_until_they_are_renewed() {
         let mut notices = Notices::default();
         assert!(notices.first(Notice::Stalled) && !notices.first(Notice::Stalled));
-        assert!(!notices.has(Notice::Loss) && !notices.has(Notice::NoMedia));
+        assert!(!notices.has(Notice::Loss));
         notices.renew(Notice::Stalled);
         assert!(notices.first(Notice::Stalled));
     }

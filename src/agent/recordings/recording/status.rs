@@ -6,6 +6,7 @@ use crate::agent::recordings::recording::to_file::ToFile;
 use crate::api::ending::{EndReason, Ending, Order, Outcome, TextKey};
 use crate::api::status::{Media, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
 use media::counts::DropCause;
+use media::level::Level;
 use media::probe;
 use media::time::Mono;
 use media::timeline::octets_to_ms;
@@ -23,7 +24,7 @@ impl Recording {
         if matches!(self.destination, Destination::Pbx(_)) {
             return None;
         }
-        Some(match self.probe.media() {
+        Some(match self.stream.probe().media() {
             probe::Media::Flowing => Media::Flowing,
             probe::Media::None => Media::None,
             probe::Media::Encrypted => Media::Encrypted,
@@ -34,15 +35,23 @@ impl Recording {
     /// Silence that is due for media that is missing at `now`: it stands in the file once media is back.
     fn missing_ms(&self, now: Mono) -> u64 {
         let missing =
-            self.probe.missing(now).filter(|missing| self.takes_audio() && *missing > MISSING_AFTER);
+            self.stream.probe().missing(now).filter(|missing| self.takes_audio() && *missing > MISSING_AFTER);
         let ms = missing.map_or(0, |missing| u64::try_from(missing.as_millis()).unwrap_or(u64::MAX));
-        ms.saturating_sub(octets_to_ms(self.last_octets as u64))
+        ms.saturating_sub(octets_to_ms(self.stream.last_octets() as u64))
+    }
+
+    /// How loud the newest audio is.
+    fn level_dbfs(&self) -> Option<f32> {
+        match &self.destination {
+            Destination::File(to_file) => to_file.level_dbfs(),
+            Destination::Server(_) | Destination::Pbx(_) => self.stream.relayed_level().map(Level::dbfs),
+        }
     }
 
     /// Whether audio was lost on our side.
     pub(in crate::agent) fn is_degraded(&self) -> bool {
-        let overrun = self.destination.as_file().is_some_and(|to_file| to_file.overrun_octets() > 0);
-        self.overflowed > 0 || overrun || self.counts.dropped_for(DropCause::Uplink) > 0
+        let overrun = self.stream.buffer().overrun_octets() > 0;
+        self.overflowed > 0 || overrun || self.stream.counts().dropped_for(DropCause::Uplink) > 0
     }
 
     /// Whether its disk stands still, or is gone, so that audio waits in memory.
@@ -78,11 +87,11 @@ impl Recording {
             }
             // What stands for encrypted audio is no audio.
             Destination::File(to_file) => {
-                self.counts.stored > 0 && (self.kept_at_server || to_file.kept_octets() > 0)
+                self.stream.counts().stored > 0 && (self.kept_at_server || to_file.kept_octets() > 0)
             }
-            Destination::Server(_) => self.counts.stored > 0,
+            Destination::Server(_) => self.stream.counts().stored > 0,
         };
-        let unheard = self.unrecordable || self.counts.dropped_for(DropCause::Encrypted) > 0;
+        let unheard = self.unrecordable || self.stream.counts().dropped_for(DropCause::Encrypted) > 0;
         match kept {
             false => Outcome::Nothing,
             true if reason.cuts_off() || self.is_degraded() || unheard => Outcome::Partial,
@@ -92,7 +101,7 @@ impl Recording {
 
     /// Why a recording that somebody ended has not all, or nothing.
     fn what_is_missing(&self) -> TextKey {
-        if self.counts.dropped_for(DropCause::Encrypted) > 0 {
+        if self.stream.counts().dropped_for(DropCause::Encrypted) > 0 {
             TextKey::MediaEncrypted
         } else if self.unrecordable {
             TextKey::MediaWrongPayloadType
@@ -105,15 +114,17 @@ impl Recording {
 
     pub(in crate::agent) fn status(&self, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
         let duration = self.stopped.unwrap_or(now).since(self.started);
-        let level_is_new = self.probe.missing(now).is_some_and(|missing| missing < LEVEL_IS_OLD);
+        let level_is_new = self.stream.probe().missing(now).is_some_and(|missing| missing < LEVEL_IS_OLD);
         RecordingStatus {
             recording: self.id.clone(),
             mode: self.mode,
             state: self.state(),
             call: self.call.clone(),
-            codec: self.codec.name().into(),
+            codec: self.stream.codec().name().into(),
             ptime_ms: self.ptime_ms,
-            payload_type: self.rtp.map(|_| self.dynamic_type().unwrap_or(self.codec.payload_type().0)),
+            payload_type: self
+                .rtp
+                .map(|_| self.dynamic_type().unwrap_or(self.stream.codec().payload_type().0)),
             rtp: self.rtp_address(),
             media: self.media(),
             started_at: self.started_at.rfc3339(),
@@ -123,18 +134,18 @@ impl Recording {
             file: self.file_name().map(Into::into),
             segment: self.destination.as_file().map_or(1, ToFile::segment),
             packets: Packets {
-                received: self.counts.received,
-                lost: self.counts.lost,
-                late: self.counts.late,
-                duplicate: self.counts.duplicate,
-                dropped: self.counts.dropped(),
-                strangers: self.counts.strangers,
+                received: self.stream.counts().received,
+                lost: self.stream.counts().lost,
+                late: self.stream.counts().late,
+                duplicate: self.stream.counts().duplicate,
+                dropped: self.stream.counts().dropped(),
+                strangers: self.stream.counts().strangers,
             },
-            contested: self.counts.strangers > 0,
+            contested: self.stream.counts().strangers > 0,
             buffered_ms: octets_to_ms(self.buffered_octets()),
             stalled: self.is_stalled(now),
             remaining_s: remaining_s.filter(|_| self.goes_to_file()),
-            level_dbfs: self.destination.level_dbfs().filter(|_| level_is_new),
+            level_dbfs: self.level_dbfs().filter(|_| level_is_new),
             degraded: self.is_degraded(),
             end_reason: self.why.as_ref().map(Why::in_short),
             ending: self.ending(),

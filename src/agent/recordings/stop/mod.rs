@@ -39,9 +39,9 @@ impl Parts {
         match &mut it.destination {
             Destination::File(to_file) => {
                 if let Some(since) = it.paused {
-                    to_file.note_pause(turn.now.mono.since(since));
+                    it.stream.note_pause(turn.now.mono.since(since));
                 }
-                to_file.finish(reason.as_str(), turn.now, turn.pool);
+                to_file.finish(reason.as_str(), &mut it.stream, turn.now, turn.pool);
                 turn.actions.push(Action::CloseRtp(key));
                 self.pump(key, turn);
             }

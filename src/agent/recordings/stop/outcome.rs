@@ -139,14 +139,14 @@ impl Parts {
                 self.pending_finalisations.keep_trying(to_file.take_finalisations(), turn.now.mono);
             }
             Outcome::DiskFailed(_, pieces) => {
-                to_file.abandon(std::mem::take(pieces), turn.pool);
+                to_file.abandon(std::mem::take(pieces), &mut it.stream, turn.pool);
                 // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
                 let mut finalisations = to_file.take_finalisations();
                 finalisations.pop();
                 self.pending_finalisations.keep_trying(finalisations, turn.now.mono);
                 turn.actions.push(Action::Job(Job::Abandon(to_file.file())));
             }
-            Outcome::NoFile(_) => to_file.abandon(Vec::new(), turn.pool),
+            Outcome::NoFile(_) => to_file.abandon(Vec::new(), &mut it.stream, turn.pool),
             Outcome::PeerFailed(..) | Outcome::NoPort(_) | Outcome::Discarded => {}
         }
     }

@@ -3,13 +3,13 @@
 //! Owns: what is kept, where the old file is cut and where the new one begins. Invariant: the old file ends
 //! at the last octet that its disk acknowledged as durable, and the new one begins with the next.
 
-use super::{Busy, FileState, ToFile, packets};
-use media::counts::Counts;
+use super::{Busy, FileState, ToFile};
+use media::recorder::StreamRecorder;
 use media::time::Mono;
 use media::time::{Now, Wall};
 use media::timeline::octets_to_ms;
 use recfile::call::Call;
-use recfile::sidecar::{MAX_LISTED, Pause};
+use recfile::sidecar::{MAX_LISTED, Packets, Pause};
 use store::jobs::{FileKey, Finalise, Folder, Job, Piece};
 
 /// Files that wait to be finished on a disk that is gone; what is beyond is left to the ordinary recovery.
@@ -83,10 +83,10 @@ impl ToFile {
         pieces: Vec<Piece>,
         reason: &'static str,
         call: &Call,
-        counts: &Counts,
+        stream: &mut StreamRecorder,
         now: Now,
     ) {
-        self.buffer.put_back(pieces);
+        stream.buffer_mut().put_back(pieces);
         self.in_flight_octets = 0;
         let was = match self.state {
             FileState::Busy(busy) => Some(busy),
@@ -94,8 +94,8 @@ impl ToFile {
         };
         match was {
             None | Some(Busy::Appending) => {
-                let log = self.buffer.cut_segment(self.durable_octets);
-                let sidecar = self.end_segment(call, counts, log, (reason, now.wall));
+                let (log, counts) = stream.cut_segment(self.durable_octets, self.finishing.is_some());
+                let sidecar = self.end_segment(call, stream, log, &counts, (reason, now.wall));
                 self.finalise_later(Box::new(sidecar));
                 self.next_is_new = true;
             }
@@ -121,7 +121,7 @@ impl ToFile {
         next: FileKey,
         is_there: impl Fn(&Folder) -> bool,
         call: &Call,
-        counts: &Counts,
+        stream: &mut StreamRecorder,
         now: Now,
     ) -> Vec<Job> {
         if self.state != FileState::Lost {
@@ -129,9 +129,9 @@ impl ToFile {
         }
         self.spec.folder = folder.clone();
         let nothing_follows =
-            self.finishing.filter(|_| self.buffer.is_empty() && !self.finalisations.is_empty());
+            self.finishing.filter(|_| stream.buffer().is_empty() && !self.finalisations.is_empty());
         if let Some(end) = nothing_follows {
-            self.end_in_last_finalisation(counts, end);
+            self.end_in_last_finalisation(stream, end);
         }
         let mut jobs: Vec<Job> = self
             .finalisations
@@ -155,9 +155,14 @@ impl ToFile {
     }
 
     /// No file follows: the last one also tells of the packets that came since, and why the recording ended.
-    fn end_in_last_finalisation(&mut self, counts: &Counts, (reason, wall): (&'static str, Wall)) {
+    fn end_in_last_finalisation(
+        &mut self,
+        stream: &mut StreamRecorder,
+        (reason, wall): (&'static str, Wall),
+    ) {
         let Some(Finalise { octets, sidecar, .. }) = self.finalisations.last_mut() else { return };
-        let since = packets(&counts.since(&self.segment_counts));
+        let (log, counts) = stream.take_last();
+        let since = Packets::from(&counts.since(&self.segment_counts));
         self.segment_counts = counts.next_since(&self.segment_counts);
         let packets = &mut sidecar.packets;
         packets.received += since.received;
@@ -166,7 +171,7 @@ impl ToFile {
         packets.duplicate += since.duplicate;
         packets.dropped += since.dropped;
         let at_ms = octets_to_ms(*octets);
-        let pauses = self.buffer.take_log().pauses.into_iter();
+        let pauses = log.pauses.into_iter().map(Pause::from);
         sidecar.pauses.extend(pauses.map(|pause| Pause { at_ms: at_ms + pause.at_ms, ..pause }));
         sidecar.pauses.truncate(MAX_LISTED);
         sidecar.end = Some(wall.rfc3339());
@@ -218,17 +223,31 @@ impl ToFile {
 #[cfg(test)]
 mod tests {
     use super::super::Spec;
+    use super::super::tests::stream;
     use super::*;
     use media::blocks::BlockPool;
     use media::codec::Codec;
-    use media::counts::{DropCause, Verdict};
+    use media::recorder::Datagram;
     use store::jobs::{Opened, Space};
 
     fn folder(device: u64) -> Folder {
         Folder { root: "/stick".into(), device, name: "Record".into() }
     }
 
-    fn recording() -> ToFile {
+    /// Sends so many datagrams that are no RTP.
+    fn send_noise(stream: &mut StreamRecorder, datagrams: usize) {
+        let datagram = Datagram {
+            octets: b"noise",
+            truncated: false,
+            source: ([127, 0, 0, 1], 5004).into(),
+            arrival: Mono::default(),
+        };
+        for _ in 0..datagrams {
+            stream.datagram(datagram, &mut BlockPool::new(1));
+        }
+    }
+
+    fn recording() -> (ToFile, StreamRecorder) {
         let spec = Spec {
             recording: "r".into(),
             codec: Codec::Pcma,
@@ -239,41 +258,39 @@ mod tests {
         };
         let (mut to_file, _) = ToFile::begin(spec, FileKey(1), &Call::default(), Now::default());
         let space = Space::default();
-        to_file.opened(Opened { path: "/stick/Record/a.wav".into(), name: "a.wav".into(), space });
-        to_file
+        let stream = stream(&to_file);
+        to_file.opened(Opened { path: "/stick/Record/a.wav".into(), name: "a.wav".into(), space }, &stream);
+        (to_file, stream)
     }
 
     #[test]
     fn what_comes_between_the_pull_and_the_stop_is_in_the_last_sidecar_when_no_file_follows() {
         let (call, now, mut pool) = (Call::default(), Now::default(), BlockPool::new(1 << 20));
-        let mut counts = Counts::default();
-        counts.book(Verdict::Late);
-        let mut to_file = recording();
-        to_file.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
-        counts.book(Verdict::Duplicate);
-        counts.book(Verdict::Dropped(DropCause::NotRtp));
-        to_file.finish("stopped", now, &mut pool);
+        let (mut to_file, mut stream) = recording();
+        send_noise(&mut stream, 1);
+        to_file.lose_disk(Vec::new(), "storage_io", &call, &mut stream, now);
+        send_noise(&mut stream, 2);
+        to_file.finish("stopped", &mut stream, now, &mut pool);
         // A disk that goes again before it has finished the file changes nothing.
         for next in [2, 3] {
-            let jobs = to_file.resume(&folder(next), FileKey(next), |_| false, &call, &counts, now);
+            let jobs = to_file.resume(&folder(next), FileKey(next), |_| false, &call, &mut stream, now);
             let [Job::Finalise(finalisation)] = &jobs[..] else { panic!("{jobs:?}") };
             let packets = &finalisation.sidecar.packets;
-            assert_eq!((packets.received, packets.late, packets.duplicate, packets.dropped), (3, 1, 1, 1));
+            assert_eq!((packets.received, packets.dropped), (3, 3));
             assert_eq!(finalisation.sidecar.end_reason.as_deref(), Some("stopped"));
-            to_file.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
+            to_file.lose_disk(Vec::new(), "storage_io", &call, &mut stream, now);
         }
     }
 
     #[test]
     fn a_disk_that_goes_while_the_last_file_is_finished_counts_no_packet_twice() {
         let (call, now, mut pool) = (Call::default(), Now::default(), BlockPool::new(1 << 20));
-        let mut counts = Counts::default();
-        counts.book(Verdict::Late);
-        let mut to_file = recording();
-        to_file.finish("stopped", now, &mut pool);
-        assert!(matches!(to_file.next_job(true, &call, &counts, now), Some(Job::Close { .. })));
-        to_file.lose_disk(Vec::new(), "storage_io", &call, &counts, now);
-        let jobs = to_file.resume(&folder(2), FileKey(2), |_| false, &call, &counts, now);
+        let (mut to_file, mut stream) = recording();
+        send_noise(&mut stream, 1);
+        to_file.finish("stopped", &mut stream, now, &mut pool);
+        assert!(matches!(to_file.next_job(true, &call, &mut stream, now), Some(Job::Close { .. })));
+        to_file.lose_disk(Vec::new(), "storage_io", &call, &mut stream, now);
+        let jobs = to_file.resume(&folder(2), FileKey(2), |_| false, &call, &mut stream, now);
         let [Job::Finalise(finalisation)] = &jobs[..] else { panic!("{jobs:?}") };
         assert_eq!(finalisation.sidecar.packets.received, 1);
     }

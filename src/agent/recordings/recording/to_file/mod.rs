@@ -1,24 +1,20 @@
-//! A recording to a file: from packets to jobs for the storage thread.
+//! A recording to a file: from segments to jobs for the storage thread.
 //!
-//! Owns: timeline, tape and the life of the files of one recording. Invariants: at most one job per
+//! Owns: the life of the files of one recording. Its audio comes from the stream. Invariants: at most one job per
 //! recording is under way, so a stalled disk holds back exactly one batch and the rest waits in the pool;
 //! a segment is closed before the next one is opened; counters of segments add up to the recording's.
 
 pub(in crate::agent) mod lost_disk;
-pub(in crate::agent) mod segment_buffer;
 
 use crate::agent::recordings::recording::to_file::lost_disk::Outage;
-use crate::agent::recordings::recording::to_file::segment_buffer::{
-    Feed, SegmentBuffer, SegmentLog, give_back,
-};
 use crate::api::reason::Reason;
 use media::blocks::BlockPool;
 use media::codec::{Codec, OCTETS_PER_MS};
-use media::counts::{Counts, Verdict};
+use media::counts::Counts;
 use media::level::{Level, level};
-use media::packet::Packet;
+use media::recorder::StreamRecorder;
+use media::recorder::segment_log::{Boundary, SegmentLog};
 use media::time::{Mono, Now, Wall};
-use media::timeline::{Timeline, octets_to_ms};
 use recfile::call::Call;
 use recfile::header::{FileHeader, HEADER_OCTETS, max_data_octets};
 use recfile::sealed::{
@@ -78,16 +74,12 @@ pub(in crate::agent) struct Spec {
 #[derive(Debug)]
 pub(in crate::agent) struct ToFile {
     spec: Spec,
-    timeline: Timeline,
-    buffer: SegmentBuffer,
     file: FileKey,
-    /// Codec of the present file; the timeline may be further already.
+    /// Codec of the present file; the stream may be further already.
     file_codec: Codec,
     state: FileState,
     busy_since: Mono,
     flushed_at: Mono,
-    /// Arrival of the first packet that waits for a write.
-    waiting_since: Mono,
     segment: u32,
     stamp: Wall,
     file_name: Option<String>,
@@ -128,22 +120,12 @@ pub(in crate::agent) struct SenderFacts {
 impl ToFile {
     /// A recording that begins now, and the job that creates its first file.
     pub(in crate::agent) fn begin(spec: Spec, file: FileKey, call: &Call, now: Now) -> (Self, Job) {
-        let frame = u64::from(spec.ptime_ms) * OCTETS_PER_MS;
-        let limit = match spec.recipients {
-            0 => max_data_octets(spec.max_file_octets),
-            // What waits when room is taken away may stand a frame beyond it.
-            recipients => max_sealed_octets(spec.max_file_octets, recipients).saturating_sub(frame),
-        };
-        let segment_limit = (limit / frame).max(1) * frame;
         let mut to_file = Self {
-            timeline: Timeline::new(spec.codec),
-            buffer: SegmentBuffer::new(spec.codec, segment_limit),
             file,
             file_codec: spec.codec,
             state: FileState::None,
             busy_since: now.mono,
             flushed_at: now.mono,
-            waiting_since: now.mono,
             segment: 1,
             stamp: now.wall,
             file_name: None,
@@ -168,6 +150,16 @@ impl ToFile {
         (to_file, job)
     }
 
+    /// Octets of audio that one file may have.
+    pub(in crate::agent) fn max_segment_octets(&self) -> u64 {
+        let frame = u64::from(self.spec.ptime_ms) * OCTETS_PER_MS;
+        match self.spec.recipients {
+            0 => max_data_octets(self.spec.max_file_octets),
+            // What waits when room is taken away may stand a frame beyond it.
+            recipients => max_sealed_octets(self.spec.max_file_octets, recipients).saturating_sub(frame),
+        }
+    }
+
     /// Packets counted in `counts` were recorded elsewhere.
     pub(in crate::agent) fn count_from(&mut self, counts: Counts) {
         self.segment_counts = counts;
@@ -187,12 +179,12 @@ impl ToFile {
     }
 
     /// The disk is full: the present file ends here, the next one is made in `folder`.
-    pub(in crate::agent) fn move_to(&mut self, folder: Folder) {
+    pub(in crate::agent) fn move_to(&mut self, folder: Folder, stream: &mut StreamRecorder) {
         if self.finishing.is_some() || self.is_lost() {
             return;
         }
         if self.next_folder.replace(folder).is_none() {
-            self.buffer.end_segment();
+            stream.end_segment();
         }
     }
 
@@ -232,38 +224,14 @@ impl ToFile {
         self.level.map(Level::dbfs)
     }
 
-    /// Packets that never came.
-    pub(in crate::agent) fn lost(&self) -> u64 {
-        self.timeline.lost()
-    }
-
-    /// Octets recorded, on the disk or not.
-    pub(in crate::agent) fn octets(&self) -> u64 {
-        self.buffer.total_octets() + self.timeline.waiting_octets()
-    }
-
-    /// Octets recorded that are not on the disk yet.
-    pub(in crate::agent) fn buffered_octets(&self) -> u64 {
-        self.buffer.waiting_octets() + self.in_flight_octets + self.timeline.waiting_octets()
-    }
-
-    /// Octets recorded that have not been given to storage yet.
-    pub(in crate::agent) fn waiting_octets(&self) -> u64 {
-        self.buffer.waiting_octets() + self.timeline.waiting_octets()
+    /// Octets that storage is writing.
+    pub(in crate::agent) fn in_flight_octets(&self) -> u64 {
+        self.in_flight_octets
     }
 
     /// Octets that a disk has.
     pub(in crate::agent) fn kept_octets(&self) -> u64 {
         self.kept_octets
-    }
-
-    /// Octets lost because the disk was too slow, full or gone.
-    pub(in crate::agent) fn overrun_octets(&self) -> u64 {
-        self.buffer.overrun_octets()
-    }
-
-    pub(in crate::agent) fn is_overfull(&self) -> bool {
-        self.buffer.is_overfull()
     }
 
     /// Since when the disk has been at work on one job, if it is.
@@ -272,57 +240,25 @@ impl ToFile {
     }
 
     /// Whether the next job can't wait until the loop wakes for another reason.
-    pub(in crate::agent) fn is_impatient(&self) -> bool {
-        self.finishing.is_some() || self.buffer.at_roll()
+    pub(in crate::agent) fn is_impatient(&self, stream: &StreamRecorder) -> bool {
+        self.finishing.is_some() || stream.buffer().at_end()
     }
 
     /// When audio that waits must go to the disk, if any waits and the disk is free.
-    pub(in crate::agent) fn flush_due(&self, interval: Duration) -> Option<Mono> {
-        let waits = self.waiting_octets() > 0;
-        (waits && self.state == FileState::Open).then_some(self.flushed_at.max(self.waiting_since) + interval)
-    }
-
-    pub(in crate::agent) fn push(
-        &mut self,
-        packet: &Packet<'_>,
-        arrival: Mono,
-        pool: &mut BlockPool,
-    ) -> Verdict {
-        let room = self.buffer.has_room(pool);
-        if self.buffer.waiting_octets() == 0 {
-            self.waiting_since = arrival;
-        }
-        self.timeline.push(packet, arrival, room, &mut Feed { buffer: &mut self.buffer, pool })
-    }
-
-    /// Audio that waits to be put in order goes on to the disk if no packet has come for a while.
-    pub(in crate::agent) fn let_go(&mut self, now: Mono, pool: &mut BlockPool) {
-        self.timeline.let_go(now, &mut Feed { buffer: &mut self.buffer, pool });
-    }
-
-    pub(in crate::agent) fn restore_regained(&mut self, counts: &mut Counts) {
-        self.timeline.restore_regained(counts);
-    }
-
-    /// The sender changed to `codec`: the audio so far stays in its file, a new one follows.
-    pub(in crate::agent) fn switch_codec(&mut self, codec: Codec, pool: &mut BlockPool) {
-        self.timeline.switch_codec(codec, &mut Feed { buffer: &mut self.buffer, pool });
-        self.buffer.roll(codec);
-    }
-
-    /// A pause begins: what waits for reordering is closed.
-    pub(in crate::agent) fn pause(&mut self, pool: &mut BlockPool) {
-        self.timeline.settle(&mut Feed { buffer: &mut self.buffer, pool });
-    }
-
-    /// A pause ended after `duration`.
-    pub(in crate::agent) fn note_pause(&mut self, duration: Duration) {
-        self.buffer.note_pause(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    pub(in crate::agent) fn flush_due(&self, stream: &StreamRecorder, interval: Duration) -> Option<Mono> {
+        let waits = waiting_octets(stream) > 0 && self.state == FileState::Open;
+        waits.then(|| self.flushed_at.max(stream.buffer().waiting_since()) + interval)
     }
 
     /// No more audio will come.
-    pub(in crate::agent) fn finish(&mut self, reason: &'static str, now: Now, pool: &mut BlockPool) {
-        self.timeline.settle(&mut Feed { buffer: &mut self.buffer, pool });
+    pub(in crate::agent) fn finish(
+        &mut self,
+        reason: &'static str,
+        stream: &mut StreamRecorder,
+        now: Now,
+        pool: &mut BlockPool,
+    ) {
+        stream.finish(pool);
         self.finishing.get_or_insert((reason, now.wall));
     }
 
@@ -336,32 +272,30 @@ impl ToFile {
         &mut self,
         flush: bool,
         call: &Call,
-        counts: &Counts,
+        stream: &mut StreamRecorder,
         now: Now,
     ) -> Option<Job> {
         if self.state != FileState::Open {
             return None;
         }
-        let at_roll = self.buffer.at_roll();
-        if !at_roll && self.buffer.waiting_octets() > 0 && (flush || self.finishing.is_some()) {
-            return Some(self.append(now));
-        }
-        if at_roll {
-            let (log, next_codec) = self.buffer.take_roll()?;
+        if let Some(end) = stream.take_end() {
             let reason = match &self.next_folder {
-                _ if next_codec != self.file_codec => "codec_change",
+                _ if end.boundary == Boundary::Codec => "codec_change",
                 Some(_) => Reason::StorageFull.as_str(),
                 None => "rollover",
             };
             self.set_busy(Busy::Rolling, now);
-            let sidecar = self.end_segment(call, counts, log, (reason, now.wall));
-            self.file_codec = next_codec;
+            let sidecar = self.end_segment(call, stream, end.log, &end.counts, (reason, now.wall));
+            self.file_codec = stream.buffer().front_format().codec;
             return Some(self.close(sidecar));
         }
+        if stream.buffer().waiting_octets() > 0 && (flush || self.finishing.is_some()) {
+            return Some(self.append(stream, now));
+        }
         let finishing = self.finishing?;
-        let log = self.buffer.take_log();
+        let (log, counts) = stream.take_last();
         self.set_busy(Busy::Finishing, now);
-        let sidecar = self.end_segment(call, counts, log, finishing);
+        let sidecar = self.end_segment(call, stream, log, &counts, finishing);
         Some(self.close(sidecar))
     }
 
@@ -371,14 +305,14 @@ impl ToFile {
     }
 
     /// The file was created. Whether that took more than one try.
-    pub(in crate::agent) fn opened(&mut self, opened: Opened) -> bool {
+    pub(in crate::agent) fn opened(&mut self, opened: Opened, stream: &StreamRecorder) -> bool {
         self.file_name = Some(opened.name);
         self.chunks = 0;
         self.durable_octets = 0;
         self.state = FileState::Open;
         // What came behind the end of the file before has waited since then, and was in no flush.
-        self.flushed_at = self.flushed_at.min(self.waiting_since);
-        if self.buffered_octets() == 0 {
+        self.flushed_at = self.flushed_at.min(stream.buffer().waiting_since());
+        if waiting_octets(stream) + self.in_flight_octets == 0 {
             self.outage = None;
         }
         std::mem::take(&mut self.open_tries) > 0
@@ -396,8 +330,13 @@ impl ToFile {
     }
 
     /// The disk took what it was given. Returns how many octets that were.
-    pub(in crate::agent) fn appended(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) -> u64 {
-        self.buffer.written(pieces, pool);
+    pub(in crate::agent) fn appended(
+        &mut self,
+        pieces: Vec<Piece>,
+        stream: &mut StreamRecorder,
+        pool: &mut BlockPool,
+    ) -> u64 {
+        stream.buffer_mut().written(pieces, pool);
         self.state = FileState::Open;
         self.outage = None;
         self.durable_octets += self.in_flight_octets;
@@ -410,13 +349,14 @@ impl ToFile {
         &mut self,
         pieces: Vec<Piece>,
         reason: &'static str,
+        stream: &mut StreamRecorder,
         now: Now,
         pool: &mut BlockPool,
     ) {
-        give_back(pieces, pool);
-        self.buffer.note_overrun(std::mem::take(&mut self.in_flight_octets));
-        self.timeline.settle(&mut Feed { buffer: &mut self.buffer, pool });
-        self.buffer.discard(pool);
+        pool.give_back_all(pieces);
+        stream.buffer_mut().note_overrun(std::mem::take(&mut self.in_flight_octets));
+        stream.finish(pool);
+        stream.buffer_mut().discard(pool);
         // Also of a recording that was being stopped: its end did not fit.
         self.finishing = Some((reason, now.wall));
         self.state = FileState::Open;
@@ -439,22 +379,27 @@ impl ToFile {
     }
 
     /// Gives up: nothing more reaches the disk, and what waited for it is lost.
-    pub(in crate::agent) fn abandon(&mut self, pieces: Vec<Piece>, pool: &mut BlockPool) {
-        give_back(pieces, pool);
+    pub(in crate::agent) fn abandon(
+        &mut self,
+        pieces: Vec<Piece>,
+        stream: &mut StreamRecorder,
+        pool: &mut BlockPool,
+    ) {
+        pool.give_back_all(pieces);
         self.state = FileState::None;
-        self.buffer.discard(pool);
-        self.buffer.note_overrun(std::mem::take(&mut self.in_flight_octets));
+        let buffer = stream.buffer_mut();
+        buffer.discard(pool);
+        buffer.note_overrun(std::mem::take(&mut self.in_flight_octets));
     }
 
-    fn append(&mut self, now: Now) -> Job {
-        self.meter();
-        let (pieces, octets) = self.buffer.take_pieces();
+    fn append(&mut self, stream: &mut StreamRecorder, now: Now) -> Job {
+        self.meter(stream);
+        let (pieces, octets) = stream.buffer_mut().take_pieces();
         self.in_flight_octets = octets;
         if self.is_sealed() {
             // A chunk that is not full takes room from the audio.
             self.chunks += octets.div_ceil(MAX_CHUNK_OCTETS as u64);
-            let frame = u64::from(self.spec.ptime_ms) * OCTETS_PER_MS;
-            self.buffer.lower_segment_limit(CHUNK_OVERHEAD_OCTETS as u64, frame.max(1));
+            stream.buffer_mut().lower_segment_limit(CHUNK_OVERHEAD_OCTETS as u64);
         }
         self.flushed_at = now.mono;
         self.set_busy(Busy::Appending, now);
@@ -462,11 +407,11 @@ impl ToFile {
     }
 
     /// Takes the level of the newest audio.
-    fn meter(&mut self) {
-        let newest = self.buffer.newest();
+    fn meter(&mut self, stream: &StreamRecorder) {
+        let newest = stream.buffer().newest();
         let second = &newest[newest.len().saturating_sub(LEVEL_OCTETS)..];
         if !second.is_empty() {
-            self.level = level(self.timeline.codec(), second, LEVEL_STRIDE);
+            self.level = level(stream.codec(), second, LEVEL_STRIDE);
         }
     }
 
@@ -482,37 +427,37 @@ impl ToFile {
             folder: self.spec.folder.clone(),
             stamp: self.stamp,
             header: self.header(),
-            sidecar: Box::new(self.sidecar(call, &Counts::default(), SegmentLog::default(), None)),
+            sidecar: Box::new(self.sidecar(call)),
         })
     }
 
-    /// The final sidecar of the present segment. What is counted from here on belongs to the next one.
+    /// The final sidecar of the present segment, which left the counts as they are in `counts`. What is counted from
+    /// there on belongs to the next one.
     fn end_segment(
         &mut self,
         call: &Call,
-        counts: &Counts,
+        stream: &StreamRecorder,
         log: SegmentLog,
-        end: (&'static str, Wall),
+        counts: &Counts,
+        (reason, wall): (&'static str, Wall),
     ) -> Sidecar {
-        let mut counts = *counts;
-        if self.finishing.is_none() {
-            // A packet on its way past the end of the file is not lost.
-            counts.lost = counts.lost.saturating_sub(self.timeline.may_still_come());
-        }
-        let sidecar = self.sidecar(call, &counts, log, Some(end));
+        let own = counts.since(&self.segment_counts);
         self.segment_counts = counts.next_since(&self.segment_counts);
+        let mut sidecar = Sidecar {
+            state: SidecarState::Ended,
+            packets: Packets::from(&own),
+            end: Some(wall.rfc3339()),
+            end_reason: Some(reason.into()),
+            no_media: own.received == 0 && stream.octets_of_track() == 0,
+            contested: own.strangers > 0,
+            ..self.sidecar(call)
+        };
+        sidecar.note(log);
         sidecar
     }
 
-    /// The sidecar of the present segment; storage fills in name, size and duration.
-    fn sidecar(
-        &self,
-        call: &Call,
-        counts: &Counts,
-        log: SegmentLog,
-        end: Option<(&'static str, Wall)>,
-    ) -> Sidecar {
-        let counts = if end.is_some() { counts.since(&self.segment_counts) } else { Counts::default() };
+    /// The sidecar of the present segment as long as it goes on; storage fills in name, size and duration.
+    fn sidecar(&self, call: &Call) -> Sidecar {
         Sidecar {
             version: SIDECAR_VERSION,
             recording: self.spec.recording.clone(),
@@ -523,31 +468,15 @@ impl ToFile {
             payload_type: self.sender.payload_type,
             start: self.stamp.rfc3339(),
             clock_set: self.stamp.is_set(),
-            state: if end.is_some() { SidecarState::Ended } else { SidecarState::Recording },
-            packets: packets(&counts),
-            gaps: log.listed,
-            gaps_total: log.total,
-            gap_ms_total: octets_to_ms(log.octets),
-            pauses: log.pauses,
-            end: end.map(|(_, wall)| wall.rfc3339()),
-            end_reason: end.map(|(reason, _)| reason.into()),
-            no_media: end.is_some() && counts.received == 0 && self.octets() == 0,
-            contested: counts.strangers > 0,
+            state: SidecarState::Recording,
             ..Sidecar::default()
         }
     }
 }
 
-fn packets(counts: &Counts) -> Packets {
-    Packets {
-        received: counts.received,
-        lost: counts.lost,
-        late: counts.late,
-        duplicate: counts.duplicate,
-        dropped: counts.dropped(),
-        strangers: counts.strangers,
-        ..Packets::default()
-    }
+/// Octets of a stream that have not been given to storage yet.
+pub(in crate::agent) fn waiting_octets(stream: &StreamRecorder) -> u64 {
+    stream.buffer().waiting_octets() + stream.unordered_octets()
 }
 
 #[cfg(test)]
