@@ -5,7 +5,7 @@
 //! the tests' harness starts its threads ([`BEFORE_MAIN`]).
 
 use crate::support::agent::is_emulated;
-use crate::support::environment::skip_here;
+use crate::support::environment::{own_mounts, skip_here};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use os::sandbox::{self, Allowed, Level, Plan, Program};
 use recordd::api::status::SandboxStatus;
@@ -124,6 +124,8 @@ impl Inside {
             skip_here("an emulator of user programs has neither seccomp nor Landlock for them");
             return None;
         }
+        // Where sticks can be mounted, the process sees them later, too.
+        let _ = own_mounts();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([INSIDE, program, level]).arg(write).arg(port.to_string()).args(attempts);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -337,7 +339,9 @@ impl Stick {
     fn mount(at: PathBuf) -> Option<Self> {
         fs::create_dir_all(&at).unwrap();
         let none = None::<&str>;
-        match mount(none, &at, Some("tmpfs"), MsFlags::empty(), Some("size=64k")) {
+        let mounted =
+            own_mounts().and_then(|()| mount(none, &at, Some("tmpfs"), MsFlags::empty(), Some("size=64k")));
+        match mounted {
             Ok(()) => Some(Self(at)),
             Err(error) => {
                 println!("SKIPPED: a disk of its own takes root: {error}");
@@ -347,7 +351,7 @@ impl Stick {
     }
 
     fn is_mounted(&self) -> bool {
-        fs::read_to_string("/proc/self/mountinfo").unwrap().contains(self.0.to_str().unwrap())
+        fs::read_to_string("/proc/thread-self/mountinfo").unwrap().contains(self.0.to_str().unwrap())
     }
 }
 

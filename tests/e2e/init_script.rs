@@ -1,7 +1,6 @@
 //! `recordd.init`, which starts the agent where there is no service manager, under the shells that phones have.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::agent::{output_of, recordd};
-use crate::support::environment::{has_program, skip};
+use crate::support::environment::{has_program, skip, write_program};
 use crate::support::{Setup, patience, wait_for, wait_until};
 
 /// The script as it lies on a phone, with an agent and a config of its own. What runs of it ends with it.
@@ -30,8 +29,7 @@ impl Script {
         let words = [agent.get_program()].into_iter().chain(agent.get_args());
         let words: Vec<_> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
         let program = setup.dir().join("recordd");
-        fs::write(&program, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "))).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, &format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
         setup.write_config();
         Self { shell, setup, path }
     }
@@ -150,8 +148,7 @@ fn a_restart_keeps_the_number_of_the_new_agent_however_slowly_the_first_start_en
     // Longer than a restart takes to notice that the old agent has ended.
     let rm = script.file("bin/rm");
     fs::create_dir(script.file("bin")).unwrap();
-    fs::write(&rm, "#!/bin/sh\ncase \"$*\" in *recordd.pid) sleep 2 ;; esac\nexec /bin/rm \"$@\"\n").unwrap();
-    fs::set_permissions(&rm, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&rm, "#!/bin/sh\ncase \"$*\" in *recordd.pid) sleep 2 ;; esac\nexec /bin/rm \"$@\"\n");
     script.do_well("restart");
     let second = script.wait_for_agent(Some(first));
     wait_until("the end of what the first start left", patience(), || script.processes("start").is_empty());

@@ -204,7 +204,7 @@ fn an_eject_leaves_a_disk_mounted_that_can_not_be_pulled_says_so_and_it_is_recor
     assert_eq!((&ejected["safe_to_pull"], &ejected["unmounted"]), (&json!(true), &json!(false)), "{ejected}");
     assert!(ejected["note"].as_str().is_some_and(|note| note.contains("stays mounted")), "{ejected}");
     assert_eq!(call.wait_ended()["end_reason"], "ejected");
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounts = std::fs::read_to_string("/proc/thread-self/mounts").unwrap();
     let still = mounts.lines().any(|line| line.contains(disk.path().to_str().unwrap()));
     assert!(still, "it was unmounted: what is recorded next would fill the phone's own memory");
     let mut next = Call::start(&agent, Codec::Pcma);

@@ -62,7 +62,8 @@ pub(crate) fn recordd_copied_to(folder: &Path) -> Command {
 
 fn copied(program: &str, folder: &Path, name: &str) -> PathBuf {
     let copy = folder.join(name);
-    fs::copy(program, &copy).expect("a program copied");
+    // By another process, for the reason of `write_program`.
+    super::environment::run(Command::new("cp").arg(program).arg(&copy));
     copy
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 /// Says that a test did not run; fails instead where everything has to run
@@ -46,6 +47,29 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
+/// Writes a script that is to be run. By another process: a child that another test starts at this moment would inherit
+/// a file that is open to be written, and the system runs no such program.
+pub(crate) fn write_program(path: &Path, text: &str) {
+    run(Command::new("sh")
+        .args(["-c", "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .arg(text));
+}
+
+/// Gives this thread and what it starts from now on a mount table of their own, once. What other tests mount wakes no
+/// agent of this one, and holds none of its disks: a new mount table begins as a copy of its maker's.
+pub(crate) fn own_mounts() -> nix::Result<()> {
+    thread_local!(static DONE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    if DONE.get() {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    DONE.set(true);
+    Ok(())
+}
+
 /// A small file system of its own, gone when dropped.
 pub(crate) struct SmallDisk {
     mount_point: TempDir,
@@ -63,7 +87,9 @@ impl SmallDisk {
         let mount_point = mount_point.expect("a folder");
         let none = None::<&str>;
         let flags = MsFlags::empty();
-        match mount(none, mount_point.path(), Some("tmpfs"), flags, Some(options)) {
+        let mounted =
+            own_mounts().and_then(|()| mount(none, mount_point.path(), Some("tmpfs"), flags, Some(options)));
+        match mounted {
             Ok(()) => Some(Self { mount_point }),
             Err(error) => {
                 skip_here(&format!("a disk of its own has to be mounted, which takes root: {error}"));

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::agent::is_emulated;
-use super::environment::skip_here;
+use super::environment::{own_mounts, skip_here};
 use super::peer::Peer;
 use super::server::SERVER_ADDR;
 
@@ -34,6 +34,8 @@ struct Network {
 
 impl Network {
     fn lay(way: Way) -> Option<Self> {
+        // Named namespaces are mounts.
+        own_mounts().ok()?;
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let network =

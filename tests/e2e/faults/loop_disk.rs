@@ -1,6 +1,7 @@
-//! An ext4 file system of its own, in a file, that can be frozen, pulled and put back.
+//! An ext4 file system of its own, in a file, that can be frozen, pulled and put back. Only the thread that mounts it, and
+//! what it starts, can see it.
 
-use crate::support::environment::{has_program, run, skip_here};
+use crate::support::environment::{has_program, own_mounts, run, skip_here};
 use nix::mount::{MntFlags, umount2};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,7 +34,8 @@ impl LoopDisk {
         let image = std::fs::File::create(disk.image()).unwrap();
         image.set_len(u64::from(size_mib) << 20).unwrap();
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(disk.image()).env("PATH", PATH));
-        let mounted = disk.mount_command().status().is_ok_and(|status| status.success());
+        let mounted =
+            own_mounts().is_ok() && disk.mount_command().status().is_ok_and(|status| status.success());
         if !mounted {
             skip_here("no loop device can be mounted here");
             return None;

@@ -381,8 +381,11 @@ fn a_call_goes_on_at_the_second_stick_when_the_first_is_full() {
         // While the call goes on; the thread sees the same mounts.
         let at = points[0].clone();
         let filling = std::thread::spawn(move || fill(&at, left));
-        heard.extend(call.speak_in_real_time(350));
+        while !filling.is_finished() {
+            heard.extend(call.speak_in_real_time(10));
+        }
         filling.join().unwrap();
+        heard.extend(call.speak_in_real_time(350));
         let full = call.client.wait_event("storage.full", patience());
         assert_eq!(full["mount"], points[0].to_str().unwrap(), "{full}");
         let segment = call.wait_event("recording.segment");

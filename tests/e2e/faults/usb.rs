@@ -1,9 +1,8 @@
 //! Sticks that the agent takes for USB: loop devices with the links that udev would make, in a mount table that only
 //! this thread and what it starts can see.
 
-use crate::support::environment::{has_program, run, skip_here};
+use crate::support::environment::{has_program, own_mounts, run, skip_here};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -51,12 +50,10 @@ impl Port {
             return None;
         }
         // The thread's own: other tests do not see these sticks, nor do other agents.
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
+        if let Err(error) = own_mounts() {
             skip_here(&format!("no mount table of its own: {error}"));
             return None;
         }
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(NO_TYPE, "/", NO_TYPE, private, NO_TYPE).expect("mounts of its own");
         let dir = tempfile::Builder::new().prefix("recordd-sticks-").tempdir().expect("a folder");
         let dev = dir.path().join("dev");
         std::fs::create_dir(&dev).unwrap();
