@@ -20,11 +20,9 @@ pub use media::recorder::Datagram;
 
 use crate::agent::clients::answer::PendingReply;
 use crate::agent::clients::{Clients, Rest};
+use crate::agent::disk::Disks;
 use crate::agent::disk::deferred_jobs::DeferredJobs;
-use crate::agent::disk::eject::Ejecting;
 use crate::agent::disk::faults::disk_silent;
-use crate::agent::disk::room::MakeRoom;
-use crate::agent::disk::state::DiskState;
 use crate::agent::library::Library;
 use crate::agent::recordings::notices::media_deadline;
 use crate::agent::recordings::on_disk::pending_finalisations::PendingFinalisations;
@@ -148,14 +146,10 @@ struct Parts {
     sandbox: SandboxStatus,
     recordings: BTreeMap<RecordingKey, Recording>,
     ended: VecDeque<RecordingStatus>,
-    disk: DiskState,
-    /// Scans under way, and requests that wait for one.
-    scans: usize,
-    looked_at: Mono,
+    disk: Disks,
+    /// Requests that wait for a look at the disks.
     waiting_starts: VecDeque<(Option<PendingReply>, RecordStart, Mono)>,
-    ejecting: Option<Ejecting>,
     deferred: DeferredJobs,
-    make_room: MakeRoom,
     /// Files that wait for a name's room; each recording has one at most.
     reopening: Vec<(RecordingKey, Fault)>,
     library: Library,
@@ -177,13 +171,9 @@ impl Agent {
             sandbox: SandboxStatus::default(),
             recordings: BTreeMap::new(),
             ended: VecDeque::new(),
-            disk: DiskState::new(&config.storage),
-            scans: 0,
-            looked_at: now.mono,
+            disk: Disks::new(&config.storage, now.mono),
             waiting_starts: VecDeque::new(),
-            ejecting: None,
             deferred: DeferredJobs::default(),
-            make_room: MakeRoom::Possible,
             reopening: Vec::new(),
             library: Library::default(),
             pending_finalisations: PendingFinalisations::default(),
@@ -326,7 +316,7 @@ impl Parts {
             }
         }
         if !drained {
-            self.emit_state(turn);
+            self.disk.emit_state(self.count_on_disk(), turn);
         }
         if answered && self.library_deadline().is_some() {
             self.library_pump(turn);
@@ -350,7 +340,7 @@ impl Parts {
     /// The disk is stalled: what it was to do is done when it goes on.
     fn job_refused(&mut self, job: Job, turn: &mut Turn<'_>) {
         match self.deferred.defer(job, turn.now.mono) {
-            Some(Job::Scan(_)) => self.scans = self.scans.saturating_sub(1),
+            Some(Job::Scan(_)) => self.disk.scan_refused(),
             Some(Job::Append { pieces, .. }) => turn.pool.give_back_all(pieces),
             _ => {}
         }
@@ -378,7 +368,7 @@ impl Parts {
                     it.stream.add_strangers(u64::from(packets));
                 }
             }
-            Input::Started | Input::MountsChanged => self.scan(turn),
+            Input::Started | Input::MountsChanged => self.disk.scan(turn),
             // They are the clients', and were taken.
             Input::ClientOpened(_)
             | Input::ClientLine(..)
@@ -397,6 +387,11 @@ impl Parts {
         }
     }
 
+    /// When the disks are to be looked at though nothing has told of a change.
+    fn look_due(&self, state_wanted: bool) -> Option<Mono> {
+        self.disk.look_due(state_wanted, self.count_on_disk()).filter(|_| !self.life.is_ending())
+    }
+
     fn exit_if_done(&mut self, turn: &mut Turn<'_>) {
         if let Some(deadline) = self.life.deadline() {
             if self.recordings.is_empty() || turn.now.mono >= deadline {
@@ -411,7 +406,7 @@ impl Parts {
     fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
         let (message, advice, text) = if self.life.is_ending() {
             ("the agent is ending", "try again when it has started anew", TextKey::Shutdown)
-        } else if on_disk && self.ejecting.is_some() {
+        } else if on_disk && self.disk.is_ejecting() {
             ("the disk is being ejected", "insert it again, or another one", TextKey::StorageEjected)
         } else {
             return Ok(());
@@ -438,7 +433,7 @@ impl Parts {
                 self.finalised(file, result, turn);
                 self.library_anew();
             }
-            Done::SpeedMeasured(result) => self.speed_measured(result, turn),
+            Done::SpeedMeasured(result) => self.disk.speed_measured(result, self.count_on_disk(), turn),
             Done::Ejected(result) => self.ejected(result, turn),
             Done::Library(done) => self.library_done(done, turn),
         }
@@ -451,7 +446,7 @@ impl Parts {
             turn.actions.extend(self.deferred.take().map(Action::Job));
         }
         if self.look_due(turn.wants("storage.state")).is_some_and(|at| turn.now.mono >= at) {
-            self.scan(turn);
+            self.disk.scan(turn);
         }
         if self.finalise_due().is_some_and(|at| turn.now.mono >= at) {
             self.finalise_again(turn);

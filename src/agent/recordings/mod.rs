@@ -54,7 +54,7 @@ impl Parts {
         to_file.note_sender(sender);
         if let Some(job) = to_file.next_job(flush, &it.call, &mut it.stream, turn.now) {
             if matches!(job, Job::Append { .. }) {
-                self.disk.spend(to_file.folder(), waiting);
+                self.disk.state.spend(to_file.folder(), waiting);
             }
             turn.actions.push(Action::Job(job));
             self.check_room(turn);

@@ -27,7 +27,7 @@ impl Parts {
         if start.mode == Mode::Local {
             self.turn_if_better(turn);
         }
-        if start.mode != Mode::Local || self.disk.folder_to_record(self.count_on_disk()).is_ok() {
+        if start.mode != Mode::Local || self.disk.state.folder_to_record(self.count_on_disk()).is_ok() {
             self.start(caller.defer(), start, turn);
             return Ok(None);
         }
@@ -36,8 +36,8 @@ impl Parts {
             return Err(Reason::TooManyRecordings.into());
         }
         self.waiting_starts.push_back((caller.defer(), start, turn.now.mono));
-        if !self.deletes_for_start(turn) && self.scans == 0 {
-            self.scan(turn);
+        if !self.deletes_for_start(turn) && !self.disk.is_looking() {
+            self.disk.scan(turn);
         }
         Ok(None)
     }
@@ -109,7 +109,7 @@ impl Parts {
             recording: recording.to_owned(),
             codec,
             ptime_ms: start.ptime_ms,
-            folder: self.disk.folder_to_record(self.count_on_disk())?,
+            folder: self.disk.state.folder_to_record(self.count_on_disk())?,
             max_file_octets: turn.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
             recipients: turn.config.storage.encrypt_to.len(),
         };

@@ -2,24 +2,13 @@
 
 use crate::agent::library::{Around, NewFile};
 use crate::agent::{Parts, RecordingKey, Turn};
-use crate::api::error::AgentError;
-use crate::api::reason::Reason;
 use media::time::Mono;
 use recfile::sealed::CHUNK_OVERHEAD_OCTETS;
+use store::jobs::FileKey;
 use store::jobs::Job;
 use store::jobs::library::{LibraryDone, LibraryJob};
-use store::jobs::{FileKey, Folder};
 
 impl Parts {
-    /// The folder to look into, or why there is none.
-    pub(in crate::agent) fn library_folder(&self) -> Result<Folder, AgentError> {
-        // A disk that can't be recorded to can still be read.
-        match self.disk.folder_to_record(0) {
-            Err(error) if error.reason == Reason::NoStorage => Err(error),
-            _ => self.disk.folder().ok_or_else(|| Reason::NoStorage.into()),
-        }
-    }
-
     /// A disk came, or files on it changed: the folder is read anew.
     pub(in crate::agent) fn library_anew(&mut self) {
         self.library.begin();
@@ -36,17 +25,16 @@ impl Parts {
         self.library.end_playbacks(reason, turn);
     }
 
-    /// When the next step of the index is due. A disk that was asked to be ejected is left alone: a step may write.
+    /// When the next step of the index is due.
     pub(in crate::agent) fn library_deadline(&self) -> Option<Mono> {
-        let readable = self.disk.device().is_some() && self.ejecting.is_none();
-        self.library.index_deadline().filter(|_| readable)
+        self.library.index_deadline().filter(|_| self.disk.is_readable())
     }
 
     /// Takes the next step of the index, if one is due.
     pub(in crate::agent) fn library_pump(&mut self, turn: &mut Turn<'_>) {
-        if self.ejecting.is_none() {
+        if !self.disk.is_ejecting() {
             let disk = &self.disk;
-            self.library.pump(|| disk.folder(), turn);
+            self.library.pump(|| disk.state.folder(), turn);
         }
     }
 

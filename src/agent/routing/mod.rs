@@ -1,4 +1,5 @@
 //! What goes from one part of the agent to another.
 
+mod disk;
 mod library;
 mod requests;

@@ -54,7 +54,7 @@ impl Parts {
                 let ended = || self.ended.iter().find(|status| status.recording == id).cloned();
                 answer(&live.or_else(ended).ok_or(Reason::NotFound)?)
             }
-            Method::StorageStatus => answer(&self.storage_status()),
+            Method::StorageStatus => answer(&self.disk.state.status(self.count_on_disk())),
             Method::StorageEject => self.eject(caller, turn),
             // They are the clients' own.
             Method::EventsSubscribe { .. } | Method::EventsUnsubscribe { .. } => {
@@ -63,8 +63,8 @@ impl Parts {
             Method::StatsGet => answer(&self.stats(turn)),
             Method::RecordingsList { limit, after, query } => {
                 // Up to a thousand entries: written at once, not built as a tree first.
-                let listed = if self.disk.was_looked_at() {
-                    self.library_folder()?;
+                let listed = if self.disk.state.was_looked_at() {
+                    self.disk.folder_to_read()?;
                     self.library.list(limit, after.as_deref(), query.as_deref())?
                 } else {
                     RecordingsListed { indexing: true, ..RecordingsListed::default() }
@@ -77,7 +77,7 @@ impl Parts {
             Method::RecordingsInfo { ref file }
             | Method::RecordingsDelete { ref file }
             | Method::RecordingsProtect { ref file, .. } => {
-                let folder = self.library_folder()?;
+                let folder = self.disk.folder_to_read()?;
                 let is_recorded = self.is_recorded(file);
                 self.library.ask_about(caller, method, folder, is_recorded, turn)
             }
@@ -87,7 +87,7 @@ impl Parts {
             | Method::PlaySeek { .. }
             | Method::PlayStop { .. }
             | Method::PlayStatus { .. } => {
-                let (folder, may_begin) = (self.library_folder(), self.refuse_in_between(true));
+                let (folder, may_begin) = (self.disk.folder_to_read(), self.refuse_in_between(true));
                 let recordings = &self.recordings;
                 let is_running = &|id: &str| recordings.values().any(|it| it.id == id);
                 self.library.play(caller, method, folder, Around { may_begin, is_running }, turn)
@@ -108,7 +108,7 @@ impl Parts {
             codecs: Codec::ALL.map(|codec| codec.name().into()).into(),
             uptime: turn.now.mono.since(self.started).as_secs(),
             sandbox: self.sandbox.clone(),
-            storage: self.storage_status(),
+            storage: self.disk.state.status(self.count_on_disk()),
             recordings: self.recordings.values().map(|it| it.status(remaining_s, turn.now.mono)).collect(),
             playbacks: self.library.playbacks(),
         }
@@ -118,7 +118,7 @@ impl Parts {
     fn modes(&self, turn: &Turn<'_>) -> Vec<Mode> {
         let possible = |mode: &Mode| match mode {
             // Without a disk one may be plugged in at any moment.
-            Mode::Local => !self.disk.is_forbidden(),
+            Mode::Local => !self.disk.state.is_forbidden(),
             Mode::Server => turn.config.uplink.is_configured(),
             Mode::SipInfo => turn.wants("sip.info"),
         };

@@ -4,12 +4,17 @@
 //! disk in use stays the one in use until it is gone, or takes no more and another one does; nothing is recorded to a
 //! disk that was ejected until it was pulled and has come anew; low and full are told once each time they begin.
 
+mod known;
 mod status;
 
+pub(in crate::agent) use status::RoomLeft;
+
 use crate::agent::disk::faults::error_of_fault;
+use crate::agent::disk::state::known::{Known, Place, Trouble, is_pulled, place_of};
 use crate::api::error::AgentError;
+use crate::api::event::StateChange;
 use crate::api::reason::{Cause, Reason};
-use crate::api::status::StorageState;
+use crate::api::status::{StorageState, StorageStatus};
 use crate::config::{Storage, StoragePath};
 use media::codec::OCTETS_PER_MS;
 use std::path::{Path, PathBuf};
@@ -76,44 +81,6 @@ enum Fitness {
     ReadOnly,
     Ejected,
 }
-
-/// What a disk refused to do, until it does something.
-#[derive(Clone, Copy, Debug)]
-struct Trouble {
-    kind: FaultKind,
-    /// Room that it said it had then.
-    free_octets: u64,
-}
-
-/// A disk of the last look.
-#[derive(Debug)]
-struct Known {
-    disk: Disk,
-    /// Octets given to storage since the room was last measured.
-    spent_octets: u64,
-    trouble: Option<Trouble>,
-    /// It was not found where it had been; the next look at the disks tells.
-    gone: bool,
-    /// What the trial of its speed found, if it is too slow.
-    slow: Option<String>,
-}
-
-impl Known {
-    fn is(&self, root: &Path, device: u64) -> bool {
-        self.disk.device == device && self.disk.root == root
-    }
-
-    fn is_at(&self, (root, device, stick): &Place) -> bool {
-        self.is(root, *device) && self.disk.stick == *stick
-    }
-
-    fn free_octets(&self) -> u64 {
-        self.disk.space.free_octets.saturating_sub(self.spent_octets)
-    }
-}
-
-/// Which disk it is and where.
-type Place = (PathBuf, u64, StickId);
 
 /// What was told last of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +152,26 @@ impl DiskState {
             told: None,
             look: LastLook::None,
         }
+    }
+
+    /// One line for the log about the disk, or that there is none, and how much it matters.
+    pub(in crate::agent) fn describe(&self) -> (log::Level, String) {
+        status::describe(self)
+    }
+
+    /// What clients are told, with so many recordings running.
+    pub(in crate::agent) fn status(&self, recordings: usize) -> StorageStatus {
+        status::status(self, recordings)
+    }
+
+    /// What is to be told of a change, if there is one since it was told last.
+    pub(in crate::agent) fn change(&mut self, recordings: usize) -> Option<StateChange> {
+        status::change(self, recordings)
+    }
+
+    /// Why there is no disk.
+    pub(in crate::agent) fn absent(&self) -> AgentError {
+        status::absent(self)
     }
 
     /// What to look for.
@@ -506,11 +493,14 @@ impl DiskState {
         it.free_octets().saturating_sub(self.reserve_octets)
     }
 
+    /// What may still be recorded to the disk, if there is one that may be used.
+    pub(in crate::agent) fn room_left(&self) -> RoomLeft {
+        RoomLeft { octets: self.usable().map(|it| self.room_of(it).saturating_sub(MARGIN_OCTETS)) }
+    }
+
     /// Seconds left for each of `recordings` calls at once; `None` without a disk that may be used.
     pub(in crate::agent) fn remaining_s(&self, recordings: usize) -> Option<u64> {
-        let calls = recordings.max(1) as u64;
-        let room = self.room_octets().saturating_sub(MARGIN_OCTETS);
-        self.usable().map(|_| room / (OCTETS_PER_S * calls))
+        self.room_left().seconds(recordings)
     }
 
     /// Whether the oldest recording should go. `waiting` octets of audio are not on the disk yet.
@@ -575,24 +565,9 @@ impl DiskState {
     }
 }
 
-impl Trouble {
-    /// Whether the disk has so much more room than it had then that it is full no more.
-    fn is_over(&self, space: Space) -> bool {
-        self.kind == FaultKind::Full && space.free_octets >= self.free_octets.saturating_add(START_OCTETS)
-    }
-}
-
 /// Room for one recording more than those that run.
 fn needed_octets(running: usize) -> u64 {
     MARGIN_OCTETS + START_OCTETS * (running as u64 + 1)
-}
-
-fn is_pulled(disk: &Disk) -> bool {
-    disk.folder_fault == Some(FaultKind::Pulled)
-}
-
-fn place_of(disk: &Disk) -> Place {
-    (disk.root.clone(), disk.device, disk.stick.clone())
 }
 
 #[cfg(test)]

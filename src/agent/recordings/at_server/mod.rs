@@ -254,7 +254,7 @@ impl Parts {
     fn go_on_at_phone(&mut self, key: RecordingKey, turn: &mut Turn<'_>) -> Result<(), AgentError> {
         self.refuse_in_between(true)?;
         self.turn_if_better(turn);
-        let folder = self.disk.folder_to_record(self.count_on_disk())?;
+        let folder = self.disk.state.folder_to_record(self.count_on_disk())?;
         let file = turn.ids.file();
         let it = self.recordings.get_mut(&key).ok_or(Reason::NotFound)?;
         let Destination::Server(to_server) = &mut it.destination else {

@@ -59,7 +59,7 @@ impl Parts {
             let event = Event::RecordingStalled(it.status(None, turn.now.mono));
             turn.emit(&event);
         }
-        self.scan(turn);
+        self.disk.scan(turn);
         self.finish_eject(turn);
     }
 
@@ -72,7 +72,7 @@ impl Parts {
             return;
         }
         let waits = !turn.config.storage.resume_window.is_zero()
-            || self.disk.has_other_than(to_file.folder(), running);
+            || self.disk.state.has_other_than(to_file.folder(), running);
         if waits && to_file.is_busy() {
             // Storage has its audio, and the answer is not far.
             return to_file.lose_after_answer();
@@ -99,11 +99,17 @@ impl Parts {
             let Destination::File(to_file) = &mut it.destination else { continue };
             let Some(outage) = to_file.outage_mut() else { continue };
             let tries = std::mem::take(&mut outage.tries);
-            let Some(folder) = self.disk.folder_to_record(0).ok().filter(|_| came || tries) else {
+            let Some(folder) = self.disk.state.folder_to_record(0).ok().filter(|_| came || tries) else {
                 continue;
             };
-            let jobs =
-                to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &mut it.stream, turn.now);
+            let jobs = to_file.resume(
+                &folder,
+                next,
+                |old| self.disk.state.has(old),
+                &it.call,
+                &mut it.stream,
+                turn.now,
+            );
             turn.actions.extend(jobs.into_iter().map(Action::Job));
         }
     }
@@ -122,23 +128,21 @@ impl Parts {
             return Err(pieces);
         };
         let old = old.clone();
-        self.disk.note_fault(&old, fault.kind);
-        if self.ejecting.is_some() {
+        self.disk.state.note_fault(&old, fault.kind);
+        if self.disk.is_ejecting() {
             return Err(pieces);
         }
-        let is_in_use = self.disk.folder().as_ref() == Some(&old);
+        let is_in_use = self.disk.state.folder().as_ref() == Some(&old);
         // The recording itself is one of those that run.
         let others = self.count_on_disk().saturating_sub(1);
-        if !self.disk.has_other_than(&old, others) {
+        if !self.disk.state.has_other_than(&old, others) {
             return Err(pieces);
         }
         if fault.kind == FaultKind::Full && is_in_use {
-            self.disk.filled(&old);
-            if self.disk.first_full() {
-                turn.emit(&Event::StorageFull(self.storage_status()));
-            }
+            self.disk.state.filled(&old);
+            self.disk.emit_full(self.count_on_disk(), turn);
         }
-        let Some(folder) = self.disk.turn_from(&old, others) else { return Err(pieces) };
+        let Some(folder) = self.disk.state.turn_from(&old, others) else { return Err(pieces) };
         let next = turn.ids.file();
         let Some(it) = self.recordings.get_mut(&key) else { return Err(pieces) };
         let Destination::File(to_file) = &mut it.destination else { return Err(pieces) };
@@ -152,7 +156,7 @@ impl Parts {
         // Closes the descriptor and its lock, before the file is finished by its name.
         turn.actions.push(Action::Job(Job::Abandon(file)));
         let jobs =
-            to_file.resume(&folder, next, |old| self.disk.has(old), &it.call, &mut it.stream, turn.now);
+            to_file.resume(&folder, next, |old| self.disk.state.has(old), &it.call, &mut it.stream, turn.now);
         turn.actions.extend(jobs.into_iter().map(Action::Job));
         if is_in_use {
             self.turned(turn);
@@ -216,14 +220,14 @@ impl Parts {
     /// When a file that could not be finished is tried again. A disk that is being ejected is left alone.
     #[inline]
     pub(in crate::agent) fn finalise_due(&self) -> Option<Mono> {
-        let may = self.ejecting.is_none() && !self.life.is_ending();
+        let may = !self.disk.is_ejecting() && !self.life.is_ending();
         self.pending_finalisations.retry_at().filter(|_| may)
     }
 
     /// Tries again what could not be finished.
     pub(in crate::agent) fn finalise_again(&mut self, turn: &mut Turn<'_>) {
-        let folder = self.disk.folder();
-        let disk = &self.disk;
+        let folder = self.disk.state.folder();
+        let disk = &self.disk.state;
         let jobs = self.pending_finalisations.due(folder.as_ref(), |old| disk.has(old), turn.now.mono);
         turn.actions.extend(jobs.into_iter().map(Action::Job));
     }
@@ -242,15 +246,15 @@ impl Parts {
         let Some(lost) = to_file.and_then(ToFile::outage_mut) else { return };
         if turn.now.mono >= lost.since + window || self.life.is_ending() {
             let detail = format!("no disk took it within {} s (storage.resume_window_s)", window.as_secs());
-            let kind = if self.disk.is_present() { FaultKind::Io } else { FaultKind::Pulled };
+            let kind = if self.disk.state.is_present() { FaultKind::Io } else { FaultKind::Pulled };
             let fault = Fault { kind, detail };
             return self.remove(key, Outcome::DiskFailed(fault, Vec::new()), turn);
         }
         if turn.now.mono >= lost.retry_at {
             lost.retry_at = turn.now.mono + RETRY_AFTER;
             lost.tries = true;
-            if self.scans == 0 {
-                self.scan(turn);
+            if !self.disk.is_looking() {
+                self.disk.scan(turn);
             }
         }
     }

@@ -31,7 +31,7 @@ impl Parts {
         match result {
             Ok(opened) => {
                 if let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) {
-                    self.disk.works(to_file.folder(), opened.space);
+                    self.disk.state.works(to_file.folder(), opened.space);
                 }
                 let remaining_s = self.remaining_s();
                 let Some(it) = self.recordings.get_mut(&key) else { return };
@@ -84,7 +84,7 @@ impl Parts {
             Ok(space) => {
                 if let Some(space) = space {
                     if let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) {
-                        self.disk.works(to_file.folder(), space);
+                        self.disk.state.works(to_file.folder(), space);
                     }
                     self.check_room(turn);
                 }
@@ -121,12 +121,12 @@ impl Parts {
             if let Some(to_file) = it.destination.as_file_mut() {
                 to_file.filled(pieces, reason.as_str(), &mut it.stream, turn.now, turn.pool);
                 if fault.kind == FaultKind::Full {
-                    self.disk.filled(to_file.folder());
+                    self.disk.state.filled(to_file.folder());
                     full = Some(to_file.folder().clone());
                 }
             }
         }
-        if full.is_some() && self.disk.folder() == full {
+        if full.is_some() && self.disk.state.folder() == full {
             self.disk_full(turn);
         } else {
             // The rest of a file on a disk that is in use no more.
@@ -147,7 +147,7 @@ impl Parts {
         match result {
             Ok(Some(space)) => {
                 if let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) {
-                    self.disk.measured(to_file.folder(), space);
+                    self.disk.state.measured(to_file.folder(), space);
                 }
             }
             Ok(None) => {}
@@ -156,7 +156,7 @@ impl Parts {
             }
         }
         // One finished file more: perhaps there is something to make room with turn.now.
-        self.make_room.look_anew();
+        self.disk.file_finished();
         self.library_closed(key);
         let next = turn.ids.file();
         let Some(it) = self.recordings.get_mut(&key) else { return };

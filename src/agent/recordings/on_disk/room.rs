@@ -1,47 +1,33 @@
 //! What little room means for recordings: `storage.low` and `storage.full`, and who goes on at another disk.
 
-use crate::agent::disk::room::MakeRoom;
-use crate::agent::disk::state::Level;
 use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::to_file::ToFile;
 use crate::agent::{Parts, RecordingKey, Turn};
-use crate::api::event::Event;
 use crate::api::reason::Reason;
-use crate::config::OnFull;
 use store::jobs::Fault;
 
 impl Parts {
     /// Ends recordings on a full disk, or makes room, and tells.
     pub(in crate::agent) fn check_room(&mut self, turn: &mut Turn<'_>) {
         let waiting = self.recordings.values().map(Recording::waiting_octets).sum();
-        // Nothing is deleted as long as there is room on another disk.
-        let elsewhere = self.disk.has_other(self.count_on_disk());
-        let deletes = turn.config.storage.on_full == OnFull::DeleteOldest
-            && self.make_room != MakeRoom::Nothing
-            && !elsewhere;
-        if deletes && self.disk.wants_deletion(waiting) {
-            if let Some(folder) = self.disk.folder() {
-                self.delete_oldest(folder, turn);
-            }
-        }
-        let level = self.disk.level_to_tell(self.count_on_disk());
-        if level == Some(Level::Low) && !deletes {
-            turn.emit(&Event::StorageLow(self.storage_status()));
-        }
-        // As long as there is something to delete, the reserve bridges the time until that is done.
-        if !deletes && self.disk.is_full(waiting) {
+        let recordings = &self.recordings;
+        let ids = || recordings.values().map(|it| it.id.clone()).collect();
+        if self.disk.check_room(self.count_on_disk(), waiting, ids, turn) {
             self.disk_full(turn);
         }
     }
 
+    pub(in crate::agent) fn delete_one_more(&mut self, turn: &mut Turn<'_>) {
+        let recordings = &self.recordings;
+        self.disk.delete_one_more(|| recordings.values().map(|it| it.id.clone()).collect(), turn);
+    }
+
     /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
     pub(in crate::agent) fn disk_full(&mut self, turn: &mut Turn<'_>) {
-        if self.disk.first_full() {
-            turn.emit(&Event::StorageFull(self.storage_status()));
-        }
-        let Some(full) = self.disk.folder() else { return };
+        self.disk.emit_full(self.count_on_disk(), turn);
+        let Some(full) = self.disk.state.folder() else { return };
         let others = self.count_on_disk().saturating_sub(1);
-        let next = if self.ejecting.is_none() { self.disk.turn_from(&full, others) } else { None };
+        let next = if self.disk.is_ejecting() { None } else { self.disk.state.turn_from(&full, others) };
         for key in self.on_disk() {
             let Some(it) = self.recordings.get_mut(&key) else { continue };
             let Some(to_file) = it.destination.as_file_mut() else { continue };
@@ -69,17 +55,18 @@ impl Parts {
         fault: &Fault,
         turn: &mut Turn<'_>,
     ) -> bool {
-        let elsewhere = self.disk.has_other(self.count_on_disk().saturating_sub(1));
-        let wanted =
-            turn.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing;
-        let Some(folder) = self.disk.folder().filter(|_| wanted && !elsewhere) else { return false };
+        let elsewhere = self.disk.state.has_other(self.count_on_disk().saturating_sub(1));
+        let wanted = self.disk.may_delete(turn);
+        let Some(folder) = self.disk.state.folder().filter(|_| wanted && !elsewhere) else { return false };
         let to_file = self.recordings.get_mut(&key).and_then(|it| it.destination.as_file_mut());
         let tries = to_file.filter(|to_file| *to_file.folder() == folder).is_some_and(ToFile::may_open_again);
         if !tries {
             return false;
         }
         self.reopening.push((key, fault.clone()));
-        self.delete_oldest(folder, turn);
+        let recordings = &self.recordings;
+        let ids = || recordings.values().map(|it| it.id.clone()).collect();
+        self.disk.delete_oldest(folder, ids, turn);
         true
     }
 }

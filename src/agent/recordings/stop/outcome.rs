@@ -124,7 +124,7 @@ impl Parts {
             turn.emit(&event);
         }
         if matches!(outcome, Outcome::DiskFailed(..) | Outcome::NoFile(_)) {
-            self.scan(turn);
+            self.disk.scan(turn);
         }
         if it.goes_to_file() {
             self.finish_eject(turn);
