@@ -2,6 +2,7 @@
 //!
 //! Owns: options, exit status, what is printed. Exit status: 0 done, 1 failed or something is wrong, 2 usage or settings.
 
+mod bench;
 mod evidence;
 mod people;
 mod serve;
@@ -125,6 +126,9 @@ enum Command {
     Doctor,
     /// Look at all files of the intakes and of imports again
     Rebuild,
+    /// Measure searching, on calls that nobody made
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 #[derive(Debug, Subcommand)]
@@ -303,6 +307,7 @@ async fn perform(command: Command, mut config: Config) -> Outcome {
         Command::Restore { folder } => restore(&config, &folder).await,
         Command::Doctor => doctor(&config).await,
         Command::Rebuild => rebuild(&config).await,
+        Command::Bench(bench) => bench::run(bench, &config).await,
     }
 }
 

@@ -7,6 +7,7 @@
 //! Never: anything that a recorder waits for.
 
 mod access;
+mod bench;
 mod catalogue;
 mod clock;
 pub mod command;

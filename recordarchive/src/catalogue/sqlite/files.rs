@@ -264,12 +264,17 @@ async fn call_of(tx: &mut Tx, file: &Found, device: i64) -> Done<Option<i64>> {
     Ok(query.bind(SAME_PHONE_US).bind(OTHER_PHONE_US).fetch_optional(&mut **tx).await?)
 }
 
-async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
-    let site = intern(tx, "site", &file.site).await?;
+/// Id and key of the call that begins with a file, unless another call has the key.
+pub(super) fn identity(file: &Found) -> (Id, i64) {
     let id = Id::derived(file.started_us, &[b"call", file.device.as_bytes(), file.recording.as_bytes()]);
     // Clocks show milliseconds: the microseconds spread what begins in the same one.
     let spread = i64::from(u16::from_be_bytes([id.0[14], id.0[15]])) % 1000;
-    let begin = file.started_us.div_euclid(1000) * 1000 + spread;
+    (id, file.started_us.div_euclid(1000) * 1000 + spread)
+}
+
+async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
+    let site = intern(tx, "site", &file.site).await?;
+    let (id, begin) = identity(file);
     let mut moves = 0;
     let key = loop {
         let key = begin + if moves < SMALL_MOVES { moves } else { moves * moves };
@@ -300,7 +305,7 @@ async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
 }
 
 /// What local numbers are told apart by.
-fn extension_of(local: &Party) -> &str {
+pub(super) fn extension_of(local: &Party) -> &str {
     if local.digits.is_empty() { &local.number } else { &local.digits }
 }
 

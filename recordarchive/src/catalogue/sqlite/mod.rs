@@ -3,6 +3,7 @@
 //! Owns: the connections, one that writes and several that read, and the schema. Never: decisions; each file beside this
 //! one has the statements of one part of the trait.
 
+pub(crate) mod bulk;
 mod calls;
 mod checkpoints;
 mod deletions;
@@ -54,6 +55,10 @@ const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Memory of each connection for pages of the file, in KiB.
 const CACHE_KIB: u32 = 16 << 10;
+
+/// How a connection is set that fills a new file, which is thrown away if that fails.
+const BULK_PRAGMAS: &[(&str, &str)] =
+    &[("journal_mode", "off"), ("synchronous", "off"), ("cache_size", "-262144"), ("temp_store", "file")];
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {

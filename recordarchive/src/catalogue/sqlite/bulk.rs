@@ -1,0 +1,290 @@
+//! Many calls at once into a catalogue that has none, for measurements: the rows that taking them in one by one would make,
+//! without looking for what can't be there.
+
+use super::search::extension_word;
+use super::{BULK_PRAGMAS, SqliteCatalogue};
+use crate::catalogue::model::Found;
+use crate::catalogue::{Done, Failure};
+use crate::id::Id;
+use crate::number::Keys;
+use crate::query::words;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, QueryBuilder, Sqlite};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+/// Calls of a statement: a row has up to 18 values, and a statement up to 32,766.
+const BATCH: usize = 500;
+
+/// Keys that were given, by name.
+type Names = HashMap<String, i64>;
+
+#[derive(Default)]
+struct Filled {
+    devices: Names,
+    sites: Names,
+    folders: Names,
+    last_key: i64,
+    recordings: i64,
+}
+
+/// Puts calls, the earliest first, into the new catalogue `path`; `told` hears how many are in it. Each is of one recording
+/// of one segment, and no two are of one call.
+pub(crate) async fn fill(
+    path: &Path,
+    calls: impl Iterator<Item = Found>,
+    told: &mut dyn FnMut(u64),
+) -> Done<u64> {
+    let made = SqliteCatalogue::open(path).await?;
+    made.readers.close().await;
+    made.writer.close().await;
+    let mut options = SqliteConnectOptions::new().filename(path);
+    for (name, value) in BULK_PRAGMAS {
+        options = options.pragma(*name, *value);
+    }
+    let mut connection = options.connect().await?;
+    let indexes = without_indexes(&mut connection).await?;
+    let (mut filled, mut count) = (Filled::default(), 0);
+    let mut calls = calls.peekable();
+    while calls.peek().is_some() {
+        let batch: Vec<Found> = calls.by_ref().take(BATCH).collect();
+        let mut tx = connection.begin().await?;
+        filled.put(&mut tx, &batch).await?;
+        tx.commit().await?;
+        count += batch.len() as u64;
+        told(count);
+    }
+    for index in indexes {
+        sqlx::raw_sql(AssertSqlSafe(index)).execute(&mut connection).await?;
+    }
+    connection.close().await?;
+    Ok(count)
+}
+
+/// Takes the indexes off that can be made later, and gives back how.
+async fn without_indexes(connection: &mut SqliteConnection) -> Done<Vec<String>> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM call").fetch_one(&mut *connection).await?;
+    if count > 0 {
+        return Err(Failure::Conflict("the catalogue has calls already".into()));
+    }
+    let query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL
+                 AND tbl_name IN ('call', 'party', 'recording', 'segment')";
+    let indexes: Vec<(String, String)> = sqlx::query_as(query).fetch_all(&mut *connection).await?;
+    for (name, _) in &indexes {
+        let drop = format!("DROP INDEX {name}");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *connection).await?;
+    }
+    Ok(indexes.into_iter().map(|(_, sql)| sql).collect())
+}
+
+fn named(names: &mut Names, name: &str) -> (i64, bool) {
+    if let Some(key) = names.get(name) {
+        return (*key, false);
+    }
+    let key = i64::try_from(names.len()).unwrap_or(i64::MAX) + 1;
+    names.insert(name.to_owned(), key);
+    (key, true)
+}
+
+/// A call with the keys that it got.
+struct Row<'a> {
+    found: &'a Found,
+    key: i64,
+    call: Id,
+    recording: i64,
+    device: i64,
+    site: i64,
+    folder: i64,
+}
+
+impl Filled {
+    async fn rows<'a>(
+        &mut self,
+        connection: &mut SqliteConnection,
+        batch: &'a [Found],
+    ) -> Done<Vec<Row<'a>>> {
+        let mut rows = Vec::with_capacity(batch.len());
+        for found in batch {
+            let (device, is_new) = named(&mut self.devices, &found.device);
+            if is_new {
+                let add = sqlx::query("INSERT INTO device (key, name) VALUES (?, ?)").bind(device);
+                add.bind(&found.device).execute(&mut *connection).await?;
+            }
+            let (site, is_new) = named(&mut self.sites, &found.site);
+            if is_new {
+                let add = sqlx::query("INSERT INTO site (key, name) VALUES (?, ?)").bind(site);
+                add.bind(&found.site).execute(&mut *connection).await?;
+            }
+            let (folder, is_new) = named(&mut self.folders, &found.place.folder);
+            if is_new {
+                let add = sqlx::query("INSERT INTO folder (key, root, path) VALUES (?, ?, ?)").bind(folder);
+                add.bind(&found.place.root).bind(&found.place.folder).execute(&mut *connection).await?;
+            }
+            let (call, key) = super::files::identity(found);
+            self.last_key = key.max(self.last_key + 1);
+            self.recordings += 1;
+            rows.push(Row {
+                found,
+                key: self.last_key,
+                call,
+                recording: self.recordings,
+                device,
+                site,
+                folder,
+            });
+        }
+        Ok(rows)
+    }
+
+    async fn put(&mut self, connection: &mut SqliteConnection, batch: &[Found]) -> Done<()> {
+        let rows = self.rows(connection, batch).await?;
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO call (key, id, external_id, direction, started_us, duration_ms, device, site, extension, gap_ms,
+                               end_reason, codec) ",
+        );
+        sql.push_values(&rows, |mut sql, row| {
+            let found = row.found;
+            sql.push_bind(row.key).push_bind(row.call.0.to_vec()).push_bind(found.external_id.clone());
+            sql.push_bind(found.direction.map_or("", recfile::call::Direction::as_str));
+            sql.push_bind(found.started_us).push_bind(found.duration_ms).push_bind(row.device);
+            sql.push_bind(row.site).push_bind(super::files::extension_of(&found.local).to_owned());
+            sql.push_bind(found.gap_ms).push_bind(found.end_reason.clone()).push_bind(found.codec.clone());
+        });
+        sql.build().execute(&mut *connection).await?;
+        let parties = rows.iter().flat_map(|row| {
+            [(0_i64, &row.found.remote), (1, &row.found.local)].map(|(role, party)| (row.key, role, party))
+        });
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO party (call, role, number, digits, name, tail4, tail7, head3, head6) ",
+        );
+        sql.push_values(parties, |mut sql, (key, role, party)| {
+            let keys = Keys::of(&party.digits);
+            sql.push_bind(key).push_bind(role).push_bind(party.number.clone());
+            sql.push_bind(party.digits.clone()).push_bind(party.name.clone());
+            sql.push_bind(keys.map(|keys| keys.tail4)).push_bind(keys.map(|keys| keys.tail7));
+            sql.push_bind(keys.map(|keys| keys.head3)).push_bind(keys.map(|keys| keys.head6));
+        });
+        sql.build().execute(&mut *connection).await?;
+        self.put_words(connection, &rows).await?;
+        self.put_media(connection, &rows).await
+    }
+
+    async fn put_words(&self, connection: &mut SqliteConnection, rows: &[Row<'_>]) -> Done<()> {
+        let texts = rows.iter().filter_map(|row| {
+            let found = row.found;
+            let unnumbered =
+                [&found.remote, &found.local].into_iter().filter(|party| party.digits.is_empty());
+            let texts =
+                [&found.remote.name, &found.local.name].into_iter().chain(unnumbered.map(|it| &it.number));
+            let mut all: BTreeSet<String> = texts.flat_map(|text| words(text)).collect();
+            if all.is_empty() {
+                return None;
+            }
+            all.extend(extension_word(super::files::extension_of(&found.local)));
+            Some((row.key, all.into_iter().collect::<Vec<_>>().join(" ")))
+        });
+        let texts: Vec<(i64, String)> = texts.collect();
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO word (rowid, words) ");
+        sql.push_values(texts, |mut sql, (key, text)| {
+            sql.push_bind(key).push_bind(text);
+        });
+        // Its text differs with the number of words: there is no use in keeping it.
+        sql.build().persistent(false).execute(&mut *connection).await?;
+        Ok(())
+    }
+
+    async fn put_media(&self, connection: &mut SqliteConnection, rows: &[Row<'_>]) -> Done<()> {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO recording (key, id, call, device, recording, source, codec, started_us, encrypted) ",
+        );
+        sql.push_values(rows, |mut sql, row| {
+            let found = row.found;
+            let names = [found.device.as_bytes(), found.recording.as_bytes()];
+            sql.push_bind(row.recording).push_bind(Id::derived(found.started_us, &names).0.to_vec());
+            sql.push_bind(row.key).push_bind(row.device).push_bind(found.recording.clone());
+            sql.push_bind(found.source).push_bind(found.codec.clone());
+            sql.push_bind(found.started_us).push_bind(found.encrypted);
+        });
+        sql.build().execute(&mut *connection).await?;
+        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO sealed (seq, sha256) ");
+        sql.push_values(rows, |mut sql, row| {
+            sql.push_bind(row.recording).push_bind(row.found.sha256.to_vec());
+        });
+        sql.build().execute(&mut *connection).await?;
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO segment (recording, number, folder, name, octets, modified_ms, sidecar_ms, started_us, duration_ms,
+                                  audio_octets, is_plain, gap_ms, lost, end_reason, sha256, sealed) ",
+        );
+        sql.push_values(rows, |mut sql, row| {
+            let (found, place) = (row.found, &row.found.place);
+            sql.push_bind(row.recording).push_bind(i64::from(found.segment)).push_bind(row.folder);
+            sql.push_bind(place.name.clone()).push_bind(place.octets).push_bind(place.modified_ms);
+            sql.push_bind(place.sidecar_ms).push_bind(found.started_us).push_bind(found.duration_ms);
+            sql.push_bind(found.audio_octets).push_bind(found.is_plain).push_bind(found.gap_ms);
+            sql.push_bind(found.lost).push_bind(found.end_reason.clone());
+            sql.push_bind(found.sha256.to_vec()).push_bind(row.recording);
+        });
+        sql.build().execute(&mut *connection).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::synthetic::Year;
+    use crate::catalogue::Catalogue;
+    use crate::testing::run;
+    use sqlx::Row as _;
+
+    /// All rows of a table, as text.
+    async fn dump(catalogue: &SqliteCatalogue, table: &str) -> Vec<String> {
+        let columns = sqlx::query(AssertSqlSafe(format!("PRAGMA table_info({table})")));
+        let columns = columns.fetch_all(catalogue.readers()).await.unwrap();
+        let quoted: Vec<String> =
+            columns.iter().map(|row| format!("quote({})", row.get::<String, _>("name"))).collect();
+        let query = format!("SELECT {} FROM {table} ORDER BY 1", quoted.join(" || '|' || "));
+        sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(catalogue.readers()).await.unwrap()
+    }
+
+    #[test]
+    fn a_catalogue_that_is_filled_at_once_has_the_rows_of_one_that_took_call_by_call() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let (at_once, one_by_one) = (folder.path().join("a"), folder.path().join("b"));
+            let mut told = 0;
+            fill(&at_once, Year::new(1200, 1), &mut |count| told = count).await.unwrap();
+            assert_eq!(told, 1200);
+            let at_once = SqliteCatalogue::open(&at_once).await.unwrap();
+            let one_by_one = SqliteCatalogue::open(&one_by_one).await.unwrap();
+            let calls: Vec<Found> = Year::new(1200, 1).collect();
+            one_by_one.take(&calls).await.unwrap();
+            for table in ["device", "site", "folder", "call", "party", "recording", "segment", "sealed"] {
+                let rows = dump(&at_once, table).await;
+                assert!(!rows.is_empty());
+                assert!(rows == dump(&one_by_one, table).await, "{table}");
+            }
+            let mut words = Vec::new();
+            for catalogue in [&at_once, &one_by_one] {
+                let make = "CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab ('main', 'word', 'row')";
+                let mut connection = catalogue.writer.acquire().await.unwrap();
+                sqlx::raw_sql(make).execute(&mut *connection).await.unwrap();
+                let query = "SELECT term || ' ' || doc FROM temp.vocabulary ORDER BY term";
+                words.push(sqlx::query_scalar::<_, String>(query).fetch_all(&mut *connection).await.unwrap());
+            }
+            assert!(words[0].len() > 50);
+            let differ = words[0].iter().zip(&words[1]).find(|(one, other)| one != other);
+            assert_eq!((words[0].len(), differ), (words[1].len(), None));
+            let index = "SELECT count(*) FROM sqlite_master WHERE type = 'index'";
+            let mut counts = Vec::new();
+            for catalogue in [&at_once, &one_by_one] {
+                counts
+                    .push(sqlx::query_scalar::<_, i64>(index).fetch_one(catalogue.readers()).await.unwrap());
+            }
+            assert_eq!(counts[0], counts[1]);
+        });
+    }
+}

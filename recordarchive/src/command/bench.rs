@@ -1,0 +1,28 @@
+//! `bench`: a synthetic catalogue, and what searching it takes.
+
+use super::{Ended, Outcome, print};
+use crate::bench;
+use crate::config::Config;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bench {
+    /// Make a catalogue of calls that nobody made, in a data folder that has none
+    Generate {
+        /// How many calls, spread over a year
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        calls: u64,
+        /// The same seed makes the same calls
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+pub(super) async fn run(bench: Bench, config: &Config) -> Outcome {
+    match bench {
+        Bench::Generate { calls, seed } => {
+            print(&bench::generate(config, calls, seed).await.map_err(Ended::Failed)?);
+        }
+    }
+    Ok(())
+}
