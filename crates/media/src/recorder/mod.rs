@@ -584,3 +584,6 @@ impl StreamRecorder {
         &mut self.track.buffer
     }
 }
+
+#[cfg(test)]
+mod tests;

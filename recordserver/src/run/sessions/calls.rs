@@ -292,7 +292,7 @@ fn drain(
     let (before, mut heard) = (recording.counts().received, false);
     let mut take = |datagram: &Datagram<'_>, recording: &mut Recording| {
         if datagram.truncated {
-            recording.oversize(datagram.source);
+            recording.oversize(datagram.source, datagram.arrival, pool);
         } else {
             heard |= recording.datagram(datagram.octets, datagram.source, datagram.arrival, pool);
         }

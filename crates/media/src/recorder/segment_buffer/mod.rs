@@ -56,6 +56,8 @@ pub struct SegmentBuffer {
     overrun_octets: u64,
     /// Arrival of the first packet that waits for a write.
     waiting_since: Mono,
+    /// Nothing more is kept.
+    is_closed: bool,
     log: SegmentLog,
 }
 
@@ -77,6 +79,7 @@ impl SegmentBuffer {
             waiting_octets: 0,
             overrun_octets: 0,
             waiting_since: now,
+            is_closed: false,
             log: SegmentLog::default(),
         };
         buffer.limit_segments();
@@ -152,6 +155,9 @@ impl SegmentBuffer {
     /// Whether the next packet's audio can be kept.
     #[must_use]
     pub fn has_room(&self, pool: &BlockPool) -> bool {
+        if self.is_closed {
+            return false;
+        }
         pool.has_room() || self.current.as_ref().is_some_and(|block| block.room() >= PACKET_ROOM_OCTETS)
     }
 
@@ -253,7 +259,9 @@ impl SegmentBuffer {
         (pieces, octets)
     }
 
-    fn has_end(&self) -> bool {
+    /// Whether the segment being written gets no more audio.
+    #[must_use]
+    pub fn has_end(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry, Entry::End(_)))
     }
 
@@ -273,7 +281,7 @@ impl SegmentBuffer {
         }
     }
 
-    /// Gives every block back; what waits is lost.
+    /// Gives every block back; what waits is lost, and what still comes is.
     pub fn discard(&mut self, pool: &mut BlockPool) {
         self.close_block();
         let pieces = self.entries.drain(..).filter_map(|entry| match entry {
@@ -282,6 +290,7 @@ impl SegmentBuffer {
         });
         pool.give_back_all(pieces);
         self.undated = 0;
+        self.is_closed = true;
         self.overrun_octets += std::mem::take(&mut self.waiting_octets);
     }
 
