@@ -6,6 +6,7 @@ use crate::site::Site;
 use jiff::tz::TimeZone;
 use log::LevelFilter;
 use settings::{ConfigError, Document, Section, Sections, choice, invalid, number, text};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -21,10 +22,11 @@ pub(crate) const SECTIONS: &Sections = &[
     ("log", &["level"]),
 ];
 /// Sections that may be there several times.
-pub(crate) const LISTS: &Sections = &[("intake", &["path"]), ("webhook", &["url", "secret_file", "events"])];
+pub(crate) const LISTS: &Sections =
+    &[("intake", &["path", "status"]), ("webhook", &["url", "secret_file", "events"])];
 
 /// Names of events that a hook may ask for.
-pub(crate) const EVENTS: [&str; 2] = ["call.sealed", "storage.low"];
+pub(crate) const EVENTS: [&str; 3] = ["call.sealed", "call.live", "storage.low"];
 
 /// Where events are posted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// Folders that recorders write to.
     pub(crate) intakes: Vec<PathBuf>,
+    /// Where the recorders of some of them tell what they record.
+    pub(crate) statuses: HashMap<PathBuf, String>,
     /// Programs that are told what happens.
     pub(crate) hooks: Vec<Hook>,
     /// Where the web server listens.
@@ -71,6 +75,7 @@ impl Default for Config {
         Self {
             data: PathBuf::from("/var/lib/recordarchive"),
             intakes: Vec::new(),
+            statuses: HashMap::new(),
             hooks: Vec::new(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480),
             public_url: String::new(),
@@ -141,6 +146,21 @@ impl Config {
             })?;
             if path.as_os_str().is_empty() {
                 return Err(intake.fail("path", invalid("", "path = \"FOLDER\" in each [[intake]]")));
+            }
+            let mut status = String::new();
+            intake.read("status", &mut status, |value| {
+                let found = text(value)?;
+                let addr = found.strip_prefix("http://").map(|addr| addr.trim_end_matches('/'));
+                let is_there = found.starts_with("unix:/")
+                    || addr.is_some_and(|addr| addr.parse::<SocketAddr>().is_ok());
+                if is_there {
+                    Ok(found.to_owned())
+                } else {
+                    Err(invalid(found, "http://ADDRESS:PORT or unix:/SOCKET"))
+                }
+            })?;
+            if !status.is_empty() {
+                config.statuses.insert(path.clone(), status);
             }
             config.intakes.push(path);
         }
@@ -253,6 +273,7 @@ mod tests {
             ("[[webhook]]\nurl = \"http://localhost.evil.example/\"", "http:// to this machine"),
             ("[[webhook]]\nurl = \"https://a/\"", "secret_file in each"),
             ("[[webhook]]\nevents = [\"call.made\"]", "call.sealed"),
+            ("[[intake]]\npath = \"/a\"\nstatus = \"9755\"", "a.toml:3: key `intake.status`"),
             ("[intake]\npath = \"/a\"", "[[name]]"),
             ("[[web]]\nlisten = \"127.0.0.1:1\"", "[storage]"),
             ("[site]\ntime_zone = \"Mars\"", "Europe/Berlin"),

@@ -14,6 +14,8 @@ const MAX_BEHIND: usize = 1024;
 pub(crate) enum About {
     /// A recording, and so its call.
     Recording(Id),
+    /// A recording that goes on: its extension, and when it began, in microseconds.
+    Live(String, i64),
     /// The machine.
     System,
 }
@@ -21,7 +23,7 @@ pub(crate) enum About {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Event {
-    /// `call.sealed`, `storage.low`.
+    /// `call.sealed`, `call.live`, `storage.low`.
     pub(crate) kind: &'static str,
     /// What it is about.
     pub(crate) about: About,

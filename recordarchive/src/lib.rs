@@ -15,6 +15,7 @@ mod config;
 mod events;
 mod id;
 mod jobs;
+mod live;
 mod media;
 mod number;
 mod query;

@@ -24,6 +24,8 @@ pub(crate) enum Permission {
     NumberFull,
     /// Listen.
     AudioPlay,
+    /// Listen to calls that go on.
+    AudioLive,
     /// Fetch recordings as files.
     AudioDownload,
     /// Write notes.
@@ -52,10 +54,11 @@ pub(crate) enum Permission {
 
 impl Permission {
     /// All of them.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::CallSearch,
         Self::NumberFull,
         Self::AudioPlay,
+        Self::AudioLive,
         Self::AudioDownload,
         Self::NoteWrite,
         Self::TagWrite,
@@ -76,6 +79,7 @@ impl Permission {
             Self::CallSearch => "call.search",
             Self::NumberFull => "number.full",
             Self::AudioPlay => "audio.play",
+            Self::AudioLive => "audio.live",
             Self::AudioDownload => "audio.download",
             Self::NoteWrite => "note.write",
             Self::TagWrite => "tag.write",
@@ -162,7 +166,9 @@ impl Role {
         use Permission as P;
         match self {
             Self::Agent => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::NoteWrite],
-            Self::Supervisor => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::NoteWrite, P::TagWrite],
+            Self::Supervisor => {
+                &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioLive, P::NoteWrite, P::TagWrite]
+            }
             Self::Investigator => {
                 &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::NoteWrite, P::ExportCreate]
             }
@@ -240,7 +246,6 @@ pub(crate) enum Condition {
 
 impl Condition {
     /// Whether a call is among them: the same as the query says, for a call that is known.
-    #[cfg(test)]
     pub(crate) fn admits(&self, extension: &str, started_us: i64) -> bool {
         match self {
             Self::All => true,
@@ -277,8 +282,10 @@ pub(crate) fn authorize(
     let valid = actor.grants.iter().filter(|grant| {
         grant.role.permissions().contains(&permission) && grant.expires_us.is_none_or(|end| now_us < end)
     });
-    let is_audio =
-        matches!(permission, Permission::AudioPlay | Permission::AudioDownload | Permission::ExportCreate);
+    let is_audio = matches!(
+        permission,
+        Permission::AudioPlay | Permission::AudioLive | Permission::AudioDownload | Permission::ExportCreate
+    );
     let has_reason = reason.is_some_and(|reason| !reason.trim().is_empty());
     let mut clauses = Vec::new();
     let mut needs_reason = false;
@@ -359,7 +366,7 @@ mod tests {
     #[test]
     fn admins_and_auditors_never_hear_a_call() {
         for role in [Role::Admin, Role::Auditor, Role::Compliance] {
-            for permission in [Permission::AudioPlay, Permission::AudioDownload] {
+            for permission in [Permission::AudioPlay, Permission::AudioLive, Permission::AudioDownload] {
                 let refused = authorize(&actor(role, &[]), permission, Some("why"), 0);
                 assert_eq!(refused, Err(Refusal::Permission(permission)), "{role:?}");
             }

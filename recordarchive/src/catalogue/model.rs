@@ -83,6 +83,13 @@ pub(crate) struct Party {
     pub(crate) name: String,
 }
 
+impl Party {
+    /// What a call is somebody's by, if this is its local side.
+    pub(crate) fn extension(&self) -> &str {
+        if self.digits.is_empty() { &self.number } else { &self.digits }
+    }
+}
+
 /// A file that can't be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {

@@ -7,7 +7,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::jobs::checkpoint::{self, Checkpoints, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
+use crate::jobs::live::Watch;
 use crate::jobs::room::Room;
+use crate::jobs::status::Status;
 use crate::jobs::waves::{self, Waves};
 use crate::jobs::webhook::Webhook;
 use crate::jobs::{deletion, export, holds};
@@ -19,6 +21,8 @@ use std::time::Duration;
 
 /// How often a journal is looked at.
 const JOURNAL_EVERY: Duration = Duration::from_millis(250);
+/// How often it is looked what goes on.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// How often folders and catalogue are compared.
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
 /// How often a checkpoint of the audit log is made, if anything happened.
@@ -56,6 +60,9 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
     tasks.spawn(waves::make(Arc::clone(&catalogue), Store::new(&config.data), wanted));
     for root in &config.intakes {
         let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
+        let status = config.statuses.get(root).and_then(|text| Status::parse(text));
+        let live = Watch::new(app.live(), app.events(), config.site.clone(), root.clone(), status);
+        tasks.spawn(watch_live(live));
         tasks.spawn(watch(intake.telling(app.events()).with_waves(waves.clone())));
     }
     let keys = config.keys();
@@ -158,6 +165,21 @@ async fn watch_room(mut room: Room) {
         });
         let Ok(back) = looked.await else { return };
         room = back;
+    }
+}
+
+/// Looks what goes on in an intake until the server ends.
+async fn watch_live(mut live: Watch) {
+    let mut looks = tokio::time::interval(LIVE_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let looked = tokio::task::spawn_blocking(move || {
+            live.look(clock::now_us());
+            live
+        });
+        let Ok(back) = looked.await else { return };
+        live = back;
     }
 }
 

@@ -4,7 +4,7 @@
 //! it asks for the rest with a token of its own. Invariants: one request of a hook at a time, in order; one that is
 //! never taken is dropped, and it is told; what waits has a limit, the line's of [`crate::events`].
 
-use crate::access::{Actor, Grant, Permission, Role, authorize};
+use crate::access::{Actor, Condition, Grant, Permission, Role, authorize};
 use crate::catalogue::Catalogue;
 use crate::clock;
 use crate::config::Hook;
@@ -99,12 +99,13 @@ impl Webhook {
     async fn deliver(&self, catalogue: &dyn Catalogue, event: &Event) {
         let now_us = clock::now_us();
         let mut data = event.data.clone();
+        if let About::Live(extension, started_us) = &event.about
+            && !program_sees(now_us).is_some_and(|condition| condition.admits(extension, *started_us))
+        {
+            return;
+        }
         if let About::Recording(id) = event.about {
-            // A hook may what a program may that the administrator lets in: it goes the way of all.
-            let grant = Grant { role: Role::Integration, uses: Vec::new(), expires_us: None };
-            let actor =
-                Actor { account: Id([0; 16]), name: "(webhook)".into(), grants: vec![grant], limit: None };
-            let Ok(condition) = authorize(&actor, Permission::CallSearch, None, now_us) else { return };
+            let Some(condition) = program_sees(now_us) else { return };
             match catalogue.media(id, &condition).await {
                 Ok(Some(media)) => data["call"] = json!(media.call),
                 Ok(None) => return,
@@ -174,6 +175,13 @@ fn signature(secret: &[u8], id: &str, timestamp: &str, body: &str) -> String {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return String::new() };
     mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
     format!("v1,{}", base64::encode_padded(&mac.finalize().into_bytes()))
+}
+
+/// The calls that a hook may hear of: what a program may that the administrator lets in. It goes the way of all.
+fn program_sees(now_us: i64) -> Option<Condition> {
+    let grant = Grant { role: Role::Integration, uses: Vec::new(), expires_us: None };
+    let actor = Actor { account: Id([0; 16]), name: "(webhook)".into(), grants: vec![grant], limit: None };
+    authorize(&actor, Permission::CallSearch, None, now_us).ok()
 }
 
 #[cfg(test)]

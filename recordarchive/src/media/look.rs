@@ -5,12 +5,13 @@
 
 use crate::catalogue::model::{Decision, Found, Party, Place};
 use crate::id::Id;
+use crate::live::Running;
 use crate::number::digits;
 use crate::site::Site;
 use crate::time;
 use recfile::call::MAX_CALL_FIELD_CHARS;
 use recfile::format::Layout;
-use recfile::header::{HEADER_OCTETS, HeaderError};
+use recfile::header::{FileHeader, HEADER_OCTETS, HeaderError};
 use recfile::name::{order_key, sidecar_name};
 use recfile::reader::{ReadError, Reader};
 use recfile::sidecar::{Hold, MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
@@ -107,11 +108,6 @@ fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Resu
             "its audio is not what was recorded: the hash in its sidecar differs".into(),
         ));
     }
-    let party = |number: &str, name: &str| Party {
-        digits: digits(number, site.country_code.as_deref()),
-        number: text(number),
-        name: text(name),
-    };
     let device = device(&place);
     let from_server = said.peer.is_some() || !device.is_empty();
     if said.recording.is_empty() {
@@ -126,8 +122,8 @@ fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Resu
         segment: said.segment.max(1),
         external_id: text(&said.call.id),
         direction: said.call.direction,
-        remote: party(&said.call.remote_number, &said.call.remote_name),
-        local: party(&said.call.local_number, &said.call.local_name),
+        remote: party(&said.call.remote_number, &said.call.remote_name, site),
+        local: party(&said.call.local_number, &said.call.local_name, site),
         codec,
         duration_ms: number(duration_ms),
         audio_octets: number(audio_octets),
@@ -140,6 +136,56 @@ fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Resu
         holds: said.holds.iter().take(MAX_HOLDS).filter_map(decision).collect(),
         place,
     })))
+}
+
+/// The recording that is being written to a file, if it is. `is_told`: its recorder says so. One that is `is_young` is
+/// locked by its recorder, or about to be: its lock is not tried unless its sidecar is there, which comes later.
+pub(crate) fn running(place: &Place, site: &Site, is_told: bool, is_young: bool) -> Option<Running> {
+    let path = super::path(place);
+    let said = sidecar(&path, &place.name).ok()?;
+    if said.as_ref().is_some_and(|said| said.state != SidecarState::Recording) || place.octets == 0 {
+        return None;
+    }
+    let file = RealFs.open_read(&path).ok()?;
+    if !is_told {
+        if said.is_none() && is_young {
+            return None;
+        }
+        let is_free = RealFs.lock(&file).unwrap_or(true);
+        if is_free {
+            let _ = RealFs.unlock(&file);
+            return None;
+        }
+    }
+    let mut head = [0; HEADER_OCTETS];
+    (&file).read_exact(&mut head).ok()?;
+    let codec = FileHeader::parse(&head).ok().map(|header| header.codec);
+    let said = said.unwrap_or_default();
+    let recording = if said.recording.is_empty() { place.name.clone() } else { text(&said.recording) };
+    let (device, started_us) = (device(place), started(place, &said, site));
+    let remote = party(&said.call.remote_number, &said.call.remote_name, site);
+    let local = party(&said.call.local_number, &said.call.local_name, site);
+    Some(Running {
+        id: Id::derived(started_us, &[device.as_bytes(), recording.as_bytes()]),
+        external_id: text(&said.call.id),
+        recording,
+        device,
+        site: site.name.clone(),
+        extension: local.extension().to_owned(),
+        direction: said.call.direction,
+        remote,
+        local,
+        codec: codec.map_or_else(|| text(&said.codec), |codec| codec.name().to_owned()),
+        started_us,
+        file: place.clone(),
+        segment: said.segment.max(1),
+        encrypted: codec.is_none(),
+        told: None,
+    })
+}
+
+fn party(number: &str, name: &str, site: &Site) -> Party {
+    Party { digits: digits(number, site.country_code.as_deref()), number: text(number), name: text(name) }
 }
 
 /// A hold of a sidecar; what has no id of ours is none.

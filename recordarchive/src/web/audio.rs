@@ -13,7 +13,7 @@ use crate::access::heard::Key;
 use crate::access::{Actor, Permission, authorize};
 use crate::catalogue::model::RecordingMedia;
 use crate::clock;
-use crate::id::hex;
+use crate::id::{Id, hex};
 use crate::media;
 use crate::media::derived::Derived;
 use crate::media::marks::Marked;
@@ -67,11 +67,16 @@ async fn allowed(parts: &Parts, permission: Permission) -> Result<(Actor, Record
 }
 
 fn codec_of(media: &RecordingMedia) -> Result<Codec, Problem> {
-    if media.encrypted {
+    codec_named(&media.codec, media.encrypted)
+}
+
+/// The codec of what is to be played.
+pub(super) fn codec_named(name: &str, encrypted: bool) -> Result<Codec, Problem> {
+    if encrypted {
         let detail = "the recording is encrypted to a key that the archive does not have: fetch the original";
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    Codec::from_name(&media.codec).ok_or_else(|| Problem::new(StatusCode::CONFLICT, "its codec is not known"))
+    Codec::from_name(name).ok_or_else(|| Problem::new(StatusCode::CONFLICT, "its codec is not known"))
 }
 
 /// Files that are there, before an answer begins.
@@ -373,6 +378,25 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// Somebody who hears what goes on. Its call has no id before it is over.
+    pub(super) fn to(app: &Arc<App>, actor: &Actor, recording: Id, form: Form, codec: Codec) -> Self {
+        Self {
+            header_octets: form.header_octets(),
+            octets_per_ms: STORED_OCTETS_PER_MS * form.octets_per_octet(codec),
+            key: (actor.account, recording),
+            actor: actor.name.clone(),
+            call: String::new(),
+            app: Arc::clone(app),
+        }
+    }
+
+    /// Notes that this stored payload was given to the connection.
+    pub(super) fn stored(&self, from: u64, to: u64) {
+        let ms = |octet: u64| octet / STORED_OCTETS_PER_MS;
+        let mut heard = self.app.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.sent(self.key, &self.actor, &self.call, (ms(from), ms(to)), clock::now_us());
+    }
+
     /// Notes that these octets of the WAV were given to the connection.
     fn sent(&self, from: u64, to: u64) {
         let ms = |octet: u64| octet.saturating_sub(self.header_octets) / self.octets_per_ms;

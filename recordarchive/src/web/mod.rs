@@ -13,6 +13,7 @@ mod events;
 mod evidence;
 mod exports;
 mod holds;
+mod live;
 mod openapi;
 mod page;
 mod params;
@@ -32,6 +33,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::events::Events;
 use crate::id::Id;
+use crate::live::Live;
 use crate::media::derived::Store;
 use crate::media::view::States;
 use axum::Router;
@@ -65,6 +67,9 @@ pub(crate) struct App {
     /// What happens, for streams.
     events: Events,
     streams: Arc<Semaphore>,
+    /// What goes on.
+    live: Arc<Live>,
+    listeners: Arc<Semaphore>,
     /// Looks at every call at once.
     previews: Semaphore,
     /// Becomes true when the server ends.
@@ -85,6 +90,8 @@ impl App {
             hashes: Semaphore::new(HASHES_AT_ONCE),
             events: Events::default(),
             streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)),
+            live: Arc::default(),
+            listeners: Arc::new(Semaphore::new(live::MAX_LISTENERS)),
             previews: Semaphore::new(1),
             ends: watch::Sender::new(false),
         })
@@ -93,6 +100,11 @@ impl App {
     /// Where what happens is told.
     pub(crate) fn events(&self) -> Events {
         self.events.clone()
+    }
+
+    /// What goes on at the moment.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
     }
 
     /// Logs what was heard by those who listen no more; with `all`, by everybody. What can't be logged is kept.
@@ -126,6 +138,8 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/recordings/{id}/audio", get(audio::audio))
         .route("/recordings/{id}/peaks", get(audio::peaks))
         .route("/recordings/{id}/original", get(audio::original))
+        .route("/live", get(live::list))
+        .route("/live/{id}/audio", get(live::audio))
         .route("/exports", get(exports::list).post(exports::ask))
         .route("/exports/{id}", get(exports::one))
         .route("/exports/{id}/package", get(exports::package))

@@ -33,6 +33,8 @@ const fn route(
     Route { method, path, summary, permission, query, takes, gives }
 }
 
+/// What a stream of a call that goes on is given as.
+const LIVE: &str = "audio/wav, live";
 const LIST: &str = "q from to limit:n cursor";
 
 /// All routes.
@@ -50,6 +52,8 @@ pub(super) const ROUTES: &[Route] = &[
     route("get", "/recordings/{id}/audio", "audio.play", "Hear a recording", "format reason", "", ("200", "audio/wav")),
     route("get", "/recordings/{id}/peaks", "audio.play", "The wave of a recording", "reason", "", ("200", "Peaks")),
     route("get", "/recordings/{id}/original", "audio.download", "A file as it is stored", "segment:n reason", "", ("200", "application/octet-stream")),
+    route("get", "/live", "audio.live", "Calls that go on and that one may listen to", "reason", "", ("200", "Live")),
+    route("get", "/live/{id}/audio", "audio.live", "Listen in, until the call ends", "format reason", "", ("200", LIVE)),
     route("get", "/exports", "export.create", "One's exports", "", "", ("200", "Object")),
     route("post", "/exports", "export.create", "Ask for a package of evidence", "", "NewExport", ("202", "Export")),
     route("get", "/exports/{id}", "export.create", "What became of an export", "", "", ("200", "Export")),
@@ -123,6 +127,8 @@ fn operation(route: &Route) -> Value {
     });
     let (status, given) = route.gives;
     let success = match given {
+        // Without an end there are no ranges.
+        LIVE => json!({"description": route.summary, "content": {"audio/wav": {}}}),
         "" => json!({"description": route.summary}),
         kind if kind.contains('/') => json!({"description": route.summary, "content": {kind: {}}}),
         name => {
@@ -237,6 +243,11 @@ fn schemas() -> Value {
         "NewDeletion": object(&[("calls", json!({"type": "array", "minItems": 1, "maxItems": 1000,
             "items": {"type": "string"}})),
             ("reason", json!({"type": "string", "minLength": 1, "maxLength": 500}))]),
+        "Live": object(&[("live", list(object(&[("id", text.clone()), ("external_id", text.clone()),
+            ("direction", json!({"enum": ["in", "out", null]})), ("started", time.clone()), ("elapsed_ms", number.clone()),
+            ("remote", schema("Party")), ("local", schema("Party")), ("device", text.clone()), ("site", text.clone()),
+            ("codec", text.clone()), ("encrypted", yes.clone()), ("packets", or_null("integer")),
+            ("lost", or_null("integer"))])))]),
         "Policy": object(&[("name", json!({"type": "string", "minLength": 1, "maxLength": 64})), ("site?", text.clone()),
             ("extensions?", json!({"type": "array", "maxItems": 200, "items": {"type": "string", "minLength": 1, "maxLength": 64}})),
             ("direction?", json!({"enum": ["in", "out"]})), ("tag?", text.clone()),

@@ -85,6 +85,12 @@ async fn told(app: &App, method: &Method, headers: &HeaderMap, event: &Event) ->
             data["call"] = json!(media.call);
             data["recording"] = json!(id.to_string());
         }
+        About::Live(ref extension, started_us) => {
+            match authorize(&actor, Permission::AudioLive, None, now_us) {
+                Ok(condition) if condition.admits(extension, started_us) => {}
+                _ => return Ok(String::new()),
+            }
+        }
         About::System if permit(&actor, Permission::AccountEdit, now_us).is_err() => return Ok(String::new()),
         About::System => {}
     }

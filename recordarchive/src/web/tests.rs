@@ -4,6 +4,7 @@ mod deletions;
 mod events;
 mod exports;
 mod holds;
+mod live;
 mod page;
 mod policies;
 mod schedules;
@@ -90,6 +91,15 @@ impl Archive {
 
     fn intake(&self) -> PathBuf {
         self.folder.path().join("intake")
+    }
+
+    /// Makes the audit log one that can't be written to.
+    async fn refuse_entries(&self) {
+        let path = self.folder.path().join("catalogue.sqlite");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE (ABORT, 'full'); END";
+        sqlx::raw_sql(full).execute(&pool).await.unwrap();
     }
 
     async fn reconcile(&self) -> Counts {
@@ -270,13 +280,7 @@ fn audio_has_its_audit_entry_and_without_one_there_is_no_audio() {
         let newest = archive.get("auditor", "/audit?actor=agent&limit=1").await.json()["entries"][0].clone();
         assert_eq!((&newest["action"], &newest["object"]), (&json!("view"), &json!(recording)));
         assert_eq!(newest["detail"], json!({"call": call, "part": "peaks", "reason": null}));
-        // A log that can't be written to.
-        let path = archive.folder.path().join("catalogue.sqlite");
-        let pool = sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(path))
-            .await
-            .unwrap();
-        let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE (ABORT, 'full'); END";
-        sqlx::raw_sql(full).execute(&pool).await.unwrap();
+        archive.refuse_entries().await;
         for path in [&audio, &peaks] {
             let refused = archive.get("program", path).await;
             assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");

@@ -147,7 +147,7 @@ impl Filled {
             sql.push_bind(row.key).push_bind(row.call.0.to_vec()).push_bind(found.external_id.clone());
             sql.push_bind(found.direction.map_or("", recfile::call::Direction::as_str));
             sql.push_bind(found.started_us).push_bind(found.duration_ms).push_bind(row.device);
-            sql.push_bind(row.site).push_bind(super::files::extension_of(&found.local).to_owned());
+            sql.push_bind(row.site).push_bind(found.local.extension().to_owned());
             sql.push_bind(found.gap_ms).push_bind(found.end_reason.clone()).push_bind(found.codec.clone());
         });
         sql.build().execute(&mut *connection).await?;
@@ -180,7 +180,7 @@ impl Filled {
             if all.is_empty() {
                 return None;
             }
-            all.extend(extension_word(super::files::extension_of(&found.local)));
+            all.extend(extension_word(found.local.extension()));
             Some((row.key, all.into_iter().collect::<Vec<_>>().join(" ")))
         });
         let texts: Vec<(i64, String)> = texts.collect();

@@ -6,7 +6,7 @@
 use super::search::extension_word;
 use super::{Tx, checkpoints, deletions, events, holds, people};
 use crate::catalogue::Done;
-use crate::catalogue::model::{Broken, Found, KnownFile, Party, Place, SegmentFile, Taken, Totals};
+use crate::catalogue::model::{Broken, Found, KnownFile, Place, SegmentFile, Taken, Totals};
 use crate::id::Id;
 use crate::number::Keys;
 use crate::query::words;
@@ -304,11 +304,6 @@ async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
     Ok(key)
 }
 
-/// What local numbers are told apart by.
-pub(super) fn extension_of(local: &Party) -> &str {
-    if local.digits.is_empty() { &local.number } else { &local.digits }
-}
-
 /// Brings a call up to date with one of its files.
 async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
     sqlx::query(
@@ -328,7 +323,7 @@ async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
     )
     .bind(call)
     .bind(file.direction.map_or("", recfile::call::Direction::as_str))
-    .bind(extension_of(&file.local))
+    .bind(file.local.extension())
     .bind(&file.external_id)
     .bind(&file.codec)
     .execute(&mut **tx)
