@@ -1,156 +1,103 @@
-//! How a recording begins: whether it may, where it goes, and its RTP port.
+//! How a recording to a file begins, and who waits to begin one.
 
-use crate::agent::clients::answer::Answer;
 use crate::agent::clients::answer::{Caller, PendingReply};
-use crate::agent::recordings::recording::by_pbx::Purpose;
+use crate::agent::disk::faults::disk_silent;
+use crate::agent::recordings::recording::START_ANSWER_AFTER;
 use crate::agent::recordings::recording::destination::Destination;
-use crate::agent::recordings::recording::leftover::{LastSender, Leftover};
 use crate::agent::recordings::recording::to_file::{Spec, ToFile};
-use crate::agent::recordings::recording::{Recording, altered_text};
-use crate::agent::recordings::stop::outcome::Outcome;
-use crate::agent::{Action, MAX_WAITING_STARTS, Parts, RecordingKey, Turn};
+use crate::agent::{MAX_WAITING_STARTS, Turn};
 use crate::api::error::AgentError;
 use crate::api::reason::Reason;
 use crate::api::request::RecordStart;
-use crate::api::status::Mode;
 use media::codec::Codec;
+use media::time::Mono;
 use recfile::header::MAX_FILE_OCTETS;
-use store::jobs::Job;
+use std::collections::VecDeque;
+use store::jobs::{Folder, Job};
 
-impl Parts {
-    pub(in crate::agent) fn record_start(
+/// What the state of agent and disk allows.
+pub(in crate::agent) struct Place {
+    /// Why nothing may begin just now.
+    pub(in crate::agent) may_begin: Result<(), AgentError>,
+    /// The folder to record to, or why there is none.
+    pub(in crate::agent) folder: Result<Folder, AgentError>,
+}
+
+pub(super) fn codec_of(start: &RecordStart) -> Result<Codec, AgentError> {
+    Codec::from_name(&start.codec).ok_or_else(|| {
+        let known = Codec::ALL.map(Codec::name).join(", ");
+        AgentError::new(Reason::UnsupportedCodec)
+            .with_detail(format!("{} is not one of {known}", start.codec))
+    })
+}
+
+/// The way of a new recording to a file, and the job that creates the first one.
+pub(super) fn file_destination(
+    recording: &str,
+    codec: Codec,
+    start: &RecordStart,
+    folder: Folder,
+    turn: &mut Turn<'_>,
+) -> (Destination, Option<Job>) {
+    let spec = Spec {
+        recording: recording.to_owned(),
+        codec,
+        ptime_ms: start.ptime_ms,
+        folder,
+        max_file_octets: turn.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
+        recipients: turn.config.storage.encrypt_to.len(),
+    };
+    let (to_file, open) = ToFile::begin(spec, turn.ids.file(), &start.call, turn.now);
+    (Destination::File(Box::new(to_file)), Some(open))
+}
+
+/// A request to start that waits, and since when.
+#[derive(Debug)]
+pub(in crate::agent) struct WaitingStart {
+    pub(in crate::agent) reply: Option<PendingReply>,
+    pub(in crate::agent) start: RecordStart,
+    since: Mono,
+}
+
+/// Requests to start that wait for a look at the disks.
+#[derive(Debug, Default)]
+pub(in crate::agent) struct WaitingStarts(VecDeque<WaitingStart>);
+
+impl WaitingStarts {
+    pub(in crate::agent) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One more. Refused if there are too many.
+    pub(in crate::agent) fn push(
         &mut self,
         caller: &mut Caller,
         start: RecordStart,
-        turn: &mut Turn<'_>,
-    ) -> Answer {
-        if start.mode == Mode::Local {
-            self.turn_if_better(turn);
-        }
-        if start.mode != Mode::Local || self.disk.state.folder_to_record(self.count_on_disk()).is_ok() {
-            self.start(caller.defer(), start, turn);
-            return Ok(None);
-        }
-        // Perhaps the disk has come since we looked last: look again before refusing.
-        if self.waiting_starts.len() >= MAX_WAITING_STARTS {
+        now: Mono,
+    ) -> Result<(), AgentError> {
+        if self.0.len() >= MAX_WAITING_STARTS {
             return Err(Reason::TooManyRecordings.into());
         }
-        self.waiting_starts.push_back((caller.defer(), start, turn.now.mono));
-        if !self.deletes_for_start(turn) && !self.disk.is_looking() {
-            self.disk.scan(turn);
-        }
-        Ok(None)
+        self.0.push_back(WaitingStart { reply: caller.defer(), start, since: now });
+        Ok(())
     }
 
-    /// Starts a recording, or answers why not.
-    pub(in crate::agent) fn start(
-        &mut self,
-        reply: Option<PendingReply>,
-        start: RecordStart,
-        turn: &mut Turn<'_>,
-    ) {
-        match (self.try_start(start, turn), reply) {
-            (Ok(key), reply) => {
-                if let Some(it) = self.recordings.get_mut(&key) {
-                    it.waiting = reply;
-                }
+    /// The disks were looked at: all of them.
+    pub(in crate::agent) fn take(&mut self) -> VecDeque<WaitingStart> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// When the first one has waited for as long as may be.
+    pub(in crate::agent) fn deadline(&self) -> Option<Mono> {
+        self.0.front().map(|waiting| waiting.since + START_ANSWER_AFTER)
+    }
+
+    /// Refuses those that have waited for so long.
+    pub(in crate::agent) fn refuse_overdue(&mut self, turn: &mut Turn<'_>) {
+        while self.deadline().is_some_and(|due| turn.now.mono >= due) {
+            if let Some(WaitingStart { reply: Some(reply), .. }) = self.0.pop_front() {
+                reply.err(&disk_silent(), turn.actions);
             }
-            (Err(error), Some(reply)) => reply.err(&error, turn.actions),
-            (Err(_), None) => {}
-        }
-    }
-
-    fn try_start(&mut self, start: RecordStart, turn: &mut Turn<'_>) -> Result<RecordingKey, AgentError> {
-        let codec = Codec::from_name(&start.codec).ok_or_else(|| {
-            let known = Codec::ALL.map(Codec::name).join(", ");
-            AgentError::new(Reason::UnsupportedCodec)
-                .with_detail(format!("{} is not one of {known}", start.codec))
-        })?;
-        self.refuse_in_between(start.mode == Mode::Local)?;
-        let limit = turn.config.rtp.max_recordings;
-        if self.recordings.len() >= limit {
-            return Err(AgentError::new(Reason::TooManyRecordings)
-                .with_detail(format!("{limit} are running (rtp.max_recordings)")));
-        }
-        let recording = turn.ids.id();
-        let (destination, open) = match start.mode {
-            Mode::Local => self.file_destination(&recording, codec, &start, turn)?,
-            Mode::Server => (self.server_destination(codec, start.ptime_ms, &start.call, turn)?, None),
-            Mode::SipInfo => (self.pbx_destination(&start.call, turn)?, None),
-        };
-        let key = RecordingKey(turn.ids.key());
-        let mode = start.mode;
-        let mut it = Recording::new(recording, codec, start, destination, turn.now);
-        it.open = open;
-        let log =
-            format!("recording {} starts: {}, {} {} ms", it.id, mode.as_str(), codec.name(), it.ptime_ms);
-        let altered = altered_text(&it.id, it.call.altered);
-        self.recordings.insert(key, it);
-        self.stats.recordings_started += 1;
-        turn.actions.push(Action::Log(log::Level::Info, log));
-        turn.actions.extend(altered.map(|text| Action::Log(log::Level::Info, text)));
-        if mode == Mode::SipInfo {
-            self.ask_pbx(key, Purpose::Start, turn);
-        } else {
-            let (addr, ports) = (turn.config.rtp.bind, self.ports(turn));
-            turn.actions.push(Action::BindRtp { recording: key, addr, ports, codec });
-        }
-        Ok(key)
-    }
-
-    fn file_destination(
-        &mut self,
-        recording: &str,
-        codec: Codec,
-        start: &RecordStart,
-        turn: &mut Turn<'_>,
-    ) -> Result<(Destination, Option<Job>), AgentError> {
-        let spec = Spec {
-            recording: recording.to_owned(),
-            codec,
-            ptime_ms: start.ptime_ms,
-            folder: self.disk.state.folder_to_record(self.count_on_disk())?,
-            max_file_octets: turn.config.storage.max_file_octets.unwrap_or(MAX_FILE_OCTETS),
-            recipients: turn.config.storage.encrypt_to.len(),
-        };
-        let (to_file, open) = ToFile::begin(spec, turn.ids.file(), &start.call, turn.now);
-        Ok((Destination::File(Box::new(to_file)), Some(open)))
-    }
-
-    /// Ports to try: an ephemeral one, or the configured one and those after it.
-    fn ports(&self, turn: &Turn<'_>) -> Vec<u16> {
-        let taken: Vec<u16> =
-            self.recordings.values().filter_map(|it| it.rtp.map(|rtp| rtp.port())).collect();
-        turn.config.rtp_ports().into_iter().filter(|port| !taken.contains(port)).collect()
-    }
-
-    /// Remembers who sent to a fixed port that is let go: it may still send when the next recording has the port.
-    pub(in crate::agent) fn remember_sender(&mut self, key: RecordingKey, turn: &Turn<'_>) {
-        let Some(it) = self.recordings.get(&key).filter(|_| turn.config.rtp.port != 0) else { return };
-        let Some((rtp, heard)) = it.rtp.zip(it.last_heard()) else { return };
-        let last = LastSender { port: rtp.port(), heard, call_id: it.call.id.clone() };
-        // There is one for each port, and there are as many ports as recordings.
-        self.last_senders.retain(|other| other.port != last.port);
-        self.last_senders.push(last);
-    }
-
-    pub(in crate::agent) fn rtp_bound(
-        &mut self,
-        key: RecordingKey,
-        result: Result<std::net::SocketAddr, String>,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        match result {
-            Ok(addr) => {
-                it.rtp = Some(addr);
-                let last = self.last_senders.iter().find(|last| last.port == addr.port());
-                it.beware_of(last.and_then(|last| Leftover::of(last, &it.call.id, turn.now.mono)));
-                turn.actions.extend(it.open.take().map(Action::Job));
-                self.begin_session(key, turn);
-            }
-            // The file has not been asked for yet.
-            Err(detail) => self.remove(key, Outcome::NoPort(detail), turn),
         }
     }
 }

@@ -1,169 +1,157 @@
-//! What an answer of storage means.
+//! What an answer of storage means for the recording that it is about, and what it gives storage next.
 //!
-//! Owns: what follows when the disks were looked at, when a file was opened, appended to or closed, when a job found no
-//! room, and when a disk was ejected. What a disk that fails in mid-recording means is [`going_on`]'s.
+//! What a disk that fails in mid-recording means is [`going_on`]'s.
 
-mod going_on;
+pub(in crate::agent) mod going_on;
 pub(in crate::agent) mod pending_finalisations;
-mod room;
 
-use crate::agent::disk::faults::cause_of_fault;
+use crate::agent::recordings::on_disk::pending_finalisations::PendingFinalisations;
+use crate::agent::recordings::outcome::{Outcome, Then};
+use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Notice;
-use crate::agent::recordings::stop::outcome::Outcome;
-use crate::agent::{Action, Parts, RecordingKey, Turn};
+use crate::agent::recordings::recording::to_file::ToFile;
+use crate::agent::{Action, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
 use log::Level as LogLevel;
-use store::jobs::{Fault, FaultKind, FileKey, Job, Opened, Piece, Space};
+use store::jobs::{Fault, FaultKind, Folder, Job, Opened, Piece};
 
-impl Parts {
-    pub(in crate::agent) fn opened(
-        &mut self,
-        file: FileKey,
-        result: Result<Opened, Fault>,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(key) = self.key_of(file) else {
-            // The recording ended meanwhile, so nobody will close the file.
-            return turn.actions.push(Action::Job(Job::Abandon(file)));
-        };
-        match result {
-            Ok(opened) => {
-                if let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) {
-                    self.disk.state.works(to_file.folder(), opened.space);
-                }
-                let remaining_s = self.remaining_s();
-                let Some(it) = self.recordings.get_mut(&key) else { return };
-                let first = it.phase.begin();
-                let short_of_names =
-                    it.destination.as_file_mut().is_some_and(|to_file| to_file.opened(opened, &it.stream));
-                if let Some(reply) = it.waiting.take() {
-                    reply.ok(&it.start_answer(), turn.actions);
-                }
-                let status = it.status(remaining_s, turn.now.mono);
-                let event =
-                    if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) };
-                turn.emit(&event);
-                self.library_opened(key);
-                if short_of_names {
-                    self.delete_one_more(turn);
-                }
-                self.pump(key, turn);
-            }
-            Err(fault) => {
-                if fault.kind != FaultKind::Full || !self.deletes_to_open(key, &fault, turn) {
-                    self.open_failed(key, fault, turn);
-                }
-            }
-        }
+/// Audio beyond this is written before its flush is due.
+const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
+
+/// More than a flush of a call has: with so much waiting, the room is looked at without a write, too.
+const BEHIND_OCTETS: u64 = 16 * 1024;
+
+/// What a recording gave storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::agent) enum Given {
+    Nothing,
+    /// Nothing, though much waits: the disk is behind, or the stream fast.
+    NothingYet,
+    /// A job, with so many octets of audio.
+    Job {
+        octets: u64,
+    },
+}
+
+/// Gives storage what is due.
+pub(in crate::agent) fn write(it: &mut Recording, turn: &mut Turn<'_>) -> Given {
+    // Early, with what else is awake, is better than a wake-up of its own; later all go together.
+    let interval = turn.config.storage.flush_interval / 2;
+    let waiting = it.buffered_octets();
+    let sender = it.sender_facts();
+    let Destination::File(to_file) = &mut it.destination else { return Given::Nothing };
+    let due = to_file.flush_due(&it.stream, interval).is_some_and(|due| turn.now.mono >= due);
+    // Many calls may fill a small pool long before one of them has that much.
+    let early = waiting > WRITE_EARLY_OCTETS || turn.pool.is_half_used();
+    let flush = due || early || it.paused.is_some();
+    to_file.note_sender(sender);
+    if let Some(job) = to_file.next_job(flush, &it.call, &mut it.stream, turn.now) {
+        let octets = if matches!(job, Job::Append { .. }) { waiting } else { 0 };
+        turn.actions.push(Action::Job(job));
+        return Given::Job { octets };
     }
+    if waiting > BEHIND_OCTETS { Given::NothingYet } else { Given::Nothing }
+}
 
-    /// A file could not be created.
-    pub(in crate::agent) fn open_failed(&mut self, key: RecordingKey, fault: Fault, turn: &mut Turn<'_>) {
-        let Err(_) = self.go_on_elsewhere(key, &fault, Vec::new(), turn) else { return };
-        let starting = self.recordings.get(&key).is_some_and(|it| it.waiting.is_some());
-        if starting {
-            self.remove(key, Outcome::NoFile(fault), turn);
-        } else {
-            self.storage_failed(key, fault, Vec::new(), turn);
-        }
+/// A file was created. Whether the disk is short of room for names.
+pub(in crate::agent) fn opened(
+    it: &mut Recording,
+    opened: Opened,
+    remaining_s: Option<u64>,
+    turn: &mut Turn<'_>,
+) -> bool {
+    let first = it.phase.begin();
+    let short_of_names =
+        it.destination.as_file_mut().is_some_and(|to_file| to_file.opened(opened, &it.stream));
+    if let Some(reply) = it.waiting.take() {
+        reply.ok(&it.start_answer(), turn.actions);
     }
+    let status = it.status(remaining_s, turn.now.mono);
+    turn.emit(&if first { Event::RecordingStarted(status) } else { Event::RecordingSegment(status) });
+    short_of_names
+}
 
-    pub(in crate::agent) fn appended(
-        &mut self,
-        file: FileKey,
-        pieces: Vec<Piece>,
-        result: Result<Option<Space>, Fault>,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(key) = self.key_of(file) else {
-            return turn.pool.give_back_all(pieces);
-        };
-        match result {
-            Ok(space) => {
-                if let Some(space) = space {
-                    if let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) {
-                        self.disk.state.works(to_file.folder(), space);
-                    }
-                    self.check_room(turn);
-                }
-                if let Some(it) = self.recordings.get_mut(&key) {
-                    it.notices.renew(Notice::Stalled);
-                    if let Some(to_file) = it.destination.as_file_mut() {
-                        self.stats.written_bytes += to_file.appended(pieces, &mut it.stream, turn.pool);
-                    }
-                }
-            }
-            Err(fault) if fault.kind.lets_finish() => match self.go_on_elsewhere(key, &fault, pieces, turn) {
-                Ok(()) => return,
-                Err(pieces) => self.filled(key, &fault, pieces, turn),
-            },
-            Err(fault) => {
-                return self.storage_failed(key, fault, pieces, turn);
-            }
-        }
-        self.pump(key, turn);
+/// Whether a file that could not be created may be tried once more; it may be so once.
+pub(in crate::agent) fn may_open_again(it: &mut Recording) -> bool {
+    it.destination.as_file_mut().is_some_and(ToFile::may_open_again)
+}
+
+/// Tries once more to create a file.
+pub(in crate::agent) fn open_again(it: &mut Recording, turn: &mut Turn<'_>) {
+    let again = it.destination.as_file_mut().and_then(|to_file| to_file.open_again(&it.call, turn.now));
+    turn.actions.extend(again.map(Action::Job));
+}
+
+/// A file could not be created, nor can it elsewhere.
+pub(in crate::agent) fn open_failed(it: &Recording, fault: Fault) -> Then {
+    if it.waiting.is_some() {
+        Then::Remove(Outcome::NoFile(fault))
+    } else {
+        Then::StorageFailed(fault, Vec::new())
     }
+}
 
-    /// The disk, or the file, had no room for all of `pieces`.
-    fn filled(&mut self, key: RecordingKey, fault: &Fault, pieces: Vec<Piece>, turn: &mut Turn<'_>) {
-        let reason = Reason::StorageFull;
-        let mut full = None;
-        if let Some(it) = self.recordings.get_mut(&key) {
-            if !it.is_live() {
-                it.end_for(reason.into());
-            }
-            if fault.kind == FaultKind::TooLarge {
-                let text = format!("recording {} ends: {}", it.id, fault.detail);
-                turn.actions.push(Action::Log(LogLevel::Warn, text));
-            }
-            if let Some(to_file) = it.destination.as_file_mut() {
-                to_file.filled(pieces, reason.as_str(), &mut it.stream, turn.now, turn.pool);
-                if fault.kind == FaultKind::Full {
-                    self.disk.state.filled(to_file.folder());
-                    full = Some(to_file.folder().clone());
-                }
-            }
-        }
-        if full.is_some() && self.disk.state.folder() == full {
-            self.disk_full(turn);
-        } else {
-            // The rest of a file on a disk that is in use no more.
-            self.stop(key, reason, turn);
-        }
-        if let Some(it) = self.recordings.get_mut(&key) {
-            it.note_cause(cause_of_fault(fault.kind));
-        }
+/// Audio was written. Gives its octets.
+pub(in crate::agent) fn appended(it: &mut Recording, pieces: Vec<Piece>, turn: &mut Turn<'_>) -> u64 {
+    it.notices.renew(Notice::Stalled);
+    let Some(to_file) = it.destination.as_file_mut() else { return 0 };
+    to_file.appended(pieces, &mut it.stream, turn.pool)
+}
+
+/// The disk, or the file, had no room for all of `pieces`. The folder, if its disk is full.
+pub(in crate::agent) fn filled(
+    it: &mut Recording,
+    fault: &Fault,
+    pieces: Vec<Piece>,
+    turn: &mut Turn<'_>,
+) -> Option<Folder> {
+    let reason = Reason::StorageFull;
+    if !it.is_live() {
+        it.end_for(reason.into());
     }
+    if fault.kind == FaultKind::TooLarge {
+        let text = format!("recording {} ends: {}", it.id, fault.detail);
+        turn.actions.push(Action::Log(LogLevel::Warn, text));
+    }
+    let to_file = it.destination.as_file_mut()?;
+    to_file.filled(pieces, reason.as_str(), &mut it.stream, turn.now, turn.pool);
+    (fault.kind == FaultKind::Full).then(|| to_file.folder().clone())
+}
 
-    pub(in crate::agent) fn closed(
-        &mut self,
-        file: FileKey,
-        result: Result<Option<Space>, Fault>,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(key) = self.key_of(file) else { return };
-        match result {
-            Ok(Some(space)) => {
-                if let Some(to_file) = self.recordings.get(&key).and_then(|it| it.destination.as_file()) {
-                    self.disk.state.measured(to_file.folder(), space);
-                }
-            }
-            Ok(None) => {}
-            Err(fault) => {
-                return self.storage_failed(key, fault, Vec::new(), turn);
-            }
+/// A file was closed.
+pub(in crate::agent) fn closed(it: &mut Recording, turn: &mut Turn<'_>) -> Then {
+    let next = turn.ids.file();
+    let Destination::File(to_file) = &mut it.destination else { return Then::Nothing };
+    match to_file.closed(next, &it.call, turn.now) {
+        Some(job) => {
+            turn.actions.push(Action::Job(job));
+            Then::Nothing
         }
-        // One finished file more: perhaps there is something to make room with turn.now.
-        self.disk.file_finished();
-        self.library_closed(key);
-        let next = turn.ids.file();
-        let Some(it) = self.recordings.get_mut(&key) else { return };
-        let Destination::File(to_file) = &mut it.destination else { return };
-        if let Some(job) = to_file.closed(next, &it.call, turn.now) {
-            return turn.actions.push(Action::Job(job));
+        None => Then::Remove(Outcome::Ended),
+    }
+}
+
+/// What a file recording leaves behind: audio that nobody writes any more, and files to be finished later.
+pub(in crate::agent) fn leave_file(
+    it: &mut Recording,
+    outcome: &mut Outcome,
+    pending: &mut PendingFinalisations,
+    turn: &mut Turn<'_>,
+) {
+    let Some(to_file) = it.destination.as_file_mut() else { return };
+    match outcome {
+        Outcome::Ended => pending.keep_trying(to_file.take_finalisations(), turn.now.mono),
+        Outcome::DiskFailed(_, pieces) => {
+            to_file.abandon(std::mem::take(pieces), &mut it.stream, turn.pool);
+            // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
+            let mut finalisations = to_file.take_finalisations();
+            finalisations.pop();
+            pending.keep_trying(finalisations, turn.now.mono);
+            turn.actions.push(Action::Job(Job::Abandon(to_file.file())));
         }
-        self.remove(key, Outcome::Ended, turn);
+        Outcome::NoFile(_) => to_file.abandon(Vec::new(), &mut it.stream, turn.pool),
+        Outcome::PeerFailed(..) | Outcome::NoPort(_) | Outcome::Discarded => {}
     }
 }

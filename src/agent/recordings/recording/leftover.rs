@@ -33,6 +33,22 @@ pub(in crate::agent) struct LastSender {
     pub(in crate::agent) call_id: String,
 }
 
+/// Who sent last on each fixed port. There is one for each port, and there are as many ports as recordings.
+#[derive(Debug, Default)]
+pub(in crate::agent) struct LastSenders(Vec<LastSender>);
+
+impl LastSenders {
+    pub(in crate::agent) fn at(&self, port: u16) -> Option<&LastSender> {
+        self.0.iter().find(|last| last.port == port)
+    }
+
+    /// A port is let go: who sends there may still send when the next recording has it.
+    pub(in crate::agent) fn note(&mut self, last: LastSender) {
+        self.0.retain(|other| other.port != last.port);
+        self.0.push(last);
+    }
+}
+
 /// The stream of the last recording, as long as it may come.
 #[derive(Debug)]
 pub(in crate::agent) struct Leftover {

@@ -31,7 +31,7 @@ use media::units::PayloadType;
 use recfile::call::{Altered, Call};
 use std::net::SocketAddr;
 use std::time::Duration;
-use store::jobs::Job;
+use store::jobs::{Folder, Job};
 
 /// Another sender may take over when the one that has the call was silent for so long.
 const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
@@ -172,6 +172,11 @@ impl Recording {
     /// Whether its disk is gone and another one is waited for.
     pub(in crate::agent) fn has_lost_disk(&self) -> bool {
         self.destination.as_file().is_some_and(ToFile::is_lost)
+    }
+
+    /// The folders that it goes to, or is to go to.
+    pub(in crate::agent) fn folders(&self) -> impl Iterator<Item = &Folder> {
+        self.destination.as_file().into_iter().flat_map(ToFile::folders)
     }
 
     /// Octets recorded that are not on the disk yet.
