@@ -18,6 +18,7 @@ use std::time::Duration;
 use store::fs::RealFs;
 use store::seal::Seals;
 use store::writer::Writer;
+use store::writer::per_file::PerFile;
 
 /// Packets between two drains.
 const DRAIN_PACKETS: u32 = 50;
@@ -57,7 +58,7 @@ impl Bench {
                     }
                     Action::Job(job) => {
                         self.appends += 1;
-                        let done = self.writer.handle(job);
+                        let done = self.writer.handle(job).expect("an answer to each job");
                         self.step(Input::Storage(done), now);
                     }
                     _ => {}
@@ -84,7 +85,7 @@ fn main() {
     let mut now = at(Duration::from_secs(1));
     let mut bench = Bench {
         agent: Agent::new(config, 1, now),
-        writer: Writer::new(RealFs, clock::mono).with_seals(Seals { recipients, sign_key: None }),
+        writer: Writer::new(RealFs, clock::mono, PerFile::with_seals(Seals { recipients, sign_key: None })),
         actions: Vec::new(),
         recording: None,
         appends: 0,

@@ -12,6 +12,7 @@ use store::fs::RealFs;
 use store::jobs::library::{Index, LibraryDone, LibraryJob};
 use store::jobs::{Done, Folder, Job};
 use store::writer::Writer;
+use store::writer::per_file::PerFile;
 
 #[derive(arbitrary::Arbitrary, Debug)]
 enum Entry<'a> {
@@ -69,14 +70,14 @@ fuzz_target!(|entries: Vec<Entry<'_>>| {
     }
     let device = std::fs::metadata(&root).unwrap().dev();
     let folder = Folder { root: root.clone(), device, name: "Record".into() };
-    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
     let mut after = None;
     let mut turns = 0;
     loop {
         turns += 1;
         assert!(turns < TURNS, "the pass does not end");
         let index = Index { pass: 1, folder: folder.clone(), after: after.clone(), limit: 8, describe: true };
-        match writer.handle(Job::Library(LibraryJob::Index(index))) {
+        match writer.handle(Job::Library(LibraryJob::Index(index))).unwrap() {
             Done::Library(LibraryDone::Indexed(step)) if step.unfinished || step.next.is_some() => {
                 if !step.unfinished {
                     after = step.next;
@@ -87,7 +88,7 @@ fuzz_target!(|entries: Vec<Entry<'_>>| {
     }
     for turn in 0.. {
         assert!(turn < TURNS, "making room does not end");
-        match writer.handle(Job::DeleteOldest { folder: folder.clone(), running: Vec::new() }) {
+        match writer.handle(Job::DeleteOldest { folder: folder.clone(), running: Vec::new() }).unwrap() {
             Done::Searching => {}
             Done::Deleted { file: Some(file), .. } => {
                 assert!(file.to_ascii_lowercase().ends_with(".wav"), "{file}")

@@ -2,19 +2,19 @@
 //!
 //! Pure, told what time it is: [`uplink::server`] (one control connection), [`recording`] (RTP in, storage
 //! jobs out), [`admission`] (who gets in), [`rates`] (how often), [`ports`], [`quota`] (how fast recordings may grow), [`folders`],
-//! [`advice`]. Touching the world: [`run`] (the loop), [`media_sockets`], [`storage_thread`] with its [`checkpoint_writer`],
-//! [`journal`], [`used_ids`], [`recover`], [`http`], [`drain`], [`check`]. Settings come from [`config`].
+//! [`advice`]. Touching the world: [`run`] (the loop), [`media_sockets`], [`ledger`] with its [`journal`] and
+//! [`used_ids`], [`recover`], [`http`], [`drain`], [`check`]. Settings come from [`config`].
 //! It reads the protocol with `uplink`, puts audio in order with `media`, and stores with `recfile` and `store`.
 
 pub mod admission;
 pub mod advice;
 pub mod check;
-pub mod checkpoint_writer;
 pub mod config;
 pub mod drain;
 pub mod folders;
 pub mod http;
 pub mod journal;
+pub mod ledger;
 pub mod media_sockets;
 pub mod metrics;
 pub mod ports;
@@ -24,5 +24,4 @@ pub mod recording;
 pub mod recover;
 pub mod refusal;
 pub mod run;
-pub mod storage_thread;
 pub mod used_ids;

@@ -47,6 +47,7 @@ use store::jobs::Job;
 use store::seal::Seals;
 use store::thread::{self, Handle};
 use store::writer::Writer;
+use store::writer::per_file::PerFile;
 
 const SIGNALS: Token = Token(0);
 const STORAGE: Token = Token(1);
@@ -213,7 +214,7 @@ impl Runtime {
         // Before any thread exists, since much of it holds for a thread and those that it starts.
         let sandbox = if confined { confinement::enter(&config) } else { Ok(SandboxStatus::default()) };
         let sandbox = sandbox.map_err(RuntimeError::Sandbox)?;
-        let writer = Writer::new(fs, clock::mono).with_seals(seals);
+        let writer = Writer::new(fs, clock::mono, PerFile::with_seals(seals));
         let storage = thread::spawn(writer, capacity, move || {
             // The only failure is a full counter, and then the loop is woken already.
             let _ = waker.wake();

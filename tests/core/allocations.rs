@@ -16,6 +16,7 @@ use store::fs::{Fs, RealFs};
 use store::jobs::{Disk, Done, FileKey, Folder, Found, Job, Open, Opened, Piece, Space};
 use store::seal::Seals;
 use store::writer::Writer;
+use store::writer::per_file::PerFile;
 
 /// The system's allocator, and a count of what this thread asks of it.
 struct Counting;
@@ -221,8 +222,8 @@ fn flush_without_allocation(seals: Seals) {
     let (file, wall) = (FileKey(1), now_at(0).wall);
     let header = FileHeader::new(Codec::Pcma, 20);
     let open = Open { file, folder, stamp: wall, header, sidecar: Box::default() };
-    let mut writer = Writer::new(RealFs, || now_at(0).mono).with_seals(seals);
-    assert!(matches!(writer.handle(Job::Open(open)), Done::Opened { result: Ok(_), .. }));
+    let mut writer = Writer::new(RealFs, || now_at(0).mono, PerFile::with_seals(seals));
+    assert!(matches!(writer.handle(Job::Open(open)).unwrap(), Done::Opened { result: Ok(_), .. }));
     let mut pool = BlockPool::new(1 << 20);
     let mut pieces = Vec::new();
     for number in 0..50 {
@@ -231,7 +232,7 @@ fn flush_without_allocation(seals: Seals) {
         pieces.push(Piece::Audio(block));
         let mut done = None;
         let append = Job::Append { file, pieces, flush: true };
-        let here = allocations(|| done = Some(writer.handle(append)));
+        let here = allocations(|| done = Some(writer.handle(append).unwrap()));
         let Some(Done::Appended { pieces: back, result: Ok(_), .. }) = done else { panic!("{done:?}") };
         pieces = back;
         for piece in pieces.drain(..) {

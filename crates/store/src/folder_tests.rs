@@ -2,6 +2,7 @@
 
 use super::fs::{Fs, RealFs};
 use super::writer::Writer;
+use super::writer::per_file::PerFile;
 use crate::jobs::library::{Index, LibraryJob};
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Opened};
 use media::codec::Codec;
@@ -20,7 +21,7 @@ fn open(root: &Path) -> Result<Opened, Fault> {
         header: FileHeader::new(Codec::Pcma, 20),
         sidecar: Box::new(Sidecar::default()),
     };
-    match Writer::new(RealFs, Mono::default).handle(Job::Open(open)) {
+    match Writer::new(RealFs, Mono::default, PerFile::default()).handle(Job::Open(open)).unwrap() {
         Done::Opened { result, .. } => result,
         other => panic!("{other:?}"),
     }
@@ -60,10 +61,10 @@ fn behind_a_link_that_leads_off_the_disk_nothing_is_made_whole_or_deleted() {
         std::fs::write(elsewhere.path().join(name), content).unwrap();
     }
     let folder = Folder { root: dir.path().into(), device, name: "Record".into() };
-    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
     let index = Index { pass: 1, folder: folder.clone(), after: None, limit: 9, describe: true };
-    writer.handle(Job::Library(LibraryJob::Index(index)));
-    let deleted = writer.handle(Job::DeleteOldest { folder, running: Vec::new() });
+    writer.handle(Job::Library(LibraryJob::Index(index))).unwrap();
+    let deleted = writer.handle(Job::DeleteOldest { folder, running: Vec::new() }).unwrap();
     assert!(matches!(deleted, Done::Deleted { file: None, .. }), "{deleted:?}");
     for (name, content) in &left {
         assert_eq!(&std::fs::read(elsewhere.path().join(name)).unwrap(), content, "{name}");

@@ -1,7 +1,8 @@
 //! Two agents on one folder: what the other one is recording is left alone.
 
-use super::fs::{Fs, RealFs};
+use super::fs::{Fs, RealFs, SystemFs};
 use super::writer::Writer;
+use super::writer::per_file::PerFile;
 use crate::jobs::library::{AskId, LibraryDone, LibraryError, LibraryJob};
 use crate::jobs::{Done, Folder, Job};
 use media::codec::Codec;
@@ -34,23 +35,32 @@ fn folder_of(path: &Path) -> Folder {
     Folder { root: path.into(), device: RealFs.device(path).unwrap(), name: String::new() }
 }
 
+fn library(writer: &mut Writer<SystemFs>, job: LibraryJob) -> LibraryDone {
+    match writer.handle(Job::Library(job)).unwrap() {
+        Done::Library(done) => done,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn what_another_agent_is_recording_can_be_neither_deleted_nor_protected() {
     let dir = tempfile::tempdir().unwrap();
     let file = leave(dir.path(), 1, "theirs", SidecarState::Recording);
     let folder = folder_of(dir.path());
-    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
     let delete = || LibraryJob::Delete { ask: AskId(1), folder: folder.clone(), file: file.clone() };
     let held = lock(dir.path(), &file);
-    let done = writer.library(delete());
+    let done = library(&mut writer, delete());
     assert!(matches!(done, LibraryDone::Deleted(_, Err(LibraryError::Busy))), "{done:?}");
     let (ask, protected) = (AskId(2), true);
-    let done =
-        writer.library(LibraryJob::Protect { ask, folder: folder.clone(), file: file.clone(), protected });
+    let done = library(
+        &mut writer,
+        LibraryJob::Protect { ask, folder: folder.clone(), file: file.clone(), protected },
+    );
     assert!(matches!(done, LibraryDone::Protected(_, Err(LibraryError::Busy))), "{done:?}");
     assert!(dir.path().join(&file).exists());
     drop(held);
-    let done = writer.library(delete());
+    let done = library(&mut writer, delete());
     assert!(matches!(done, LibraryDone::Deleted(_, Ok(()))), "{done:?}");
 }
 
@@ -62,10 +72,10 @@ fn room_is_not_made_from_a_call_that_another_agent_is_recording() {
     }
     let running = leave(dir.path(), 4, "theirs", SidecarState::Recording);
     let _held = [lock(dir.path(), &running), lock(dir.path(), "Record_20260301-000003.wav")];
-    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
     for expected in [Some("Record_20260301-000002.wav"), None] {
         let Done::Deleted { file, .. } =
-            writer.handle(Job::DeleteOldest { folder: folder_of(dir.path()), running: Vec::new() })
+            writer.handle(Job::DeleteOldest { folder: folder_of(dir.path()), running: Vec::new() }).unwrap()
         else {
             panic!("another answer");
         };

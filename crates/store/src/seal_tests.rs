@@ -4,6 +4,7 @@ use super::fs::{Fs, RealFs};
 use super::recover::recover;
 use super::seal::Seals;
 use super::writer::Writer;
+use super::writer::per_file::PerFile;
 use crate::jobs::library::{AskId, LibraryDone, LibraryError, LibraryJob};
 use crate::jobs::{Done, FileKey, Finalise, FinaliseOutcome, Folder, Job, Open, Piece};
 use media::blocks::BlockPool;
@@ -58,7 +59,7 @@ struct Recording {
 impl Recording {
     fn begin(seals: Seals) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Writer::new(RealFs, Mono::default).with_seals(seals);
+        let mut writer = Writer::new(RealFs, Mono::default, PerFile::with_seals(seals));
         let open = Open {
             file: FILE,
             folder: folder_of(folder.path()),
@@ -66,7 +67,7 @@ impl Recording {
             header: FileHeader::new(Codec::Pcma, 20),
             sidecar: Box::new(Self::sidecar(SidecarState::Recording)),
         };
-        let Done::Opened { result: Ok(opened), .. } = writer.handle(Job::Open(open)) else {
+        let Done::Opened { result: Ok(opened), .. } = writer.handle(Job::Open(open)).unwrap() else {
             panic!("no file")
         };
         Self { folder, writer, name: opened.name, audio: Vec::new(), pool: BlockPool::new(1 << 22) }
@@ -105,7 +106,7 @@ impl Recording {
     }
 
     fn append(&mut self, pieces: Vec<Piece>) {
-        match self.writer.handle(Job::Append { file: FILE, pieces, flush: true }) {
+        match self.writer.handle(Job::Append { file: FILE, pieces, flush: true }).unwrap() {
             Done::Appended { result: Ok(_), durable_octets, .. } => {
                 assert_eq!(durable_octets, self.audio.len() as u64);
             }
@@ -115,7 +116,7 @@ impl Recording {
 
     fn close(&mut self) {
         let sidecar = Box::new(Self::sidecar(SidecarState::Ended));
-        let done = self.writer.handle(Job::Close { file: FILE, sidecar });
+        let done = self.writer.handle(Job::Close { file: FILE, sidecar }).unwrap();
         assert!(matches!(done, Done::Closed { result: Ok(_), .. }), "{done:?}");
         self.audio.resize(self.audio.len().next_multiple_of(160), 0xD5);
     }
@@ -251,11 +252,11 @@ fn a_file_whose_disk_was_pulled_is_cut_at_what_its_recording_counts_on() {
     recording.record(320);
     let Recording { folder, name, writer, .. } = recording;
     drop(writer);
-    let mut writer = Writer::new(RealFs, Mono::default).with_seals(encrypting());
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::with_seals(encrypting()));
     let sidecar = Box::new(Recording::sidecar(SidecarState::Ended));
     let finalise =
         Finalise { file: FILE, folder: folder_of(folder.path()), name: name.clone(), octets: 8160, sidecar };
-    let done = writer.handle(Job::Finalise(Box::new(finalise)));
+    let done = writer.handle(Job::Finalise(Box::new(finalise))).unwrap();
     assert!(matches!(done, Done::Finalised { result: Ok(FinaliseOutcome::Finished), .. }), "{done:?}");
     let octets = std::fs::read(folder.path().join(&name)).unwrap();
     assert_eq!(decrypted(&octets), (kept, End::CutOff { octets: 0 }));
@@ -279,17 +280,17 @@ fn it_is_listed_with_its_length_protected_and_deleted_and_not_played() {
         LibraryJob::Info { ask, folder: folder.clone(), file: file.clone() },
         LibraryJob::Delete { ask, folder, file },
     );
-    match recording.writer.handle(Job::Library(play)) {
+    match recording.writer.handle(Job::Library(play)).unwrap() {
         Done::Library(LibraryDone::Opened(_, files)) => assert_eq!(files, [Err(LibraryError::Encrypted)]),
         other => panic!("{other:?}"),
     }
     assert!(matches!(
-        recording.writer.handle(Job::Library(protect)),
+        recording.writer.handle(Job::Library(protect)).unwrap(),
         Done::Library(LibraryDone::Protected(_, Ok(_)))
     ));
     let inside = sidecar::open(&recording.beside(), &[identity()]).unwrap();
     assert!(inside.protected && inside.call.remote_name == "Erika Mustermann");
-    match recording.writer.handle(Job::Library(info)) {
+    match recording.writer.handle(Job::Library(info)).unwrap() {
         Done::Library(LibraryDone::Info(_, Ok(details))) => {
             let facts = details.found.facts.unwrap();
             assert_eq!((facts.duration_ms, facts.codec, details.found.encrypted), (1000, Codec::Pcma, true));
@@ -297,7 +298,7 @@ fn it_is_listed_with_its_length_protected_and_deleted_and_not_played() {
         }
         other => panic!("{other:?}"),
     }
-    let deleted = recording.writer.handle(Job::Library(delete));
+    let deleted = recording.writer.handle(Job::Library(delete)).unwrap();
     assert!(matches!(deleted, Done::Library(LibraryDone::Deleted(_, Ok(())))), "{deleted:?}");
     let left = std::fs::read_dir(recording.folder.path()).unwrap().flatten().map(|entry| entry.file_name());
     assert_eq!(left.collect::<Vec<_>>(), [".recordd-order"], "what keeps the order of files stays");

@@ -18,6 +18,7 @@ use crate::drain;
 use crate::folders::Names;
 use crate::http::{self, Rows, SocketFile};
 use crate::journal::Journal;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::rates::Devices;
 use crate::recover::{Marker, Recovered};
@@ -41,6 +42,8 @@ use std::time::Duration;
 use store::access::Access;
 use store::fs::SystemFs;
 use store::jobs::{Job, Target};
+use store::writer::Writer;
+use store::writer::checkpoints::Checkpoints;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -123,11 +126,11 @@ pub fn run(config: Config) -> io::Result<()> {
         log::warn!("{USED_IDS} can't be written: {error}; every id gets something random behind it");
     });
     let checkpoint = config.flush_interval / 2;
-    let storage =
-        crate::storage_thread::spawn(JOB_QUEUE, checkpoint, access, journal, ids_file.ok(), move || {
-            // Failing to wake costs one sweep interval.
-            let _ = storage_waker.wake();
-        })?;
+    let checkpoints = Checkpoints::new(checkpoint, Ledger::new(journal, ids_file.ok()), clock::mono());
+    let storage = store::thread::spawn(Writer::new(fs, clock::mono, checkpoints), JOB_QUEUE, move || {
+        // Failing to wake costs one sweep interval.
+        let _ = storage_waker.wake();
+    })?;
     if found.folders > 0 || found.failed > 0 {
         let crate::recover::Summary { folders, recordings, failed } = found;
         log::warn!("recovered recordings={recordings} folders={folders} failed={failed}");

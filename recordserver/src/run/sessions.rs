@@ -20,7 +20,6 @@ use crate::ports::Ports;
 use crate::quota::Quota;
 use crate::rates::{Devices, Known, Rates, Throttle};
 use crate::recording::Rules;
-use crate::storage_thread::Handle;
 use crate::used_ids::UsedIds;
 use disk::Closing;
 use make_room::short;
@@ -37,6 +36,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use store::jobs::{Disk, FileKey, Job};
+use store::thread::Handle;
 use uplink::server::{Action, EndReason, Session};
 
 /// Octets read from a connection at once, and how often before others have their turn.

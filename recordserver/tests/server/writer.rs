@@ -6,8 +6,8 @@ use media::time::{Mono, Wall};
 use nix::errno::Errno;
 use recfile::header::{FileHeader, HEADER_OCTETS};
 use recfile::sidecar::{Sidecar, SidecarState};
-use recordserver::checkpoint_writer::CheckpointWriter;
 use recordserver::journal::{Journal, Line};
+use recordserver::ledger::Ledger;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
@@ -18,6 +18,8 @@ use store::disks::Disks;
 use store::fs::{Fs, RealFs};
 use store::gated::{Gate, Gated, Operation, Pass};
 use store::jobs::{Done, Eject, Ejected, FileKey, Folder, Found, Job, Look, Open, Piece};
+use store::writer::Writer;
+use store::writer::checkpoints::Checkpoints;
 
 /// What was done, in order; and whether syncs fail.
 #[derive(Default)]
@@ -85,10 +87,12 @@ fn still() -> Mono {
     Mono::new(Duration::from_secs(1))
 }
 
+type Watched = Gated<RealFs, Watch>;
+
 struct Bench {
     folder: tempfile::TempDir,
     seen: Rc<Seen>,
-    writer: CheckpointWriter<Gated<RealFs, Watch>>,
+    writer: Writer<Watched, Checkpoints<Watched, Ledger<Watched>>>,
     pool: BlockPool,
 }
 
@@ -98,7 +102,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let journal = Arc::new(Mutex::new(Journal::new(folder.path())));
         let fs = Gated::new(RealFs, Watch(Rc::clone(&seen)));
-        let writer = CheckpointWriter::new(fs, still, Duration::from_secs(2), journal, None);
+        let checkpoints = Checkpoints::new(Duration::from_secs(2), Ledger::new(journal, None), still());
+        let writer = Writer::new(fs, still, checkpoints);
         Self { folder, seen, writer, pool: BlockPool::new(1 << 24) }
     }
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use store::jobs::{Done, Job};
 use store::writer::Writer;
+use store::writer::per_file::PerFile;
 
 const CLIENT: ClientId = ClientId(1);
 const FRAME: Duration = Duration::from_millis(20);
@@ -43,7 +44,7 @@ impl House {
         set_clock(start);
         let mut house = Self {
             agent: Agent::new(config, 7, at(start)),
-            writer: Writer::new(fault_fs(plan), clock),
+            writer: Writer::new(fault_fs(plan), clock, PerFile::default()),
             now: start,
             storage_free: start,
             answers: VecDeque::new(),
@@ -172,7 +173,7 @@ impl House {
     fn job(&mut self, job: Job) {
         self.jobs += 1;
         set_clock(self.storage_free.max(self.now));
-        let done = self.writer.handle(job);
+        let done = self.writer.handle(job).unwrap();
         self.storage_free = clock();
         self.answers.push_back((self.storage_free, done));
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use store::jobs::library::PlaybackKey;
 use store::jobs::{Done, FileKey, FinaliseOutcome, Job};
 use store::writer::Writer;
+use store::writer::per_file::PerFile;
 
 /// More actions from one input would be a flood.
 const MAX_ACTIONS: usize = 600;
@@ -674,7 +675,7 @@ impl World {
         self.disks.borrow_mut().operations_left = Some(self.rng.below(40));
         while let Some(job) = self.storage.jobs.pop_front() {
             // Nobody hears the answers any more.
-            let _ = self.storage.writer.handle(job);
+            let _ = self.storage.writer.handle(job).unwrap();
         }
         self.storage = Storage::new(&self.disks, self.storage.capacity);
         {
@@ -715,7 +716,7 @@ impl World {
 impl Storage {
     fn new(disks: &Rc<RefCell<Disks>>, capacity: usize) -> Self {
         Self {
-            writer: Writer::new(SimFs(Rc::clone(disks)), clock),
+            writer: Writer::new(SimFs(Rc::clone(disks)), clock, PerFile::default()),
             jobs: VecDeque::new(),
             capacity,
             answers: VecDeque::new(),
@@ -735,7 +736,7 @@ impl Storage {
             Job::Open(open) => (open.sidecar.recording.clone(), u64::from(open.header.rtp_len)),
             _ => (String::new(), 1),
         };
-        let done = self.writer.handle(job);
+        let done = self.writer.handle(job).unwrap();
         match &done {
             Done::Opened { file, result: Ok(opened) } => {
                 files.insert(*file, books.files.len());

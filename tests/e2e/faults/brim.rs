@@ -14,6 +14,7 @@ use std::time::Duration;
 use store::fs::{Fs, RealFs};
 use store::jobs::{Done, Folder, Job};
 use store::writer::Writer;
+use store::writer::per_file::PerFile;
 
 /// Speaks until the recording ends, however long that takes up to `limit` frames.
 fn fill(calls: &mut [Call], limit: usize) -> Vec<Vec<u8>> {
@@ -129,8 +130,10 @@ fn room_is_made_without_a_look_at_every_recording() {
     let device = RealFs.device(folder.path()).unwrap();
     let folder = Folder { root: folder.path().into(), device, name: String::new() };
     let plan = Plan::new(0, Trouble::Short);
-    let mut writer = Writer::new(fault_fs(plan.clone()), clock);
-    let Done::Deleted { file, .. } = writer.handle(Job::DeleteOldest { folder, running: Vec::new() }) else {
+    let mut writer = Writer::new(fault_fs(plan.clone()), clock, PerFile::default());
+    let Done::Deleted { file, .. } =
+        writer.handle(Job::DeleteOldest { folder, running: Vec::new() }).unwrap()
+    else {
         panic!("another answer")
     };
     assert_eq!(file.as_deref(), Some("Record_20260301-091500.wav"));

@@ -2,6 +2,7 @@ use super::*;
 use crate::fs::RealFs;
 use crate::jobs::{Done, FileKey, Job, Open};
 use crate::writer::Writer;
+use crate::writer::per_file::PerFile;
 use media::codec::Codec;
 use media::time::{Mono, Wall};
 use recfile::header::FileHeader;
@@ -14,7 +15,7 @@ fn protect(root: &Path) -> Result<Box<FileSummary>, LibraryError> {
     let folder = Folder { root: root.into(), device, name: String::new() };
     let ask = crate::jobs::library::AskId(1);
     let job = LibraryJob::Protect { ask, folder, file: FILE.into(), protected: true };
-    match Writer::new(RealFs, Mono::default).handle(Job::Library(job)) {
+    match Writer::new(RealFs, Mono::default, PerFile::default()).handle(Job::Library(job)).unwrap() {
         Done::Library(LibraryDone::Protected(_, result)) => result,
         other => panic!("{other:?}"),
     }
@@ -41,7 +42,7 @@ fn protecting_makes_a_sidecar_where_there_is_none_and_replaces_none_that_it_cann
 fn index(writer: &mut Writer<RealFs>, root: &Path, after: Option<String>, limit: usize) -> Indexed {
     let folder = Folder { root: root.into(), device: RealFs.device(root).unwrap(), name: String::new() };
     let index = Index { pass: 7, folder, after, limit, describe: true };
-    match writer.handle(Job::Library(LibraryJob::Index(index))) {
+    match writer.handle(Job::Library(LibraryJob::Index(index))).unwrap() {
         Done::Library(LibraryDone::Indexed(done)) => done,
         other => panic!("{other:?}"),
     }
@@ -68,7 +69,7 @@ fn a_pass_makes_whole_what_was_cut_off_and_a_step_of_it_looks_at_few_files() {
         leave(dir.path(), cut, SidecarState::Recording);
     }
     std::fs::write(dir.path().join(".Record_20260301-091500.json.tmp"), "{").unwrap();
-    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
     let recovered = |done: &Indexed| done.recovered.iter().map(|it| it.file.clone()).collect::<Vec<_>>();
     let octets = |done: &Indexed| done.found.iter().map(|it| it.octets).collect::<Vec<_>>();
 
@@ -94,8 +95,8 @@ fn a_pass_leaves_alone_what_is_being_written() {
         header: FileHeader::new(Codec::Pcma, 20),
         sidecar: Box::new(Sidecar { recording: "r1".into(), ..Sidecar::default() }),
     };
-    let mut writer = Writer::new(RealFs, Mono::default);
-    let Done::Opened { result: Ok(opened), .. } = writer.handle(Job::Open(open)) else { panic!() };
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
+    let Done::Opened { result: Ok(opened), .. } = writer.handle(Job::Open(open)).unwrap() else { panic!() };
     let beside = dir.path().join(sidecar_name(&opened.name));
     let before = std::fs::read(&beside).unwrap();
     // Half a frame more, as a flush may leave it.
@@ -119,10 +120,10 @@ fn room_is_made_by_the_oldest_recording_that_may_go() {
     for name in &names[2..] {
         leave(dir.path(), name, SidecarState::Ended);
     }
-    let mut writer = Writer::new(RealFs, Mono::default);
-    writer.handle(Job::Library(LibraryJob::Keep(vec![names[3].clone()])));
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
+    writer.handle(Job::Library(LibraryJob::Keep(vec![names[3].clone()]))).unwrap();
     for wanted in [Some(&names[2]), Some(&names[4]), None] {
-        match writer.handle(Job::DeleteOldest { folder: folder.clone(), running: Vec::new() }) {
+        match writer.handle(Job::DeleteOldest { folder: folder.clone(), running: Vec::new() }).unwrap() {
             Done::Deleted { file, .. } => assert_eq!(file.as_ref(), wanted),
             other => panic!("{other:?}"),
         }

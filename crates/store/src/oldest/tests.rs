@@ -3,6 +3,7 @@ use crate::fs::RealFs;
 use crate::jobs::Job;
 use crate::patience::STEP;
 use crate::writer::Writer;
+use crate::writer::per_file::PerFile;
 use media::time::Mono;
 use proptest::prelude::*;
 use recfile::name::record_file_name;
@@ -40,7 +41,7 @@ fn folder_of(path: &Path) -> Folder {
 fn delete(writer: &mut Writer<RealFs>, path: &Path) -> (Option<String>, usize) {
     let mut steps = 0;
     loop {
-        match writer.handle(Job::DeleteOldest { folder: folder_of(path), running: Vec::new() }) {
+        match writer.handle(Job::DeleteOldest { folder: folder_of(path), running: Vec::new() }).unwrap() {
             Done::Searching => steps += 1,
             Done::Deleted { file, .. } => return (file, steps),
             other => panic!("{other:?}"),
@@ -50,7 +51,7 @@ fn delete(writer: &mut Writer<RealFs>, path: &Path) -> (Option<String>, usize) {
 
 /// Everything that goes, in order.
 fn all_that_goes(path: &Path) -> Vec<String> {
-    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
     std::iter::from_fn(|| delete(&mut writer, path).0).collect()
 }
 
@@ -163,7 +164,7 @@ fn what_became_protected_running_or_played_since_the_pass_stays() {
             (sidecar, name)
         })
         .collect();
-    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
     assert_eq!(delete(&mut writer, dir.path()).0.as_ref(), Some(&files[0].1));
     let protected = Sidecar { protected: true, ..files[1].0.clone() };
     std::fs::write(dir.path().join(sidecar_name(&files[1].1)), protected.to_json()).unwrap();
@@ -184,10 +185,10 @@ fn a_call_that_is_between_two_of_its_files_keeps_those_it_has() {
     let first = leave(dir.path(), 0, at(JUNE_MS), &call);
     leave(dir.path(), 1, at(JUNE_MS), &Sidecar { segment: 2, ..call.clone() });
     let other = leave(dir.path(), 2, at(JUNE_MS + 60_000), &other);
-    let mut writer = Writer::new(RealFs, Mono::default);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::default());
     let mut delete = |running: &[&str]| {
         let running = running.iter().map(ToString::to_string).collect();
-        match writer.handle(Job::DeleteOldest { folder: folder_of(dir.path()), running }) {
+        match writer.handle(Job::DeleteOldest { folder: folder_of(dir.path()), running }).unwrap() {
             Done::Deleted { file, .. } => file,
             done => panic!("{done:?}"),
         }
@@ -236,7 +237,7 @@ fn a_search_lets_others_have_their_turn_finds_the_same_and_remembers_the_next_on
         std::fs::write(dir.path().join(format!("Record_20200101-{number:06}.wav")), "").unwrap();
     }
     names.sort();
-    let mut writer = Writer::new(RealFs, hasty);
+    let mut writer = Writer::new(RealFs, hasty, PerFile::default());
     let (first, steps) = delete(&mut writer, dir.path());
     assert_eq!(first.as_ref(), Some(&names[0].1));
     assert!(steps > 5, "{steps}");

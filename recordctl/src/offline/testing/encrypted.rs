@@ -11,6 +11,7 @@ use store::fs::{Fs, RealFs};
 use store::jobs::{Done, FileKey, Folder, Job, Open, Piece};
 use store::seal::Seals;
 use store::writer::Writer;
+use store::writer::per_file::PerFile;
 
 /// A folder with a key, and a recording as the agent writes it.
 struct Stick {
@@ -84,7 +85,7 @@ fn keygen(output: &Path, sign: bool) -> KeygenArgs {
 
 /// Three flushes, recorded by the storage of the agent; gives the file and its audio.
 fn record(disk: &Path, seals: Seals, finished: bool) -> (PathBuf, Vec<u8>) {
-    let mut writer = Writer::new(RealFs, Mono::default).with_seals(seals);
+    let mut writer = Writer::new(RealFs, Mono::default, PerFile::with_seals(seals));
     let folder = Folder { root: disk.into(), device: RealFs.device(disk).unwrap(), name: String::new() };
     let file = FileKey(1);
     let call = Call { remote_name: "Erika Mustermann".into(), ..Call::default() };
@@ -97,7 +98,9 @@ fn record(disk: &Path, seals: Seals, finished: bool) -> (PathBuf, Vec<u8>) {
     };
     let header = FileHeader::new(Codec::Pcmu, 20);
     let open = Open { file, folder, stamp: Wall::default(), header, sidecar: Box::new(sidecar.clone()) };
-    let Done::Opened { result: Ok(opened), .. } = writer.handle(Job::Open(open)) else { panic!("no file") };
+    let Done::Opened { result: Ok(opened), .. } = writer.handle(Job::Open(open)).unwrap() else {
+        panic!("no file")
+    };
     let mut pool = media::blocks::BlockPool::new(1 << 20);
     let mut audio = Vec::new();
     for number in 1..=3 {
@@ -105,12 +108,12 @@ fn record(disk: &Path, seals: Seals, finished: bool) -> (PathBuf, Vec<u8>) {
         block.fill(&[number; 8000]);
         audio.extend_from_slice(block.octets());
         let pieces = vec![Piece::Audio(block)];
-        let done = writer.handle(Job::Append { file, pieces, flush: true });
+        let done = writer.handle(Job::Append { file, pieces, flush: true }).unwrap();
         assert!(matches!(done, Done::Appended { result: Ok(_), .. }), "{done:?}");
     }
     if finished {
         let sidecar = Box::new(Sidecar { state: SidecarState::Ended, ..sidecar });
-        let done = writer.handle(Job::Close { file, sidecar });
+        let done = writer.handle(Job::Close { file, sidecar }).unwrap();
         assert!(matches!(done, Done::Closed { result: Ok(_), .. }), "{done:?}");
     }
     (opened.path, audio)

@@ -60,7 +60,7 @@ impl Sessions {
     /// Puts jobs into the queue to the disk, as many as it takes.
     pub(in crate::run) fn hand_over_jobs(&mut self) {
         while let Some(job) = self.waiting_jobs.pop_front() {
-            match self.storage.jobs.try_send(job) {
+            match self.storage.submit(job) {
                 Ok(()) => self.unanswered += 1,
                 Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
                     self.waiting_jobs.push_front(job);
@@ -151,7 +151,7 @@ impl Sessions {
     /// Asks for the room on the disk, unless the queue is full anyway.
     pub(in crate::run) fn scan(&mut self) {
         self.pool.trim();
-        if self.storage.jobs.try_send(scan_job(&self.config)).is_ok() {
+        if self.storage.submit(scan_job(&self.config)).is_ok() {
             self.unanswered += 1;
         }
     }
