@@ -19,6 +19,7 @@ pub(crate) const SECTIONS: &Sections = &[
     ("site", &["name", "time_zone", "country_code"]),
     ("auth", &["session_idle", "session_max"]),
     ("audit", &["checkpoints"]),
+    ("export", &["approval"]),
     ("log", &["level"]),
 ];
 /// Sections that may be there several times.
@@ -66,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) session_max_s: i64,
     /// Folder for copies of the audit log's checkpoints.
     pub(crate) checkpoints: Option<PathBuf>,
+    /// An export takes another person who approves it.
+    pub(crate) export_approval: bool,
     /// The least important level that is logged.
     pub(crate) log_level: LevelFilter,
 }
@@ -85,6 +88,7 @@ impl Default for Config {
             session_idle_s: 30 * 60,
             session_max_s: 12 * 3600,
             checkpoints: None,
+            export_approval: false,
             log_level: LevelFilter::Info,
         }
     }
@@ -133,6 +137,9 @@ impl Config {
             let found = text(value)?;
             let path = found.strip_prefix("file:").filter(|path| path.starts_with('/'));
             path.map(|path| Some(PathBuf::from(path))).ok_or_else(|| invalid(found, "file:/FOLDER"))
+        })?;
+        document.section("export").read("approval", &mut config.export_approval, |value| {
+            value.as_bool().ok_or_else(|| invalid(value.type_str(), "true or false"))
         })?;
         document.section("log").read("level", &mut config.log_level, |value| {
             use LevelFilter as L;

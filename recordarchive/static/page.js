@@ -29,6 +29,7 @@
     document.dispatchEvent(new Event("page-shown"));
   }
   window.showPage = (url) => show(url, true);
+  window.refreshPage = () => show(location.href, false);
   addEventListener("popstate", () => show(location.href, false));
 
   document.addEventListener("click", (event) => {
@@ -125,12 +126,29 @@
     }
   });
 
+  // To where a call is exported: the one on the page, or the one that is played.
+  function exportCall() {
+    const field = () => document.querySelector("#export [name=reason]");
+    if (field()) {
+      field().focus();
+      return true;
+    }
+    const call = player()?.call?.id;
+    if (document.querySelector("[data-call]") || !call) return false;
+    show(`/calls/${encodeURIComponent(call)}`, true).then(() => field()?.focus());
+    return true;
+  }
+
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest?.("input, textarea, select, [contenteditable]")) return;
     if (event.key === "/") {
       const box = document.querySelector("input[type=search]");
       if (box) { event.preventDefault(); box.focus(); }
+      return;
+    }
+    if (event.key === "e" || event.key === "E") {
+      if (exportCall()) event.preventDefault();
       return;
     }
     // Space on a button presses it, as everywhere.

@@ -34,6 +34,8 @@ pub(crate) enum Permission {
     TagWrite,
     /// Export calls.
     ExportCreate,
+    /// Approve or reject the exports of others.
+    ExportApprove,
     /// Place holds, and see them.
     HoldPlace,
     /// Release holds, with a second person.
@@ -48,13 +50,15 @@ pub(crate) enum Permission {
     AuditRead,
     /// Add, change and disable accounts.
     AccountEdit,
+    /// See how the archive is set up, and how it does.
+    ConfigEdit,
     /// Make tokens for programs.
     TokenCreate,
 }
 
 impl Permission {
     /// All of them.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::CallSearch,
         Self::NumberFull,
         Self::AudioPlay,
@@ -63,6 +67,7 @@ impl Permission {
         Self::NoteWrite,
         Self::TagWrite,
         Self::ExportCreate,
+        Self::ExportApprove,
         Self::HoldPlace,
         Self::HoldRelease,
         Self::DeleteRequest,
@@ -70,6 +75,7 @@ impl Permission {
         Self::PolicyEdit,
         Self::AuditRead,
         Self::AccountEdit,
+        Self::ConfigEdit,
         Self::TokenCreate,
     ];
 
@@ -84,6 +90,7 @@ impl Permission {
             Self::NoteWrite => "note.write",
             Self::TagWrite => "tag.write",
             Self::ExportCreate => "export.create",
+            Self::ExportApprove => "export.approve",
             Self::HoldPlace => "hold.place",
             Self::HoldRelease => "hold.release",
             Self::DeleteRequest => "delete.request",
@@ -91,6 +98,7 @@ impl Permission {
             Self::PolicyEdit => "policy.edit",
             Self::AuditRead => "audit.read",
             Self::AccountEdit => "account.edit",
+            Self::ConfigEdit => "config.edit",
             Self::TokenCreate => "token.create",
         }
     }
@@ -180,10 +188,11 @@ impl Role {
                 P::DeleteRequest,
                 P::DeleteApprove,
                 P::PolicyEdit,
+                P::ExportApprove,
                 P::AuditRead,
             ],
             Self::Auditor => &[P::CallSearch, P::AuditRead],
-            Self::Admin => &[P::AccountEdit, P::TokenCreate],
+            Self::Admin => &[P::AccountEdit, P::ConfigEdit, P::TokenCreate],
             Self::Integration => &[P::CallSearch, P::NumberFull, P::AudioPlay, P::AudioDownload, P::TagWrite],
         }
     }
@@ -387,6 +396,7 @@ mod tests {
                 Permission::DeleteRequest,
                 Permission::DeleteApprove,
                 Permission::PolicyEdit,
+                Permission::ExportApprove,
             ];
             let decides = deciding.iter().any(|permission| may.contains(permission));
             assert!(!decides || may.contains(&Permission::CallSearch), "{role:?}");

@@ -5,6 +5,10 @@ use crate::id::Id;
 /// What became of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
+    /// Another person has to approve it.
+    Waiting,
+    /// Another person did not.
+    Rejected,
     /// It is being made.
     Running,
     /// It can be fetched.
@@ -16,11 +20,14 @@ pub(crate) enum State {
 }
 
 impl State {
-    const ALL: [Self; 4] = [Self::Running, Self::Ready, Self::Failed, Self::Expired];
+    const ALL: [Self; 6] =
+        [Self::Waiting, Self::Rejected, Self::Running, Self::Ready, Self::Failed, Self::Expired];
 
     /// As it is written.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
+            Self::Rejected => "rejected",
             Self::Running => "running",
             Self::Ready => "ready",
             Self::Failed => "failed",
@@ -57,6 +64,8 @@ pub(crate) struct Export {
     pub(crate) expires_us: i64,
     /// What became of it.
     pub(crate) state: State,
+    /// Who decided about it, and when, where that takes another person.
+    pub(crate) decided: Option<(String, i64)>,
     /// Octets of the package.
     pub(crate) octets: i64,
     /// Its SHA-256.

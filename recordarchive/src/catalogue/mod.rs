@@ -216,6 +216,10 @@ pub(crate) trait Catalogue: retention::Retention + Send + Sync {
     async fn exports(&self, account: Id) -> Done<Vec<Export>>;
     /// An export of an account.
     async fn export(&self, id: Id, account: Id) -> Done<Option<Export>>;
+    /// Exports that wait for another person, the oldest first.
+    async fn waiting_exports(&self) -> Done<Vec<Export>>;
+    /// Has another person decide about an export that waits, which is kept until `until_us`; false if there is none.
+    async fn decide_export(&self, id: Id, approves: bool, until_us: i64, entry: &Entry) -> Done<bool>;
     /// The export that is to be made next, and those whose time is over.
     async fn exports_to_do(&self, now_us: i64) -> Done<(Option<Export>, Vec<Export>)>;
     /// Makes and keeps a signed checkpoint; `None` if nothing was logged or sealed since the last.

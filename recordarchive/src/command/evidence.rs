@@ -72,6 +72,7 @@ pub(super) async fn export(config: &Config, wanted: Wanted, output: &Path) -> Ou
         asked_us: now_us,
         expires_us: now_us,
         state: State::Running,
+        decided: None,
         octets: 0,
         sha256: String::new(),
         problem: String::new(),

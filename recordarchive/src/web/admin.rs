@@ -128,7 +128,7 @@ pub(super) async fn health(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
-    permit(&actor, Permission::AccountEdit, clock::now_us())?;
+    permit(&actor, Permission::ConfigEdit, clock::now_us())?;
     let totals = app.catalogue.totals().await?;
     let quarantine = app.catalogue.quarantine(LISTED).await?;
     let quarantine: Vec<Value> = quarantine

@@ -48,6 +48,7 @@ fn shown(export: &Export) -> Value {
         "id": export.id.to_string(), "state": export.state.name(), "reason": export.reason, "by": export.by,
         "calls": export.calls.len(), "originals": export.originals, "mask_numbers": export.mask_numbers,
         "asked": rfc3339(export.asked_us), "expires": rfc3339(export.expires_us),
+        "decided": export.decided.as_ref().map(|(by, at_us)| json!({"by": by, "at": rfc3339(*at_us)})),
         "octets": is_ready.then_some(export.octets), "sha256": is_ready.then_some(&export.sha256),
         "package": is_ready.then(|| format!("/api/v1/exports/{}/package", export.id)),
         "problem": (!export.problem.is_empty()).then_some(&export.problem),
@@ -113,7 +114,9 @@ pub(super) async fn ask(
         return Err(Problem::bad("originals have whole numbers in them: leave out one of both"));
     }
     let kept = app.catalogue.exports(actor.account).await?;
-    let kept = kept.iter().filter(|export| matches!(export.state, ExportState::Running | ExportState::Ready));
+    let kept = kept.iter().filter(|export| {
+        matches!(export.state, ExportState::Waiting | ExportState::Running | ExportState::Ready)
+    });
     if kept.count() >= MAX_EXPORTS {
         let detail = format!("{MAX_EXPORTS} packages are kept for you: wait until the time of one is over");
         return Err(Problem::new(StatusCode::CONFLICT, detail));
@@ -129,7 +132,8 @@ pub(super) async fn ask(
         mask_numbers,
         asked_us: now_us,
         expires_us: now_us + KEPT_US,
-        state: ExportState::Running,
+        state: if app.config.export_approval { ExportState::Waiting } else { ExportState::Running },
+        decided: None,
         octets: 0,
         sha256: String::new(),
         problem: String::new(),
@@ -143,16 +147,88 @@ fn permit_any(actor: &Actor, now_us: i64) -> Result<(), Problem> {
     Ok(authorize(actor, Permission::ExportCreate, Some("-"), now_us).map(drop)?)
 }
 
-/// `GET /exports`: one's own.
+/// `GET /exports`: one's own, and those that one may approve.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
-    permit_any(&actor, clock::now_us())?;
-    let exports: Vec<Value> = app.catalogue.exports(actor.account).await?.iter().map(shown).collect();
+    let now_us = clock::now_us();
+    let approves = authorize(&actor, Permission::ExportApprove, None, now_us);
+    let creates = permit_any(&actor, now_us);
+    let mut exports = Vec::new();
+    if let Ok(condition) = &approves {
+        for export in app.catalogue.waiting_exports().await? {
+            if export.account != actor.account && are_admitted(&app, &export, condition).await? {
+                exports.push(shown(&export));
+            }
+        }
+    }
+    match (creates, approves) {
+        (Ok(()), _) => exports.extend(app.catalogue.exports(actor.account).await?.iter().map(shown)),
+        (Err(problem), Err(_)) => return Err(problem),
+        (Err(_), Ok(_)) => {}
+    }
     Ok(Json(json!({"exports": exports})).into_response())
+}
+
+/// Whether a condition admits all calls of an export.
+async fn are_admitted(app: &App, export: &Export, condition: &Condition) -> Result<bool, Problem> {
+    if *condition != Condition::All {
+        for call in &export.calls {
+            if app.catalogue.call(*call, condition).await?.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+async fn decide(
+    app: &App,
+    text: &str,
+    method: &Method,
+    headers: &HeaderMap,
+    approves: bool,
+) -> Result<Response, Problem> {
+    let actor = caller(app, method, headers).await?;
+    let now_us = clock::now_us();
+    let condition = authorize(&actor, Permission::ExportApprove, None, now_us)?;
+    let id = id(text)?;
+    let waits = app.catalogue.waiting_exports().await?;
+    if let Some(export) = waits.iter().find(|export| export.id == id)
+        && !are_admitted(app, export, &condition).await?
+    {
+        return Err(Problem::not_found());
+    }
+    let action = if approves { "export.approve" } else { "export.reject" };
+    let entry = Entry::new(now_us, &actor.name, action, id);
+    if app.catalogue.decide_export(id, approves, now_us + KEPT_US, &entry).await? {
+        Ok(StatusCode::NO_CONTENT.into_response())
+    } else {
+        Err(Problem::not_found())
+    }
+}
+
+/// `POST /exports/{id}/approve`
+pub(super) async fn approve(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    decide(&app, &text, &method, &headers, true).await
+}
+
+/// `POST /exports/{id}/reject`
+pub(super) async fn reject(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    decide(&app, &text, &method, &headers, false).await
 }
 
 async fn own(app: &App, actor: &Actor, text: &str) -> Result<Export, Problem> {
@@ -184,15 +260,17 @@ pub(super) async fn package(
     match export.state {
         ExportState::Ready if export.expires_us > now_us => {}
         ExportState::Running => return Err(Problem::new(StatusCode::CONFLICT, "it is not ready yet")),
+        ExportState::Waiting => {
+            return Err(Problem::new(StatusCode::CONFLICT, "another person has to approve it first"));
+        }
+        ExportState::Rejected => return Err(Problem::new(StatusCode::CONFLICT, "it was rejected")),
         ExportState::Failed => return Err(Problem::new(StatusCode::CONFLICT, export.problem)),
         _ => return Err(Problem::new(StatusCode::GONE, "its time is over: export it again")),
     }
     // Who may no longer export one of the calls gets no package of it.
     let condition = authorize(&actor, Permission::ExportCreate, Some(&export.reason), now_us)?;
-    if condition != Condition::All {
-        for call in &export.calls {
-            app.catalogue.call(*call, &condition).await?.ok_or_else(Problem::not_found)?;
-        }
+    if !are_admitted(&app, &export, &condition).await? {
+        return Err(Problem::not_found());
     }
     let path = export::path(&app.config.data, export.id);
     let opened = tokio::task::spawn_blocking(move || {

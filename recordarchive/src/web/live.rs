@@ -196,7 +196,8 @@ impl Listening {
         loop {
             tokio::select! {
                 _ = looks.tick() => {}
-                _ = ends.changed() => return,
+                // One that ended before this began counts, too.
+                _ = ends.wait_for(|end| *end) => return,
                 () = self.out.closed() => return,
             }
             count = count.wrapping_add(1);

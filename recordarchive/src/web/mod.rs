@@ -142,6 +142,8 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/live/{id}/audio", get(live::audio))
         .route("/exports", get(exports::list).post(exports::ask))
         .route("/exports/{id}", get(exports::one))
+        .route("/exports/{id}/approve", post(exports::approve))
+        .route("/exports/{id}/reject", post(exports::reject))
         .route("/exports/{id}/package", get(exports::package))
         .route("/events", post(events::put_events).layer(DefaultBodyLimit::max(events::MAX_BULK_OCTETS)))
         .route("/events/{id}", get(events::one))

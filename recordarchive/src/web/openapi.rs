@@ -57,6 +57,8 @@ pub(super) const ROUTES: &[Route] = &[
     route("get", "/exports", "export.create", "One's exports", "", "", ("200", "Object")),
     route("post", "/exports", "export.create", "Ask for a package of evidence", "", "NewExport", ("202", "Export")),
     route("get", "/exports/{id}", "export.create", "What became of an export", "", "", ("200", "Export")),
+    route("post", "/exports/{id}/approve", "export.approve", "Approve an export that another person asked for", "", "", ("204", "")),
+    route("post", "/exports/{id}/reject", "export.approve", "Reject it", "", "", ("204", "")),
     route("get", "/exports/{id}/package", "export.create", "The package of an export", "", "", ("200", "application/zip")),
     route("post", "/events", "tag.write", "Take events of other systems in; of all calls", "", "NewEvents", ("200", "Bulk")),
     route("get", "/events/{id}", "call.search", "An event, with its calls on one clock", "", "", ("200", "Object")),
@@ -80,7 +82,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("get", "/accounts", "account.edit", "All accounts", "", "", ("200", "Object")),
     route("post", "/accounts", "account.edit", "Add an account", "", "NewAccount", ("201", "Object")),
     route("post", "/accounts/{id}/disable", "account.edit", "End an account; its id is its name", "", "", ("204", "")),
-    route("get", "/health", "account.edit", "Whether everything works", "", "", ("200", "Object")),
+    route("get", "/health", "config.edit", "Whether everything works", "", "", ("200", "Object")),
     route("get", "/stream", "call.search", "Events as they happen", "", "", ("200", "text/event-stream")),
 ];
 
@@ -197,7 +199,7 @@ fn schemas() -> Value {
         "NewExport": object(&[("calls?", json!({"type": ["array", "null"], "items": {"type": "string"}})),
             ("q?", or_null("string")), ("reason", json!({"type": "string", "minLength": 1, "maxLength": 500})),
             ("originals?", or_null("boolean")), ("mask_numbers?", or_null("boolean"))]),
-        "Export": object(&[("id", text.clone()), ("state", json!({"enum": ["running", "ready", "failed", "expired"]})),
+        "Export": object(&[("id", text.clone()), ("state", json!({"enum": ["waiting", "rejected", "running", "ready", "failed", "expired"]})),
             ("reason", text.clone()), ("by", text.clone()), ("calls", number.clone()), ("originals", yes.clone()),
             ("mask_numbers", yes.clone()), ("asked", time.clone()), ("expires", time.clone()),
             ("octets", or_null("integer")), ("sha256", or_null("string")), ("package", or_null("string")),

@@ -91,7 +91,7 @@ async fn told(app: &App, method: &Method, headers: &HeaderMap, event: &Event) ->
                 _ => return Ok(String::new()),
             }
         }
-        About::System if permit(&actor, Permission::AccountEdit, now_us).is_err() => return Ok(String::new()),
+        About::System if permit(&actor, Permission::ConfigEdit, now_us).is_err() => return Ok(String::new()),
         About::System => {}
     }
     Ok(format!("event: {}\ndata: {data}\n\n", event.kind))

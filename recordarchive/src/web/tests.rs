@@ -61,9 +61,15 @@ impl Answer {
 
 impl Archive {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// One with other settings.
+    async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let catalogue = catalogue(folder.path()).await;
-        let config = Config { data: folder.path().into(), site: site(), ..Config::default() };
+        let mut config = Config { data: folder.path().into(), site: site(), ..Config::default() };
+        change(&mut config);
         let app = App::new(Arc::clone(&catalogue) as Arc<dyn Catalogue>, config);
         let routes = routes(Arc::clone(&app));
         let archive = Self { folder, catalogue, app, routes };

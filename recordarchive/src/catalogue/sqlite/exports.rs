@@ -1,9 +1,9 @@
 //! Exports in SQLite, and the entries of the audit log that go with them.
 
 use super::{Tx, log, people};
-use crate::access::audit::Link;
-use crate::catalogue::Done;
+use crate::access::audit::{Entry, Link};
 use crate::catalogue::export::{Export, State};
+use crate::catalogue::{Done, Failure};
 use crate::id::Id;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -24,6 +24,9 @@ fn export(row: &SqliteRow) -> Export {
         asked_us: row.get("asked_us"),
         expires_us: row.get("expires_us"),
         state: State::from_name(row.get("state")).unwrap_or(State::Failed),
+        decided: row
+            .get::<Option<String>, _>("decided_by")
+            .map(|by| (by, row.get::<Option<i64>, _>("decided_us").unwrap_or_default())),
         octets: row.get("octets"),
         sha256: row.get("sha256"),
         problem: row.get("problem"),
@@ -77,11 +80,37 @@ pub(super) async fn one(pool: &SqlitePool, id: Id, account: Id) -> Done<Option<E
     Ok(row.as_ref().map(export))
 }
 
+/// Those that wait for another person, the oldest first.
+pub(super) async fn waiting(pool: &SqlitePool) -> Done<Vec<Export>> {
+    let query = sqlx::query("SELECT * FROM export WHERE state = 'waiting' ORDER BY key LIMIT ?");
+    Ok(query.bind(MAX_LISTED).fetch_all(pool).await?.iter().map(export).collect())
+}
+
+/// Has another person decide about one that waits; false if there is none.
+pub(super) async fn decide(tx: &mut Tx, id: Id, approves: bool, until_us: i64, entry: &Entry) -> Done<bool> {
+    let query = sqlx::query("SELECT * FROM export WHERE id = ?").bind(id.0.as_slice());
+    let Some(found) = query.fetch_optional(&mut **tx).await?.as_ref().map(export) else { return Ok(false) };
+    if found.state != State::Waiting {
+        return Err(Failure::Conflict(format!("the export is {} already", found.state.name())));
+    }
+    if found.by == entry.actor {
+        let told = "you asked for this export: another person with export.approve has to decide";
+        return Err(Failure::Conflict(told.into()));
+    }
+    let state = if approves { State::Running } else { State::Rejected };
+    let query = "UPDATE export SET state = ?, decided_by = ?, decided_us = ?, expires_us = ? WHERE id = ?";
+    let query = sqlx::query(query).bind(state.name()).bind(&entry.actor).bind(entry.at_us).bind(until_us);
+    query.bind(id.0.as_slice()).execute(&mut **tx).await?;
+    log::append(tx, std::slice::from_ref(entry)).await?;
+    Ok(true)
+}
+
 /// The oldest that is to be made, and those whose time is over.
 pub(super) async fn to_do(pool: &SqlitePool, now_us: i64) -> Done<(Option<Export>, Vec<Export>)> {
     let next = sqlx::query("SELECT * FROM export WHERE state = 'running' ORDER BY key LIMIT 1");
     let next = next.fetch_optional(pool).await?.as_ref().map(export);
-    let over = sqlx::query("SELECT * FROM export WHERE state = 'ready' AND expires_us <= ? LIMIT 100");
+    let over =
+        sqlx::query("SELECT * FROM export WHERE state IN ('ready', 'waiting') AND expires_us <= ? LIMIT 100");
     let over = over.bind(now_us).fetch_all(pool).await?.iter().map(export).collect();
     Ok((next, over))
 }

@@ -48,6 +48,7 @@ const SCHEMA: &[&str] = &[
     include_str!("deletions.sql"),
     include_str!("exports.sql"),
     include_str!("policies.sql"),
+    include_str!("export_approval.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
@@ -531,6 +532,17 @@ impl Catalogue for SqliteCatalogue {
 
     async fn export(&self, id: Id, account: Id) -> Done<Option<Export>> {
         exports::one(self.readers(), id, account).await
+    }
+
+    async fn waiting_exports(&self) -> Done<Vec<Export>> {
+        exports::waiting(self.readers()).await
+    }
+
+    async fn decide_export(&self, id: Id, approves: bool, until_us: i64, entry: &Entry) -> Done<bool> {
+        let mut tx = self.begin().await?;
+        let done = exports::decide(&mut tx, id, approves, until_us, entry).await?;
+        tx.commit().await?;
+        Ok(done)
     }
 
     async fn exports_to_do(&self, now_us: i64) -> Done<(Option<Export>, Vec<Export>)> {

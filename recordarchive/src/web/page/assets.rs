@@ -6,10 +6,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("page.css", "text/css; charset=utf-8", include_str!("../../../static/page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("../../../static/page.js")),
     ("player.js", "text/javascript; charset=utf-8", include_str!("../../../static/player.js")),
+    ("live.js", "text/javascript; charset=utf-8", include_str!("../../../static/live.js")),
+    ("policies.js", "text/javascript; charset=utf-8", include_str!("../../../static/policies.js")),
     ("icon.svg", "image/svg+xml", include_str!("../../../static/icon.svg")),
 ];
 

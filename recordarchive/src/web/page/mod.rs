@@ -8,8 +8,11 @@ mod admin;
 mod assets;
 mod call;
 mod deletions;
+mod exports;
 mod holds;
+mod live;
 mod model;
+mod policies;
 mod search;
 
 use super::App;
@@ -40,7 +43,10 @@ pub(super) fn routes(app: Arc<App>, api: Router) -> Router {
     Router::new()
         .route("/", get(search::page))
         .route("/calls/{id}", get(call::page))
+        .route("/live", get(live::page))
         .route("/holds", get(holds::page))
+        .route("/policies", get(policies::page))
+        .route("/exports", get(exports::page))
         .route("/deletions", get(deletions::page))
         .route("/audit", get(admin::audit))
         .route("/accounts", get(admin::accounts))
@@ -137,13 +143,19 @@ impl Frame {
     fn items(&self) -> Vec<Item> {
         let all = [
             ("Calls", "/", "call.search"),
+            ("Live", "/live", "audio.live"),
             ("Holds", "/holds", "hold.place"),
+            ("Policies", "/policies", "policy.edit"),
+            ("Exports", "/exports", "export.create"),
             ("Deletions", "/deletions", "delete.request"),
             ("Audit", "/audit", "audit.read"),
             ("Accounts", "/accounts", "account.edit"),
-            ("System", "/health", "account.edit"),
+            ("System", "/health", "config.edit"),
         ];
-        let open = all.into_iter().filter(|(_, _, permission)| self.may(permission));
+        let open = all.into_iter().filter(|(_, path, permission)| {
+            // What waits for a second person is there, too.
+            self.may(permission) || *path == "/exports" && self.may("export.approve")
+        });
         open.map(|(name, path, _)| Item { name, path, current: path == self.path }).collect()
     }
 }

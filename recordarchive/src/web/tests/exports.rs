@@ -242,3 +242,53 @@ fn a_recording_that_cannot_be_read_is_named_and_the_rest_is_there() {
         assert_eq!(check(&file, None).unwrap().problems, [] as [String; 0]);
     });
 }
+
+#[test]
+fn an_export_waits_for_a_second_person_where_it_takes_one() {
+    run(async {
+        let archive = Archive::with(|config| config.export_approval = true).await;
+        archive.fill().await;
+        let (call, _) = archive.recording("pcma").await;
+        let body = json!({"calls": [call], "reason": "case 7"});
+        let asked = ask(&archive, "invest", &body).await.json();
+        assert_eq!(asked["state"], "waiting", "{asked}");
+        let path = format!("/exports/{}", asked["id"].as_str().unwrap());
+        archive.make_exports().await;
+        let early = archive.get("invest", &format!("{path}/package")).await;
+        assert_eq!(early.status, StatusCode::CONFLICT);
+        assert!(early.json()["detail"].as_str().unwrap().contains("another person"));
+        for (who, status) in [
+            ("invest", StatusCode::FORBIDDEN),
+            ("super", StatusCode::FORBIDDEN),
+            ("admin", StatusCode::FORBIDDEN),
+            ("branch", StatusCode::NOT_FOUND),
+        ] {
+            assert_eq!(archive.post(who, &format!("{path}/approve"), Value::Null).await.0, status, "{who}");
+        }
+        assert_eq!(archive.get("branch", "/exports").await.json()["exports"], json!([]));
+        assert_eq!(archive.get("legal", "/exports").await.json()["exports"][0]["id"], asked["id"]);
+        let (invest, legal) = (archive.log_in("invest").await, archive.log_in("legal").await);
+        let (_, text) = archive.page(&legal, "/exports").await;
+        assert!(text.contains(&format!("{path}/approve")), "{text}");
+        let (_, text) = archive.page(&invest, "/exports").await;
+        assert!(!text.contains("/approve") && text.contains("waits for a second person"), "{text}");
+        let (status, _) = archive.post("legal", &format!("{path}/approve"), Value::Null).await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+        assert_eq!(
+            archive.post("second", &format!("{path}/reject"), Value::Null).await.0,
+            StatusCode::CONFLICT
+        );
+        archive.make_exports().await;
+        let ready = archive.get("invest", &path).await.json();
+        assert_eq!((&ready["state"], &ready["decided"]["by"]), (&json!("ready"), &json!("legal")));
+        let (_, text) = archive.page(&invest, "/exports").await;
+        assert!(text.contains(&format!("/api/v1{path}/package")), "{text}");
+
+        let asked = ask(&archive, "invest", &body).await.json();
+        let path = format!("/exports/{}", asked["id"].as_str().unwrap());
+        archive.post("second", &format!("{path}/reject"), Value::Null).await;
+        archive.make_exports().await;
+        assert_eq!(archive.get("invest", &path).await.json()["state"], "rejected");
+        assert_eq!(archive.get("invest", &format!("{path}/package")).await.status, StatusCode::CONFLICT);
+    });
+}

@@ -88,6 +88,17 @@ impl Archive {
     }
 }
 
+/// So many octets of a stream, however they come.
+async fn octets(body: &mut Pin<Box<Body>>, count: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let more = next(body).await;
+        assert!(!more.is_empty(), "it ended after {} of {count}", all.len());
+        all.extend(more);
+    }
+    all
+}
+
 /// The next octets of a stream; none: it has ended.
 async fn next(body: &mut Pin<Box<Body>>) -> Vec<u8> {
     match std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
@@ -205,26 +216,23 @@ fn live_audio_is_what_is_written_and_ends_with_the_call() {
         let head = next(&mut stored).await;
         assert_eq!((head.len(), &head[20..22]), (58, &[6, 0][..]));
         assert_eq!(next(&mut pcm).await.len(), 44);
-        assert!(next(&mut stored).await == [0xD5; 8000], "the last second");
-        assert_eq!(next(&mut pcm).await.len(), 16_000);
+        assert!(octets(&mut stored, 8000).await == [0xD5; 8000], "the last second");
+        assert_eq!(octets(&mut pcm, 16_000).await.len(), 16_000);
         recorder.write(&[0x55; 800]);
-        assert!(next(&mut stored).await == [0x55; 800]);
-        assert_eq!(next(&mut pcm).await.len(), 1600);
+        assert!(octets(&mut stored, 800).await == [0x55; 800]);
+        assert_eq!(octets(&mut pcm, 1600).await.len(), 1600);
         drop(pcm);
         // The next file of the same recording follows.
         recorder.end(1);
         let mut second = Recorder::begin(&archive, "Record_m.wav", "201", 2);
         second.write(&[0x54; 80]);
         watch.look(clock::now_us());
-        let mut rest = Vec::new();
-        while rest.len() < 16_080 {
-            rest.extend(next(&mut stored).await);
-        }
+        let rest = octets(&mut stored, 16_080).await;
         assert!(rest[16_000..] == [0x54; 80]);
         second.write(&[0x53; 40]);
         second.end(2);
         watch.look(clock::now_us());
-        assert!(next(&mut stored).await == [0x53; 40], "nothing of the end is left out");
+        assert!(octets(&mut stored, 40).await == [0x53; 40], "nothing of the end is left out");
         assert_eq!(next(&mut stored).await, [0; 0]);
         let entries = archive.catalogue.audit(0, 1000).await.unwrap();
         let live: Vec<_> = entries.iter().filter(|link| link.entry.action == "live").collect();
@@ -261,5 +269,20 @@ fn live_audio_ends_with_the_server() {
         next(&mut stored).await;
         archive.app.end();
         while !next(&mut stored).await.is_empty() {}
+    });
+}
+
+#[test]
+fn live_calls_have_a_page_with_a_button_to_listen_in() {
+    run(async {
+        let archive = Archive::new().await;
+        let _recorder = Recorder::begin(&archive, "Record_l.wav", "201", 1);
+        archive.watch(Events::default()).look(clock::now_us());
+        let id = archive.live("super").await[0]["id"].as_str().unwrap().to_owned();
+        let cookie = archive.log_in("super").await;
+        let (_, text) = archive.page(&cookie, "/live").await;
+        assert!(text.contains(&format!("data-listen=\"{id}\"")) && text.contains("Anna"), "{text}");
+        let (status, _) = archive.page(&archive.log_in("legal").await, "/live").await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
     });
 }

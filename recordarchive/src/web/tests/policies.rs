@@ -232,3 +232,33 @@ fn policies_that_keep_longer_take_calls_out_of_the_trash_and_so_does_a_hold() {
         assert_eq!(listed["calls"].as_array().unwrap().len(), 3);
     });
 }
+
+#[test]
+fn policies_have_a_page_with_what_they_would_do_and_the_second_persons_button() {
+    run(async {
+        let archive = Archive::new().await;
+        archive.fill().await;
+        let policies =
+            json!([{"name": "<b>desk", "extensions": ["201"], "keep_days": 5, "delete_after_days": 90}]);
+        let (_, seen) = archive.post("legal", "/policies/preview", json!({"policies": policies})).await;
+        let body = json!({"policies": policies, "reason": "rule 7", "preview": seen["preview"]});
+        let (_, waits) = archive.put("legal", "/policies", body).await;
+        let path = format!("/api/v1/policies/{}", waits["proposal"]["id"].as_str().unwrap());
+        let (legal, second) = (archive.log_in("legal").await, archive.log_in("second").await);
+        let (_, text) = archive.page(&legal, "/policies").await;
+        assert!(!text.contains(&format!("{path}/approve")) && text.contains(">Take back<"), "{text}");
+        let (_, text) = archive.page(&second, "/policies").await;
+        assert!(text.contains(&format!("{path}/approve")) && text.contains("rule 7"), "{text}");
+        assert!(text.contains("extension 201: kept 5 days at least, deleted after 90 days"), "{text}");
+        assert!(text.contains("3 calls, 0.0 hours, the oldest of 20") && !text.contains("<b>desk"), "{text}");
+        assert_eq!(
+            archive.post("second", &path["/api/v1".len()..], Value::Null).await.0,
+            StatusCode::NOT_FOUND
+        );
+        archive.post("second", &format!("{}/approve", &path["/api/v1".len()..]), Value::Null).await;
+        let (_, text) = archive.page(&legal, "/policies").await;
+        assert!(text.contains("Set by legal and second") && text.contains("value=\"90\""), "{text}");
+        let (status, _) = archive.page(&archive.log_in("super").await, "/policies").await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+    });
+}
