@@ -247,14 +247,6 @@ pub struct Uplink {
     pub dscp_media: u8,
 }
 
-impl Uplink {
-    /// Whether a server is configured at all.
-    #[must_use]
-    pub fn is_configured(&self) -> bool {
-        !self.server_addr.is_empty()
-    }
-}
-
 /// `[sandbox]`: what the agent gives up once it has started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
@@ -378,9 +370,7 @@ impl Config {
             LEAST_BUFFER_OCTETS / 1024
         ))
     }
-}
 
-impl Config {
     /// What is wrong with a server of which only the port is written; it is not used, and the agent runs without it.
     #[must_use]
     pub fn half_a_server(&self) -> Option<String> {
@@ -480,6 +470,12 @@ impl Storage {
 }
 
 impl Uplink {
+    /// Whether a server is configured at all.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        !self.server_addr.is_empty()
+    }
+
     fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
         let mut it = Self::default();
         section.read("server_addr", &mut it.server_addr, server_addr)?;

@@ -8,29 +8,26 @@ use crate::support::environment::{has_program, run, skip};
 use crate::support::rtp_source::FRAME;
 use crate::support::{Agent, Call, Codec, assert_audio, read_recording};
 
-impl Codec {
-    /// ffmpeg's encoder, its name of the raw format, and samples per second.
-    fn in_ffmpeg(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Pcma => ("pcm_alaw", "alaw", "8000"),
-            Self::Pcmu => ("pcm_mulaw", "mulaw", "8000"),
-            Self::G722 => ("g722", "g722", "16000"),
-        }
-    }
-
-    /// Options that make ffmpeg read a raw file of this codec.
-    pub(crate) fn raw_input(self, file: &Path) -> Vec<String> {
-        let (_, format, rate) = self.in_ffmpeg();
-        let mut options = vec!["-f", format];
-        if self != Self::G722 {
-            options.extend(["-ar", rate, "-ac", "1"]);
-        }
-        let mut options: Vec<String> = options.into_iter().map(str::to_owned).collect();
-        options.extend(["-i".to_owned(), file.display().to_string()]);
-        options
+/// ffmpeg's encoder, its name of the raw format, and samples per second.
+fn in_ffmpeg(codec: Codec) -> (&'static str, &'static str, &'static str) {
+    match codec {
+        Codec::Pcma => ("pcm_alaw", "alaw", "8000"),
+        Codec::Pcmu => ("pcm_mulaw", "mulaw", "8000"),
+        Codec::G722 => ("g722", "g722", "16000"),
     }
 }
 
+/// Options that make ffmpeg read a raw file of this codec.
+pub(crate) fn raw_input(codec: Codec, file: &Path) -> Vec<String> {
+    let (_, format, rate) = in_ffmpeg(codec);
+    let mut options = vec!["-f", format];
+    if codec != Codec::G722 {
+        options.extend(["-ar", rate, "-ac", "1"]);
+    }
+    let mut options: Vec<String> = options.into_iter().map(str::to_owned).collect();
+    options.extend(["-i".to_owned(), file.display().to_string()]);
+    options
+}
 pub(crate) fn ffmpeg() -> Command {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-nostdin", "-v", "error", "-y"]);
@@ -51,7 +48,7 @@ fn speech(folder: &Path, codec: Codec) -> PathBuf {
     let wav = folder.join("speech.wav");
     let words = "The quick brown fox jumps over the lazy dog. Please hold the line.";
     run(Command::new("espeak-ng").arg("-w").arg(&wav).arg(words));
-    let (encoder, format, rate) = codec.in_ffmpeg();
+    let (encoder, format, rate) = in_ffmpeg(codec);
     let raw = folder.join("speech.raw");
     let encode = ["-ar", rate, "-ac", "1", "-c:a", encoder, "-f", format];
     run(ffmpeg().arg("-i").arg(wav).args(encode).arg(&raw));
@@ -68,7 +65,7 @@ fn record(call: &mut Call, raw: &Path, packet_size: Option<usize>) {
         url += &format!("&pkt_size={octets}");
     }
     let mut command = ffmpeg();
-    command.args(["-readrate", "4"]).args(call.codec.raw_input(raw));
+    command.args(["-readrate", "4"]).args(raw_input(call.codec, raw));
     run(command.args(["-c:a", "copy", "-f", "rtp"]).arg(url));
 }
 
@@ -86,11 +83,11 @@ fn expect_export(call: &Call, raw: &Path) {
     let wav = raw.with_file_name("exported.wav");
     let mut export = crate::support::agent::recordctl();
     run(export.arg("export").arg(&call.file).arg("-o").arg(&wav));
-    let rate = call.codec.in_ffmpeg().2.parse().unwrap();
+    let rate = in_ffmpeg(call.codec).2.parse().unwrap();
     let (format, samples) = riff(&wav);
     assert_eq!(format, RiffFormat { tag: 1, channels: 1, rate, bits: 16 });
     let mut decode = ffmpeg();
-    let expected = run(decode.args(call.codec.raw_input(raw)).args(["-f", "s16le", "-"]));
+    let expected = run(decode.args(raw_input(call.codec, raw)).args(["-f", "s16le", "-"]));
     assert!(samples.len() >= expected.len(), "{} of {} octets", samples.len(), expected.len());
     let differs = samples.iter().zip(&expected).position(|(got, expected)| got != expected);
     assert_eq!(differs, None, "{:?} decodes otherwise than in ffmpeg from that octet on", call.codec);

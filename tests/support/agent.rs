@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -193,6 +194,14 @@ impl Setup {
     pub(crate) fn run_to_end(self) -> Output {
         let config = self.write_config();
         output_of(recordd().arg("--config").arg(config))
+    }
+
+    /// An agent that uploads to `addr`, with short time-outs.
+    pub(crate) fn uploads_to(self, addr: SocketAddr) -> Self {
+        self.quoted("uplink", "server_addr", &addr.ip().to_string())
+            .set("uplink", "server_port", addr.port())
+            .set("uplink", "connect_timeout_ms", 1000)
+            .set("uplink", "response_timeout_ms", 1000)
     }
 }
 

@@ -201,13 +201,3 @@ fn read_address(log: ChildStderr) -> SocketAddr {
         }
     }
 }
-
-impl Setup {
-    /// An agent that uploads to `addr`, with short time-outs.
-    pub(crate) fn uploads_to(self, addr: SocketAddr) -> Self {
-        self.quoted("uplink", "server_addr", &addr.ip().to_string())
-            .set("uplink", "server_port", addr.port())
-            .set("uplink", "connect_timeout_ms", 1000)
-            .set("uplink", "response_timeout_ms", 1000)
-    }
-}

@@ -1,5 +1,7 @@
 //! Requests to the whole API, from files in an intake to octets of audio.
 
+#![allow(clippy::multiple_inherent_impl, reason = "each file of tests asks the archive in its own way")]
+
 mod deletions;
 mod events;
 mod exports;

@@ -60,9 +60,7 @@ impl AudioFile {
             Err(OpenError::Seal(error)) => Err(io::Error::other(error).into()),
         }
     }
-}
 
-impl AudioFile {
     /// Looks at the last chunk of an encrypted file, which may hold no audio.
     ///
     /// # Errors

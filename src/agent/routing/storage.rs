@@ -85,10 +85,9 @@ fn delete_to_open(parts: &mut Parts, key: RecordingKey, fault: &Fault, turn: &mu
 /// A file could not be created.
 fn open_failed(parts: &mut Parts, key: RecordingKey, fault: Fault, turn: &mut Turn<'_>) {
     let Err(_) = parts.go_on_elsewhere(key, &fault, Vec::new(), turn) else { return };
-    match parts.recordings.get(key).map(|it| on_disk::open_failed(it, fault)) {
-        Some(then) => parts.follow(key, then, turn),
-        None => {}
-    }
+    let Some(it) = parts.recordings.get(key) else { return };
+    let then = on_disk::open_failed(it, fault);
+    parts.follow(key, then, turn);
 }
 
 /// Audio of a recording was written, or could not be.

@@ -430,42 +430,7 @@ impl Call {
         octets.extend(self.ssrc.to_be_bytes());
         octets
     }
-}
 
-/// Runs the call of `seed` and holds the file against what was spoken. Returns the names of its troubles.
-pub(crate) fn run(seed: u64) -> Vec<String> {
-    let mut call = Call::new(seed);
-    let flights = call.run();
-    let mut timeline = Timeline::new(call.codec);
-    let mut file = File { octets: Vec::new(), silence: call.codec.silence() };
-    let mut counts = Counts::default();
-    let mut last_ms = 0;
-    for (at_ms, octets) in &flights {
-        // Once a second what waits is looked at, as when it is flushed.
-        if *at_ms >= last_ms + 1000 {
-            timeline.let_go(Mono::new(Duration::from_millis(last_ms + 1000)), &mut file);
-        }
-        last_ms = *at_ms;
-        let arrival = Mono::new(Duration::from_millis(*at_ms));
-        let verdict = match Packet::parse(octets) {
-            Ok(packet) => timeline.push(&packet, arrival, true, &mut file),
-            Err(PacketError::Rtcp) => Verdict::Dropped(media::counts::DropCause::Rtcp),
-            Err(error) => panic!("{error:?}"),
-        };
-        if std::env::var_os("SIM_TRACE").is_some() {
-            let file_ms = file.octets.len() / 8;
-            println!("{at_ms} ms {:02x?} {verdict:?}, file {file_ms} ms", &octets[..octets.len().min(16)]);
-        }
-        counts.book(verdict);
-        timeline.restore_regained(&mut counts);
-        assert!(counts.balance(), "{counts:?}");
-    }
-    timeline.settle(&mut file);
-    call.check(&file, &counts, timeline.lost());
-    call.troubles.iter().map(|it| format!("{it:?}")).collect()
-}
-
-impl Call {
     fn check(&self, file: &File, counts: &Counts, lost: u64) {
         let about = format!("{:?} rate {}/20 of {:?}, {counts:?}", self.troubles, self.rate, self.codec);
         let mut found: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
@@ -511,6 +476,39 @@ impl Call {
         assert_eq!(counts.stored, in_file, "{about}");
         assert_eq!(counts.received, in_file + self.doubles + self.not_audio + self.strays, "{about}");
     }
+}
+
+/// Runs the call of `seed` and holds the file against what was spoken. Returns the names of its troubles.
+pub(crate) fn run(seed: u64) -> Vec<String> {
+    let mut call = Call::new(seed);
+    let flights = call.run();
+    let mut timeline = Timeline::new(call.codec);
+    let mut file = File { octets: Vec::new(), silence: call.codec.silence() };
+    let mut counts = Counts::default();
+    let mut last_ms = 0;
+    for (at_ms, octets) in &flights {
+        // Once a second what waits is looked at, as when it is flushed.
+        if *at_ms >= last_ms + 1000 {
+            timeline.let_go(Mono::new(Duration::from_millis(last_ms + 1000)), &mut file);
+        }
+        last_ms = *at_ms;
+        let arrival = Mono::new(Duration::from_millis(*at_ms));
+        let verdict = match Packet::parse(octets) {
+            Ok(packet) => timeline.push(&packet, arrival, true, &mut file),
+            Err(PacketError::Rtcp) => Verdict::Dropped(media::counts::DropCause::Rtcp),
+            Err(error) => panic!("{error:?}"),
+        };
+        if std::env::var_os("SIM_TRACE").is_some() {
+            let file_ms = file.octets.len() / 8;
+            println!("{at_ms} ms {:02x?} {verdict:?}, file {file_ms} ms", &octets[..octets.len().min(16)]);
+        }
+        counts.book(verdict);
+        timeline.restore_regained(&mut counts);
+        assert!(counts.balance(), "{counts:?}");
+    }
+    timeline.settle(&mut file);
+    call.check(&file, &counts, timeline.lost());
+    call.troubles.iter().map(|it| format!("{it:?}")).collect()
 }
 
 fn low_32(number: u64) -> u32 {

@@ -148,7 +148,7 @@ fn ffmpeg(order: &Order<'_>) {
     let rtcp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let rtcp_port = rtcp.local_addr().expect("bound").port();
     let url = format!("rtp://{}?rtcpport={rtcp_port}&pkt_size={}", order.to, 12 + FRAME);
-    let input = order.codec.raw_input(&order.clip());
+    let input = crate::speech::raw_input(order.codec, &order.clip());
     let mut command = crate::speech::ffmpeg();
     run(command.arg("-re").args(input).args(["-c:a", "copy", "-f", "rtp"]).arg(url));
 }

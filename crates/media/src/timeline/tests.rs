@@ -71,6 +71,21 @@ impl Bench {
         assert!(self.counts.balance());
         &self.tape.octets
     }
+
+    /// Packet `number` of a sender that counts `ticks` for it, at `timestamp`.
+    fn send_at(&mut self, number: u32, timestamp: u32) -> Verdict {
+        self.clock_ms += 20;
+        let seq = u16::try_from(number & 0xFFFF).unwrap();
+        self.send_raw(0, seq, timestamp, &payload(number), true)
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.clock_ms += ms;
+    }
+
+    fn gaps(&self) -> Vec<(u64, GapCause)> {
+        self.tape.gaps.clone()
+    }
 }
 
 fn audio(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
@@ -462,23 +477,6 @@ fn a_straggler_of_the_source_before_is_late_and_not_lost() {
     bench.ssrc = 1;
     assert_eq!(bench.send_raw(0, 3, 480, &payload(3), true), Verdict::Late);
     assert_eq!(bench.timeline.lost(), 0);
-}
-
-impl Bench {
-    /// Packet `number` of a sender that counts `ticks` for it, at `timestamp`.
-    fn send_at(&mut self, number: u32, timestamp: u32) -> Verdict {
-        self.clock_ms += 20;
-        let seq = u16::try_from(number & 0xFFFF).unwrap();
-        self.send_raw(0, seq, timestamp, &payload(number), true)
-    }
-
-    fn wait(&mut self, ms: u64) {
-        self.clock_ms += ms;
-    }
-
-    fn gaps(&self) -> Vec<(u64, GapCause)> {
-        self.tape.gaps.clone()
-    }
 }
 
 #[test]

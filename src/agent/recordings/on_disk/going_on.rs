@@ -11,6 +11,9 @@ use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::phase::Notice;
 use crate::agent::recordings::recording::to_file::ToFile;
+use crate::agent::recordings::recording::to_file::lost_disk::{
+    finalised as take_finalised, lose_disk, resume as resume_at,
+};
 use crate::agent::{Action, RecordingKey, Turn};
 use crate::api::event::Event;
 use crate::api::reason::Reason;
@@ -40,7 +43,7 @@ pub(in crate::agent) fn storage_failed(
         return Then::Remove(Outcome::DiskFailed(fault, pieces));
     }
     let file = to_file.file();
-    to_file.lose_disk(pieces, Reason::StorageIo.as_str(), &it.call, &mut it.stream, turn.now);
+    lose_disk(to_file, pieces, Reason::StorageIo.as_str(), &it.call, &mut it.stream, turn.now);
     let first = to_file.wait_for_disk(turn.now.mono, turn.now.mono + RETRY_AFTER);
     // Closes the descriptor, wherever the failure was seen: nothing keeps the dead mount busy.
     turn.actions.push(Action::Job(Job::Abandon(file)));
@@ -87,7 +90,7 @@ pub(in crate::agent) fn resume(
     let Some(outage) = to_file.outage_mut() else { return };
     let tries = std::mem::take(&mut outage.tries);
     let Some(folder) = folder.filter(|_| came || tries) else { return };
-    let jobs = to_file.resume(folder, next, is_there, &it.call, &mut it.stream, turn.now);
+    let jobs = resume_at(to_file, folder, next, is_there, &it.call, &mut it.stream, turn.now);
     turn.actions.extend(jobs.into_iter().map(Action::Job));
 }
 
@@ -104,7 +107,7 @@ pub(in crate::agent) fn go_on_at(
     let next = turn.ids.file();
     let Destination::File(to_file) = &mut it.destination else { return turn.pool.give_back_all(pieces) };
     let file = to_file.file();
-    to_file.lose_disk(pieces, reason_of(fault.kind).as_str(), &it.call, &mut it.stream, turn.now);
+    lose_disk(to_file, pieces, reason_of(fault.kind).as_str(), &it.call, &mut it.stream, turn.now);
     to_file.end_outage();
     it.notices.renew(Notice::Stalled);
     let (at, detail) = (folder.root.display(), &fault.detail);
@@ -112,7 +115,7 @@ pub(in crate::agent) fn go_on_at(
     turn.actions.push(Action::Log(LogLevel::Warn, text));
     // Closes the descriptor and its lock, before the file is finished by its name.
     turn.actions.push(Action::Job(Job::Abandon(file)));
-    let jobs = to_file.resume(folder, next, is_there, &it.call, &mut it.stream, turn.now);
+    let jobs = resume_at(to_file, folder, next, is_there, &it.call, &mut it.stream, turn.now);
     turn.actions.extend(jobs.into_iter().map(Action::Job));
 }
 
@@ -143,7 +146,7 @@ pub(in crate::agent) fn finalised(
     };
     match result {
         Ok(outcome) => {
-            let (finalisation, done) = to_file.finalised(file);
+            let (finalisation, done) = take_finalised(to_file, file);
             let is_locked = outcome == FinaliseOutcome::Locked;
             let left = finalisation.filter(|_| outcome != FinaliseOutcome::Finished);
             if let Some(finalisation) = left {

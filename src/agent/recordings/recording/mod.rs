@@ -19,7 +19,7 @@ use crate::agent::recordings::recording::to_file::{SenderFacts, ToFile};
 use crate::api::ending::{EndReason, Order};
 use crate::api::reason::{Cause, Reason};
 use crate::api::request::RecordStart;
-use crate::api::status::{Mode, RecordingState};
+use crate::api::status::{Mode, RecordStarted, RecordingState, RecordingStatus};
 use media::blocks::BlockPool;
 use media::codec::{Codec, OCTETS_PER_MS};
 use media::counts::{Counts, Verdict};
@@ -356,6 +356,21 @@ impl Recording {
     /// What is known of who sends.
     pub(in crate::agent) fn sender_facts(&self) -> SenderFacts {
         SenderFacts { payload_type: self.dynamic_type() }
+    }
+
+    /// What clients are told of it.
+    pub(in crate::agent) fn status(&self, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
+        status::status(self, remaining_s, now)
+    }
+
+    /// The answer to `record.start`.
+    pub(in crate::agent) fn start_answer(&self) -> RecordStarted {
+        status::start_answer(self)
+    }
+
+    /// Whether audio was lost on our side.
+    pub(in crate::agent) fn is_degraded(&self) -> bool {
+        status::is_degraded(self)
     }
 
     /// It ends, or has ended, for this reason.

@@ -18,157 +18,152 @@ const LEVEL_IS_OLD: Duration = Duration::from_secs(2);
 /// Media that is missing for longer becomes silence when it is back; the recorded time goes on meanwhile.
 const MISSING_AFTER: Duration = Duration::from_millis(500);
 
-impl Recording {
-    /// What comes in; `None` where nothing is to come.
-    fn media(&self) -> Option<Media> {
-        if matches!(self.destination, Destination::Pbx(_)) {
-            return None;
+/// What comes in; `None` where nothing is to come.
+fn media(it: &Recording) -> Option<Media> {
+    if matches!(it.destination, Destination::Pbx(_)) {
+        return None;
+    }
+    Some(match it.stream.probe().media() {
+        probe::Media::Flowing => Media::Flowing,
+        probe::Media::None => Media::None,
+        probe::Media::Encrypted => Media::Encrypted,
+        probe::Media::WrongPayloadType => Media::WrongPayloadType,
+    })
+}
+
+/// Silence that is due for media that is missing at `now`: it stands in the file once media is back.
+fn missing_ms(it: &Recording, now: Mono) -> u64 {
+    let missing =
+        it.stream.probe().missing(now).filter(|missing| it.takes_audio() && *missing > MISSING_AFTER);
+    let ms = missing.map_or(0, |missing| u64::try_from(missing.as_millis()).unwrap_or(u64::MAX));
+    ms.saturating_sub(octets_to_ms(it.stream.last_octets() as u64))
+}
+
+/// How loud the newest audio is.
+fn level_dbfs(it: &Recording) -> Option<f32> {
+    match &it.destination {
+        Destination::File(to_file) => to_file.level_dbfs(),
+        Destination::Server(_) | Destination::Pbx(_) => it.stream.relayed_level().map(Level::dbfs),
+    }
+}
+
+/// Whether audio was lost on our side.
+pub(super) fn is_degraded(it: &Recording) -> bool {
+    let overrun = it.stream.buffer().overrun_octets() > 0;
+    it.overflowed > 0 || overrun || it.stream.counts().dropped_for(DropCause::Uplink) > 0
+}
+
+/// Whether its disk stands still, or is gone, so that audio waits in memory.
+fn is_stalled(it: &Recording, now: Mono) -> bool {
+    let busy_since = it.destination.as_file().and_then(ToFile::busy_since);
+    it.has_lost_disk() || busy_since.is_some_and(|since| now >= since + STALLED_AFTER)
+}
+
+/// How it ended; `None` as long as it has not.
+fn ending(it: &Recording) -> Option<Ending> {
+    let Why { reason, cause, detail } = it.why.as_ref().filter(|_| it.state() == RecordingState::Ended)?;
+    let outcome = outcome(it, *reason);
+    let text_key = match reason {
+        EndReason::Failure(reason) if confirmed(it).is_some() => TextKey::of_pbx(*reason),
+        EndReason::Failure(reason) => TextKey::of(*reason, *cause),
+        EndReason::Order(Order::Shutdown) => Some(TextKey::Shutdown),
+        EndReason::Order(Order::StoppedByServer) => Some(TextKey::StoppedByServer),
+        // Who stops it before it has begun wants nothing.
+        EndReason::Order(_) if outcome == Outcome::Complete || !it.phase.has_begun() => None,
+        // The PBX has the audio: what of it is missing is not known here.
+        EndReason::Order(_) if confirmed(it).is_some() => None,
+        EndReason::Order(_) => Some(what_is_missing(it)),
+    };
+    Some(Ending { outcome, reason: *reason, cause: *cause, detail: detail.clone(), text_key })
+}
+
+/// How much of the audio that came, or was still to come, is kept.
+fn outcome(it: &Recording, reason: EndReason) -> Outcome {
+    let kept = match &it.destination {
+        Destination::Pbx(sip) => {
+            return if sip.recorded_ms() > 0 { Outcome::Complete } else { Outcome::Nothing };
         }
-        Some(match self.stream.probe().media() {
-            probe::Media::Flowing => Media::Flowing,
-            probe::Media::None => Media::None,
-            probe::Media::Encrypted => Media::Encrypted,
-            probe::Media::WrongPayloadType => Media::WrongPayloadType,
-        })
-    }
-
-    /// Silence that is due for media that is missing at `now`: it stands in the file once media is back.
-    fn missing_ms(&self, now: Mono) -> u64 {
-        let missing =
-            self.stream.probe().missing(now).filter(|missing| self.takes_audio() && *missing > MISSING_AFTER);
-        let ms = missing.map_or(0, |missing| u64::try_from(missing.as_millis()).unwrap_or(u64::MAX));
-        ms.saturating_sub(octets_to_ms(self.stream.last_octets() as u64))
-    }
-
-    /// How loud the newest audio is.
-    fn level_dbfs(&self) -> Option<f32> {
-        match &self.destination {
-            Destination::File(to_file) => to_file.level_dbfs(),
-            Destination::Server(_) | Destination::Pbx(_) => self.stream.relayed_level().map(Level::dbfs),
+        // What stands for encrypted audio is no audio.
+        Destination::File(to_file) => {
+            it.stream.counts().stored > 0 && (it.kept_at_server || to_file.kept_octets() > 0)
         }
+        Destination::Server(_) => it.stream.counts().stored > 0,
+    };
+    let unheard = it.unrecordable || it.stream.counts().dropped_for(DropCause::Encrypted) > 0;
+    match kept {
+        false => Outcome::Nothing,
+        true if reason.cuts_off() || is_degraded(it) || unheard => Outcome::Partial,
+        true => Outcome::Complete,
     }
+}
 
-    /// Whether audio was lost on our side.
-    pub(in crate::agent) fn is_degraded(&self) -> bool {
-        let overrun = self.stream.buffer().overrun_octets() > 0;
-        self.overflowed > 0 || overrun || self.stream.counts().dropped_for(DropCause::Uplink) > 0
+/// Why a recording that somebody ended has not all, or nothing.
+fn what_is_missing(it: &Recording) -> TextKey {
+    if it.stream.counts().dropped_for(DropCause::Encrypted) > 0 {
+        TextKey::MediaEncrypted
+    } else if it.unrecordable {
+        TextKey::MediaWrongPayloadType
+    } else if is_degraded(it) {
+        TextKey::AudioLost
+    } else {
+        TextKey::NoMedia
     }
+}
 
-    /// Whether its disk stands still, or is gone, so that audio waits in memory.
-    fn is_stalled(&self, now: Mono) -> bool {
-        let busy_since = self.destination.as_file().and_then(ToFile::busy_since);
-        self.has_lost_disk() || busy_since.is_some_and(|since| now >= since + STALLED_AFTER)
+pub(super) fn status(it: &Recording, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
+    let duration = it.stopped.unwrap_or(now).since(it.started);
+    let level_is_new = it.stream.probe().missing(now).is_some_and(|missing| missing < LEVEL_IS_OLD);
+    RecordingStatus {
+        recording: it.id.clone(),
+        mode: it.mode,
+        state: it.state(),
+        call: it.call.clone(),
+        codec: it.stream.codec().name().into(),
+        ptime_ms: it.ptime_ms,
+        payload_type: it.rtp.map(|_| it.dynamic_type().unwrap_or(it.stream.codec().payload_type().0)),
+        rtp: rtp_address(it),
+        media: media(it),
+        started_at: it.started_at.rfc3339(),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        elapsed_ms: octets_to_ms(it.octets()) + missing_ms(it, now),
+        bytes: if confirmed(it).is_some() { 0 } else { it.octets() },
+        file: it.file_name().map(Into::into),
+        segment: it.destination.as_file().map_or(1, ToFile::segment),
+        packets: Packets {
+            received: it.stream.counts().received,
+            lost: it.stream.counts().lost,
+            late: it.stream.counts().late,
+            duplicate: it.stream.counts().duplicate,
+            dropped: it.stream.counts().dropped(),
+            strangers: it.stream.counts().strangers,
+        },
+        contested: it.stream.counts().strangers > 0,
+        buffered_ms: octets_to_ms(it.buffered_octets()),
+        stalled: is_stalled(it, now),
+        remaining_s: remaining_s.filter(|_| it.goes_to_file()),
+        level_dbfs: level_dbfs(it).filter(|_| level_is_new),
+        degraded: is_degraded(it),
+        end_reason: it.why.as_ref().map(Why::in_short),
+        ending: ending(it),
+        confirmed: confirmed(it),
     }
+}
 
-    /// How it ended; `None` as long as it has not.
-    fn ending(&self) -> Option<Ending> {
-        let Why { reason, cause, detail } =
-            self.why.as_ref().filter(|_| self.state() == RecordingState::Ended)?;
-        let outcome = self.outcome(*reason);
-        let text_key = match reason {
-            EndReason::Failure(reason) if self.confirmed().is_some() => TextKey::of_pbx(*reason),
-            EndReason::Failure(reason) => TextKey::of(*reason, *cause),
-            EndReason::Order(Order::Shutdown) => Some(TextKey::Shutdown),
-            EndReason::Order(Order::StoppedByServer) => Some(TextKey::StoppedByServer),
-            // Who stops it before it has begun wants nothing.
-            EndReason::Order(_) if outcome == Outcome::Complete || !self.phase.has_begun() => None,
-            // The PBX has the audio: what of it is missing is not known here.
-            EndReason::Order(_) if self.confirmed().is_some() => None,
-            EndReason::Order(_) => Some(self.what_is_missing()),
-        };
-        Some(Ending { outcome, reason: *reason, cause: *cause, detail: detail.clone(), text_key })
-    }
+/// A PBX only says that it took the request, never that it records.
+fn confirmed(it: &Recording) -> Option<bool> {
+    matches!(it.destination, Destination::Pbx(_)).then_some(false)
+}
 
-    /// How much of the audio that came, or was still to come, is kept.
-    fn outcome(&self, reason: EndReason) -> Outcome {
-        let kept = match &self.destination {
-            Destination::Pbx(sip) => {
-                return if sip.recorded_ms() > 0 { Outcome::Complete } else { Outcome::Nothing };
-            }
-            // What stands for encrypted audio is no audio.
-            Destination::File(to_file) => {
-                self.stream.counts().stored > 0 && (self.kept_at_server || to_file.kept_octets() > 0)
-            }
-            Destination::Server(_) => self.stream.counts().stored > 0,
-        };
-        let unheard = self.unrecordable || self.stream.counts().dropped_for(DropCause::Encrypted) > 0;
-        match kept {
-            false => Outcome::Nothing,
-            true if reason.cuts_off() || self.is_degraded() || unheard => Outcome::Partial,
-            true => Outcome::Complete,
-        }
-    }
+fn rtp_address(it: &Recording) -> Option<RtpAddress> {
+    it.rtp.map(|rtp| RtpAddress { addr: rtp.ip(), port: rtp.port() })
+}
 
-    /// Why a recording that somebody ended has not all, or nothing.
-    fn what_is_missing(&self) -> TextKey {
-        if self.stream.counts().dropped_for(DropCause::Encrypted) > 0 {
-            TextKey::MediaEncrypted
-        } else if self.unrecordable {
-            TextKey::MediaWrongPayloadType
-        } else if self.is_degraded() {
-            TextKey::AudioLost
-        } else {
-            TextKey::NoMedia
-        }
-    }
-
-    pub(in crate::agent) fn status(&self, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
-        let duration = self.stopped.unwrap_or(now).since(self.started);
-        let level_is_new = self.stream.probe().missing(now).is_some_and(|missing| missing < LEVEL_IS_OLD);
-        RecordingStatus {
-            recording: self.id.clone(),
-            mode: self.mode,
-            state: self.state(),
-            call: self.call.clone(),
-            codec: self.stream.codec().name().into(),
-            ptime_ms: self.ptime_ms,
-            payload_type: self
-                .rtp
-                .map(|_| self.dynamic_type().unwrap_or(self.stream.codec().payload_type().0)),
-            rtp: self.rtp_address(),
-            media: self.media(),
-            started_at: self.started_at.rfc3339(),
-            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            elapsed_ms: octets_to_ms(self.octets()) + self.missing_ms(now),
-            bytes: if self.confirmed().is_some() { 0 } else { self.octets() },
-            file: self.file_name().map(Into::into),
-            segment: self.destination.as_file().map_or(1, ToFile::segment),
-            packets: Packets {
-                received: self.stream.counts().received,
-                lost: self.stream.counts().lost,
-                late: self.stream.counts().late,
-                duplicate: self.stream.counts().duplicate,
-                dropped: self.stream.counts().dropped(),
-                strangers: self.stream.counts().strangers,
-            },
-            contested: self.stream.counts().strangers > 0,
-            buffered_ms: octets_to_ms(self.buffered_octets()),
-            stalled: self.is_stalled(now),
-            remaining_s: remaining_s.filter(|_| self.goes_to_file()),
-            level_dbfs: self.level_dbfs().filter(|_| level_is_new),
-            degraded: self.is_degraded(),
-            end_reason: self.why.as_ref().map(Why::in_short),
-            ending: self.ending(),
-            confirmed: self.confirmed(),
-        }
-    }
-
-    /// A PBX only says that it took the request, never that it records.
-    fn confirmed(&self) -> Option<bool> {
-        matches!(self.destination, Destination::Pbx(_)).then_some(false)
-    }
-
-    fn rtp_address(&self) -> Option<RtpAddress> {
-        self.rtp.map(|rtp| RtpAddress { addr: rtp.ip(), port: rtp.port() })
-    }
-
-    pub(in crate::agent) fn start_answer(&self) -> RecordStarted {
-        RecordStarted {
-            recording: self.id.clone(),
-            state: self.state(),
-            rtp: self.rtp_address(),
-            file: self.file_name().map(Into::into),
-            confirmed: self.confirmed(),
-        }
+pub(super) fn start_answer(it: &Recording) -> RecordStarted {
+    RecordStarted {
+        recording: it.id.clone(),
+        state: it.state(),
+        rtp: rtp_address(it),
+        file: it.file_name().map(Into::into),
+        confirmed: confirmed(it),
     }
 }

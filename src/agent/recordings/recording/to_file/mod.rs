@@ -392,6 +392,67 @@ impl ToFile {
         buffer.note_overrun(std::mem::take(&mut self.in_flight_octets));
     }
 
+    /// Whether the recording waits for a disk.
+    pub(in crate::agent) fn is_lost(&self) -> bool {
+        self.state == FileState::Lost
+    }
+
+    /// The outage that lasts; `None` while the recording has a disk, proved or not.
+    pub(in crate::agent) fn outage_mut(&mut self) -> Option<&mut Outage> {
+        self.outage.as_mut().filter(|_| self.state == FileState::Lost)
+    }
+
+    pub(in crate::agent) fn outage(&self) -> Option<Outage> {
+        self.outage.filter(|_| self.is_lost())
+    }
+
+    /// Since when no disk has proved to take the audio.
+    pub(in crate::agent) fn without_disk_since(&self) -> Option<Mono> {
+        self.outage.map(|outage| outage.since)
+    }
+
+    /// Waits for a disk. Returns whether the outage begins now.
+    pub(in crate::agent) fn wait_for_disk(&mut self, now: Mono, retry_at: Mono) -> bool {
+        let since = self.without_disk_since();
+        self.outage = Some(Outage { since: since.unwrap_or(now), retry_at, tries: false });
+        since.is_none()
+    }
+
+    /// Another disk takes the recording at once.
+    pub(in crate::agent) fn end_outage(&mut self) {
+        self.outage = None;
+    }
+
+    /// The disk was pulled; what follows has to wait for the answer that storage owes.
+    pub(in crate::agent) fn lose_after_answer(&mut self) {
+        self.pulled = true;
+    }
+
+    /// Whether the disk was pulled, and storage owes no answer any more.
+    pub(in crate::agent) fn is_pulled(&self) -> bool {
+        self.pulled && !self.is_busy()
+    }
+
+    /// Whether storage is at work for this recording.
+    pub(in crate::agent) fn is_busy(&self) -> bool {
+        matches!(self.state, FileState::Busy(_))
+    }
+
+    /// Whether files are being finished, and nothing else is left to do.
+    pub(in crate::agent) fn is_finalising(&self) -> bool {
+        self.state == FileState::Busy(Busy::Finalising)
+    }
+
+    /// Files that wait to be finished; they wait without this recording from now on.
+    pub(in crate::agent) fn take_finalisations(&mut self) -> Vec<Finalise> {
+        std::mem::take(&mut self.finalisations)
+    }
+
+    /// Whether a file of this recording waits to be finished under this key.
+    pub(in crate::agent) fn has_finalisation(&self, file: FileKey) -> bool {
+        self.finalisations.iter().any(|finalisation| finalisation.file == file)
+    }
+
     fn append(&mut self, stream: &mut StreamRecorder, now: Now) -> Job {
         self.meter(stream);
         let (pieces, octets) = stream.buffer_mut().take_pieces();
