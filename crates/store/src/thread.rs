@@ -120,3 +120,6 @@ fn serve<F: Fs + Disks, P: SyncPolicy<F>>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
