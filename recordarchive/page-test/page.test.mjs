@@ -2,7 +2,7 @@
 // Environment: BUILD, a folder with recordd, recordctl and recordarchive; WORK, an empty folder; PICTURE, a PNG to write.
 import assert from "node:assert/strict";
 import { spawn, execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
@@ -231,6 +231,165 @@ test("what takes a reason asks for it", async () => {
   await page.context().close();
 });
 
+// A window of somebody who is logged in, at a page, with the way to its end.
+async function at(name, where) {
+  const page = await person();
+  await logIn(page, name);
+  await page.goto(`${base}${where}`);
+  return page;
+}
+
+async function leave(...pages) {
+  for (const page of pages) {
+    assert.deepEqual(page.wrong, []);
+    await page.context().close();
+  }
+}
+
+async function callOf(page, q) {
+  return page.evaluate(async (q) => (await (await fetch(`/api/v1/calls?q=${q}`)).json()).calls[0], q);
+}
+
+test("an export is asked for by a key, downloaded, and checked by programs that anybody has", async () => {
+  const page = await at("ines", "/?q=5001");
+  await page.locator(".calls .when a").click();
+  await page.getByRole("heading", { name: "Notes" }).waitFor();
+  await page.keyboard.press("e");
+  assert.equal(await page.evaluate(() => document.activeElement.closest("section").id), "export");
+  await page.keyboard.type("case 7");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/\/exports$/);
+  const link = page.getByRole("link", { name: "Download" });
+  await link.waitFor();
+  const [download] = await Promise.all([page.waitForEvent("download"), link.click()]);
+  const folder = path.join(WORK, "package");
+  mkdirSync(folder);
+  await download.saveAs(path.join(folder, "export.zip"));
+  const run = (program, ...args) => execFileSync(program, args, { cwd: folder, encoding: "utf8", stdio: "pipe" });
+  run("unzip", "-q", "export.zip");
+  assert.match(run("sha256sum", "-c", "sha256sums.txt"), /manifest\.json: OK/);
+  const key = readFileSync(path.join(WORK, "data", "keys", "site.pub"), "utf8").split("\n")[1];
+  assert.match(run("minisign", "-V", "-P", key, "-m", "manifest.json"), /Signature and comment signature verified/);
+  assert.match(run(path.join(BUILD, "recordarchive"), "verify-export", "export.zip", "--key", key), /./);
+  assert.match(readFileSync(path.join(folder, "custody.jsonl"), "utf8"), /"ines"/);
+  await leave(page);
+});
+
+test("a hold is placed on a call's page, and ends when a second person releases it", async () => {
+  const carla = await at("carla", "/?q=5001");
+  await carla.locator(".calls .when a").click();
+  const form = carla.locator("section", { has: carla.getByRole("heading", { name: "Holds" }) }).locator("form");
+  await form.getByLabel("Name").fill("Smith v. Jones");
+  await form.getByLabel("Why").fill("claim");
+  await form.getByRole("button", { name: "Place hold" }).click();
+  await carla.locator(".mark.hold").waitFor();
+  assert.equal((await callOf(carla, "has:hold")).remote.name, "Anna Müller");
+  await carla.getByRole("link", { name: "All holds" }).click();
+  const row = (page) => page.getByRole("row", { name: /Smith v. Jones/ });
+  await row(carla).getByLabel("Why").fill("settled");
+  await row(carla).getByRole("button", { name: "Ask for release" }).click();
+  await row(carla).getByText("carla asked for its release").waitFor();
+  assert.equal(await row(carla).getByRole("button").count(), 0, "the same person has no second button");
+  const cem = await at("cem", "/holds");
+  await row(cem).getByLabel("Why").fill("settled");
+  await row(cem).getByRole("button", { name: "Release", exact: true }).click();
+  await row(cem).getByText("released by cem").waitFor();
+  assert.equal(await callOf(cem, "has:hold"), undefined);
+  await leave(carla, cem);
+});
+
+test("policies are edited with a preview, and shortened by two people", async () => {
+  const carla = await at("carla", "/policies");
+  await carla.getByRole("button", { name: "Add a policy" }).click();
+  await carla.getByLabel("Name").fill("Desk");
+  await carla.getByLabel("Extensions").fill("201");
+  await carla.getByLabel("Keep days").fill("1");
+  await carla.getByLabel("Delete after days").fill("90");
+  await carla.getByLabel("Why", { exact: true }).fill("rule 7");
+  await carla.getByRole("button", { name: "Save" }).click();
+  await carla.getByText("look at POST /policies/preview").waitFor();
+  await carla.getByRole("button", { name: "Preview" }).click();
+  await carla.locator("#preview").getByText("a second person").waitFor();
+  assert.match(await carla.locator("#preview").textContent(), /Goes at once0 calls.*Earlier than now2 calls/);
+  await carla.getByRole("button", { name: "Save" }).click();
+  await carla.getByRole("button", { name: "Take back" }).waitFor();
+  assert.equal(await carla.getByRole("button", { name: "Approve" }).count(), 0);
+  const cem = await at("cem", "/policies");
+  await cem.getByText("extension 201: kept 1 days at least, deleted after 90 days").waitFor();
+  await cem.getByRole("button", { name: "Approve" }).click();
+  await cem.getByText("Set by carla and cem").waitFor();
+  assert.equal(await cem.getByLabel("Delete after days").inputValue(), "90");
+  await cem.goto(`${base}/?q=5001`);
+  await cem.locator(".calls .when a").click();
+  await cem.getByText("by policy \"Desk\"; 7 days later it is gone").waitFor();
+  await leave(carla, cem);
+});
+
+test("a call is deleted by two people, and is in no list from then on", async () => {
+  const carla = await at("carla", "/?q=5002");
+  await carla.locator(".calls .when a").click();
+  const form = carla.locator("section", { has: carla.getByRole("heading", { name: "Deletion" }) }).locator("form");
+  await form.getByLabel("Why").fill("wish");
+  await form.getByRole("button", { name: "Ask for deletion" }).click();
+  await form.getByText("the policy \"Desk\" keeps call").waitFor();
+  // A day less is shorter: one takes the policy away, and what deletes nothing any more takes nobody else.
+  await carla.goto(`${base}/policies`);
+  await carla.getByLabel("Keep days").fill("0");
+  await carla.getByLabel("Why", { exact: true }).fill("wish");
+  await carla.getByRole("button", { name: "Preview" }).click();
+  await carla.locator("#preview").getByText("a second person").waitFor();
+  await carla.getByRole("button", { name: "Save" }).click();
+  await carla.getByRole("button", { name: "Take back" }).waitFor();
+  const cem = await at("cem", "/policies");
+  await cem.getByRole("button", { name: "Approve" }).click();
+  await until(cem, () => document.querySelector("[name=keep_days]").value === "0");
+  await carla.goto(`${base}/?q=5002`);
+  await carla.locator(".calls .when a").click();
+  await form.getByLabel("Why").fill("wish");
+  await form.getByRole("button", { name: "Ask for deletion" }).click();
+  await carla.waitForURL(/\/deletions$/);
+  assert.equal(await carla.getByRole("button", { name: "Approve" }).count(), 0);
+  await cem.goto(`${base}/deletions`);
+  await cem.getByRole("button", { name: "Approve" }).click();
+  await cem.getByText("gone on").waitFor();
+  assert.equal(await callOf(cem, "5002"), undefined);
+  // Not too late yet.
+  await cem.getByRole("button", { name: "Restore" }).click();
+  await cem.getByText("restored by cem").waitFor();
+  assert.equal((await callOf(cem, "5002")).remote.number, "+493023125002");
+  await leave(carla, cem);
+});
+
+test("a call that goes on is listed and listened to, and leaves the list when it ends", async () => {
+  const folder = path.join(WORK, "intake");
+  const phone = spawn(path.join(BUILD, "recordctl"), ["simulate-phone", "--spawn", path.join(BUILD, "recordd"), "--dir", folder,
+    "--script", "talk 25; stop", "--direction", "out", "--remote-number", "+493023125003", "--remote-name", "Lena Live",
+    "--local-number", "201", "--call-id", "live"], { stdio: "ignore" });
+  const ended = new Promise((done) => phone.on("exit", done));
+  const page = await at("sue", "/live");
+  const row = page.getByRole("row", { name: /Lena Live/ });
+  await row.waitFor({ timeout: 15_000 });
+  await row.getByRole("button", { name: "Listen in" }).click();
+  await page.getByRole("region", { name: "Listening in" }).waitFor();
+  const heard = (seconds) => page.waitForFunction((seconds) => {
+    const [m, s] = (document.querySelector(".live-bar .clock").textContent || "0:0").split(":").map(Number);
+    return m * 60 + s >= seconds;
+  }, seconds, { timeout: 15_000 });
+  await heard(2);
+  const from = Date.now();
+  await heard(5);
+  assert.ok(Date.now() - from > 1500, "it comes as it is said, not at once");
+  assert.equal(await page.locator(".live-bar .told").textContent(), "");
+  await page.getByRole("button", { name: "Stop" }).click();
+  assert.equal(await page.locator(".live-bar").count(), 0);
+  const carla = await at("carla", "/audit?actor=sue");
+  await carla.getByRole("cell", { name: "live", exact: true }).first().waitFor();
+  await ended;
+  await row.waitFor({ state: "detached", timeout: 15_000 });
+  await until(page, async () => (await (await fetch("/api/v1/calls?q=5003")).json()).calls.length === 1);
+  await leave(page, carla);
+});
+
 test("the log has who listened", async () => {
   const page = await person();
   await logIn(page, "carla");
@@ -262,6 +421,17 @@ test("it fits a phone, in the dark, and by keyboard alone", async () => {
   assert.ok(await wide() <= 390, `${await wide()}`);
   assert.deepEqual(page.wrong, []);
   await page.context().close();
+});
+
+test("pages of decisions fit a phone, too", async () => {
+  const page = await person({ viewport: { width: 390, height: 800 } });
+  await logIn(page, "carla");
+  for (const where of ["/policies", "/holds", "/deletions", "/exports", "/audit"]) {
+    await page.goto(`${base}${where}`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= 390, `${where} ${wide}`);
+  }
+  await leave(page);
 });
 
 test("nothing went wrong in the window, and logging out ends it", async () => {

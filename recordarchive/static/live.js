@@ -2,52 +2,93 @@
 "use strict";
 (() => {
   const REFRESH_MS = 2000;
+  // Sound that waits for its turn: less would stutter, more is late for nothing.
+  const AHEAD_S = 0.2, MAX_AHEAD_S = 3;
+  const PCM_HEADER_OCTETS = 44;
   let bar = null;
 
   function stop() {
-    const audio = bar?.querySelector("audio");
-    if (audio) {
-      // What is not played any more is not fetched any more.
-      audio.removeAttribute("src");
-      audio.load();
-    }
+    bar?.ends.abort();
     bar?.remove();
     bar = null;
   }
 
-  function listen(id, title) {
+  // Plays 16-bit PCM as it comes. A media element would wait for seconds of it first.
+  async function play(response, clock) {
+    const context = new AudioContext();
+    const reader = response.body.getReader();
+    let head = new Uint8Array(0), rate = 0, odd = null, next = 0, heard = 0;
+    try {
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        let octets = value;
+        if (!rate) {
+          const all = new Uint8Array(head.length + octets.length);
+          all.set(head);
+          all.set(octets, head.length);
+          if (all.length < PCM_HEADER_OCTETS) { head = all; continue; }
+          rate = new DataView(all.buffer).getUint32(24, true);
+          octets = all.subarray(PCM_HEADER_OCTETS);
+        }
+        if (odd !== null) {
+          const all = new Uint8Array(octets.length + 1);
+          all[0] = odd;
+          all.set(octets, 1);
+          octets = all;
+        }
+        odd = octets.length % 2 ? octets[octets.length - 1] : null;
+        const count = Math.floor(octets.length / 2);
+        const now = context.currentTime;
+        if (!count || next > now + MAX_AHEAD_S) continue;
+        const view = new DataView(octets.buffer, octets.byteOffset, count * 2);
+        const buffer = context.createBuffer(1, count, rate);
+        const samples = buffer.getChannelData(0);
+        for (let i = 0; i < count; i++) samples[i] = view.getInt16(2 * i, true) / 32768;
+        const source = context.createBufferSource();
+        source.buffer = buffer;
+        source.connect(context.destination);
+        if (next < now) next = now + AHEAD_S;
+        source.start(next);
+        next += buffer.duration;
+        heard += buffer.duration;
+        clock.textContent = `${Math.floor(heard / 60)}:${String(Math.floor(heard) % 60).padStart(2, "0")}`;
+      }
+    } finally {
+      // What has come is heard to its end, unless somebody has stopped it.
+      const left = bar ? Math.max(0, next - context.currentTime) : 0;
+      setTimeout(() => context.close(), left * 1000);
+    }
+  }
+
+  async function listen(id, title) {
     stop();
     document.querySelector("call-player audio")?.pause();
-    bar = document.createElement("div");
+    const mine = bar = document.createElement("div");
+    bar.ends = new AbortController();
     bar.className = "live-bar";
     bar.setAttribute("role", "region");
     bar.setAttribute("aria-label", "Listening in");
-    const [name, audio, told, end] = ["span", "audio", "span", "button"].map((tag) => document.createElement(tag));
+    const [name, clock, told, end] = ["span", "span", "span", "button"].map((tag) => document.createElement(tag));
     name.className = "title";
     name.textContent = `● ${title}`;
+    clock.className = "clock";
     told.className = "told";
     told.setAttribute("role", "alert");
     end.type = "button";
     end.textContent = "Stop";
     end.addEventListener("click", stop);
-    const source = `/api/v1/live/${encodeURIComponent(id)}/audio`;
-    let isStored = true;
-    audio.addEventListener("error", () => {
-      if (!audio.getAttribute("src")) return;
-      // A browser that can't play G.711 gets PCM.
-      if (isStored) {
-        isStored = false;
-        audio.src = `${source}?format=pcm`;
-        audio.play().catch(() => {});
-      } else {
-        told.textContent = "It can't be heard: the call has ended, or the archive does not answer.";
-      }
-    });
-    audio.addEventListener("ended", () => { told.textContent = "The call has ended."; });
-    audio.src = source;
-    bar.append(name, audio, told, end);
+    bar.append(name, clock, told, end);
     document.body.append(bar);
-    audio.play().catch(() => {});
+    try {
+      const path = `/api/v1/live/${encodeURIComponent(id)}/audio?format=pcm`;
+      const response = await fetch(path, { signal: mine.ends.signal });
+      if (!response.ok) throw new Error((await response.json().catch(() => ({}))).detail ?? `the archive answered ${response.status}`);
+      await play(response, clock);
+      told.textContent = "The call has ended.";
+    } catch (error) {
+      if (!mine.ends.signal.aborted) told.textContent = `It can't be heard: ${error.message}`;
+    }
   }
 
   document.addEventListener("click", (event) => {
