@@ -21,6 +21,13 @@ pub(super) struct Route {
     gives: (&'static str, &'static str),
 }
 
+#[cfg(test)]
+impl Route {
+    pub(super) fn permission(&self) -> &'static str {
+        self.permission
+    }
+}
+
 const fn route(
     method: &'static str,
     path: &'static str,
