@@ -73,8 +73,9 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
     tasks.spawn(exports);
     tasks.spawn(watch_heard(Arc::clone(&app)));
     tasks.spawn(holds::watch(Arc::clone(&catalogue)));
-    tasks.spawn(deletion::watch(Arc::clone(&catalogue), Store::new(&config.data)));
-    let folders = std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned());
+    let folders: Vec<_> =
+        std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned()).collect();
+    tasks.spawn(deletion::watch(Arc::clone(&catalogue), Store::new(&config.data), folders.clone()));
     tasks.spawn(watch_room(Room::new(folders, app.events())));
     for hook in hooks {
         tasks.spawn(hook.run(Arc::clone(&catalogue), app.events()));

@@ -5,6 +5,7 @@
 //! hold keeps, in the catalogue or in a sidecar, is not deleted.
 
 use super::retention::{self, Walked};
+use super::room;
 use crate::catalogue::model::{Doomed, Place};
 use crate::catalogue::{Catalogue, Done};
 use crate::clock;
@@ -16,7 +17,7 @@ use crate::time::SECOND_US;
 use recfile::name::sidecar_name;
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::fs::{Fs, RealFs};
@@ -26,10 +27,12 @@ use store::fs::{Fs, RealFs};
 const EVERY: Duration = Duration::from_secs(600);
 /// Calls of a look.
 const BATCH: u32 = 256;
+/// Calls in the trash that go at once to make room, before it is looked whether there is enough.
+const HASTENED: u32 = 32;
 /// What can't be deleted is tried again this much later.
 const AGAIN_US: i64 = 3600 * SECOND_US;
 /// Deletes what is due until the server ends.
-pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store) {
+pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store, folders: Vec<PathBuf>) {
     let (began_us, began_monotonic_us) = (clock::now_us(), clock::monotonic_us());
     let mut steady = None;
     let mut looks = tokio::time::interval(EVERY);
@@ -56,7 +59,8 @@ pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store) {
             log::error!("deletion: {error}");
             continue;
         }
-        match look(&*catalogue, &derived, now_us).await {
+        let is_short = || room::any_short(&folders);
+        match look(&*catalogue, &derived, now_us, &is_short).await {
             Ok((walked, gone)) if gone > 0 || walked != Walked::default() => {
                 let Walked { condemned, spared } = walked;
                 log::info!(
@@ -69,17 +73,28 @@ pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store) {
     }
 }
 
-/// Applies policies, then deletes what is due; how many calls are gone.
-async fn look(catalogue: &dyn Catalogue, derived: &Store, now_us: i64) -> Done<(Walked, usize)> {
+/// Applies policies, then deletes what is due, and while a disk is short of room the trash, too; how many calls are gone.
+pub(crate) async fn look(
+    catalogue: &dyn Catalogue,
+    derived: &Store,
+    now_us: i64,
+    is_short: &(dyn Fn() -> bool + Sync),
+) -> Done<(Walked, usize)> {
     let walked = retention::apply(catalogue, now_us).await?;
-    let mut gone = 0;
+    let (mut gone, mut is_hastened) = (0, false);
     loop {
         let count = execute(catalogue, derived, now_us).await?;
         gone += count;
         // What could not go waits for another look.
-        if count < BATCH as usize {
+        if count == BATCH as usize {
+            continue;
+        }
+        // Of the trash that can't go there is no end to hasten.
+        let is_stuck = is_hastened && count == 0;
+        if is_stuck || !is_short() || catalogue.hasten(now_us, HASTENED).await? == 0 {
             return Ok((walked, gone));
         }
+        is_hastened = true;
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::events::{About, Event, Events};
 use nix::sys::statvfs::statvfs;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Short is less than this, or a twentieth of the disk if that is less.
 const SHORT_OCTETS: u64 = 10 << 30;
@@ -23,18 +23,14 @@ impl Room {
 
     /// Looks at all of them. A folder that can't be looked at says nothing.
     pub(crate) fn look(&mut self) {
-        self.look_with(|folder| {
-            let room = statvfs(folder).ok()?;
-            let size = room.fragment_size();
-            Some((room.blocks_available() * size, room.blocks() * size))
-        });
+        self.look_with(measure);
     }
 
     /// As [`Self::look`], with the octets that are free, and all there are, as `measure` says.
-    fn look_with(&mut self, measure: impl Fn(&PathBuf) -> Option<(u64, u64)>) {
+    fn look_with(&mut self, measure: impl Fn(&Path) -> Option<(u64, u64)>) {
         for (folder, was_short) in &mut self.folders {
             let Some((free, all)) = measure(folder) else { continue };
-            let is_short = free < SHORT_OCTETS.min(all / 20);
+            let is_short = is_short(free, all);
             if is_short && !*was_short {
                 let path = folder.to_string_lossy();
                 log::warn!("{path}: {} MiB are left", free >> 20);
@@ -44,6 +40,22 @@ impl Room {
             *was_short = is_short;
         }
     }
+}
+
+/// Octets that are free in a folder, and all there are.
+fn measure(folder: &Path) -> Option<(u64, u64)> {
+    let room = statvfs(folder).ok()?;
+    let size = room.fragment_size();
+    Some((room.blocks_available() * size, room.blocks() * size))
+}
+
+fn is_short(free: u64, all: u64) -> bool {
+    free < SHORT_OCTETS.min(all / 20)
+}
+
+/// Whether the disk of one of these folders is short of room.
+pub(crate) fn any_short(folders: &[PathBuf]) -> bool {
+    folders.iter().filter_map(|folder| measure(folder)).any(|(free, all)| is_short(free, all))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Archive;
 use crate::clock;
-use crate::jobs::deletion::execute;
+use crate::jobs::deletion::{self, execute};
 use crate::jobs::retention::{Walked, apply};
 use crate::testing::run;
 use crate::time::{DAY_US, rfc3339};
@@ -260,5 +260,40 @@ fn policies_have_a_page_with_what_they_would_do_and_the_second_persons_button() 
         assert!(text.contains("Set by legal and second") && text.contains("value=\"90\""), "{text}");
         let (status, _) = archive.page(&archive.log_in("super").await, "/policies").await;
         assert_eq!(status, StatusCode::FORBIDDEN);
+    });
+}
+
+#[test]
+fn policies_and_a_full_disk_take_the_trash_first_and_nothing_that_is_kept() {
+    run(async {
+        let archive = Archive::new().await;
+        archive.fill().await;
+        archive.set_policies(json!([{"name": "all", "delete_after_days": 30}])).await;
+        let (held, _) = archive.recording("pcma").await;
+        archive.hold(&held).await;
+        let derived = crate::media::derived::Store::new(archive.folder.path());
+        let wavs = || {
+            let names = std::fs::read_dir(archive.intake().join("0c:11/2026-11-27")).unwrap();
+            names.filter(|name| name.as_ref().unwrap().path().extension().unwrap() == "wav").count()
+        };
+        let look = async |at_us, is_short: &(dyn Fn() -> bool + Sync)| {
+            deletion::look(&*archive.catalogue, &derived, at_us, is_short).await.unwrap().1
+        };
+        assert_eq!(look(days(20), &|| true).await, 0, "what is not due stays, however short the room is");
+        assert_eq!(look(days(31), &|| false).await, 0, "in the trash for a week");
+        assert_eq!(look(days(32), &|| true).await, 2);
+        assert_eq!(wavs(), 1, "what is held stays");
+        assert_eq!(look(days(32), &|| true).await, 0);
+        // Nor does a call in the trash that a hold keeps make it look for ever.
+        for who in ["legal", "second"] {
+            let hold =
+                archive.get("legal", "/holds").await.json()["holds"][0]["id"].as_str().unwrap().to_owned();
+            archive.post(who, &format!("/holds/{hold}/release"), json!({"reason": "r"})).await;
+        }
+        let ask = json!({"calls": [held], "reason": "wish"});
+        let id = archive.post("legal", "/deletions", ask).await.1["id"].as_str().unwrap().to_owned();
+        archive.post("second", &format!("/deletions/{id}/approve"), json!({})).await;
+        archive.hold(&held).await;
+        assert_eq!((look(days(1), &|| true).await, wavs()), (0, 1));
     });
 }
