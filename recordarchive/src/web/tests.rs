@@ -6,6 +6,7 @@ mod deletions;
 mod events;
 mod exports;
 mod holds;
+mod killed;
 mod live;
 mod page;
 mod policies;
