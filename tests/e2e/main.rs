@@ -20,6 +20,7 @@
 mod support;
 
 mod advice;
+mod archive;
 mod bad_requests;
 mod bad_rtp;
 mod budget;
