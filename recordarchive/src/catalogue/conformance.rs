@@ -22,6 +22,7 @@ pub(crate) async fn all(catalogue: &dyn Catalogue) {
     accounts_sessions_and_tokens(catalogue).await;
     audit_is_one_chain(catalogue).await;
     policies_are_set_and_calls_go_by_them(catalogue).await;
+    hooks_go_on_where_they_were(catalogue).await;
 }
 
 fn search(line: &str) -> Search {
@@ -278,6 +279,22 @@ async fn accounts_sessions_and_tokens(catalogue: &dyn Catalogue) {
     assert_eq!(who(NOW_US - 1, NOW_US - 1).await, None);
     assert_eq!(catalogue.token(&key_hash("t")).await.unwrap(), None);
     assert!(!catalogue.disable("otto", &entry("account.disable")).await.unwrap());
+}
+
+async fn hooks_go_on_where_they_were(catalogue: &dyn Catalogue) {
+    let place = catalogue.hook_place("https://a/").await.unwrap();
+    assert_eq!(catalogue.recordings_behind(place, 10).await.unwrap(), []);
+    let files = [found(501, "+49305550501", "501"), found(502, "+49305550502", "501")];
+    catalogue.take(&files).await.unwrap();
+    let behind = catalogue.recordings_behind(place, 10).await.unwrap();
+    assert_eq!(behind.len(), 2);
+    catalogue.set_hook_place("https://a/", behind[0].0).await.unwrap();
+    assert_eq!(catalogue.hook_place("https://a/").await.unwrap(), behind[0].0);
+    assert_eq!(catalogue.hook_place("https://b/").await.unwrap(), behind[1].0, "a new one begins here");
+    assert_eq!(catalogue.recordings_behind(behind[0].0, 10).await.unwrap(), behind[1..]);
+    // Beyond what there is leads back.
+    catalogue.set_hook_place("https://a/", i64::MAX).await.unwrap();
+    assert_eq!(catalogue.hook_place("https://a/").await.unwrap(), behind[1].0);
 }
 
 async fn policies_are_set_and_calls_go_by_them(catalogue: &dyn Catalogue) {

@@ -11,6 +11,7 @@ mod deletions;
 pub(crate) mod event;
 pub(crate) mod export;
 mod holds;
+pub(crate) mod hooks;
 pub(crate) mod model;
 pub(crate) mod retention;
 pub(crate) mod sqlite;
@@ -58,7 +59,7 @@ pub(crate) type Done<T> = Result<T, Failure>;
 
 /// The store of an archive.
 #[async_trait]
-pub(crate) trait Catalogue: retention::Retention + Send + Sync {
+pub(crate) trait Catalogue: retention::Retention + hooks::Hooks + Send + Sync {
     /// Takes files in: new ones, and those that are known already, as they are now. All or none.
     async fn take(&self, files: &[Found]) -> Done<Vec<Taken>>;
     /// Notes files that can't be taken.

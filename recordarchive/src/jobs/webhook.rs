@@ -1,11 +1,13 @@
 //! Webhooks: events that are posted to other programs, signed as Standard Webhooks has it.
 //!
 //! Owns: requests, their signature, and when one is sent again. Never: numbers and names; an event names ids, and who gets
-//! it asks for the rest with a token of its own. Invariants: one request of a hook at a time, in order; one that is
-//! never taken is dropped, and it is told; what waits has a limit, the line's of [`crate::events`].
+//! it asks for the rest with a token of its own. Invariants: one request of a hook at a time, in order.
+//! Recordings are told in the order in which they came, each until it is taken, after a restart, too: the catalogue has
+//! them, so nothing waits in memory. All else is dropped after the last try, which is told, and what waits of it has a
+//! limit, the line's of [`crate::events`].
 
 use crate::access::{Actor, Condition, Grant, Permission, Role, authorize};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Done};
 use crate::clock;
 use crate::config::Hook;
 use crate::events::{About, Event, Events};
@@ -35,6 +37,17 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// After a failure the same is sent again this much later; after the last it is dropped.
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
+
+/// What is told of each recording.
+const SEALED: &str = "call.sealed";
+/// How often it is looked whether another process has taken recordings in.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Recordings that are looked up at a time.
+const BATCH: u32 = 100;
+
+/// By these a program says that it will never take this one; it does not keep the others from it.
+const UNFIT: [StatusCode; 3] =
+    [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
 
 /// What posts the events of a hook.
 pub(crate) struct Webhook {
@@ -75,59 +88,99 @@ impl Webhook {
         Ok(Self { hook, secret, tls: TlsConnector::from(Arc::new(config)), again: &AGAIN })
     }
 
-    /// Posts events from now on, until the line ends.
+    /// Posts events until the line ends: recordings from where it left off, all else from now on.
     pub(crate) async fn run(self, catalogue: Arc<dyn Catalogue>, events: Events) {
         let events = events.listen();
         self.follow(&*catalogue, events).await;
     }
 
+    fn wants(&self, kind: &str) -> bool {
+        self.hook.events.iter().any(|wanted| wanted == kind)
+    }
+
     async fn follow(&self, catalogue: &dyn Catalogue, mut events: Receiver<Event>) {
         loop {
-            match events.recv().await {
-                Ok(event) if self.hook.events.iter().any(|wanted| wanted == event.kind) => {
-                    self.deliver(catalogue, &event).await;
-                }
-                Ok(_) => {}
-                Err(RecvError::Lagged(count)) => {
+            if self.wants(SEALED)
+                && let Err(error) = self.catch_up(catalogue).await
+            {
+                log::error!("webhook: {error}");
+            }
+            match tokio::time::timeout(LOOK_EVERY, events.recv()).await {
+                // The catalogue has them, and in order.
+                Err(_) => {}
+                Ok(Ok(event)) if event.kind == SEALED => {}
+                Ok(Ok(event)) if self.wants(event.kind) => drop(self.deliver(catalogue, &event).await),
+                Ok(Ok(_)) => {}
+                Ok(Err(RecvError::Lagged(count))) => {
                     log::error!("webhook: {} is so slow that {count} events were left out", self.hook.url);
                 }
-                Err(RecvError::Closed) => return,
+                Ok(Err(RecvError::Closed)) => return,
             }
         }
     }
 
-    async fn deliver(&self, catalogue: &dyn Catalogue, event: &Event) {
+    /// Posts the recordings that it was not told of yet, until one can't be.
+    async fn catch_up(&self, catalogue: &dyn Catalogue) -> Done<()> {
+        let mut place = catalogue.hook_place(&self.hook.url).await?;
+        loop {
+            let behind = catalogue.recordings_behind(place, BATCH).await?;
+            if behind.is_empty() {
+                return Ok(());
+            }
+            for (key, id) in behind {
+                let event = Event { kind: SEALED, about: About::Recording(id), data: json!({}) };
+                if !self.deliver(catalogue, &event).await {
+                    return Ok(());
+                }
+                catalogue.set_hook_place(&self.hook.url, key).await?;
+                place = key;
+            }
+        }
+    }
+
+    /// Whether it was taken, or nobody has to be told of it.
+    async fn deliver(&self, catalogue: &dyn Catalogue, event: &Event) -> bool {
         let now_us = clock::now_us();
         let mut data = event.data.clone();
         if let About::Live(extension, started_us) = &event.about
             && !program_sees(now_us).is_some_and(|condition| condition.admits(extension, *started_us))
         {
-            return;
+            return true;
         }
+        // The same id each time, so that who gets it twice knows.
+        let mut message = Id::random(now_us);
         if let About::Recording(id) = event.about {
-            let Some(condition) = program_sees(now_us) else { return };
+            let Some(condition) = program_sees(now_us) else { return true };
             match catalogue.media(id, &condition).await {
                 Ok(Some(media)) => data["call"] = json!(media.call),
-                Ok(None) => return,
-                Err(error) => return log::error!("webhook: {error}"),
+                Ok(None) => return true,
+                Err(error) => {
+                    log::error!("webhook: {error}");
+                    return false;
+                }
             }
             data["recording"] = json!(id.to_string());
+            message = id;
         }
         let body = json!({"type": event.kind, "timestamp": rfc3339(now_us), "data": data}).to_string();
-        // The same id each time, so that who gets it twice knows.
-        let id = format!("msg_{}", Id::random(now_us));
+        let id = format!("msg_{message}");
+        let mut is_unfit = false;
         for wait in self.again.iter().map(Some).chain([None]) {
             match tokio::time::timeout(ANSWER, self.post(&id, &body)).await {
-                Ok(Ok(status)) if status.is_success() => return,
-                Ok(Ok(status)) => log::warn!("webhook: {} answers {status}", self.hook.url),
+                Ok(Ok(status)) if status.is_success() => return true,
+                Ok(Ok(status)) => {
+                    is_unfit = UNFIT.contains(&status);
+                    log::warn!("webhook: {} answers {status}", self.hook.url);
+                }
                 Ok(Err(error)) => log::warn!("webhook: {}: {error}", self.hook.url),
                 Err(_) => log::warn!("webhook: {} does not answer", self.hook.url),
             }
-            match wait {
-                Some(wait) => tokio::time::sleep(*wait).await,
-                None => log::error!("webhook: {} is given up at {}", event.kind, self.hook.url),
+            if let Some(wait) = wait {
+                tokio::time::sleep(*wait).await;
             }
         }
+        log::error!("webhook: {} does not take {} {id}", self.hook.url, event.kind);
+        is_unfit
     }
 
     async fn post(&self, id: &str, body: &str) -> io::Result<StatusCode> {
@@ -187,6 +240,7 @@ fn program_sees(now_us: i64) -> Option<Condition> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::hooks::Hooks;
     use crate::catalogue::model::Taken;
     use crate::testing::{catalogue, found, run};
     use axum::Router;
@@ -207,10 +261,7 @@ mod tests {
         run(async {
             let folder = tempfile::tempdir().unwrap();
             let catalogue = catalogue(folder.path()).await;
-            let Taken::Added { recording } = catalogue.take(&[found(1, "4711", "201")]).await.unwrap()[0]
-            else {
-                panic!("it is new")
-            };
+            catalogue.take(&[found(1, "4711", "201")]).await.unwrap();
             let (out, mut posts) = unbounded_channel::<(HeaderMap, String)>();
             let answers = Arc::new(std::sync::atomic::AtomicU16::new(500));
             let take = move |headers: HeaderMap, body: String| {
@@ -229,11 +280,21 @@ mod tests {
             let hook = Hook { url, secret_file, events: vec!["call.sealed".into()] };
             assert!(Webhook::new(hook.clone()).err().unwrap().contains("16 octets"));
             std::fs::write(&hook.secret_file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
-            let webhook = Webhook { again: &[Duration::ZERO], ..Webhook::new(hook).unwrap() };
+            let new = || Webhook { again: &[Duration::ZERO], ..Webhook::new(hook.clone()).unwrap() };
+            let webhook = new();
             let secret = webhook.secret.clone();
+            // What was there before the hook was, is not told.
+            webhook.catch_up(&*catalogue).await.unwrap();
+            let Taken::Added { recording } = catalogue.take(&[found(2, "4711", "201")]).await.unwrap()[0]
+            else {
+                panic!("it is new")
+            };
             let events = Events::default();
-            let line = events.listen();
-            tokio::spawn(async move { webhook.follow(&*catalogue, line).await });
+            let follow = |webhook: Webhook| {
+                let (catalogue, line) = (Arc::clone(&catalogue), events.listen());
+                tokio::spawn(async move { webhook.follow(&*catalogue, line).await })
+            };
+            let task = follow(webhook);
             events.tell(Event { kind: "storage.low", about: About::System, data: json!({}) });
             events.tell(Event { kind: "call.sealed", about: About::Recording(recording), data: json!({}) });
             let (first, second) = (posts.recv().await.unwrap(), posts.recv().await.unwrap());
@@ -247,6 +308,18 @@ mod tests {
                 (&json!("call.sealed"), &json!(recording.to_string()))
             );
             assert!(!second.1.contains("4711"), "{}", second.1);
+            // What comes while nobody tells is told after a restart, in order and once.
+            while catalogue.hook_place(&hook.url).await.unwrap() < 2 {
+                tokio::task::yield_now().await;
+            }
+            task.abort();
+            let _ = task.await;
+            catalogue.take(&[found(3, "4711", "201"), found(4, "4711", "201")]).await.unwrap();
+            follow(new());
+            let ids = [posts.recv().await.unwrap(), posts.recv().await.unwrap()]
+                .map(|(headers, _)| headers["webhook-id"].to_str().unwrap().to_owned());
+            let all = catalogue.recordings_behind(2, 10).await.unwrap();
+            assert_eq!(ids.to_vec(), all.iter().map(|(_, id)| format!("msg_{id}")).collect::<Vec<_>>());
         });
     }
 }

@@ -11,6 +11,7 @@ mod events;
 mod exports;
 mod files;
 mod holds;
+mod hooks;
 mod log;
 mod people;
 mod policies;
@@ -49,6 +50,7 @@ const SCHEMA: &[&str] = &[
     include_str!("exports.sql"),
     include_str!("policies.sql"),
     include_str!("export_approval.sql"),
+    include_str!("hooks.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
