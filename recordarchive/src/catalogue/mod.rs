@@ -14,6 +14,7 @@ mod holds;
 pub(crate) mod hooks;
 pub(crate) mod model;
 pub(crate) mod retention;
+pub(crate) mod same;
 pub(crate) mod sqlite;
 
 use crate::access::audit::{Entry, Link};
@@ -59,7 +60,9 @@ pub(crate) type Done<T> = Result<T, Failure>;
 
 /// The store of an archive.
 #[async_trait]
-pub(crate) trait Catalogue: retention::Retention + hooks::Hooks + Send + Sync {
+pub(crate) trait Catalogue:
+    retention::Retention + hooks::Hooks + same::Sameness + Send + Sync
+{
     /// Takes files in: new ones, and those that are known already, as they are now. All or none.
     async fn take(&self, files: &[Found]) -> Done<Vec<Taken>>;
     /// Notes files that can't be taken.

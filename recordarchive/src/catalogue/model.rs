@@ -3,6 +3,7 @@
 pub(crate) use super::deletions::{Deletion, DeletionPage, Doomed, Trash, Verdict};
 use super::event::EventBrief;
 pub(crate) use super::holds::{Decision, Hold, HoldPage, Kept, Released, Scope, Step};
+use super::same::Same;
 use crate::id::Id;
 use crate::query::Query;
 use crate::retention::Fate;
@@ -220,6 +221,8 @@ pub(crate) struct CallView {
     pub(crate) fate: Fate,
     /// It is in the trash.
     pub(crate) trash: Option<Trash>,
+    /// Calls that are perhaps the same one; of a single call alone.
+    pub(crate) same: Vec<Same>,
     /// Recordings.
     pub(crate) recordings: Vec<RecordingView>,
 }

@@ -9,6 +9,7 @@ use crate::access::audit::Entry;
 use crate::access::{Actor, Condition, Permission, authorize, permit};
 use crate::catalogue::event::EventBrief;
 use crate::catalogue::model::{CallView, Decision, Note, Party, Search};
+use crate::catalogue::same::Same;
 use crate::clock;
 use crate::id::Id;
 use crate::number::masked;
@@ -214,6 +215,8 @@ fn whole(app: &App, call: &CallView, full: bool, now_us: i64) -> Value {
         })
     };
     value["holds"] = call.holds.iter().map(hold).collect();
+    let same = |same: &Same| json!({"id": same.id, "started": rfc3339(same.started_us), "device": same.device, "extension": same.extension});
+    value["same"] = call.same.iter().map(same).collect();
     let holds: Vec<&str> = call.holds.iter().map(|hold| hold.name.as_str()).collect();
     value["retention"] = json!(retention(&call.fate, &holds, now_us, &app.config.site.zone));
     value
@@ -270,6 +273,33 @@ pub(super) async fn set_tags(
         return Err(Problem::not_found());
     }
     Ok(Json(changed(&app, id, &actor, &condition, now_us).await?).into_response())
+}
+
+#[derive(Deserialize)]
+struct Apart {
+    call: String,
+}
+
+/// `POST /calls/{id}/apart`
+pub(super) async fn set_apart(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let actor = caller(&app, &method, &headers).await?;
+    let now_us = clock::now_us();
+    let condition = authorize(&actor, Permission::TagWrite, None, now_us)?;
+    let one = id(&text)?;
+    let wanted = |_| Problem::bad("a JSON object with call, the id of the other one");
+    let Apart { call } = serde_json::from_slice(&body).map_err(wanted)?;
+    let other = id(&call)?;
+    let entry = Entry::new(now_us, &actor.name, "apart", one).with(&json!({"call": other.to_string()}));
+    if !app.catalogue.set_apart(one, other, &condition, &entry).await? {
+        return Err(Problem::not_found());
+    }
+    Ok(Json(changed(&app, one, &actor, &condition, now_us).await?).into_response())
 }
 
 #[derive(Deserialize)]

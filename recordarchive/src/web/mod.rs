@@ -135,6 +135,7 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/calls/{id}", get(calls::one))
         .route("/calls/{id}/tags", put(calls::set_tags))
         .route("/calls/{id}/notes", post(calls::add_note))
+        .route("/calls/{id}/apart", post(calls::set_apart))
         .route("/recordings/{id}/audio", get(audio::audio))
         .route("/recordings/{id}/peaks", get(audio::peaks))
         .route("/recordings/{id}/original", get(audio::original))

@@ -539,3 +539,60 @@ fn what_was_heard_is_logged_as_intervals_of_what_was_sent() {
         assert_eq!(entries().await, wanted);
     });
 }
+
+#[test]
+fn calls_of_the_same_numbers_within_ten_seconds_are_perhaps_one_until_a_person_says_no() {
+    run(async {
+        let archive = Archive::new().await;
+        let began_us = clock::now_us() - 60_000_000;
+        let numbers = [
+            ("a", "201", "+49 30 1234202", 0, "in"),
+            ("b", "+49301234202", "201", 9, "out"),
+            ("c", "201", "+49 30 1234202", 25, "in"),
+            ("d", "201", "+49 30 1234203", 1, "in"),
+        ];
+        for (name, remote, local, seconds, direction) in numbers {
+            record(
+                &archive.intake().join(name),
+                &format!("Record_{name}.wav"),
+                Codec::Pcma,
+                &[1; 1600],
+                |sidecar| {
+                    sidecar.call.remote_number = remote.into();
+                    sidecar.call.local_number = local.into();
+                    sidecar.call.direction = recfile::call::Direction::from_name(direction);
+                    sidecar.start = crate::time::rfc3339(began_us + seconds * 1_000_000);
+                },
+            );
+        }
+        assert_eq!(archive.reconcile().await.added, 4);
+        let listed = archive.get("super", "/calls").await.json();
+        let id_of = |name: &str| {
+            let calls = listed["calls"].as_array().unwrap();
+            let call = calls.iter().find(|call| call["external_id"] == format!("call-Record_{name}.wav"));
+            call.unwrap()["id"].as_str().unwrap().to_owned()
+        };
+        let same = async |who: &str, name: &str| {
+            let call = archive.get(who, &format!("/calls/{}", id_of(name))).await.json();
+            call["same"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|same| same["id"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(same("super", "a").await, [id_of("b")]);
+        assert_eq!(same("super", "b").await, [id_of("a")]);
+        assert!(same("super", "c").await.is_empty() && same("super", "d").await.is_empty());
+        // Of what somebody may not see there is no word.
+        assert!(same("agent", "b").await.is_empty());
+        let (_, text) = archive.page(&archive.log_in("super").await, &format!("/calls/{}", id_of("a"))).await;
+        assert!(text.contains("Perhaps the same call") && text.contains("Not the same"), "{text}");
+        let path = format!("/calls/{}/apart", id_of("b"));
+        let body = json!({"call": id_of("a")});
+        assert_eq!(archive.post("agent", &path, body.clone()).await.0, StatusCode::FORBIDDEN);
+        let (status, call) = archive.post("super", &path, body).await;
+        assert_eq!((status, &call["same"]), (StatusCode::OK, &json!([])), "{call}");
+        assert!(same("super", "a").await.is_empty());
+    });
+}

@@ -2,7 +2,7 @@
 
 use super::people::id;
 use super::search::{NO_TRASH, Sql, condition_sql};
-use super::{Tx, deletions, files, holds, policies};
+use super::{Tx, deletions, files, holds, policies, same};
 use crate::access::Condition;
 use crate::catalogue::Done;
 use crate::catalogue::event::EventBrief;
@@ -166,7 +166,9 @@ pub(super) async fn call(pool: &SqlitePool, id: Id, condition: &Condition) -> Do
     sql.bind(id.0.to_vec());
     condition_sql(condition, &mut sql);
     let rows = sql.query().fetch_all(&mut *connection).await?;
-    Ok(views(&mut connection, &rows).await?.pop())
+    let Some(mut call) = views(&mut connection, &rows).await?.pop() else { return Ok(None) };
+    call.same = same::of(&mut connection, &call, condition).await?;
+    Ok(Some(call))
 }
 
 pub(super) async fn media(

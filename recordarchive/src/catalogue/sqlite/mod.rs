@@ -15,6 +15,7 @@ mod hooks;
 mod log;
 mod people;
 mod policies;
+mod same;
 pub(crate) mod search;
 mod totp;
 
@@ -51,6 +52,7 @@ const SCHEMA: &[&str] = &[
     include_str!("policies.sql"),
     include_str!("export_approval.sql"),
     include_str!("hooks.sql"),
+    include_str!("same.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;

@@ -76,6 +76,15 @@ impl Note {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
+pub(super) struct Same {
+    pub(super) id: String,
+    pub(super) started: String,
+    pub(super) device: String,
+    pub(super) extension: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Call {
     pub(super) id: String,
     pub(super) external_id: String,
@@ -96,6 +105,7 @@ pub(super) struct Call {
     pub(super) retention: Option<String>,
     pub(super) recordings: Vec<Recording>,
     pub(super) notes: Vec<Note>,
+    pub(super) same: Vec<Same>,
     holds: Vec<Value>,
     events: Vec<Value>,
     /// When it began, on the site's clocks.
@@ -115,6 +125,9 @@ impl Call {
     pub(super) fn at(mut self, zone: &TimeZone) -> Self {
         self.when = when(&self.started, zone);
         self.length = length(self.duration_ms);
+        for same in &mut self.same {
+            same.started = when(&same.started, zone);
+        }
         for note in &mut self.notes {
             note.when = when(&note.written, zone);
         }
