@@ -356,7 +356,10 @@ async fn policies_are_set_and_calls_go_by_them(catalogue: &dyn Catalogue) {
     let doomed =
         catalogue.doomed(at(17), 10).await.unwrap().into_iter().find(|doomed| doomed.call == key).unwrap();
     set("anna", vec![policy(5, Some(60))], 2).await.unwrap();
-    assert!(!catalogue.begin_deletion(&doomed, at(17)).await.unwrap(), "it is not due any more");
+    assert!(
+        !catalogue.begin_deletions(std::slice::from_ref(&doomed), at(17)).await.unwrap()[0],
+        "it is not due any more"
+    );
     assert_eq!(catalogue.spare(key - 1, at(17), 10).await.unwrap(), (1, Some(key)));
     let decision = Decision { id: Id::random(0).to_string(), name: "h".into(), ..Decision::default() };
     let scope = Scope::Calls(vec![id]);

@@ -151,12 +151,12 @@ pub(crate) trait Catalogue:
     async fn deletions(&self, behind: Option<i64>, limit: u32, condition: &Condition) -> Done<DeletionPage>;
     /// Calls in the trash whose time is over, at most `limit`.
     async fn doomed(&self, now_us: i64, limit: u32) -> Done<Vec<Doomed>>;
-    /// Notes the intent to remove the files of a call; false if a hold keeps it, or it is trash no more.
-    async fn begin_deletion(&self, doomed: &Doomed, now_us: i64) -> Done<bool>;
+    /// Notes the intent to remove the files of calls; false for one that a hold or a policy keeps, or that is trash no more.
+    async fn begin_deletions(&self, doomed: &[Doomed], now_us: i64) -> Done<Vec<bool>>;
+    /// Puts tombstones in the place of calls whose files are removed; false for one that has others meanwhile.
+    async fn finish_deletions(&self, doomed: &[Doomed], now_us: i64) -> Done<Vec<bool>>;
     /// Has a call in the trash wait until `due_us`.
     async fn put_off_deletion(&self, doomed: &Doomed, due_us: i64) -> Done<()>;
-    /// Puts a tombstone in the place of a call whose files are removed; false if it has others meanwhile.
-    async fn finish_deletion(&self, doomed: &Doomed, now_us: i64) -> Done<bool>;
 
     /// Adds an account with one grant.
     async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()>;

@@ -15,9 +15,9 @@ use crate::media::path;
 use crate::retention::calendar::Steady;
 use crate::time::SECOND_US;
 use recfile::name::sidecar_name;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use store::fs::{Fs, RealFs};
@@ -26,7 +26,7 @@ use store::fs::{Fs, RealFs};
 /// is set by then, and its jump seen.
 const EVERY: Duration = Duration::from_secs(600);
 /// Calls of a look.
-const BATCH: u32 = 256;
+const BATCH: u32 = 128;
 /// Calls in the trash that go at once to make room, before it is looked whether there is enough.
 const HASTENED: u32 = 32;
 /// What can't be deleted is tried again this much later.
@@ -98,44 +98,47 @@ pub(crate) async fn look(
     }
 }
 
-/// Deletes what is due; how many calls are gone.
+/// Deletes what is due, some calls at a time; how many are gone. Each step is one for all of them: one write of the
+/// catalogue notes the intents, each folder is made durable once, one write puts the tombstones.
 pub(crate) async fn execute(catalogue: &dyn Catalogue, derived: &Store, now_us: i64) -> Done<usize> {
-    let mut gone = 0;
-    for doomed in catalogue.doomed(now_us, BATCH).await? {
-        match one(catalogue, derived, &doomed, now_us).await? {
-            Ok(true) => gone += 1,
-            Ok(false) => catalogue.put_off_deletion(&doomed, now_us + AGAIN_US).await?,
-            Err(problem) => {
-                log::error!("deletion: {problem}; it is tried again in an hour");
-                catalogue.put_off_deletion(&doomed, now_us + AGAIN_US).await?;
-            }
-        }
+    let doomed = catalogue.doomed(now_us, BATCH).await?;
+    let looked = on_disk(doomed, |doomed| {
+        let free = |call: &Doomed| call.files.iter().try_for_each(|file| is_free(file, call.is_by_policy));
+        doomed.iter().map(free).collect()
+    });
+    let (free, mut stuck) = looked.await;
+    let begun = catalogue.begin_deletions(&free, now_us).await?;
+    let (begun, refused): (Vec<_>, Vec<_>) = free.into_iter().zip(begun).partition(|(_, begun)| *begun);
+    stuck.extend(refused.into_iter().map(|(call, _)| call));
+    let derived = derived.clone();
+    let begun = begun.into_iter().map(|(call, _)| call).collect();
+    let (removed, problems) = on_disk(begun, move |doomed| remove_all(doomed, &derived)).await;
+    stuck.extend(problems);
+    let done = catalogue.finish_deletions(&removed, now_us).await?;
+    let gone = done.iter().filter(|is_done| **is_done).count();
+    stuck.extend(removed.into_iter().zip(done).filter(|(_, is_done)| !is_done).map(|(call, _)| call));
+    for call in &stuck {
+        catalogue.put_off_deletion(call, now_us + AGAIN_US).await?;
     }
     Ok(gone)
 }
 
-async fn one(
-    catalogue: &dyn Catalogue,
-    derived: &Store,
-    doomed: &Doomed,
-    now_us: i64,
-) -> Done<Result<bool, String>> {
-    let ended = |error: tokio::task::JoinError| Err(error.to_string());
-    let (files, is_by_policy) = (doomed.files.clone(), doomed.is_by_policy);
-    let free = move || files.iter().try_for_each(|file| is_free(file, is_by_policy));
-    let free = tokio::task::spawn_blocking(free).await;
-    if let Err(problem) = free.unwrap_or_else(ended) {
-        return Ok(Err(problem));
-    }
-    if !catalogue.begin_deletion(doomed, now_us).await? {
-        return Ok(Ok(false));
-    }
-    let (removed, derived) = (doomed.clone(), derived.clone());
-    let removed = tokio::task::spawn_blocking(move || remove(&removed, &derived)).await;
-    if let Err(problem) = removed.unwrap_or_else(ended) {
-        return Ok(Err(problem));
-    }
-    Ok(Ok(catalogue.finish_deletion(doomed, now_us).await?))
+/// Does something with the files of calls: those for which it is done, and those for which it is not, which is told.
+async fn on_disk(
+    doomed: Vec<Doomed>,
+    work: impl FnOnce(&[Doomed]) -> Vec<Result<(), String>> + Send + 'static,
+) -> (Vec<Doomed>, Vec<Doomed>) {
+    let calls = doomed.clone();
+    let done = tokio::task::spawn_blocking(move || work(&calls)).await;
+    let mut done = done.unwrap_or_default().into_iter();
+    let ended = || Err("the look at its files ended".to_owned());
+    doomed.into_iter().partition(|_| match done.next().unwrap_or_else(ended) {
+        Ok(()) => true,
+        Err(problem) => {
+            log::error!("deletion: {problem}; it is tried again in an hour");
+            false
+        }
+    })
 }
 
 /// Whether nobody records the file, and its sidecar has no hold. One that the catalogue does not know would come from
@@ -162,9 +165,32 @@ fn is_free(file: &Place, is_by_policy: bool) -> Result<(), String> {
     }
 }
 
-/// Removes the files of a call, the audio before its sidecar: a sidecar alone is no recording.
+/// Removes the files of a call.
+#[cfg(test)]
 pub(crate) fn remove(doomed: &Doomed, derived: &Store) -> Result<(), String> {
-    let mut folders = BTreeSet::new();
+    remove_all(std::slice::from_ref(doomed), derived).remove(0)
+}
+
+/// Removes the files of calls. What is removed is so after a loss of power, too, or it is not said to be.
+fn remove_all(doomed: &[Doomed], derived: &Store) -> Vec<Result<(), String>> {
+    let mut folders: BTreeMap<PathBuf, Result<(), String>> = BTreeMap::new();
+    let removed: Vec<_> = doomed.iter().map(|call| unlink(call, derived)).collect();
+    for file in doomed.iter().flat_map(|call| &call.files) {
+        if let Some(folder) = path(file).parent().filter(|folder| folder.is_dir()) {
+            folders.entry(folder.to_path_buf()).or_insert_with(|| {
+                RealFs.sync_folder(folder).map_err(|error| format!("{}: {error}", folder.display()))
+            });
+        }
+    }
+    let durable = |call: &Doomed| {
+        let all = call.files.iter().filter_map(|file| folders.get(path(file).parent()?));
+        all.cloned().collect::<Result<(), String>>()
+    };
+    removed.into_iter().zip(doomed).map(|(removed, call)| removed.and_then(|()| durable(call))).collect()
+}
+
+/// Unlinks the files of a call, the audio before its sidecar: a sidecar alone is no recording.
+fn unlink(doomed: &Doomed, derived: &Store) -> Result<(), String> {
     for file in &doomed.files {
         let path = path(file);
         for path in [path.clone(), path.with_file_name(sidecar_name(&file.name))] {
@@ -175,13 +201,9 @@ pub(crate) fn remove(doomed: &Doomed, derived: &Store) -> Result<(), String> {
                 _ => {}
             }
         }
-        folders.extend(path.parent().map(Path::to_path_buf));
     }
     for recording in &doomed.recordings {
         derived.remove(*recording).map_err(|error| format!("the wave of {recording}: {error}"))?;
-    }
-    for folder in folders.iter().filter(|folder| folder.is_dir()) {
-        RealFs.sync_folder(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     Ok(())
 }

@@ -330,13 +330,6 @@ impl Catalogue for SqliteCatalogue {
         deletions::due(self.readers(), now_us, limit).await
     }
 
-    async fn begin_deletion(&self, doomed: &Doomed, now_us: i64) -> Done<bool> {
-        let mut tx = self.begin().await?;
-        let begun = deletions::begin(&mut tx, doomed, now_us).await?;
-        tx.commit().await?;
-        Ok(begun)
-    }
-
     async fn put_off_deletion(&self, doomed: &Doomed, due_us: i64) -> Done<()> {
         let mut tx = self.begin().await?;
         deletions::put_off(&mut tx, doomed, due_us).await?;
@@ -344,11 +337,24 @@ impl Catalogue for SqliteCatalogue {
         Ok(())
     }
 
-    async fn finish_deletion(&self, doomed: &Doomed, now_us: i64) -> Done<bool> {
+    async fn begin_deletions(&self, doomed: &[Doomed], now_us: i64) -> Done<Vec<bool>> {
         let mut tx = self.begin().await?;
-        let done = deletions::finish(&mut tx, doomed, now_us).await?;
+        let mut all = Vec::with_capacity(doomed.len());
+        for one in doomed {
+            all.push(deletions::begin(&mut tx, one, now_us).await?);
+        }
         tx.commit().await?;
-        Ok(done)
+        Ok(all)
+    }
+
+    async fn finish_deletions(&self, doomed: &[Doomed], now_us: i64) -> Done<Vec<bool>> {
+        let mut tx = self.begin().await?;
+        let mut all = Vec::with_capacity(doomed.len());
+        for one in doomed {
+            all.push(deletions::finish(&mut tx, one, now_us).await?);
+        }
+        tx.commit().await?;
+        Ok(all)
     }
 
     async fn add_account(&self, account: &Account, grant: &Grant, entry: &Entry) -> Done<()> {

@@ -163,7 +163,10 @@ fn deletion_goes_on_after_an_end_between_any_two_steps() {
             let doomed = archive.catalogue.doomed(later(), 10).await.unwrap().remove(0);
             let folder = archive.intake().join("0c:11/2026-11-27");
             if step > 0 {
-                assert!(archive.catalogue.begin_deletion(&doomed, later()).await.unwrap());
+                assert!(
+                    archive.catalogue.begin_deletions(std::slice::from_ref(&doomed), later()).await.unwrap()
+                        [0]
+                );
             }
             match step {
                 2 => std::fs::remove_file(folder.join("Record_a.wav")).unwrap(),
@@ -317,12 +320,19 @@ fn deletion_by_chance_never_takes_a_held_call() {
                 }
                 _ => {
                     for doomed in catalogue.doomed(now_us, 2).await.unwrap() {
-                        let begun = catalogue.begin_deletion(&doomed, now_us).await.unwrap();
+                        let begun =
+                            catalogue.begin_deletions(std::slice::from_ref(&doomed), now_us).await.unwrap()
+                                [0];
                         let is_held = held.get(&doomed.id).is_some_and(|holds| !holds.is_empty());
                         assert!(!(begun && is_held), "call {} is held", doomed.id);
                         // Half of the time it ends here, as by a crash.
                         if begun && chance.below(2) == 0 {
-                            assert!(catalogue.finish_deletion(&doomed, now_us).await.unwrap());
+                            assert!(
+                                catalogue
+                                    .finish_deletions(std::slice::from_ref(&doomed), now_us)
+                                    .await
+                                    .unwrap()[0]
+                            );
                             calls.retain(|call| *call != doomed.id);
                             gone += 1;
                         }
@@ -337,5 +347,32 @@ fn deletion_by_chance_never_takes_a_held_call() {
         for (call, holds) in held.iter().filter(|(_, holds)| !holds.is_empty()) {
             assert!(catalogue.call(*call, &Condition::All).await.unwrap().is_some(), "{holds:?}");
         }
+    });
+}
+
+#[test]
+fn deletion_of_one_call_that_cannot_go_keeps_no_other_from_it() {
+    run(async {
+        let archive = Archive::new().await;
+        archive.fill().await;
+        let folder = archive.intake().join("0c:11/2026-11-27");
+        for codec in ["pcma", "pcmu", "g722"] {
+            let (call, _) = archive.recording(codec).await;
+            archive.delete(&call).await;
+        }
+        let path = folder.join("Record_a.wav");
+        std::fs::rename(&path, archive.folder.path().join("away")).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(execute(&*archive.catalogue, &archive.derived(), later()).await.unwrap(), 2);
+        assert_eq!(archive.files(), 2, "what can't be removed, and its sidecar");
+        assert_eq!(
+            execute(&*archive.catalogue, &archive.derived(), later()).await.unwrap(),
+            0,
+            "not at once"
+        );
+        std::fs::remove_dir(&path).unwrap();
+        let then = later() + DAY_US / 12;
+        assert_eq!(execute(&*archive.catalogue, &archive.derived(), then).await.unwrap(), 1);
+        assert_eq!(archive.files(), 0);
     });
 }
