@@ -182,6 +182,7 @@ fn killed_process() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "another process works meanwhile, and is killed then")]
 fn killed_at_any_moment_nothing_that_was_acknowledged_is_lost_and_the_rest_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let program = std::env::current_exe().unwrap();
