@@ -220,8 +220,15 @@ async fn key_of(tx: &mut Tx, call: Id, condition: &Condition) -> Done<Option<i64
     Ok(sql.query().fetch_optional(&mut **tx).await?.map(|row| row.get("key")))
 }
 
-pub(super) async fn set_tags(tx: &mut Tx, call: Id, tags: &[String], condition: &Condition) -> Done<bool> {
+pub(super) async fn set_tags(
+    tx: &mut Tx,
+    call: Id,
+    tags: &[String],
+    condition: &Condition,
+    now_us: i64,
+) -> Done<bool> {
     let Some(key) = key_of(tx, call, condition).await? else { return Ok(false) };
+    policies::refuse_tags(tx, key, tags, now_us).await?;
     sqlx::query("DELETE FROM tagged WHERE call = ?").bind(key).execute(&mut **tx).await?;
     for tag in tags {
         sqlx::query("INSERT OR IGNORE INTO tag (name) VALUES (?)").bind(tag).execute(&mut **tx).await?;

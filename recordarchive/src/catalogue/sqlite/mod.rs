@@ -205,7 +205,7 @@ impl Catalogue for SqliteCatalogue {
 
     async fn set_tags(&self, call: Id, tags: &[String], condition: &Condition, entry: &Entry) -> Done<bool> {
         let mut tx = self.begin().await?;
-        let done = calls::set_tags(&mut tx, call, tags, condition).await?;
+        let done = calls::set_tags(&mut tx, call, tags, condition, entry.at_us).await?;
         if done {
             log::append(&mut tx, std::slice::from_ref(entry)).await?;
         }

@@ -183,6 +183,30 @@ pub(super) async fn refuse_kept(tx: &mut Tx, call: i64, call_id: Id, now_us: i64
     }
 }
 
+/// Refuses other tags of a call by which a policy would keep it for less time than it does now.
+pub(super) async fn refuse_tags(tx: &mut Tx, call: i64, tags: &[String], now_us: i64) -> Done<()> {
+    let policies = in_force(tx).await?.policies;
+    if policies.iter().all(|policy| policy.tag.is_none()) {
+        return Ok(());
+    }
+    let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM call c WHERE c.key = "));
+    sql.bind(call);
+    let subject = candidate(&sql.query().fetch_one(&mut **tx).await?).subject;
+    let was = fate(&policies, &subject);
+    let will = fate(&policies, &Subject { tags: tags.to_vec(), ..subject });
+    match was.keeps(now_us) {
+        Some(kept) if will.kept.as_ref().is_none_or(|will| will.at_us < kept.at_us) => {
+            let told = format!(
+                "by its tag the policy {:?} keeps the call until {}",
+                kept.policy,
+                rfc3339(kept.at_us)
+            );
+            Err(Failure::Conflict(told))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the files of a call in the trash may be removed now.
 pub(super) async fn may_go(tx: &mut Tx, call: i64, trash: InTrash, now_us: i64) -> Done<bool> {
     let policies = in_force(tx).await?.policies;

@@ -157,6 +157,14 @@ fn policies_tell_of_each_call_when_it_goes_and_why_and_it_goes_then() {
         assert_eq!(status, StatusCode::CONFLICT);
         assert!(problem["detail"].as_str().unwrap().contains("complaints"), "{problem}");
 
+        // The tag by which it is kept can't be taken off, and others can.
+        let tags = |tags: Value| json!({"tags": tags});
+        let path = format!("/calls/{kept}/tags");
+        let (status, problem) = archive.put("super", &path, tags(json!([]))).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert!(problem["detail"].as_str().unwrap().contains("complaints"), "{problem}");
+        assert_eq!(archive.put("super", &path, tags(json!(["complaint", "vip"]))).await.0, StatusCode::OK);
+        assert_eq!(archive.put("super", &path, tags(json!(["complaint"]))).await.0, StatusCode::OK);
         let (held, _) = archive.recording("g722").await;
         archive.hold(&held).await;
         let shown = archive.get("agent", &format!("/calls/{held}")).await.json();
