@@ -38,7 +38,6 @@ impl CodecChange {
 
     /// Takes a packet of another codec, the present one having been heard last at `heard`. True if the codec has changed
     /// to that of the packet, which may be preceded by those of [`Self::take_held`].
-    #[inline(never)]
     pub fn follow(&mut self, packet: &Packet<'_>, arrival: Mono, heard: Mono) -> bool {
         if self.followed.is_some_and(|at| arrival.since(at) < CHANGE_INTERVAL) {
             return false;

@@ -55,7 +55,6 @@ impl PayloadTypes {
     }
 
     /// Whether a packet of an unknown type is held, or taken.
-    #[inline(never)]
     pub fn learn(&mut self, packet: &Packet<'_>, codec: Codec, arrival: Mono, heard: Option<Mono>) -> Learnt {
         let dynamic = packet.payload_type.0 >= FIRST_DYNAMIC;
         let silent = heard.is_none_or(|heard| arrival.since(heard) >= SILENT_FOR);

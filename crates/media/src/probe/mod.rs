@@ -242,7 +242,6 @@ impl Probe {
     }
 
     /// A packet of a stream that is, or was, longer by a tag. `judged` is false if its length says nothing.
-    #[inline(never)]
     fn suspect(&mut self, packet: &Packet<'_>, tag: Option<usize>, judged: bool, arrival: Mono) -> Look {
         let suspicion = self.suspicion.get_or_insert_with(Box::default);
         if self.encrypted {
@@ -320,7 +319,6 @@ impl Probe {
     }
 
     /// A packet of another payload type came, which is not recorded.
-    #[inline(never)]
     pub fn pass_over(&mut self, packet: &Packet<'_>, arrival: Mono) {
         let PayloadType(number) = packet.payload_type;
         let event = number >= 96 && packet.payload.len() == EVENT_OCTETS;

@@ -226,7 +226,6 @@ impl SourceLock {
         self.admit_other_sender(datagram, packet, source, arrival)
     }
 
-    #[inline(never)]
     fn admit_other_sender(
         &mut self,
         datagram: &[u8],

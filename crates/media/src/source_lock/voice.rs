@@ -114,7 +114,6 @@ impl Voice {
         self.mark_other(slot);
     }
 
-    #[inline(never)]
     fn mark_other(&mut self, slot: u64) {
         if slot > self.slot {
             self.heard = shifted(self.heard, slot - self.slot);

@@ -116,7 +116,6 @@ impl Timeline {
     }
 
     /// The sender changed to `codec`: what waits goes to the sink, a stream of its own follows.
-    #[inline(never)]
     pub fn switch_codec(&mut self, codec: Codec, sink: &mut impl AudioSink) {
         let seamless = self.seamless;
         self.settle(sink);
@@ -140,7 +139,6 @@ impl Timeline {
 
     /// Packets among [`Self::lost`] that may still come in time to be put in order.
     #[must_use]
-    #[inline(never)]
     pub fn may_still_come(&self) -> u64 {
         self.stream
             .as_ref()
@@ -198,7 +196,6 @@ impl Timeline {
     }
 
     /// Begins a stream with `packet`, and with what was held of it.
-    #[inline(never)]
     fn begin(
         &mut self,
         packet: &Packet<'_>,
@@ -231,7 +228,6 @@ impl Timeline {
     }
 
     /// A packet of the stream whose counters fit nothing. With the next one behind it, the stream begins anew there.
-    #[inline(never)]
     fn doubt(
         &mut self,
         packet: &Packet<'_>,
@@ -251,7 +247,6 @@ impl Timeline {
     }
 
     /// The packet comes after a break: until it is known whether something is missing, it waits.
-    #[inline(never)]
     fn suspend(
         &mut self,
         packet: &Packet<'_>,
@@ -289,7 +284,6 @@ impl Timeline {
     }
 
     /// What a further packet after a break says of it.
-    #[inline(never)]
     fn look_again(&mut self, packet: &Packet<'_>, offset: i64, arrival: Mono, sink: &mut impl AudioSink) {
         let now = self.clock.now(arrival);
         let unexplained = self.clock.place_of(now) - self.origin - offset;
@@ -304,7 +298,6 @@ impl Timeline {
     }
 
     /// The break was what `outcome` says; what the clock says if nothing more came.
-    #[inline(never)]
     fn end_suspense(&mut self, outcome: Option<Outcome>, sink: &mut impl AudioSink) {
         let Some(suspense) = self.suspense.take() else { return };
         let unexplained = match outcome {
@@ -342,7 +335,6 @@ impl Timeline {
     }
 
     /// A packet that is no audio: its sequence number is accounted for, its content is not kept.
-    #[inline(never)]
     fn pass_over(&mut self, packet: &Packet<'_>) -> Verdict {
         let comfort_noise = COMFORT_NOISE.contains(&packet.payload_type);
         if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
@@ -453,7 +445,6 @@ impl Timeline {
 
     /// After a pause: a packet from before it belongs nowhere, any other one begins anew. So does one with counters from
     /// before it that comes after a second, if another one follows, unless it is the newest one again or was missing.
-    #[inline(never)]
     fn place_after_settling(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
         if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
             let ticks = packet.timestamp.ticks_since(stream.newest);
@@ -478,7 +469,6 @@ impl Timeline {
     ///
     /// While the present stream may be going on, the next one is believed when none of the present one came between
     /// packets that last twice as long as one of it (RFC 3550, appendix A.1, asks for two in sequence).
-    #[inline(never)]
     fn place_other_source(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
         let Some(stream) = &self.stream else { return Place::Restart(Duration::ZERO) };
         let pause = arrival.since(stream.last_arrival);
@@ -518,7 +508,6 @@ impl Timeline {
     }
 
     /// Starts a stream right after what is there, with silence for a long `pause`.
-    #[inline(never)]
     fn restart(
         &mut self,
         packet: &Packet<'_>,

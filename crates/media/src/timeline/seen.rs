@@ -105,7 +105,6 @@ impl Seen {
         self.absent_before_other(seq)
     }
 
-    #[inline(never)]
     fn absent_before_other(&self, seq: SeqNo) -> i64 {
         let skipped = i64::from(seq.packets_since(self.newest)) - 1;
         if !self.others || skipped <= 0 {
@@ -141,7 +140,6 @@ impl Seen {
     }
 
     /// The numbers up to `seq`, which is ahead, are behind from now on. Returns as [`Self::advance`] does.
-    #[inline(never)]
     fn pass_to(&mut self, seq: SeqNo, missing: bool) -> u64 {
         let absent = self.absent_before(seq);
         let steps = seq.packets_since(self.newest);

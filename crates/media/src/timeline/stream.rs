@@ -47,7 +47,6 @@ pub(super) struct Stream {
 
 impl Stream {
     /// The packet is ahead of all that the clock allows: it leaves no trace in time.
-    #[inline(never)]
     pub(super) fn skip(&mut self, packet: &Packet<'_>, arrival: Mono, follows: bool, octets: i64) -> Verdict {
         if follows && packet.seq != self.seen.newest() {
             self.seen.advance(packet.seq, false);
@@ -74,7 +73,6 @@ impl Stream {
 
     /// A packet whose number is not ahead: a duplicate, a latecomer, or neither if the other witnesses say so. One that
     /// comes after all is taken from `lost`.
-    #[inline(never)]
     pub(super) fn place_behind(
         &mut self,
         packet: &Packet<'_>,

@@ -85,7 +85,6 @@ impl Window {
     }
 
     /// Puts audio at `offset`, into holes only. Returns whether any of it found a place.
-    #[inline(never)]
     pub(super) fn insert(
         &mut self,
         offset: i64,
@@ -126,7 +125,6 @@ impl Window {
         self.hand_over_some_to(limit, hand_over);
     }
 
-    #[inline(never)]
     fn hand_over_some_to(&mut self, limit: i64, hand_over: &mut impl FnMut(Piece<'_>)) {
         let mut done = 0;
         loop {

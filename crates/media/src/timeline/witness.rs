@@ -65,7 +65,6 @@ impl Finding {
 }
 
 /// Weighs the witnesses.
-#[inline(never)]
 pub(super) fn weigh(testimony: &Testimony) -> Finding {
     let Testimony { absent, by_timestamp, by_arrival, packet, longest, usual_step, noise, known } =
         *testimony;
