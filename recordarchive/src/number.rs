@@ -6,8 +6,8 @@
 
 /// Digits that are kept of a number.
 const MAX_DIGITS: usize = 32;
-/// Digits in front that are a key.
-const HEAD_DIGITS: usize = 6;
+/// What is taken for a number behind an area code has at least so many digits.
+const MIN_NATIONAL_DIGITS: usize = 6;
 
 /// A number's digits; a leading `00` is a `+`, and a leading 0 the country if that is known.
 pub(crate) fn digits(raw: &str, country_code: Option<&str>) -> String {
@@ -17,8 +17,8 @@ pub(crate) fn digits(raw: &str, country_code: Option<&str>) -> String {
         return found;
     }
     match (found.strip_prefix("00"), found.strip_prefix('0'), country_code) {
-        (Some(rest), _, _) if rest.len() >= HEAD_DIGITS => rest.to_owned(),
-        (_, Some(rest), Some(code)) if rest.len() >= HEAD_DIGITS - 1 => format!("{code}{rest}"),
+        (Some(rest), _, _) if rest.len() >= MIN_NATIONAL_DIGITS => rest.to_owned(),
+        (_, Some(rest), Some(code)) if rest.len() >= MIN_NATIONAL_DIGITS - 1 => format!("{code}{rest}"),
         _ => found,
     }
 }
@@ -36,26 +36,34 @@ pub(crate) fn masked(number: &str) -> String {
     chars[..head].iter().collect::<String>() + &hidden + &end
 }
 
-/// The keys of a number in the catalogue.
+/// The keys of a number in the catalogue. What a key of another one finds, too, has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     /// The last four digits, or all of fewer.
     pub(crate) tail4: i64,
-    /// The last seven.
-    pub(crate) tail7: i64,
-    /// The first three, filled up with zeros.
-    pub(crate) head3: i64,
+    /// The last seven, of a number with as many.
+    pub(crate) tail7: Option<i64>,
+    /// The first four, of a number with as many. What all of a number is looked for by is also its end.
+    pub(crate) head4: Option<i64>,
     /// The first six.
-    pub(crate) head6: i64,
+    pub(crate) head6: Option<i64>,
+    /// The first nine.
+    pub(crate) head9: Option<i64>,
 }
 
 impl Keys {
     /// Those of a number that has any digits.
     pub(crate) fn of(digits: &str) -> Option<Self> {
-        let tail = |count: usize| integer(&digits[digits.len().saturating_sub(count)..]);
-        let head = |count: usize| integer(&format!("{digits:0<count$}")[..count]);
+        let has = |count: usize| digits.len() >= count;
+        let head = |count: usize| has(count).then(|| integer(&digits[..count]));
         let is_number = !digits.is_empty() && digits.bytes().all(|octet| octet.is_ascii_digit());
-        is_number.then(|| Self { tail4: tail(4), tail7: tail(7), head3: head(3), head6: head(HEAD_DIGITS) })
+        is_number.then(|| Self {
+            tail4: integer(&digits[digits.len().saturating_sub(4)..]),
+            tail7: has(7).then(|| integer(&digits[digits.len() - 7..])),
+            head4: head(4),
+            head6: head(6),
+            head9: head(9),
+        })
     }
 }
 
@@ -70,10 +78,12 @@ pub(crate) enum Column {
     Tail4,
     /// [`Keys::tail7`]
     Tail7,
-    /// [`Keys::head3`]
-    Head3,
+    /// [`Keys::head4`]
+    Head4,
     /// [`Keys::head6`]
     Head6,
+    /// [`Keys::head9`]
+    Head9,
 }
 
 /// The keys to look up for numbers that end in `digits`, three or more of them.
@@ -85,14 +95,16 @@ pub(crate) fn ends(digits: &str) -> (Column, Vec<i64>) {
     }
 }
 
-/// The keys to look up for numbers that begin with `digits`, three or more of them.
+/// The keys to look up for numbers that begin with `digits`, three or more of them, and are longer.
 pub(crate) fn begins(digits: &str) -> (Column, Vec<i64>) {
-    if digits.len() <= 3 {
-        return (Column::Head3, vec![integer(digits)]);
+    let ten = |digits: &str| (0..10).map(|digit| integer(digits) * 10 + digit).collect();
+    match digits.len() {
+        0..=3 => (Column::Head4, ten(digits)),
+        4 => (Column::Head4, vec![integer(digits)]),
+        5 => (Column::Head6, ten(digits)),
+        6..=8 => (Column::Head6, vec![integer(&digits[..6])]),
+        _ => (Column::Head9, vec![integer(&digits[..9])]),
     }
-    let rest = HEAD_DIGITS.saturating_sub(digits.len());
-    let first = integer(&format!("{digits:0<HEAD_DIGITS$}")[..HEAD_DIGITS]);
-    (Column::Head6, (0..10_i64.pow(u32::try_from(rest).unwrap_or(0))).map(|n| first + n).collect())
 }
 
 #[cfg(test)]
@@ -135,15 +147,18 @@ mod tests {
             let count = count.min(number.len());
             let keys = Keys::of(&number).unwrap();
             let of = |column| match column {
-                Column::Tail4 => keys.tail4,
+                Column::Tail4 => Some(keys.tail4),
                 Column::Tail7 => keys.tail7,
-                Column::Head3 => keys.head3,
+                Column::Head4 => keys.head4,
                 Column::Head6 => keys.head6,
+                Column::Head9 => keys.head9,
             };
             let (column, wanted) = ends(&number[number.len() - count..]);
-            prop_assert!(wanted.contains(&of(column)), "{column:?} {wanted:?}");
+            prop_assert!(of(column).is_some_and(|key| wanted.contains(&key)), "{column:?} {wanted:?}");
+            // All of it is its end.
             let (column, wanted) = begins(&number[..count]);
-            prop_assert!(wanted.contains(&of(column)) && wanted.len() <= 100, "{column:?}");
+            let is_found = of(column).is_some_and(|key| wanted.contains(&key));
+            prop_assert!((is_found || count == number.len()) && wanted.len() <= 10, "{column:?}");
         }
     }
 }

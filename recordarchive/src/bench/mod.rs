@@ -2,14 +2,17 @@
 //!
 //! Owns: what is generated, what is asked, and the table of what it took. Never: a catalogue with real calls.
 
+mod media;
+pub(crate) mod search;
+mod server;
 pub(crate) mod synthetic;
 
 use crate::catalogue::sqlite::bulk;
 use crate::config::Config;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use synthetic::Year;
+use tokio::time::Instant;
 
 /// What becomes the catalogue when it is whole.
 const UNFINISHED: &str = "catalogue.sqlite.generating";

@@ -16,12 +16,21 @@ pub(super) enum Bench {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Search and listen in it, over HTTP, and print a table of what that took
+    Search {
+        /// How often each search is made
+        #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+        rounds: u32,
+    },
 }
 
 pub(super) async fn run(bench: Bench, config: &Config) -> Outcome {
     match bench {
         Bench::Generate { calls, seed } => {
             print(&bench::generate(config, calls, seed).await.map_err(Ended::Failed)?);
+        }
+        Bench::Search { rounds } => {
+            print(&bench::search::search(config, rounds as usize).await.map_err(Ended::Failed)?);
         }
     }
     Ok(())

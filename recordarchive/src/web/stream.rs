@@ -58,7 +58,7 @@ pub(super) async fn stream(
                     }
                     Err(RecvError::Closed) => return,
                 },
-                _ = ends.changed() => return,
+                () = async { drop(ends.wait_for(|end| *end).await) } => return,
                 () = out.closed() => return,
                 () = tokio::time::sleep(KEEP_ALIVE) => match caller(&app, &method, &headers).await {
                     Ok(_) => ":\n\n".into(),

@@ -67,15 +67,16 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
             calls[at].trash = Some(trash);
         }
     }
-    let keys: Vec<String> = numbers.iter().map(i64::to_string).collect();
-    let keys = keys.join(",");
     let mut hashes: HashMap<(usize, usize), Vec<Vec<u8>>> = HashMap::new();
-    let mut sql = Sql::new(format!(
+    let mut sql = Sql::new(
         "SELECT r.call, r.key, r.id, r.recording, r.source, r.codec, r.encrypted, s.duration_ms, s.gap_ms, s.lost,
                 s.end_reason, s.missing, s.sha256
          FROM recording r JOIN segment s ON s.recording = r.key
-         WHERE r.call IN ({keys}) ORDER BY r.call, r.started_us, r.key, s.number"
-    ));
+         WHERE r.call IN "
+            .into(),
+    );
+    sql.bind_keys(&numbers);
+    sql.push(" ORDER BY r.call, r.started_us, r.key, s.number");
     for row in sql.query().fetch_all(&mut *connection).await? {
         let Some(&at) = at.get(&row.get::<i64, _>("call")) else { continue };
         let recordings = &mut calls[at].recordings;
@@ -106,10 +107,12 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
             several => hex(&Sha256::digest(several.concat())),
         };
     }
-    let mut sql = Sql::new(format!(
-        "SELECT tagged.call, tag.name FROM tagged JOIN tag ON tag.key = tagged.tag
-         WHERE tagged.call IN ({keys}) ORDER BY tagged.call, tag.name"
-    ));
+    let mut sql = Sql::new(
+        "SELECT tagged.call, tag.name FROM tagged JOIN tag ON tag.key = tagged.tag WHERE tagged.call IN "
+            .into(),
+    );
+    sql.bind_keys(&numbers);
+    sql.push(" ORDER BY tagged.call, tag.name");
     for row in sql.query().fetch_all(&mut *connection).await? {
         if let Some(&at) = at.get(&row.get::<i64, _>("call")) {
             calls[at].tags.push(row.get("name"));
@@ -127,8 +130,9 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
         };
         call.fate = fate(&in_force, &subject);
     }
-    let mut sql =
-        Sql::new(format!("SELECT * FROM note WHERE call IN ({keys}) ORDER BY call, written_us, id"));
+    let mut sql = Sql::new("SELECT * FROM note WHERE call IN ".into());
+    sql.bind_keys(&numbers);
+    sql.push(" ORDER BY call, written_us, id");
     for row in sql.query().fetch_all(&mut *connection).await? {
         if let Some(&at) = at.get(&row.get::<i64, _>("call")) {
             calls[at].notes.push(Note {
@@ -140,11 +144,13 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
             });
         }
     }
-    let mut sql = Sql::new(format!(
+    let mut sql = Sql::new(
         "SELECT x.call, e.id, e.kind, e.title, e.source, e.from_us, e.to_us
-         FROM event_call x JOIN event e ON e.key = x.event
-         WHERE x.call IN ({keys}) ORDER BY x.call, e.from_us, e.key LIMIT {MAX_EVENTS}"
-    ));
+         FROM event_call x JOIN event e ON e.key = x.event WHERE x.call IN "
+            .into(),
+    );
+    sql.bind_keys(&numbers);
+    sql.push(&format!(" ORDER BY x.call, e.from_us, e.key LIMIT {MAX_EVENTS}"));
     for row in sql.query().fetch_all(&mut *connection).await? {
         if let Some(&at) = at.get(&row.get::<i64, _>("call")) {
             calls[at].events.push(EventBrief {

@@ -208,11 +208,11 @@ pub(super) async fn list(
 
 /// Which of these calls are trash.
 pub(super) async fn of_calls(connection: &mut SqliteConnection, keys: &[i64]) -> Done<HashMap<i64, Trash>> {
-    let keys: Vec<String> = keys.iter().map(i64::to_string).collect();
-    let mut sql = Sql::new(format!(
-        "SELECT t.call, t.due_us, d.reason FROM trash t JOIN deletion d ON d.key = t.deletion WHERE t.call IN ({})",
-        keys.join(",")
-    ));
+    let mut sql = Sql::new(
+        "SELECT t.call, t.due_us, d.reason FROM trash t JOIN deletion d ON d.key = t.deletion WHERE t.call IN "
+            .into(),
+    );
+    sql.bind_keys(keys);
     let rows = sql.query().fetch_all(connection).await?;
     let trash = |row: &SqliteRow| Trash { due_us: row.get("due_us"), reason: row.get("reason") };
     Ok(rows.iter().map(|row| (row.get("call"), trash(row))).collect())

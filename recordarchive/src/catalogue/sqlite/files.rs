@@ -334,16 +334,17 @@ async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
         }
         let keys = Keys::of(&party.digits);
         sqlx::query(
-            "UPDATE party SET number = ?, digits = ?, name = ?, tail4 = ?, tail7 = ?, head3 = ?, head6 = ?
+            "UPDATE party SET number = ?, digits = ?, name = ?, tail4 = ?, tail7 = ?, head4 = ?, head6 = ?, head9 = ?
              WHERE call = ? AND role = ?",
         )
         .bind(&party.number)
         .bind(&party.digits)
         .bind(&party.name)
         .bind(keys.map(|keys| keys.tail4))
-        .bind(keys.map(|keys| keys.tail7))
-        .bind(keys.map(|keys| keys.head3))
-        .bind(keys.map(|keys| keys.head6))
+        .bind(keys.and_then(|keys| keys.tail7))
+        .bind(keys.and_then(|keys| keys.head4))
+        .bind(keys.and_then(|keys| keys.head6))
+        .bind(keys.and_then(|keys| keys.head9))
         .bind(call)
         .bind(role)
         .execute(&mut **tx)

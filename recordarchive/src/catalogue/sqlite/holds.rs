@@ -236,12 +236,12 @@ pub(super) async fn of_calls(
     connection: &mut SqliteConnection,
     keys: &[i64],
 ) -> Done<HashMap<i64, Vec<Decision>>> {
-    let keys: Vec<String> = keys.iter().map(i64::to_string).collect();
-    let mut sql = Sql::new(format!(
-        "SELECT x.call, h.* FROM held x JOIN hold h ON h.key = x.hold
-         WHERE x.active = 1 AND x.call IN ({}) ORDER BY x.call, h.key",
-        keys.join(",")
-    ));
+    let mut sql = Sql::new(
+        "SELECT x.call, h.* FROM held x JOIN hold h ON h.key = x.hold WHERE x.active = 1 AND x.call IN "
+            .into(),
+    );
+    sql.bind_keys(keys);
+    sql.push(" ORDER BY x.call, h.key");
     let mut found: HashMap<i64, Vec<Decision>> = HashMap::new();
     for row in sql.query().fetch_all(connection).await? {
         found.entry(row.get("call")).or_default().push(decision_of(&row));

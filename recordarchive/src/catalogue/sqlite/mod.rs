@@ -59,7 +59,7 @@ const READERS: u32 = 4;
 /// How long a statement waits for another process, such as a command beside the server.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Memory of each connection for pages of the file, in KiB.
-const CACHE_KIB: u32 = 16 << 10;
+const CACHE_KIB: u32 = 8 << 10;
 
 /// How a connection is set that fills a new file, which is thrown away if that fails.
 const BULK_PRAGMAS: &[(&str, &str)] =

@@ -67,6 +67,13 @@ impl Sql {
         self.values.push(value.into());
     }
 
+    /// Appends a list of keys: one value, so that the statement is the same for any number of them.
+    pub(super) fn bind_keys(&mut self, keys: &[i64]) {
+        self.push("(SELECT value FROM json_each(");
+        self.bind(serde_json::json!(keys).to_string().as_str());
+        self.push("))");
+    }
+
     /// Appends a text whose question marks stand for these values.
     fn with(&mut self, text: &str, values: impl IntoIterator<Item = Value>) {
         self.text.push_str(text);
@@ -79,7 +86,7 @@ impl Sql {
     }
 
     pub(super) fn query(&mut self) -> Query<'static, Sqlite, SqliteArguments> {
-        let mut query = sqlx::query(AssertSqlSafe(std::mem::take(&mut self.text))).persistent(false);
+        let mut query = sqlx::query(AssertSqlSafe(std::mem::take(&mut self.text)));
         for value in self.values.drain(..) {
             query = match value {
                 Value::Integer(value) => query.bind(value),
@@ -147,8 +154,9 @@ fn number_streams(digits: &str) -> Vec<Stream> {
         let (name, index) = match column {
             Column::Tail4 => ("tail4", "party_by_tail4"),
             Column::Tail7 => ("tail7", "party_by_tail7"),
-            Column::Head3 => ("head3", "party_by_head3"),
+            Column::Head4 => ("head4", "party_by_head4"),
             Column::Head6 => ("head6", "party_by_head6"),
+            Column::Head9 => ("head9", "party_by_head9"),
         };
         let text = format!(
             "FROM party p INDEXED BY {index} CROSS JOIN call c ON c.key = p.call WHERE p.{name} = ? AND {check}"
@@ -339,11 +347,9 @@ pub(super) async fn page(pool: &SqlitePool, search: &Search, condition: &Conditi
     let mut keys: Vec<i64> = rows.iter().map(|row| row.get("key")).collect();
     let more = keys.len() > search.limit as usize;
     keys.truncate(search.limit as usize);
-    let listed: Vec<String> = keys.iter().map(i64::to_string).collect();
-    let mut sql = Sql::new(format!(
-        "SELECT {COLUMNS} FROM call c {PARTIES} WHERE c.key IN ({}) ORDER BY c.key DESC",
-        listed.join(",")
-    ));
+    let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM call c {PARTIES} WHERE c.key IN "));
+    sql.bind_keys(&keys);
+    sql.push(" ORDER BY c.key DESC");
     let rows = sql.query().fetch_all(&mut *tx).await?;
     let calls = views(&mut tx, &rows).await?;
     Ok(Page { calls, next: keys.last().copied().filter(|_| more) })
@@ -383,8 +389,11 @@ impl super::SqliteCatalogue {
                  SELECT key, 0, '', 4930000000000 + abs(random() % 1000000000),
                         'Name' || abs(random() % 5000) || ' Sur' || abs(random() % 5000) FROM call;
              INSERT INTO party (call, role, number, digits, name) SELECT key, 1, '', extension, 'Desk' FROM call;
-             UPDATE party SET tail4 = digits % 10000, tail7 = digits % 10000000,
-                 head3 = substr(digits || '000000', 1, 3), head6 = substr(digits || '000000', 1, 6);
+             UPDATE party SET tail4 = digits % 10000,
+                 tail7 = CASE WHEN length(digits) >= 7 THEN digits % 10000000 END,
+                 head4 = CASE WHEN length(digits) >= 4 THEN CAST(substr(digits, 1, 4) AS INTEGER) END,
+                 head6 = CASE WHEN length(digits) >= 6 THEN CAST(substr(digits, 1, 6) AS INTEGER) END,
+                 head9 = CASE WHEN length(digits) >= 9 THEN CAST(substr(digits, 1, 9) AS INTEGER) END;
              INSERT INTO word (rowid, words) SELECT call, name || ' =e' || (SELECT extension FROM call WHERE key = call)
                  FROM party WHERE role = 0;
              COMMIT;"
