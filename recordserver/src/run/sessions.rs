@@ -11,18 +11,19 @@ mod make_room;
 use super::FIRST_CONNECTION;
 use super::call::{CallKey, Calls, Control};
 use super::conn::{Conn, READ_INTERVAL};
-use crate::admission::{Admission, Limits};
+use super::scan_job;
 use crate::config::Config;
 use crate::folders::Names;
 use crate::http::{Rows, SessionStatus};
 use crate::metrics::Metrics;
 use crate::ports::Ports;
 use crate::quota::Quota;
-use crate::rates::{Devices, Known, Rates, Throttle};
+use crate::rates::Devices;
 use crate::recording::Rules;
+use crate::refusal::Refusal;
 use crate::used_ids::UsedIds;
-use disk::Closing;
-use make_room::short;
+use disk::Storage;
+use make_room::{Gate, OF_CALL, short};
 use media::blocks::BlockPool;
 use media::time::{Mono, Now};
 use mio::event::Source;
@@ -30,12 +31,12 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use os::receiver::Receiver;
 use recfile::header::MAX_FILE_OCTETS;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use store::jobs::{Disk, FileKey, Job};
+use store::jobs::Disk;
 use store::thread::Handle;
 use uplink::server::{Action, EndReason, Session};
 
@@ -70,37 +71,14 @@ pub(super) struct Sessions {
     timers: BTreeSet<(Mono, usize)>,
     /// Connections that may have more to read, and from when on they are read again; each at most once.
     unread: VecDeque<(Mono, usize)>,
-    admission: Admission,
-    /// Connections without a recording, and since when: who has been silent for longest comes first.
-    silent: BTreeSet<(Mono, usize)>,
-    starts: Rates,
-    empty_files: Rates,
-    devices: Devices,
+    gate: Gate,
     used_ids: UsedIds,
-    known: Known,
-    throttle: Throttle,
-    call_lines: Throttle,
-    /// Descriptors that phones may use.
-    room: usize,
-    /// Recordings that wait for the disk after their end, by address.
-    behind: HashMap<IpAddr, usize>,
-    /// Recordings were looked for that could make room.
-    looked: Mono,
     calls: Calls,
     ports: Ports,
     pool: BlockPool,
     receiver: Receiver,
-    storage: Handle,
-    waiting_jobs: VecDeque<Job>,
-    unanswered: usize,
-    disk: Disk,
-    disk_fault: bool,
-    /// When recordings were ended for want of room.
-    made_room: Option<Mono>,
+    storage: Storage,
     quota: Quota,
-    closing: HashMap<FileKey, Closing>,
-    /// The first day with a recording that the disk did not let us finish: the next start has to.
-    left: Option<String>,
     draining: bool,
     going_down: bool,
     complained: Option<Mono>,
@@ -115,7 +93,6 @@ impl Sessions {
         metrics: Arc<Metrics>,
     ) -> Self {
         let Found { disk, names, devices, used_ids, descriptors } = found;
-        let (limits, paces) = (config.limits, config.paces);
         let rules = Rules {
             // The other half is for the time until the writer's checkpoint.
             flush_interval: config.flush_interval / 2,
@@ -130,31 +107,14 @@ impl Sessions {
             next_conn: FIRST_CONNECTION,
             timers: BTreeSet::new(),
             unread: VecDeque::new(),
-            admission: limits.fitted(descriptors).map_or(Admission::new(limits), Admission::fitted),
-            silent: BTreeSet::new(),
-            starts: Rates::new(paces.starts),
-            empty_files: Rates::new(paces.empty_files),
-            devices,
+            gate: Gate::new(&config, devices, descriptors),
             used_ids,
-            known: Known::default(),
-            throttle: Throttle::of_refusals(),
-            call_lines: Throttle::of_calls(),
-            room: usize::try_from(Limits::for_phones(descriptors)).unwrap_or(usize::MAX),
-            behind: HashMap::new(),
-            looked: Mono::default(),
             calls: Calls::default(),
             ports: Ports::new(config.rtp_ports),
             pool: BlockPool::new(config.buffer_octets),
             receiver: Receiver::default(),
-            storage,
-            waiting_jobs: VecDeque::new(),
-            unanswered: 0,
-            disk,
-            disk_fault: false,
-            made_room: None,
+            storage: Storage::new(storage, disk),
             quota: Quota::default(),
-            closing: HashMap::new(),
-            left: None,
             draining: false,
             going_down: false,
             complained: None,
@@ -169,7 +129,7 @@ impl Sessions {
     }
 
     pub(super) fn needs_sweep(&self) -> bool {
-        self.calls.len() > 0 || !self.waiting_jobs.is_empty()
+        self.calls.len() > 0 || self.storage.waiting() > 0
     }
 
     /// When a connection that may have more to read is due.
@@ -183,12 +143,12 @@ impl Sessions {
 
     /// Whether no recording is unfinished.
     pub(super) fn is_quiet(&self) -> bool {
-        self.calls.len() == 0 && self.closing.is_empty() && self.waiting_jobs.is_empty()
+        self.calls.len() == 0 && self.storage.closing() == 0 && self.storage.waiting() == 0
     }
 
     /// Whether everything is on the disk and everybody knows.
     pub(super) fn is_finished(&self) -> bool {
-        self.is_quiet() && self.unanswered == 0 && self.conns.values().all(|conn| conn.session.is_closed())
+        self.is_quiet() && self.storage.is_idle() && self.conns.values().all(|conn| conn.session.is_closed())
     }
 
     pub(super) fn connected(&mut self, stream: TcpStream, peer: SocketAddr, now: Now) {
@@ -196,7 +156,7 @@ impl Sessions {
         if let Err(refusal) = self.admit(peer.ip(), now) {
             self.metrics.refused(refusal);
             let setting = refusal.setting().unwrap_or("none");
-            self.tell(peer.ip(), now.mono, || {
+            self.gate.tell(peer.ip(), now.mono, || {
                 format!("connection_refused peer={peer} reason={} setting={setting:?}", refusal.name())
             });
             return;
@@ -213,16 +173,29 @@ impl Sessions {
         match conn {
             Ok(conn) => {
                 log::debug!("connected peer={peer}");
-                self.silent.insert((conn.since, token));
+                self.gate.is_silent(token, conn.peer.ip(), conn.since);
                 self.conns.insert(token, conn);
                 self.set_timer(token);
                 self.show();
             }
             Err(error) => {
-                self.admission.disconnect(peer.ip());
+                self.gate.disconnect(peer.ip());
                 log::debug!("connection_failed peer={peer}: {error}");
             }
         }
+    }
+
+    /// Counts a connection, if need be in place of one that says nothing.
+    fn admit(&mut self, from: IpAddr, now: Now) -> Result<(), Refusal> {
+        if self.going_down {
+            return Err(Refusal::ShuttingDown);
+        }
+        let Err(refusal) = self.gate.connect(from) else { return Ok(()) };
+        let Some(token) = self.gate.silent_one(from, refusal, now.mono) else { return Err(refusal) };
+        self.metrics.refused(refusal);
+        self.drive(token, now, |session, out| session.peer_closed(now.mono, out));
+        self.remove(token);
+        self.gate.connect(from)
     }
 
     pub(super) fn accept_failed(&mut self, error: &io::Error, now: Mono) {
@@ -329,7 +302,7 @@ impl Sessions {
                 }
                 Action::Open(_) if conn.gone => {}
                 Action::Open(opening) => {
-                    let answer = self.open(token, &opening, now);
+                    let answer = calls::open(self, token, &opening, now);
                     let Some(conn) = self.conns.get_mut(&token) else { return };
                     let mut more = Vec::new();
                     match answer {
@@ -338,7 +311,7 @@ impl Sessions {
                             conn.session.refused(&refusal.to_string(), now.mono, &mut more);
                             let peer = conn.peer;
                             self.metrics.refused(refusal);
-                            self.tell(peer.ip(), now.mono, || {
+                            self.gate.tell(peer.ip(), now.mono, || {
                                 let (id, device) = (short(&opening.id), short(&opening.device));
                                 let (name, setting) = (refusal.name(), refusal.setting().unwrap_or("none"));
                                 format!(
@@ -355,11 +328,11 @@ impl Sessions {
                 }
                 Action::Finish { reason, parties } => {
                     if let Some(key) = conn.call.take() {
-                        self.stop(key, &reason, parties, now);
+                        calls::stop(self, key, &reason, parties, now);
                     }
                     if let Some(conn) = self.conns.get_mut(&token) {
                         conn.since = now.mono;
-                        self.silent.insert((conn.since, token));
+                        self.gate.is_silent(token, conn.peer.ip(), conn.since);
                     }
                 }
                 Action::Close => {
@@ -383,6 +356,55 @@ impl Sessions {
             } else {
                 self.drive(token, now, |session, out| session.timer(now.mono, out));
             }
+        }
+    }
+
+    /// Takes the RTP of all calls and hands what is due to the disk.
+    pub(super) fn sweep(&mut self, now: Now) {
+        calls::sweep(self, now);
+    }
+
+    /// Puts jobs into the queue to the disk, as many as it takes.
+    pub(super) fn hand_over_jobs(&mut self) {
+        self.storage.hand_over();
+    }
+
+    /// Takes what the disk has done.
+    pub(super) fn done(&mut self, now: Now) {
+        disk::take_answers(self, now);
+    }
+
+    /// Asks for the room on the disk.
+    pub(super) fn scan(&mut self) {
+        self.pool.trim();
+        self.storage.scan(scan_job(&self.config));
+    }
+
+    /// The first day with recordings that are not finished on the disk; today if there are none.
+    pub(super) fn unfinished_since(&self, now: Now) -> String {
+        self.storage.unfinished_since(&self.calls, now)
+    }
+
+    /// Whether there are recordings that the disk did not let us finish.
+    pub(super) fn has_left_some(&self) -> bool {
+        self.storage.has_left_some()
+    }
+
+    /// When it is tight, recordings that no packet has come for have less time than usual.
+    pub(super) fn relieve(&mut self, now: Now) {
+        let ports = (self.ports.free(), self.config.rtp_ports.count());
+        let keys = self.gate.idle_when_tight(ports, self.descriptors(), &self.calls, now.mono);
+        self.end_idle(keys, now);
+    }
+
+    /// Descriptors that phones cost at the moment.
+    fn descriptors(&self) -> usize {
+        self.conns.len() + OF_CALL * self.calls.len() + self.storage.closing()
+    }
+
+    fn end_idle(&mut self, keys: Vec<CallKey>, now: Now) {
+        for key in keys {
+            self.end_call(key, &EndReason::Idle, now);
         }
     }
 
@@ -452,13 +474,13 @@ impl Sessions {
 
     fn remove(&mut self, token: usize) {
         let Some(mut conn) = self.conns.remove(&token) else { return };
-        self.silent.remove(&(conn.since, token));
+        self.gate.is_not_silent(token, conn.since);
         if let Some(at) = conn.timer {
             self.timers.remove(&(at, token));
         }
         // Closing the descriptor does the same.
         let _ = conn.stream.deregister(&self.registry);
-        self.admission.disconnect(conn.peer.ip());
+        self.gate.disconnect(conn.peer.ip());
         self.show();
     }
 
@@ -479,7 +501,7 @@ impl Sessions {
     fn show(&self) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.sessions.set(gauge(self.calls.len()));
-        self.metrics.connections.set(gauge(self.admission.connections()));
+        self.metrics.connections.set(gauge(self.gate.connections()));
         self.metrics.ports_free.set(gauge(self.ports.free()));
     }
 

@@ -34,242 +34,255 @@ struct Asked {
     local: SocketAddr,
 }
 
-impl Sessions {
-    pub(super) fn open(
-        &mut self,
-        token: usize,
-        opening: &Opening,
-        now: Now,
-    ) -> Result<(String, u16), Refusal> {
-        let conn = self.conns.get(&token).ok_or(Refusal::Storage)?;
-        let asked = Asked { control: Control::Uplink(token), peer: conn.peer, local: conn.local };
-        let (key, host, port) = self.open_call(asked, opening, now)?;
-        if let Some(conn) = self.conns.get_mut(&token) {
-            conn.call = Some(key);
-            self.silent.remove(&(conn.since, token));
-        }
-        Ok((host, port))
+pub(super) fn open(
+    sessions: &mut Sessions,
+    token: usize,
+    opening: &Opening,
+    now: Now,
+) -> Result<(String, u16), Refusal> {
+    let conn = sessions.conns.get(&token).ok_or(Refusal::Storage)?;
+    let asked = Asked { control: Control::Uplink(token), peer: conn.peer, local: conn.local };
+    let (key, host, port) = open_call(sessions, asked, opening, now)?;
+    if let Some(conn) = sessions.conns.get_mut(&token) {
+        conn.call = Some(key);
+        sessions.gate.is_not_silent(token, conn.since);
     }
+    Ok((host, port))
+}
 
-    /// Begins to record a call; gives where its audio is to be sent.
-    fn open_call(
-        &mut self,
-        asked: Asked,
-        opening: &Opening,
-        now: Now,
-    ) -> Result<(CallKey, String, u16), Refusal> {
-        let Asked { control, peer, local } = asked;
-        if self.going_down {
-            return Err(Refusal::ShuttingDown);
-        }
-        if self.draining {
-            return Err(Refusal::Draining);
-        }
-        if self.disk_fault {
-            return Err(Refusal::Storage);
-        }
-        if self.disk.space.free_octets < self.config.reserve_octets.max(1) {
-            return Err(Refusal::DiskLow);
-        }
-        self.admit_call(peer.ip(), now)?;
-        let Some((media, port)) = self.bind(local, peer.ip(), now.mono) else {
-            self.admission.close(peer.ip());
-            return Err(Refusal::Ports);
-        };
-        let recording_id = self.used_ids.claim(&opening.id);
-        let other = self.calls.iter().find(|(_, call)| call.id == opening.id).map(|(_, call)| call.peer);
-        if other.is_some() || recording_id != opening.id {
-            let (id, recording) = (short(&opening.id), short(&recording_id));
-            self.tell(peer.ip(), now.mono, || match other {
-                Some(other) => {
-                    format!("id_in_use id={id:?} peer={peer} other={other} recording={recording:?}")
-                }
-                None => format!("id_used_before id={id:?} peer={peer} recording={recording:?}"),
-            });
-        }
-        let mut device = device_folder(&opening.device, self.names);
-        if !self.devices.admits(&device, peer.ip(), now.mono) {
-            // Who invents devices fills one folder.
-            device = device_folder(&prefix(peer.ip()).to_string(), self.names);
-        }
-        let folder = Folder {
-            root: self.config.storage.clone(),
-            device: self.disk.device,
-            name: format!("{device}/{}", day_folder(now.wall)),
-        };
-        self.tell_of_call(peer.ip(), now.mono, || {
-            let (id, device, codec) = (short(&opening.id), short(&opening.device), opening.codec.name());
-            format!("session_started id={id:?} device={device:?} peer={peer} codec={codec} port={port}")
-        });
-        let host = match self.config.public_addr.as_str() {
-            "" => local.ip().to_string(),
-            public => public.to_owned(),
-        };
-        let call = Call {
-            control,
-            peer,
-            id: opening.id.clone(),
-            device: opening.device.clone(),
-            media,
-            port,
-            recording: Recording::new(self.rules, opening, recording_id, peer, folder, now),
-            begun: now,
-            file: String::new(),
-            strangers_told: 0,
-            contested_told: false,
-        };
-        let altered = call.recording.altered();
-        if !altered.is_empty() {
-            log::info!("text_altered id={:?} fields={:?}", short(&call.id), altered.to_string());
-        }
-        let key = self.calls.insert(call);
-        self.metrics.sessions_started.inc();
-        self.show();
-        Ok((key, host, port))
+/// Begins to record a call; gives where its audio is to be sent.
+fn open_call(
+    sessions: &mut Sessions,
+    asked: Asked,
+    opening: &Opening,
+    now: Now,
+) -> Result<(CallKey, String, u16), Refusal> {
+    let Asked { control, peer, local } = asked;
+    if sessions.going_down {
+        return Err(Refusal::ShuttingDown);
     }
-
-    /// A socket on a free port of the range, on the address that the phone is connected to; on all
-    /// addresses if phones are told another one.
-    fn bind(&mut self, local: SocketAddr, phone: IpAddr, now: Mono) -> Option<(Media, u16)> {
-        let mut addr = match (self.config.public_addr.is_empty(), local) {
-            (true, local) => local,
-            (false, SocketAddr::V4(_)) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-            (false, SocketAddr::V6(_)) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
-        };
-        for _ in 0..PORT_ATTEMPTS {
-            let port = self.ports.take()?;
-            addr.set_port(port);
-            match Media::bind(addr, phone) {
-                Ok(media) => return Some((media, port)),
-                Err(error) => {
-                    self.ports.give_back(port);
-                    self.complain(now, || format!("rtp_port_unusable port={port}: {error}"));
-                    if error.kind() != io::ErrorKind::AddrInUse {
-                        return None;
-                    }
-                }
-            }
-        }
-        None
+    if sessions.draining {
+        return Err(Refusal::Draining);
     }
-
-    /// Ends a call; what it is told last of its parties is kept.
-    pub(super) fn stop(&mut self, key: CallKey, reason: &EndReason, parties: Option<Parties>, now: Now) {
-        let Self { calls, pool, receiver, metrics, waiting_jobs, closing, .. } = self;
-        let empty_files = &mut self.empty_files;
-        let Some(mut call) = calls.remove(key) else { return };
-        // What was sent before the end belongs to the call, also if it is more than a sweep takes.
-        for _ in 0..MAX_LAST_DRAINS {
-            call.media.look_at_all();
-            if !drain(&mut call, receiver, pool, metrics, now.mono).more {
-                break;
+    sessions.storage.check(sessions.config.reserve_octets)?;
+    admit_call(sessions, peer.ip(), now)?;
+    let Some((media, port)) = bind(sessions, local, peer.ip(), now.mono) else {
+        sessions.gate.close(peer.ip());
+        return Err(Refusal::Ports);
+    };
+    let recording_id = sessions.used_ids.claim(&opening.id);
+    let other = sessions.calls.iter().find(|(_, call)| call.id == opening.id).map(|(_, call)| call.peer);
+    if other.is_some() || recording_id != opening.id {
+        let (id, recording) = (short(&opening.id), short(&recording_id));
+        sessions.gate.tell(peer.ip(), now.mono, || match other {
+            Some(other) => {
+                format!("id_in_use id={id:?} peer={peer} other={other} recording={recording:?}")
             }
-        }
-        book_dropped(&mut call, metrics);
-        call.recording.settle(now.mono, pool);
-        let ip = call.peer.ip();
-        let heard = call.recording.octets() > 0 || call.recording.file().is_some();
-        let kept = heard || empty_files.take(ip, now.mono);
-        if !kept {
-            call.recording.fail(pool);
-        }
-        let mut jobs = Vec::new();
-        let mut name_file = || calls.name_file();
-        let had_file = call.recording.file();
-        call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
-        let counts = *call.recording.counts();
-        let seconds = now.mono.since(call.begun.mono).as_secs();
-        let last = Closing {
-            who: format!("id={:?} device={:?} peer={}", short(&call.id), short(&call.device), call.peer),
-            from: ip,
-            folder: call.recording.folder().name.clone(),
-            // One that is opened only now will be named by the disk.
-            file: if had_file.is_some() { std::mem::take(&mut call.file) } else { String::new() },
-            how: format!("seconds={seconds} reason={:?}", short(&reason.name())),
-            counts,
-            lost: call.recording.lost(),
-            strangers: call.recording.strangers(),
-            octets: call.recording.octets(),
-        };
-        let closed = jobs.iter().rev().find_map(|job| match job {
-            Job::Close { file, .. } => Some(*file),
-            _ => None,
-        });
-        let left = (kept && closed.is_none()).then(|| day_of(&last.folder).to_owned());
-        let mut nothing = None;
-        match closed {
-            Some(file) => drop(closing.insert(file, last)),
-            None if !kept => nothing = Some(last),
-            None => log::error!("{} fault=\"the disk failed before the end\"", last.summary()),
-        }
-        waiting_jobs.extend(jobs);
-        metrics.ended(reason_class(reason));
-        metrics.packets_lost.inc_by(call.recording.lost());
-        for cause in DropCause::ALL {
-            metrics.dropped(cause, counts.dropped_for(cause));
-        }
-        self.ports.give_back(call.port);
-        self.quota.ended(ip, call.ahead(now.mono), now.mono);
-        self.admission.close(ip);
-        if heard {
-            self.known.add(ip, now.mono);
-        }
-        if closed.is_some() {
-            self.falls_behind(ip);
-        }
-        if let Some(last) = nothing {
-            let setting = "limits.empty_files_per_hour";
-            self.tell(ip, now.mono, || format!("{} without_file setting={setting:?}", last.summary()));
-        }
-        left.into_iter().for_each(|day| self.leave(day));
-        self.show();
-    }
-
-    /// Takes the RTP of all calls and hands what is due to the disk.
-    pub(in crate::run) fn sweep(&mut self, now: Now) {
-        self.hold_back(now.mono);
-        let Self { conns, calls, pool, receiver, metrics, waiting_jobs, .. } = self;
-        let keeps_up = waiting_jobs.len() <= MAX_WAITING_JOBS;
-        let mut jobs = Vec::new();
-        calls.each(|call, files| {
-            if drain(call, receiver, pool, metrics, now.mono).heard {
-                match call.control {
-                    Control::Uplink(token) => {
-                        conns.get_mut(&token).into_iter().for_each(|conn| conn.session.media(now.mono));
-                    }
-                }
-            }
-            if keeps_up {
-                call.recording.jobs(now, &mut || files.name(), &mut jobs);
-                if !jobs.is_empty() || call.recording.source().is_none() {
-                    book_dropped(call, metrics);
-                }
-                for job in jobs.drain(..) {
-                    if let Job::Open(open) = &job {
-                        files.opened(open.file);
-                    }
-                    waiting_jobs.push_back(job);
-                }
-            }
-        });
-        metrics.buffered_bytes.set(i64::try_from(pool.used_octets()).unwrap_or(i64::MAX));
-    }
-
-    /// Recordings that are ahead of the clock wait for it if those of their address are too far ahead together.
-    fn hold_back(&mut self, now: Mono) {
-        let Self { calls, quota, .. } = self;
-        quota.begin();
-        for (_, call) in calls.iter() {
-            let ahead = call.ahead(now);
-            if ahead > 0 {
-                quota.add(call.peer.ip(), ahead);
-            }
-        }
-        calls.each(|call, _| {
-            let waits = call.ahead(now) > 0 && quota.is_used_up(call.peer.ip(), now);
-            call.recording.wait_for_clock(waits);
+            None => format!("id_used_before id={id:?} peer={peer} recording={recording:?}"),
         });
     }
+    let mut device = device_folder(&opening.device, sessions.names);
+    if !sessions.gate.admits_device(&device, peer.ip(), now.mono) {
+        // Who invents devices fills one folder.
+        device = device_folder(&prefix(peer.ip()).to_string(), sessions.names);
+    }
+    let folder = Folder {
+        root: sessions.config.storage.clone(),
+        device: sessions.storage.device(),
+        name: format!("{device}/{}", day_folder(now.wall)),
+    };
+    sessions.gate.tell_of_call(peer.ip(), now.mono, || {
+        let (id, device, codec) = (short(&opening.id), short(&opening.device), opening.codec.name());
+        format!("session_started id={id:?} device={device:?} peer={peer} codec={codec} port={port}")
+    });
+    let host = match sessions.config.public_addr.as_str() {
+        "" => local.ip().to_string(),
+        public => public.to_owned(),
+    };
+    let call = Call {
+        control,
+        peer,
+        id: opening.id.clone(),
+        device: opening.device.clone(),
+        media,
+        port,
+        recording: Recording::new(sessions.rules, opening, recording_id, peer, folder, now),
+        begun: now,
+        file: String::new(),
+        strangers_told: 0,
+        contested_told: false,
+    };
+    let altered = call.recording.altered();
+    if !altered.is_empty() {
+        log::info!("text_altered id={:?} fields={:?}", short(&call.id), altered.to_string());
+    }
+    let key = sessions.calls.insert(call);
+    sessions.metrics.sessions_started.inc();
+    sessions.show();
+    Ok((key, host, port))
+}
+
+/// A socket on a free port of the range, on the address that the phone is connected to; on all
+/// addresses if phones are told another one.
+fn bind(sessions: &mut Sessions, local: SocketAddr, phone: IpAddr, now: Mono) -> Option<(Media, u16)> {
+    let mut addr = match (sessions.config.public_addr.is_empty(), local) {
+        (true, local) => local,
+        (false, SocketAddr::V4(_)) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        (false, SocketAddr::V6(_)) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+    };
+    for _ in 0..PORT_ATTEMPTS {
+        let port = sessions.ports.take()?;
+        addr.set_port(port);
+        match Media::bind(addr, phone) {
+            Ok(media) => return Some((media, port)),
+            Err(error) => {
+                sessions.ports.give_back(port);
+                sessions.complain(now, || format!("rtp_port_unusable port={port}: {error}"));
+                if error.kind() != io::ErrorKind::AddrInUse {
+                    return None;
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Ends a call; what it is told last of its parties is kept.
+pub(super) fn stop(
+    sessions: &mut Sessions,
+    key: CallKey,
+    reason: &EndReason,
+    parties: Option<Parties>,
+    now: Now,
+) {
+    let Sessions { calls, pool, receiver, metrics, storage, gate, .. } = sessions;
+    let Some(mut call) = calls.remove(key) else { return };
+    // What was sent before the end belongs to the call, also if it is more than a sweep takes.
+    for _ in 0..MAX_LAST_DRAINS {
+        call.media.look_at_all();
+        if !drain(&mut call, receiver, pool, metrics, now.mono).more {
+            break;
+        }
+    }
+    book_dropped(&mut call, metrics);
+    call.recording.settle(now.mono, pool);
+    let ip = call.peer.ip();
+    let heard = call.recording.octets() > 0 || call.recording.file().is_some();
+    let kept = heard || gate.may_be_empty(ip, now.mono);
+    if !kept {
+        call.recording.fail(pool);
+    }
+    let mut jobs = Vec::new();
+    let mut name_file = || calls.name_file();
+    let had_file = call.recording.file();
+    call.recording.finish(reason, parties, now, pool, &mut name_file, &mut jobs);
+    let counts = *call.recording.counts();
+    let seconds = now.mono.since(call.begun.mono).as_secs();
+    let last = Closing {
+        who: format!("id={:?} device={:?} peer={}", short(&call.id), short(&call.device), call.peer),
+        from: ip,
+        folder: call.recording.folder().name.clone(),
+        // One that is opened only now will be named by the disk.
+        file: if had_file.is_some() { std::mem::take(&mut call.file) } else { String::new() },
+        how: format!("seconds={seconds} reason={:?}", short(&reason.name())),
+        counts,
+        lost: call.recording.lost(),
+        strangers: call.recording.strangers(),
+        octets: call.recording.octets(),
+    };
+    let closed = jobs.iter().rev().find_map(|job| match job {
+        Job::Close { file, .. } => Some(*file),
+        _ => None,
+    });
+    let left = (kept && closed.is_none()).then(|| day_of(&last.folder).to_owned());
+    let mut nothing = None;
+    match closed {
+        Some(file) => storage.closes(file, last),
+        None if !kept => nothing = Some(last),
+        None => log::error!("{} fault=\"the disk failed before the end\"", last.summary()),
+    }
+    storage.push(jobs);
+    metrics.ended(reason_class(reason));
+    metrics.packets_lost.inc_by(call.recording.lost());
+    for cause in DropCause::ALL {
+        metrics.dropped(cause, counts.dropped_for(cause));
+    }
+    sessions.ports.give_back(call.port);
+    sessions.quota.ended(ip, call.ahead(now.mono), now.mono);
+    sessions.gate.close(ip);
+    if heard {
+        sessions.gate.knows(ip, now.mono);
+    }
+    if closed.is_some() {
+        sessions.gate.falls_behind(ip);
+    }
+    if let Some(last) = nothing {
+        let setting = "limits.empty_files_per_hour";
+        sessions.gate.tell(ip, now.mono, || format!("{} without_file setting={setting:?}", last.summary()));
+    }
+    left.into_iter().for_each(|day| sessions.storage.leave(day));
+    sessions.show();
+}
+
+/// Takes the RTP of all calls and hands what is due to the disk.
+pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
+    hold_back(sessions, now.mono);
+    let Sessions { conns, calls, pool, receiver, metrics, storage, .. } = sessions;
+    let keeps_up = storage.waiting() <= MAX_WAITING_JOBS;
+    let mut jobs = Vec::new();
+    calls.each(|call, files| {
+        if drain(call, receiver, pool, metrics, now.mono).heard {
+            match call.control {
+                Control::Uplink(token) => {
+                    conns.get_mut(&token).into_iter().for_each(|conn| conn.session.media(now.mono));
+                }
+            }
+        }
+        if keeps_up {
+            call.recording.jobs(now, &mut || files.name(), &mut jobs);
+            if !jobs.is_empty() || call.recording.source().is_none() {
+                book_dropped(call, metrics);
+            }
+            for job in jobs.drain(..) {
+                if let Job::Open(open) = &job {
+                    files.opened(open.file);
+                }
+                storage.push([job]);
+            }
+        }
+    });
+    metrics.buffered_bytes.set(i64::try_from(pool.used_octets()).unwrap_or(i64::MAX));
+}
+
+/// Recordings that are ahead of the clock wait for it if those of their address are too far ahead together.
+fn hold_back(sessions: &mut Sessions, now: Mono) {
+    let Sessions { calls, quota, .. } = sessions;
+    quota.begin();
+    for (_, call) in calls.iter() {
+        let ahead = call.ahead(now);
+        if ahead > 0 {
+            quota.add(call.peer.ip(), ahead);
+        }
+    }
+    calls.each(|call, _| {
+        let waits = call.ahead(now) > 0 && quota.is_used_up(call.peer.ip(), now);
+        call.recording.wait_for_clock(waits);
+    });
+}
+
+/// Counts a recording, if need be in place of one that no packet came for.
+fn admit_call(sessions: &mut Sessions, from: IpAddr, now: Now) -> Result<(), Refusal> {
+    sessions.gate.may_start(from, sessions.storage.waiting(), now.mono)?;
+    count_call(sessions, from).or_else(|refusal| {
+        let keys = sessions.gate.who_makes_room(from, refusal, &sessions.calls, now.mono);
+        sessions.end_idle(keys, now);
+        count_call(sessions, from)
+    })
+}
+
+fn count_call(sessions: &mut Sessions, from: IpAddr) -> Result<(), Refusal> {
+    let (free, descriptors) = (sessions.ports.free(), sessions.descriptors());
+    sessions.gate.open(from, free, descriptors)
 }
 
 /// What a look into a call's socket found.

@@ -2,14 +2,16 @@
 
 use super::Sessions;
 use crate::folders::day_folder;
-use crate::run::call::{Call, CallKey};
-use crate::run::scan_job;
+use crate::refusal::Refusal;
+use crate::run::call::{Call, CallKey, Calls};
 use crossbeam_channel::TrySendError;
 use media::counts::Counts;
-use media::time::Now;
+use media::time::{Mono, Now};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
-use store::jobs::{Disk, Done, Fault, FaultKind, FileKey, Piece, Space};
+use store::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Piece, Space};
+use store::thread::Handle;
 use uplink::server::EndReason;
 
 /// Jobs that wait for room in the queue to the disk: beyond that, audio stays in its blocks, and recordings begin only
@@ -56,88 +58,112 @@ impl Closing {
     }
 }
 
-impl Sessions {
+/// The queue to the disk, what waits for its answers, and what it said last.
+pub(super) struct Storage {
+    handle: Handle,
+    waiting: VecDeque<Job>,
+    unanswered: usize,
+    disk: Disk,
+    has_fault: bool,
+    /// When recordings were ended for want of room.
+    made_room: Option<Mono>,
+    closing: HashMap<FileKey, Closing>,
+    /// The first day with a recording that the disk did not let us finish: the next start has to.
+    left: Option<String>,
+}
+
+impl Storage {
+    pub(super) fn new(handle: Handle, disk: Disk) -> Self {
+        Self {
+            handle,
+            waiting: VecDeque::new(),
+            unanswered: 0,
+            disk,
+            has_fault: false,
+            made_room: None,
+            closing: HashMap::new(),
+            left: None,
+        }
+    }
+
+    /// The device that is recorded to.
+    pub(super) fn device(&self) -> u64 {
+        self.disk.device
+    }
+
+    /// Refuses a recording while the disk takes none.
+    pub(super) fn check(&self, reserve_octets: u64) -> Result<(), Refusal> {
+        if self.has_fault {
+            return Err(Refusal::Storage);
+        }
+        if self.disk.space.free_octets < reserve_octets.max(1) {
+            return Err(Refusal::DiskLow);
+        }
+        Ok(())
+    }
+
+    /// Adds jobs to those that wait for room in the queue.
+    pub(super) fn push(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        self.waiting.extend(jobs);
+    }
+
+    /// Jobs that wait for room in the queue.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Puts jobs into the queue to the disk, as many as it takes.
-    pub(in crate::run) fn hand_over_jobs(&mut self) {
-        while let Some(job) = self.waiting_jobs.pop_front() {
-            match self.storage.submit(job) {
+    pub(super) fn hand_over(&mut self) {
+        while let Some(job) = self.waiting.pop_front() {
+            match self.handle.submit(job) {
                 Ok(()) => self.unanswered += 1,
                 Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
-                    self.waiting_jobs.push_front(job);
+                    self.waiting.push_front(job);
                     return;
                 }
             }
         }
     }
 
-    /// Takes what the disk has done.
-    pub(in crate::run) fn done(&mut self, now: Now) {
-        while let Ok(done) = self.storage.done.try_recv() {
-            self.unanswered = self.unanswered.saturating_sub(1);
-            match done {
-                Done::Scanned(mut found) => self.scanned(found.disks.pop(), now),
-                Done::Opened { file, result: Ok(opened) } => {
-                    if let Some(call) = self.calls.of_file(file) {
-                        call.file = format!("{}/{}", call.recording.folder().name, opened.name);
-                    } else if let Some(last) = self.closing.get_mut(&file) {
-                        last.file = format!("{}/{}", last.folder, opened.name);
-                    }
-                    self.space(opened.space, now);
-                }
-                Done::Opened { file, result: Err(fault) } => self.fault(file, &fault, now),
-                Done::Appended { file, pieces, result, .. } => {
-                    for piece in pieces {
-                        if let Piece::Audio(block) = piece {
-                            self.metrics.audio_bytes.inc_by(block.octets().len() as u64);
-                            self.pool.give_back(block);
-                        }
-                    }
-                    match result {
-                        Ok(space) => space.into_iter().for_each(|space| self.space(space, now)),
-                        Err(fault) => self.fault(file, &fault, now),
-                    }
-                }
-                Done::Closed { file, result } => {
-                    self.calls.disown(file);
-                    let last = self.closing.remove(&file);
-                    if let Some(last) = &last {
-                        self.catches_up(last.from);
-                    }
-                    match (&result, last) {
-                        (Ok(_), Some(last)) if last.octets == 0 => {
-                            self.tell_of_call(last.from, now.mono, || last.summary());
-                        }
-                        (Ok(_), Some(last)) => log::info!("{}", last.summary()),
-                        (Err(fault), Some(last)) => {
-                            log::error!("{} fault={:?}", last.summary(), fault.detail);
-                            self.leave(day_of(&last.folder).to_owned());
-                        }
-                        (Err(fault), None) => {
-                            log::error!("storage_fault {:?}", fault.detail);
-                            self.leave(self.unfinished_since(now));
-                        }
-                        (Ok(_), None) => {}
-                    }
-                    if let Ok(Some(space)) = result {
-                        self.space(space, now);
-                    }
-                }
-                // Nothing else is asked for.
-                _ => {}
-            }
+    /// Asks for the room on the disk, unless the queue is full anyway.
+    pub(super) fn scan(&mut self, job: Job) {
+        if self.handle.submit(job).is_ok() {
+            self.unanswered += 1;
         }
     }
 
+    /// The next thing that the disk has done.
+    fn next(&mut self) -> Option<Done> {
+        let done = self.handle.done.try_recv().ok()?;
+        self.unanswered = self.unanswered.saturating_sub(1);
+        Some(done)
+    }
+
+    /// Whether the disk has answered everything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unanswered == 0
+    }
+
+    /// A recording is over and waits for this file to be closed.
+    pub(super) fn closes(&mut self, file: FileKey, last: Closing) {
+        self.closing.insert(file, last);
+    }
+
+    /// Recordings that are over and wait for the disk.
+    pub(super) fn closing(&self) -> usize {
+        self.closing.len()
+    }
+
     /// The first day with recordings that are not finished on the disk; today if there are none.
-    pub(in crate::run) fn unfinished_since(&self, now: Now) -> String {
-        let open = self.calls.iter().map(|(_, call)| &call.recording.folder().name);
+    pub(super) fn unfinished_since(&self, calls: &Calls, now: Now) -> String {
+        let open = calls.iter().map(|(_, call)| &call.recording.folder().name);
         let closing = self.closing.values().map(|last| &last.folder);
         let days = open.chain(closing).map(|folder| day_of(folder)).chain(self.left.as_deref());
         days.min().map_or_else(|| day_folder(now.wall), str::to_owned)
     }
 
     /// Whether there are recordings that the disk did not let us finish.
-    pub(in crate::run) fn has_left_some(&self) -> bool {
+    pub(super) fn has_left_some(&self) -> bool {
         self.left.is_some()
     }
 
@@ -148,79 +174,131 @@ impl Sessions {
         }
     }
 
-    /// Asks for the room on the disk, unless the queue is full anyway.
-    pub(in crate::run) fn scan(&mut self) {
-        self.pool.trim();
-        if self.storage.submit(scan_job(&self.config)).is_ok() {
-            self.unanswered += 1;
-        }
-    }
-
-    fn scanned(&mut self, disk: Option<Disk>, now: Now) {
-        let usable = disk.filter(|disk| !disk.read_only && disk.folder_fault.is_none());
-        self.disk_fault = usable.is_none();
-        match usable {
-            Some(disk) => {
-                let space = disk.space;
-                self.disk = disk;
-                self.space(space, now);
-            }
-            None => self.complain(now.mono, || "the storage folder can't be written to".to_owned()),
-        }
-    }
-
-    fn space(&mut self, space: Space, now: Now) {
-        self.disk.space = space;
-        self.metrics.disk_free_bytes.set(i64::try_from(space.free_octets).unwrap_or(i64::MAX));
-        // Half of the reserve is for what is under way.
-        if space.free_octets < self.config.reserve_octets / 2 && self.calls.len() > 0 {
-            self.end_fastest(space.free_octets, now);
-        }
-    }
-
-    /// Ends those first that grow fastest. Those that are ahead of the clock end below half of the reserve; below a
+    /// Those that end first, which grow fastest. Those that are ahead of the clock end below half of the reserve; below a
     /// quarter a part of the others does, again and again until there is room, and below an eighth all.
-    fn end_fastest(&mut self, free: u64, now: Now) {
-        let all = free < self.config.reserve_octets / 8;
-        if !all && self.made_room.is_some_and(|last| now.mono.since(last) < MAKE_ROOM_INTERVAL) {
-            return;
+    fn fastest(&mut self, calls: &Calls, reserve_octets: u64, now: Mono) -> Vec<CallKey> {
+        let free = self.disk.space.free_octets;
+        let all = free < reserve_octets / 8;
+        if !all && self.made_room.is_some_and(|last| now.since(last) < MAKE_ROOM_INTERVAL) {
+            return Vec::new();
         }
-        self.made_room = Some(now.mono);
-        let pace = |(key, call): (CallKey, &Call)| (call.pace(now.mono), call.ahead(now.mono) > 0, key);
-        let mut paces: Vec<(u64, bool, CallKey)> = self.calls.iter().map(pace).collect();
+        self.made_room = Some(now);
+        let pace = |(key, call): (CallKey, &Call)| (call.pace(now), call.ahead(now) > 0, key);
+        let mut paces: Vec<(u64, bool, CallKey)> = calls.iter().map(pace).collect();
         paces.sort_unstable_by_key(|(pace, ahead, _)| (std::cmp::Reverse(*ahead), std::cmp::Reverse(*pace)));
         let ahead = paces.iter().filter(|(_, ahead, _)| *ahead).count();
         let ending = match ahead {
             _ if all => paces.len(),
-            0 if free < self.config.reserve_octets / 4 => paces.len().div_ceil(MAKE_ROOM_PARTS),
+            0 if free < reserve_octets / 4 => paces.len().div_ceil(MAKE_ROOM_PARTS),
             ahead => ahead,
         };
         if ending == 0 {
-            return;
+            return Vec::new();
         }
         log::error!("disk_full free={free} recordings={}: ending {ending}, the fastest first", paces.len());
-        for (_, _, key) in paces.into_iter().take(ending) {
-            self.end_call(key, &EndReason::DiskFull, now);
-        }
+        paces.into_iter().take(ending).map(|(_, _, key)| key).collect()
     }
+}
 
-    fn fault(&mut self, file: FileKey, fault: &Fault, now: Now) {
-        let Some(key) = self.calls.disown(file) else { return };
-        log::error!("storage_fault {:?}", fault.detail);
-        if fault.kind == FaultKind::Full {
-            // Until the room is measured again: what was said last has been used up by others.
-            self.disk.space.free_octets = 0;
-        }
-        let Self { calls, pool, .. } = self;
-        if let Some(call) = calls.get_mut(key) {
-            // A full disk still takes the exact size and the sidecar.
-            if !fault.kind.lets_finish() {
-                call.recording.fail(pool);
+/// Takes what the disk has done.
+pub(super) fn take_answers(sessions: &mut Sessions, now: Now) {
+    while let Some(done) = sessions.storage.next() {
+        match done {
+            Done::Scanned(mut found) => scanned(sessions, found.disks.pop(), now),
+            Done::Opened { file, result: Ok(opened) } => {
+                if let Some(call) = sessions.calls.of_file(file) {
+                    call.file = format!("{}/{}", call.recording.folder().name, opened.name);
+                } else if let Some(last) = sessions.storage.closing.get_mut(&file) {
+                    last.file = format!("{}/{}", last.folder, opened.name);
+                }
+                space(sessions, opened.space, now);
             }
+            Done::Opened { file, result: Err(it) } => fault(sessions, file, &it, now),
+            Done::Appended { file, pieces, result, .. } => {
+                for piece in pieces {
+                    if let Piece::Audio(block) = piece {
+                        sessions.metrics.audio_bytes.inc_by(block.octets().len() as u64);
+                        sessions.pool.give_back(block);
+                    }
+                }
+                match result {
+                    Ok(Some(room)) => space(sessions, room, now),
+                    Ok(None) => {}
+                    Err(it) => fault(sessions, file, &it, now),
+                }
+            }
+            Done::Closed { file, result } => {
+                sessions.calls.disown(file);
+                let last = sessions.storage.closing.remove(&file);
+                if let Some(last) = &last {
+                    sessions.gate.catches_up(last.from);
+                }
+                match (&result, last) {
+                    (Ok(_), Some(last)) if last.octets == 0 => {
+                        sessions.gate.tell_of_call(last.from, now.mono, || last.summary());
+                    }
+                    (Ok(_), Some(last)) => log::info!("{}", last.summary()),
+                    (Err(fault), Some(last)) => {
+                        log::error!("{} fault={:?}", last.summary(), fault.detail);
+                        sessions.storage.leave(day_of(&last.folder).to_owned());
+                    }
+                    (Err(fault), None) => {
+                        log::error!("storage_fault {:?}", fault.detail);
+                        sessions.storage.leave(sessions.storage.unfinished_since(&sessions.calls, now));
+                    }
+                    (Ok(_), None) => {}
+                }
+                if let Ok(Some(room)) = result {
+                    space(sessions, room, now);
+                }
+            }
+            // Nothing else is asked for.
+            _ => {}
         }
-        let reason = if fault.kind.lets_finish() { EndReason::DiskFull } else { EndReason::StorageError };
-        self.end_call(key, &reason, now);
     }
+}
+
+fn scanned(sessions: &mut Sessions, disk: Option<Disk>, now: Now) {
+    let usable = disk.filter(|disk| !disk.read_only && disk.folder_fault.is_none());
+    sessions.storage.has_fault = usable.is_none();
+    match usable {
+        Some(disk) => {
+            let room = disk.space;
+            sessions.storage.disk = disk;
+            space(sessions, room, now);
+        }
+        None => sessions.complain(now.mono, || "the storage folder can't be written to".to_owned()),
+    }
+}
+
+fn space(sessions: &mut Sessions, space: Space, now: Now) {
+    sessions.storage.disk.space = space;
+    sessions.metrics.disk_free_bytes.set(i64::try_from(space.free_octets).unwrap_or(i64::MAX));
+    let reserve_octets = sessions.config.reserve_octets;
+    // Half of the reserve is for what is under way.
+    if space.free_octets < reserve_octets / 2 && sessions.calls.len() > 0 {
+        for key in sessions.storage.fastest(&sessions.calls, reserve_octets, now.mono) {
+            sessions.end_call(key, &EndReason::DiskFull, now);
+        }
+    }
+}
+
+fn fault(sessions: &mut Sessions, file: FileKey, fault: &Fault, now: Now) {
+    let Some(key) = sessions.calls.disown(file) else { return };
+    log::error!("storage_fault {:?}", fault.detail);
+    if fault.kind == FaultKind::Full {
+        // Until the room is measured again: what was said last has been used up by others.
+        sessions.storage.disk.space.free_octets = 0;
+    }
+    let Sessions { calls, pool, .. } = sessions;
+    if let Some(call) = calls.get_mut(key) {
+        // A full disk still takes the exact size and the sidecar.
+        if !fault.kind.lets_finish() {
+            call.recording.fail(pool);
+        }
+    }
+    let reason = if fault.kind.lets_finish() { EndReason::DiskFull } else { EndReason::StorageError };
+    sessions.end_call(key, &reason, now);
 }
 
 /// The day of the folder of a recording, which is that of its device and then that of the day.

@@ -1,20 +1,20 @@
 //! Who gets in, and who has to make room for whom when it is tight.
 //!
-//! Owns: the order in which limits are asked, and the choice of connections and recordings that are given up: only such as
-//! have said or sent nothing, of the address that has most of them, the oldest first. Never: the limits themselves, which
-//! [`crate::admission`] and [`crate::rates`] count.
+//! Owns: the counts of each address, the order in which limits are asked, and the choice of connections and recordings
+//! that are given up: only such as have said or sent nothing, of the address that has most of them, the oldest first.
+//! Never: the limits themselves, which [`crate::admission`] and [`crate::rates`] count; the end of whom it chooses.
 
-use super::Sessions;
 use super::disk::MAX_WAITING_JOBS;
-use crate::admission::prefix;
+use crate::admission::{Admission, Limits, prefix};
+use crate::config::Config;
+use crate::rates::{Devices, Known, Rates, Throttle};
 use crate::refusal::Refusal;
-use crate::run::call::{Call, CallKey};
-use media::time::{Mono, Now};
+use crate::run::call::{Call, CallKey, Calls};
+use media::time::Mono;
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
-use uplink::server::EndReason;
 
 /// Silent connections that are looked at to find one that makes room: so many of the oldest, and of the newest, where
 /// those are who open them all the time.
@@ -35,7 +35,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const ENDED_AT_ONCE: usize = 16;
 
 /// Descriptors of a recording beside its connection: a socket for its sender, one for others, and its file.
-const OF_CALL: usize = 3;
+pub(super) const OF_CALL: usize = 3;
 
 /// Recordings of one address that may wait for a disk that is far behind.
 const LEAST_SHARE: usize = 4;
@@ -43,31 +43,77 @@ const LEAST_SHARE: usize = 4;
 /// Of a text that a phone chose, in the log.
 const MAX_LOGGED_CHARS: usize = 64;
 
-impl Sessions {
-    /// Counts a connection, if need be in place of one that says nothing.
-    pub(super) fn admit(&mut self, from: IpAddr, now: Now) -> Result<(), Refusal> {
-        if self.going_down {
-            return Err(Refusal::ShuttingDown);
+/// Who gets in.
+pub(super) struct Gate {
+    admission: Admission,
+    /// Connections without a recording, and since when: who has been silent for longest comes first.
+    silent: BTreeMap<(Mono, usize), IpAddr>,
+    starts: Rates,
+    empty_files: Rates,
+    devices: Devices,
+    known: Known,
+    throttle: Throttle,
+    call_lines: Throttle,
+    /// Descriptors that phones may use.
+    room: usize,
+    /// Recordings that wait for the disk after their end, by address.
+    behind: HashMap<IpAddr, usize>,
+    /// Recordings were looked for that could make room.
+    looked: Mono,
+}
+
+impl Gate {
+    /// `descriptors` is how many the process may open.
+    pub(super) fn new(config: &Config, devices: Devices, descriptors: u64) -> Self {
+        let (limits, paces) = (config.limits, config.paces);
+        Self {
+            admission: limits.fitted(descriptors).map_or(Admission::new(limits), Admission::fitted),
+            silent: BTreeMap::new(),
+            starts: Rates::new(paces.starts),
+            empty_files: Rates::new(paces.empty_files),
+            devices,
+            known: Known::default(),
+            throttle: Throttle::of_refusals(),
+            call_lines: Throttle::of_calls(),
+            room: usize::try_from(Limits::for_phones(descriptors)).unwrap_or(usize::MAX),
+            behind: HashMap::new(),
+            looked: Mono::default(),
         }
-        let known = self.known.has(from);
-        let Err(refusal) = self.admission.connect(from, known) else { return Ok(()) };
-        let of_address = refusal == Refusal::ConnectionsOfAddress;
-        let Some(token) = self.silent_one(from, of_address, now.mono) else { return Err(refusal) };
-        self.metrics.refused(refusal);
-        self.drive(token, now, |session, out| session.peer_closed(now.mono, out));
-        self.remove(token);
-        self.admission.connect(from, known)
     }
 
-    /// The connection that makes room for `from`: of the address with most silent ones, or of its own.
-    fn silent_one(&self, from: IpAddr, own: bool, now: Mono) -> Option<usize> {
+    pub(super) fn connections(&self) -> usize {
+        self.admission.connections()
+    }
+
+    /// Counts a connection.
+    pub(super) fn connect(&mut self, from: IpAddr) -> Result<(), Refusal> {
+        self.admission.connect(from, self.known.has(from))
+    }
+
+    /// A connection is gone.
+    pub(super) fn disconnect(&mut self, from: IpAddr) {
+        self.admission.disconnect(from);
+    }
+
+    /// A connection has no recording, since then.
+    pub(super) fn is_silent(&mut self, token: usize, from: IpAddr, since: Mono) {
+        self.silent.insert((since, token), from);
+    }
+
+    /// A connection that had no recording since then has one, or is gone.
+    pub(super) fn is_not_silent(&mut self, token: usize, since: Mono) {
+        self.silent.remove(&(since, token));
+    }
+
+    /// The connection that makes room for `from`, which was refused: of the address with most silent ones, or of its own.
+    pub(super) fn silent_one(&self, from: IpAddr, refusal: Refusal, now: Mono) -> Option<usize> {
+        let own = refusal == Refusal::ConnectionsOfAddress;
         let mine = self.admission.silent_of(from);
         let oldest = self.silent.iter().take(LOOKED_AT);
         let newest = self.silent.iter().rev().take(LOOKED_AT);
-        let candidates = oldest.chain(newest).filter_map(|(since, token)| {
-            let conn = self.conns.get(token)?;
-            let silent = self.admission.silent_of(conn.peer.ip());
-            let same = prefix(conn.peer.ip()) == prefix(from);
+        let candidates = oldest.chain(newest).filter_map(|((since, token), peer)| {
+            let silent = self.admission.silent_of(*peer);
+            let same = prefix(*peer) == prefix(from);
             let waited = now.since(*since) >= CONNECTION_GRACE;
             let greedy = !same && silent >= 2 * (mine + 1);
             ((waited || greedy) && (!own || same)).then_some((silent, Reverse((*since, *token))))
@@ -75,36 +121,52 @@ impl Sessions {
         candidates.max().map(|(_, Reverse((_, token)))| token)
     }
 
-    /// Counts a recording, if need be in place of one that no packet came for.
-    pub(super) fn admit_call(&mut self, from: IpAddr, now: Now) -> Result<(), Refusal> {
-        if !self.starts.take(from, now.mono) {
+    /// Whether an address may start a recording, with so many jobs that wait for the disk.
+    pub(super) fn may_start(&mut self, from: IpAddr, waiting: usize, now: Mono) -> Result<(), Refusal> {
+        if !self.starts.take(from, now) {
             return Err(Refusal::StartsOfAddress);
         }
-        self.queue_has_room(from)?;
-        self.count_call(from).or_else(|refusal| {
-            self.make_room(from, refusal, now);
-            self.count_call(from)
-        })
+        self.queue_has_room(from, waiting)
     }
 
-    fn count_call(&mut self, from: IpAddr) -> Result<(), Refusal> {
-        if self.ports.free() == 0 {
+    /// Counts a recording, with so many ports that are free and descriptors in use.
+    pub(super) fn open(
+        &mut self,
+        from: IpAddr,
+        ports_free: usize,
+        descriptors: usize,
+    ) -> Result<(), Refusal> {
+        if ports_free == 0 {
             return Err(Refusal::Ports);
         }
-        if self.descriptors() + OF_CALL > self.room {
+        if descriptors + OF_CALL > self.room {
             return Err(Refusal::Descriptors);
         }
         self.admission.open(from, self.known.has(from))
     }
 
-    /// Descriptors that phones cost at the moment.
-    fn descriptors(&self) -> usize {
-        self.conns.len() + OF_CALL * self.calls.len() + self.closing.len()
+    /// A recording is over, or did not begin.
+    pub(super) fn close(&mut self, from: IpAddr) {
+        self.admission.close(from);
+    }
+
+    /// An address has sent audio.
+    pub(super) fn knows(&mut self, from: IpAddr, now: Mono) {
+        self.known.add(from, now);
+    }
+
+    /// Whether a recording without audio may leave a file.
+    pub(super) fn may_be_empty(&mut self, from: IpAddr, now: Mono) -> bool {
+        self.empty_files.take(from, now)
+    }
+
+    /// Whether an address may have a folder for this device.
+    pub(super) fn admits_device(&mut self, folder: &str, from: IpAddr, now: Mono) -> bool {
+        self.devices.admits(folder, from, now)
     }
 
     /// One address can't fill the queue to the disk for the others: the more waits, the less of it may be its own.
-    fn queue_has_room(&self, from: IpAddr) -> Result<(), Refusal> {
-        let waiting = self.waiting_jobs.len();
+    fn queue_has_room(&self, from: IpAddr, waiting: usize) -> Result<(), Refusal> {
         if waiting > 2 * MAX_WAITING_JOBS {
             return Err(Refusal::Storage);
         }
@@ -136,63 +198,51 @@ impl Sessions {
         }
     }
 
-    /// Ends recordings that no packet came for, because a start of `from` was refused.
-    fn make_room(&mut self, from: IpAddr, refusal: Refusal, now: Now) {
-        if now.mono.since(self.looked) < LOOK_INTERVAL {
-            return;
+    /// Recordings that no packet came for, and that end because a start of `from` was refused.
+    pub(super) fn who_makes_room(
+        &mut self,
+        from: IpAddr,
+        refusal: Refusal,
+        calls: &Calls,
+        now: Mono,
+    ) -> Vec<CallKey> {
+        if now.since(self.looked) < LOOK_INTERVAL {
+            return Vec::new();
         }
-        self.looked = now.mono;
+        self.looked = now;
         if refusal == Refusal::SessionsOfAddress {
             let own = |call: &Call| prefix(call.peer.ip()) == prefix(from);
-            let silent = self.silent_calls(IDLE_WHEN_TIGHT, now.mono);
-            let keys = silent.into_iter().filter(|key| self.calls.get(*key).is_some_and(own));
-            self.end_silent(keys.take(ENDED_AT_ONCE).collect(), now);
-            return;
+            let silent = silent_calls(calls, IDLE_WHEN_TIGHT, now);
+            let keys = silent.into_iter().filter(|key| calls.get(*key).is_some_and(own));
+            return keys.take(ENDED_AT_ONCE).collect();
         }
         let mut by_address: HashMap<IpAddr, Vec<CallKey>> = HashMap::new();
-        for key in self.silent_calls(Duration::ZERO, now.mono) {
-            if let Some(call) = self.calls.get(key) {
+        for key in silent_calls(calls, Duration::ZERO, now) {
+            if let Some(call) = calls.get(key) {
                 by_address.entry(prefix(call.peer.ip())).or_default().push(key);
             }
         }
         let most = by_address.into_values().max_by_key(|keys| (keys.len(), keys.first().copied()));
-        let Some(mut keys) = most else { return };
+        let Some(mut keys) = most else { return Vec::new() };
         let greedy = keys.len() >= 2 * (self.admission.sessions_of(from) + 1);
         if !greedy {
-            keys.retain(|key| self.silent_for(*key, now.mono).is_some_and(|time| time >= CALL_GRACE));
+            keys.retain(|key| silent_for(calls, *key, now).is_some_and(|time| time >= CALL_GRACE));
         }
         keys.truncate(ENDED_AT_ONCE.min(keys.len().div_ceil(2)));
-        self.end_silent(keys, now);
+        keys
     }
 
-    /// When it is tight, recordings that no packet has come for have less time than usual.
-    pub(in crate::run) fn relieve(&mut self, now: Now) {
-        let ports = self.config.rtp_ports.count();
-        let tight = self.admission.is_tight()
-            || self.ports.free() < ports / 4
-            || self.descriptors() >= self.room - self.room / 4;
-        if tight {
-            self.end_silent(self.silent_calls(IDLE_WHEN_TIGHT, now.mono), now);
-        }
-    }
-
-    fn end_silent(&mut self, keys: Vec<CallKey>, now: Now) {
-        for key in keys {
-            self.end_call(key, &EndReason::Idle, now);
-        }
-    }
-
-    /// Calls whose recording has had no packet for that long, the oldest first.
-    fn silent_calls(&self, time: Duration, now: Mono) -> Vec<CallKey> {
-        let silent = |key: &CallKey| self.silent_for(*key, now).is_some_and(|silent| silent >= time);
-        self.calls.iter().map(|(key, _)| key).filter(silent).collect()
-    }
-
-    /// How long a recording has gone on without ever having had a packet.
-    fn silent_for(&self, key: CallKey, now: Mono) -> Option<Duration> {
-        let call = self.calls.get(key)?;
-        let recording = &call.recording;
-        (recording.octets() == 0 && recording.file().is_none()).then(|| now.since(call.begun.mono))
+    /// Recordings that no packet has come for, and that have less time than usual when it is tight: with so many of all
+    /// ports that are free, and descriptors in use.
+    pub(super) fn idle_when_tight(
+        &self,
+        (free, ports): (usize, usize),
+        descriptors: usize,
+        calls: &Calls,
+        now: Mono,
+    ) -> Vec<CallKey> {
+        let tight = self.admission.is_tight() || free < ports / 4 || descriptors >= self.room - self.room / 4;
+        if tight { silent_calls(calls, IDLE_WHEN_TIGHT, now) } else { Vec::new() }
     }
 
     /// A line of the log about a call that has no audio, unless there were too many.
@@ -212,6 +262,19 @@ impl Sessions {
             None => {}
         }
     }
+}
+
+/// Calls whose recording has had no packet for that long, the oldest first.
+fn silent_calls(calls: &Calls, time: Duration, now: Mono) -> Vec<CallKey> {
+    let silent = |key: &CallKey| silent_for(calls, *key, now).is_some_and(|silent| silent >= time);
+    calls.iter().map(|(key, _)| key).filter(silent).collect()
+}
+
+/// How long a recording has gone on without ever having had a packet.
+fn silent_for(calls: &Calls, key: CallKey, now: Mono) -> Option<Duration> {
+    let call = calls.get(key)?;
+    let recording = &call.recording;
+    (recording.octets() == 0 && recording.file().is_none()).then(|| now.since(call.begun.mono))
 }
 
 /// A text that a phone chose, short enough for the log.
