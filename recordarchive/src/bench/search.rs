@@ -10,6 +10,7 @@ use crate::access::{Grant, Role, Use};
 use crate::catalogue::Catalogue;
 use crate::catalogue::model::Account;
 use crate::catalogue::sqlite::SqliteCatalogue;
+use crate::catalogue::sqlite::bulk;
 use crate::clock;
 use crate::config::Config;
 use crate::id::Id;
@@ -236,7 +237,9 @@ impl Bench {
     async fn peers(&mut self) -> Measured {
         let digits = self.year.caller(&mut Chance::new(5)).digits;
         let tail = &digits[digits.len() - 4..];
-        for (what, took) in self.catalogue.as_peers_ask(tail).await.map_err(|error| error.to_string())? {
+        for (what, took) in
+            bulk::as_peers_ask(&self.catalogue, tail).await.map_err(|error| error.to_string())?
+        {
             let times = Times(vec![took]);
             self.row(&format!("once: {what}"), &times);
         }

@@ -63,28 +63,29 @@ pub(crate) async fn fill(
     Ok(count)
 }
 
-impl SqliteCatalogue {
-    /// How long the same questions take as others put them, once each: the last four digits as FreePBX looks for them, in
-    /// both columns without an index that knows ends, and the thousandth page by an offset, as rdio-scanner turns pages.
-    pub(crate) async fn as_peers_ask(&self, tail: &str) -> Done<Vec<(&'static str, Duration)>> {
-        let mut took = Vec::new();
-        let ends = format!("%{tail}");
-        let like = "SELECT c.key FROM call c JOIN party r ON r.call = c.key AND r.role = 0
-                    JOIN party l ON l.call = c.key AND l.role = 1
-                    WHERE r.number LIKE ?1 OR l.number LIKE ?1 ORDER BY c.started_us DESC LIMIT 50";
-        let begun = Instant::now();
-        sqlx::query(like).bind(ends).fetch_all(self.readers()).await?;
-        took.push(("last four digits by LIKE '%…', as FreePBX asks", begun.elapsed()));
-        let offset = "SELECT c.key, (SELECT count(*) FROM call) FROM call c
-                      ORDER BY c.started_us DESC LIMIT 50 OFFSET 49950";
-        let begun = Instant::now();
-        sqlx::query(offset).fetch_all(self.readers()).await?;
-        took.push((
-            "page 1,000 by OFFSET, sorted by a time without an index, as rdio-scanner asks",
-            begun.elapsed(),
-        ));
-        Ok(took)
-    }
+/// How long the same questions take as others put them, once each: the last four digits as FreePBX looks for them, in
+/// both columns without an index that knows ends, and the thousandth page by an offset, as rdio-scanner turns pages.
+pub(crate) async fn as_peers_ask(
+    catalogue: &SqliteCatalogue,
+    tail: &str,
+) -> Done<Vec<(&'static str, Duration)>> {
+    let mut took = Vec::new();
+    let ends = format!("%{tail}");
+    let like = "SELECT c.key FROM call c JOIN party r ON r.call = c.key AND r.role = 0
+                JOIN party l ON l.call = c.key AND l.role = 1
+                WHERE r.number LIKE ?1 OR l.number LIKE ?1 ORDER BY c.started_us DESC LIMIT 50";
+    let begun = Instant::now();
+    sqlx::query(like).bind(ends).fetch_all(catalogue.readers()).await?;
+    took.push(("last four digits by LIKE '%…', as FreePBX asks", begun.elapsed()));
+    let offset = "SELECT c.key, (SELECT count(*) FROM call) FROM call c
+                  ORDER BY c.started_us DESC LIMIT 50 OFFSET 49950";
+    let begun = Instant::now();
+    sqlx::query(offset).fetch_all(catalogue.readers()).await?;
+    took.push((
+        "page 1,000 by OFFSET, sorted by a time without an index, as rdio-scanner asks",
+        begun.elapsed(),
+    ));
+    Ok(took)
 }
 
 /// Takes the indexes off that can be made later, and gives back how.
