@@ -2,6 +2,7 @@
 //!
 //! Owns: options, exit status, what is printed. Exit status: 0 done, 1 failed or something is wrong, 2 usage or settings.
 
+mod at_rest;
 mod bench;
 mod evidence;
 mod people;
@@ -100,6 +101,9 @@ enum Command {
         /// Without the files as they are stored, and with numbers that can't be read
         #[arg(long)]
         mask_numbers: bool,
+        /// With encrypted files as they are stored, and the identities that open them with "age -d"
+        #[arg(long, conflicts_with = "mask_numbers")]
+        as_stored: bool,
     },
     /// Check a package of evidence; needs no archive
     VerifyExport {
@@ -129,6 +133,8 @@ enum Command {
     /// Measure searching, on calls that nobody made
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Wrap the keys of encrypted recordings for the recipients that the settings have now; goes on where it ended
+    RotateKeys,
 }
 
 #[derive(Debug, Subcommand)]
@@ -298,8 +304,8 @@ async fn perform(command: Command, mut config: Config) -> Outcome {
         Command::User(user) => people::people(&*open(&config).await?, user, &config).await,
         Command::Token(token) => people::make_token(&*open(&config).await?, token).await,
         Command::Verify { since } => verify_all(&config, since).await,
-        Command::Export { calls, query, output, reason, mask_numbers } => {
-            let calls = evidence::Wanted { calls, query, reason, mask_numbers };
+        Command::Export { calls, query, output, reason, mask_numbers, as_stored } => {
+            let calls = evidence::Wanted { calls, query, reason, mask_numbers, as_stored };
             evidence::export(&config, calls, &output).await
         }
         Command::VerifyExport { file, key } => evidence::verify(&file, key),
@@ -308,6 +314,7 @@ async fn perform(command: Command, mut config: Config) -> Outcome {
         Command::Doctor => doctor(&config).await,
         Command::Rebuild => rebuild(&config).await,
         Command::Bench(bench) => bench::run(bench, &config).await,
+        Command::RotateKeys => at_rest::rotate(&config).await,
     }
 }
 
@@ -354,6 +361,7 @@ async fn import_all(config: &mut Config, paths: &[PathBuf], site: Option<String>
     let entry = Entry::new(clock::now_us(), COMMAND_LINE, "import", "").with(&said);
     catalogue.log(&[entry]).await?;
     print(&format!("{} file(s): {}", files.len(), told(counts)));
+    at_rest::after_import(config, &catalogue).await?;
     if problems == 0 { Ok(()) } else { Err(Ended::Wrong) }
 }
 
@@ -374,7 +382,8 @@ async fn verify_all(config: &Config, since: Option<String>) -> Outcome {
     };
     let catalogue = open(config).await?;
     let key = checkpoint::public_key(&config.keys()).map_err(Ended::Failed)?;
-    let anchors = Anchors { key, second: config.checkpoints.clone().map(SecondPlace::new) };
+    let vault = at_rest::vault(config)?;
+    let anchors = Anchors { key, second: config.checkpoints.clone().map(SecondPlace::new), vault };
     let verified = verify::verify(&*catalogue, anchors, since_us / 1000).await?;
     let said = json!({"files": verified.files, "problems": verified.problems.len()});
     let entry = Entry::new(clock::now_us(), COMMAND_LINE, "verify", since.unwrap_or_default()).with(&said);
@@ -468,10 +477,14 @@ async fn doctor(config: &Config) -> Outcome {
     for file in catalogue.quarantine(LISTED).await? {
         print(&format!("       {}: {}", crate::media::path(&file.place).display(), shown(&file.reason)));
     }
+    for (good, text) in at_rest::doctor(config, &*catalogue).await? {
+        say(good, text);
+    }
     if wrong { Err(Ended::Wrong) } else { Ok(()) }
 }
 
 async fn rebuild(config: &Config) -> Outcome {
+    let vault = at_rest::vault(config)?;
     let catalogue = open(config).await?;
     let intakes = config.intakes.iter().map(|root| (root.clone(), false));
     for (root, is_import) in intakes.chain([(config.media(), true)]) {
@@ -479,7 +492,8 @@ async fn rebuild(config: &Config) -> Outcome {
             continue;
         }
         let make = if is_import { Intake::of_imports } else { Intake::new };
-        let intake = make(Arc::clone(&catalogue), config.site.clone(), root.clone());
+        let intake =
+            make(Arc::clone(&catalogue), config.site.clone(), root.clone()).with_vault(vault.clone());
         print(&format!("{}: {}", root.display(), told(intake.reconcile(true).await?)));
     }
     catalogue.log(&[Entry::new(clock::now_us(), COMMAND_LINE, "rebuild", "")]).await?;

@@ -2,9 +2,12 @@
 //!
 //! Owns: names, defaults and ranges. Never: opening anything.
 
+use crate::media::vault::Encryption;
 use crate::site::Site;
 use jiff::tz::TimeZone;
 use log::LevelFilter;
+use recfile::seal::MAX_RECIPIENTS;
+use recfile::seal::age::Recipient;
 use settings::{ConfigError, Document, Section, Sections, choice, invalid, number, text};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,6 +23,7 @@ pub(crate) const SECTIONS: &Sections = &[
     ("auth", &["session_idle", "session_max"]),
     ("audit", &["checkpoints"]),
     ("export", &["approval"]),
+    ("encryption", &["recipients", "identity_file"]),
     ("log", &["level"]),
 ];
 /// Sections that may be there several times.
@@ -69,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) checkpoints: Option<PathBuf>,
     /// An export takes another person who approves it.
     pub(crate) export_approval: bool,
+    /// Encryption of media at rest.
+    pub(crate) encryption: Option<Encryption>,
     /// The least important level that is logged.
     pub(crate) log_level: LevelFilter,
 }
@@ -89,6 +95,7 @@ impl Default for Config {
             session_max_s: 12 * 3600,
             checkpoints: None,
             export_approval: false,
+            encryption: None,
             log_level: LevelFilter::Info,
         }
     }
@@ -141,6 +148,7 @@ impl Config {
         document.section("export").read("approval", &mut config.export_approval, |value| {
             value.as_bool().ok_or_else(|| invalid(value.type_str(), "true or false"))
         })?;
+        config.encryption = read_encryption(&document.section("encryption"))?;
         document.section("log").read("level", &mut config.log_level, |value| {
             use LevelFilter as L;
             choice(value, &[("error", L::Error), ("warn", L::Warn), ("info", L::Info), ("debug", L::Debug)])
@@ -234,6 +242,33 @@ impl Config {
     }
 }
 
+fn read_encryption(section: &Section<'_, '_>) -> Result<Option<Encryption>, ConfigError> {
+    let mut encryption = Encryption::default();
+    section.read("recipients", &mut encryption.recipients, |value| {
+        let list = value.as_array().ok_or_else(|| invalid(value.type_str(), "a list of recipients"))?;
+        let parse = |found: &str| Recipient::parse(found).map_err(|error| invalid(found, &error.to_string()));
+        let recipients: Vec<Recipient> = list
+            .iter()
+            .map(|found| parse(text(found.get_ref())?))
+            .collect::<Result<_, settings::Problem>>()?;
+        if (1..=MAX_RECIPIENTS).contains(&recipients.len()) {
+            Ok(recipients)
+        } else {
+            Err(invalid(&recipients.len().to_string(), &format!("1 to {MAX_RECIPIENTS} recipients")))
+        }
+    })?;
+    section.read("identity_file", &mut encryption.identity_file, |value| {
+        let found = text(value)?;
+        if found.starts_with('/') { Ok(PathBuf::from(found)) } else { Err(invalid(found, "/FILE")) }
+    })?;
+    match (encryption.recipients.is_empty(), encryption.identity_file.as_os_str().is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some(encryption)),
+        (true, false) => Err(section.fail("identity_file", invalid("it alone", "recipients beside it"))),
+        (false, true) => Err(section.fail("recipients", invalid("them alone", "identity_file beside them"))),
+    }
+}
+
 fn read_site(section: &Section<'_, '_>, site: &mut Site) -> Result<(), ConfigError> {
     section.read("name", &mut site.name, |value| Ok(text(value)?.to_owned()))?;
     section.read("time_zone", &mut site.zone, |value| {
@@ -286,6 +321,9 @@ mod tests {
             ("[site]\ntime_zone = \"Mars\"", "Europe/Berlin"),
             ("[database]\nurl = \"postgres://db\"", "sqlite:PATH"),
             ("[auth]\nsession_idle = 1", "from 60"),
+            ("[encryption]\nrecipients = [\"age1x\"]", "age1"),
+            ("[encryption]\nrecipients = []", "1 to 8"),
+            ("[encryption]\nidentity_file = \"/a\"", "recipients beside it"),
             ("[audit]\ncheckpoints = \"/mnt\"", "file:/FOLDER"),
         ] {
             let error = Config::parse(text, "a.toml").unwrap_err().to_string();

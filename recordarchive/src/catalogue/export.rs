@@ -56,6 +56,8 @@ pub(crate) struct Export {
     pub(crate) calls: Vec<Id>,
     /// With the files as they are stored, and their sidecars.
     pub(crate) originals: bool,
+    /// Those files encrypted as they lie in the archive, with the identities that open them.
+    pub(crate) as_stored: bool,
     /// With numbers that can't be read.
     pub(crate) mask_numbers: bool,
     /// When it was asked for.

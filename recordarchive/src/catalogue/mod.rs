@@ -5,6 +5,7 @@
 //! Invariants: a change and its audit entry are one transaction; every read of a call takes an
 //! [`crate::access::Condition`]; a list is ordered by a key, never by an offset.
 
+pub(crate) mod at_rest;
 #[cfg(test)]
 mod conformance;
 mod deletions;
@@ -61,7 +62,7 @@ pub(crate) type Done<T> = Result<T, Failure>;
 /// The store of an archive.
 #[async_trait]
 pub(crate) trait Catalogue:
-    retention::Retention + hooks::Hooks + same::Sameness + Send + Sync
+    at_rest::AtRest + retention::Retention + hooks::Hooks + same::Sameness + Send + Sync
 {
     /// Takes files in: new ones, and those that are known already, as they are now. All or none.
     async fn take(&self, files: &[Found]) -> Done<Vec<Taken>>;

@@ -73,6 +73,21 @@ pub(crate) struct Place {
     pub(crate) sidecar_ms: i64,
 }
 
+/// How the name of a file ends that the archive encrypted.
+pub(crate) const ENCRYPTED_ENDING: &str = ".age";
+
+/// What its recorder called a file, whether the archive encrypted it or not.
+pub(crate) fn plain_name(name: &str) -> &str {
+    name.strip_suffix(ENCRYPTED_ENDING).unwrap_or(name)
+}
+
+impl Place {
+    /// Whether the archive encrypted it.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.name.ends_with(ENCRYPTED_ENDING)
+    }
+}
+
 /// One side of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Party {
@@ -147,6 +162,8 @@ pub(crate) struct SegmentFile {
     pub(crate) sha256: Vec<u8>,
     /// It was not there at the last look.
     pub(crate) missing: bool,
+    /// The wrapped identity of its recording, if it has one.
+    pub(crate) key: Option<Vec<u8>>,
 }
 
 /// How much there is.
@@ -282,6 +299,8 @@ pub(crate) struct RecordingMedia {
     pub(crate) codec: String,
     /// It can't be read without a key.
     pub(crate) encrypted: bool,
+    /// Its wrapped identity, if the archive encrypts it.
+    pub(crate) key: Option<Vec<u8>>,
     /// Its files, in order.
     pub(crate) segments: Vec<Segment>,
 }

@@ -1,6 +1,6 @@
 //! `export` and `verify-export`: packages of evidence at the command line.
 
-use super::{COMMAND_LINE, Ended, Outcome, open, print};
+use super::{COMMAND_LINE, Ended, Outcome, at_rest, open, print};
 use crate::access::Condition;
 use crate::access::site_key::PublicKey;
 use crate::catalogue::export::{Export, State};
@@ -23,11 +23,13 @@ pub(super) struct Wanted {
     pub(super) reason: String,
     /// With numbers that can't be read.
     pub(super) mask_numbers: bool,
+    /// With encrypted files as they are stored.
+    pub(super) as_stored: bool,
 }
 
 /// Writes a package to a file that is not there yet.
 pub(super) async fn export(config: &Config, wanted: Wanted, output: &Path) -> Outcome {
-    let Wanted { calls, query, reason, mask_numbers } = wanted;
+    let Wanted { calls, query, reason, mask_numbers, as_stored } = wanted;
     if output.exists() {
         return Err(Ended::Usage(format!("{}: it is there already", output.display())));
     }
@@ -35,6 +37,7 @@ pub(super) async fn export(config: &Config, wanted: Wanted, output: &Path) -> Ou
     if reason.is_empty() {
         return Err(Ended::Usage("--reason: say why".into()));
     }
+    let vault = at_rest::vault(config)?;
     let catalogue = open(config).await?;
     let mut found = Vec::new();
     for call in &calls {
@@ -68,6 +71,7 @@ pub(super) async fn export(config: &Config, wanted: Wanted, output: &Path) -> Ou
         reason,
         calls: found,
         originals: !mask_numbers,
+        as_stored,
         mask_numbers,
         asked_us: now_us,
         expires_us: now_us,
@@ -79,7 +83,7 @@ pub(super) async fn export(config: &Config, wanted: Wanted, output: &Path) -> Ou
     };
     catalogue.log(&package::entries(&export, query.as_deref())).await?;
     let key = checkpoint::key(&config.keys()).map_err(Ended::Failed)?;
-    let made = package::make(&*catalogue, &export, &config.site.name, key, output).await;
+    let made = package::make(&*catalogue, &export, &config.site.name, (key, &vault), output).await;
     let (octets, sha256) = made.map_err(Ended::Failed)?;
     print(&format!(
         "{}: {} call(s), {octets} octets, SHA-256 {sha256}",

@@ -1,6 +1,6 @@
 //! `serve`: the web server, and what goes on beside it until a signal ends both.
 
-use super::{COMMAND_LINE, Ended, Outcome, note, open, print, told};
+use super::{COMMAND_LINE, Ended, Outcome, at_rest, note, open, print, told};
 use crate::access::audit::Entry;
 use crate::access::secret::{key_hash, new_key};
 use crate::clock;
@@ -33,6 +33,7 @@ const SETUP_US: i64 = 3600 * SECOND_US;
 const DRAIN: Duration = Duration::from_secs(10);
 /// Serves until a signal.
 pub(super) async fn serve(mut config: Config) -> Outcome {
+    let vault = at_rest::vault(&config)?;
     let catalogue = open(&config).await?;
     let listener = tokio::net::TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|error| Ended::Failed(format!("{}: {error}", config.listen)))?;
@@ -54,28 +55,40 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
         catalogue.offer_setup(&key_hash(&key), clock::now_us() + SETUP_US).await?;
         print(&format!("make the first account within an hour: {}/setup?key={key}", config.base_url()));
     }
-    let app = App::new(Arc::clone(&catalogue), config.clone());
+    let app = App::with_vault(Arc::clone(&catalogue), config.clone(), vault.clone());
+    let derived = Store::new(&config.data).with_vault(vault.clone());
     let mut tasks = tokio::task::JoinSet::new();
     let (waves, wanted) = Waves::queue();
-    tasks.spawn(waves::make(Arc::clone(&catalogue), Store::new(&config.data), wanted));
+    tasks.spawn(waves::make(Arc::clone(&catalogue), derived.clone(), wanted));
     for root in &config.intakes {
         let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
         let status = config.statuses.get(root).and_then(|text| Status::parse(text));
         let live = Watch::new(app.live(), app.events(), config.site.clone(), root.clone(), status);
         tasks.spawn(watch_live(live));
-        tasks.spawn(watch(intake.telling(app.events()).with_waves(waves.clone())));
+        let intake = intake.telling(app.events());
+        // What is to be encrypted gets its wave then.
+        tasks.spawn(watch(if vault.encrypts() { intake } else { intake.with_waves(waves.clone()) }));
+    }
+    if vault.encrypts() {
+        at_rest::check_keys(&*catalogue, &vault).await?;
+        let own = Intake::of_encrypted(Arc::clone(&catalogue), config.site.clone(), config.media());
+        tasks.spawn(watch(own.with_vault(vault.clone())));
+        tasks.spawn(at_rest::encrypt(Arc::clone(&catalogue), vault.clone(), config.media(), derived.clone()));
     }
     let keys = config.keys();
-    let exports =
-        export::run(Arc::clone(&catalogue), config.data.clone(), config.site.name.clone(), move || {
-            checkpoint::key(&keys)
-        });
+    let exports = export::run(
+        Arc::clone(&catalogue),
+        config.data.clone(),
+        config.site.name.clone(),
+        move || checkpoint::key(&keys),
+        vault,
+    );
     tasks.spawn(exports);
     tasks.spawn(watch_heard(Arc::clone(&app)));
     tasks.spawn(holds::watch(Arc::clone(&catalogue)));
     let folders: Vec<_> =
         std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned()).collect();
-    tasks.spawn(deletion::watch(Arc::clone(&catalogue), Store::new(&config.data), folders.clone()));
+    tasks.spawn(deletion::watch(Arc::clone(&catalogue), derived, folders.clone()));
     tasks.spawn(watch_room(Room::new(folders, app.events())));
     for hook in hooks {
         tasks.spawn(hook.run(Arc::clone(&catalogue), app.events()));

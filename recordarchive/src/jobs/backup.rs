@@ -196,7 +196,8 @@ async fn proof(copy: &Path, key: Option<PublicKey>) -> Result<Proof, String> {
     let failed = |error: crate::catalogue::Failure| told(copy, &error);
     let catalogue = SqliteCatalogue::open(&tried).await.map_err(failed)?;
     // The media are another matter: none is as new as this.
-    let verified = verify(&catalogue, Anchors { key, second: None }, i64::MAX).await.map_err(failed)?;
+    let verified =
+        verify(&catalogue, Anchors { key, ..Anchors::default() }, i64::MAX).await.map_err(failed)?;
     if let Some(problem) = verified.problems.first() {
         return Err(told(copy, problem));
     }

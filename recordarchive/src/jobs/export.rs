@@ -10,11 +10,12 @@ use crate::access::minisig;
 use crate::access::site_key::SiteKey;
 use crate::access::{Condition, checkpoint::Signed};
 use crate::catalogue::export::{Export, State};
-use crate::catalogue::model::{CallView, Party, RecordingMedia, RecordingView};
+use crate::catalogue::model::{CallView, ENCRYPTED_ENDING, Party, RecordingMedia, RecordingView};
 use crate::catalogue::{Catalogue, Done};
 use crate::clock;
 use crate::id::{Id, hex};
 use crate::media;
+use crate::media::vault::{Media, Vault};
 use crate::media::view::{States, View};
 use crate::number::masked;
 use crate::time::{file_stamp, rfc3339};
@@ -63,6 +64,7 @@ struct Contents {
     recordings: Vec<Taken>,
     custody: Vec<Link>,
     checkpoint: Option<Signed>,
+    vault: Vault,
 }
 
 /// Makes the package of an export. Returns its octets and its SHA-256.
@@ -73,10 +75,10 @@ pub(crate) async fn make(
     catalogue: &dyn Catalogue,
     export: &Export,
     site: &str,
-    key: SiteKey,
+    (key, vault): (SiteKey, &Vault),
     to: &Path,
 ) -> Result<(u64, String), String> {
-    let contents = gather(catalogue, export, site).await.map_err(|error| error.to_string())?;
+    let contents = gather(catalogue, export, site, vault).await.map_err(|error| error.to_string())?;
     let to = to.to_owned();
     let written = tokio::task::spawn_blocking(move || {
         let done = write(&contents, &key, &to);
@@ -85,7 +87,7 @@ pub(crate) async fn make(
     written.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-async fn gather(catalogue: &dyn Catalogue, export: &Export, site: &str) -> Done<Contents> {
+async fn gather(catalogue: &dyn Catalogue, export: &Export, site: &str, vault: &Vault) -> Done<Contents> {
     let (mut calls, mut gone, mut recordings, mut objects) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for id in &export.calls {
         // Who asked may export each of them: that was decided when they asked.
@@ -106,7 +108,8 @@ async fn gather(catalogue: &dyn Catalogue, export: &Export, site: &str) -> Done<
     }
     let custody = catalogue.audit_about(&objects, MAX_CUSTODY).await?;
     let checkpoint = catalogue.newest_checkpoint().await?;
-    Ok(Contents { export: export.clone(), site: site.into(), calls, gone, recordings, custody, checkpoint })
+    let (export, site, vault) = (export.clone(), site.into(), vault.clone());
+    Ok(Contents { export, site, calls, gone, recordings, custody, checkpoint, vault })
 }
 
 /// A package in the making: each file is hashed on its way.
@@ -158,8 +161,11 @@ impl Package {
     }
 
     fn add_file(&mut self, name: &str, path: &Path) -> io::Result<()> {
-        let mut file = RealFs.open_read(path)?;
-        let octets = file.metadata()?.len();
+        self.add_media(name, Media::Plain(RealFs.open_read(path)?))
+    }
+
+    fn add_media(&mut self, name: &str, mut file: Media) -> io::Result<()> {
+        let octets = file.len()?;
         self.add(name, octets, || {
             let mut piece = vec![0; PIECE_OCTETS];
             let count = file.read(&mut piece)?;
@@ -221,7 +227,7 @@ fn fill(contents: &Contents, key: &SiteKey, package: &mut Package) -> io::Result
         let call = &contents.calls[taken.call];
         let name = name(call, &taken.view.id, export.mask_numbers);
         let before = package.files.len();
-        let problem = add_recording(package, taken, &name, export).err().unwrap_or_default();
+        let problem = add_recording(package, taken, &name, contents).err().unwrap_or_default();
         let files: Vec<&String> = package.files[before..].iter().map(|(name, ..)| name).collect();
         let view = &taken.view;
         let recording = json!({
@@ -294,26 +300,48 @@ fn fill(contents: &Contents, key: &SiteKey, package: &mut Package) -> io::Result
 }
 
 /// Adds the files of a recording; what is wrong with them is for the manifest.
-fn add_recording(package: &mut Package, taken: &Taken, name: &str, export: &Export) -> Result<(), String> {
+fn add_recording(
+    package: &mut Package,
+    taken: &Taken,
+    name: &str,
+    contents: &Contents,
+) -> Result<(), String> {
+    let (export, vault) = (&contents.export, &contents.vault);
     let media = taken.media.as_ref().ok_or("its files are not in the catalogue")?;
     let codec = Codec::from_name(&media.codec).filter(|_| !media.encrypted);
     let unknown =
         "it is encrypted to a key that the archive does not have, or of a codec that it does not know";
     let mut problem = match codec {
-        Some(codec) => match View::new(media.clone(), codec, true, Arc::new(States::default())) {
-            Some(view) => playable(package, view, &format!("calls/{name}.wav")).err(),
-            None => Some("it is too long for a WAV; the original has it".to_owned()),
-        },
+        Some(codec) => {
+            match View::new(media.clone(), codec, true, Arc::new(States::default()), vault.clone()) {
+                Some(view) => playable(package, view, &format!("calls/{name}.wav")).err(),
+                None => Some("it is too long for a WAV; the original has it".to_owned()),
+            }
+        }
         None => Some(unknown.to_owned()),
     };
     if export.originals && !export.mask_numbers {
+        if let Some(key) = media.key.as_ref().filter(|_| export.as_stored) {
+            let identity = vault.unwrap(key).map(|identity| format!("{}\n", identity.secret_text()));
+            let added =
+                identity.and_then(|text| package.add_text(&format!("calls/{name}.identity.txt"), &text));
+            if let Err(error) = added {
+                problem.get_or_insert(error.to_string());
+            }
+        }
         for segment in &media.segments {
             let path = media::path(&segment.file);
             let base = match media.segments.len() {
                 1 => format!("calls/{name}.original"),
                 _ => format!("calls/{name}.original-{}", segment.number),
             };
-            let added = package.add_file(&format!("{base}.wav"), &path);
+            let is_as_stored = export.as_stored && segment.file.is_encrypted();
+            let (ending, opened) = if is_as_stored {
+                (ENCRYPTED_ENDING, RealFs.open_read(&path).map(Media::Plain))
+            } else {
+                ("", vault.open(&segment.file, media.key.as_deref()))
+            };
+            let added = opened.and_then(|opened| package.add_media(&format!("{base}.wav{ending}"), opened));
             if let Err(error) = added {
                 problem.get_or_insert(format!("{}: {error}", segment.file.name));
             }
@@ -431,7 +459,7 @@ pub(crate) fn path(data: &Path, export: Id) -> PathBuf {
 pub(crate) fn entries(export: &Export, q: Option<&str>) -> Vec<Entry> {
     let said = json!({
         "reason": export.reason, "calls": export.calls.len(), "q": q, "originals": export.originals,
-        "mask_numbers": export.mask_numbers,
+        "as_stored": export.as_stored, "mask_numbers": export.mask_numbers,
     });
     let all = Entry::new(export.asked_us, &export.by, "export.create", export.id).with(&said);
     let said = json!({"export": export.id.to_string(), "reason": export.reason});
@@ -446,12 +474,13 @@ pub(crate) async fn run(
     data: PathBuf,
     site: String,
     key: impl Fn() -> Result<SiteKey, String>,
+    vault: Vault,
 ) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        if let Err(error) = look(&*catalogue, &data, &site, &key).await {
+        if let Err(error) = look(&*catalogue, &data, &site, &key, &vault).await {
             log::warn!("exports: {error}");
             tokio::time::sleep(10 * LOOK_EVERY).await;
         }
@@ -464,6 +493,7 @@ pub(crate) async fn look(
     data: &Path,
     site: &str,
     key: impl Fn() -> Result<SiteKey, String>,
+    vault: &Vault,
 ) -> Done<()> {
     let (next, over) = catalogue.exports_to_do(clock::now_us()).await?;
     for mut export in over {
@@ -481,7 +511,7 @@ pub(crate) async fn look(
     }
     let Some(mut export) = next else { return Ok(()) };
     let made = match key() {
-        Ok(key) => make(catalogue, &export, site, key, &path(data, export.id)).await,
+        Ok(key) => make(catalogue, &export, site, (key, vault), &path(data, export.id)).await,
         Err(problem) => Err(problem),
     };
     match made {

@@ -8,6 +8,7 @@ use crate::catalogue::Catalogue;
 use crate::catalogue::model::{Found, Place};
 use crate::media::look::{Look, hash_again, look, place};
 use crate::media::path;
+use crate::media::vault::Media;
 use crate::site::Site;
 use crate::time::rfc3339;
 use recfile::name::{is_record_file_name, sidecar_name};
@@ -57,7 +58,7 @@ pub(crate) async fn import(
     let folder = file.parent().unwrap_or(Path::new("."));
     let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| told(&"its name is no text"))?;
     let original = place(folder, "", name).map_err(|error| told(&error))?;
-    let found = match look(original, site, Some(SOURCE)) {
+    let found = match look(original, site, Some(SOURCE), None) {
         Look::Found(found) => *found,
         Look::Busy => {
             counts.busy += 1;
@@ -94,7 +95,7 @@ fn copy(media: &Path, found: &Found) -> io::Result<Place> {
         let file = match RealFs.create(&to) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Of an import that ended between copy and catalogue.
-                if hash_again(&to).is_ok_and(|hash| hash == found.sha256) {
+                if hashed(&to).is_ok_and(|hash| hash == found.sha256) {
                     return place(media, &day, &name);
                 }
                 continue;
@@ -102,7 +103,7 @@ fn copy(media: &Path, found: &Found) -> io::Result<Place> {
             created => created?,
         };
         let copied = fill(&original, file).and_then(|()| {
-            if hash_again(&to)? == found.sha256 {
+            if hashed(&to)? == found.sha256 {
                 Ok(())
             } else {
                 Err(io::Error::other("the copy is not what was read: look at the disk, then import again"))
@@ -127,6 +128,10 @@ fn copy(media: &Path, found: &Found) -> io::Result<Place> {
         return place(media, &day, &name);
     }
     Err(io::Error::other("all names are taken"))
+}
+
+fn hashed(path: &Path) -> io::Result<[u8; 32]> {
+    hash_again(Media::Plain(RealFs.open_read(path)?))
 }
 
 fn fill(from: &Path, mut to: File) -> io::Result<()> {

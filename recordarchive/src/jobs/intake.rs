@@ -7,13 +7,16 @@
 use super::import;
 use super::journal::Journal;
 use super::waves::Waves;
-use crate::catalogue::model::{Broken, Found, KnownFile, Place, Taken};
+use crate::catalogue::model::{Broken, ENCRYPTED_ENDING, Found, KnownFile, Place, Taken, plain_name};
 use crate::catalogue::{Catalogue, Done};
 use crate::clock;
 use crate::events::{About, Event, Events};
-use crate::media::look::{Look, look, place};
+use crate::media::look::{Look, device, look, place, sidecar};
+use crate::media::path;
+use crate::media::vault::Vault;
 use crate::site::Site;
 use recfile::name::is_record_file_name;
+use recfile::seal::age::Identity;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -68,12 +71,25 @@ pub(crate) struct Intake {
     events: Events,
     /// Who makes waves of what is taken in.
     waves: Option<Waves>,
+    /// What opens files that the archive encrypted.
+    vault: Vault,
+    /// Only files that the archive encrypted.
+    is_encrypted: bool,
 }
 
 impl Intake {
     /// That of `root`, which a recorder writes to.
     pub(crate) fn new(catalogue: Arc<dyn Catalogue>, site: Site, root: PathBuf) -> Self {
-        Self { catalogue, site, root, source: None, events: Events::default(), waves: None }
+        Self {
+            catalogue,
+            site,
+            root,
+            source: None,
+            events: Events::default(),
+            waves: None,
+            vault: Vault::default(),
+            is_encrypted: false,
+        }
     }
 
     /// The same, telling of each recording that is new.
@@ -84,6 +100,16 @@ impl Intake {
     /// The same, with a maker of waves.
     pub(crate) fn with_waves(self, waves: Waves) -> Self {
         Self { waves: Some(waves), ..self }
+    }
+
+    /// The same, with what opens files that the archive encrypted.
+    pub(crate) fn with_vault(self, vault: Vault) -> Self {
+        Self { vault, ..self }
+    }
+
+    /// The archive's own folder, of which only encrypted files are looked at: others may be in the making.
+    pub(crate) fn of_encrypted(catalogue: Arc<dyn Catalogue>, site: Site, root: PathBuf) -> Self {
+        Self { is_encrypted: true, ..Self::of_imports(catalogue, site, root) }
     }
 
     /// The folder of imported files.
@@ -147,13 +173,14 @@ impl Intake {
             .known(root, folder)
             .await?
             .into_iter()
+            .filter(|known| self.is_wanted(&known.name))
             .map(|known| (known.name.clone(), known))
             .collect();
         let there: HashSet<&str> = listed.iter().map(|place| place.name.as_str()).collect();
         let gone = known.values().filter(|known| !known.missing && !there.contains(known.name.as_str()));
         let gone: Vec<String> = gone.map(|known| known.name.clone()).collect();
         let (mut back, mut new) = (Vec::new(), Vec::new());
-        for place in listed {
+        for place in listed.into_iter().filter(|place| self.is_wanted(&place.name)) {
             match known.get(&place.name) {
                 Some(known) if !all && is_as_known(&place, known) => {
                     if known.missing {
@@ -176,10 +203,37 @@ impl Intake {
         Ok(())
     }
 
+    fn is_wanted(&self, name: &str) -> bool {
+        !self.is_encrypted || name.ends_with(ENCRYPTED_ENDING)
+    }
+
+    /// The identity of an encrypted file; none if the catalogue has none, and an error where it can't be opened.
+    async fn identity(&self, place: &Place) -> Done<Result<Option<Identity>, String>> {
+        let said = sidecar(&path(place), &place.name).ok().flatten().unwrap_or_default();
+        let wrapped = self.catalogue.wrapped_key(place, &device(place), &said.recording).await?;
+        let Some(wrapped) = wrapped else { return Ok(Ok(None)) };
+        Ok(self.vault.unwrap(&wrapped).map(Some).map_err(|error| error.to_string()))
+    }
+
     async fn take_places(&self, places: Vec<Place>, counts: &mut Counts) -> Done<()> {
+        let mut opened = Vec::with_capacity(places.len());
+        for place in places {
+            let identity = if place.is_encrypted() { self.identity(&place).await? } else { Ok(None) };
+            match identity {
+                Ok(identity) => opened.push((place, identity)),
+                // It is no fault of the file: it is looked at again.
+                Err(problem) => {
+                    counts.busy += 1;
+                    log::error!("intake: {} can't be looked at: {problem}", place.name);
+                }
+            }
+        }
         let (site, source) = (self.site.clone(), self.source);
         let looks = tokio::task::spawn_blocking(move || {
-            places.into_iter().map(|place| (place.clone(), look(place, &site, source))).collect::<Vec<_>>()
+            let looked = opened
+                .into_iter()
+                .map(|(place, identity)| (place.clone(), look(place, &site, source, identity.as_ref())));
+            looked.collect::<Vec<_>>()
         });
         let looks = looks.await.unwrap_or_default();
         let mut found: Vec<Found> = Vec::new();
@@ -227,7 +281,7 @@ fn places(root: &Path, folder: &str) -> io::Result<Vec<Place>> {
         let entry = entry?;
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
         if let (true, Ok(name)) = (is_file, entry.file_name().into_string())
-            && is_record_file_name(&name)
+            && is_record_file_name(plain_name(&name))
         {
             found.extend(place(root, folder, &name).ok());
         }

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod deletion;
+pub(crate) mod encrypt;
 pub(crate) mod export;
 pub(crate) mod holds;
 pub(crate) mod import;

@@ -8,6 +8,7 @@ use crate::access::site_key::PublicKey;
 use crate::catalogue::{Catalogue, Done};
 use crate::media::look::hash_again;
 use crate::media::path;
+use crate::media::vault::Vault;
 
 /// Files and entries read at a time.
 const BATCH: u32 = 500;
@@ -37,6 +38,8 @@ pub(crate) struct Anchors {
     pub(crate) key: Option<PublicKey>,
     /// Where copies of them are.
     pub(crate) second: Option<SecondPlace>,
+    /// What opens files that are encrypted.
+    pub(crate) vault: Vault,
 }
 
 /// The checkpoints of the catalogue, one after another.
@@ -188,12 +191,14 @@ pub(crate) async fn verify(catalogue: &dyn Catalogue, anchors: Anchors, since_ms
         let segments = catalogue.segments(behind, BATCH).await?;
         let Some(last) = segments.last() else { return Ok(verified) };
         behind = Some(last.place);
+        let vault = anchors.vault.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let wanted = segments.into_iter().filter(|segment| segment.file.modified_ms >= since_ms);
             wanted
                 .map(|segment| {
                     let path = path(&segment.file);
-                    match hash_again(&path) {
+                    let opened = vault.open(&segment.file, segment.key.as_deref());
+                    match opened.and_then(hash_again) {
                         Ok(hash) if hash.as_slice() == segment.sha256 => Ok(()),
                         Ok(_) => Err(format!("{}: its audio is not what was taken in", path.display())),
                         Err(error) => Err(format!("{}: {error}", path.display())),

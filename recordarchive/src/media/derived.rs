@@ -2,10 +2,11 @@
 //!
 //! Owns: the files below `DATA/derived`, one for each recording. Each names the audio that it was made of, so one of
 //! other audio is not used, and is made anew. It is made when a recording is taken in, or when it is first asked for. It is
-//! as secret as the audio: who may not hear a recording gets nothing of it.
+//! as secret as the audio: who may not hear a recording gets nothing of it, and that of an encrypted one is encrypted, too.
 //! Invariant: one that is damaged or not there costs time, never an answer.
 
 use super::peaks::{self, Peaks};
+use super::vault::Vault;
 use super::view::{States, View};
 use crate::catalogue::model::RecordingMedia;
 use crate::id::Id;
@@ -40,6 +41,7 @@ pub(crate) struct Derived {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
+    vault: Vault,
 }
 
 /// The hash of the audio that something is made of.
@@ -56,7 +58,12 @@ fn source(media: &RecordingMedia) -> [u8; 32] {
 impl Store {
     /// That of an archive whose data are in `data`.
     pub(crate) fn new(data: &Path) -> Self {
-        Self { folder: data.join("derived") }
+        Self { folder: data.join("derived"), vault: Vault::default() }
+    }
+
+    /// The same, for recordings that this opens.
+    pub(crate) fn with_vault(self, vault: Vault) -> Self {
+        Self { vault, ..self }
     }
 
     fn path(&self, recording: Id) -> PathBuf {
@@ -73,11 +80,25 @@ impl Store {
         }
     }
 
+    /// Removes what was made of a recording before it was encrypted.
+    pub(crate) fn remove_plain(&self, recording: Id) -> io::Result<()> {
+        let mut begin = [0; MAGIC.len()];
+        let read = RealFs.open_read(&self.path(recording)).and_then(|mut file| file.read_exact(&mut begin));
+        match read {
+            Ok(()) if begin != *MAGIC => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            _ => self.remove(recording),
+        }
+    }
+
     /// What was made of a recording as it is now.
     pub(crate) fn read(&self, media: &RecordingMedia) -> Option<Derived> {
         let file = RealFs.open_read(&self.path(media.id)).ok()?;
         let mut octets = Vec::new();
         file.take(MAX_OCTETS).read_to_end(&mut octets).ok()?;
+        if let Some(key) = &media.key {
+            octets = self.vault.open_small(key, &octets).ok()?;
+        }
         let head = octets.get(..HEAD_OCTETS)?;
         let count = u32::from_be_bytes(head[40..].try_into().ok()?) as usize;
         if head[..8] != *MAGIC || head[8..40] != source(media) {
@@ -96,7 +117,11 @@ impl Store {
         if let Some(derived) = self.read(media) {
             return Ok(derived);
         }
-        let derived = derive(media)?;
+        let derived = derive(media, &self.vault)?;
+        // One that is to be encrypted has no key yet: it is made once more when it has.
+        if self.vault.encrypts() && media.key.is_none() {
+            return Ok(derived);
+        }
         if let Err(error) = self.keep(media, &derived) {
             log::warn!("{}: the wave of a recording can't be kept: {error}", self.folder.display());
         }
@@ -112,21 +137,23 @@ impl Store {
         let temporary = path.with_extension("new");
         let _ = RealFs.remove(&temporary);
         let mut file = RealFs.create(&temporary)?;
-        let head = [&MAGIC[..], &source(media), &count.to_be_bytes()];
-        let written = head.iter().try_for_each(|part| file.write_all(part));
-        let written = written.and_then(|()| file.write_all(&derived.wave));
+        let (source, count, states) = (source(media), count.to_be_bytes(), derived.states.as_flattened());
+        let mut octets = [&MAGIC[..], &source, &count, &derived.wave, states].concat();
+        if let Some(key) = &media.key {
+            octets = self.vault.seal_small(key, &octets)?;
+        }
         // Nothing is lost with it: it is not synced.
-        written.and_then(|()| file.write_all(derived.states.as_flattened()))?;
+        file.write_all(&octets)?;
         RealFs.rename(&temporary, &path)
     }
 }
 
-fn derive(media: &RecordingMedia) -> io::Result<Derived> {
+fn derive(media: &RecordingMedia, vault: &Vault) -> io::Result<Derived> {
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
     let codec = Codec::from_name(&media.codec).filter(|_| !media.encrypted);
     let codec = codec.ok_or_else(|| invalid("it is encrypted, or its codec is not known"))?;
     let states = Arc::new(States::default());
-    let view = View::new(media.clone(), codec, true, Arc::clone(&states));
+    let view = View::new(media.clone(), codec, true, Arc::clone(&states), vault.clone());
     let mut view = view.ok_or_else(|| invalid("it is too long for a wave"))?;
     let wave: Peaks = peaks::peaks(&mut view, codec.sample_rate_hz())?;
     let wave = serde_json::to_vec(&wave).map_err(io::Error::other)?;
@@ -155,6 +182,7 @@ mod tests {
             call: String::new(),
             codec: codec.name().into(),
             encrypted: false,
+            key: None,
             segments: vec![segment],
         }
     }
@@ -186,7 +214,8 @@ mod tests {
         let made = Store::new(folder.path()).make(&media).unwrap();
         assert_eq!(made.states.len(), 3);
         let read = |states: Arc<States>| {
-            View::new(media.clone(), Codec::G722, true, states).unwrap().read(44 + 4 * 200_000, 4000).unwrap()
+            let view = View::new(media.clone(), Codec::G722, true, states, Vault::default());
+            view.unwrap().read(44 + 4 * 200_000, 4000).unwrap()
         };
         let known = Arc::new(States::default());
         known.put(&media, made.states.clone());

@@ -3,7 +3,8 @@
 //! Invariants: links are not followed; whatever a sidecar says, times, sizes and texts are within limits; a file that
 //! somebody writes is left for later.
 
-use crate::catalogue::model::{Decision, Found, Party, Place};
+use super::vault::Media;
+use crate::catalogue::model::{Decision, Found, Party, Place, plain_name};
 use crate::id::Id;
 use crate::live::Running;
 use crate::number::digits;
@@ -14,10 +15,10 @@ use recfile::format::Layout;
 use recfile::header::{FileHeader, HEADER_OCTETS, HeaderError};
 use recfile::name::{order_key, sidecar_name};
 use recfile::reader::{ReadError, Reader};
+use recfile::seal::age::Identity;
 use recfile::sidecar::{Hold, MAX_SIDECAR_OCTETS, Sidecar, SidecarState};
 use recfile::text::kept;
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use store::fs::{Fs, RealFs};
@@ -57,16 +58,27 @@ pub(crate) fn place(root: &Path, folder: &str, name: &str) -> io::Result<Place> 
     })
 }
 
-/// Looks at a file. `source` is where it came from, unless its sidecar knows.
-pub(crate) fn look(place: Place, site: &Site, source: Option<&'static str>) -> Look {
-    match try_look(place, site, source) {
+/// Looks at a file. `source` is where it came from, unless its sidecar knows; `identity` opens one that the archive
+/// encrypted.
+pub(crate) fn look(
+    place: Place,
+    site: &Site,
+    source: Option<&'static str>,
+    identity: Option<&Identity>,
+) -> Look {
+    match try_look(place, site, source, identity) {
         Ok(look) => look,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
         Err(error) => Look::Broken(format!("it can't be read: {error}")),
     }
 }
 
-fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Result<Look> {
+fn try_look(
+    place: Place,
+    site: &Site,
+    source: Option<&'static str>,
+    identity: Option<&Identity>,
+) -> io::Result<Look> {
     let path = super::path(&place);
     let file = RealFs.open_read(&path)?;
     // A writer keeps its lock until the file is whole. A filesystem without locks has no writers but one.
@@ -74,6 +86,15 @@ fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Resu
         return Ok(Look::Busy);
     }
     let _ = RealFs.unlock(&file);
+    let media = match identity {
+        _ if !place.is_encrypted() => Media::Plain(file),
+        Some(identity) => Media::encrypted(file, identity)?,
+        None => {
+            let lost = "it is encrypted, and its key is not in the catalogue: it was deleted, or is of another archive";
+            return Ok(Look::Broken(lost.into()));
+        }
+    };
+    let octets = media.len()?;
     let sidecar = match sidecar(&path, &place.name) {
         Ok(sidecar) => sidecar,
         Err(reason) => return Ok(Look::Broken(reason)),
@@ -81,10 +102,11 @@ fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Resu
     let number = |octets: u64| i64::try_from(octets).unwrap_or(i64::MAX);
     let has_sidecar = sidecar.is_some();
     let mut said = sidecar.unwrap_or_default();
-    if has_sidecar && said.state == SidecarState::Recording && number(HEADER_OCTETS as u64) >= place.octets {
+    if has_sidecar && said.state == SidecarState::Recording && HEADER_OCTETS as u64 >= octets {
         return Ok(Look::Busy);
     }
-    let facts = match Reader::open(file.try_clone()?) {
+    let mut media = media;
+    let facts = match Reader::open(&mut media) {
         Ok(reader) => Some(reader.facts().clone()),
         Err(ReadError::Header(HeaderError::Encrypted(_))) => None,
         Err(ReadError::Header(error)) => return Ok(Look::Broken(error.to_string())),
@@ -99,7 +121,7 @@ fn try_look(place: Place, site: &Site, source: Option<&'static str>) -> io::Resu
         // What is inside is told by the sidecar alone; the hash is of what is there.
         None => (text(&said.codec), said.data_bytes, said.duration_ms, false, u64::MAX),
     };
-    let sha256 = hash(&file, hashed)?;
+    let sha256 = hash(&mut media, hashed)?;
     if let (Some(facts), Some(said_hash)) = (&facts, &said.sha256)
         && said.data_bytes == facts.data_octets
         && !said_hash.eq_ignore_ascii_case(&crate::id::hex(&sha256))
@@ -215,7 +237,7 @@ pub(crate) fn sidecar(path: &Path, name: &str) -> Result<Option<Sidecar>, String
 }
 
 /// The phone of a file in `DEVICE/YYYY-MM-DD`, as the server lays them out.
-fn device(place: &Place) -> String {
+pub(crate) fn device(place: &Place) -> String {
     let parts: Vec<&str> = place.folder.split('/').collect();
     match parts.as_slice() {
         [device, day] if day.len() == 10 && day.parse::<jiff::civil::Date>().is_ok() => text(device),
@@ -225,7 +247,7 @@ fn device(place: &Place) -> String {
 
 fn started(place: &Place, said: &Sidecar, site: &Site) -> i64 {
     let stamp = || {
-        let (stem, _) = order_key(&place.name);
+        let (stem, _) = order_key(plain_name(&place.name));
         time::of_stamp(stem.get("Record_".len()..)?, &site.zone)
     };
     // What is before 1970 or far ahead is no time of a call.
@@ -235,10 +257,10 @@ fn started(place: &Place, said: &Sidecar, site: &Site) -> i64 {
 }
 
 /// SHA-256 of what is behind the header, at most `limit` octets.
-pub(crate) fn hash(mut file: &File, limit: u64) -> io::Result<[u8; 32]> {
-    file.seek(SeekFrom::Start(HEADER_OCTETS as u64))?;
+pub(crate) fn hash(media: &mut Media, limit: u64) -> io::Result<[u8; 32]> {
+    media.seek(SeekFrom::Start(HEADER_OCTETS as u64))?;
     let mut hash = Sha256::new();
-    let mut rest = file.take(limit);
+    let mut rest = media.take(limit);
     let mut buffer = vec![0; 256 << 10];
     loop {
         match rest.read(&mut buffer)? {
@@ -249,12 +271,11 @@ pub(crate) fn hash(mut file: &File, limit: u64) -> io::Result<[u8; 32]> {
 }
 
 /// The hash of a file that is in the catalogue, as it is now.
-pub(crate) fn hash_again(path: &Path) -> io::Result<[u8; 32]> {
-    let file = RealFs.open_read(path)?;
-    let limit = match Reader::open(file.try_clone()?) {
+pub(crate) fn hash_again(mut media: Media) -> io::Result<[u8; 32]> {
+    let limit = match Reader::open(&mut media) {
         Ok(reader) => reader.facts().data_octets,
         Err(ReadError::Io(error)) => return Err(error),
         Err(ReadError::Header(_)) => u64::MAX,
     };
-    hash(&file, limit)
+    hash(&mut media, limit)
 }

@@ -1,9 +1,11 @@
 //! Files of recordings: looking at one, and playing what it holds without decoding where that can be.
 
+pub(crate) mod age_file;
 pub(crate) mod derived;
 pub(crate) mod look;
 pub(crate) mod marks;
 pub(crate) mod peaks;
+pub(crate) mod vault;
 pub(crate) mod view;
 pub(crate) mod wav;
 

@@ -5,6 +5,7 @@
 //! anything is read; a file that has become shorter is an error, never silence.
 
 use super::derived::State;
+use super::vault::{Media, Vault};
 use super::wav::Form;
 use crate::catalogue::model::{RecordingMedia, Segment};
 use crate::id::Id;
@@ -14,11 +15,8 @@ use recfile::g722::G722Decoder;
 use recfile::header::HEADER_OCTETS;
 use recfile::reader::Reader;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
-use store::fs::{Fs, RealFs};
 
 /// Octets of G.722 between two saved states: ten seconds.
 const STATE_EVERY_OCTETS: u64 = 80_000;
@@ -81,9 +79,9 @@ impl States {
 /// A segment that is open.
 enum Source {
     /// Payload behind the header.
-    Plain(File),
+    Plain(Media),
     /// Payload between the headers of packets.
-    Packets(Box<Reader<File>>),
+    Packets(Box<Reader<Media>>),
 }
 
 /// A recording open for playing.
@@ -93,6 +91,8 @@ pub(crate) struct View {
     form: Form,
     header: Vec<u8>,
     segments: Vec<Segment>,
+    key: Option<Vec<u8>>,
+    vault: Vault,
     /// The segment that was read last, open.
     open: Option<(usize, Source)>,
     audio_octets: u64,
@@ -102,18 +102,26 @@ pub(crate) struct View {
 
 impl View {
     /// Prepares a recording; `None` if a WAV can't have so many octets. No file is opened yet.
-    pub(crate) fn new(media: RecordingMedia, codec: Codec, pcm: bool, states: Arc<States>) -> Option<Self> {
+    pub(crate) fn new(
+        media: RecordingMedia,
+        codec: Codec,
+        pcm: bool,
+        states: Arc<States>,
+        vault: Vault,
+    ) -> Option<Self> {
         let form = Form::of(codec, pcm);
         let audio_octets: u64 = media.segments.iter().map(|segment| segment.audio_octets).sum();
         let header = form.header(codec, audio_octets.checked_mul(form.octets_per_octet(codec))?)?;
         let recording = (media.id, audio_octets);
-        let segments = media.segments;
+        let RecordingMedia { segments, key, .. } = media;
         Some(Self {
             recording,
             codec,
             form,
             header,
             segments,
+            key,
+            vault,
             open: None,
             audio_octets,
             decoder: None,
@@ -138,9 +146,9 @@ impl View {
     fn source(&mut self, at: usize) -> io::Result<&mut Source> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != at) {
             let segment = self.segments.get(at).ok_or(io::ErrorKind::UnexpectedEof)?;
-            let file = RealFs.open_read(&super::path(&segment.file))?;
+            let file = self.vault.open(&segment.file, self.key.as_deref())?;
             let source = if segment.is_plain {
-                if file.metadata()?.len() < HEADER_OCTETS as u64 + segment.audio_octets {
+                if file.len()? < HEADER_OCTETS as u64 + segment.audio_octets {
                     return Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
                         "the file is shorter than it was",
@@ -252,7 +260,7 @@ impl View {
     }
 }
 
-fn of_packets(reader: &mut Reader<File>, position: u64, to: &mut [u8]) -> io::Result<()> {
+fn of_packets(reader: &mut Reader<Media>, position: u64, to: &mut [u8]) -> io::Result<()> {
     let octets = u64::from(reader.facts().frame_octets.max(1));
     let mut frame = vec![0; reader.facts().frame_octets as usize];
     let mut done = 0;
@@ -274,6 +282,7 @@ mod tests {
     use proptest::prelude::*;
     use recfile::export::{ExportCodec, export};
     use recfile::header::FileHeader;
+    use std::fs::File;
     use std::io::Cursor;
     use std::ops::ControlFlow;
     use std::path::Path;
@@ -296,6 +305,7 @@ mod tests {
             call: String::new(),
             codec: codec.name().into(),
             encrypted: false,
+            key: None,
             segments: parts.iter().enumerate().map(segment).collect(),
         }
     }
@@ -339,7 +349,7 @@ mod tests {
         ] {
             let media = write(folder.path(), codec, &[&one, &two]);
             let expected = exported(&media, as_what);
-            let mut view = View::new(media, codec, pcm, Arc::default()).unwrap();
+            let mut view = View::new(media, codec, pcm, Arc::default(), Vault::default()).unwrap();
             assert_eq!(view.len(), expected.len() as u64);
             assert!(whole(&mut view) == expected, "{codec:?} {pcm}");
         }
@@ -358,7 +368,9 @@ mod tests {
             let states = Arc::new(States::default());
             for (from, limit) in parts {
                 let from = from.min(expected.len() as u64 - 1);
-                let mut view = View::new(media.clone(), Codec::G722, false, Arc::clone(&states)).unwrap();
+                let states = Arc::clone(&states);
+                let view = View::new(media.clone(), Codec::G722, false, states, Vault::default());
+                let mut view = view.unwrap();
                 let got = view.read(from, limit).unwrap();
                 let from = usize::try_from(from).unwrap();
                 prop_assert!(!got.is_empty() && got == expected[from..from + got.len()]);
@@ -370,7 +382,8 @@ mod tests {
     fn a_file_that_is_gone_or_shorter_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let media = write(folder.path(), Codec::Pcma, &[&[0x55; 1600]]);
-        let view = || View::new(media.clone(), Codec::Pcma, false, Arc::default()).unwrap();
+        let new = || View::new(media.clone(), Codec::Pcma, false, Arc::default(), Vault::default());
+        let view = || new().unwrap();
         let file = folder.path().join("Record_0.wav");
         File::options().write(true).open(&file).unwrap().set_len(500).unwrap();
         assert_eq!(view().try_open().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);

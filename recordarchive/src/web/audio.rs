@@ -11,12 +11,13 @@ use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::heard::Key;
 use crate::access::{Actor, Permission, authorize};
-use crate::catalogue::model::RecordingMedia;
+use crate::catalogue::model::{RecordingMedia, plain_name};
 use crate::clock;
 use crate::id::{Id, hex};
 use crate::media;
 use crate::media::derived::Derived;
 use crate::media::marks::Marked;
+use crate::media::vault::Media;
 use crate::media::view::View;
 use crate::media::wav::{Asked, Form, asked};
 use crate::time::SECOND_US;
@@ -29,14 +30,11 @@ use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::future::Future;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
-use store::fs::{Fs, RealFs};
 use tokio::task::JoinHandle;
 
 /// Octets read at a time.
@@ -87,6 +85,10 @@ async fn opened(mut view: View) -> Result<View, Problem> {
 
 fn unreadable(error: &io::Error) -> Problem {
     log::warn!("audio: a file can't be read: {error}");
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let detail = "the recording can't be opened at the moment: the archive's log says why";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+    }
     Problem::new(StatusCode::GONE, "the recording's file is missing or can't be read at the moment")
 }
 
@@ -152,7 +154,8 @@ pub(super) async fn audio(
             app.states.put(&media, kept.states);
         }
     }
-    let view = View::new(media.clone(), codec, pcm, Arc::clone(&app.states)).ok_or_else(too_long)?;
+    let view = View::new(media.clone(), codec, pcm, Arc::clone(&app.states), app.vault.clone());
+    let view = view.ok_or_else(too_long)?;
     let view = opened(view).await?;
     let total = view.len();
     let answer = answer(&headers, &tag, total);
@@ -230,10 +233,10 @@ pub(super) async fn original(
     };
     let segment =
         media.segments.iter().find(|segment| segment.number == number).ok_or_else(Problem::not_found)?;
-    let file_path = media::path(&segment.file);
+    let (place, key, vault) = (segment.file.clone(), media.key.clone(), app.vault.clone());
     let open = tokio::task::spawn_blocking(move || {
-        let file = RealFs.open_read(&file_path)?;
-        let octets = file.metadata()?.len();
+        let file = vault.open(&place, key.as_deref())?;
+        let octets = file.len()?;
         Ok((file, octets))
     });
     let opened = open.await.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -246,13 +249,17 @@ pub(super) async fn original(
             .log(&[Entry::new(clock::now_us(), &actor.name, "download", media.id).with(&said)])
             .await?;
     }
-    let content =
-        Content { kind: "application/octet-stream", total, source: Source::File(file), listener: None };
+    let content = Content {
+        kind: "application/octet-stream",
+        total,
+        source: Source::File(Box::new(file)),
+        listener: None,
+    };
     let mut response = send(&method, &headers, &tag, answer, content);
     // Names of recordings have none of the characters that would end the quotes; others get a plain one.
-    let name = &segment.file.name;
+    let name = plain_name(&segment.file.name);
     let is_plain = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-".contains(&octet));
-    let name = if is_plain { name.as_str() } else { "recording.wav" };
+    let name = if is_plain { name } else { "recording.wav" };
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
     }
@@ -327,7 +334,7 @@ pub(super) fn send(
 /// Where the octets of an answer come from.
 pub(super) enum Source {
     View(Box<View>),
-    File(File),
+    File(Box<Media>),
 }
 
 impl Source {
@@ -336,7 +343,8 @@ impl Source {
             Self::View(view) => view.read(from, limit),
             Self::File(file) => {
                 let mut octets = vec![0; limit];
-                let count = file.read_at(&mut octets, from)?;
+                file.seek(SeekFrom::Start(from))?;
+                let count = file.read(&mut octets)?;
                 octets.truncate(count);
                 Ok(octets)
             }

@@ -13,6 +13,7 @@ use crate::catalogue::model::Search;
 use crate::clock;
 use crate::id::Id;
 use crate::jobs::export::{self, MAX_CALLS};
+use crate::media::vault::Media;
 use crate::query::Query as Searched;
 use crate::time::{DAY_US, rfc3339};
 use axum::Json;
@@ -39,6 +40,7 @@ struct NewExport {
     q: Option<String>,
     reason: String,
     originals: Option<bool>,
+    as_stored: Option<bool>,
     mask_numbers: Option<bool>,
 }
 
@@ -104,13 +106,17 @@ pub(super) async fn ask(
     let actor = caller(&app, &method, &headers).await?;
     let now_us = clock::now_us();
     permit_any(&actor, now_us)?;
-    let wanted = "a JSON object with reason, calls or q, and originals and mask_numbers or not";
+    let wanted = "a JSON object with reason, calls or q, and originals, as_stored and mask_numbers or not";
     let new: NewExport = serde_json::from_slice(&body).map_err(|_| Problem::bad(wanted))?;
     let reason = reason(&new.reason)?;
     let condition = authorize(&actor, Permission::ExportCreate, Some(&reason), now_us)?;
     let mask_numbers =
         new.mask_numbers.unwrap_or(false) || permit(&actor, Permission::NumberFull, now_us).is_err();
-    if mask_numbers && new.originals == Some(true) {
+    let as_stored = new.as_stored.unwrap_or(false);
+    if as_stored && new.originals == Some(false) {
+        return Err(Problem::bad("as_stored is about originals: leave out one of both"));
+    }
+    if mask_numbers && (new.originals == Some(true) || as_stored) {
         return Err(Problem::bad("originals have whole numbers in them: leave out one of both"));
     }
     let kept = app.catalogue.exports(actor.account).await?;
@@ -129,6 +135,7 @@ pub(super) async fn ask(
         reason,
         calls,
         originals: new.originals.unwrap_or(!mask_numbers),
+        as_stored: as_stored && !mask_numbers,
         mask_numbers,
         asked_us: now_us,
         expires_us: now_us + KEPT_US,
@@ -287,7 +294,12 @@ pub(super) async fn package(
     }
     let tag = format!("\"{}\"", &export.sha256);
     let answer = answer(&headers, &tag, total);
-    let content = Content { kind: "application/zip", total, source: Source::File(file), listener: None };
+    let content = Content {
+        kind: "application/zip",
+        total,
+        source: Source::File(Box::new(Media::Plain(file))),
+        listener: None,
+    };
     let mut response = send(&method, &headers, &tag, answer, content);
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"export-{}.zip\"", export.id)) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);

@@ -35,6 +35,7 @@ use crate::events::Events;
 use crate::id::Id;
 use crate::live::Live;
 use crate::media::derived::Store;
+use crate::media::vault::Vault;
 use crate::media::view::States;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -58,6 +59,7 @@ pub(crate) struct App {
     config: Config,
     states: Arc<States>,
     derived: Store,
+    vault: Vault,
     /// When somebody's listening to a recording was noted last.
     plays: Mutex<HashMap<(Id, Id), i64>>,
     /// What was sent to those who listen.
@@ -78,10 +80,17 @@ pub(crate) struct App {
 
 impl App {
     /// The state of a server that has just started.
+    #[cfg(test)]
     pub(crate) fn new(catalogue: Arc<dyn Catalogue>, config: Config) -> Arc<Self> {
+        Self::with_vault(catalogue, config, Vault::default())
+    }
+
+    /// The same, with what opens encrypted recordings.
+    pub(crate) fn with_vault(catalogue: Arc<dyn Catalogue>, config: Config, vault: Vault) -> Arc<Self> {
         Arc::new(Self {
             catalogue,
-            derived: Store::new(&config.data),
+            derived: Store::new(&config.data).with_vault(vault.clone()),
+            vault,
             config,
             states: Arc::default(),
             plays: Mutex::default(),

@@ -206,7 +206,7 @@ fn schemas() -> Value {
             ("extensions?", list(text.clone()))]),
         "NewExport": object(&[("calls?", json!({"type": ["array", "null"], "items": {"type": "string"}})),
             ("q?", or_null("string")), ("reason", json!({"type": "string", "minLength": 1, "maxLength": 500})),
-            ("originals?", or_null("boolean")), ("mask_numbers?", or_null("boolean"))]),
+            ("originals?", or_null("boolean")), ("as_stored?", or_null("boolean")), ("mask_numbers?", or_null("boolean"))]),
         "Export": object(&[("id", text.clone()), ("state", json!({"enum": ["waiting", "rejected", "running", "ready", "failed", "expired"]})),
             ("reason", text.clone()), ("by", text.clone()), ("calls", number.clone()), ("originals", yes.clone()),
             ("mask_numbers", yes.clone()), ("asked", time.clone()), ("expires", time.clone()),

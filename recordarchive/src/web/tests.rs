@@ -2,6 +2,7 @@
 
 #![allow(clippy::multiple_inherent_impl, reason = "each file of tests asks the archive in its own way")]
 
+mod at_rest;
 mod deletions;
 mod events;
 mod exports;
@@ -27,6 +28,7 @@ use crate::id::Id;
 use crate::jobs::import::import;
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::verify::{Anchors, verify};
+use crate::media::vault::Vault;
 use crate::testing::{catalogue, record, run, site};
 use ::media::codec::Codec;
 use axum::Router;
@@ -69,11 +71,20 @@ impl Archive {
 
     /// One with other settings.
     async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::made(change, Vault::default()).await
+    }
+
+    /// One with what opens encrypted recordings.
+    async fn with_vault(vault: Vault) -> Self {
+        Self::made(|_| {}, vault).await
+    }
+
+    async fn made(change: impl FnOnce(&mut Config), vault: Vault) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let catalogue = catalogue(folder.path()).await;
         let mut config = Config { data: folder.path().into(), site: site(), ..Config::default() };
         change(&mut config);
-        let app = App::new(Arc::clone(&catalogue) as Arc<dyn Catalogue>, config);
+        let app = App::with_vault(Arc::clone(&catalogue) as Arc<dyn Catalogue>, config, vault);
         let routes = routes(Arc::clone(&app));
         let archive = Self { folder, catalogue, app, routes };
         for (name, role, extensions) in [

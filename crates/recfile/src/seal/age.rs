@@ -31,8 +31,8 @@ const KEY_OCTETS: usize = 16;
 /// Octets that a tag adds to what it authenticates.
 pub const TAG_OCTETS: usize = 16;
 
-/// Octets of a chunk in a small file, before encryption.
-const CHUNK_OCTETS: usize = 64 * 1024;
+/// Octets of a chunk of an age file, before encryption; the last one may have fewer.
+pub const CHUNK_OCTETS: usize = 64 * 1024;
 
 const RECIPIENT_PREFIX: &str = "age";
 const IDENTITY_PREFIX: &str = "age-secret-key-";

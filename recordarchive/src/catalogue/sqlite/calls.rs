@@ -183,10 +183,10 @@ pub(super) async fn media(
     condition: &Condition,
 ) -> Done<Option<RecordingMedia>> {
     let mut sql = Sql::new(
-        "SELECT c.id AS call_id, r.codec, r.encrypted, s.number, f.root, f.path, s.name, s.octets, s.modified_ms,
+        "SELECT c.id AS call_id, r.codec, r.encrypted, k.wrapped, s.number, f.root, f.path, s.name, s.octets, s.modified_ms,
                 s.sidecar_ms, s.audio_octets, s.is_plain, s.sha256
          FROM recording r JOIN call c ON c.key = r.call JOIN segment s ON s.recording = r.key
-         JOIN folder f ON f.key = s.folder WHERE r.id = "
+         JOIN folder f ON f.key = s.folder LEFT JOIN recording_key k ON k.recording = r.key WHERE r.id = "
             .into(),
     );
     sql.bind(recording.0.to_vec());
@@ -214,6 +214,7 @@ pub(super) async fn media(
         call: id(first.get("call_id")).to_string(),
         codec: first.get("codec"),
         encrypted: first.get("encrypted"),
+        key: first.get("wrapped"),
         segments: rows.iter().map(segment).collect(),
     }))
 }

@@ -10,6 +10,7 @@ use crate::access::Condition;
 use crate::access::audit::Entry;
 use crate::catalogue::deletions::{Deletion, DeletionPage, Doomed, State, TRASH_US, Trash, Verdict};
 use crate::catalogue::holds::Step;
+use crate::catalogue::model::Place;
 use crate::catalogue::retention::BY_POLICY;
 use crate::catalogue::{Done, Failure};
 use crate::id::Id;
@@ -231,7 +232,7 @@ pub(super) async fn due(pool: &SqlitePool, now_us: i64, limit: u32) -> Done<Vec<
             .fetch_all(&mut *tx)
             .await?;
         let recordings = recordings.iter().map(|recording| id(recording)).collect();
-        let files = super::holds::files_of(&mut tx, call).await?;
+        let files = files_of(&mut tx, call).await?;
         doomed.push(Doomed { call, id: id(&call_id), is_by_policy, recordings, files });
     }
     Ok(doomed)
@@ -263,11 +264,24 @@ pub(super) async fn put_off(tx: &mut Tx, doomed: &Doomed, due_us: i64) -> Done<(
     Ok(())
 }
 
+/// All files of a call, plain ones that were to be removed among them.
+async fn files_of(connection: &mut SqliteConnection, call: i64) -> Done<Vec<Place>> {
+    let mut files = super::holds::files_of(connection, call).await?;
+    files.extend(super::at_rest::plain_copies_of(connection, call).await?);
+    Ok(files)
+}
+
+/// Whether these are the same files, however they looked.
+fn is_same(one: &[Place], other: &[Place]) -> bool {
+    let names = |place: &Place| (place.root.clone(), place.folder.clone(), place.name.clone());
+    one.iter().map(names).eq(other.iter().map(names))
+}
+
 /// Puts a tombstone in the place of a call whose files were removed; false if it has other files meanwhile.
 pub(super) async fn finish(tx: &mut Tx, doomed: &Doomed, now_us: i64) -> Done<bool> {
     let query = sqlx::query_scalar::<_, i64>("SELECT 1 FROM trash WHERE call = ? AND begun = 1");
     if query.bind(doomed.call).fetch_optional(&mut **tx).await?.is_none()
-        || super::holds::files_of(tx, doomed.call).await?.len() != doomed.files.len()
+        || !is_same(&files_of(tx, doomed.call).await?, &doomed.files)
     {
         return Ok(false);
     }
@@ -282,6 +296,8 @@ pub(super) async fn finish(tx: &mut Tx, doomed: &Doomed, now_us: i64) -> Done<bo
         "DELETE FROM word WHERE rowid = ?1 AND ?2 IS NOT NULL",
         "DELETE FROM note WHERE call = ?1 AND ?2 IS NOT NULL",
         "DELETE FROM tagged WHERE call = ?1 AND ?2 IS NOT NULL",
+        "DELETE FROM plain_copy WHERE recording IN (SELECT key FROM recording WHERE call = ?1) AND ?2 IS NOT NULL",
+        // With it goes the key of its audio.
         "DELETE FROM recording WHERE call = ?1 AND ?2 IS NOT NULL",
         "DELETE FROM trash WHERE call = ?1 AND ?2 IS NOT NULL",
         "DELETE FROM call WHERE key = ?1 AND ?2 IS NOT NULL",

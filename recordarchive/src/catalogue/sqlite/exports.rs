@@ -11,6 +11,9 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 /// Exports of one account that are listed.
 const MAX_LISTED: i64 = 200;
 
+/// How originals that are encrypted as they are stored are noted; 1: decrypted.
+const AS_STORED: i64 = 2;
+
 fn export(row: &SqliteRow) -> Export {
     let calls: Vec<String> = serde_json::from_str(row.get("calls")).unwrap_or_default();
     Export {
@@ -20,6 +23,7 @@ fn export(row: &SqliteRow) -> Export {
         reason: row.get("reason"),
         calls: calls.iter().filter_map(|call| Id::parse(call)).collect(),
         originals: row.get("originals"),
+        as_stored: row.get::<i64, _>("originals") == AS_STORED,
         mask_numbers: row.get("mask_numbers"),
         asked_us: row.get("asked_us"),
         expires_us: row.get("expires_us"),
@@ -44,7 +48,7 @@ pub(super) async fn add(tx: &mut Tx, export: &Export) -> Done<()> {
     .bind(&export.by)
     .bind(&export.reason)
     .bind(serde_json::to_string(&calls).unwrap_or_default())
-    .bind(export.originals)
+    .bind(if export.as_stored { AS_STORED } else { i64::from(export.originals) })
     .bind(export.mask_numbers)
     .bind(export.asked_us)
     .bind(export.expires_us)

@@ -25,7 +25,7 @@ const MAX_WORDS: usize = 400;
 const SMALL_MOVES: i64 = 1000;
 
 /// The key of a name in a table of names.
-async fn intern(tx: &mut Tx, table: &'static str, name: &str) -> Done<i64> {
+pub(super) async fn intern(tx: &mut Tx, table: &'static str, name: &str) -> Done<i64> {
     let find = format!("SELECT key FROM {table} WHERE name = ?");
     if let Some(key) = sqlx::query_scalar(AssertSqlSafe(find)).bind(name).fetch_optional(&mut **tx).await? {
         return Ok(key);
@@ -34,7 +34,7 @@ async fn intern(tx: &mut Tx, table: &'static str, name: &str) -> Done<i64> {
     Ok(sqlx::query(AssertSqlSafe(add)).bind(name).execute(&mut **tx).await?.last_insert_rowid())
 }
 
-async fn folder_key(tx: &mut Tx, root: &str, path: &str) -> Done<i64> {
+pub(super) async fn folder_key(tx: &mut Tx, root: &str, path: &str) -> Done<i64> {
     let find = sqlx::query_scalar("SELECT key FROM folder WHERE root = ? AND path = ?").bind(root).bind(path);
     if let Some(key) = find.fetch_optional(&mut **tx).await? {
         return Ok(key);
@@ -128,6 +128,10 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
             let id = sqlx::query_scalar("SELECT id FROM recording WHERE key = ?").bind(here.recording);
             known = Some((here.recording, id.fetch_one(&mut **tx).await?));
         }
+        if file.place.is_encrypted() && known.as_ref().is_none_or(|(key, _)| *key != here.recording) {
+            // The key that opens it is that of the recording that it was of.
+            return Ok(Taken::Conflict);
+        }
         remove_segment(tx, here.recording, here.number).await?;
         if known.as_ref().is_none_or(|(key, _)| *key != here.recording) {
             drop_if_empty(tx, here.recording).await?;
@@ -135,8 +139,12 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     }
     let (recording, id) = match known {
         Some((key, id)) => {
-            sqlx::query("UPDATE recording SET codec = ?, source = ?, encrypted = ? WHERE key = ?")
+            // Where it came from is not known any more of one that lies encrypted among the archive's own.
+            let query =
+                "UPDATE recording SET codec = ?, source = iif(?, source, ?), encrypted = ? WHERE key = ?";
+            sqlx::query(query)
                 .bind(&file.codec)
+                .bind(file.place.is_encrypted())
                 .bind(file.source)
                 .bind(file.encrypted)
                 .bind(key)
@@ -381,7 +389,7 @@ pub(super) async fn index_words(tx: &mut Tx, call: i64) -> Done<()> {
     Ok(())
 }
 
-async fn forget_aside(tx: &mut Tx, folder: i64, name: &str) -> Done<()> {
+pub(super) async fn forget_aside(tx: &mut Tx, folder: i64, name: &str) -> Done<()> {
     let query = sqlx::query("DELETE FROM aside WHERE folder = ? AND name = ?").bind(folder).bind(name);
     query.execute(&mut **tx).await?;
     Ok(())
@@ -481,7 +489,8 @@ pub(super) async fn segments(
 ) -> Done<Vec<SegmentFile>> {
     let (recording, number) = behind.unwrap_or((i64::MIN, 0));
     let rows = sqlx::query(
-        "SELECT s.*, f.root, f.path FROM segment s JOIN folder f ON f.key = s.folder
+        "SELECT s.*, f.root, f.path, k.wrapped FROM segment s JOIN folder f ON f.key = s.folder
+         LEFT JOIN recording_key k ON k.recording = s.recording
          WHERE (s.recording, s.number) > (?, ?) ORDER BY s.recording, s.number LIMIT ?",
     )
     .bind(recording)
@@ -501,6 +510,7 @@ pub(super) async fn segments(
         },
         sha256: row.get("sha256"),
         missing: row.get("missing"),
+        key: row.get("wrapped"),
     };
     Ok(rows.iter().map(segment).collect())
 }

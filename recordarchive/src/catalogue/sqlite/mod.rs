@@ -3,6 +3,7 @@
 //! Owns: the connections, one that writes and several that read, and the schema. Never: decisions; each file beside this
 //! one has the statements of one part of the trait.
 
+mod at_rest;
 pub(crate) mod bulk;
 mod calls;
 mod checkpoints;
@@ -53,6 +54,7 @@ const SCHEMA: &[&str] = &[
     include_str!("export_approval.sql"),
     include_str!("hooks.sql"),
     include_str!("same.sql"),
+    include_str!("at_rest.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
@@ -94,7 +96,9 @@ impl SqliteCatalogue {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("cache_size", format!("-{CACHE_KIB}"))
             .pragma("temp_store", "memory")
-            .pragma("trusted_schema", "off");
+            .pragma("trusted_schema", "off")
+            // A wrapped key that is deleted is not to be found in the file any more.
+            .pragma("secure_delete", "on");
         let pool = |count| SqlitePoolOptions::new().max_connections(count).min_connections(1);
         let named = |error: sqlx::Error| Failure::Database(format!("{}: {error}", path.display()));
         let writer = pool(1).connect_with(options.clone()).await.map_err(named)?;

@@ -19,7 +19,7 @@ use std::path::Path;
 
 impl Archive {
     /// Has one person ask for the deletion of a call and another one approve; its id.
-    async fn delete(&self, call: &str) -> String {
+    pub(super) async fn delete(&self, call: &str) -> String {
         let (status, asked) =
             self.post("legal", "/deletions", json!({"calls": [call], "reason": "wish"})).await;
         assert_eq!((status, &asked["state"]), (StatusCode::CREATED, &json!("pending")), "{asked}");
@@ -29,8 +29,8 @@ impl Archive {
         id
     }
 
-    fn derived(&self) -> Store {
-        Store::new(self.folder.path())
+    pub(super) fn derived(&self) -> Store {
+        Store::new(self.folder.path()).with_vault(self.app.vault.clone())
     }
 
     fn files(&self) -> usize {
@@ -38,7 +38,7 @@ impl Archive {
     }
 }
 
-fn later() -> i64 {
+pub(super) fn later() -> i64 {
     clock::now_us() + 8 * DAY_US
 }
 

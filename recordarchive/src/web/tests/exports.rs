@@ -21,11 +21,13 @@ impl Archive {
     /// Makes what was asked for.
     async fn make_exports(&self) {
         let keys = self.folder.path().join("keys");
-        look(&*self.catalogue, self.folder.path(), "Main office", || checkpoint::key(&keys)).await.unwrap();
+        let key = || checkpoint::key(&keys);
+        let vault = &self.app.vault;
+        look(&*self.catalogue, self.folder.path(), "Main office", key, vault).await.unwrap();
     }
 
     /// Asks for an export, and fetches its package.
-    async fn package(&self, body: &Value) -> PathBuf {
+    pub(super) async fn package(&self, body: &Value) -> PathBuf {
         let asked = ask(self, "invest", body).await;
         assert_eq!(asked.status, StatusCode::ACCEPTED, "{:?}", asked.json());
         let path = format!("/exports/{}", asked.json()["id"].as_str().unwrap());
@@ -48,12 +50,12 @@ impl Archive {
     }
 }
 
-fn run_in(folder: &Path, program: &str, args: &[&str]) -> Output {
+pub(super) fn run_in(folder: &Path, program: &str, args: &[&str]) -> Output {
     let run = Command::new(program).args(args).current_dir(folder).output();
     run.unwrap_or_else(|error| panic!("{program}: {error}; scripts/setup installs it"))
 }
 
-fn unpacked(file: &Path) -> tempfile::TempDir {
+pub(super) fn unpacked(file: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let unzip = run_in(folder.path(), "unzip", &["-q", file.to_str().unwrap()]);
     assert!(unzip.status.success(), "{unzip:?}");

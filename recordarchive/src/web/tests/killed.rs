@@ -16,6 +16,7 @@ use crate::jobs::holds::write;
 use crate::jobs::intake::Intake;
 use crate::jobs::verify_export::check;
 use crate::media::derived::Store;
+use crate::media::vault::Vault;
 use crate::query::Query;
 use crate::testing::{catalogue, record, run, site};
 use crate::time::DAY_US;
@@ -68,7 +69,8 @@ impl Place {
 
     async fn make_exports(&self) {
         let keys = self.folder.join("keys");
-        look(&*self.catalogue, &self.folder, "Main office", || checkpoint::key(&keys)).await.unwrap();
+        let vault = Vault::default();
+        look(&*self.catalogue, &self.folder, "Main office", || checkpoint::key(&keys), &vault).await.unwrap();
     }
 
     async fn delete_due(&self) -> usize {
@@ -120,6 +122,7 @@ impl Place {
                     calls: vec![id],
                     originals: true,
                     mask_numbers: false,
+                    as_stored: false,
                     asked_us: now_us,
                     expires_us: now_us + DAY_US,
                     state: State::Running,

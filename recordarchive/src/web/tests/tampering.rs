@@ -7,6 +7,7 @@ use crate::access::site_key::PublicKey;
 use crate::catalogue::Catalogue;
 use crate::jobs::checkpoint::{Checkpoints, SecondPlace, key, public_key};
 use crate::jobs::verify::{Anchors, verify};
+use crate::media::vault::Media;
 use crate::testing::run;
 use axum::http::StatusCode;
 use sqlx::SqlitePool;
@@ -38,7 +39,7 @@ impl Watched {
         let path = archive.folder.path().join("catalogue.sqlite");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
         let pool = SqlitePool::connect_with(options).await.unwrap();
-        let anchors = Anchors { key: public_key(&keys).unwrap(), second: Some(second) };
+        let anchors = Anchors { key: public_key(&keys).unwrap(), second: Some(second), ..Anchors::default() };
         let watched = Self { archive, pool, anchors };
         assert_eq!(watched.problems().await, [""; 0]);
         watched
@@ -149,7 +150,7 @@ fn a_recording_that_was_changed_is_found_even_where_the_catalogue_was_changed_wi
         octets[100] ^= 1;
         std::fs::write(&file, octets).unwrap();
         told(&watched.problems().await, "not what was taken in");
-        let hash = crate::media::look::hash_again(&file).unwrap();
+        let hash = crate::media::look::hash_again(Media::Plain(std::fs::File::open(&file).unwrap())).unwrap();
         let query = sqlx::query("UPDATE segment SET sha256 = ? WHERE name = 'Record_a.wav'");
         query.bind(&hash[..]).execute(&watched.pool).await.unwrap();
         assert_eq!(watched.problems().await.len(), 1);
