@@ -2,13 +2,14 @@
 
 use super::fault_fs::{Plan, Trouble};
 use super::house::House;
-use crate::support::assert_audio;
+use crate::support::{assert_audio, patience, wait_until};
 use nix::errno::Errno;
 use recfile::reader::Reader;
 use recfile::sidecar::{Sidecar, SidecarState};
 use recordd::config::{Config, StoragePath};
 use serde_json::json;
 use std::fs::File;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::fs::RealFs;
@@ -85,9 +86,17 @@ fn live(nth: u64, trouble: Trouble, window: Duration, foreign_locks: u32) -> Lif
     Life { hit: plan.is_hit(), heard: house.heard, stored, ended, refused }
 }
 
-/// What the next start of the agent does.
+/// What the next start of the agent does, which finishes no file that is locked. A child that another test starts has
+/// our locks, too, until it runs its own program.
 fn recover(root: &Path) {
-    store::recover::recover(&RealFs, &root.join("Record"));
+    let folder = root.join("Record");
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let inodes: Vec<String> = entries.map(|entry| format!(":{} ", entry.ino())).collect();
+    wait_until("the locks to be gone", patience(), || {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        !inodes.iter().any(|inode| locks.contains(inode))
+    });
+    store::recover::recover(&RealFs, &folder);
 }
 
 /// The audio of all segments in their order; each must be whole, and finished if it has a sidecar.
