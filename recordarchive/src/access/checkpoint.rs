@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 /// First line of each; it also keeps a signature from being taken for one of something else.
 const HEADER: &str = "recordarchive checkpoint 1";
 
+/// Files that one checkpoint covers; further ones are for the next. So neither making nor checking one takes long.
+pub(crate) const MAX_COVERED: i64 = 65_536;
+
 /// What was at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
@@ -23,7 +26,7 @@ pub(crate) struct Checkpoint {
     pub(crate) entries: i64,
     /// Hash of the last of them.
     pub(crate) head: [u8; 32],
-    /// Files that were sealed, from the first day on.
+    /// Files that were sealed, from the first day on, as far as it covers them.
     pub(crate) sealed: i64,
     /// Merkle root of those since the checkpoint before.
     pub(crate) root: [u8; 32],

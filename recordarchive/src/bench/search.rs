@@ -45,6 +45,8 @@ struct Bench {
     catalogue: Arc<SqliteCatalogue>,
     intake: PathBuf,
     year: Year,
+    /// Tells the recordings of this run from those of earlier ones: six digits.
+    run: i64,
     rounds: usize,
     everybody: String,
     agent: String,
@@ -94,7 +96,8 @@ pub(crate) async fn search(config: &Config, rounds: usize) -> Result<String, Str
     let server = Server::start(&config.data, &intake)?;
     let table =
         format!("{calls} calls\n\n| what | p50 ms | p99 ms | longest ms |\n| --- | --- | --- | --- |\n");
-    let mut bench = Bench { server, catalogue, intake, year, rounds, everybody, agent, table };
+    let run = clock::now_us() / SECOND_US % 1_000_000;
+    let mut bench = Bench { server, catalogue, intake, year, run, rounds, everybody, agent, table };
     bench.lists().await?;
     bench.pages().await?;
     bench.peers().await?;
@@ -250,10 +253,10 @@ impl Bench {
     async fn recorded(&mut self, codec: Codec, count: u64) -> Result<Vec<String>, String> {
         let begun_us = clock::now_us() - 3600 * SECOND_US;
         let mut places = Vec::new();
-        let device = format!("bench-{}", codec.name());
+        let device = format!("bench-{}-{:06}", codec.name(), self.run);
         for number in 0..count {
             let started_us = begun_us + i64::try_from(number).unwrap_or(0) * 1_000_000;
-            let remote = format!("+4955{number:08}");
+            let remote = format!("+4955{:06}{number:05}", self.run);
             let recording =
                 Recording { device: device.clone(), remote, codec, started_us, duration_ms: 600_000 };
             places.push(recording.write(&self.intake).map_err(|error| told(&self.intake, &error))?);
@@ -282,6 +285,8 @@ impl Bench {
             let ids = self.recorded(codec, 20).await?;
             let mut client = self.client(&self.everybody).await?;
             let (mut times, mut chance) = (Times::default(), Chance::new(3));
+            // Their waves, and the decoder's states, are made soon after they were taken in.
+            tokio::time::sleep(Duration::from_secs(10)).await;
             for _ in 0..self.rounds {
                 let at = usize::try_from(chance.below(ids.len() as u64)).unwrap_or(0);
                 let path = format!("/recordings/{}/audio", ids[at]);
@@ -304,8 +309,8 @@ impl Bench {
         let mut places = Vec::new();
         for number in 0..BACKLOG {
             let recording = Recording {
-                device: format!("backlog-{:02}", number % 50),
-                remote: format!("+4966{number:08}"),
+                device: format!("backlog-{:06}-{:02}", self.run, number % 50),
+                remote: format!("+4966{:06}{number:05}", self.run),
                 codec: Codec::Pcma,
                 started_us: begun_us + i64::try_from(number).unwrap_or(0) * 1000,
                 duration_ms: 100,
@@ -318,7 +323,7 @@ impl Bench {
         announce(&self.intake, &places).map_err(|error| told(&self.intake, &error))?;
         let (before, begun) = (self.server.used().1, Instant::now());
         let mut client = self.client(&self.everybody).await?;
-        let last = format!("/calls?q=66{:08}", BACKLOG - 1);
+        let last = format!("/calls?q=66{:06}{:05}", self.run, BACKLOG - 1);
         while client.get(&last, None).await.map_err(broken)?.json()["calls"]
             .as_array()
             .is_none_or(Vec::is_empty)
@@ -346,8 +351,8 @@ impl Bench {
         let pace = Duration::from_millis(1000 / ENDING_PER_S);
         for number in 0..ENDING_PER_S * ENDING_S {
             let recording = Recording {
-                device: format!("ending-{:02}", number % 50),
-                remote: format!("+4977{number:08}"),
+                device: format!("ending-{:06}-{:02}", self.run, number % 50),
+                remote: format!("+4977{:06}{number:05}", self.run),
                 codec: Codec::Pcma,
                 started_us: clock::now_us() - SECOND_US,
                 duration_ms: 1000,
@@ -356,7 +361,10 @@ impl Bench {
             announce(&self.intake, &[place]).map_err(|error| told(&self.intake, &error))?;
             if number % 5 == 0 {
                 let client = self.client(&self.everybody).await?;
-                waiting.push(tokio::spawn(until_found(client, format!("/calls?q=77{number:08}"))));
+                waiting.push(tokio::spawn(until_found(
+                    client,
+                    format!("/calls?q=77{:06}{number:05}", self.run),
+                )));
             }
             tokio::time::sleep(pace).await;
         }

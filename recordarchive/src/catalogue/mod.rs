@@ -227,7 +227,8 @@ pub(crate) trait Catalogue:
     async fn decide_export(&self, id: Id, approves: bool, until_us: i64, entry: &Entry) -> Done<bool>;
     /// The export that is to be made next, and those whose time is over.
     async fn exports_to_do(&self, now_us: i64) -> Done<(Option<Export>, Vec<Export>)>;
-    /// Makes and keeps a signed checkpoint; `None` if nothing was logged or sealed since the last.
+    /// Makes and keeps a signed checkpoint; `None` if nothing was logged or sealed since the last. Of the files sealed since,
+    /// it covers the first [`crate::access::checkpoint::MAX_COVERED`].
     async fn make_checkpoint(&self, key: &SiteKey, at_us: i64) -> Done<Option<Signed>>;
     /// The newest checkpoint.
     async fn newest_checkpoint(&self) -> Done<Option<Signed>>;

@@ -3,7 +3,7 @@
 //! Owns: the site's key in `DATA/keys`, and the files of the second place: one a day, to which signed texts are appended.
 //! Invariant: what the second place missed is written to it later; what it has is never changed.
 
-use crate::access::checkpoint::Signed;
+use crate::access::checkpoint::{MAX_COVERED, Signed};
 use crate::access::site_key::{PublicKey, SiteKey};
 use crate::catalogue::Catalogue;
 use crate::clock;
@@ -157,10 +157,18 @@ impl Checkpoints {
     /// # Errors
     /// What went wrong, for a person. It is tried again by the next call.
     pub(crate) async fn make(&mut self) -> Result<(), String> {
-        self.catalogue
-            .make_checkpoint(&self.key, clock::now_us())
-            .await
-            .map_err(|error| error.to_string())?;
+        let failed = |error: crate::catalogue::Failure| error.to_string();
+        let covered = |signed: &Signed| signed.read().map(|said| said.sealed);
+        let mut before = self.catalogue.newest_checkpoint().await.map_err(failed)?.as_ref().and_then(covered);
+        loop {
+            let made = self.catalogue.make_checkpoint(&self.key, clock::now_us()).await.map_err(failed)?;
+            let Some(sealed) = made.as_ref().and_then(covered) else { break };
+            if sealed - before.unwrap_or(0) < MAX_COVERED {
+                break;
+            }
+            // More files wait than one covers.
+            before = Some(sealed);
+        }
         let Some(second) = self.second.clone() else { return Ok(()) };
         let mut behind = match self.copied {
             Some(number) => number,

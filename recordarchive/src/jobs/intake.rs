@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Files of one transaction.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 /// Folders within folders that are looked into.
 const MAX_DEPTH: usize = 4;
 /// Folders of an intake at most.

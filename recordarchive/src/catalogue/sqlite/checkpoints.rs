@@ -2,7 +2,7 @@
 
 use super::{Tx, log};
 use crate::access::audit::GENESIS;
-use crate::access::checkpoint::{Checkpoint, Signed, merkle_root};
+use crate::access::checkpoint::{Checkpoint, MAX_COVERED, Signed, merkle_root};
 use crate::access::site_key::SiteKey;
 use crate::catalogue::Done;
 use sqlx::Row;
@@ -43,13 +43,14 @@ pub(super) async fn make(tx: &mut Tx, key: &SiteKey, at_us: i64) -> Done<Option<
     let said = before.as_ref().and_then(Signed::read);
     let (number, entries, sealed) = said.map_or((0, 0, 0), |said| (said.number, said.entries, said.sealed));
     let (count, head) = log::head(&mut *tx).await?.unwrap_or((0, GENESIS.to_vec()));
-    let query = sqlx::query_scalar("SELECT sha256 FROM sealed WHERE seq > ? ORDER BY seq").bind(sealed);
-    let leaves: Vec<Vec<u8>> = query.fetch_all(&mut **tx).await?;
-    if count == entries && leaves.is_empty() {
+    let query = "SELECT seq, sha256 FROM sealed WHERE seq > ? ORDER BY seq LIMIT ?";
+    let query = sqlx::query_as::<_, (i64, Vec<u8>)>(query).bind(sealed).bind(MAX_COVERED);
+    let covered = query.fetch_all(&mut **tx).await?;
+    if count == entries && covered.is_empty() {
         return Ok(None);
     }
-    let last: i64 =
-        sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM sealed").fetch_one(&mut **tx).await?;
+    let last = covered.last().map_or(sealed, |(seq, _)| *seq);
+    let leaves: Vec<Vec<u8>> = covered.into_iter().map(|(_, sha256)| sha256).collect();
     let checkpoint = Checkpoint {
         number: number + 1,
         at_us,
@@ -88,4 +89,46 @@ pub(super) async fn unsealed(pool: &SqlitePool, limit: u32) -> Done<Vec<String>>
         parts.join("/")
     };
     Ok(sqlx::query(query).bind(limit).fetch_all(pool).await?.iter().map(name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::access::checkpoint::{MAX_COVERED, Signed};
+    use crate::catalogue::Catalogue;
+    use crate::catalogue::sqlite::SqliteCatalogue;
+    use crate::jobs::checkpoint::{Checkpoints, key};
+    use crate::testing::{catalogue, run};
+    use sqlx::AssertSqlSafe;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    async fn seal(catalogue: &SqliteCatalogue, count: i64) {
+        let add = format!(
+            "INSERT INTO sealed (sha256) WITH RECURSIVE n (value) AS
+             (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {count}) SELECT randomblob(32) FROM n"
+        );
+        sqlx::raw_sql(AssertSqlSafe(add)).execute(&catalogue.writer).await.unwrap();
+    }
+
+    async fn make(catalogue: &Arc<SqliteCatalogue>, folder: &Path) -> Vec<i64> {
+        let catalogue = Arc::clone(catalogue) as Arc<dyn Catalogue>;
+        Checkpoints::new(Arc::clone(&catalogue), key(folder).unwrap(), None).make().await.unwrap();
+        let all = catalogue.checkpoints(0, 100).await.unwrap();
+        all.iter().filter_map(Signed::read).map(|said| said.sealed).collect()
+    }
+
+    #[test]
+    fn a_checkpoint_covers_no_more_files_than_it_may_and_the_next_ones_have_the_rest_at_once() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let catalogue = catalogue(folder.path()).await;
+            seal(&catalogue, 2 * MAX_COVERED + 5).await;
+            let covered = [MAX_COVERED, 2 * MAX_COVERED, 2 * MAX_COVERED + 5];
+            assert_eq!(make(&catalogue, folder.path()).await, covered);
+            assert_eq!(make(&catalogue, folder.path()).await, covered, "nothing new, nothing to make");
+            seal(&catalogue, 1).await;
+            let last = [&covered[..], &[covered[2] + 1]].concat();
+            assert_eq!(make(&catalogue, folder.path()).await, last);
+        });
+    }
 }
