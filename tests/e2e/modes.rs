@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::support::agent::{output_of, recordctl_copied_to, recordd, recordd_copied_to};
 use crate::support::environment::skip_here;
-use crate::support::{Agent, Call, Codec, Setup};
+use crate::support::{Agent, Call, Codec, Setup, patience, wait_until};
 
 /// Modes of everything below a folder, by kind.
 fn modes(folder: &Path) -> (Vec<u32>, Vec<u32>) {
@@ -74,8 +74,11 @@ fn the_sockets_group_may_talk_to_the_agent_and_others_may_not() {
         return skip_here("to give a socket to any group, and to connect as another user, takes root");
     }
     let agent = Setup::new().quoted("control", "group", &GROUP.to_string()).start();
-    let socket = fs::metadata(&agent.socket).unwrap();
-    assert_eq!((socket.gid(), socket.mode() & 0o777), (GROUP, 0o660));
+    // It is bound first, for nobody but its owner, and given away then.
+    wait_until("the socket's group", patience(), || {
+        let socket = fs::metadata(&agent.socket).unwrap();
+        (socket.gid(), socket.mode() & 0o777) == (GROUP, 0o660)
+    });
     fs::set_permissions(agent.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     for (gid, welcome) in [(GROUP, true), (NOBODY, false)] {
         let mut user = recordctl_copied_to(agent.dir());
