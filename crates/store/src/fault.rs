@@ -27,6 +27,14 @@ fn kind_of(error: &io::Error) -> FaultKind {
     }
 }
 
+/// The failure of a sync: whatever its cause, the system may have dropped what was not written yet, and the next sync may
+/// succeed all the same. So it is never one after which the file can be finished.
+#[must_use]
+pub fn sync_fault(path: &Path, error: &io::Error) -> Fault {
+    let fault = fault("sync", path, error);
+    if fault.kind.lets_finish() { Fault { kind: FaultKind::Io, ..fault } } else { fault }
+}
+
 /// Said of a file that may not grow: the disk has room, so nothing that is deleted helps.
 const TOO_LARGE: &str = "; the disk has room, but no file may be larger: set max_file_size below the limit of the \
                          process (RLIMIT_FSIZE, LimitFSIZE of the service) or of the filesystem";

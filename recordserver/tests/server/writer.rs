@@ -25,7 +25,9 @@ use store::writer::checkpoints::Checkpoints;
 #[derive(Default)]
 struct Seen {
     operations: RefCell<Vec<&'static str>>,
-    broken: Cell<bool>,
+    broken: Cell<Option<Errno>>,
+    /// The sync that fails once, counted from 1.
+    failing: Cell<Option<usize>>,
     /// Why a sidecar can't be made.
     no_sidecar: Cell<Option<Errno>>,
     /// Why only half of the lines can be written.
@@ -62,8 +64,11 @@ impl Gate for Watch {
                 Some(errno) => Pass::ShortThen(octets / 2, errno),
                 None => Pass::Through,
             }),
-            Operation::SyncEverything if self.0.broken.get() => Err(Errno::EIO.into()),
-            Operation::SyncEverything => Ok(Pass::Skip),
+            Operation::SyncEverything => match self.0.broken.get() {
+                Some(errno) => Err(errno.into()),
+                None if self.0.failing.get() == Some(self.0.count("syncfs")) => Err(Errno::EIO.into()),
+                None => Ok(Pass::Skip),
+            },
             _ => Ok(Pass::Through),
         }
     }
@@ -131,12 +136,17 @@ impl Bench {
     }
 
     fn close(&mut self, file: u64) {
+        assert!(self.try_close(file).is_none());
+    }
+
+    /// The answer to a `Close` that is not left to the next checkpoint.
+    fn try_close(&mut self, file: u64) -> Option<Done> {
         let sidecar = Box::new(Sidecar {
             recording: format!("call{file}"),
             state: SidecarState::Ended,
             ..Sidecar::default()
         });
-        assert!(self.writer.handle(Job::Close { file: FileKey(file), sidecar }).is_none());
+        self.writer.handle(Job::Close { file: FileKey(file), sidecar })
     }
 
     fn checkpoint(&mut self) -> Vec<Done> {
@@ -201,27 +211,64 @@ fn a_closed_file_is_whole_and_durable_when_it_is_reported() {
 
 #[test]
 fn a_failed_sync_is_final_for_all_files_of_that_time_and_no_header_promises_anything() {
+    // Pages that found no room are gone as well.
+    for errno in [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT] {
+        let mut bench = Bench::new();
+        bench.open(0);
+        bench.open(1);
+        bench.append(0, &[7; 160]);
+        bench.append(1, &[7; 160]);
+        bench.close(0);
+        bench.seen.broken.set(Some(errno));
+        let done = bench.checkpoint();
+        assert!(matches!(done[..], [Done::Closed { file: FileKey(0), result: Err(_) }]), "{done:?}");
+        // A dead disk may report success the next time.
+        bench.seen.broken.set(None);
+        assert!(bench.checkpoint().is_empty());
+        assert!(matches!(bench.append(1, &[7; 160]), Done::Appended { result: Err(_), .. }));
+        assert!(matches!(bench.try_close(1), Some(Done::Closed { result: Err(_), .. })));
+        assert!(bench.checkpoint().is_empty());
+        for file in 0..2 {
+            let (data_size, _, sidecar) = bench.found(file);
+            assert_eq!((data_size, sidecar.state), (0, SidecarState::Recording), "{errno}");
+        }
+        bench.open(2);
+        bench.append(2, &[7; 160]);
+        bench.checkpoint();
+        assert_eq!(bench.found(2).0, 160, "a new file is not blamed");
+    }
+}
+
+#[test]
+fn a_sidecar_that_waits_for_room_calls_no_file_whole_whose_sync_failed() {
+    let mut bench = Bench::new();
+    bench.open(0);
+    bench.append(0, &[7; 160]);
+    bench.seen.no_sidecar.set(Some(Errno::ENOSPC));
+    bench.close(0);
+    bench.seen.no_sidecar.set(None);
+    bench.seen.broken.set(Some(Errno::EIO));
+    let done = bench.checkpoint();
+    assert!(matches!(done[..], [Done::Closed { file: FileKey(0), result: Err(_) }]), "{done:?}");
+    bench.seen.broken.set(None);
+    bench.checkpoint();
+    let (data_size, _, sidecar) = bench.found(0);
+    assert_eq!((data_size, sidecar.state), (0, SidecarState::Recording));
+    assert_eq!(bench.seen.count("journal"), 0);
+}
+
+#[test]
+fn a_sync_that_fails_behind_the_headers_is_final_for_open_files_too() {
     let mut bench = Bench::new();
     bench.open(0);
     bench.open(1);
     bench.append(0, &[7; 160]);
     bench.append(1, &[7; 160]);
     bench.close(0);
-    bench.seen.broken.set(true);
+    bench.seen.failing.set(Some(2));
     let done = bench.checkpoint();
     assert!(matches!(done[..], [Done::Closed { file: FileKey(0), result: Err(_) }]), "{done:?}");
-    // A dead disk may report success the next time.
-    bench.seen.broken.set(false);
-    assert!(bench.checkpoint().is_empty());
     assert!(matches!(bench.append(1, &[7; 160]), Done::Appended { result: Err(_), .. }));
-    for file in 0..2 {
-        let (data_size, _, sidecar) = bench.found(file);
-        assert_eq!((data_size, sidecar.state), (0, SidecarState::Recording));
-    }
-    bench.open(2);
-    bench.append(2, &[7; 160]);
-    bench.checkpoint();
-    assert_eq!(bench.found(2).0, 160, "a new file is not blamed");
 }
 
 #[test]
@@ -287,7 +334,7 @@ fn a_file_that_is_reported_closed_has_its_line_and_a_failed_one_has_none() {
     let file = "phone0/2026-03-02/Record_20260301-220000.wav".to_owned();
     let line = Line { file, recording: "call0".into(), segment: 1, sha256: sidecar.sha256 };
     assert_eq!(bench.listed(), std::slice::from_ref(&line));
-    bench.seen.broken.set(true);
+    bench.seen.broken.set(Some(Errno::EIO));
     bench.close(1);
     bench.checkpoint();
     assert_eq!(bench.listed(), [line]);

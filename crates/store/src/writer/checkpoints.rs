@@ -9,7 +9,7 @@
 
 use super::{Files, OpenRecording, Room, SyncPolicy};
 use crate::disks::Disks;
-use crate::fault::fault;
+use crate::fault::{fault, sync_fault};
 use crate::fs::Fs;
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Space};
 use crate::open_file::OpenFile;
@@ -74,6 +74,13 @@ struct Late {
     sidecar: Sidecar,
 }
 
+impl Late {
+    /// Whether it is the sidecar of this file.
+    fn is_of<H>(&self, file: &OpenFile<H>) -> bool {
+        (&self.folder, &self.wav_name) == (&file.folder, &file.name)
+    }
+}
+
 /// A file that waits for its last checkpoint.
 struct Closing<H, L> {
     key: FileKey,
@@ -104,6 +111,10 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
 
     fn put_late(&mut self, fs: &F, written: usize) {
         for late in self.late.drain(..written).collect::<Vec<_>>() {
+            let failed = |it: &Closing<F::File, L::Line>| it.file.fault.is_some() && late.is_of(&it.file);
+            if self.closing.iter().any(failed) {
+                continue;
+            }
             // If not, the next start does it.
             if commit(fs, &late.folder, &late.wav_name).is_ok() {
                 let line = self.ledger.line(&late.folder, &late.sidecar);
@@ -141,14 +152,20 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
 
     fn fail_all(&mut self, files: &mut Files<F::File, ()>, error: &io::Error) {
         for file in self.all(files) {
-            file.fault.get_or_insert_with(|| fault("sync", &file.folder.join(&file.name), error));
+            // Of a file that a full disk let finish it is not known any more what is durable.
+            if file.fault.as_ref().is_none_or(|fault| fault.kind.lets_finish()) {
+                file.fault = Some(sync_fault(&file.path(), error));
+            }
         }
+        // Nor is a sidecar to call one of them whole later.
+        let Self { late, closing, .. } = self;
+        late.retain(|late| !closing.iter().any(|closing| late.is_of(&closing.file)));
     }
 
     fn finish_closing(
         &mut self,
         fs: &F,
-        files: &Files<F::File, ()>,
+        files: &mut Files<F::File, ()>,
         mut space: impl FnMut(&Path) -> Option<Space>,
         done: &mut Vec<Done>,
     ) {
@@ -176,11 +193,15 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
         }
         let listed = if self.ledger.is_due() { self.ledger.write(fs) } else { Ok(()) };
         let synced = self.sync(fs, files);
+        if let Err(error) = &synced {
+            // What the open files wrote since the first sync went with it.
+            self.fail_all(files, error);
+        }
         // Only headers of files that are still open may wait.
         self.dirty = !files.0.is_empty();
         for (key, result) in results {
             let result = match (&synced, result) {
-                (Err(error), Ok(())) => Err(fault("sync", Path::new("recordings"), error)),
+                (Err(error), Ok(())) => Err(sync_fault(Path::new("recordings"), error)),
                 // The recording is whole. It counts as left, for the next start to find if it gets no line before.
                 (_, result) => result.and_then(|()| listed.clone()).map(|()| space),
             };
@@ -283,8 +304,8 @@ impl<F: Fs + Disks, L: Ledger<F>> SyncPolicy<F> for Checkpoints<F, L> {
         self.dirty = false;
         match result {
             Ok(()) => {
-                self.put_late(fs, written);
                 self.promise_all(fs, files);
+                self.put_late(fs, written);
             }
             Err(error) => self.fail_all(files, &error),
         }

@@ -10,7 +10,7 @@
 
 use super::{Files, OpenRecording, Room, SyncPolicy};
 use crate::disks::Disks;
-use crate::fault::fault;
+use crate::fault::{fault, sync_fault};
 use crate::fs::Fs;
 use crate::jobs::library::{LibraryDone, LibraryJob};
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Space, Speed};
@@ -150,7 +150,7 @@ impl<F: Fs + Disks> SyncPolicy<F> for PerFile {
         set_aside(fs, ours);
         if flush {
             let flushed = flush_file(fs, &mut ours.file);
-            flushed.map_err(|error| fault("sync", &ours.file.path(), &error))?;
+            flushed.map_err(|error| sync_fault(&ours.file.path(), &error))?;
         }
         Ok(())
     }
