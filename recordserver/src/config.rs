@@ -210,13 +210,13 @@ pub fn from_args(
     if let Some(command) = options.fill(&mut parser).map_err(usage)? {
         return Ok(command);
     }
-    let path = options.config.take().unwrap_or_default();
-    let text = if path.as_os_str().is_empty() {
-        String::new()
-    } else {
-        read(&path)
-            .map_err(|error| format!("cannot read the config {}: {error} (--config)", path.display()))?
+    let path = options.config.take();
+    let text = match &path {
+        Some(path) => read(path)
+            .map_err(|error| format!("cannot read the config {}: {error} (--config)", path.display()))?,
+        None => String::new(),
     };
+    let path = path.unwrap_or_default();
     let name = path.to_string_lossy();
     let file = File::parse(&text, &name)?;
     if options.json && !options.sessions {

@@ -10,6 +10,7 @@ use media::time::{Mono, Now};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
+use store::fault::closed_before;
 use store::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Piece, Space};
 use store::thread::Handle;
 use uplink::server::EndReason;
@@ -284,8 +285,12 @@ fn space(sessions: &mut Sessions, space: Space, now: Now) {
 }
 
 fn fault(sessions: &mut Sessions, file: FileKey, fault: &Fault, now: Now) {
-    let Some(key) = sessions.calls.disown(file) else { return };
-    log::error!("storage_fault {:?}", fault.detail);
+    let owner = sessions.calls.disown(file);
+    // Also of a call that has ended: its closing tells no more than that the file had been given up.
+    if owner.is_some() || *fault != closed_before() {
+        log::error!("storage_fault {:?}", fault.detail);
+    }
+    let Some(key) = owner else { return };
     if fault.kind == FaultKind::Full {
         // Until the room is measured again: what was said last has been used up by others.
         sessions.storage.disk.space.free_octets = 0;
