@@ -97,7 +97,9 @@ impl SegmentLog {
         (front.pauses, self.pauses) =
             std::mem::take(&mut self.pauses).into_iter().partition(|pause| pause.at_octets < at_octets);
         self.pauses.iter_mut().for_each(|pause| pause.at_octets -= at_octets);
-        self.last = self.last.map(|(end, cause)| (end.saturating_sub(at_octets), cause));
+        // One that ended before is in the front: nothing joins it.
+        let last = self.last.filter(|(end, _)| *end > at_octets);
+        self.last = last.map(|(end, cause)| (end - at_octets, cause));
         front
     }
 }

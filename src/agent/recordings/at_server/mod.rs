@@ -288,11 +288,11 @@ pub(in crate::agent) fn go_on_at_phone(
     if it.paused.is_some() {
         it.stream.pause(pool);
     }
+    it.kept_at_server = it.phase.has_begun() && it.stream.counts().stored > 0;
+    // What the server did not get is in the file: the books of files that are full already say so, too.
+    it.stream.keep_unsent(saved);
     // What is in both places counts once.
     again.lost = it.stream.end_replay();
-    it.kept_at_server = it.phase.has_begun() && it.stream.counts().stored > 0;
-    // What the server did not get is in the file.
-    it.stream.keep_unsent(saved);
     to_file.count_from(it.stream.counts().since(&again));
     it.destination = Destination::File(Box::new(to_file));
     it.mode = Mode::Local;
