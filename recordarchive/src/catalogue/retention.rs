@@ -69,8 +69,9 @@ pub(crate) trait Retention: Send + Sync {
     async fn candidates(&self, behind: i64, before: i64, limit: u32) -> Done<Vec<Candidate>>;
     /// Puts those of these calls in the trash that are due by a policy; how many.
     async fn condemn(&self, calls: &[i64], now_us: i64) -> Done<usize>;
-    /// Has calls in the trash be due now, those first that would be next; at most `limit`. How many.
-    async fn hasten(&self, now_us: i64, limit: u32) -> Done<usize>;
+    /// Has calls in the trash be due now that are due after `later_us`, those first that would be next, and none that a
+    /// hold keeps; at most `limit`. How many.
+    async fn hasten(&self, now_us: i64, later_us: i64, limit: u32) -> Done<usize>;
     /// Takes those calls out of the trash that a policy put there and that a hold keeps now, or that are not due any
     /// more: among `limit` of the trash behind one. How many, and the key of the last one that was looked at.
     async fn spare(&self, behind: i64, now_us: i64, limit: u32) -> Done<(usize, Option<i64>)>;

@@ -81,7 +81,7 @@ pub(crate) async fn look(
     is_short: &(dyn Fn() -> bool + Sync),
 ) -> Done<(Walked, usize)> {
     let walked = retention::apply(catalogue, now_us).await?;
-    let (mut gone, mut is_hastened) = (0, false);
+    let mut gone = 0;
     loop {
         let count = execute(catalogue, derived, now_us).await?;
         gone += count;
@@ -89,12 +89,10 @@ pub(crate) async fn look(
         if count == BATCH as usize {
             continue;
         }
-        // Of the trash that can't go there is no end to hasten.
-        let is_stuck = is_hastened && count == 0;
-        if is_stuck || !is_short() || catalogue.hasten(now_us, HASTENED).await? == 0 {
+        // What could not go is due in an hour: it is passed over, and each call is tried once.
+        if !is_short() || catalogue.hasten(now_us, now_us + AGAIN_US, HASTENED).await? == 0 {
             return Ok((walked, gone));
         }
-        is_hastened = true;
     }
 }
 

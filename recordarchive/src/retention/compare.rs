@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 /// Which policies fit, by place: those in force in the low half, those to come in the high one.
 type Fitting = u64;
+/// Kinds of calls that are looked at: a tenth of a second.
+const MAX_KINDS: usize = 500_000;
 /// Width of a half: [`super::MAX_POLICIES`].
 const HALF: u32 = 32;
 
@@ -55,8 +57,12 @@ pub(crate) fn shortens(old: &[Policy], new: &[Policy]) -> bool {
     let tags = pairs.map(|(one, two)| {
         fitting(&|policy| policy.tag.is_none() || policy.tag.as_ref() == one || policy.tag.as_ref() == two)
     });
-    let crossed = cross(cross(sites.collect(), kinds.collect()), tags.collect());
-    cross(crossed, extensions.collect()).into_iter().any(|fitting| {
+    let crossed =
+        cross(&sites.collect(), &kinds.collect()).and_then(|crossed| cross(&crossed, &tags.collect()));
+    let all = crossed.and_then(|crossed| cross(&crossed, &extensions.collect()));
+    // Too many to look at: a second person does.
+    let Some(all) = all else { return true };
+    all.into_iter().any(|fitting| {
         let low = fitting & ((1 << HALF) - 1);
         let (was, will) = (terms(old, low), terms(new, fitting >> HALF));
         will.0 < was.0 || will.1 < was.1
@@ -68,8 +74,10 @@ fn named<'n>(names: impl Iterator<Item = &'n String>) -> Vec<Option<&'n String>>
     names.collect::<BTreeSet<_>>().into_iter().map(Some).chain([None]).collect()
 }
 
-fn cross(one: BTreeSet<Fitting>, two: BTreeSet<Fitting>) -> BTreeSet<Fitting> {
-    one.iter().flat_map(|a| two.iter().map(move |b| a & b)).collect()
+/// What both are together; `None` if that is too much.
+fn cross(one: &BTreeSet<Fitting>, two: &BTreeSet<Fitting>) -> Option<BTreeSet<Fitting>> {
+    let fits = one.len().saturating_mul(two.len()) <= MAX_KINDS;
+    fits.then(|| one.iter().flat_map(|a| two.iter().map(move |b| a & b)).collect())
 }
 
 /// Days that a call is kept at least, and after which it is due, where these policies fit.

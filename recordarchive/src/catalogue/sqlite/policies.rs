@@ -253,10 +253,12 @@ async fn condemn(tx: &mut Tx, calls: &[i64], now_us: i64) -> Done<usize> {
     Ok(entries.len())
 }
 
-async fn hasten(tx: &mut Tx, now_us: i64, limit: u32) -> Done<usize> {
+async fn hasten(tx: &mut Tx, now_us: i64, later_us: i64, limit: u32) -> Done<usize> {
     let query = "SELECT t.call, c.id FROM trash t JOIN call c ON c.key = t.call
-                 WHERE t.begun = 0 AND t.due_us > ? ORDER BY t.due_us LIMIT ?";
-    let rows = sqlx::query(query).bind(now_us).bind(limit).fetch_all(&mut **tx).await?;
+                 WHERE t.begun = 0 AND t.due_us > ?
+                   AND NOT EXISTS (SELECT 1 FROM held h WHERE h.call = t.call AND h.active = 1)
+                 ORDER BY t.due_us LIMIT ?";
+    let rows = sqlx::query(query).bind(later_us).bind(limit).fetch_all(&mut **tx).await?;
     let mut entries = Vec::new();
     for row in &rows {
         let query = sqlx::query("UPDATE trash SET due_us = ? WHERE call = ?").bind(now_us);
@@ -339,9 +341,9 @@ impl Retention for SqliteCatalogue {
         Ok(count)
     }
 
-    async fn hasten(&self, now_us: i64, limit: u32) -> Done<usize> {
+    async fn hasten(&self, now_us: i64, later_us: i64, limit: u32) -> Done<usize> {
         let mut tx = self.begin().await?;
-        let count = hasten(&mut tx, now_us, limit).await?;
+        let count = hasten(&mut tx, now_us, later_us, limit).await?;
         tx.commit().await?;
         Ok(count)
     }
