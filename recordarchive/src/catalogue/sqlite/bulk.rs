@@ -262,6 +262,7 @@ impl Filled {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SCHEMA;
     use super::*;
     use crate::bench::synthetic::Year;
     use crate::catalogue::Catalogue;
@@ -313,6 +314,42 @@ mod tests {
                     .push(sqlx::query_scalar::<_, i64>(index).fetch_one(catalogue.readers()).await.unwrap());
             }
             assert_eq!(counts[0], counts[1]);
+        });
+    }
+
+    #[test]
+    fn a_catalogue_of_before_the_keys_of_numbers_gets_them_when_it_is_opened() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("catalogue.sqlite");
+            let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+            let mut connection = options.connect().await.unwrap();
+            let numbers = SCHEMA.iter().position(|step| step.contains("head9")).unwrap();
+            for step in &SCHEMA[..numbers] {
+                sqlx::raw_sql(*step).execute(&mut connection).await.unwrap();
+            }
+            let old = format!(
+                "INSERT INTO device (key, name) VALUES (1, 'd'); INSERT INTO site (key, name) VALUES (1, 's');
+                 INSERT INTO call VALUES (5, x'0102', '', '', 5, 0, 1, 1, '201', 0, '', '');
+                 INSERT INTO party (call, role, number, digits, name, tail4, tail7, head3, head6) VALUES
+                     (5, 0, '', '4930123456789', '', 6789, 3456789, 493, 493012), (5, 1, '', '201', '', 201, 201, 201, 201000);
+                 PRAGMA user_version = {numbers}"
+            );
+            sqlx::raw_sql(AssertSqlSafe(old)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            let catalogue = SqliteCatalogue::open(&path).await.unwrap();
+            for digits in ["4930123456789", "201"] {
+                let query = "SELECT tail4, tail7, head4, head6, head9 FROM party WHERE digits = ?";
+                let row = sqlx::query(query).bind(digits).fetch_one(catalogue.readers()).await.unwrap();
+                let keys = Keys {
+                    tail4: row.get("tail4"),
+                    tail7: row.get("tail7"),
+                    head4: row.get("head4"),
+                    head6: row.get("head6"),
+                    head9: row.get("head9"),
+                };
+                assert_eq!(Some(keys), Keys::of(digits), "{digits}");
+            }
         });
     }
 }

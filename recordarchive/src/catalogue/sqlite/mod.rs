@@ -55,6 +55,7 @@ const SCHEMA: &[&str] = &[
     include_str!("hooks.sql"),
     include_str!("same.sql"),
     include_str!("at_rest.sql"),
+    include_str!("numbers.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;

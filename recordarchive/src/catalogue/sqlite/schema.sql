@@ -34,14 +34,13 @@ CREATE TABLE party (
     number TEXT NOT NULL,
     digits TEXT NOT NULL,
     name TEXT NOT NULL,
-    tail4 INTEGER, tail7 INTEGER, head4 INTEGER, head6 INTEGER, head9 INTEGER,
+    tail4 INTEGER, tail7 INTEGER, head3 INTEGER, head6 INTEGER,
     PRIMARY KEY (call, role)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX party_by_tail4 ON party (tail4, call) WHERE tail4 IS NOT NULL;
 CREATE INDEX party_by_tail7 ON party (tail7, call) WHERE tail7 IS NOT NULL;
-CREATE INDEX party_by_head4 ON party (head4, call) WHERE head4 IS NOT NULL;
+CREATE INDEX party_by_head3 ON party (head3, call) WHERE head3 IS NOT NULL;
 CREATE INDEX party_by_head6 ON party (head6, call) WHERE head6 IS NOT NULL;
-CREATE INDEX party_by_head9 ON party (head9, call) WHERE head9 IS NOT NULL;
 
 -- Words of names, notes and tags; `rowid` is the call's key. `=e201` stands for the extension.
 CREATE VIRTUAL TABLE word USING fts5 (
