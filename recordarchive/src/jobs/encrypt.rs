@@ -11,7 +11,7 @@ use crate::catalogue::at_rest::{PlainCopy, PlainSegment, Rewrapped};
 use crate::catalogue::model::{ENCRYPTED_ENDING, Place, plain_name};
 use crate::catalogue::{Catalogue, Done, Failure};
 use crate::clock;
-use crate::id::hex;
+use crate::id::{Id, hex};
 use crate::media::age_file::AgeWriter;
 use crate::media::derived::Store;
 use crate::media::look::{hash_again, place};
@@ -90,6 +90,9 @@ impl Encryptor {
     ) -> Result<Option<Self>, String> {
         let told = |error: io::Error| format!("{}: {error}", media.display());
         DirBuilder::new().recursive(true).mode(0o700).create(&media).map_err(told)?;
+        if let Some(above) = media.parent() {
+            RealFs.sync_folder(above).map_err(told)?;
+        }
         let lock =
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(media.join(LOCK));
         let lock = lock.map_err(told)?;
@@ -225,8 +228,29 @@ impl Encryptor {
         Ok(None)
     }
 
+    /// Whether the encrypted files of a recording are where the catalogue says, so that plain ones may go.
+    async fn is_kept(&self, recording: Id) -> Done<bool> {
+        let Some(media) = self.catalogue.media(recording, &Condition::All).await? else { return Ok(true) };
+        let files: Vec<PathBuf> = media
+            .segments
+            .iter()
+            .filter(|segment| segment.file.is_encrypted())
+            .map(|segment| path(&segment.file))
+            .collect();
+        let looked =
+            tokio::task::spawn_blocking(move || files.iter().all(|file| RealFs.open_read(file).is_ok()));
+        Ok(looked.await.unwrap_or(false))
+    }
+
     /// Removes a plain file that is encrypted, and makes what is made of it anew; whether that could be done.
     async fn free(&self, copy: &PlainCopy) -> Done<bool> {
+        if let Some(recording) = copy.recording
+            && !self.is_kept(recording).await?
+        {
+            let file = path(&copy.file);
+            log::error!("encryption: {} stays: its encrypted file is not there", file.display());
+            return Ok(false);
+        }
         let (removed, derived) = (copy.clone(), self.derived.clone());
         let removed = tokio::task::spawn_blocking(move || free(&removed, &derived)).await;
         if let Err(error) = removed.unwrap_or_else(|error| Err(io::Error::other(error))) {

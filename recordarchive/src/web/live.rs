@@ -131,7 +131,10 @@ pub(super) async fn audio(
     let place = Arc::clone(&app.listeners).try_acquire_owned().map_err(many)?;
     let gone = |_| Problem::new(StatusCode::GONE, "its file can't be read at the moment");
     let file = open(running.file.clone()).await.map_err(gone)?;
-    let said = json!({"external_id": running.external_id, "extension": running.extension, "reason": reason});
+    let said = json!({
+        "external_id": running.external_id, "extension": running.extension, "device": running.device,
+        "recording": running.recording, "file": running.file.name, "reason": reason,
+    });
     let entry = Entry::new(clock::now_us(), &actor.name, "live", running.id).with(&said);
     app.catalogue.log(&[entry]).await?;
     let (out, pieces) = channel(MAX_PIECES);

@@ -129,7 +129,9 @@ impl AtRest for SqliteCatalogue {
 
     async fn plain_copies(&self, limit: u32) -> Done<Vec<PlainCopy>> {
         let query = "SELECT f.root, f.path, p.name, r.id FROM plain_copy p JOIN folder f ON f.key = p.folder
-                     LEFT JOIN recording r ON r.key = p.recording LIMIT ?";
+                     LEFT JOIN recording r ON r.key = p.recording
+                     WHERE NOT EXISTS (SELECT 1 FROM segment s WHERE s.folder = p.folder AND s.name = p.name)
+                     LIMIT ?";
         let copy = |row: &SqliteRow| PlainCopy {
             file: place(row),
             recording: row.get::<Option<Vec<u8>>, _>("id").map(|octets| id(&octets)),

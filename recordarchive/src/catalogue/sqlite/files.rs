@@ -184,6 +184,9 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     .await?;
     checkpoints::seal(tx, recording, segment, &file.sha256).await?;
     forget_aside(tx, folder, &file.place.name).await?;
+    // It is what the catalogue plays now, and no copy that is to go.
+    let query = sqlx::query("DELETE FROM plain_copy WHERE folder = ? AND name = ?").bind(folder);
+    query.bind(&file.place.name).execute(&mut **tx).await?;
     let call = sqlx::query_scalar("SELECT call FROM recording WHERE key = ?").bind(recording);
     let call: i64 = call.fetch_one(&mut **tx).await?;
     describe(tx, call, file).await?;

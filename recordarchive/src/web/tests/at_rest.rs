@@ -203,6 +203,47 @@ fn an_end_at_any_step_of_encryption_loses_nothing_and_leaves_no_plain_file() {
 }
 
 #[test]
+fn a_plain_file_that_is_still_to_go_stays_if_its_encrypted_one_is_lost_and_is_what_plays_then() {
+    run(async {
+        let it = Sealed::new().await;
+        let archive = &it.archive;
+        let (_, recording) = archive.recording("pcma").await;
+        let original = format!("/recordings/{recording}/original");
+        let before = archive.get("program", &original).await.octets;
+        let plain: Vec<(PathBuf, Vec<u8>)> = files(&archive.intake())
+            .into_iter()
+            .map(|file| (file.clone(), std::fs::read(&file).unwrap()))
+            .collect();
+        assert_eq!(it.encrypt().await.files, 3);
+        // As if the plain ones could not be removed.
+        for (file, octets) in &plain {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, octets).unwrap();
+        }
+        let database = format!("sqlite:{}", archive.folder.path().join("catalogue.sqlite").display());
+        let pool = sqlx::SqlitePool::connect(&database).await.unwrap();
+        let query = "INSERT INTO plain_copy (folder, name, recording)
+                     SELECT f.key, replace(s.name, '.age', ''), s.recording FROM segment s, folder f
+                     WHERE f.root LIKE '%intake' AND f.path LIKE '%11-27'";
+        sqlx::query(query).execute(&pool).await.unwrap();
+        let day = it.media().join("0c:11/2026-11-27");
+        std::fs::remove_file(day.join("Record_a.wav.age")).unwrap();
+        let kept = &plain.iter().find(|(file, _)| file.ends_with("Record_a.wav")).unwrap().0;
+        assert_eq!(it.encrypt().await, Encrypted { files: 0, freed: 2, failed: 1 });
+        assert!(kept.exists());
+        // The looks at both folders find that out, and the plain file takes its place.
+        assert_eq!(it.look(false).await.missing, 1);
+        assert_eq!(archive.reconcile().await.updated, 1);
+        assert_eq!(archive.get("program", &original).await.octets, before);
+        // It is encrypted anew, and only then goes.
+        assert_eq!(it.encrypt().await, Encrypted { files: 1, freed: 1, failed: 0 });
+        assert!(!kept.exists());
+        assert_eq!(archive.get("program", &original).await.octets, before);
+        it.nothing_is_plain();
+    });
+}
+
+#[test]
 fn a_file_that_changed_since_it_was_taken_in_is_not_replaced_by_its_copy() {
     run(async {
         let it = Sealed::new().await;
