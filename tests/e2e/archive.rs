@@ -2,7 +2,7 @@
 //! and what was recorded meanwhile is taken in later.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,8 +17,10 @@ use crate::support::{Call, Codec, Setup, patience, read_recording, wait_until};
 struct Archive(Child);
 
 impl Archive {
+    /// The archive's command line; `RECORDARCHIVE_TEST_BINARY` names it where what lies beside the agent is emulated.
     fn command(data: &Path, intake: &Path) -> Option<Command> {
-        let program = beside_recordd("recordarchive");
+        let named = std::env::var_os("RECORDARCHIVE_TEST_BINARY").map(PathBuf::from);
+        let program = named.unwrap_or_else(|| beside_recordd("recordarchive"));
         if !program.is_file() {
             skip("recordarchive is not there: build the whole workspace");
             return None;
