@@ -1,11 +1,11 @@
-//! The audit log: what an entry says, and the chain that shows whether one was changed.
+//! The audit log: its entries, and the hash chain that shows whether one was changed.
 //!
 //! Owns: the octets that are hashed. They are the very ones that are stored, so nothing has to be written anew to be
 //! checked. Never: storage; the catalogue appends, and makes a fork of the chain impossible.
 
 use sha2::{Digest, Sha256};
 
-/// What the first entry follows.
+/// The predecessor of the first entry.
 pub(crate) const GENESIS: [u8; 32] = [0; 32];
 /// Sets these hashes apart from all others.
 const DOMAIN: &[u8] = b"recordarchive audit 1";
@@ -15,11 +15,11 @@ const DOMAIN: &[u8] = b"recordarchive audit 1";
 pub(crate) struct Entry {
     /// When, in microseconds.
     pub(crate) at_us: i64,
-    /// Who: the name of an account, or what the archive itself does.
+    /// The name of an account, or a name in brackets for the archive itself.
     pub(crate) actor: String,
-    /// What, as a verb of the house: `play`, `search`, `login`.
+    /// The action, one word: `play`, `search`, `login`.
     pub(crate) action: String,
-    /// With what: the id of a call or recording, the name of an account; or nothing.
+    /// The id of a call or recording, or the name of an account; may be empty.
     pub(crate) object: String,
     /// `ok`, `refused`, `failed`.
     pub(crate) result: String,
@@ -40,7 +40,7 @@ impl Entry {
         self
     }
 
-    /// With what came of it.
+    /// Adds the result.
     pub(crate) fn result(mut self, result: &str) -> Self {
         self.result = result.to_owned();
         self
@@ -66,7 +66,7 @@ impl Entry {
 pub(crate) struct Link {
     /// Its number, from 1.
     pub(crate) seq: i64,
-    /// What was done.
+    /// The entry.
     pub(crate) entry: Entry,
     /// Hash of the entry before it.
     pub(crate) previous: Vec<u8>,
@@ -91,7 +91,7 @@ impl Check {
     /// Takes the next entry.
     ///
     /// # Errors
-    /// What is wrong with it, for a person.
+    /// A text for the administrator, if the link does not follow.
     pub(crate) fn next(&mut self, link: &Link) -> Result<(), String> {
         if link.seq != self.next {
             return Err(format!(
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_shows_what_was_changed_removed_inserted_or_moved() {
+    fn a_chain_shows_changed_removed_inserted_and_moved_entries() {
         let whole = chain(5);
         assert_eq!(check(&whole), Ok(()));
         let tampered = |change: &dyn Fn(&mut Vec<Link>)| {

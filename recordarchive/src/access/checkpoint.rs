@@ -1,5 +1,5 @@
-//! Checkpoints: what the audit log and the recordings were at a moment, signed, so that a copy elsewhere shows what was
-//! changed or cut off since.
+//! Checkpoints: the signed state of audit log and recordings at a moment. A copy elsewhere shows later
+//! changes and cuts.
 //!
 //! Owns: the text that is signed, and the Merkle tree over recordings. Never: storage, and when one is made.
 
@@ -15,7 +15,7 @@ const HEADER: &str = "recordarchive checkpoint 1";
 /// Files that one checkpoint covers; further ones are for the next. So neither making nor checking one takes long.
 pub(crate) const MAX_COVERED: i64 = 65_536;
 
-/// What was at a moment.
+/// The state at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     /// Its number, from 1.
@@ -37,7 +37,7 @@ pub(crate) struct Checkpoint {
 /// A checkpoint as it is stored and given away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signed {
-    /// What was signed.
+    /// The signed text.
     pub(crate) text: String,
     /// The signature, base64.
     pub(crate) signature: String,
@@ -66,7 +66,7 @@ impl Checkpoint {
 }
 
 impl Signed {
-    /// What it says; `None` if that is no checkpoint. Who signed is another question.
+    /// Parses the text; `None` if it is no checkpoint. Does not check the signature.
     pub(crate) fn read(&self) -> Option<Checkpoint> {
         let mut lines = self.text.lines();
         if lines.next() != Some(HEADER) {
@@ -92,7 +92,7 @@ impl Signed {
         signature.is_some_and(|signature| key.is_signed(self.text.as_bytes(), &signature))
     }
 
-    /// What the next one names as its predecessor.
+    /// The hash by which the next checkpoint names this one.
     pub(crate) fn hash(&self) -> [u8; 32] {
         Sha256::digest(&self.text).into()
     }

@@ -1,7 +1,8 @@
-//! What was heard of a recording: the intervals that were sent to somebody who listens, joined into one audit entry.
+//! Listening: the intervals of a recording that were sent to a listener, joined into one audit entry.
 //!
-//! Owns: when a listening ends, and how its intervals are joined. That it began is an entry of its own, before any audio;
-//! this one comes when nothing was sent for a while. Invariant: memory is bounded, and what has no room is told early.
+//! Owns: the end of a listening, and the joining of its intervals. The start is an audit entry of its own,
+//! before any audio. This entry comes when nothing was sent for a while. Invariant: memory is bounded; a
+//! listening that has no room is logged early.
 
 use super::audit::Entry;
 use crate::id::Id;
@@ -67,7 +68,8 @@ impl Heard {
         }
     }
 
-    /// The entries of listenings that are over; with `all`, of every one. [`Self::put_back`] what can't be written.
+    /// The entries of listenings that are over; with `all`, of every one. [`Self::put_back`] takes those that
+    /// can't be written.
     pub(crate) fn over(&mut self, now_us: i64, all: bool) -> Vec<Entry> {
         // A clock that was set back ends all: better twice than never.
         let is_over =
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_what_has_no_room_is_told_early() {
+    fn memory_is_bounded_and_listening_that_has_no_room_is_logged_early() {
         let mut heard = Heard::default();
         for number in 0..MAX_LISTENINGS + 10 {
             let mut id = [0; 16];
@@ -147,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn joined_intervals_have_what_was_added_and_are_in_order_and_apart(
+        fn joined_intervals_cover_the_added_ones_and_are_in_order_and_apart(
             parts in proptest::collection::vec((0_u64..1000, 1_u64..20), 1..300)
         ) {
             let mut intervals = Vec::new();

@@ -3,7 +3,7 @@
 use super::site_key::{PublicKey, SiteKey};
 use recfile::seal::base64;
 
-/// What minisign calls Ed25519 of the file itself.
+/// Minisign's name for Ed25519 over the file itself.
 const ALGORITHM: &[u8; 2] = b"Ed";
 const COMMENT: &str = "trusted comment: ";
 

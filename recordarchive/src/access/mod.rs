@@ -1,4 +1,4 @@
-//! Who may what.
+//! Roles, permissions and conditions: who may do what.
 //!
 //! Owns: permissions, roles, grants, and the one function that decides: [`authorize`] turns an actor and a permission into
 //! a [`Condition`] on calls. Lists push it into their query, single objects are asked for with it, and there is no other way
@@ -15,10 +15,10 @@ pub(crate) mod totp;
 use crate::id::Id;
 use serde::{Deserialize, Serialize};
 
-/// What somebody may do; each alone.
+/// A permission. Each is granted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Permission {
-    /// Find calls, and see what is known about them.
+    /// Find calls, and see their metadata.
     CallSearch,
     /// See whole numbers.
     NumberFull,
@@ -42,7 +42,7 @@ pub(crate) enum Permission {
     HoldRelease,
     /// Ask for the deletion of calls.
     DeleteRequest,
-    /// Approve or reject what somebody else asked for.
+    /// Approve or reject another person's request.
     DeleteApprove,
     /// Set how long calls are kept.
     PolicyEdit,
@@ -169,7 +169,7 @@ impl Role {
         self == Self::Investigator
     }
 
-    /// What it may.
+    /// The permissions of this role.
     pub(crate) fn permissions(self) -> &'static [Permission] {
         use Permission as P;
         match self {
@@ -227,9 +227,9 @@ pub(crate) struct Actor {
     pub(crate) account: Id,
     /// Its name.
     pub(crate) name: String,
-    /// What they were granted.
+    /// The roles granted, each with its condition.
     pub(crate) grants: Vec<Grant>,
-    /// What a token is limited to.
+    /// The permissions a token is limited to.
     pub(crate) limit: Option<Vec<Permission>>,
 }
 
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_may_what_its_account_may_within_its_limit() {
+    fn a_token_has_the_permissions_of_its_account_within_its_limit() {
         let mut program = actor(Role::Integration, &[]);
         program.limit = Some(vec![Permission::CallSearch, Permission::AuditRead]);
         assert_eq!(authorize(&program, Permission::CallSearch, None, 0), Ok(Condition::All));

@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 pub(crate) const MIN_PASSWORD_CHARS: usize = 12;
 /// Octets of a password at most: hashing takes time.
 pub(crate) const MAX_PASSWORD_OCTETS: usize = 1024;
-/// What a token begins with, so that it is recognised where it does not belong.
+/// The prefix of tokens: a leaked one is recognised by it.
 const TOKEN_PREFIX: &str = "ra_";
 
-/// What is kept of a password.
+/// A stored password.
 ///
 /// # Errors
 /// It is too short or too long, for a person.
@@ -54,7 +54,7 @@ pub(crate) fn new_token() -> String {
     TOKEN_PREFIX.to_owned() + &new_key()
 }
 
-/// What is kept of a key or token.
+/// The stored hash of a key or token.
 pub(crate) fn key_hash(key: &str) -> Vec<u8> {
     Sha256::digest(key.as_bytes()).to_vec()
 }

@@ -8,7 +8,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use recfile::seal::base64;
 use sha2::{Digest, Sha256};
 
-/// What minisign calls Ed25519.
+/// Minisign's name for Ed25519.
 const ALGORITHM: &[u8; 2] = b"Ed";
 /// First line of a key's file.
 const SECRET_HEADER: &str = "recordarchive secret key 1";
@@ -22,7 +22,7 @@ impl SiteKey {
         Self(SigningKey::from_bytes(&random_octets()))
     }
 
-    /// Reads what [`Self::text`] wrote.
+    /// Parses the output of [`Self::text`].
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let secret = text.strip_prefix(SECRET_HEADER)?.trim();
         Some(Self(SigningKey::from_bytes(&unhex(secret)?.try_into().ok()?)))
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_as_it_was_written_and_signs_what_its_public_half_checks() {
+    fn a_key_is_read_as_it_was_written_and_its_public_half_checks_its_signatures() {
         let key = SiteKey::generate();
         let again = SiteKey::parse(&key.text()).unwrap();
         let public = PublicKey::parse(&key.public().text()).unwrap();

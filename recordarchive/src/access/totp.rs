@@ -36,7 +36,7 @@ pub(crate) fn step(secret: &[u8], said: &str, now_us: i64) -> Option<i64> {
     (now - 1..=now + 1).find(|step| code(secret, *step) == Some(said))
 }
 
-/// What an authenticator app reads.
+/// The `otpauth` URI for an authenticator app.
 pub(crate) fn uri(secret: &[u8], account: &str) -> String {
     format!("otpauth://totp/recordarchive:{account}?secret={}&issuer=recordarchive", base32(secret))
 }

@@ -41,7 +41,7 @@ impl Recording {
         std::fs::create_dir_all(intake.join(&folder))?;
         let name = record_file_name(Wall { unix_ms: self.started_us / 1000, utc_offset_s: 0 }, 1);
         let octets = usize::try_from(self.duration_ms * 8).unwrap_or(0);
-        // A buzz: what it sounds like is of no interest.
+        // A buzz: the sound does not matter.
         let audio: Vec<u8> = (0..octets).map(|at| [0x55, 0xD5, 0x80, 0x2A][at / 8 % 4]).collect();
         let sidecar = Sidecar {
             recording: hex(&Sha256::digest(format!("{} {}", self.device, self.started_us))[..8]),

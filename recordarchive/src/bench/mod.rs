@@ -1,6 +1,6 @@
 //! Measurements of the archive on calls that nobody made: `recordarchive bench`.
 //!
-//! Owns: what is generated, what is asked, and the table of what it took. Never: a catalogue with real calls.
+//! Owns: the generated data, the requests, and the table of times. Never: a catalogue with real calls.
 
 mod media;
 pub(crate) mod search;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use synthetic::Year;
 use tokio::time::Instant;
 
-/// What becomes the catalogue when it is whole.
+/// The file that becomes the catalogue when it is complete.
 const UNFINISHED: &str = "catalogue.sqlite.generating";
 /// It stands beside a catalogue that was generated, and nothing else is measured.
 const MARK: &str = "SYNTHETIC";
@@ -25,15 +25,15 @@ fn told(path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// Makes a catalogue of a year of `calls` in the data folder, which has none, and says what came of it.
+/// Makes a catalogue of a year of `calls` in the data folder, which has none, and returns a summary.
 ///
 /// # Errors
-/// What is in the way, for a person.
+/// A text for the operator that names the obstacle.
 pub(crate) async fn generate(config: &Config, calls: u64, seed: u64) -> Result<String, String> {
     let database = config.database();
     if database.exists() {
         return Err(format!(
-            "{} is there already: give --data a new folder, since what is generated is mixed with nothing",
+            "{} is there already: give --data a new folder; generated calls are not mixed with others",
             database.display()
         ));
     }

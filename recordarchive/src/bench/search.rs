@@ -1,4 +1,4 @@
-//! `bench search`: what people wait for, measured on a generated catalogue.
+//! `bench search`: the waiting times of users, measured on a generated catalogue.
 
 use super::media::{Recording, announce};
 use super::server::{Client, Server};
@@ -33,13 +33,13 @@ const BACKLOG: u64 = 20_000;
 /// Calls that end in a second, and for how long.
 const ENDING_PER_S: u64 = 50;
 const ENDING_S: u64 = 20;
-/// People who listen at once, what they fetch at a time, and how often.
+/// Concurrent listeners, the octets of each request, and the interval between requests.
 const LISTENERS: u64 = 1000;
 const PIECE_OCTETS: u64 = 64 * 1024;
 const PIECE_EVERY: Duration = Duration::from_secs(8);
 const LISTENING: Duration = Duration::from_secs(32);
 
-/// What is measured.
+/// A measurement under way.
 struct Bench {
     server: Server,
     catalogue: Arc<SqliteCatalogue>,
@@ -76,11 +76,12 @@ impl Times {
 /// Measures, and gives the table back.
 ///
 /// # Errors
-/// What is in the way, for a person.
+/// A text for the operator that names the obstacle.
 pub(crate) async fn search(config: &Config, rounds: usize) -> Result<String, String> {
     let mark = config.data.join(MARK);
-    let text = std::fs::read_to_string(&mark)
-        .map_err(|error| format!("{}: only what `bench generate` made is measured", told(&mark, &error)))?;
+    let text = std::fs::read_to_string(&mark).map_err(|error| {
+        format!("{}: only a catalogue made by `bench generate` is measured", told(&mark, &error))
+    })?;
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
     let (Some(calls), Some(seed)) = (numbers.next(), numbers.next()) else {
         return Err(format!("{}: it does not say how many calls", mark.display()));
@@ -154,7 +155,7 @@ impl Bench {
         self.server.client(token).await.map_err(broken)
     }
 
-    /// Asks `rounds` times for what `path` makes by chance, after a tenth of it that does not count.
+    /// Requests a random `path` `rounds` times, after a warm-up of a tenth that does not count.
     async fn ask(
         &mut self,
         what: &str,

@@ -96,7 +96,7 @@ pub(super) struct Client {
     authorization: String,
 }
 
-/// What became of a request.
+/// The result of a request.
 pub(super) struct Answer {
     /// Until the first octet of the body.
     pub(super) first: Duration,

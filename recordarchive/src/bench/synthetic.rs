@@ -1,7 +1,7 @@
 //! Calls that nobody made: a year of an organisation, the same for the same seed.
 //!
-//! Owns: how numbers, names, lengths and times are spread. Pure. What it makes is what a look at a recorder's files would have
-//! found, so that a catalogue of it is the one that intake would have made.
+//! Owns: the distribution of numbers, names, lengths and times. Pure. It makes the same values as a look at a
+//! recorder's files, so its catalogue equals one made by intake.
 
 use crate::catalogue::model::{Found, Party, Place};
 use crate::number::digits;

@@ -59,7 +59,7 @@ pub(crate) struct Sealed {
 /// The part of the catalogue that is about encryption at rest.
 #[async_trait]
 pub(crate) trait AtRest: Send + Sync {
-    /// The wrapped identity of what is listed at a place, or else of this recording of this phone.
+    /// The wrapped identity of the file listed at a place, or else of this recording of this phone.
     async fn wrapped_key(&self, place: &Place, device: &str, recording: &str) -> Done<Option<Vec<u8>>>;
     /// Segments whose files are there and plain, behind one, in order; at most `limit`.
     async fn plain_segments(&self, behind: (i64, u32), limit: u32) -> Done<Vec<PlainSegment>>;

@@ -1,4 +1,4 @@
-//! What every database has to do alike. A new one runs [`all`] on an empty catalogue of its own, and passes.
+//! The contract that every database keeps. A new one has to pass [`all`] on an empty catalogue of its own.
 
 use super::model::{Account, Decision, Note, Scope, Search, Session, Step, Taken};
 use super::retention::Proposal;
@@ -292,7 +292,7 @@ async fn hooks_go_on_where_they_were(catalogue: &dyn Catalogue) {
     assert_eq!(catalogue.hook_place("https://a/").await.unwrap(), behind[0].0);
     assert_eq!(catalogue.hook_place("https://b/").await.unwrap(), behind[1].0, "a new one begins here");
     assert_eq!(catalogue.recordings_behind(behind[0].0, 10).await.unwrap(), behind[1..]);
-    // Beyond what there is leads back.
+    // A place beyond the last file is set back to it.
     catalogue.set_hook_place("https://a/", i64::MAX).await.unwrap();
     assert_eq!(catalogue.hook_place("https://a/").await.unwrap(), behind[1].0);
 }
@@ -322,7 +322,7 @@ async fn policies_are_set_and_calls_go_by_them(catalogue: &dyn Catalogue) {
         catalogue.note_right_time(at).await.unwrap();
     }
     assert_eq!(catalogue.right_time().await.unwrap(), Some(3));
-    // What keeps longer applies at once, what keeps shorter waits for another person.
+    // A longer retention applies at once, a shorter one waits for another person.
     set("anna", vec![policy(20, None)], 0).await.unwrap();
     let waits = set("anna", vec![policy(5, Some(10))], 1).await.unwrap();
     let (present, waiting) = catalogue.policies().await.unwrap();

@@ -45,7 +45,7 @@ impl State {
     }
 }
 
-/// What somebody decides about a request.
+/// A decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Its calls become trash.
@@ -84,7 +84,7 @@ pub(crate) struct DeletionPage {
     pub(crate) next: Option<i64>,
 }
 
-/// What a call in the trash waits for.
+/// The state of a call in the trash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trash {
     /// When it is gone.

@@ -1,6 +1,6 @@
 //! Events of other systems, and the rule that links them to calls.
 //!
-//! Owns: what an event is, and when a call belongs to it. Never: storage.
+//! Owns: the fields of an event, and the rule by which a call belongs to it. Never: storage.
 
 use crate::id::Id;
 use crate::time::{DAY_US, SECOND_US};
@@ -23,9 +23,9 @@ pub(crate) struct NewEvent {
     pub(crate) source: String,
     /// Its own id; unique within the system.
     pub(crate) external_id: String,
-    /// What kind of event: `alarm`, `dispatch`, `cdr`.
+    /// The kind of event: `alarm`, `dispatch`, `cdr`.
     pub(crate) kind: String,
-    /// What it is called.
+    /// The title.
     pub(crate) title: String,
     /// When it began.
     pub(crate) from_us: i64,
@@ -43,7 +43,7 @@ pub(crate) struct NewEvent {
     pub(crate) payload: String,
 }
 
-/// What a call is linked by.
+/// The properties by which a call is linked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CallKeys {
     /// Its local number.
@@ -89,9 +89,9 @@ impl NewEvent {
 pub(crate) struct EventBrief {
     /// Its id.
     pub(crate) id: String,
-    /// What kind.
+    /// The kind.
     pub(crate) kind: String,
-    /// What it is called.
+    /// The title.
     pub(crate) title: String,
     /// The system.
     pub(crate) source: String,
@@ -112,7 +112,7 @@ pub(crate) struct EventView {
     pub(crate) calls: Vec<super::model::CallView>,
 }
 
-/// What became of a bulk of events.
+/// The result of a batch of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bulk {
     /// New ones.

@@ -1,8 +1,8 @@
-//! Exports: what was asked for, and what became of it.
+//! Exports: requests and their states.
 
 use crate::id::Id;
 
-/// What became of an export.
+/// The state of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Another person has to approve it.
@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-/// What is to be exported.
+/// The calls and options of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Export {
     /// Its id.
@@ -64,7 +64,7 @@ pub(crate) struct Export {
     pub(crate) asked_us: i64,
     /// When the package is removed.
     pub(crate) expires_us: i64,
-    /// What became of it.
+    /// The state.
     pub(crate) state: State,
     /// Who decided about it, and when, where that takes another person.
     pub(crate) decided: Option<(String, i64)>,

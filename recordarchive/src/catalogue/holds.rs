@@ -6,12 +6,12 @@ use crate::id::Id;
 /// Calls that a hold keeps at most.
 pub(crate) const MAX_CALLS: u32 = 10_000;
 
-/// What was decided, by whom, and when.
+/// A decision to hold calls: its name, its author and its time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Decision {
     /// Its id.
     pub(crate) id: String,
-    /// What it is called.
+    /// The name of the hold.
     pub(crate) name: String,
     /// The file number of the matter that it is for.
     pub(crate) reference: String,
@@ -39,7 +39,7 @@ pub(crate) struct Step {
 pub(crate) struct Hold {
     /// Its place in the order of all.
     pub(crate) key: i64,
-    /// What was decided.
+    /// The decision.
     pub(crate) decision: Decision,
     /// Calls that it keeps, or kept.
     pub(crate) calls: i64,
@@ -67,7 +67,7 @@ pub(crate) enum Scope {
     Found(Box<Search>),
 }
 
-/// What came of a request to release a hold.
+/// The result of a request to release a hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Released {
     /// Another person has to ask, too.

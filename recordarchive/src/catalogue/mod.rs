@@ -1,4 +1,4 @@
-//! The catalogue: what is known of calls, and what people have decided.
+//! The catalogue: the known calls, and the decisions of people about them.
 //!
 //! Owns: the trait [`Catalogue`], its models, and the conformance suite that every database has to pass. The media are the
 //! truth about calls, the catalogue about decisions: [`Catalogue::take`] can be repeated for every file at any time.
@@ -36,10 +36,10 @@ use model::{
 use std::fmt;
 use std::path::Path;
 
-/// Why the catalogue did not do what it was asked to.
+/// The reason for which the catalogue refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// What is asked for does not fit what is there, for a person.
+    /// The request conflicts with the present state; a text for the user.
     Conflict(String),
     /// The database does not work, for a person.
     Database(String),
@@ -56,7 +56,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What calls return.
+/// The result of a method of the catalogue.
 pub(crate) type Done<T> = Result<T, Failure>;
 
 /// The store of an archive.
@@ -215,7 +215,7 @@ pub(crate) trait Catalogue:
     async fn audit_about(&self, objects: &[String], limit: u32) -> Done<Vec<Link>>;
     /// Notes that an export is to be made.
     async fn add_export(&self, export: &Export, entries: &[Entry]) -> Done<()>;
-    /// Notes what became of an export.
+    /// Stores the state of an export.
     async fn set_export(&self, export: &Export, entry: &Entry) -> Done<()>;
     /// The exports of an account, the newest first.
     async fn exports(&self, account: Id) -> Done<Vec<Export>>;

@@ -1,4 +1,4 @@
-//! What goes into the catalogue and comes out of it. Plain values, the same for every database.
+//! The values that go into the catalogue and come out of it, the same for every database.
 
 pub(crate) use super::deletions::{Deletion, DeletionPage, Doomed, Trash, Verdict};
 use super::event::EventBrief;
@@ -20,7 +20,7 @@ pub(crate) struct Found {
     pub(crate) site: String,
     /// `uplink`, `phone-usb`, `import`.
     pub(crate) source: &'static str,
-    /// What its recorder calls the recording.
+    /// The id that the recorder gave the recording.
     pub(crate) recording: String,
     /// Number of the file within the recording, from 1.
     pub(crate) segment: u32,
@@ -42,7 +42,7 @@ pub(crate) struct Found {
     pub(crate) audio_octets: i64,
     /// Payload lies behind the header as it is, without packet headers.
     pub(crate) is_plain: bool,
-    /// SHA-256 of what is behind the header.
+    /// SHA-256 of the octets behind the header.
     pub(crate) sha256: [u8; 32],
     /// Silence in place of audio.
     pub(crate) gap_ms: i64,
@@ -76,7 +76,7 @@ pub(crate) struct Place {
 /// How the name of a file ends that the archive encrypted.
 pub(crate) const ENCRYPTED_ENDING: &str = ".age";
 
-/// What its recorder called a file, whether the archive encrypted it or not.
+/// The name that the recorder gave a file, whether the archive encrypted it or not.
 pub(crate) fn plain_name(name: &str) -> &str {
     name.strip_suffix(ENCRYPTED_ENDING).unwrap_or(name)
 }
@@ -100,7 +100,7 @@ pub(crate) struct Party {
 }
 
 impl Party {
-    /// What a call is somebody's by, if this is its local side.
+    /// The extension that decides whose call it is, if this is its local side.
     pub(crate) fn extension(&self) -> &str {
         if self.digits.is_empty() { &self.number } else { &self.digits }
     }
@@ -117,7 +117,7 @@ pub(crate) struct Broken {
     pub(crate) since_us: i64,
 }
 
-/// What became of a file.
+/// The result of taking in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// It is in the catalogue now.
@@ -182,7 +182,7 @@ pub(crate) struct Totals {
 /// A search with its place in the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Search {
-    /// What is looked for.
+    /// The query.
     pub(crate) query: Query,
     /// Calls that began at this time or later, in microseconds.
     pub(crate) from_us: i64,
@@ -234,7 +234,7 @@ pub(crate) struct CallView {
     pub(crate) events: Vec<EventBrief>,
     /// Holds that keep it, the oldest first.
     pub(crate) holds: Vec<Decision>,
-    /// What policies say about it.
+    /// The result of the policies for it.
     pub(crate) fate: Fate,
     /// It is in the trash.
     pub(crate) trash: Option<Trash>,
@@ -249,7 +249,7 @@ pub(crate) struct CallView {
 pub(crate) struct RecordingView {
     /// Its id.
     pub(crate) id: String,
-    /// What its recorder calls it.
+    /// The id that its recorder gave it.
     pub(crate) recording: String,
     /// Where it came from.
     pub(crate) source: String,
@@ -278,7 +278,7 @@ pub(crate) struct RecordingView {
 pub(crate) struct Note {
     /// Its id.
     pub(crate) id: String,
-    /// What it says.
+    /// The text.
     pub(crate) text: String,
     /// Position in the call that it is about.
     pub(crate) at_ms: Option<i64>,
@@ -327,7 +327,7 @@ pub(crate) struct Account {
     pub(crate) id: Id,
     /// Its name.
     pub(crate) name: String,
-    /// What is kept of its password; `None`: it has none.
+    /// The stored password; `None` if there is none.
     pub(crate) password: Option<String>,
     /// Nobody may use it any more.
     pub(crate) disabled: bool,

@@ -32,7 +32,7 @@ pub(crate) struct Proposal {
     pub(crate) base: i64,
     /// The policies.
     pub(crate) policies: Vec<Policy>,
-    /// What they would do, as JSON that the first person saw.
+    /// The preview of their effect, as the JSON that the first person saw.
     pub(crate) preview: String,
     /// Who asks, when and why.
     pub(crate) asked: Step,
@@ -43,7 +43,7 @@ pub(crate) struct Proposal {
 pub(crate) struct Candidate {
     /// Its key.
     pub(crate) key: i64,
-    /// What policies look at.
+    /// The properties that policies look at.
     pub(crate) subject: Subject,
     /// How long it took.
     pub(crate) duration_ms: i64,
@@ -56,12 +56,12 @@ pub(crate) struct Candidate {
 pub(crate) trait Retention: Send + Sync {
     /// The policies in force, and those that wait.
     async fn policies(&self) -> Done<(InForce, Option<Proposal>)>;
-    /// Puts policies in the place of those of version `base`: at once, or, where that shortens, once another person
-    /// approves. What waited before is void then.
+    /// Puts policies in the place of those of version `base`: at once, or, where that shortens, once another
+    /// person approves. An earlier proposal that still waits becomes void.
     async fn set_policies(&self, proposal: &Proposal, entry: &Entry) -> Done<()>;
-    /// Approves or rejects what waits; false if there is no such thing.
+    /// Approves or rejects the waiting proposal; false if there is none.
     async fn decide_policies(&self, id: Id, approves: bool, entry: &Entry) -> Done<bool>;
-    /// When the calendar was taken for right for the last time, by what deletes.
+    /// The last time at which the deletion job trusted the calendar.
     async fn right_time(&self) -> Done<Option<i64>>;
     /// Notes that it is taken for right now.
     async fn note_right_time(&self, now_us: i64) -> Done<()>;

@@ -1,5 +1,5 @@
 //! Many calls at once into a catalogue that has none, for measurements: the rows that taking them in one by one would make,
-//! without looking for what can't be there.
+//! without a search for rows that can't exist.
 
 use super::search::extension_word;
 use super::{BULK_PRAGMAS, SqliteCatalogue};

@@ -1,4 +1,4 @@
-//! Single calls in SQLite: what is known of one, its media, tags and notes.
+//! Single calls in SQLite: metadata, media, tags and notes.
 
 use super::people::id;
 use super::search::{NO_TRASH, Sql, condition_sql};

@@ -73,7 +73,7 @@ pub(super) async fn behind(pool: &SqlitePool, behind: i64, limit: u32) -> Done<V
     Ok(query.bind(behind).bind(limit).fetch_all(pool).await?.iter().map(signed).collect())
 }
 
-/// Hashes of what was sealed behind one number and up to another, in order.
+/// Hashes of the recordings sealed behind one number and up to another, in order.
 pub(super) async fn sealed(pool: &SqlitePool, behind: i64, to: i64) -> Done<Vec<Vec<u8>>> {
     let query = sqlx::query_scalar("SELECT sha256 FROM sealed WHERE seq > ? AND seq <= ? ORDER BY seq");
     Ok(query.bind(behind).bind(to).fetch_all(pool).await?)

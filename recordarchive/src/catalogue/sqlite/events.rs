@@ -103,7 +103,7 @@ async fn insert(tx: &mut Tx, new: &NewEvent) -> Done<i64> {
     Ok(done.last_insert_rowid())
 }
 
-/// Replaces what a known event says. Its links are made anew, its id stays.
+/// Replaces the fields of a known event. Its links are made anew, its id stays.
 async fn update(tx: &mut Tx, key: i64, new: &NewEvent) -> Done<()> {
     let query = sqlx::query(
         "UPDATE event SET kind = ?, title = ?, from_us = ?, to_us = ?, pair = ?, extensions = ?, numbers = ?,

@@ -1,7 +1,7 @@
-//! Files in SQLite: taking them in, and what is known of those that are there.
+//! Files in SQLite: intake, and the metadata of known files.
 //!
 //! Invariant: a file that is taken twice changes nothing, and a file never takes the place of another one that has other
-//! audio. A recording keeps its id, and a call its notes, whatever becomes of their files.
+//! audio. A recording keeps its id, and a call its notes, even if their files change or go.
 
 use super::search::extension_word;
 use super::{Tx, checkpoints, deletions, events, holds, people};
@@ -184,7 +184,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     .await?;
     checkpoints::seal(tx, recording, segment, &file.sha256).await?;
     forget_aside(tx, folder, &file.place.name).await?;
-    // It is what the catalogue plays now, and no copy that is to go.
+    // The catalogue plays this file now, so it is no copy to be removed.
     let query = sqlx::query("DELETE FROM plain_copy WHERE folder = ? AND name = ?").bind(folder);
     query.bind(&file.place.name).execute(&mut **tx).await?;
     let call = sqlx::query_scalar("SELECT call FROM recording WHERE key = ?").bind(recording);
@@ -278,7 +278,7 @@ async fn call_of(tx: &mut Tx, file: &Found, device: i64) -> Done<Option<i64>> {
 /// Id and key of the call that begins with a file, unless another call has the key.
 pub(super) fn identity(file: &Found) -> (Id, i64) {
     let id = Id::derived(file.started_us, &[b"call", file.device.as_bytes(), file.recording.as_bytes()]);
-    // Clocks show milliseconds: the microseconds spread what begins in the same one.
+    // Clocks show milliseconds: the microseconds tell apart recordings that begin in the same one.
     let spread = i64::from(u16::from_be_bytes([id.0[14], id.0[15]])) % 1000;
     (id, file.started_us.div_euclid(1000) * 1000 + spread)
 }

@@ -1,6 +1,6 @@
 //! Holds in SQLite.
 //!
-//! Invariant: whoever changes what keeps a call notes in the same transaction that its sidecars are to be written.
+//! Invariant: a change of a call's holds notes, in the same transaction, that its sidecars are to be written.
 
 use super::people::id;
 use super::search::{Sql, condition_sql, statement};
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 /// Columns of a hold `h` for [`hold_of`].
 const COLUMNS: &str = "h.*, (SELECT count(*) FROM held WHERE hold = h.key) AS calls";
-/// What an audit entry of the archive itself says of who acts.
+/// The actor in audit entries about holds that a sidecar brought.
 const SIDECAR: &str = "(sidecar)";
 
 fn decision_of(row: &SqliteRow) -> Decision {

@@ -60,7 +60,7 @@ async fn grants(connection: &mut SqliteConnection, key: i64) -> Done<Vec<Grant>>
     let rows = sqlx::query("SELECT role, uses, expires_us FROM role WHERE account = ?").bind(key);
     let mut grants = Vec::new();
     for row in rows.fetch_all(connection).await? {
-        // What can't be read grants nothing.
+        // An unknown role grants nothing.
         let Some(role) = Role::from_name(row.get("role")) else { continue };
         let Ok(uses) = serde_json::from_str::<Vec<Use>>(row.get("uses")) else { continue };
         grants.push(Grant { role, uses, expires_us: row.get("expires_us") });

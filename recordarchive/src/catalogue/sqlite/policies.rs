@@ -23,11 +23,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::collections::BTreeMap;
 
-/// What a person took out of the trash is left alone by policies for this time.
+/// Policies spare a call for this time after a person took it out of the trash.
 const SPARED_US: i64 = 7 * DAY_US;
 /// Who acts in the audit log when a disk is short of room.
 const ROOM: &str = "(room)";
-/// What stands between tags in a column.
+/// The separator between tags in a column.
 const BETWEEN_TAGS: char = '\u{1f}';
 
 /// Columns of a call `c` with its sides `r` and `l`, for [`candidate`].

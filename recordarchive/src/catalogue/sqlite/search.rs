@@ -1,8 +1,9 @@
 //! Lists of calls in SQLite: every search is a few streams that an index yields in the order of time.
 //!
 //! Owns: which index drives a search. A stream is a statement of which each row costs the same and the first `limit + 1` are
-//! enough; the newest of all streams are the page. What does not drive is a filter on the way, and so is the condition of who
-//! asks, unless it drives itself. Invariant: no stream sorts, none reads a whole table (the tests ask `EXPLAIN`).
+//! enough; the newest of all streams are the page. Terms that do not drive are filters, and so is the
+//! condition of the user, unless it drives. Invariant: no stream sorts, none reads a whole table (the tests
+//! ask `EXPLAIN`).
 
 use super::calls::{COLUMNS, PARTIES, views};
 use crate::access::{Clause, Condition};
@@ -46,7 +47,7 @@ impl From<Vec<u8>> for Value {
     }
 }
 
-/// A statement in the making. What others said is bound, never written into it.
+/// A statement in the making. Values from outside are bound, never written into it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sql {
     text: String,
@@ -134,7 +135,7 @@ impl Stream {
     }
 }
 
-/// What is left of a search when its driver is chosen.
+/// The terms of a search that remain when its driver is chosen.
 #[derive(Default)]
 struct Left {
     numbers: Vec<String>,
@@ -190,7 +191,7 @@ pub(super) fn extension_word(extension: &str) -> Option<String> {
     fits.then(|| format!("=e{extension}"))
 }
 
-/// Chooses what drives a search.
+/// Chooses the index that drives a search.
 fn streams(search: &Search, condition: &Condition) -> (Vec<Stream>, Left) {
     let query = &search.query;
     let mut left = Left {
@@ -258,7 +259,7 @@ fn streams(search: &Search, condition: &Condition) -> (Vec<Stream>, Left) {
     (vec![Stream::new("c.key", text, [])], left)
 }
 
-/// What every stream filters by, about the call `c`.
+/// The filters of every stream, on the call `c`.
 fn filters(search: &Search, condition: &Condition, left: &Left) -> Sql {
     let query = &search.query;
     let mut sql = Sql::default();
@@ -341,7 +342,7 @@ pub(super) fn statement(search: &Search, condition: &Condition) -> Sql {
 }
 
 pub(super) async fn page(pool: &SqlitePool, search: &Search, condition: &Condition) -> Done<Page> {
-    // One transaction: what is listed is what was found.
+    // One transaction: the list shows the same state as the search.
     let mut tx = pool.begin().await?;
     let rows = statement(search, condition).query().fetch_all(&mut *tx).await?;
     let mut keys: Vec<i64> = rows.iter().map(|row| row.get("key")).collect();
