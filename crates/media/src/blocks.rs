@@ -41,7 +41,7 @@ impl Block {
         BLOCK_OCTETS - self.0.len()
     }
 
-    /// What was filled in.
+    /// The octets in use.
     #[must_use]
     pub fn octets(&self) -> &[u8] {
         &self.0

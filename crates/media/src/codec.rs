@@ -79,7 +79,7 @@ impl Codec {
     /// The octet that, repeated, decodes to silence.
     ///
     /// For G.722 it is the smallest step in both bands: from nothing it decodes to zeros, and after speech to
-    /// an offset of some 25 of 32768. (What encoders make of digital silence, 0xFA, is an offset of 200.)
+    /// an offset of some 25 of 32768. (Encoders turn digital silence into 0xFA, an offset of 200.)
     #[must_use]
     pub fn silence(self) -> u8 {
         match self {

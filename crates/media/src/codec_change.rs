@@ -1,8 +1,9 @@
 //! Whether a packet of another codec means that the sender changed to it.
 //!
-//! One stray packet does not: a file would end for it, and the next begin. The second in a row does, and the first, which
-//! was held, comes before it. Two senders that compete do not change the codec back and forth either, and nobody changes
-//! it more often than once in 10 s: what comes in another codec meanwhile is dropped, and counted as such.
+//! One stray packet does not: a file would end for it, and the next begin. The second in a row does, and the
+//! first, which was held, comes before it. Two senders that compete do not change the codec back and forth
+//! either, and nobody changes it more often than once in 10 s: packets of another codec are dropped
+//! meanwhile, and counted as such.
 
 use super::packet::Packet;
 use super::probation::Probation;
@@ -18,7 +19,7 @@ const CONTEST_SILENCE: Duration = Duration::from_millis(200);
 /// Each change begins another file, so the codec changes at most once in this time.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is known of a change.
+/// The codec of a stream, and a change of it that is not confirmed yet.
 #[derive(Debug, Default)]
 pub struct CodecChange {
     held: Probation,
@@ -36,8 +37,8 @@ impl CodecChange {
         }
     }
 
-    /// Takes a packet of another codec, the present one having been heard last at `heard`. True if the codec has changed
-    /// to that of the packet, which may be preceded by those of [`Self::take_held`].
+    /// Takes a packet of another codec, the present one having been heard last at `heard`. True if the codec
+    /// has changed to that of the packet, which may be preceded by those of [`Self::take_held`].
     pub fn follow(&mut self, packet: &Packet<'_>, arrival: Mono, heard: Mono) -> bool {
         if self.followed.is_some_and(|at| arrival.since(at) < CHANGE_INTERVAL) {
             return false;
@@ -62,7 +63,7 @@ impl CodecChange {
         true
     }
 
-    /// Passes on what was held of the codec that [`Self::follow`] has just confirmed.
+    /// Passes on the held packets of the codec that [`Self::follow`] has just confirmed.
     pub fn take_held(&mut self, mut pass: impl FnMut(&Packet<'_>, Mono)) {
         for (packet, arrival) in self.held.iter() {
             pass(&packet, arrival);

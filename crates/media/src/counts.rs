@@ -11,7 +11,7 @@ pub enum DropCause {
     Oversize,
     /// A payload type other than the recording's codec.
     PayloadType,
-    /// Comfort noise: what it stands for is filled with silence.
+    /// Comfort noise: its time is filled with silence.
     ComfortNoise,
     /// No payload.
     Empty,
@@ -78,7 +78,7 @@ impl DropCause {
     }
 }
 
-/// What became of one datagram.
+/// The account of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Its audio is in the recording.
@@ -143,7 +143,7 @@ impl Counts {
         self.dropped[cause as usize]
     }
 
-    /// Packets dropped, whatever the cause.
+    /// Packets dropped, for all causes.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.iter().sum()
@@ -163,14 +163,14 @@ impl Counts {
         }
     }
 
-    /// The state from which the next stretch counts, when one ends here that counted from `earlier`. A packet that came after
-    /// all is lost no more, though an earlier stretch says so: the next ones make up for it.
+    /// The state from which the next stretch counts, when one ends here that counted from `earlier`. A packet
+    /// that came after all is lost no more, though an earlier stretch says so: the next ones make up for it.
     #[must_use]
     pub fn next_since(&self, earlier: &Self) -> Self {
         Self { lost: self.lost.max(earlier.lost), ..*self }
     }
 
-    /// What was counted since `earlier`, a former state of the same counters.
+    /// The counts since `earlier`, a former state of the same counters.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut difference = *self;

@@ -1,9 +1,9 @@
 //! The audio of a call: RTP packets, codecs, and the timeline that turns packets into audio.
 //!
-//! Owns: what a packet says ([`packet`]), which one is believed ([`source_lock`], [`codec_change`]), where its audio
-//! belongs ([`timeline`]), what becomes of a whole stream ([`recorder`]), what is counted ([`counts`]), and the memory
-//! that audio waits in ([`blocks`]).
-//! Never: sockets, clocks, files. Packets and arrival times go in, octets and counters come out.
+//! Owns: the fields of a packet ([`packet`]), whether it is believed ([`source_lock`], [`codec_change`]), the
+//! place of its audio ([`timeline`]), the recorder of a whole stream ([`recorder`]), the counters
+//! ([`counts`]), and the memory that audio waits in ([`blocks`]). Never: sockets, clocks, files. Packets and
+//! arrival times go in, octets and counters come out.
 
 pub mod blocks;
 pub mod codec;

@@ -38,14 +38,15 @@ pub enum PacketError {
     Rtcp,
 }
 
-/// Second octets of RTCP packets; in RTP they would be a marker and a payload type from 64 to 95 (RFC 5761, section 4).
+/// Second octets of RTCP packets; in RTP they would be a marker and a payload type from 64 to 95 (RFC 5761,
+/// section 4).
 const RTCP_TYPES: std::ops::RangeInclusive<u8> = 192..=223;
 
 impl<'a> Packet<'a> {
     /// Reads a datagram.
     ///
     /// # Errors
-    /// [`PacketError`] says what is wrong; nothing about the datagram is usable then.
+    /// [`PacketError`] names the fault; nothing of the datagram is usable then.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, PacketError> {
         if matches!(datagram, [flags, kind, ..] if flags >> 6 == 2 && RTCP_TYPES.contains(kind)) {
             return Err(PacketError::Rtcp);
@@ -78,7 +79,8 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Whether the padding bit of a packet that [`Packet::parse`] takes is set though it counts no octet of padding.
+/// Whether the padding bit of a packet that [`Packet::parse`] takes is set though it counts no octet of
+/// padding.
 #[must_use]
 pub fn has_odd_padding(datagram: &[u8]) -> bool {
     matches!(datagram, [flags, .., 0] if flags & 0x20 != 0)

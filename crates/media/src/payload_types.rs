@@ -1,8 +1,8 @@
 //! Which payload types are audio of the recording.
 //!
-//! The static ones of RFC 3551 always; one that `record.start` names for its codec; and one dynamic type (96 to 127) that
-//! nobody named, once its packets have shown that they fit the codec. Owns: that probation. Never: a change of codec
-//! ([`super::codec_change`]).
+//! The static ones of RFC 3551 always; one that `record.start` names for its codec; and one dynamic type (96
+//! to 127) that nobody named, once its packets have shown that they fit the codec. Owns: that probation.
+//! Never: a change of codec ([`super::codec_change`]).
 
 use super::codec::Codec;
 use super::packet::Packet;
@@ -26,7 +26,7 @@ const FIRST_DYNAMIC: u8 = 96;
 /// The payload types of one recording.
 #[derive(Debug, Default)]
 pub struct PayloadTypes {
-    /// A type beside the static ones, and what it carries.
+    /// A type beside the static ones, and its codec.
     known: Option<(PayloadType, Codec)>,
     held: Probation,
     run: u32,
@@ -39,7 +39,7 @@ impl PayloadTypes {
         Self { known: named.map(|named| (named, codec)), ..Self::default() }
     }
 
-    /// What a type carries, if that is recorded.
+    /// The codec of a type, if it is one that is recorded.
     #[must_use]
     pub fn codec(&self, payload_type: PayloadType) -> Option<Codec> {
         match self.known {
@@ -83,7 +83,7 @@ impl PayloadTypes {
         Learnt::Held
     }
 
-    /// A packet of the codec came: what is held was no audio.
+    /// A packet of the codec came: the held packets were no audio.
     pub fn stay(&mut self) {
         if !self.held.is_empty() {
             self.held.clear();
@@ -91,7 +91,7 @@ impl PayloadTypes {
         }
     }
 
-    /// Passes on what was held of the type that was [`Learnt::Taken`].
+    /// Passes on the held packets of the type that was [`Learnt::Taken`].
     pub fn take_held(&mut self, mut pass: impl FnMut(&Packet<'_>, Mono)) {
         for (packet, arrival) in self.held.iter() {
             pass(&packet, arrival);
@@ -100,7 +100,7 @@ impl PayloadTypes {
     }
 }
 
-/// What becomes of a packet of an unknown type.
+/// The decision on a packet of an unknown type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learnt {
     /// It is no audio.
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_the_codec_is_never_taken() {
+    fn payload_that_does_not_fit_the_codec_is_never_taken() {
         let events = Sender { octets: 4, ticks: 0, ..PCM };
         let opus = Sender { octets: 160, ticks: 960, ..PCM };
         let wide_pcm = Sender { octets: 640, ticks: 320, ..PCM };

@@ -53,7 +53,7 @@ impl Probation {
         self.heads.last().is_some_and(|head| seq.packets_since(head.seq).abs() <= packets)
     }
 
-    /// Whether `packet` can be kept beside what is held.
+    /// Whether there is room for `packet` beside the held ones.
     pub(super) fn has_room(&self, packet: &Packet<'_>) -> bool {
         self.octets() + packet.payload.len() <= MAX_OCTETS
     }
@@ -63,7 +63,7 @@ impl Probation {
         self.heads.iter().any(|head| head.ssrc == packet.ssrc && head.seq == packet.seq)
     }
 
-    /// Keeps a copy; what is held of another stream, or leaves no room, goes.
+    /// Keeps a copy; held packets of another stream, or that leave no room, are dropped.
     pub(super) fn hold(&mut self, packet: &Packet<'_>, arrival: Mono) {
         if !self.is_followed_by(packet) || self.octets() + packet.payload.len() > MAX_OCTETS {
             self.clear();

@@ -15,7 +15,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// What time it is.
+    /// The time by both clocks.
     pub fn now(&mut self) -> Now {
         let mono = mono();
         let unix_ms = i64::try_from(unix().as_millis()).unwrap_or(i64::MAX);
@@ -47,8 +47,8 @@ pub fn unix_ns() -> i64 {
     i64::try_from(unix().as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// The calendar clock; before 1970 it counts as 1970. The standard library asks the system for 64 bits of seconds
-/// where `time_t` has 32, which end in 2038.
+/// The calendar clock; before 1970 it counts as 1970. The standard library asks the system for 64 bits of
+/// seconds where `time_t` has 32, which end in 2038.
 #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 fn unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

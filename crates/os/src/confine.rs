@@ -1,7 +1,7 @@
-//! System calls by which a process gives up what it does not need: capabilities, files, system calls.
+//! System calls by which a process gives up rights: capabilities, files, system calls.
 //!
-//! Part of [`super`], which holds all `unsafe` of the project. What is given up, and when, is decided in
-//! [`crate::sandbox`].
+//! Part of [`super`], which holds all `unsafe` of the project. [`crate::sandbox`] decides which rights are
+//! given up, and when.
 
 use nix::errno::Errno;
 use std::fs::File;
@@ -14,11 +14,11 @@ pub use libc::sock_filter as Instruction;
 /// The three sets of a process's capabilities, as bits by the kernel's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// What it may do.
+    /// Rights in use.
     pub effective: u64,
-    /// What it may make effective.
+    /// Rights that it may take into use.
     pub permitted: u64,
-    /// What it hands on when it starts a program.
+    /// Rights that a program started by it inherits.
     pub inheritable: u64,
 }
 
@@ -92,7 +92,7 @@ pub fn clear_ambient_set() -> io::Result<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong)
 }
 
-/// Nothing that is started from here on has more rights than this process, whatever its file says.
+/// No program started from here on has more rights than this process, not even by the bits of its file.
 ///
 /// # Errors
 /// As the system says.
@@ -108,7 +108,7 @@ pub fn set_not_dumpable() -> io::Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
-/// Names the calling thread, in at most 15 octets; it is what a list of processes shows.
+/// Names the calling thread, in at most 15 octets; a list of processes shows it.
 #[expect(unsafe_code, reason = "this option of prctl has no wrapper")]
 pub fn name_thread(name: &std::ffi::CStr) {
     // SAFETY: the kernel reads up to the NUL, and 16 octets at most.
@@ -196,16 +196,16 @@ impl FileRules {
         u32::try_from(version).unwrap_or(0)
     }
 
-    /// No file may be used in any of the ways in `files`, and no TCP port in those of `network`, but by a rule. Bits
-    /// are the kernel's; those that its version does not know are an error. `octets` is the part of the
-    /// structure that the version has.
+    /// No file may be used in any of the ways in `files`, and no TCP port in those of `network`, but by a
+    /// rule. Bits are the kernel's; those that its version does not know are an error. `octets` is the part
+    /// of the structure that the version has.
     ///
     /// # Errors
     /// As the system says.
     #[expect(unsafe_code, reason = "landlock has no wrapper")]
     pub fn new(files: u64, network: u64, scoped: u64) -> io::Result<Self> {
         let attributes = RulesetAttributes { files, network, scoped };
-        // What is zero may be left out, for kernels that do not know it.
+        // A field that is zero may be left out, for kernels that do not know it.
         let octets: usize = if scoped != 0 {
             24
         } else if network != 0 {
@@ -274,26 +274,26 @@ impl FileRules {
     }
 }
 
-/// Starts a second process that does `work` and ends. It has none of this one's open files but those `kept` and
-/// standard input, output and error, which are `/dev/null` there.
+/// Starts a second process that does `work` and ends. It has none of this one's open files but those `kept`
+/// and standard input, output and error, which are `/dev/null` there.
 ///
 /// # Errors
-/// As the system says; [`io::ErrorKind::Unsupported`] if there are several threads already: the second process
-/// would have locks that nobody releases.
+/// As the system says; [`io::ErrorKind::Unsupported`] if there are several threads already: the second
+/// process would have locks that nobody releases.
 #[expect(unsafe_code, reason = "fork is as safe as what the second process does")]
 pub fn second_process(kept: OwnedFd, work: impl FnOnce(OwnedFd)) -> io::Result<i32> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    // SAFETY: this process has one thread, so everything is as consistent in the copy as it is here; what the
-    // copy returns into is `work` and the end of the process alone.
+    // SAFETY: this process has one thread, so everything is as consistent in the copy as it is here; the copy
+    // returns only into `work` and the end of the process.
     match Errno::result(unsafe { libc::fork() })? {
         0 => {
             close_all_but(kept.as_raw_fd());
-            // A panic must not unwind into what belongs to the first process.
+            // A panic must not unwind into the frames of the first process.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(kept)));
-            // SAFETY: it ends the process, without running what belongs to the first one.
+            // SAFETY: it ends the process, without running exit handlers of the first one.
             unsafe { libc::_exit(0) }
         }
         pid => Ok(pid),
@@ -305,7 +305,7 @@ pub fn second_process(kept: OwnedFd, work: impl FnOnce(OwnedFd)) -> io::Result<i
 fn close_all_but(kept: i32) {
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         for standard in 0..3 {
-            // SAFETY: plain calls on numbers; what they meant is not used again.
+            // SAFETY: plain calls on numbers; their old meaning is not used again.
             let _ = unsafe { libc::dup2(null.as_raw_fd(), standard) };
         }
     }

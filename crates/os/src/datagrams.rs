@@ -28,7 +28,7 @@ const NAME_OCTETS: libc::socklen_t = size_of::<Name>() as libc::socklen_t;
 /// Room for the two control messages of a datagram, in words.
 const CONTROL_WORDS: usize = 8;
 
-/// A datagram and what the kernel says of it, side by side.
+/// A datagram and the kernel's notes on it, side by side.
 struct Slot {
     near: [u8; NEAR_OCTETS],
     name: Name,
@@ -36,7 +36,8 @@ struct Slot {
     vectors: [libc::iovec; 2],
 }
 
-/// All that a drain touches, from the start of a page on: a second of a call is one page of headers and five of slots.
+/// All that a drain touches, from the start of a page on: a second of a call is one page of headers and five
+/// of slots.
 #[repr(C, align(4096))]
 struct Slots {
     headers: [libc::mmsghdr; BATCH_DATAGRAMS],
@@ -47,8 +48,8 @@ impl Slots {
     #[expect(unsafe_code, reason = "made in place: 28 KiB are not to pass over the stack")]
     fn new() -> Box<Self> {
         let layout = Layout::new::<Self>();
-        // SAFETY: the layout is not empty. What is allocated has the layout of the type and is zeros, a valid value of
-        // integers, pointers and C structures of them; the box is its only owner.
+        // SAFETY: the layout is not empty. The allocation has the layout of the type and is zeros, a valid
+        // value of integers, pointers and C structures of them; the box is its only owner.
         unsafe {
             let slots = alloc_zeroed(layout).cast::<Self>();
             if slots.is_null() {
@@ -62,9 +63,9 @@ impl Slots {
 /// Buffers for [`BATCH_DATAGRAMS`] datagrams, used again for every batch and every socket.
 pub struct Batch {
     near: Box<Slots>,
-    /// Longer datagrams, whole; the kernel writes only what `near` has no room for.
+    /// Longer datagrams, whole; the kernel writes only the part that `near` has no room for.
     far: Box<[[u8; DATAGRAM_OCTETS]]>,
-    /// Headers for sending, and what they point to; they are few if nothing is sent.
+    /// Headers for sending, and their targets; they are few if nothing is sent.
     out: Vec<libc::mmsghdr>,
     out_vectors: Vec<libc::iovec>,
     count: usize,
@@ -94,7 +95,7 @@ impl Selection {
     }
 }
 
-/// What became of datagrams that were to be sent.
+/// The result of sending datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Datagrams that were not sent.
@@ -138,7 +139,8 @@ impl Batch {
         }
     }
 
-    /// Takes what has arrived at `socket`, without waiting; a full batch means that there may be more.
+    /// Takes the datagrams that have arrived at `socket`, without waiting; a full batch means that there may
+    /// be more.
     ///
     /// # Errors
     /// As the system says, never `WouldBlock`: nothing there is 0 datagrams.
@@ -146,7 +148,7 @@ impl Batch {
     #[allow(clippy::cast_possible_truncation, reason = "small constants; the C types differ by platform")]
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.count = 0;
-        // Only what was used: making all of them ready would cost more than the one packet of a relay.
+        // Only the used ones: making all of them ready would cost more than the one packet of a relay.
         for index in 0..std::mem::take(&mut self.used) {
             let (slot, far) = (&mut self.near.slots[index], &mut self.far[index][NEAR_OCTETS..]);
             slot.vectors = [
@@ -162,8 +164,8 @@ impl Batch {
             header.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
             header.msg_flags = 0;
         }
-        // SAFETY: every pointer set above, now or before an earlier call, leads into a buffer of `self` of the
-        // length given beside it. The buffers stay where they are as long as `self` lives.
+        // SAFETY: every pointer set above, now or before an earlier call, leads into a buffer of `self` of
+        // the length given beside it. The buffers stay where they are as long as `self` lives.
         let result = Errno::result(unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -201,8 +203,8 @@ impl Batch {
         (0..self.count).map(|index| self.datagram(index))
     }
 
-    /// Sends `selection` of the datagrams of the last call to [`Self::receive`] by a connected socket, without
-    /// copying and without waiting: what the system does not take at once is not sent.
+    /// Sends `selection` of the datagrams of the last call to [`Self::receive`] by a connected socket,
+    /// without copying and without waiting: datagrams that the system does not take at once are not sent.
     #[expect(unsafe_code, reason = "sendmmsg straight from the buffers of recvmmsg")]
     pub fn send(&mut self, socket: BorrowedFd<'_>, selection: Selection) -> Sent {
         self.out.clear();
@@ -223,8 +225,8 @@ impl Batch {
         let mut rest = &mut self.out[..];
         while !rest.is_empty() {
             let left = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-            // SAFETY: every header leads to one vector of `self`, and that to octets of `self`, which the kernel
-            // only reads; `self` is borrowed for the call.
+            // SAFETY: every header leads to one vector of `self`, and that to octets of `self`, which the
+            // kernel only reads; `self` is borrowed for the call.
             let result = Errno::result(unsafe {
                 libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), left, libc::MSG_DONTWAIT as _)
             });
@@ -318,7 +320,8 @@ fn control_messages(header: &libc::msghdr) -> (Option<i64>, Option<u32>) {
     (arrived_ns, overflow)
 }
 
-/// Seconds of a stamp of the kernel's. Where it has 32 bits, the kernel gives the lower ones, which are right until 2106.
+/// Seconds of a stamp of the kernel's. Where it has 32 bits, the kernel gives the lower ones, which are right
+/// until 2106.
 #[allow(
     clippy::useless_conversion,
     clippy::cast_sign_loss,

@@ -1,4 +1,5 @@
-//! System calls on open files and folders: locks, syncs of a whole filesystem, room set aside, names read bit by bit.
+//! System calls on open files and folders: locks, syncs of a whole filesystem, room set aside, names read bit
+//! by bit.
 
 use nix::errno::Errno;
 use std::fs::File;
@@ -58,10 +59,11 @@ pub fn set_aside(file: &File, octets: u64) -> io::Result<()> {
 /// Octets of a folder that are read at a time: several hundred names.
 const NAMES_OCTETS: usize = 16 * 1024;
 
-/// Octets before the name of an entry: number of the file, place of the next entry, length, kind (getdents64(2)).
+/// Octets before the name of an entry: number of the file, place of the next entry, length, kind
+/// (getdents64(2)).
 const ENTRY_NAME: usize = 19;
 
-/// Reads some names of a folder that was opened, from where it stands. Gives the place of what follows, for
+/// Reads some names of a folder that was opened, from where it stands. Gives the place of the next name, for
 /// [`std::io::Seek`], or `None` at the end of the folder.
 ///
 /// # Errors

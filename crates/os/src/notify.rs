@@ -1,7 +1,7 @@
 //! Tells the service manager that the program is up, alive, or going down (sd_notify(3)).
 //!
-//! Owns: the datagrams and when the next one is due. Never: waits, or minds a manager that does not listen. Without one
-//! it does nothing.
+//! Owns: the datagrams and when the next one is due. Never: waits, or minds a manager that does not listen.
+//! Without one it does nothing.
 
 use media::time::Mono;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<UnixDatagram>,
-    /// A third of what the manager waits for a sign of life.
+    /// A third of the manager's time limit for a sign of life.
     interval: Option<Duration>,
     due: Option<Mono>,
 }

@@ -1,9 +1,10 @@
-//! What the process as a whole has: its heap, its descriptors, its terminal.
+//! The process as a whole: its heap, its descriptors, its terminal.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Lets all threads share one heap: they hardly ever allocate at the same time, and a heap for each takes memory.
+/// Lets all threads share one heap: they hardly ever allocate at the same time, and a heap for each takes
+/// memory.
 #[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "mallopt has no wrapper"))]
 pub fn share_heap() {
     // SAFETY: it only changes where later allocations come from.

@@ -1,7 +1,7 @@
 //! RTP off many sockets in few system calls.
 //!
-//! Owns: one set of buffers for all sockets, and when each datagram arrived. A socket is emptied in batches; none is
-//! woken for.
+//! Owns: one set of buffers for all sockets, and when each datagram arrived. A socket is emptied in batches;
+//! none is woken for.
 
 use crate::clock;
 use crate::datagrams::{BATCH_DATAGRAMS, Batch};
@@ -20,7 +20,7 @@ pub const MAX_DRAINED: usize = BATCH_DATAGRAMS * MAX_BATCHES;
 /// A datagram that is said to have waited for longer has a wrong stamp: the clock was set meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What a socket had.
+/// A datagram received from a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
     /// Content, as far as it was kept.

@@ -1,19 +1,21 @@
-//! What a UDP socket lets in: filters that the kernel applies before a packet takes room.
+//! Filters of a UDP socket, which the kernel applies before a packet takes room.
 
 use nix::errno::Errno;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Lets only packets from `from` into a UDP `socket`: the kernel drops others before they take room in its buffer, and
-/// counts them in [`crate::SocketMemory::drops`]. On an IPv6 socket the mapped form of an IPv4 address is meant, too.
+/// Lets only packets from `from` into a UDP `socket`: the kernel drops others before they take room in its
+/// buffer, and counts them in [`crate::SocketMemory::drops`]. On an IPv6 socket the mapped form of an IPv4
+/// address is meant, too.
 ///
 /// # Errors
 /// As the system says; the socket takes everything then.
 #[expect(unsafe_code, reason = "SO_ATTACH_FILTER has no wrapper")]
 #[expect(clippy::cast_possible_truncation, reason = "codes of instructions have 16 bits")]
 pub fn only_from(socket: BorrowedFd<'_>, from: IpAddr) -> io::Result<()> {
-    /// Instructions of classic BPF: load a word or an octet, jump if equal, and with what, return (linux/filter.h).
+    /// Instructions of classic BPF: load a word or an octet, jump if equal, the operand, return
+    /// (linux/filter.h).
     const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const LOAD_OCTET: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const MASK: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
@@ -42,8 +44,8 @@ pub fn only_from(socket: BorrowedFd<'_>, from: IpAddr) -> io::Result<()> {
     let len = u16::try_from(program.len()).unwrap_or(0);
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     let octets = libc::socklen_t::try_from(size_of_val(&program)).unwrap_or_default();
-    // SAFETY: the kernel reads the structure of the size given, and through it as many instructions as it says, all of
-    // which live until the call is over; it keeps a copy.
+    // SAFETY: the kernel reads the structure of the size given, and through it as many instructions as it
+    // says, all of which live until the call is over; it keeps a copy.
     Errno::result(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -56,14 +58,15 @@ pub fn only_from(socket: BorrowedFd<'_>, from: IpAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets only packets of `sender` into a UDP socket, or those of everybody: the kernel drops others before they take room in
-/// its buffer, counts them as dropped ([`crate::Datagram::overflow`]), and tells their senders nothing. Unlike `connect` it can be
-/// undone without losing the port.
+/// Lets only packets of `sender` into a UDP socket, or those of everybody: the kernel drops others before
+/// they take room in its buffer, counts them as dropped ([`crate::Datagram::overflow`]), and tells their
+/// senders nothing. Unlike `connect` it can be undone without losing the port.
 ///
 /// # Errors
 /// As the system says; emulators don't know the option. The socket is as before then.
 pub fn let_in(socket: BorrowedFd<'_>, sender: Option<SocketAddr>) -> io::Result<()> {
-    // A filter that takes everything replaces the one before: unlike the option that takes one off, emulators know it.
+    // A filter that takes everything replaces the one before: unlike the option that takes one off, emulators
+    // know it.
     const RETURN: u16 = 0x06;
     let everything = || vec![libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: u32::MAX }];
     let mut program = sender.map_or_else(everything, sender_filter);
@@ -83,15 +86,16 @@ fn set_filter(
     octets: usize,
 ) -> io::Result<()> {
     let octets = libc::socklen_t::try_from(octets).unwrap_or_default();
-    // SAFETY: the kernel reads `octets` octets of `value`, which the callers have there; a filter's instructions are as
-    // many as its length says.
+    // SAFETY: the kernel reads `octets` octets of `value`, which the callers have there; a filter's
+    // instructions are as many as its length says.
     Errno::result(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, octets) })?;
     Ok(())
 }
 
 /// A classic BPF program that lets packets of one sender pass. It sees a packet from its UDP header on.
 fn sender_filter(sender: SocketAddr) -> Vec<libc::sock_filter> {
-    /// Instructions: load from an offset, mask, jump if not equal, return (linux/filter.h, linux/bpf_common.h).
+    /// Instructions: load from an offset, mask, jump if not equal, return (linux/filter.h,
+    /// linux/bpf_common.h).
     const LOAD_WORD: u16 = 0x20;
     const LOAD_HALF: u16 = 0x28;
     const LOAD_OCTET: u16 = 0x30;

@@ -1,7 +1,7 @@
 //! How the receive buffer of a UDP socket does.
 //!
-//! Linux before 4.12 and emulators have no `SO_MEMINFO`; the kernel's table of sockets (`/proc/net/udp`, `udp6`) has been
-//! there since 2.6.27 (proc(5)). It takes a file to be read, so it is the second choice.
+//! Linux before 4.12 and emulators have no `SO_MEMINFO`; the kernel's table of sockets (`/proc/net/udp`,
+//! `udp6`) has been there since 2.6.27 (proc(5)). It takes a file to be read, so it is the second choice.
 
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -15,7 +15,7 @@ const QUEUES: usize = 4;
 const INODE: usize = 9;
 const DROPS: usize = 12;
 
-/// What the kernel keeps for a socket, and what it could not keep.
+/// The kernel's memory for a socket, and the packets that it could not keep.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketMemory {
     /// Whether its receive buffer has no room for another packet.
@@ -53,14 +53,14 @@ fn told_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
         )
     })?;
     if usize::try_from(octets).is_ok_and(|octets| octets < size_of_val(&values)) {
-        // An emulator passes on an integer of what it does not know.
+        // An emulator passes on one integer of an option that it does not know.
         return Err(io::ErrorKind::Unsupported.into());
     }
     let is_full = values[USED].saturating_add(PACKET_MEMORY_OCTETS) > values[LIMIT];
     Ok(SocketMemory { is_full, drops: values[DROPS] })
 }
 
-/// What the kernel takes for a packet of a call, at most.
+/// The kernel's memory for a packet of a call, at most.
 const PACKET_MEMORY_OCTETS: u32 = 2304;
 
 /// As the table says; [`io::ErrorKind::NotFound`] if it does not have the socket.

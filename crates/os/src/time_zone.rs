@@ -1,14 +1,15 @@
 //! The local time zone, as the C library knows it.
 
-/// Seconds east of UTC of the local time zone at a time given in seconds since the Unix epoch; 0 if unknown. The zone is
-/// looked at anew: it may have been set since.
+/// Seconds east of UTC of the local time zone at a time given in seconds since the Unix epoch; 0 if unknown.
+/// The zone is looked at anew: it may have been set since.
 #[must_use]
 #[expect(unsafe_code, reason = "the time zone is known to the C library only")]
 pub fn utc_offset_s(unix_s: i64) -> i32 {
     let time = for_the_c_library(unix_s);
     let mut local = std::mem::MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: nothing in this process changes the environment, which the first call reads. Both pointers are valid for
-    // the second one; the result is read only if it says success, and the zeroed structure is a valid one in any case.
+    // SAFETY: nothing in this process changes the environment, which the first call reads. Both pointers are
+    // valid for the second one; the result is read only if it says success, and the zeroed structure is a
+    // valid one in any case.
     let local = unsafe {
         // `localtime_r` alone reads the file of the zone once in the life of a process.
         tzset();
@@ -25,11 +26,12 @@ unsafe extern "C" {
     fn tzset();
 }
 
-/// After so many years, leap days and days of the week are the same again, and so are the rules of time zones.
+/// After so many years, leap days and days of the week are the same again, and so are the rules of time
+/// zones.
 const CYCLE_S: i64 = 28 * 1461 * 24 * 3600 / 4;
 
-/// A time that the C library can take and that has the same place in its year. Where `time_t` has 32 bits, its time
-/// ends in 2038.
+/// A time that the C library can take and that has the same place in its year. Where `time_t` has 32 bits,
+/// its time ends in 2038.
 #[allow(clippy::useless_conversion, irrefutable_let_patterns, reason = "time_t differs by platform")]
 fn for_the_c_library(unix_s: i64) -> libc::time_t {
     if let Ok(time) = libc::time_t::try_from(unix_s) {

@@ -1,14 +1,14 @@
 //! Config files: from TOML to checked values, each error with its line and key.
 //!
-//! Owns: the lookup of a value, the wording of errors, the guess at a misspelt name ([`nearest`]).
-//! Never: which sections and keys there are, or what they mean; each program knows its own.
+//! Owns: the lookup of a value, the wording of errors, the guess at a misspelt name ([`nearest`]). Never:
+//! which sections and keys there are, or their meaning; each program knows its own.
 
 use std::fmt;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The sections of a config, each with its keys: what is not among them is an error. The section `""` has the keys
+/// The sections of a config, each with its keys: any other key is an error. The section `""` has the keys
 /// that stand above all headers.
 pub type Sections = [(&'static str, &'static [&'static str])];
 
@@ -42,7 +42,7 @@ fn edits(from: &[u8], to: &[u8]) -> usize {
     row[to.len()]
 }
 
-/// What is wrong with a config text, and where.
+/// A mistake in a config text, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// File name as given to the parser.
@@ -51,11 +51,11 @@ pub struct ConfigError {
     pub line: usize,
     /// Section and key, such as `storage.buffer`, or the key alone; `None` if the text isn't TOML.
     pub key: Option<String>,
-    /// What is wrong and what would be right.
+    /// The mistake, and the right value.
     pub problem: Problem,
 }
 
-/// What can be wrong with a config text.
+/// The mistakes of a config text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// Not TOML.
@@ -69,7 +69,7 @@ pub enum Problem {
     },
     /// The value has another TOML type.
     WrongType {
-        /// What belongs here.
+        /// The right value, in words.
         wanted: &'static str,
         /// TOML type found.
         found: &'static str,
@@ -87,7 +87,7 @@ pub enum Problem {
     Invalid {
         /// The value as written.
         found: String,
-        /// What belongs here.
+        /// The right value, in words.
         wanted: String,
     },
     /// The value can't be used, in the words of who knows why.
@@ -140,7 +140,7 @@ impl<'i> Document<'i> {
     /// Reads `input`, which errors call `file`.
     ///
     /// # Errors
-    /// What is not TOML, and the first name that `sections` does not have.
+    /// A syntax error, or the first name that `sections` does not have.
     pub fn parse(input: &'i str, file: &'i str, sections: &'static Sections) -> Result<Self, ConfigError> {
         Self::parse_with_lists(input, file, sections, &[])
     }
@@ -277,7 +277,7 @@ impl Section<'_, '_> {
     /// Replaces `into` by the value of `key`, if the text has one.
     ///
     /// # Errors
-    /// What `convert` finds wrong with it, with its place.
+    /// The mistake that `convert` finds, with its place.
     pub fn read<T>(
         &self,
         key: &'static str,

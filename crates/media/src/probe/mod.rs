@@ -1,13 +1,15 @@
-//! What comes in place of audio: nothing, encrypted packets, or packets of a codec that is not recorded.
+//! Detects missing audio: no packets, encrypted packets, or packets of a codec that is not recorded.
 //!
-//! Owns: the state of the media of one recording, and the witnesses for it. Never: what is done with a packet; the
-//! caller says which ones were audio, and asks of the others. Invariants: packets count as encrypted only if two
-//! witnesses agree, their length and how their octets are distributed, and as long as the second one has not spoken
-//! they wait here, so that what only looks odd loses nothing; memory is bounded.
+//! Owns: the state of the media of one recording, and the witnesses for it. Never: the handling of a packet;
+//! the caller says which ones were audio, and asks about the others. Invariants: packets count as encrypted
+//! only if two witnesses agree, their length and how their octets are distributed, and as long as the second
+//! one has not spoken they wait here, so that odd packets which prove to be audio are not lost; memory is
+//! bounded.
 //!
-//! SRTP (RFC 3711) leaves the RTP header in the clear, so sequence number, timestamp and payload type look right. Its
-//! payload is longer than the packet time by the authentication tag, and its octets are as good as random, which no
-//! speech, music or noise in G.711 or G.722 is: their octets are the logarithm of a level, or steps around zero.
+//! SRTP (RFC 3711) leaves the RTP header in the clear, so sequence number, timestamp and payload type look
+//! right. Its payload is longer than the packet time by the authentication tag, and its octets are as good as
+//! random, which no speech, music or noise in G.711 or G.722 is: their octets are the logarithm of a level,
+//! or steps around zero.
 
 use crate::codec::COMFORT_NOISE;
 use crate::packet::Packet;
@@ -32,18 +34,19 @@ const REST_PACKETS: u32 = 250;
 /// Packets in a row that are not longer, before a stream that was encrypted is taken to be in the clear.
 const CLEAR_PACKETS: u32 = 3;
 
-/// Random octets have a chi-squared of 255 with a standard deviation of 23 (255 degrees of freedom); speech, tones and
-/// noise in the codecs have more than 600 in a thousand octets, and more the more there are.
+/// Random octets have a chi-squared of 255 with a standard deviation of 23 (255 degrees of freedom); speech,
+/// tones and noise in the codecs have more than 600 in a thousand octets, and more the more there are.
 const RANDOM_CHI_SQUARED: u64 = 400;
 
-/// Packets of other payload types, without one of the codec for the time, that mean that the sender uses another codec.
+/// Packets of other payload types, without one of the codec for the time, that mean that the sender uses
+/// another codec.
 const WRONG_PACKETS: u32 = 25;
 const WRONG_AFTER: Duration = Duration::from_secs(1);
 
 /// Payload of a telephone event (RFC 4733): it stands beside audio and says nothing of its codec.
 const EVENT_OCTETS: usize = 4;
 
-/// What comes in.
+/// The kind of packets that come in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Media {
     /// Audio.
@@ -70,10 +73,10 @@ impl Media {
     }
 }
 
-/// What is to be done with a packet of the codec.
+/// The decision on a packet of the codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// It is audio. What [`Probe::take_held`] gives, if anything, comes before it.
+    /// It is audio. The packets that [`Probe::take_held`] gives, if any, come before it.
     Clear,
     /// It waits until more is known.
     Held,
@@ -92,13 +95,13 @@ pub struct Probe {
     since: Mono,
     /// Audio came since the beginning.
     heard: bool,
-    /// What a packet lasts, as the recording expects it, in octets.
+    /// The expected length of a packet, in octets.
     frame_octets: usize,
     last: Option<Last>,
     /// Whether encrypted packets are looked for.
     is_suspecting: bool,
     suspicion: Option<Box<Suspicion>>,
-    /// The next packet is looked at, whatever its length.
+    /// The next packet is looked at, of any length.
     is_engaged: bool,
     encrypted: bool,
     encrypted_at: Mono,
@@ -167,7 +170,7 @@ impl Probe {
         self.is_suspecting
     }
 
-    /// What comes.
+    /// The kind of packets that come in now.
     #[must_use]
     pub fn media(&self) -> Media {
         self.media
@@ -196,7 +199,7 @@ impl Probe {
         }
     }
 
-    /// What comes has changed since this was asked last.
+    /// Whether [`Self::media`] has changed since the last call.
     pub fn take_change(&mut self) -> bool {
         std::mem::replace(&mut self.told, self.media) != self.media
     }
@@ -268,7 +271,8 @@ impl Probe {
             suspicion.forget();
             suspicion.tag = tag.unwrap_or_default();
         }
-        // A packet behind a lost one says nothing; one that is not longer, and one of another stream, speaks for the sender.
+        // A packet behind a lost one says nothing; one that is not longer, and one of another stream, speaks
+        // for the sender.
         if (judged && tag != Some(suspicion.tag)) || !suspicion.can_hold(packet) {
             return Look::Clear;
         }
@@ -287,8 +291,8 @@ impl Probe {
         Look::Clear
     }
 
-    /// Passes on what was held before [`Self::look`] said [`Look::Clear`] or [`Look::Encrypted`] (then with the octets of
-    /// silence that stand for each), or when no more is waited for.
+    /// Passes on the packets held until [`Self::look`] said [`Look::Clear`] or [`Look::Encrypted`] (then with
+    /// the octets of silence that stand for each), or when no more is waited for.
     pub fn take_held(&mut self, mut pass: impl FnMut(&Packet<'_>, usize, Mono)) {
         let Some(suspicion) = &mut self.suspicion else { return };
         if suspicion.held.is_empty() {
@@ -341,7 +345,7 @@ impl Probe {
         self.handshakes = self.handshakes.saturating_add(1);
     }
 
-    /// When time alone changes what comes, unless a packet comes before.
+    /// When time alone changes [`Self::media`], unless a packet comes before.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         (self.media != Media::None).then(|| self.last_sign() + NO_MEDIA_AFTER)
@@ -378,7 +382,7 @@ impl Suspicion {
         self.seen = [0; 256];
     }
 
-    /// Whether `packet` is the next one of what is held, and there is room for it.
+    /// Whether `packet` follows the held ones, and there is room for it.
     fn can_hold(&self, packet: &Packet<'_>) -> bool {
         (self.held.is_empty() || self.held.is_followed_by(packet)) && self.held.has_room(packet)
     }
@@ -403,8 +407,8 @@ impl Suspicion {
     }
 }
 
-/// Whether a datagram that is no RTP belongs to a key exchange or to finding a path: STUN, DTLS, TURN (RFC 7983) or ZRTP
-/// (RFC 6189). Where they come, the audio is likely to be encrypted.
+/// Whether a datagram that is no RTP belongs to a key exchange or to finding a path: STUN, DTLS, TURN (RFC
+/// 7983) or ZRTP (RFC 6189). Where they come, the audio is likely to be encrypted.
 #[must_use]
 pub fn is_handshake(datagram: &[u8]) -> bool {
     const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];

@@ -1,4 +1,4 @@
-//! What the probe makes of senders: speech, noise and ciphers, with and without a tag.
+//! The probe's verdict on senders: speech, noise and ciphers, with and without a tag.
 
 use super::*;
 use std::path::Path;
@@ -197,7 +197,7 @@ fn other(payload_type: u8, octets: &[u8]) -> Packet<'_> {
     }
 }
 
-/// What the probe says of 3 s of packets of another type, beside audio or not.
+/// The probe's verdict on 3 s of packets of another type, beside audio or not.
 fn beside(payload_type: u8, octets: usize, audio: bool) -> Media {
     let mut bench = Bench::new();
     for number in 0..150 {

@@ -1,10 +1,11 @@
 //! One RTP stream that is recorded: datagrams in, audio in segments out, or packets that are relayed.
 //!
-//! Owns: the way of a packet, alike at phone and server. Who sends the call ([`crate::source_lock`]), which payload types
-//! are its audio ([`crate::payload_types`]), which codec it has ([`crate::codec_change`]), what is encrypted
-//! ([`crate::probe`]), where it belongs in time ([`crate::timeline`]), where one file ends and the next begins
-//! ([`segment_buffer`]), and the books of it all. Never: names of files, jobs, when to write. Invariants: every datagram is
-//! in exactly one account; what is relayed was admitted as what is recorded is; nothing is allocated per packet.
+//! Owns: the way of a packet, alike at phone and server. Who sends the call ([`crate::source_lock`]), which
+//! payload types are its audio ([`crate::payload_types`]), which codec it has ([`crate::codec_change`]),
+//! which packets are encrypted ([`crate::probe`]), where it belongs in time ([`crate::timeline`]), where one
+//! file ends and the next begins ([`segment_buffer`]), and the books of it all. Never: names of files, jobs,
+//! when to write. Invariants: every datagram is in exactly one account; relayed packets pass the same checks
+//! as recorded ones; nothing is allocated per packet.
 
 pub mod segment_buffer;
 pub mod segment_log;
@@ -42,14 +43,14 @@ pub struct Datagram<'a> {
     pub arrival: Mono,
 }
 
-/// What is known of a stream before it comes.
+/// The parameters of a stream, known before it comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Who may send it.
     pub source: source_lock::Rules,
     /// Its codec.
     pub codec: Codec,
-    /// What each packet lasts; `None`: the first one of each codec tells.
+    /// The length of each packet; `None`: the first one of each codec tells.
     pub ptime_ms: Option<u32>,
     /// The payload type of the codec, if it is not the static one.
     pub payload_type: Option<PayloadType>,
@@ -73,7 +74,7 @@ pub struct StreamRecorder {
     codec_change: CodecChange,
     max_codec_changes: usize,
     probe: Probe,
-    /// More audio than time has passed came: what comes is not taken.
+    /// More audio came than time has passed: further packets are not taken.
     waits_for_clock: bool,
     track: Track,
     /// Octets and lost packets of the track before this one.
@@ -83,7 +84,7 @@ pub struct StreamRecorder {
     last_octets: usize,
     /// Datagrams that waited for their sender to be believed and are to be relayed.
     released: Waiting,
-    /// What stands for encrypted packets; empty as long as there are none.
+    /// Silence in place of an encrypted packet; empty as long as there is none.
     silence: Vec<u8>,
 }
 
@@ -161,7 +162,7 @@ impl StreamRecorder {
         self.take_waiting(pool);
     }
 
-    /// What became of a datagram that is no RTP; `None` if it is a stranger's.
+    /// The account of a datagram that is no RTP; `None` if it is a stranger's.
     fn no_packet(
         &mut self,
         octets: &[u8],
@@ -192,7 +193,8 @@ impl StreamRecorder {
         }
     }
 
-    /// Segments that have just ended have the counts up to here. A packet on its way past the end of one is not lost.
+    /// Segments that have just ended have the counts up to here. A packet on its way past the end of one is
+    /// not lost.
     fn date_ends(&mut self) {
         let counts = self.counts_of_end(false);
         self.track.buffer.date_ends(&counts);
@@ -207,7 +209,7 @@ impl StreamRecorder {
         counts
     }
 
-    /// Takes what has waited for its sender to be believed.
+    /// Takes the packets that waited for their sender to be believed.
     fn take_waiting(&mut self, pool: &mut BlockPool) {
         let waiting = self.lock.take_held();
         for (octets, arrival) in waiting.iter() {
@@ -222,7 +224,8 @@ impl StreamRecorder {
         }
     }
 
-    /// Looks at what waits for its sender to be believed, though nothing came; whether it was taken.
+    /// Looks at the packets that wait for their sender to be believed, though nothing came. True if they are
+    /// taken.
     pub fn tick(&mut self, now: Mono, pool: &mut BlockPool) -> bool {
         let taken = self.lock.tick(now);
         self.lock_waits = (!taken && self.lock.has_rivals()).then_some(now);
@@ -239,8 +242,8 @@ impl StreamRecorder {
         self.lock_waits.map(|since| since + PROBATION_TIME)
     }
 
-    /// No more packets come for now: those of whoever may be the sender are taken, and what was held is audio, if it
-    /// may be.
+    /// No more packets come for now: those of a possible sender are taken, and held ones that may be audio
+    /// are.
     pub fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.lock.settle(now) {
             self.take_waiting(pool);
@@ -316,7 +319,7 @@ impl StreamRecorder {
         }
     }
 
-    /// What was held is audio after all, or nothing more is waited for.
+    /// The held packets are audio after all, or nothing more is waited for.
     pub fn release_held(&mut self, pool: &mut BlockPool) {
         let Self { probe, track, counts, .. } = self;
         probe.take_held(|early, _, at| {
@@ -370,7 +373,7 @@ impl StreamRecorder {
             early += u64::from(track.push(packet, at, pool) == Verdict::Stored);
         });
         self.counts.restore(early, DropCause::PayloadType);
-        // What was held back counts where its audio is.
+        // A packet that was held back counts where its audio is.
         let mut counts = self.counts;
         counts.received = counts.received.saturating_sub(early);
         counts.stored = counts.stored.saturating_sub(early);
@@ -383,7 +386,7 @@ impl StreamRecorder {
         self.date_ends();
     }
 
-    /// A pause begins: what waits to be put in order waits no longer.
+    /// A pause begins: packets that wait to be put in order wait no longer.
     pub fn pause(&mut self, pool: &mut BlockPool) {
         self.track.settle(pool);
         self.date_ends();
@@ -403,7 +406,7 @@ impl StreamRecorder {
         self.track.buffer.date_ends(&counts);
     }
 
-    /// The present segment ends here; what follows is another one.
+    /// The present segment ends here, and another one begins.
     pub fn end_segment(&mut self) {
         self.track.buffer.end_segment(Boundary::Asked);
         self.date_ends();
@@ -414,19 +417,19 @@ impl StreamRecorder {
         self.track.buffer.take_end()
     }
 
-    /// What happened in the last segment, which ends now, and the counts at its end.
+    /// The log of the last segment, which ends now, and the counts at its end.
     pub fn take_last(&mut self) -> (SegmentLog, Counts) {
         (self.track.buffer.take_log(), self.counts)
     }
 
-    /// Ends the segment that is being written at `at_octets` of its file; what comes behind is a segment of its own. Gives
-    /// what happened up to there, and the counts; `is_last` if no more audio will come.
+    /// Ends the segment that is being written at `at_octets` of its file; the rest is a segment of its own.
+    /// Gives the log up to there, and the counts; `is_last` if no more audio will come.
     pub fn cut_segment(&mut self, at_octets: u64, is_last: bool) -> (SegmentLog, Counts) {
         let (log, counts) = self.track.buffer.cut_segment(at_octets);
         (log, counts.unwrap_or_else(|| self.counts_of_end(is_last)))
     }
 
-    /// Audio goes into segments from here on, which begin with what [`Self::replay`] gives.
+    /// Audio goes into segments from here on, which begin with the packets of [`Self::replay`].
     pub fn record_in_segments(&mut self, ptime_ms: Option<u32>, max_octets: u64, now: Mono) {
         let format = Format { codec: self.codec, ptime_ms };
         let before = std::mem::replace(&mut self.track, Track::in_segments(format, max_octets, now));
@@ -449,7 +452,8 @@ impl StreamRecorder {
         Some(verdict)
     }
 
-    /// What was to be replayed was: it counts once, though it stands on the track before, too. Gives the lost packets of it.
+    /// The replay is over: its packets count once, though they stand on the track before, too. Gives the lost
+    /// ones.
     pub fn end_replay(&mut self) -> u64 {
         let lost = self.track.timeline.lost();
         self.octets_before = self.octets_before.saturating_sub(self.octets_of_track());
@@ -473,7 +477,7 @@ impl StreamRecorder {
         self.counts.restore(packets, DropCause::Uplink);
     }
 
-    /// Takes what is to be relayed before the packet that was given last.
+    /// Takes the packets to be relayed before the one that was given last.
     pub fn take_released(&mut self) -> Option<Waiting> {
         (!self.released.is_empty()).then(|| std::mem::take(&mut self.released))
     }
@@ -508,7 +512,7 @@ impl StreamRecorder {
         self.types.other(codec).map(|payload_type| payload_type.0)
     }
 
-    /// What became of the datagrams so far.
+    /// The counts of datagrams so far.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
@@ -526,13 +530,13 @@ impl StreamRecorder {
         self.takeovers
     }
 
-    /// What comes in.
+    /// The state of the media that comes in.
     #[must_use]
     pub fn probe(&self) -> &Probe {
         &self.probe
     }
 
-    /// The same, to be asked what is new.
+    /// The same, to take its changes.
     pub fn probe_mut(&mut self) -> &mut Probe {
         &mut self.probe
     }
@@ -549,7 +553,7 @@ impl StreamRecorder {
         self.octets_before + self.octets_of_track()
     }
 
-    /// The same, without what was recorded before [`Self::record_in_segments`].
+    /// The same, without the audio before [`Self::record_in_segments`].
     #[must_use]
     pub fn octets_of_track(&self) -> u64 {
         self.track.octets() + self.track.timeline.waiting_octets()
@@ -567,13 +571,13 @@ impl StreamRecorder {
         self.track.timeline.waiting_octets()
     }
 
-    /// The level of what was relayed last.
+    /// The level of the audio relayed last.
     #[must_use]
     pub fn relayed_level(&self) -> Option<Level> {
         self.track.relayed.as_ref().and_then(Tally::level)
     }
 
-    /// What waits for the disk; nothing if packets are relayed.
+    /// The audio that waits for the disk; none if packets are relayed.
     #[must_use]
     pub fn buffer(&self) -> &SegmentBuffer {
         &self.track.buffer

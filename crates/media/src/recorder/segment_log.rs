@@ -1,6 +1,7 @@
-//! What a segment of a recording holds beside audio, and where it ends.
+//! The log of a segment: all that a segment has beside audio, and its end.
 //!
-//! Owns: gaps and pauses of one segment, positions counted from the start of its file. Invariant: both lists have a limit.
+//! Owns: gaps and pauses of one segment, positions counted from the start of its file. Invariant: both lists
+//! have a limit.
 
 use crate::codec::Codec;
 use crate::counts::Counts;
@@ -35,7 +36,7 @@ pub struct Pause {
     pub duration_ms: u64,
 }
 
-/// What happened in a segment.
+/// The events in a segment.
 #[derive(Clone, Debug, Default)]
 pub struct SegmentLog {
     /// The first [`MAX_LISTED`] gaps.
@@ -46,7 +47,7 @@ pub struct SegmentLog {
     pub gap_octets: u64,
     /// The first [`MAX_LISTED`] pauses.
     pub pauses: Vec<Pause>,
-    /// End of the last gap and its cause, to join what touches.
+    /// End of the last gap and its cause, to join a gap that touches it.
     last: Option<(u64, GapCause)>,
 }
 
@@ -76,7 +77,7 @@ impl SegmentLog {
         }
     }
 
-    /// Takes what happened before `at_octets`; positions of the rest count from there.
+    /// Takes the events before `at_octets`; positions of the rest count from there.
     pub(super) fn split_off_front(&mut self, at_octets: u64) -> Self {
         let mut front = Self::default();
         for gap in std::mem::take(&mut self.gaps) {
@@ -104,12 +105,12 @@ impl SegmentLog {
     }
 }
 
-/// What the audio of a segment is.
+/// The format of the audio of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     /// Its codec.
     pub codec: Codec,
-    /// What its packets last; `None` as long as no packet has told.
+    /// The length of its packets; `None` as long as no packet has told.
     pub ptime_ms: Option<u32>,
 }
 
@@ -127,9 +128,9 @@ pub enum Boundary {
 /// A segment that gets no more audio.
 #[derive(Clone, Debug)]
 pub struct SegmentEnd {
-    /// What happened in it.
+    /// Its events.
     pub log: SegmentLog,
-    /// What its audio is.
+    /// The format of its audio.
     pub format: Format,
     /// Why it ends.
     pub boundary: Boundary,

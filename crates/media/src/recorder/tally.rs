@@ -11,7 +11,7 @@ const LEVEL_OCTETS: usize = 8000;
 /// Only every fourth octet counts for the level.
 const LEVEL_STRIDE: usize = 4;
 
-/// What is known of the audio that went by.
+/// The length and level of the audio that went by.
 #[derive(Debug)]
 pub(super) struct Tally {
     codec: Codec,

@@ -150,7 +150,7 @@ fn a_relayed_stream_that_is_recorded_from_its_last_packets_on_counts_them_once()
 }
 
 #[test]
-fn what_comes_when_nothing_is_kept_any_more_is_dropped_and_takes_no_memory() {
+fn packets_that_come_when_nothing_is_kept_any_more_are_dropped_and_take_no_memory() {
     let mut bench = Bench::in_segments(1000);
     bench.hears(0..50);
     bench.stream.buffer_mut().discard(&mut bench.pool);

@@ -1,7 +1,6 @@
 //! The audio of one stream, put in order, and where it goes: into segments, or past.
 //!
-//! Owns: the timeline, what a packet lasts, and what was recorded on another track before. Never: whether a packet is
-//! audio of the call.
+//! Owns: the timeline and the length of a packet. Never: whether a packet is audio of the call.
 
 use super::segment_buffer::SegmentBuffer;
 use super::segment_log::Format;
@@ -24,11 +23,11 @@ pub(super) struct Track {
     pub(super) timeline: Timeline,
     /// Audio on its way to files; empty if packets are relayed.
     pub(super) buffer: SegmentBuffer,
-    /// What is known of audio whose packets are relayed.
+    /// The length and level of audio whose packets are relayed.
     pub(super) relayed: Option<Tally>,
-    /// What each packet lasts, if that was said at the beginning.
+    /// The length of each packet, if it was given at the beginning.
     ptime_ms: Option<u32>,
-    /// It was said, or the first packet of this codec has told.
+    /// It was given, or the first packet of this codec has told.
     is_ptime_known: bool,
 }
 

@@ -1,14 +1,15 @@
 //! Whose packets are the call: one sender, known by address, port and SSRC.
 //!
-//! A sender is taken after a probation of [`PROBATION_PACKETS`] in sequence; until then its packets wait here,
-//! so that none of an honest one is lost, and are handed out as they were sent. Others are strangers: counted,
-//! and kept out. Of two that compete the more continuous one has the call; bursts do not help, because what
-//! counts is in how many stretches of `SLOT` a sender was heard in sequence.
+//! A sender is taken after a probation of [`PROBATION_PACKETS`] in sequence; until then its packets wait
+//! here, so that none of an honest one is lost, and are handed out as they were sent. Others are strangers:
+//! counted, and kept out. Of two that compete the more continuous one has the call; bursts do not help,
+//! because only the number of `SLOT`s counts in which a sender was heard in sequence.
 //!
 //! Owns: the sender, its rivals and their waiting packets, the count of strangers. Never: sockets; the shell
-//! connects one to [`SourceLock::source`], so that the kernel keeps strangers out, and must still see the others when the
-//! sender falls silent. Invariants: a sender that goes on is not displaced by a less continuous one; every packet is handed out
-//! once, or is a stranger; memory is bounded, and the packets of the sender allocate nothing.
+//! connects one to [`SourceLock::source`], so that the kernel keeps strangers out, and must still see the
+//! others when the sender falls silent. Invariants: a sender that goes on is not displaced by a less
+//! continuous one; every packet is handed out once, or is a stranger; memory is bounded, and the packets of
+//! the sender allocate nothing.
 
 mod voice;
 mod waiting;
@@ -25,8 +26,8 @@ use voice::{SLOT, Voice};
 /// Packets in sequence after which a sender is believed.
 pub const PROBATION_PACKETS: u32 = 3;
 
-/// A sender that passes no probation, and has no rival, is taken for the call after so long, or before what waits of it
-/// has no more room.
+/// A sender that passes no probation, and has no rival, is taken for the call after so long, or earlier if
+/// its waiting packets have no more room.
 pub const PROBATION_TIME: Duration = Duration::from_secs(1);
 
 /// A sender that was heard for less time in all (10 slots: 1.6 s) may be a stranger that came first.
@@ -59,7 +60,7 @@ const RIVAL_EXPIRES: Duration = Duration::from_secs(2);
 /// A former sender may come back within this time, and is as continuous as it was.
 const FORMER_EXPIRES: Duration = Duration::from_secs(10);
 
-/// What differs between programs.
+/// The parameters that differ between programs.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Only this address may send; `None`: any.
@@ -68,12 +69,12 @@ pub struct Rules {
     pub takeover_after: Duration,
 }
 
-/// What becomes of a packet.
+/// The decision on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It is the call's.
     Ours,
-    /// Its sender has the call now. What [`SourceLock::take_held`] gives comes before it.
+    /// Its sender has the call now. The packets of [`SourceLock::take_held`] come before it.
     Taken,
     /// It waits here until more is known of its sender.
     Held,
@@ -193,8 +194,8 @@ impl SourceLock {
         self.displaced || self.strangers > 0
     }
 
-    /// Takes `datagram`, which is no packet of a stream (no RTP, or RTCP). True if it came from the call's sender, or from
-    /// whoever may become it; else it is a stranger's.
+    /// Takes a datagram of `source` that is no packet of a stream (no RTP, or RTCP). True if it came from the
+    /// call's sender, or from one that may become it; else it is a stranger's.
     pub fn admits_other(&mut self, source: SocketAddr) -> bool {
         let source = canonical(source);
         let foreign = self.rules.only.is_some_and(|only| only != source.ip());
@@ -263,14 +264,16 @@ impl SourceLock {
         Admission::Held
     }
 
-    /// Whether nobody has the call, only the rival at `index` has sent, and there is no room for another packet of it.
+    /// Whether nobody has the call, only the rival at `index` has sent, and there is no room for another
+    /// packet of it.
     fn is_full_and_alone(&self, index: usize, datagram: &[u8]) -> bool {
         let voices = self.rivals.iter().filter(|rival| rival.voice.is_some()).count();
         let has_room = self.rivals.get(index).is_none_or(|rival| rival.waiting.has_room(datagram));
         self.sender.is_none() && voices == 1 && !has_room
     }
 
-    /// Keeps a packet of the rival at `index`. If there is no room, the one with most of it loses its older half.
+    /// Keeps a packet of the rival at `index`. If there is no room, the one with most of it loses its older
+    /// half.
     fn hold(&mut self, index: usize, datagram: &[u8], seq: SeqNo, arrival: Mono) {
         let Some(rival) = self.rivals.get_mut(index) else { return };
         self.strangers += rival.waiting.push(datagram, seq, arrival);
@@ -286,8 +289,8 @@ impl SourceLock {
         std::mem::take(&mut self.held)
     }
 
-    /// Looks at what waits, at `now`. True if a sender that has no rival was taken although it sent too little for a probation:
-    /// [`Self::take_held`] has its packets.
+    /// Looks at the waiting packets, at `now`. True if a sender that has no rival was taken although it sent
+    /// too little for a probation: [`Self::take_held`] has its packets.
     pub fn tick(&mut self, now: Mono) -> bool {
         self.expire(now);
         if self.sender.is_some() {
@@ -301,11 +304,11 @@ impl SourceLock {
         alone && self.settle(now)
     }
 
-    /// No more packets come, or a pause begins: whoever may be the sender is taken for it. True if [`Self::take_held`] has
-    /// its packets; all others are strangers from here on.
+    /// No more packets come, or a pause begins: a possible sender is taken for the sender. True if
+    /// [`Self::take_held`] has its packets; all others are strangers from here on.
     pub fn settle(&mut self, now: Mono) -> bool {
         let best = match &self.sender {
-            // What may be a change of SSRC or port that was about to be believed.
+            // Perhaps a change of SSRC or port that was about to be believed.
             Some(sender) => self.best(|voice| {
                 voice.first >= sender.voice.last && (sender.is_same_port(voice) || sender.goes_on_at(voice))
             }),
@@ -370,8 +373,8 @@ impl SourceLock {
         self.rivals.iter().position(|rival| rival.voice.as_ref().is_some_and(|voice| voice.is(key, ssrc)))
     }
 
-    /// The first packet of somebody. If there is no place, the one with the shortest run goes, of equal ones the last:
-    /// so a flood of new senders does not push out one that is about to be believed.
+    /// The first packet of somebody. If there is no place, the one with the shortest run goes, of equal ones
+    /// the last: so a flood of new senders does not push out one that is about to be believed.
     fn new_rival(
         &mut self,
         datagram: &[u8],
@@ -457,8 +460,8 @@ impl Rules {
             // Nobody knows the SSRC of a call before it begins: it is the sender's own that came first.
             return false;
         }
-        // One that had the call at this very port is compared with what the sender did since then; others with all that
-        // came from there.
+        // One that had the call at this very port is compared with the sender's packets since then; others
+        // with all packets from there.
         let (own, established) = if rival.former && sender.is_same_port(rival) {
             (sender.voice.own(), sender.voice.own().slots(now) >= ESTABLISHED_SLOTS)
         } else {
@@ -470,7 +473,8 @@ impl Rules {
         let window = u32::try_from(self.takeover_after.as_millis() / SLOT.as_millis()).unwrap_or(u32::MAX);
         let window = window.clamp(1, voice::MAX_SLOTS);
         let (more, less) = (rival.slots_in(window, now), own.slots_in(window, now));
-        // A former sender may be less continuous than that: it was silent for the moment in which it lost the call.
+        // A former sender may be less continuous than that: it was silent for the moment in which it lost the
+        // call.
         let enough = if rival.former { window / 2 } else { window - window / 16 };
         more >= enough && less <= more / 2
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 const PHONE: &str = "192.0.2.1:4000";
 
-/// A lock that is fed packets whose payload says who sent them, and what it handed out.
+/// A lock that is fed packets whose payload names their sender, and the packets it handed out.
 struct Bench {
     lock: SourceLock,
     out: Vec<(u8, u16)>,
@@ -361,7 +361,7 @@ fn after_long_silence_anyone_at_the_address_may_take_over_by_the_same_probation(
 }
 
 #[test]
-fn what_waits_is_bounded_and_a_flood_of_senders_costs_the_call_nothing() {
+fn waiting_packets_are_bounded_and_a_flood_of_senders_costs_the_call_nothing() {
     let mut bench = Bench::new();
     bench.call(PHONE, 1, 0..10, 0);
     for number in 0..20_000_u16 {

@@ -66,12 +66,12 @@ impl Voice {
         }
     }
 
-    /// As it is when it has lost the call: as continuous as it was, but what it sent is no run any more.
+    /// The state after it has lost the call: as continuous as before, but its packets are no run any more.
     pub(super) fn retired(self) -> Self {
         Self { run: 0, former: true, ..self }
     }
 
-    /// Without what others did before it.
+    /// Without the slots of others before it.
     pub(super) fn own(&self) -> Self {
         Self { before: 0, ..*self }
     }

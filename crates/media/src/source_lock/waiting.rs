@@ -1,6 +1,7 @@
 //! Packets that wait for their sender to be believed.
 //!
-//! Owns: their order. They are kept as they come, and handed out as they were sent. Invariant: memory is bounded.
+//! Owns: their order. They are kept as they come, and handed out as they were sent. Invariant: memory is
+//! bounded.
 
 use super::voice::{ANEW_AFTER, MAX_BEHIND};
 use crate::time::Mono;
@@ -71,8 +72,8 @@ impl Waiting {
         gone
     }
 
-    /// Puts packets that were overtaken before those that overtook them. The times of arrival stay where they are:
-    /// whoever takes the packets expects a clock that does not run back.
+    /// Puts packets that were overtaken before those that overtook them. The times of arrival stay where they
+    /// are: the receiver of the packets expects a clock that does not run back.
     pub(super) fn put_in_order(&mut self) {
         let arrivals: Vec<Mono> = self.places.iter().map(|place| place.arrival).collect();
         for index in 1..self.places.len() {
@@ -87,7 +88,7 @@ impl Waiting {
         }
     }
 
-    /// Whether `datagram` can be kept beside what waits.
+    /// Whether there is room for `datagram` beside the waiting ones.
     pub(super) fn has_room(&self, datagram: &[u8]) -> bool {
         self.octets.len() + datagram.len() <= MAX_WAITING_OCTETS
     }

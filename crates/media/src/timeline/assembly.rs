@@ -1,7 +1,8 @@
-//! Audio of a stream on its way to the sink: in order at once, behind a hole until that is filled or old enough.
+//! Audio of a stream on its way to the sink: in order at once, behind a hole until that is filled or old
+//! enough.
 //!
-//! Owns: the window, and whether the stream's first packets may still be reordered. Invariant: audio and silence reach
-//! the sink in order and once.
+//! Owns: the window, and whether the stream's first packets may still be reordered. Invariant: audio and
+//! silence reach the sink in order and once.
 
 use super::sink::{AudioSink, GapCause};
 use super::stream::REORDER_OCTETS;
@@ -14,7 +15,7 @@ pub(super) struct Assembly {
     window: Window,
     /// Nothing of this stream has been handed over: its first packets may still be reordered.
     opening: bool,
-    /// Why what is missing is missing.
+    /// The cause of missing audio.
     hole: GapCause,
 }
 

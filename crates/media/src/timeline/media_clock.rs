@@ -1,21 +1,22 @@
 //! Where the clock says that a packet belongs, and how far audio may be ahead of it.
 //!
-//! Owns: the relation of arrival to place in the recording. A packet may come late and never early, so the packet of the
-//! last seconds that came earliest tells what is on time. Invariant: audio and silence together never pass the clock
-//! by more than an eighth and [`AHEAD_OCTETS`]; silence that no clock vouches for never by more than an eighth and
-//! [`SILENCE_AHEAD_OCTETS`].
+//! Owns: the relation of arrival to place in the recording. A packet may come late and never early, so the
+//! earliest packet of the last seconds defines "on time". Invariant: audio and silence together never pass
+//! the clock by more than an eighth and [`AHEAD_OCTETS`]; silence that no clock vouches for never by more
+//! than an eighth and [`SILENCE_AHEAD_OCTETS`].
 
 use super::pace::ticks_in;
 use crate::time::Mono;
 
-/// Audio may be ahead of the clock by so much, and an eighth of the time: five minutes, which are 2.4 MB on the disk. Whoever
-/// plays a file to the recorder as fast as it goes gets it recorded; nobody fills a disk that way.
+/// Audio may be ahead of the clock by so much, and an eighth of the time: five minutes, which are 2.4 MB on
+/// the disk. A file that is played to the recorder at full speed is recorded, but can't fill a disk.
 pub(super) const AHEAD_OCTETS: i64 = 2_400_000;
 
-/// Silence that the clock does not vouch for (loss in a burst) may be so much, and an eighth of the time: 5 s.
+/// Silence that the clock does not vouch for (loss in a burst) may be so much, and an eighth of the time: 5
+/// s.
 pub(super) const SILENCE_AHEAD_OCTETS: i64 = 40_000;
 
-/// What came within this time tells what is on time.
+/// The packets of this time define "on time".
 const WINDOW_TICKS: i64 = 40_000;
 
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ impl MediaClock {
         now - self.early.min(self.early_before)
     }
 
-    /// Ticks since the recording began, pauses left out: what the others take as `now`.
+    /// Ticks since the recording began, pauses left out: the `now` of the other modules.
     pub(super) fn now(&self, arrival: Mono) -> i64 {
         self.epoch.map_or(0, |epoch| ticks_in(arrival.since(epoch)))
     }

@@ -1,13 +1,13 @@
 //! From packets to audio in time: order, duplicates, loss, silence.
 //!
-//! Owns: where each packet's audio belongs. Every codec sends one octet per RTP tick, so a distance in time is a distance
-//! in octets. Three witnesses tell a packet's place, and two must agree (`witness`): sequence number,
-//! timestamp (as the sender counts it, `pace`) and arrival (`media_clock`). What is in order
-//! goes straight to the sink; what comes after a hole waits in the window until the hole is filled or
-//! [`REORDER_OCTETS`] old. After a break that no counter explains nothing is handed over until it is known whether
-//! the network stood still or the sender (`suspense`). Invariants: audio and silence reach the sink in order and
-//! once; together they never pass the clock by more than `media_clock` allows; memory is fixed; nothing is
-//! allocated per packet.
+//! Owns: where each packet's audio belongs. Every codec sends one octet per RTP tick, so a distance in time
+//! is a distance in octets. Three witnesses tell a packet's place, and two must agree (`witness`): sequence
+//! number, timestamp (as the sender counts it, `pace`) and arrival (`media_clock`). Packets in order go
+//! straight to the sink; packets after a hole wait in the window until the hole is filled or
+//! [`REORDER_OCTETS`] old. After a break that no counter explains nothing is handed over until it is known
+//! whether the network stood still or the sender (`suspense`). Invariants: audio and silence reach the sink
+//! in order and once; together they never pass the clock by more than `media_clock` allows; memory is fixed;
+//! nothing is allocated per packet.
 
 mod assembly;
 mod media_clock;
@@ -40,7 +40,8 @@ use witness::{Finding, Testimony, weigh};
 /// Clock time without packets before a restarted stream that becomes silence.
 const RESTART_SILENCE_OVER: Duration = Duration::from_millis(500);
 
-/// A packet whose counters fit nothing is followed by one whose number is at most so far ahead, if they are a stream.
+/// A packet whose counters fit nothing is followed by one whose number is at most so far ahead, if they are a
+/// stream.
 const FOLLOWER_PACKETS: i32 = 8;
 
 /// A jump ahead by more is a restarted counter and not loss (RFC 3550, appendix A.1).
@@ -115,7 +116,7 @@ impl Timeline {
         self.payload_type = payload_type;
     }
 
-    /// The sender changed to `codec`: what waits goes to the sink, a stream of its own follows.
+    /// The sender changed to `codec`: waiting packets go to the sink, a stream of its own follows.
     pub fn switch_codec(&mut self, codec: Codec, sink: &mut impl AudioSink) {
         let seamless = self.seamless;
         self.settle(sink);
@@ -145,7 +146,8 @@ impl Timeline {
             .map_or(0, |stream| stream.seen.missing(REORDER_OCTETS / stream.last_octets.max(1)))
     }
 
-    /// Counts as stored what [`Self::push`] reported as dropped because it had to prove itself, and what has since.
+    /// Counts as stored the packets that [`Self::push`] reported as dropped while they had to prove
+    /// themselves, and that have since.
     pub fn restore_regained(&mut self, counts: &mut Counts) {
         let Regained { ssrc, unconfirmed } = self.regained;
         if ssrc + unconfirmed > 0 {
@@ -163,8 +165,8 @@ impl Timeline {
 
     /// Takes one packet that arrived at `arrival`.
     ///
-    /// `room` is false when its audio can't be kept: then silence takes its place and it counts as
-    /// dropped. What the caller gets back goes into its [`Counts`].
+    /// `room` is false when its audio can't be kept: then silence takes its place and it counts as dropped.
+    /// The caller books the verdict in its [`Counts`].
     pub fn push(
         &mut self,
         packet: &Packet<'_>,
@@ -195,7 +197,7 @@ impl Timeline {
         }
     }
 
-    /// Begins a stream with `packet`, and with what was held of it.
+    /// Begins a stream with `packet`, and with its held packets.
     fn begin(
         &mut self,
         packet: &Packet<'_>,
@@ -227,7 +229,8 @@ impl Timeline {
         self.restart(packet, arrival, pause, room, sink)
     }
 
-    /// A packet of the stream whose counters fit nothing. With the next one behind it, the stream begins anew there.
+    /// A packet of the stream whose counters fit nothing. With the next one behind it, the stream begins anew
+    /// there.
     fn doubt(
         &mut self,
         packet: &Packet<'_>,
@@ -283,7 +286,7 @@ impl Timeline {
         self.put(packet.payload, offset, room, sink)
     }
 
-    /// What a further packet after a break says of it.
+    /// Weighs a further packet after a break.
     fn look_again(&mut self, packet: &Packet<'_>, offset: i64, arrival: Mono, sink: &mut impl AudioSink) {
         let now = self.clock.now(arrival);
         let unexplained = self.clock.place_of(now) - self.origin - offset;
@@ -297,7 +300,7 @@ impl Timeline {
         }
     }
 
-    /// The break was what `outcome` says; what the clock says if nothing more came.
+    /// Ends the break as `outcome` says, or as the clock says if nothing more came.
     fn end_suspense(&mut self, outcome: Option<Outcome>, sink: &mut impl AudioSink) {
         let Some(suspense) = self.suspense.take() else { return };
         let unexplained = match outcome {
@@ -306,7 +309,7 @@ impl Timeline {
             Some(Outcome::Open) | None => suspense.end(),
         };
         let packet = self.stream.as_ref().map_or(1, |stream| stream.last_octets.max(1));
-        // Whole packets, so that what follows stays aligned to the frames of the file.
+        // Whole packets, so that later audio stays aligned to the frames of the file.
         let silence = (unexplained.max(0) + packet / 2) / packet * packet;
         if silence > 0 {
             sink.silence(silence.unsigned_abs(), GapCause::Hold);
@@ -314,8 +317,8 @@ impl Timeline {
         }
     }
 
-    /// Closes every hole: what waits goes to the sink. The next packet continues right after it,
-    /// however much time passes until then (a pause, or the end of a file).
+    /// Closes every hole: waiting packets go to the sink. The next packet continues right after it, however
+    /// much time passes until then (a pause, or the end of a file).
     pub fn settle(&mut self, sink: &mut impl AudioSink) {
         self.end_suspense(None, sink);
         self.assembly.hand_over_all(sink);
@@ -323,8 +326,8 @@ impl Timeline {
         self.seamless = true;
     }
 
-    /// Nothing may have come for a while: then what waits for a hole to be filled waits no longer, since nothing would tell
-    /// when it is old enough. The stream goes on at its time.
+    /// If nothing has come for a while, packets behind a hole wait no longer, since no further packet would
+    /// tell their age. The stream goes on at its time.
     pub fn let_go(&mut self, now: Mono, sink: &mut impl AudioSink) {
         let last = self.stream.as_ref().map(|stream| stream.last_arrival);
         if self.waiting_octets() > 0 && last.is_some_and(|last| now.since(last) >= BREAK) {
@@ -366,7 +369,8 @@ impl Timeline {
         self.place_next(packet, arrival, follows, ticks)
     }
 
-    /// A packet that is newer than all before, by its number or, if not `follows`, perhaps by the other witnesses.
+    /// A packet that is newer than all before, by its number or, if not `follows`, perhaps by the other
+    /// witnesses.
     fn place_next(&mut self, packet: &Packet<'_>, arrival: Mono, follows: bool, ticks: i64) -> Place {
         let Some(stream) = &mut self.stream else { return Place::Doubt };
         let octets = octets_of(packet);
@@ -419,7 +423,7 @@ impl Timeline {
             stream.pace.interrupt();
         }
         if !self.held.is_empty() {
-            // The stream goes on: what came in between was not the next one.
+            // The stream goes on: the packets in between were not the next one.
             self.held.clear();
         }
         stream.newest = packet.timestamp;
@@ -443,8 +447,9 @@ impl Timeline {
         Place::At(stream.newest_offset)
     }
 
-    /// After a pause: a packet from before it belongs nowhere, any other one begins anew. So does one with counters from
-    /// before it that comes after a second, if another one follows, unless it is the newest one again or was missing.
+    /// After a pause: a packet from before it belongs nowhere, any other one begins anew. So does one with
+    /// counters from before it that comes after a second, if another one follows, unless it is the newest one
+    /// again or was missing.
     fn place_after_settling(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
         if let Some(stream) = self.stream.as_mut().filter(|stream| stream.ssrc == packet.ssrc) {
             let ticks = packet.timestamp.ticks_since(stream.newest);
@@ -460,15 +465,16 @@ impl Timeline {
                 _ => {}
             }
         }
-        // What was held is from before the pause.
+        // The held packets are from before the pause.
         self.held.clear();
         Place::Restart(Duration::ZERO)
     }
 
     /// A packet of another SSRC: a straggler of the stream before, a stray, a rival, or the next stream.
     ///
-    /// While the present stream may be going on, the next one is believed when none of the present one came between
-    /// packets that last twice as long as one of it (RFC 3550, appendix A.1, asks for two in sequence).
+    /// While the present stream may be going on, the next one is believed when none of the present one came
+    /// between packets that last twice as long as one of it (RFC 3550, appendix A.1, asks for two in
+    /// sequence).
     fn place_other_source(&mut self, packet: &Packet<'_>, arrival: Mono) -> Place {
         let Some(stream) = &self.stream else { return Place::Restart(Duration::ZERO) };
         let pause = arrival.since(stream.last_arrival);
@@ -507,7 +513,7 @@ impl Timeline {
         Place::Restart(pause)
     }
 
-    /// Starts a stream right after what is there, with silence for a long `pause`.
+    /// Starts a stream right after the last audio, with silence for a long `pause`.
     fn restart(
         &mut self,
         packet: &Packet<'_>,
@@ -526,7 +532,7 @@ impl Timeline {
             self.clock.begin(self.origin, arrival, last);
         } else if pause > RESTART_SILENCE_OVER {
             let silence = self.clock.place_of(self.clock.now(arrival)) - self.origin;
-            // Whole packets, so that what follows stays aligned to the frames of the file.
+            // Whole packets, so that later audio stays aligned to the frames of the file.
             let silence = (silence.max(0) + octets / 2) / octets * octets;
             if silence > 0 {
                 sink.silence(silence.unsigned_abs(), GapCause::Restart);

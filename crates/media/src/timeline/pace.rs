@@ -1,7 +1,8 @@
 //! How many timestamp ticks a sender counts for an octet of audio.
 //!
-//! Owns: the step that a sender has shown. RFC 3551 makes it one tick an octet for every codec here, but senders count
-//! G.722 at 16 kHz, or add a constant of their own. A step that is wrong in the same way again and again is scaled away.
+//! Owns: the step that a sender has shown. RFC 3551 makes it one tick an octet for every codec here, but
+//! senders count G.722 at 16 kHz, or add a constant of their own. A step that is wrong in the same way again
+//! and again is scaled away.
 
 use crate::time::Mono;
 use crate::units::ClockRate;
@@ -13,7 +14,8 @@ const STEPS_TO_LEARN: u8 = 3;
 /// After so many the time between packets is looked at again, when single late ones count for less.
 const STEPS_TO_CHECK: u8 = 20;
 
-/// A step of more than so many times its audio, or of less than this part of it, is no way to count: 90 kHz is 11.25.
+/// A step of more than so many times its audio, or of less than this part of it, is no way to count: 90 kHz
+/// is 11.25.
 const MAX_RATIO: i64 = 12;
 
 /// Ticks for octets, as a fraction.
@@ -86,7 +88,7 @@ impl Pace {
         }
         if self.streak < STEPS_TO_CHECK {
             self.octets += octets;
-            // What a stall of the network adds says nothing of the sender.
+            // Time added by a stall of the network says nothing of the sender.
             self.elapsed += ticks_in(arrival.since(before)).min(ticks + ticks / 4);
             self.streak += 1;
             if self.streak == STEPS_TO_LEARN || self.streak == STEPS_TO_CHECK {

@@ -1,20 +1,21 @@
 //! Which sequence numbers of a stream have come, and which are missing.
 //!
-//! Owns: the numbers of the last [`SEEN_PACKETS`] packets. A number is missing when time was left free for it; a number
-//! that came with something else than audio (comfort noise, a telephone event) is neither. Memory is fixed.
+//! Owns: the numbers of the last [`SEEN_PACKETS`] packets. A number is missing when time was left free for
+//! it; a number that came with something else than audio (comfort noise, a telephone event) is neither.
+//! Memory is fixed.
 
 use crate::units::SeqNo;
 
 /// Sequence numbers remembered to tell a duplicate from a latecomer.
 pub(super) const SEEN_PACKETS: i32 = 1024;
 
-/// A packet that is no audio belongs to the stream's numbers if it is at most so far ahead of what came before it. Some
-/// senders count telephone events apart.
+/// A packet that is no audio belongs to the stream's numbers if it is at most so far ahead of the packet
+/// before it. Some senders count telephone events apart.
 const OTHER_AHEAD_PACKETS: i32 = 64;
 
 const WORDS: usize = (SEEN_PACKETS / 64) as usize;
 
-/// What a number that is not ahead of all others means.
+/// The meaning of a number that is not ahead of all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
     /// It came before.
@@ -86,7 +87,7 @@ impl Seen {
         self.newest
     }
 
-    /// What a number that is not ahead means.
+    /// The meaning of a number that is not ahead.
     pub(super) fn number(&self, seq: SeqNo) -> Number {
         match seq.packets_since(self.newest) {
             ahead if ahead > 0 => Number::Unknown,
@@ -123,8 +124,8 @@ impl Seen {
         (skipped - came).max(0)
     }
 
-    /// `seq`, which is ahead, came with audio. With `missing`, the numbers in between that nothing came with are missing
-    /// now. Returns how many that are.
+    /// `seq`, which is ahead, came with audio. With `missing`, the numbers in between that nothing came with
+    /// are missing now. Returns how many that are.
     #[inline]
     pub(super) fn advance(&mut self, seq: SeqNo, missing: bool) -> u64 {
         let absent = if seq == self.newest.plus(1) { 0 } else { self.pass_to(seq, missing) };
@@ -154,7 +155,7 @@ impl Seen {
             }
         }
         if steps > SEEN_PACKETS {
-            // More than is remembered: what is left stands for the newest ones.
+            // More than is remembered: the remaining bits stand for the newest ones.
             self.other = Bits::default();
         }
         if missing { absent.unsigned_abs() } else { 0 }

@@ -54,7 +54,7 @@ impl Stream {
             self.seen = Seen::starting_at(packet.seq);
         }
         self.pace.interrupt();
-        // What follows it goes on at the same place.
+        // The next packet goes on at the same place.
         self.newest_offset += self.last_octets - octets;
         self.newest = packet.timestamp;
         self.right = (packet.timestamp, self.newest_offset);
@@ -71,8 +71,8 @@ impl Stream {
         packets < 0 && (octets - expected).abs() <= expected.abs() / 4
     }
 
-    /// A packet whose number is not ahead: a duplicate, a latecomer, or neither if the other witnesses say so. One that
-    /// comes after all is taken from `lost`.
+    /// A packet whose number is not ahead: a duplicate, a latecomer, or neither if the other witnesses say
+    /// so. One that comes after all is taken from `lost`.
     pub(super) fn place_behind(
         &mut self,
         packet: &Packet<'_>,

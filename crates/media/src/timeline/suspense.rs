@@ -1,14 +1,15 @@
-//! Whether the network stood still or the sender did, when packets come again after a break that no counter explains.
+//! Whether the network stood still or the sender did, when packets come again after a break that no counter
+//! explains.
 //!
-//! Owns: that decision. A network that stood still hands over what it held back: more audio than time passes. A sender
-//! that stood still (hold, with timestamps that stand too) goes on at its pace. Until it is decided, for at most
-//! [`DECIDE_WITHIN`], nothing is handed over.
+//! Owns: that decision. A network that stood still delivers the packets that it held back: more audio than
+//! time passes. A sender that stood still (hold, with timestamps that stand too) goes on at its pace. Until
+//! it is decided, for at most [`DECIDE_WITHIN`], nothing is handed over.
 
 use crate::time::Mono;
 use std::time::Duration;
 
-/// A break that counters do not explain is looked at from this length on, as one between two SSRCs: 500 ms. A shorter one
-/// is a sender or a network that is not on time.
+/// A break that counters do not explain is looked at from this length on, as one between two SSRCs: 500 ms. A
+/// shorter one is a sender or a network that is not on time.
 pub(super) const BREAK_OCTETS: i64 = 4000;
 
 /// The same in time.
@@ -31,7 +32,7 @@ pub(super) struct Suspense {
     least: i64,
 }
 
-/// What is known after a packet.
+/// The finding after a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Not yet.

@@ -8,12 +8,12 @@ use proptest::prelude::*;
 const S: u8 = 0xFF;
 
 #[derive(Default)]
-struct Tape {
+struct CollectingSink {
     octets: Vec<u8>,
     gaps: Vec<(u64, GapCause)>,
 }
 
-impl AudioSink for Tape {
+impl AudioSink for CollectingSink {
     fn audio(&mut self, octets: &[u8]) {
         self.octets.extend_from_slice(octets);
     }
@@ -26,7 +26,7 @@ impl AudioSink for Tape {
 /// A sender and the timeline under test.
 struct Bench {
     timeline: Timeline,
-    tape: Tape,
+    sink: CollectingSink,
     counts: Counts,
     clock_ms: u64,
     ssrc: u32,
@@ -41,7 +41,7 @@ fn payload(number: u32) -> [u8; 160] {
 impl Bench {
     fn new() -> Self {
         let timeline = Timeline::new(Codec::Pcmu);
-        Self { timeline, tape: Tape::default(), counts: Counts::default(), clock_ms: 0, ssrc: 1 }
+        Self { timeline, sink: CollectingSink::default(), counts: Counts::default(), clock_ms: 0, ssrc: 1 }
     }
 
     fn send_raw(&mut self, pt: u8, seq: u16, timestamp: u32, audio: &[u8], room: bool) -> Verdict {
@@ -53,7 +53,7 @@ impl Bench {
             payload: audio,
         };
         let arrival = Mono::new(Duration::from_millis(self.clock_ms));
-        let verdict = self.timeline.push(&packet, arrival, room, &mut self.tape);
+        let verdict = self.timeline.push(&packet, arrival, room, &mut self.sink);
         self.counts.book(verdict);
         self.timeline.restore_regained(&mut self.counts);
         verdict
@@ -67,9 +67,9 @@ impl Bench {
     }
 
     fn finish(&mut self) -> &[u8] {
-        self.timeline.settle(&mut self.tape);
+        self.timeline.settle(&mut self.sink);
         assert!(self.counts.balance());
-        &self.tape.octets
+        &self.sink.octets
     }
 
     /// Packet `number` of a sender that counts `ticks` for it, at `timestamp`.
@@ -84,7 +84,7 @@ impl Bench {
     }
 
     fn gaps(&self) -> Vec<(u64, GapCause)> {
-        self.tape.gaps.clone()
+        self.sink.gaps.clone()
     }
 }
 
@@ -99,7 +99,7 @@ fn packets_in_order_come_out_as_they_went_in() {
         assert_eq!(bench.send(number), Verdict::Stored);
     }
     assert_eq!(bench.finish(), audio(0..50));
-    assert_eq!(bench.tape.gaps, []);
+    assert_eq!(bench.sink.gaps, []);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_packet_more_than_100_ms_late_is_counted_and_its_place_is_silent() {
     assert_eq!(bench.timeline.lost(), 0);
     let expected = [audio(0..20), vec![S; 160], audio(21..27)].concat();
     assert_eq!(bench.finish(), expected);
-    assert_eq!(bench.tape.gaps, [(160, GapCause::Loss)]);
+    assert_eq!(bench.sink.gaps, [(160, GapCause::Loss)]);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn silence_suppression_is_filled_and_is_not_loss() {
     assert_eq!(bench.timeline.lost(), 0);
     let expected = [audio(0..10), vec![S; 24_000], audio([11])].concat();
     assert_eq!(bench.finish(), expected);
-    assert!(bench.tape.gaps.iter().all(|gap| gap.1 == GapCause::Suppression));
+    assert!(bench.sink.gaps.iter().all(|gap| gap.1 == GapCause::Suppression));
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn packets_from_before_a_pause_do_not_come_back_after_it() {
     for number in (0..10).filter(|number| *number != 8) {
         bench.send(number);
     }
-    bench.timeline.settle(&mut bench.tape);
+    bench.timeline.settle(&mut bench.sink);
     bench.clock_ms += 3000;
     assert_eq!(bench.send(9), Verdict::Duplicate);
     assert_eq!(bench.send(8), Verdict::Late);
@@ -322,7 +322,7 @@ fn a_pause_leaves_neither_silence_nor_time() {
     for number in 0..10 {
         bench.send(number);
     }
-    bench.timeline.settle(&mut bench.tape);
+    bench.timeline.settle(&mut bench.sink);
     bench.clock_ms += 30_000;
     for number in 1500..1510 {
         bench.send(number);
@@ -399,7 +399,7 @@ proptest! {
                 _ => {}
             }
             if step.settle {
-                bench.timeline.settle(&mut bench.tape);
+                bench.timeline.settle(&mut bench.sink);
             }
             prop_assert!(bench.timeline.waiting_octets() <= 4096);
         }
@@ -618,7 +618,7 @@ fn a_stream_that_begins_anew_during_a_pause_is_recorded_after_it() {
     for number in 0..100 {
         bench.send(number);
     }
-    bench.timeline.settle(&mut bench.tape);
+    bench.timeline.settle(&mut bench.sink);
     bench.wait(1500);
     for number in 0..100 {
         bench.send(number);
@@ -633,7 +633,7 @@ fn a_straggler_long_after_a_pause_does_not_come_back() {
     for number in 0..100 {
         bench.send(number);
     }
-    bench.timeline.settle(&mut bench.tape);
+    bench.timeline.settle(&mut bench.sink);
     bench.wait(1500);
     bench.send(98);
     for number in 170..200 {
@@ -774,7 +774,7 @@ fn time_between_two_codecs_is_silence() {
     for number in 0..10 {
         bench.send(number);
     }
-    bench.timeline.switch_codec(Codec::Pcma, &mut bench.tape);
+    bench.timeline.switch_codec(Codec::Pcma, &mut bench.sink);
     bench.wait(2000);
     for number in 10..20u16 {
         bench.clock_ms += 20;
@@ -783,7 +783,7 @@ fn time_between_two_codecs_is_silence() {
     assert_eq!(bench.finish(), [audio(0..10), vec![S; 16_000], audio(10..20)].concat());
 }
 
-/// What becomes of one packet on its way.
+/// The fate of one packet on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Lost,
@@ -793,7 +793,8 @@ enum Way {
     Twice(u32),
 }
 
-/// Sends 70 packets, six of 160 octets and one of 64 again and again, each seven in a burst; `fate` befalls one of them.
+/// Sends 70 packets, six of 160 octets and one of 64 again and again, each seven in a burst; `fate` befalls
+/// one of them.
 fn send_in_mixed_lengths(fated: u32, fate: Way) -> (Bench, Vec<u8>) {
     let mut bench = Bench::new();
     let length = |number: u32| if number % 7 == 6 { 64 } else { 160 };
@@ -839,7 +840,7 @@ fn packets_of_mixed_lengths_may_be_lost_overtaken_or_doubled() {
 }
 
 #[test]
-fn what_waits_goes_on_when_nothing_comes_any_more_and_the_stream_goes_on_at_its_time() {
+fn waiting_packets_go_on_when_nothing_comes_any_more_and_the_stream_goes_on_at_its_time() {
     for lost in [vec![], vec![2]] {
         let mut bench = Bench::new();
         for number in 0..4 {
@@ -852,7 +853,7 @@ fn what_waits_goes_on_when_nothing_comes_any_more_and_the_stream_goes_on_at_its_
         let waiting = bench.timeline.waiting_octets();
         assert!(waiting > 0);
         let mut at = |ms: u64| {
-            bench.timeline.let_go(Mono::new(Duration::from_millis(ms)), &mut bench.tape);
+            bench.timeline.let_go(Mono::new(Duration::from_millis(ms)), &mut bench.sink);
             bench.timeline.waiting_octets()
         };
         assert_eq!((at(579), at(580)), (waiting, 0));
@@ -865,7 +866,7 @@ fn what_waits_goes_on_when_nothing_comes_any_more_and_the_stream_goes_on_at_its_
         let mut expected = [audio(0..2), silence, audio(rest)].concat();
         expected.extend(vec![S; 16_000]);
         expected.extend(audio(104..110));
-        assert!(bench.finish() == expected, "{} of {} octets", bench.tape.octets.len(), expected.len());
+        assert!(bench.finish() == expected, "{} of {} octets", bench.sink.octets.len(), expected.len());
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) const WINDOW_OCTETS: usize = 4096;
 /// Fragments between holes; a stream of 20 ms packets needs five in 100 ms.
 const MAX_FRAGMENTS: usize = 64;
 
-/// What the window hands over.
+/// A piece that the window hands over.
 pub(super) enum Piece<'a> {
     /// Audio.
     Audio(&'a [u8]),
@@ -116,7 +116,7 @@ impl Window {
         placed
     }
 
-    /// Hands over everything before `limit`, holes included, and whatever follows without a hole.
+    /// Hands over everything before `limit`, holes included, and all audio that follows without a hole.
     #[inline]
     pub(super) fn hand_over_to(&mut self, limit: i64, hand_over: &mut impl FnMut(Piece<'_>)) {
         if self.is_clear() && limit <= self.start {
@@ -155,7 +155,7 @@ impl Window {
         self.octets[from..from + audio.len()].copy_from_slice(audio);
     }
 
-    /// Makes the octets up to `end` addressable: moves what waits to the front of the buffer.
+    /// Makes the octets up to `end` addressable: moves the waiting audio to the front of the buffer.
     fn make_room(&mut self, end: i64, hand_over: &mut impl FnMut(Piece<'_>)) {
         let capacity = to_i64(WINDOW_OCTETS);
         if end - self.base <= capacity {

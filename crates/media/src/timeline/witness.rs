@@ -1,10 +1,11 @@
-//! How much time lies between a packet and the one before it: what three witnesses say of it.
+//! How much time lies between a packet and the one before it, by three witnesses.
 //!
-//! Owns: the decision, and nothing else. The witnesses are the sequence number (with the length of a packet), the
-//! timestamp, and the arrival; each says how many octets of time lie between the end of the packet before and this one.
-//! Senders get each of them wrong. What two of them say is so; a timestamp that stands alone is wrong.
+//! Owns: the decision, and nothing else. The witnesses are the sequence number (with the length of a packet),
+//! the timestamp, and the arrival; each says how many octets of time lie between the end of the packet before
+//! and this one. Senders get each of them wrong. Two that agree are right; a timestamp that stands alone is
+//! wrong.
 //!
-//! | sequence | timestamp | arrival | what it is | time between | lost |
+//! | sequence | timestamp | arrival | meaning | time between | lost |
 //! | --- | --- | --- | --- | --- | --- |
 //! | next | next | any | the stream goes on | none | |
 //! | next | ahead | as far ahead | silence suppression | as the timestamp says | |
@@ -20,16 +21,17 @@
 //! | back | ahead | as far ahead | numbers begin anew after silence | as the timestamp says | |
 //! | all others | | | a stray packet, or a stream that begins anew | the next packet decides | |
 //!
-//! An arrival that says more than the other two leaves it open whether the network stood still or the sender: see
-//! [`super::suspense`].
+//! An arrival that says more than the other two leaves it open whether the network stood still or the sender:
+//! see [`super::suspense`].
 
-/// Time for which the clock does not vouch (packets in a burst) is believed up to a second, of loss and comfort noise.
+/// Time for which the clock does not vouch (packets in a burst) is believed up to a second, of loss and
+/// comfort noise.
 pub(super) const UNVOUCHED_OCTETS: i64 = 8000;
 
 /// Packets may all be late by so much for a while: 100 ms.
 const LATE_OCTETS: i64 = 800;
 
-/// What is known of a packet. All lengths are octets, one a tick of the RTP clock.
+/// The witnesses of one packet. All lengths are octets, one a tick of the RTP clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Testimony {
     /// Numbers that nothing came with; `None` if the number does not follow.
@@ -50,7 +52,7 @@ pub(super) struct Testimony {
     pub(super) known: bool,
 }
 
-/// What it comes to.
+/// The result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// So much time lies between. `lost`: the absent numbers were sent and lost.
@@ -70,16 +72,17 @@ pub(super) fn weigh(testimony: &Testimony) -> Finding {
         *testimony;
     let half = packet / 2;
     let follows = |by_timestamp| Finding::Between { octets: 0, lost: false, by_timestamp };
-    // What is absent may have been a short packet.
+    // The absent packet may have been a short one.
     let is_next =
         by_timestamp.abs() <= if absent.is_some_and(|absent| absent > 0) { packet / 4 } else { half };
-    // By the clock, which is never early, there was no time for what is absent.
+    // By the clock, which is never early, there was no time for the absent packets.
     let no_time = absent.is_none_or(|absent| absent == 0 || by_arrival <= absent * packet - half);
     if is_next && (known || no_time) {
         return Finding::NEXT;
     }
-    // A stretch of silence may be off by what clocks drift in it, a short one by half of itself. If the number is the
-    // next one, a long one may be off by how late the packets before it were, too: they may all have been.
+    // A stretch of silence may be off by the drift of the clocks in it, a short one by half of itself. If the
+    // number is the next one, a long one may be off by how late the packets before it were, too: they may all
+    // have been.
     let late = if absent == Some(0) { (by_timestamp / 8).min(LATE_OCTETS) } else { 0 };
     let slack = (by_timestamp / 2).min(packet).max(late) + by_timestamp / 64;
     let ahead = by_timestamp - by_arrival;
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_as_long_as_the_timestamp_says_where_packets_differ_in_length() {
+    fn lost_audio_is_as_long_as_the_timestamp_says_where_packets_differ_in_length() {
         let between = |packet, longest, by_timestamp| {
             let testimony = Testimony {
                 absent: Some(1),

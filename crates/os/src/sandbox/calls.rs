@@ -1,7 +1,8 @@
 //! Which system calls the programs need, by the names that they have on this architecture.
 //!
-//! Owns: the lists. They are generous with what reads, waits and counts, since an older C library calls by other names,
-//! and have nothing that starts programs, mounts, traces, loads code or reaches files past their paths.
+//! Owns: the lists. They are generous with calls that read, wait and count, since an older C library calls by
+//! other names, and have no call that starts programs, mounts, traces, loads code or reaches files past their
+//! paths.
 
 use super::filter::{Guarded, List, Test};
 
@@ -10,13 +11,14 @@ use super::filter::{Guarded, List, Test};
 pub enum Program {
     /// `recordd`: files, sockets, threads, connections to its server.
     Agent,
-    /// `recordserver`: files, sockets, threads; it connects to nobody and sends no datagram to an address of its choice.
+    /// `recordserver`: files, sockets, threads; it connects to nobody and sends no datagram to an address of
+    /// its choice.
     Server,
     /// The process that unmounts: it looks things up and unmounts.
     Unmounter,
 }
 
-/// What the kernel calls this architecture in filters (linux/audit.h); `None` where there is no list for it.
+/// The kernel's number of this architecture in filters (linux/audit.h); `None` if there is no list for it.
 pub(super) const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
     Some(0xC000_003E)
 } else if cfg!(target_arch = "aarch64") {
@@ -46,7 +48,7 @@ const FILES: &[u32] = numbers![
     SYS_statfs SYS_fstatfs SYS_getcwd SYS_dup SYS_dup3 SYS_pipe2 SYS_sendfile SYS_copy_file_range SYS_umask
 ];
 
-/// Waiting, time, memory, threads, and what a process asks of itself.
+/// Waiting, time, memory, threads, and questions of a process about itself.
 const PROCESS: &[u32] = numbers![
     SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_ppoll SYS_pselect6 SYS_eventfd2 SYS_signalfd4
     SYS_timerfd_create SYS_timerfd_settime SYS_timerfd_gettime SYS_nanosleep SYS_clock_nanosleep SYS_clock_gettime
@@ -58,13 +60,13 @@ const PROCESS: &[u32] = numbers![
     SYS_restart_syscall SYS_capget
 ];
 
-/// Sockets, apart from what sends to an address.
+/// Sockets, apart from calls that send to an address.
 const SOCKETS: &[u32] = numbers![
     SYS_socketpair SYS_bind SYS_listen SYS_accept4 SYS_accept SYS_connect SYS_getsockname SYS_getpeername
     SYS_getsockopt SYS_setsockopt SYS_recvfrom SYS_recvmsg SYS_recvmmsg SYS_shutdown
 ];
 
-/// What calls are named on this architecture alone.
+/// The calls of this architecture alone.
 #[cfg(target_arch = "x86_64")]
 const NATIVE: &[u32] = numbers![
     SYS_open SYS_stat SYS_lstat SYS_newfstatat SYS_access SYS_poll SYS_select SYS_epoll_create SYS_epoll_wait
@@ -83,8 +85,8 @@ const NATIVE: &[u32] = numbers![
     SYS_send SYS_recv SYS_sigaction SYS_sigprocmask SYS_sigreturn
 ];
 
-/// The calls with 64 bits of time that 32-bit kernels have since 5.1, and the two that only ARM has; the first twelve
-/// are numbered alike everywhere (asm-generic/unistd.h), the others in asm/unistd.h.
+/// The calls with 64 bits of time that 32-bit kernels have since 5.1, and the two that only ARM has; the
+/// first twelve are numbered alike everywhere (asm-generic/unistd.h), the others in asm/unistd.h.
 #[cfg(target_arch = "arm")]
 const UNNAMED: &[u32] = &[
     403, 406, 407, 410, 411, 412, 413, 414, 417, 421, 422, /* cacheflush */ 0xF_0002,
@@ -93,7 +95,7 @@ const UNNAMED: &[u32] = &[
 #[cfg(not(target_arch = "arm"))]
 const UNNAMED: &[u32] = &[];
 
-/// What the process that unmounts needs: its one socket, paths without links, memory.
+/// The calls of the process that unmounts: its one socket, paths without links, memory.
 const UNMOUNTER: &[u32] = numbers![
     SYS_umount2 SYS_read SYS_write SYS_readv SYS_writev SYS_close SYS_statx SYS_faccessat SYS_faccessat2 SYS_readlinkat SYS_getcwd SYS_recvfrom
     SYS_munmap SYS_mremap SYS_madvise SYS_brk SYS_futex SYS_getrandom SYS_exit SYS_exit_group SYS_rt_sigaction
@@ -128,7 +130,7 @@ const CLONE_NAMESPACES: u32 = 0x7E02_0080;
 const PROT_WRITE: u32 = libc::PROT_WRITE as u32;
 const PROT_EXEC: u32 = libc::PROT_EXEC as u32;
 
-/// What a program may call. `pid` is its own.
+/// The calls that a program may make. `pid` is its own.
 pub(super) fn list(program: Program, pid: u32) -> List {
     if program == Program::Unmounter {
         let guarded = vec![
@@ -151,7 +153,7 @@ pub(super) fn list(program: Program, pid: u32) -> List {
         one_of(libc::SYS_prlimit64, 0, u32::MAX, &[0]),
         // An abort.
         one_of(libc::SYS_tgkill, 0, u32::MAX, &[pid]),
-        // Code is mapped from files, for name look-ups, and is never what can be written, too.
+        // Code is mapped from files, for name look-ups; a mapping is never both writable and executable.
         one_of(MMAP, 2, PROT_WRITE | PROT_EXEC, &[0, PROT_WRITE, PROT_EXEC]),
         one_of(libc::SYS_mprotect, 2, PROT_EXEC, &[0]),
     ];
@@ -164,7 +166,8 @@ pub(super) fn list(program: Program, pid: u32) -> List {
         sockets.extend([
             vec![family(libc::AF_INET)],
             vec![family(libc::AF_INET6)],
-            // Interfaces and their addresses: the phone's name, and the order of what a look-up finds.
+            // Interfaces and their addresses: the phone's name, and the order of the addresses that a look-up
+            // finds.
             vec![family(libc::AF_NETLINK), Test::is(2, 0)],
         ]);
     } else {
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_starts_programs_mounts_or_traces_is_refused() {
+    fn calls_that_start_programs_mount_or_trace_are_refused() {
         let hostile = numbers![
             SYS_execve SYS_execveat SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev SYS_init_module
             SYS_finit_module SYS_delete_module SYS_bpf SYS_kexec_load SYS_mount SYS_keyctl SYS_add_key SYS_request_key
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_recording_needs_is_allowed() {
+    fn calls_that_a_recording_needs_are_allowed() {
         for program in [Program::Agent, Program::Server] {
             for call in [FILES, PROCESS, SOCKETS, NATIVE, UNNAMED].concat() {
                 let filter = compiled(&list(program, 77), ARCH);

@@ -1,11 +1,11 @@
 //! Capabilities that may be kept, by name.
 //!
-//! Only those that a recorder can have a use for; whatever else a process has, it drops.
+//! Only those that a recorder can have a use for; a process drops all others.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Names and numbers (linux/capability.h), and what each is good for here.
+/// Names and numbers (linux/capability.h), and the use of each here.
 const KNOWN: [(&str, u8); 6] = [
     // Folders and sticks that belong to another user.
     ("CAP_CHOWN", 0),

@@ -1,8 +1,8 @@
 //! Which files and TCP ports are left, by Landlock.
 //!
-//! Owns: rights by version of Landlock, and the folders that any program of ours reads.
-//! A rule is for a folder as it is when the rule is made, and everything beneath it. What is mounted beneath it later is
-//! beneath it; what is mounted on it later is not. So a stick needs a rule for a folder above its mount point.
+//! Owns: rights by version of Landlock, and the folders that any program of ours reads. A rule is for a
+//! folder as it is when the rule is made, and everything beneath it. A mount made later beneath it is beneath
+//! it; one made later on it is not. So a stick needs a rule for a folder above its mount point.
 
 use crate::confine::FileRules;
 use std::fs::{File, OpenOptions};
@@ -37,15 +37,15 @@ const CONNECT_TCP: u64 = 1 << 1;
 /// Abstract Unix sockets of others, and signals to them.
 const SCOPES: u64 = 1 | (1 << 1);
 
-/// What both programs read while they run: disks and mounts, time zone and name look-ups, with the libraries that
-/// these load.
+/// The paths that both programs read while they run: disks and mounts, time zone and name look-ups, with the
+/// libraries that these load.
 const READABLE: [&str; 9] =
     ["/proc", "/sys", "/etc", "/run", "/usr", "/lib", "/lib64", "/dev/urandom", "/dev/random"];
 
 /// Files of the system that are often links to elsewhere, and replaced there.
 const LINKED: [&str; 3] = ["/etc/localtime", "/etc/resolv.conf", "/etc/hosts"];
 
-/// What is allowed.
+/// The allowed paths and ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     /// Folders that may be written beneath, and read.
@@ -83,8 +83,8 @@ fn device(path: &Path) -> Option<u64> {
     Some(std::fs::metadata(path).ok()?.dev())
 }
 
-/// Puts the rules into force for this thread and those that it starts. Returns where writing is allowed; folders that
-/// are not there are left out.
+/// Puts the rules into force for this thread and those that it starts. Returns where writing is allowed;
+/// folders that are not there are left out.
 ///
 /// # Errors
 /// If the kernel has no Landlock or refuses the rules.
@@ -96,14 +96,14 @@ pub(super) fn confine(allowed: &Allowed, version: u32) -> io::Result<Vec<Writabl
     let network = if version >= 4 { BIND_TCP | CONNECT_TCP } else { 0 };
     let rules = FileRules::new(known, network, if version >= 6 { SCOPES } else { 0 })?;
     let beneath = |path: &Path, ways: u64| -> io::Result<File> {
-        // What is above a name without a folder.
+        // The parent of a name without a folder.
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
         let ways = if file.metadata()?.is_dir() { ways } else { ways & OF_FILES };
         rules.allow_beneath(file.as_fd(), ways & known)?;
         Ok(file)
     };
-    // What is not there can't be read anyway.
+    // A missing path can't be read anyway.
     for path in READABLE.iter().map(Path::new).chain(allowed.read.iter().map(PathBuf::as_path)) {
         let _ = beneath(path, READ);
     }
@@ -115,7 +115,7 @@ pub(super) fn confine(allowed: &Allowed, version: u32) -> io::Result<Vec<Writabl
             None => {}
         }
     }
-    // The names of disks, but not what is on them.
+    // The names of disks, but not their contents.
     let _ = beneath(Path::new("/dev"), READ_DIR);
     let _ = beneath(Path::new("/dev/null"), READ_FILE | WRITE_FILE);
     for folder in &allowed.remove {
@@ -140,9 +140,10 @@ pub(super) fn confine(allowed: &Allowed, version: u32) -> io::Result<Vec<Writabl
     Ok(writable)
 }
 
-/// The folders to write beneath for a recording folder: itself, what a stick that is mounted on it is beneath, and what
-/// the disk that it is on now is beneath, since a stick is taken out and put back. The root of all is not among them
-/// unless a stick has to be there (`is_stick`), because then there is nothing else above its mount point.
+/// The folders to write beneath for a recording folder: itself, the folder above a stick that is mounted on
+/// it, and the folder above the mount of its present disk, since a stick is taken out and put back. The root
+/// of all is not among them unless a stick has to be there (`is_stick`), because then there is nothing else
+/// above its mount point.
 #[must_use]
 pub fn around(folder: &Path, is_stick: bool) -> Vec<PathBuf> {
     // A folder that is on the stick is not there before the stick is.
@@ -179,7 +180,7 @@ mod tests {
         let above = tempfile::tempdir().unwrap();
         let above = above.path().canonicalize().unwrap();
         let folder = above.join("stick");
-        // The first of these is what is there already.
+        // The first of these is there already.
         assert_eq!(around(&folder, false)[0], above);
         std::fs::create_dir(&folder).unwrap();
         assert_eq!(around(&folder, false)[..2], [folder.clone(), above.clone()]);

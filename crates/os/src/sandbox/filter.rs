@@ -1,12 +1,13 @@
 //! Seccomp filters: from a list of system calls to the program that the kernel runs before each of them.
 //!
-//! Owns: the form of the program. Never: installs it, or knows which calls are needed.
-//! Invariant: a call of another architecture is refused, and so is whatever no list has. Refused calls return an error
-//! and end nothing: a list that lacks a call must not cost a recording.
+//! Owns: the form of the program. Never: installs it, or knows which calls are needed. Invariant: a call of
+//! another architecture is refused, and so is a call that no list has. Refused calls return an error and end
+//! nothing: a list that lacks a call must not cost a recording.
 
 use crate::confine::Instruction;
 
-/// One test of an argument of a call: `(argument & mask) == value`, in the lower 32 bits, which are all of a C `int`.
+/// One test of an argument of a call: `(argument & mask) == value`, in the lower 32 bits, which are all of a
+/// C `int`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Test {
     /// 0 to 5.
@@ -15,7 +16,7 @@ pub(super) struct Test {
     pub(super) at: u8,
     /// Bits that are looked at.
     pub(super) mask: u32,
-    /// What they have to be.
+    /// The value that they must have.
     pub(super) value: u32,
 }
 
@@ -43,10 +44,10 @@ pub(super) struct Guarded {
     pub(super) cases: Vec<Vec<Test>>,
 }
 
-/// What may be called.
+/// The allowed calls.
 #[derive(Clone, Debug, Default)]
 pub(super) struct List {
-    /// Whatever the arguments are.
+    /// With any arguments.
     pub(super) plain: Vec<u32>,
     /// With some arguments only.
     pub(super) guarded: Vec<Guarded>,
@@ -59,7 +60,8 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-// Classes, sizes and operations of linux/bpf_common.h, put together: a word of the call's data; the rest with constants.
+// Classes, sizes and operations of linux/bpf_common.h, put together: a word of the call's data; the rest with
+// constants.
 const LOAD: u16 = 0x20;
 const AND: u16 = 0x54;
 const IF_EQUAL: u16 = 0x15;
@@ -97,7 +99,7 @@ pub(super) fn program(list: &List, architecture: u32) -> Vec<Instruction> {
         it.push(jump(IF_EQUAL, guarded.call, 0, distance(body.len())));
         it.extend(body);
     }
-    // Ranges rise, so what is below this one and was in none before is in none at all.
+    // Ranges rise, so a number below this one that was in none before is in none at all.
     for (first, last) in ranges(&list.plain) {
         it.push(jump(IF_ABOVE, last, 3, 0));
         it.push(jump(IF_NOT_BELOW, first, 0, 1));
@@ -153,7 +155,7 @@ fn ranges(numbers: &[u32]) -> Vec<(u32, u32)> {
 pub(super) mod tests_of_filters {
     use super::*;
 
-    /// What a call comes to.
+    /// The decision on a call.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(in crate::sandbox) enum Verdict {
         Allowed,
@@ -161,7 +163,8 @@ pub(super) mod tests_of_filters {
         Unknown,
     }
 
-    /// Runs a program as the kernel does, which is the only way to look at one for a machine that is not here.
+    /// Runs a program as the kernel does, which is the only way to look at one for a machine that is not
+    /// here.
     pub(in crate::sandbox) fn run(
         program: &[Instruction],
         architecture: u32,
@@ -221,7 +224,7 @@ pub(super) mod tests_of_filters {
     }
 
     #[test]
-    fn what_is_listed_is_allowed_and_nothing_else() {
+    fn listed_calls_are_allowed_and_no_others() {
         let list = list();
         for architecture in ARCHITECTURES {
             let program = program(&list, architecture);

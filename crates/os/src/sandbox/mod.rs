@@ -1,10 +1,10 @@
-//! Least privilege: what a running program does not need, it gives up, for good.
+//! Least privilege: a running program gives up, for good, all rights that it does not need.
 //!
-//! Owns: what is given up and in which order. No new privileges, no core dumps, no capabilities, files by path only
-//! where recordings and the system's settings are, no system calls but those of the lists. Each is given up as far as
-//! the kernel can, and what it can't is told. Never: decides where recordings go, or ends the program.
-//! Invariant: [`enter`] is called before the program has a second thread, because files and capabilities are each
-//! thread's own.
+//! Owns: the list of rights to give up, and their order. No new privileges, no core dumps, no capabilities,
+//! files by path only where recordings and the system's settings are, no system calls but those of the lists.
+//! Each is given up as far as the kernel can; the rest is reported. Never: decides where recordings go, or
+//! ends the program. Invariant: [`enter`] is called before the program has a second thread, because files and
+//! capabilities are each thread's own.
 
 mod calls;
 mod capability;
@@ -30,14 +30,14 @@ use unmounter::Unmounter;
 pub enum Level {
     /// Nothing but core dumps.
     Off,
-    /// What the kernel can.
+    /// As far as the kernel can.
     #[default]
     On,
-    /// What the kernel can, and the program does not start if anything is missing.
+    /// As far as the kernel can, and the program does not start if anything is missing.
     Strict,
 }
 
-/// What a program keeps.
+/// The rights that a program keeps.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Which list of system calls it needs.
@@ -52,7 +52,7 @@ pub struct Plan {
     pub allowed: Allowed,
 }
 
-/// What the process has given up.
+/// The rights that the process has given up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GivenUp {
     /// Whether it was asked for.
@@ -69,7 +69,7 @@ pub struct GivenUp {
     pub unmount: bool,
     /// Folders that it may write beneath, if Landlock confines it.
     pub write: Vec<String>,
-    /// What was asked for and is not to be had, for people.
+    /// Measures that were asked for and are not available, for people.
     pub missing: Vec<String>,
 }
 
@@ -81,16 +81,16 @@ struct Entered {
     told: Mutex<PathBuf>,
 }
 
-/// What the process has given up: there is one sandbox in a process, and no way out of it.
+/// The rights given up: there is one sandbox in a process, and no way out of it.
 static ENTERED: OnceLock<Entered> = OnceLock::new();
 
 /// Gives up everything that `plan` does not keep. To be called once, by the only thread.
 ///
 /// # Errors
-/// With [`Level::Strict`], what is missing, as text.
+/// With [`Level::Strict`], the missing measures, as text.
 pub fn enter(plan: &Plan) -> Result<GivenUp, String> {
     let mut status = GivenUp::default();
-    // What was given up from outside may not be given up once more: the call for it is refused, too.
+    // A right that was taken from outside may not be given up once more: the call for it is refused, too.
     let none = getrlimit(Resource::RLIMIT_CORE).is_ok_and(|limits| limits == (0, 0));
     if let Some(error) = (!none).then(|| setrlimit(Resource::RLIMIT_CORE, 0, 0)).and_then(Result::err) {
         status.missing.push(format!("core dumps: {error}"));
@@ -205,7 +205,7 @@ pub fn forbids_writing(root: &Path) -> bool {
     forbidden
 }
 
-/// Unmounts what is mounted at `path`: through the process that was kept for it, or directly.
+/// Unmounts `path`: through the process that was kept for it, or directly.
 ///
 /// # Errors
 /// As the system says; `EPERM` without the privilege.
@@ -219,13 +219,13 @@ pub fn unmount(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a process was kept for unmounting, so that whatever it refuses is refused for its place.
+/// Whether a process was kept for unmounting. If it refuses, the reason is the path's place.
 #[must_use]
 pub fn unmounts() -> bool {
     ENTERED.get().is_some_and(|entered| entered.unmounter.is_some())
 }
 
-/// Two lines for the log: what holds, and what is missing.
+/// Two lines for the log: the measures in force, and the missing ones.
 #[must_use]
 pub fn told(status: &GivenUp) -> (String, Option<String>) {
     if !status.enabled {

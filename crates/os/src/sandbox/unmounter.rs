@@ -1,10 +1,10 @@
 //! The process that unmounts sticks for the agent.
 //!
-//! Landlock forbids a confined process to unmount anything, and unmounting takes a capability (`CAP_SYS_ADMIN`) that
-//! nearly everything else could be done with. So before the agent gives both up, it starts a second process that
-//! keeps that one capability, reads nothing but paths from the agent, and unmounts what is beneath the folders that
-//! the agent may write to, and then the same disks elsewhere: a stick may be bound to another place. It ends with the
-//! agent.
+//! Landlock forbids a confined process to unmount anything, and unmounting takes a capability
+//! (`CAP_SYS_ADMIN`) that nearly everything else could be done with. So before the agent gives both up, it
+//! starts a second process that keeps that one capability, reads nothing but paths from the agent, and
+//! unmounts mounts beneath the folders that the agent may write to, and then the same disks elsewhere: a
+//! stick may be bound to another place. It ends with the agent.
 
 use super::calls::{self, Program};
 use super::filter;
@@ -41,7 +41,7 @@ impl Unmounter {
     pub(super) fn start(folders: Vec<PathBuf>) -> io::Result<Self> {
         let (own, other) = UnixStream::pair()?;
         confine::second_process(OwnedFd::from(other), move |socket| {
-            // Whatever is not to be had of this is not needed for the work either.
+            // A measure that is not available here is not needed for the work either.
             let only = 1 << SYS_ADMIN;
             let _ =
                 confine::set_capabilities(Capabilities { effective: only, permitted: only, inheritable: 0 });
@@ -58,7 +58,7 @@ impl Unmounter {
         Ok(Self(own))
     }
 
-    /// Has it unmount what is mounted at `path`.
+    /// Has it unmount `path`.
     pub(super) fn unmount(&self, path: &Path) -> io::Result<()> {
         let octets = path.as_os_str().as_bytes();
         let length = u16::try_from(octets.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -93,8 +93,8 @@ fn serve(socket: &mut UnixStream, mut unmount: impl FnMut(&Path) -> Result<(), E
     }
 }
 
-/// A link on the way must not lead out of `folders`; one that is followed between the two calls is the work of
-/// somebody who may mount. `disks` are those that were unmounted there.
+/// A link on the way must not lead out of `folders`; one that is followed between the two calls is the work
+/// of somebody who may mount. `disks` are those that were unmounted there.
 fn unmount(path: &Path, folders: &[PathBuf], disks: &mut VecDeque<u64>) -> Result<(), Errno> {
     let real = path.canonicalize().map_err(|_| Errno::EINVAL)?;
     let device = real.metadata().map_err(|_| Errno::EINVAL)?.dev();

@@ -1,8 +1,8 @@
 //! Audio on its way from the timeline to the storage thread, cut into segments.
 //!
-//! Owns: the blocks of one recording that are not on the disk yet, where one file ends and the next
-//! begins, and the gaps of the file being filled. Invariants: an octet belongs to exactly one segment; no
-//! segment exceeds its limit; what does not fit into the pool becomes silence of the same length.
+//! Owns: the blocks of one recording that are not on the disk yet, where one file ends and the next begins,
+//! and the gaps of the file being filled. Invariants: an octet belongs to exactly one segment; no segment
+//! exceeds its limit; audio that does not fit into the pool becomes silence of the same length.
 
 use super::segment_log::{Boundary, Format, Gap, Pause, SegmentEnd, SegmentLog};
 use crate::blocks::{Block, BlockPool, Piece};
@@ -46,7 +46,7 @@ pub struct SegmentBuffer {
     /// Octets that a segment may have, and whole frames of them.
     max_octets: u64,
     segment_limit: u64,
-    /// Octets less that the segment being filled may hold, and what that leaves, in whole frames.
+    /// Octets less that the segment being filled may hold, and its limit then, in whole frames.
     lowered: u64,
     present_limit: u64,
     /// Octets assigned to the segment being filled.
@@ -100,7 +100,7 @@ impl SegmentBuffer {
         }
     }
 
-    /// What the segment that is written now holds.
+    /// The format of the segment that is written now.
     #[must_use]
     pub fn front_format(&self) -> Format {
         let end = self.entries.iter().find_map(|entry| match entry {
@@ -204,13 +204,13 @@ impl SegmentBuffer {
         ends.take(std::mem::take(&mut self.undated)).for_each(|end| end.counts = *counts);
     }
 
-    /// What happened in the segment being filled, when it ends.
+    /// The log of the segment being filled, when it ends.
     pub(super) fn take_log(&mut self) -> SegmentLog {
         std::mem::take(&mut self.log)
     }
 
-    /// Ends the segment being written at `at_octets` of its file; what comes behind is a segment of its own.
-    /// Returns what happened up to there, and the counts if all packets of the segment had come.
+    /// Ends the segment being written at `at_octets` of its file; the rest is a segment of its own. Returns
+    /// the log up to there, and the counts if all packets of the segment had come.
     pub(super) fn cut_segment(&mut self, at_octets: u64) -> (SegmentLog, Option<Counts>) {
         let end = self.entries.iter_mut().find_map(|entry| match entry {
             Entry::End(end) => Some(end),
@@ -281,7 +281,7 @@ impl SegmentBuffer {
         }
     }
 
-    /// Gives every block back; what waits is lost, and what still comes is.
+    /// Gives every block back; waiting audio is lost, and so is all that still comes.
     pub fn discard(&mut self, pool: &mut BlockPool) {
         self.close_block();
         let pieces = self.entries.drain(..).filter_map(|entry| match entry {
@@ -317,7 +317,8 @@ impl SegmentBuffer {
         self.restore_segment_limit();
     }
 
-    /// The segment being filled, if storage is at it, holds `octets` less, in whole frames; what it has stays.
+    /// The segment being filled, if storage is at it, holds `octets` less, in whole frames; its audio so far
+    /// stays.
     pub fn lower_segment_limit(&mut self, octets: u64) {
         if self.has_end() {
             return;

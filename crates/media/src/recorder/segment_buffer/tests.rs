@@ -7,7 +7,7 @@ fn buffer_of(max_octets: u64) -> SegmentBuffer {
     SegmentBuffer::new(format, max_octets, Mono::default())
 }
 
-/// What the pieces of a segment hold.
+/// The audio in the pieces of a segment.
 fn play(pieces: &[Piece]) -> Vec<u8> {
     let mut octets = Vec::new();
     for piece in pieces {
