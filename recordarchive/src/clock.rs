@@ -1,4 +1,4 @@
-//! The only reader of clocks in the archive. Everything else is told what time it is.
+//! The only reader of clocks in the archive. Everything else gets the time as a parameter.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

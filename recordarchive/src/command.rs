@@ -1,6 +1,7 @@
-//! The command line, and what each command does.
+//! The command line, and the work of each command.
 //!
-//! Owns: options, exit status, what is printed. Exit status: 0 done, 1 failed or something is wrong, 2 usage or settings.
+//! Owns: options, exit status, printed text. Exit status: 0 done, 1 failed or something is wrong, 2 usage or
+//! settings.
 
 mod at_rest;
 mod bench;
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 /// Files that can't be taken that `doctor` lists.
 const LISTED: u32 = 20;
-/// What the commands of this program do stands in the audit log under this name.
+/// The actor of commands in the audit log.
 const COMMAND_LINE: &str = "(command line)";
 
 #[derive(Debug, Parser)]
@@ -182,7 +183,7 @@ enum Token {
         /// Account that it acts for
         #[arg(long)]
         user: String,
-        /// What it is for
+        /// The purpose of the token
         #[arg(long)]
         name: String,
         /// A permission that it is limited to; may be given several times
@@ -410,7 +411,7 @@ async fn back_up(config: &Config, folder: &Path) -> Outcome {
         folder.display()
     ));
     print(&format!(
-        "{media} media file(s) are listed in media.jsonl: copy them with what copies large files"
+        "{media} media file(s) are listed in media.jsonl: copy them with your tool for large files"
     ));
     Ok(())
 }

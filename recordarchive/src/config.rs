@@ -51,13 +51,13 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// Folders that recorders write to.
     pub(crate) intakes: Vec<PathBuf>,
-    /// Where the recorders of some of them tell what they record.
+    /// Addresses at which recorders of some of them list running recordings.
     pub(crate) statuses: HashMap<PathBuf, String>,
-    /// Programs that are told what happens.
+    /// Programs that are told of events.
     pub(crate) hooks: Vec<Hook>,
     /// Where the web server listens.
     pub(crate) listen: SocketAddr,
-    /// What people's browsers call it, without a slash at the end; empty: `http://` and where it listens.
+    /// The URL in browsers, without a slash at the end; empty: `http://` and the address of `listen`.
     pub(crate) public_url: String,
     /// Certificate chain and key, as PEM files; without them it speaks plain HTTP.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
@@ -231,7 +231,7 @@ impl Config {
         self.data.join("keys")
     }
 
-    /// What people's browsers call it.
+    /// The URL in browsers.
     pub(crate) fn base_url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         if self.public_url.is_empty() {

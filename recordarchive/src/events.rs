@@ -1,4 +1,4 @@
-//! What happens in the archive, told to those who listen at the moment.
+//! Events of the archive, sent to those who are connected at the moment.
 //!
 //! Owns: the line that events go along. Never: who may hear of one; who passes it on asks `authorize`.
 
@@ -9,7 +9,7 @@ use tokio::sync::broadcast::{Receiver, Sender, channel};
 /// Events that one who is slow may be behind; then some are left out, and it is told.
 const MAX_BEHIND: usize = 1024;
 
-/// What an event is about, for the question who may hear of it.
+/// The subject of an event. It decides who may get the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum About {
     /// A recording, and so its call.
@@ -25,7 +25,7 @@ pub(crate) enum About {
 pub(crate) struct Event {
     /// `call.sealed`, `call.live`, `storage.low`.
     pub(crate) kind: &'static str,
-    /// What it is about.
+    /// The subject.
     pub(crate) about: About,
     /// More about it, an object.
     pub(crate) data: Value,

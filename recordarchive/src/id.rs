@@ -1,6 +1,6 @@
 //! Ids of calls and recordings: UUIDs of version 7.
 //!
-//! Owns: how they are made and written. An id of something that was recorded is derived from what the recorder called it,
+//! Owns: how they are made and written. The id of a call or recording is derived from the recorder's own id,
 //! so a catalogue that is made anew from the media has the ids that links and exports name.
 
 use sha2::{Digest, Sha256};

@@ -16,13 +16,13 @@ pub(crate) struct Running {
     pub(crate) id: Id,
     /// The phone's id of the call.
     pub(crate) external_id: String,
-    /// What its recorder calls it.
+    /// The id that its recorder gave it.
     pub(crate) recording: String,
     /// The phone.
     pub(crate) device: String,
     /// The site.
     pub(crate) site: String,
-    /// What the call is somebody's by.
+    /// The extension that decides whose call it is.
     pub(crate) extension: String,
     /// Who called.
     pub(crate) direction: Option<Direction>,
@@ -40,11 +40,11 @@ pub(crate) struct Running {
     pub(crate) segment: u32,
     /// It can't be read without a key.
     pub(crate) encrypted: bool,
-    /// What the recorder tells of it, if it is asked.
+    /// The recorder's counts for it, if the recorder has a status address.
     pub(crate) told: Option<Told>,
 }
 
-/// What a recorder tells of a recording that is going on.
+/// A recorder's counts for a running recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told {
     /// Packets that came.
@@ -53,7 +53,7 @@ pub(crate) struct Told {
     pub(crate) lost: u64,
 }
 
-/// What is going on, by the intake that it is in.
+/// The running recordings, by intake.
 #[derive(Debug, Default)]
 pub(crate) struct Live(Mutex<HashMap<PathBuf, Vec<Running>>>);
 

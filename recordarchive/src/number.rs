@@ -6,7 +6,7 @@
 
 /// Digits that are kept of a number.
 const MAX_DIGITS: usize = 32;
-/// What is taken for a number behind an area code has at least so many digits.
+/// The fewest digits that are taken for a number behind an area code.
 const MIN_NATIONAL_DIGITS: usize = 6;
 
 /// A number's digits; a leading `00` is a `+`, and a leading 0 the country if that is known.
@@ -36,14 +36,15 @@ pub(crate) fn masked(number: &str) -> String {
     chars[..head].iter().collect::<String>() + &hidden + &end
 }
 
-/// The keys of a number in the catalogue. What a key of another one finds, too, has none.
+/// The keys of a number in the catalogue. A part that another key finds, too, has no key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     /// The last four digits, or all of fewer.
     pub(crate) tail4: i64,
     /// The last seven, of a number with as many.
     pub(crate) tail7: Option<i64>,
-    /// The first four, of a number with as many. What all of a number is looked for by is also its end.
+    /// The first four, of a number with as many. A search for all of a shorter number uses the keys of its
+    /// end.
     pub(crate) head4: Option<i64>,
     /// The first six.
     pub(crate) head6: Option<i64>,

@@ -1,6 +1,6 @@
 //! The search language: words and `key:value` in one line.
 //!
-//! Owns: what the words mean, their limits, and what is wrong with a line. Never: SQL, or who may see what.
+//! Owns: the meaning of terms, their limits, and the errors of a line. Never: SQL, or permissions.
 
 use crate::number::digits;
 use crate::site::Site;
@@ -31,7 +31,7 @@ pub(crate) enum Has {
     Hold,
 }
 
-/// What is looked for; all of it has to fit.
+/// The terms of a search; all have to fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     /// Digits that a number of the call ends or begins with.
@@ -56,7 +56,7 @@ pub(crate) struct Query {
     pub(crate) site: Option<String>,
     /// Tags.
     pub(crate) tags: Vec<String>,
-    /// What it has.
+    /// The things that it has.
     pub(crate) has: Vec<Has>,
     /// Why it ended.
     pub(crate) reason: Option<String>,
@@ -72,7 +72,7 @@ impl Query {
     /// Reads a line. Days and numbers are those of `site`.
     ///
     /// # Errors
-    /// What is wrong with it, for a person.
+    /// A text for the user.
     pub(crate) fn parse(line: &str, site: &Site) -> Result<Self, String> {
         if line.len() > MAX_QUERY_OCTETS {
             return Err(format!("the search is longer than {MAX_QUERY_OCTETS} octets"));
@@ -174,7 +174,7 @@ fn duration(value: &str) -> Option<(bool, i64)> {
     Some((longer, if inclusive { ms + if longer { -1 } else { 1 } } else { ms }))
 }
 
-/// The terms of a line. A number with spaces in it is one, and so is what stands in quotes.
+/// The terms of a line. A number with spaces in it is one, and so is text in quotes.
 fn terms(line: &str) -> Vec<String> {
     let mut terms: Vec<String> = Vec::new();
     let mut rest = line.trim_start();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_search_is_said_with_what_would_be_right() {
+    fn an_error_of_a_search_is_told_with_its_remedy() {
         for (line, told) in [
             ("fron:2026-11-01", "did you mean from:?"),
             ("from:soon", "write from:2026-11-01"),

@@ -1,11 +1,11 @@
-//! The site that an archive is of: what it is called, its time zone, its country.
+//! The site of an archive: its name, its time zone, its country.
 
 use jiff::tz::TimeZone;
 
 /// A site.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    /// What lists call it.
+    /// The name in lists.
     pub(crate) name: String,
     /// That of its days.
     pub(crate) zone: TimeZone,

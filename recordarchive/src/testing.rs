@@ -1,4 +1,4 @@
-//! What several tests need: recordings on a disk, found files, a catalogue in a folder.
+//! Helpers that several tests share: recordings on a disk, found files, a catalogue in a folder.
 
 use crate::catalogue::model::{Found, Party, Place};
 use crate::catalogue::sqlite::SqliteCatalogue;

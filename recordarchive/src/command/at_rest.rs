@@ -1,4 +1,5 @@
-//! Encryption at rest at the command line: the keys of the settings, their rotation, what `doctor` says of them.
+//! Encryption at rest at the command line: the keys of the settings, their rotation, the checks of `doctor`
+//! for them.
 
 use super::{COMMAND_LINE, Ended, LISTED, Outcome, note, open, print};
 use crate::access::audit::Entry;
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// Who does not encrypt because another process does looks again whether it does.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// What the settings' keys open.
+/// The vault with the keys of the settings.
 pub(super) fn vault(config: &Config) -> Result<Vault, Ended> {
     let file = config.encryption.as_ref().map(|encryption| &encryption.identity_file);
     if let Some(file) = file.filter(|file| file.starts_with(&config.data)) {
@@ -40,7 +41,8 @@ async fn keys(catalogue: &dyn Catalogue, vault: &Vault) -> Done<Vec<(bool, Strin
     Ok(said)
 }
 
-/// Tells which keys can't be opened. The server goes on: what it can't open can't be played, and is not touched.
+/// Tells which keys can't be opened. The server goes on: a recording that it can't open can't be played, and
+/// is not touched.
 pub(super) async fn check_keys(catalogue: &dyn Catalogue, vault: &Vault) -> Outcome {
     for (_, text) in keys(catalogue, vault).await?.iter().filter(|(good, _)| !good) {
         note(&format!("encryption: {text}"));
@@ -48,7 +50,7 @@ pub(super) async fn check_keys(catalogue: &dyn Catalogue, vault: &Vault) -> Outc
     Ok(())
 }
 
-/// What `doctor` says.
+/// The lines of `doctor`.
 pub(super) async fn doctor(config: &Config, catalogue: &dyn Catalogue) -> Result<Vec<(bool, String)>, Ended> {
     let vault = match vault(config) {
         Ok(vault) => vault,
@@ -82,7 +84,7 @@ pub(super) async fn encrypt(catalogue: Arc<dyn Catalogue>, vault: Vault, media: 
     }
 }
 
-/// Encrypts what was imported, unless the server does.
+/// Encrypts the imported recordings, unless the server does.
 pub(super) async fn after_import(config: &Config, catalogue: &Arc<dyn Catalogue>) -> Outcome {
     let vault = vault(config)?;
     if !vault.encrypts() {
@@ -91,7 +93,7 @@ pub(super) async fn after_import(config: &Config, catalogue: &Arc<dyn Catalogue>
     let derived = Store::new(&config.data).with_vault(vault.clone());
     let encryptor = Encryptor::new(Arc::clone(catalogue), vault, config.media(), derived);
     let Some(mut encryptor) = encryptor.map_err(Ended::Failed)? else {
-        print("the server encrypts what is new");
+        print("the server encrypts the new recordings");
         return Ok(());
     };
     let done = encryptor.all().await?;

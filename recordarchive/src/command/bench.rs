@@ -1,4 +1,4 @@
-//! `bench`: a synthetic catalogue, and what searching it takes.
+//! `bench`: a synthetic catalogue, and the time of searches in it.
 
 use super::{Ended, Outcome, print};
 use crate::bench;
@@ -16,7 +16,7 @@ pub(super) enum Bench {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
-    /// Search and listen in it, over HTTP, and print a table of what that took
+    /// Search and listen in it, over HTTP, and print a table of the times
     Search {
         /// How often each search is made
         #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=100_000))]

@@ -13,7 +13,7 @@ use crate::jobs::{checkpoint, verify_export};
 use crate::query::Query;
 use std::path::Path;
 
-/// What is to be exported.
+/// The calls and options of an export.
 pub(super) struct Wanted {
     /// Ids of calls.
     pub(super) calls: Vec<String>,
@@ -106,7 +106,7 @@ pub(super) fn verify(file: &Path, key: Option<String>) -> Outcome {
     };
     let checked = verify_export::check(file, known).map_err(Ended::Failed)?;
     checked.problems.iter().for_each(|problem| print(problem));
-    print(&format!("{} call(s); {} file(s) are what was exported", checked.calls, checked.good));
+    print(&format!("{} call(s); {} file(s) are unchanged since the export", checked.calls, checked.good));
     match key {
         Some(_) => print("the signature was checked with the key that you gave"),
         None => print(&format!(

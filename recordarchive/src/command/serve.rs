@@ -1,4 +1,4 @@
-//! `serve`: the web server, and what goes on beside it until a signal ends both.
+//! `serve`: the web server, and the tasks beside it, until a signal ends both.
 
 use super::{COMMAND_LINE, Ended, Outcome, at_rest, note, open, print, told};
 use crate::access::audit::Entry;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// How often a journal is looked at.
 const JOURNAL_EVERY: Duration = Duration::from_millis(250);
-/// How often it is looked what goes on.
+/// The interval between looks for running recordings.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// How often folders and catalogue are compared.
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
@@ -66,7 +66,7 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
         let live = Watch::new(app.live(), app.events(), config.site.clone(), root.clone(), status);
         tasks.spawn(watch_live(live));
         let intake = intake.telling(app.events());
-        // What is to be encrypted gets its wave then.
+        // A recording that is to be encrypted gets its wave then.
         tasks.spawn(watch(if vault.encrypts() { intake } else { intake.with_waves(waves.clone()) }));
     }
     if vault.encrypts() {
@@ -110,7 +110,7 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
         }
         None => tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ended).into_future()),
     };
-    // Without a watchdog: what a database or disk stands still for is told by /readyz.
+    // Without a watchdog: /readyz tells of a database or disk that stands still.
     let mut manager = os::notify::Notifier::from_environment();
     manager.ready(media::time::Mono::default());
     tokio::select! {
@@ -146,7 +146,7 @@ async fn signalled() {
     }
 }
 
-/// Makes checkpoints until the server ends; gives back what makes the last one.
+/// Makes checkpoints until the server ends; returns the maker for the last one.
 async fn watch_checkpoints(
     mut checkpoints: Checkpoints,
     mut ends: tokio::sync::watch::Receiver<bool>,
@@ -159,7 +159,7 @@ async fn watch_checkpoints(
     checkpoints
 }
 
-/// Logs what was heard, until the server ends.
+/// Logs listening, until the server ends.
 async fn watch_heard(app: Arc<App>) {
     let mut looks = tokio::time::interval(RECONCILE_EVERY);
     loop {
@@ -182,7 +182,7 @@ async fn watch_room(mut room: Room) {
     }
 }
 
-/// Looks what goes on in an intake until the server ends.
+/// Watches the running recordings of an intake until the server ends.
 async fn watch_live(mut live: Watch) {
     let mut looks = tokio::time::interval(LIVE_EVERY);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -197,7 +197,7 @@ async fn watch_live(mut live: Watch) {
     }
 }
 
-/// Follows an intake until the server ends. What fails is tried again.
+/// Follows an intake until the server ends. A step that fails is tried again.
 async fn watch(intake: Intake) {
     let mut journal = intake.journal();
     let mut looks = tokio::time::interval(JOURNAL_EVERY);

@@ -1,8 +1,8 @@
-//! Backups: what people decided, the audit log and the keys, with a list of the media that they are about.
+//! Backups: the decisions of people, the audit log and the keys, with a list of their media.
 //!
-//! Owns: the folder of a backup. The media themselves are copied by whatever copies large files; the list says which, with
-//! the hash of each one's audio. Invariants: a backup is whole or has no [`SUMMARY`]; one that does not open, or whose audit
-//! log does not fit, is none; a restore never replaces a catalogue.
+//! Owns: the folder of a backup. Other tools copy the media themselves; the list names each, with the hash of
+//! its audio. Invariants: a backup is whole or has no [`SUMMARY`]; one that does not open, or whose audit log
+//! does not fit, is none; a restore never replaces a catalogue.
 
 use super::verify::{Anchors, verify};
 use crate::access::site_key::PublicKey;
@@ -19,7 +19,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// What a folder has when its backup is whole.
+/// The file that is written last: a folder with it holds a complete backup.
 const SUMMARY: &str = "backup.json";
 const CATALOGUE: &str = "catalogue.sqlite";
 const INVENTORY: &str = "media.jsonl";
@@ -32,7 +32,7 @@ const MAX_KEY_OCTETS: u64 = 1 << 20;
 /// Version of the folder's layout.
 const VERSION: u32 = 1;
 
-/// What a backup says about itself.
+/// The summary of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     version: u32,
@@ -69,7 +69,7 @@ fn told(path: &Path, error: &dyn std::fmt::Display) -> String {
 /// Makes a backup in a folder that is empty or not there, and proves it by opening a copy of it.
 ///
 /// # Errors
-/// What went wrong, for a person. There is no summary then.
+/// A text for the administrator. There is no summary then.
 pub(crate) async fn backup(
     catalogue: &dyn Catalogue,
     keys: &Path,
@@ -89,7 +89,7 @@ pub(crate) async fn backup(
         take(&keys.join(&name), &to.join(&relative)).map_err(|error| told(&keys.join(&name), &error))?;
         files.insert(relative, String::new());
     }
-    // What is copied is what is listed and proved: the running catalogue goes on meanwhile.
+    // The list and the proof are of the copy: the running catalogue goes on meanwhile.
     let proof = proof(&copy, key).await?;
     let media = list(&proof.catalogue, &to.join(INVENTORY)).await?;
     let recordings = proof.catalogue.totals().await.map_err(|error| error.to_string())?.recordings;
@@ -116,10 +116,11 @@ pub(crate) async fn backup(
     Ok(summary)
 }
 
-/// Puts a backup into an archive that has no catalogue yet. Returns what it says, and which media of its list are not there.
+/// Puts a backup into an archive that has no catalogue yet. Returns its summary, and the media of its list
+/// that are not there.
 ///
 /// # Errors
-/// What went wrong, for a person. There is no catalogue then.
+/// A text for the administrator. There is no catalogue then.
 pub(crate) async fn restore(
     from: &Path,
     database: &Path,

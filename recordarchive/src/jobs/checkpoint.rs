@@ -1,7 +1,8 @@
 //! Checkpoints of the audit log: one each minute in which something was logged or sealed, and a copy in a second place.
 //!
 //! Owns: the site's key in `DATA/keys`, and the files of the second place: one a day, to which signed texts are appended.
-//! Invariant: what the second place missed is written to it later; what it has is never changed.
+//! Invariant: a checkpoint that the second place missed is written to it later; its contents are never
+//! changed.
 
 use crate::access::checkpoint::{MAX_COVERED, Signed};
 use crate::access::site_key::{PublicKey, SiteKey};
@@ -97,7 +98,7 @@ impl SecondPlace {
         Ok(Signed::parse_all(&text))
     }
 
-    /// All checkpoints that it has, file by file; and what is wrong with files.
+    /// All checkpoints that it has, file by file; and the problems of files.
     pub(crate) fn all(&self) -> io::Result<(Vec<Signed>, Vec<String>)> {
         let (mut all, mut wrong) = (Vec::new(), Vec::new());
         for path in self.files()? {
@@ -129,7 +130,7 @@ impl SecondPlace {
                 .map_or_else(String::new, |said| crate::time::rfc3339(said.at_us)[..10].to_owned());
             let path = self.0.join(day + ENDING);
             let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-            // A write that was cut off is no part of what follows.
+            // A write that was cut off does not join the next line.
             file.write_all(format!("\n{}", signed.file()).as_bytes())?;
             file.sync_all()?;
         }
@@ -155,7 +156,7 @@ impl Checkpoints {
     /// Makes one if there is a reason, and copies those that the second place does not have.
     ///
     /// # Errors
-    /// What went wrong, for a person. It is tried again by the next call.
+    /// A text for the administrator. The next call tries again.
     pub(crate) async fn make(&mut self) -> Result<(), String> {
         let failed = |error: crate::catalogue::Failure| error.to_string();
         let covered = |signed: &Signed| signed.read().map(|said| said.sealed);

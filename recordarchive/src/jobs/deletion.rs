@@ -1,8 +1,9 @@
 //! Deletion of calls whose time in the trash is over, and of those that are due by a policy.
 //!
-//! Owns: the order of its steps, and when there is none: nothing is deleted by a calendar that is in doubt. The intent is noted first, then files go, the row goes last and leaves a tombstone; each
-//! step can be repeated, so an end between any two of them leaves work and no half-deleted call. Invariant: what a
-//! hold keeps, in the catalogue or in a sidecar, is not deleted.
+//! Owns: the order of its steps. Nothing is deleted by a calendar that is in doubt. The intent is noted
+//! first, then files go, the row goes last and leaves a tombstone; each step can be repeated, so an end
+//! between any two of them leaves work and no half-deleted call. Invariant: a call with a hold, in the
+//! catalogue or in a sidecar, is not deleted.
 
 use super::retention::{self, Walked};
 use super::room;
@@ -22,16 +23,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::fs::{Fs, RealFs};
 
-/// How often it is looked what is due. The first look is one such time after the start: a clock that is wrong at first
-/// is set by then, and its jump seen.
+/// The interval between looks for due calls. The first look is one interval after the start: a clock that is
+/// wrong at first is set by then, and its jump seen.
 const EVERY: Duration = Duration::from_secs(600);
 /// Calls of a look.
 const BATCH: u32 = 128;
 /// Calls in the trash that go at once to make room, before it is looked whether there is enough.
 const HASTENED: u32 = 32;
-/// What can't be deleted is tried again this much later.
+/// The delay until a failed deletion is tried again.
 const AGAIN_US: i64 = 3600 * SECOND_US;
-/// Deletes what is due until the server ends.
+/// Deletes due calls until the server ends.
 pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store, folders: Vec<PathBuf>) {
     let (began_us, began_monotonic_us) = (clock::now_us(), clock::monotonic_us());
     let mut steady = None;
@@ -73,7 +74,8 @@ pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store, folders
     }
 }
 
-/// Applies policies, then deletes what is due, and while a disk is short of room the trash, too; how many calls are gone.
+/// Applies policies, then deletes due calls, and while a disk is short of room the trash, too. Returns the
+/// number of calls deleted.
 pub(crate) async fn look(
     catalogue: &dyn Catalogue,
     derived: &Store,
@@ -85,19 +87,19 @@ pub(crate) async fn look(
     loop {
         let count = execute(catalogue, derived, now_us).await?;
         gone += count;
-        // What could not go waits for another look.
+        // Failed deletions wait for another look.
         if count == BATCH as usize {
             continue;
         }
-        // What could not go is due in an hour: it is passed over, and each call is tried once.
+        // A failed deletion is due again in an hour: it is passed over, and each call is tried once.
         if !is_short() || catalogue.hasten(now_us, now_us + AGAIN_US, HASTENED).await? == 0 {
             return Ok((walked, gone));
         }
     }
 }
 
-/// Deletes what is due, some calls at a time; how many are gone. Each step is one for all of them: one write of the
-/// catalogue notes the intents, each folder is made durable once, one write puts the tombstones.
+/// Deletes one batch of due calls; returns the number deleted. Each step is one for all of them: one write of
+/// the catalogue notes the intents, each folder is made durable once, one write puts the tombstones.
 pub(crate) async fn execute(catalogue: &dyn Catalogue, derived: &Store, now_us: i64) -> Done<usize> {
     let doomed = catalogue.doomed(now_us, BATCH).await?;
     let looked = on_disk(doomed, |doomed| {
@@ -141,7 +143,7 @@ async fn on_disk(
 
 /// Whether nobody records the file, and its sidecar has no hold. One that the catalogue does not know would come from
 /// another archive; one that was released is out of the sidecar soon.
-/// What is protected where it was recorded, no policy deletes.
+/// No policy deletes a file that its recorder protects.
 fn is_free(file: &Place, is_by_policy: bool) -> Result<(), String> {
     let path = path(file);
     let told = |what: &str| format!("{} is not deleted: {what}", path.display());
@@ -169,7 +171,7 @@ pub(crate) fn remove(doomed: &Doomed, derived: &Store) -> Result<(), String> {
     remove_all(std::slice::from_ref(doomed), derived).remove(0)
 }
 
-/// Removes the files of calls. What is removed is so after a loss of power, too, or it is not said to be.
+/// Removes the files of calls. A file counts as removed only when the removal is durable.
 fn remove_all(doomed: &[Doomed], derived: &Store) -> Vec<Result<(), String>> {
     let mut folders: BTreeMap<PathBuf, Result<(), String>> = BTreeMap::new();
     let removed: Vec<_> = doomed.iter().map(|call| unlink(call, derived)).collect();

@@ -34,7 +34,7 @@ use store::fs::{Fs, RealFs};
 const ARCHIVE: &str = "(archive)";
 /// How often it is looked whether there is something to encrypt.
 const EVERY: Duration = Duration::from_millis(500);
-/// What failed is tried again in this round of looks: about each minute.
+/// A failed file is tried again after this number of looks: about each minute.
 const AGAIN_ROUNDS: u32 = 120;
 /// Segments of a look, and plain files that are removed in one.
 const BATCH: u32 = 64;
@@ -47,14 +47,14 @@ const MAX_ATTEMPTS: u32 = 10_000;
 /// The file that is locked by who encrypts.
 const LOCK: &str = ".encrypting";
 
-/// What a look came to.
+/// The result of a look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Encrypted {
     /// Files that are encrypted now.
     pub(crate) files: u64,
     /// Plain ones that are removed now.
     pub(crate) freed: u64,
-    /// What could not be done, and was told.
+    /// Files that failed, each with a line in the log.
     pub(crate) failed: u64,
 }
 
@@ -64,7 +64,7 @@ impl Encrypted {
     }
 }
 
-/// What encrypts the media of an archive.
+/// Encrypts the media of an archive.
 pub(crate) struct Encryptor {
     catalogue: Arc<dyn Catalogue>,
     vault: Vault,
@@ -111,7 +111,7 @@ impl Encryptor {
             looks.tick().await;
             rounds += 1;
             if has_failed && rounds < AGAIN_ROUNDS {
-                // Only what is new.
+                // New recordings only.
                 if let Err(error) = self.encrypt_some().await {
                     log::error!("encryption: {error}");
                 }
@@ -125,9 +125,9 @@ impl Encryptor {
         }
     }
 
-    /// Encrypts what there is, and removes the plain files of which there is an encrypted one.
+    /// Encrypts all plain media, and removes the plain files of which there is an encrypted one.
     pub(crate) async fn all(&mut self) -> Done<Encrypted> {
-        // What an end of the program left.
+        // Leftovers of an earlier run.
         let mut done = Encrypted::default();
         loop {
             let copies = self.catalogue.plain_copies(BATCH).await?;
@@ -135,7 +135,7 @@ impl Encryptor {
             for copy in &copies {
                 done.note(self.free(copy).await?);
             }
-            // What can't be removed stays first in the list.
+            // Files that can't be removed stay first in the list.
             if copies.len() < BATCH as usize || done.freed == before {
                 break;
             }
@@ -152,7 +152,7 @@ impl Encryptor {
         }
     }
 
-    /// Encrypts some of what comes next; all zero at the end.
+    /// Encrypts the next batch; all zero at the end.
     async fn encrypt_some(&mut self) -> Done<Encrypted> {
         let mut done = Encrypted::default();
         for segment in self.catalogue.plain_segments(self.behind, BATCH).await? {
@@ -242,7 +242,7 @@ impl Encryptor {
         Ok(looked.await.unwrap_or(false))
     }
 
-    /// Removes a plain file that is encrypted, and makes what is made of it anew; whether that could be done.
+    /// Removes a plain file that is encrypted, and makes its derived data anew; true on success.
     async fn free(&self, copy: &PlainCopy) -> Done<bool> {
         if let Some(recording) = copy.recording
             && !self.is_kept(recording).await?
@@ -377,8 +377,8 @@ fn free(copy: &PlainCopy, derived: &Store) -> io::Result<()> {
     remove(&copy.file)
 }
 
-/// Wraps all identities for the recipients of the settings. What was wrapped stays so when it ends in the middle: the next
-/// time it goes on. Returns how many were, and what is wrong with others.
+/// Wraps all identities for the recipients of the settings. Interrupted, it goes on the next time: wrapped
+/// identities stay so. Returns the number wrapped, and the problems of the others.
 pub(crate) async fn rewrap(
     catalogue: &dyn Catalogue,
     vault: &Vault,

@@ -1,9 +1,9 @@
-//! Packages of evidence: what is in one, and how it is written.
+//! Packages of evidence: their contents, and how one is written.
 //!
-//! Owns: the names and files of a package. It is a ZIP without compression, so that any program opens it and the audio in it
-//! is what the hashes say. Invariants: what is in it stands in the manifest with its hash, and the manifest is signed; a
-//! recording that can't be read is named with the reason, never left out in silence; a package appears under its name when
-//! it is whole.
+//! Owns: the names and files of a package. It is a ZIP without compression, so that any program opens it and
+//! the hashes are those of the audio in it. Invariants: each file is in the manifest with its hash, and the
+//! manifest is signed; a recording that can't be read is named with the reason, never left out in silence; a
+//! package appears under its name when it is whole.
 
 use crate::access::audit::{Entry, Link};
 use crate::access::minisig;
@@ -41,14 +41,14 @@ const MAX_CUSTODY: u32 = 10_000;
 const PIECE_OCTETS: usize = 256 << 10;
 /// Files from here on have sizes of 64 bits.
 const LARGE_OCTETS: u64 = 2 << 30;
-/// How often the list of what is to be made is looked at.
+/// The interval between looks for requested exports.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const SIGNATURE: &str = "manifest.json.minisig";
 pub(super) const SUMS: &str = "sha256sums.txt";
 
-/// A recording with its files, and what it is called in the package.
+/// A recording with its files, and its name in the package.
 struct Taken {
     call: usize,
     view: RecordingView,
@@ -70,7 +70,7 @@ struct Contents {
 /// Makes the package of an export. Returns its octets and its SHA-256.
 ///
 /// # Errors
-/// What went wrong, for a person. There is no package then.
+/// A text for the user. There is no package then.
 pub(crate) async fn make(
     catalogue: &dyn Catalogue,
     export: &Export,
@@ -299,7 +299,7 @@ fn fill(contents: &Contents, key: &SiteKey, package: &mut Package) -> io::Result
     package.add_text(SIGNATURE, &minisig::sign(key, manifest.as_bytes(), &comment))
 }
 
-/// Adds the files of a recording; what is wrong with them is for the manifest.
+/// Adds the files of a recording; their problems go to the manifest.
 fn add_recording(
     package: &mut Package,
     taken: &Taken,
@@ -396,7 +396,7 @@ fn told(call: &CallView, mask: bool) -> Value {
     })
 }
 
-/// What a recording is called: when, which way, with whom, and the end of its id.
+/// The name of a recording: time, direction, other party, and the end of its id.
 fn name(call: &CallView, recording: &str, mask: bool) -> String {
     let plain = |number: String| {
         let text: String = number
@@ -435,14 +435,14 @@ fn readme(contents: &Contents, key: &SiteKey) -> String {
         "Recordings of calls, exported by {} at {}\nReason: {}\n\n\
          {calls} call(s), {recordings} recording(s). {gone} call(s) were gone when the package was made.\n\n\
          calls/            recordings as they can be played anywhere, as they are stored, and what the recorder says\n\
-         manifest.json     what is in here, with the SHA-256 of each file\n\
+         manifest.json     the contents, with the SHA-256 of each file\n\
          manifest.csv      the same as a table\n\
          custody.jsonl     who did what with these calls: entries of the audit log, each with the hash of the one before\n\
          checkpoint.txt    the newest signed checkpoint of the audit log\n\n\
          To check that nothing was changed:\n\n\
          \x20   sha256sum -c sha256sums.txt\n\
          \x20   minisign -V -P {line} -m manifest.json\n\n\
-         The key is that of the archive; ask whoever runs it for it, not this package. Or all at once:\n\n\
+         The key is the archive's; get it from its administrator, not from this package. Or all at once:\n\n\
          \x20   recordarchive verify-export FILE.zip --key {line}\n",
         export.by,
         rfc3339(export.asked_us),
@@ -468,7 +468,8 @@ pub(crate) fn entries(export: &Export, q: Option<&str>) -> Vec<Entry> {
     std::iter::once(all).chain(each).collect()
 }
 
-/// Makes what was asked for, one after another, and removes what is over. What a restart has interrupted is made anew.
+/// Makes the requested packages, one after another, and removes expired ones. A package that a restart
+/// interrupted is made anew.
 pub(crate) async fn run(
     catalogue: Arc<dyn Catalogue>,
     data: PathBuf,
@@ -487,7 +488,7 @@ pub(crate) async fn run(
     }
 }
 
-/// One look at what is to be made.
+/// One look for requested exports.
 pub(crate) async fn look(
     catalogue: &dyn Catalogue,
     data: &Path,

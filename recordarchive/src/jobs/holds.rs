@@ -1,6 +1,7 @@
-//! Holds in sidecars: what keeps a call stands beside its files, so that a lost catalogue never unprotects.
+//! Holds in sidecars: the holds of a call stand beside its files, so that it stays protected when the
+//! catalogue is lost.
 //!
-//! Owns: when sidecars are written. What can't be written is tried again. Harmless to repeat.
+//! Owns: when sidecars are written. A failed write is tried again. Harmless to repeat.
 
 use crate::catalogue::model::{Decision, Place};
 use crate::catalogue::{Catalogue, Done};
@@ -18,7 +19,7 @@ use store::sidecar_file;
 const EVERY: Duration = Duration::from_millis(500);
 /// Calls of a round.
 const BATCH: u32 = 64;
-/// What could not be written is tried again this much later.
+/// The delay until a failed write is tried again.
 const AGAIN_US: i64 = 60 * SECOND_US;
 
 /// Writes holds until the server ends.
@@ -33,7 +34,7 @@ pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>) {
     }
 }
 
-/// Writes what is due; how many calls have their holds in their sidecars now.
+/// Writes the sidecars that are due; returns the number of calls written.
 pub(crate) async fn write(catalogue: &dyn Catalogue) -> Done<usize> {
     let mut written = 0;
     for kept in catalogue.unwritten_holds(clock::now_us(), BATCH).await? {

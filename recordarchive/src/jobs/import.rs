@@ -46,7 +46,7 @@ pub(crate) fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// Imports one file into the folder `media`; what is wrong with it is returned.
+/// Imports one file into the folder `media`; returns a problem of the file, if there is one.
 pub(crate) async fn import(
     catalogue: &dyn Catalogue,
     site: &Site,
@@ -106,7 +106,7 @@ fn copy(media: &Path, found: &Found) -> io::Result<Place> {
             if hashed(&to)? == found.sha256 {
                 Ok(())
             } else {
-                Err(io::Error::other("the copy is not what was read: look at the disk, then import again"))
+                Err(io::Error::other("the copy differs from the file: look at the disk, then import again"))
             }
         });
         let copied = copied.and_then(|()| {

@@ -48,7 +48,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Counts what became of files.
+    /// Counts results of files.
     pub(crate) fn note(&mut self, taken: &[Taken]) {
         for taken in taken {
             match taken {
@@ -69,9 +69,9 @@ pub(crate) struct Intake {
     /// Where its files came from, if that is known.
     source: Option<&'static str>,
     events: Events,
-    /// Who makes waves of what is taken in.
+    /// The queue for the waves of new recordings.
     waves: Option<Waves>,
-    /// What opens files that the archive encrypted.
+    /// Opens files that the archive encrypted.
     vault: Vault,
     /// Only files that the archive encrypted.
     is_encrypted: bool,
@@ -102,7 +102,7 @@ impl Intake {
         Self { waves: Some(waves), ..self }
     }
 
-    /// The same, with what opens files that the archive encrypted.
+    /// The same, with the vault for files that the archive encrypted.
     pub(crate) fn with_vault(self, vault: Vault) -> Self {
         Self { vault, ..self }
     }

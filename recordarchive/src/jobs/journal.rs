@@ -28,7 +28,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// That of an intake, from its present end on: what was before is found in the folders.
+    /// The journal of an intake, from its present end on: a look at the folders finds earlier files.
     pub(crate) fn at_end(root: &Path) -> Self {
         let path = root.join(JOURNAL);
         let (inode, offset) = RealFs.open_read(&path).and_then(|file| state(&file)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is going on in an intake: files that a recorder writes at this moment.
+//! Running recordings of an intake: files that a recorder writes at this moment.
 //!
 //! Owns: how they are found. A recorder keeps its file locked, and has its sidecar say that it records; its status interface
 //! names files and counts packets. Invariants: no lock of a recorder's is ever in the way, so a file that may have just been
@@ -26,7 +26,7 @@ const MAX_RUNNING: usize = 10_000;
 /// Phones of an intake at most.
 const MAX_DEVICES: usize = 100_000;
 
-/// What is known of a folder.
+/// The state of a folder.
 #[derive(Debug, Default)]
 struct Folder {
     modified_ms: i64,
@@ -37,7 +37,7 @@ struct Folder {
     over: HashSet<String>,
 }
 
-/// Finds what is going on in an intake, look by look.
+/// Finds the running recordings of an intake, look by look.
 pub(crate) struct Watch {
     live: Arc<Live>,
     events: Events,
@@ -151,7 +151,7 @@ fn names(path: &Path, of_folders: bool) -> io::Result<Vec<String>> {
     Ok(entries.filter(fits).filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
-/// What a look at a file came to.
+/// The result of a look at a file.
 enum Found {
     Running(Box<Running>),
     /// It may be about to be written.

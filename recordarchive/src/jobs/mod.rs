@@ -1,4 +1,4 @@
-//! What is done with files: watching an intake, importing a stick, verifying everything.
+//! Work on files: watching an intake, importing a stick, verifying everything.
 
 pub(crate) mod backup;
 pub(crate) mod checkpoint;

@@ -1,7 +1,8 @@
 //! Policies at work: calls that are due go to the trash, and those that are not due any more come back from it.
 //!
-//! Owns: the walk through the catalogue, page by page. What is due is asked of [`crate::retention`] twice: here, so that the
-//! catalogue's writer is not kept for calls that stay, and again in the transaction that puts a call in the trash.
+//! Owns: the walk through the catalogue, page by page. [`crate::retention`] is asked twice whether a call is
+//! due: here, so that the catalogue's writer is not held up by calls that stay, and again in the transaction
+//! that puts a call in the trash.
 
 use crate::catalogue::retention::Candidate;
 use crate::catalogue::{Catalogue, Done};
@@ -15,7 +16,7 @@ const PAGE: u32 = 500;
 /// A call may begin this much earlier than its key says: a file of it came later.
 const KEY_SLACK_US: i64 = 2 * DAY_US;
 
-/// What a walk came to.
+/// The result of a walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Walked {
     /// Calls that went to the trash.
@@ -53,7 +54,7 @@ pub(crate) async fn apply(catalogue: &dyn Catalogue, now_us: i64) -> Done<Walked
     Ok(walked)
 }
 
-/// What policies would do in place of others, to all calls.
+/// The effect on all calls of policies in place of others.
 pub(crate) async fn preview(
     catalogue: &dyn Catalogue,
     old: Vec<Policy>,

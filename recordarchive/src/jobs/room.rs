@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Short is less than this, or a twentieth of the disk if that is less.
 const SHORT_OCTETS: u64 = 10 << 30;
 
-/// What is watched, and whether it was short at the last look.
+/// The folder watched, and whether it was short of room at the last look.
 #[derive(Debug)]
 pub(crate) struct Room {
     folders: Vec<(PathBuf, bool)>,

@@ -1,7 +1,7 @@
-//! What a `recordserver` tells of its recordings, over its status interface: `GET /sessions`.
+//! The recordings that a `recordserver` lists at its status interface: `GET /sessions`.
 //!
-//! Owns: the question and how long it may take. What is told is a stranger's word: nothing is believed but counts and the
-//! names of files, which are looked at.
+//! Owns: the request and its time limit. The answer is not trusted: only counts and file names are used, and
+//! each name is checked.
 
 use crate::live::Told;
 use recfile::name::is_record_file_name;
@@ -44,7 +44,7 @@ impl Status {
         Self::Socket(root.join(SOCKET))
     }
 
-    /// What is being recorded, by folder and name of the file below the intake. Waits for the answer.
+    /// The running recordings, by folder and name of the file below the intake. Waits for the answer.
     pub(crate) fn ask(&self) -> io::Result<HashMap<(String, String), Told>> {
         let text = match self {
             Self::Http(addr) => {

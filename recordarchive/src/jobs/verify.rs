@@ -16,10 +16,10 @@ const BATCH: u32 = 500;
 /// Problems of one kind that are listed.
 const LISTED: u32 = 20;
 
-/// What was verified.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verified {
-    /// Files that are what they were.
+    /// Files that are unchanged.
     pub(crate) files: u64,
     /// Signed checkpoints that fit.
     pub(crate) checkpoints: u64,
@@ -27,18 +27,18 @@ pub(crate) struct Verified {
     pub(crate) entries: i64,
     /// Hash of the last one, to be compared with one that was written down before.
     pub(crate) head: String,
-    /// What is wrong, each for a person.
+    /// Problems, each a text for the administrator.
     pub(crate) problems: Vec<String>,
 }
 
-/// What checkpoints are compared with.
+/// The key and copies that checkpoints are compared with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Anchors {
     /// The site's key.
     pub(crate) key: Option<PublicKey>,
     /// Where copies of them are.
     pub(crate) second: Option<SecondPlace>,
-    /// What opens files that are encrypted.
+    /// Opens files that are encrypted.
     pub(crate) vault: Vault,
 }
 
@@ -51,7 +51,7 @@ struct Checkpoints<'a> {
 }
 
 impl Checkpoints<'_> {
-    /// The next one that is what it should be behind the one before; what is wrong with it is told.
+    /// The next one that follows the one before; problems are added to the list.
     async fn next(&mut self, problems: &mut Vec<String>) -> Done<Option<Checkpoint>> {
         let number = self.last.as_ref().map_or(0, |(last, _)| last.number);
         if self.page.len() == 0 {

@@ -15,10 +15,10 @@ use zip::ZipArchive;
 /// Largest manifest that is read.
 const MAX_MANIFEST_OCTETS: u64 = 64 << 20;
 
-/// What a package says, and what is wrong with it.
+/// The result of a check: the contents of a package, and its problems.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// Files that are what the manifest says.
+    /// Files that match the manifest.
     pub(crate) good: usize,
     /// Calls in the manifest.
     pub(crate) calls: usize,

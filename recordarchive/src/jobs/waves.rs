@@ -1,6 +1,6 @@
-//! Waves and decoder states of what was taken in, made beside the intake so that nothing is found later for them.
+//! Waves and decoder states of new recordings, made beside the intake so that they do not delay it.
 //!
-//! Owns: the queue. What does not fit into it is made when it is first asked for.
+//! Owns: the queue. A wave that has no place in it is made when it is first asked for.
 
 use crate::access::Condition;
 use crate::catalogue::Catalogue;

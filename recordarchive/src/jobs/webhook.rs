@@ -3,8 +3,8 @@
 //! Owns: requests, their signature, and when one is sent again. Never: numbers and names; an event names ids, and who gets
 //! it asks for the rest with a token of its own. Invariants: one request of a hook at a time, in order.
 //! Recordings are told in the order in which they came, each until it is taken, after a restart, too: the catalogue has
-//! them, so nothing waits in memory. All else is dropped after the last try, which is told, and what waits of it has a
-//! limit, the line's of [`crate::events`].
+//! them, so nothing waits in memory. All other events are dropped after the last try, with a line in the log.
+//! Their queue has the limit of [`crate::events`].
 
 use crate::access::{Actor, Condition, Grant, Permission, Role, authorize};
 use crate::catalogue::{Catalogue, Done};
@@ -38,7 +38,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
 
-/// What is told of each recording.
+/// The event of each recording.
 const SEALED: &str = "call.sealed";
 /// How often it is looked whether another process has taken recordings in.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ const BATCH: u32 = 100;
 const UNFIT: [StatusCode; 3] =
     [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
 
-/// What posts the events of a hook.
+/// Posts the events of a hook.
 pub(crate) struct Webhook {
     hook: Hook,
     secret: Vec<u8>,
@@ -61,7 +61,7 @@ impl Webhook {
     /// That of a setting. Reads the secret and the system's certificates.
     ///
     /// # Errors
-    /// What is wrong with which file, for a person.
+    /// A text for the administrator that names the file.
     pub(crate) fn new(hook: Hook) -> Result<Self, String> {
         let text = std::fs::read_to_string(&hook.secret_file);
         let text = text.map_err(|error| format!("{}: {error}", hook.secret_file.display()))?;
@@ -218,7 +218,7 @@ where
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(io::Error::other);
-    // What it says beside its status is of no interest.
+    // Only the status counts, the body is not read.
     connection.abort();
     Ok(answer?.status())
 }
@@ -230,7 +230,7 @@ fn signature(secret: &[u8], id: &str, timestamp: &str, body: &str) -> String {
     format!("v1,{}", base64::encode_padded(&mac.finalize().into_bytes()))
 }
 
-/// The calls that a hook may hear of: what a program may that the administrator lets in. It goes the way of all.
+/// The condition on the calls that a hook may get: that of a program with the role `integration`.
 fn program_sees(now_us: i64) -> Option<Condition> {
     let grant = Grant { role: Role::Integration, uses: Vec::new(), expires_us: None };
     let actor = Actor { account: Id([0; 16]), name: "(webhook)".into(), grants: vec![grant], limit: None };
@@ -283,7 +283,7 @@ mod tests {
             let new = || Webhook { again: &[Duration::ZERO], ..Webhook::new(hook.clone()).unwrap() };
             let webhook = new();
             let secret = webhook.secret.clone();
-            // What was there before the hook was, is not told.
+            // Recordings older than the hook are not sent.
             webhook.catch_up(&*catalogue).await.unwrap();
             let Taken::Added { recording } = catalogue.take(&[found(2, "4711", "201")]).await.unwrap()[0]
             else {
@@ -308,7 +308,7 @@ mod tests {
                 (&json!("call.sealed"), &json!(recording.to_string()))
             );
             assert!(!second.1.contains("4711"), "{}", second.1);
-            // What comes while nobody tells is told after a restart, in order and once.
+            // Recordings that come while no hook runs are sent after a restart, in order and once.
             while catalogue.hook_place(&hook.url).await.unwrap() < 2 {
                 tokio::task::yield_now().await;
             }

@@ -1,7 +1,7 @@
 //! An age file that is written piece by piece, and read from any place on.
 //!
-//! Owns: where each chunk of 64 KiB is. What is written opens with `age -d`. Invariants: nothing is given out that was not
-//! authenticated; a file that was cut off is an error at its end, whatever is read of it.
+//! Owns: where each chunk of 64 KiB is. `age -d` opens the files written here. Invariants: only authenticated
+//! octets are returned; a file that was cut off is an error at its end, whichever part is read.
 
 use recfile::seal::SealError;
 use recfile::seal::age::{

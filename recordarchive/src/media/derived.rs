@@ -1,9 +1,11 @@
-//! What is made of a recording once and kept: its wave, loudness, where there is sound, and states of its decoder.
+//! Derived data, made of a recording once and kept: its wave, loudness, where there is sound, and states of
+//! its decoder.
 //!
-//! Owns: the files below `DATA/derived`, one for each recording. Each names the audio that it was made of, so one of
-//! other audio is not used, and is made anew. It is made when a recording is taken in, or when it is first asked for. It is
-//! as secret as the audio: who may not hear a recording gets nothing of it, and that of an encrypted one is encrypted, too.
-//! Invariant: one that is damaged or not there costs time, never an answer.
+//! Owns: the files below `DATA/derived`, one for each recording. Each names the audio that it was made from;
+//! if that differs, the file is not used, and is made anew. It is made when a recording is taken in, or when
+//! it is first asked for. It is as secret as the audio: who may not hear a recording gets nothing of it, and
+//! that of an encrypted one is encrypted, too. Invariant: one that is damaged or not there costs time, never
+//! an answer.
 
 use super::peaks::{self, Peaks};
 use super::vault::Vault;
@@ -18,9 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::fs::{Fs, RealFs};
 
-/// What a file begins with.
+/// The first octets of a file.
 const MAGIC: &[u8; 8] = b"radrv01\n";
-/// Octets before the wave: magic, hash of what it was made of, octets of the wave.
+/// Octets before the wave: magic, hash of the audio it was made from, octets of the wave.
 const HEAD_OCTETS: usize = 8 + 32 + 4;
 /// More is not one of ours: the wave and states of a week.
 const MAX_OCTETS: u64 = 256 << 20;
@@ -28,7 +30,7 @@ const MAX_OCTETS: u64 = 256 << 20;
 /// A saved state of a decoder.
 pub(crate) type State = [u8; STATE_OCTETS];
 
-/// What was made of a recording.
+/// The derived data of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Derived {
     /// The wave, as JSON.
@@ -37,7 +39,7 @@ pub(crate) struct Derived {
     pub(crate) states: Vec<State>,
 }
 
-/// The folder of what was made.
+/// The folder of derived data.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
@@ -72,7 +74,7 @@ impl Store {
         self.folder.join(&name[34..]).join(name)
     }
 
-    /// Removes what was made of a recording, if there is something.
+    /// Removes the derived data of a recording, if there is some.
     pub(crate) fn remove(&self, recording: Id) -> io::Result<()> {
         match std::fs::remove_file(self.path(recording)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -80,7 +82,7 @@ impl Store {
         }
     }
 
-    /// Removes what was made of a recording before it was encrypted.
+    /// Removes the derived data that was made before the recording was encrypted.
     pub(crate) fn remove_plain(&self, recording: Id) -> io::Result<()> {
         let mut begin = [0; MAGIC.len()];
         let read = RealFs.open_read(&self.path(recording)).and_then(|mut file| file.read_exact(&mut begin));
@@ -91,7 +93,7 @@ impl Store {
         }
     }
 
-    /// What was made of a recording as it is now.
+    /// The stored derived data of the present audio of a recording.
     pub(crate) fn read(&self, media: &RecordingMedia) -> Option<Derived> {
         let file = RealFs.open_read(&self.path(media.id)).ok()?;
         let mut octets = Vec::new();
@@ -109,7 +111,8 @@ impl Store {
         Some(Derived { states: states.collect(), wave: wave.to_vec() })
     }
 
-    /// What is made of a recording: read, or made now and kept. One that can't be kept is made again the next time.
+    /// The derived data of a recording: read, or made now and kept. One that can't be kept is made again the
+    /// next time.
     ///
     /// # Errors
     /// A file of the recording can't be read; `InvalidData`: nothing can be made of it.

@@ -1,7 +1,7 @@
-//! A look at one file: what it is, its hash, and what its sidecar says.
+//! A look at one file: its kind, its hash, and the fields of its sidecar.
 //!
-//! Invariants: links are not followed; whatever a sidecar says, times, sizes and texts are within limits; a file that
-//! somebody writes is left for later.
+//! Invariants: links are not followed; times, sizes and texts from a sidecar are forced into limits; a file
+//! that is being written is left for later.
 
 use super::vault::Media;
 use crate::catalogue::model::{Decision, Found, Party, Place, plain_name};
@@ -26,7 +26,7 @@ use store::fs::{Fs, RealFs};
 /// Holds of a sidecar that are taken in.
 const MAX_HOLDS: usize = 100;
 
-/// What a look came to.
+/// The result of a look.
 #[derive(Debug)]
 pub(crate) enum Look {
     /// A recording.
@@ -118,7 +118,7 @@ fn try_look(
             let is_plain = facts.layout == Layout::PayloadOnly;
             (facts.codec.name().to_owned(), audio, facts.duration_ms, is_plain, facts.data_octets)
         }
-        // What is inside is told by the sidecar alone; the hash is of what is there.
+        // Only the sidecar tells the codec and length of the plain audio; the hash is of the encrypted file.
         None => (text(&said.codec), said.data_bytes, said.duration_ms, false, u64::MAX),
     };
     let sha256 = hash(&mut media, hashed)?;
@@ -210,7 +210,7 @@ fn party(number: &str, name: &str, site: &Site) -> Party {
     Party { digits: digits(number, site.country_code.as_deref()), number: text(number), name: text(name) }
 }
 
-/// A hold of a sidecar; what has no id of ours is none.
+/// A hold of a sidecar; a hold without an id of the archive's form is none.
 fn decision(hold: &Hold) -> Option<Decision> {
     Some(Decision {
         id: Id::parse(&hold.id)?.to_string(),
@@ -250,13 +250,13 @@ fn started(place: &Place, said: &Sidecar, site: &Site) -> i64 {
         let (stem, _) = order_key(plain_name(&place.name));
         time::of_stamp(stem.get("Record_".len()..)?, &site.zone)
     };
-    // What is before 1970 or far ahead is no time of a call.
+    // No call has a time before 1970 or far ahead.
     let limit = time::DAY_US * 365 * 200;
     let known = time::parse(&said.start).or_else(stamp).unwrap_or(place.modified_ms.saturating_mul(1000));
     known.clamp(0, limit)
 }
 
-/// SHA-256 of what is behind the header, at most `limit` octets.
+/// SHA-256 of the octets behind the header, at most `limit`.
 pub(crate) fn hash(media: &mut Media, limit: u64) -> io::Result<[u8; 32]> {
     media.seek(SeekFrom::Start(HEADER_OCTETS as u64))?;
     let mut hash = Sha256::new();

@@ -1,6 +1,6 @@
-//! What a sidecar says about moments of a recording: gaps and pauses, on the clock of the whole recording.
+//! The marks in a sidecar: gaps and pauses, on the clock of the whole recording.
 //!
-//! Never: what is needed to play. A sidecar that is missing or broken says nothing.
+//! Never: data that playing needs. A sidecar that is missing or broken has no marks.
 
 use super::peaks::Peaks;
 use crate::catalogue::model::RecordingMedia;

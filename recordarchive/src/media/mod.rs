@@ -1,4 +1,4 @@
-//! Files of recordings: looking at one, and playing what it holds without decoding where that can be.
+//! Files of recordings: looking at one, and playing its audio, without decoding where possible.
 
 pub(crate) mod age_file;
 pub(crate) mod derived;

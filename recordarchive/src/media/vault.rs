@@ -2,8 +2,9 @@
 //!
 //! Owns: the key-encryption key (recipients and the identity file), and how the identity of a recording is wrapped with it.
 //! Each recording has an identity of its own, which the catalogue keeps wrapped; its files are age files for that identity.
-//! So keys are changed without touching audio, and what forgets a wrapped identity shreds the audio wherever it lies.
-//! Invariants: no secret is ever in a log, an error or a `Debug`; an identity file that others can read is refused.
+//! So keys are changed without touching audio, and without its wrapped identity the audio can't be opened,
+//! wherever it lies. Invariants: no secret is ever in a log, an error or a `Debug`; an identity file that
+//! others can read is refused.
 
 use super::age_file::{AgeReader, entropy};
 use crate::catalogue::model::Place;
@@ -18,7 +19,7 @@ use store::fs::{Fs, RealFs};
 /// Largest identity file.
 const MAX_FILE_OCTETS: usize = 64 << 10;
 
-/// What `[encryption]` says.
+/// The settings of `[encryption]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Encryption {
     /// Whom identities of recordings are wrapped for.
@@ -35,7 +36,7 @@ struct Keys {
     file: PathBuf,
 }
 
-/// What opens recordings that are encrypted at rest; without keys, nothing but plain ones.
+/// Opens recordings that are encrypted at rest; without keys, only plain ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Vault(Option<Arc<Keys>>);
 
@@ -47,7 +48,7 @@ impl Vault {
     /// That of the settings. Reads the identity file.
     ///
     /// # Errors
-    /// What is wrong with the file, for a person.
+    /// A text for the administrator that names the file.
     pub(crate) fn read(settings: Option<&Encryption>) -> Result<Self, String> {
         let Some(Encryption { recipients, identity_file: path }) = settings else { return Ok(Self(None)) };
         let hint =
@@ -143,7 +144,7 @@ impl Vault {
         age::seal(plain, &[self.unwrap(key)?.recipient()], &mut entropy)
     }
 
-    /// Decrypts what [`Self::seal_small`] gave.
+    /// Decrypts the output of [`Self::seal_small`].
     pub(crate) fn open_small(&self, key: &[u8], sealed: &[u8]) -> io::Result<Vec<u8>> {
         let opened = age::open(sealed, &[self.unwrap(key)?]);
         opened.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -212,7 +213,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_identity_file_that_is_lost_wrong_or_open_to_others_is_refused_with_what_to_do() {
+    fn an_identity_file_that_is_lost_wrong_or_open_to_others_is_refused_with_a_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let (good, other) = (settings(folder.path(), "a"), settings(folder.path(), "b"));
         assert!(Vault::read(Some(&good)).unwrap().encrypts());

@@ -1,4 +1,4 @@
-//! What a browser gets: the header of a WAV, and which octets of it a request asks for. Numbers only.
+//! WAV for browsers: the header of a file, and which octets of it a request asks for. Numbers only.
 
 use media::codec::Codec;
 
@@ -72,7 +72,7 @@ impl Form {
     }
 }
 
-/// What a `Range` header asks for.
+/// The octets that a `Range` header asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// All of it: there is no header, or one that is to be ignored.
@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_header_has_the_length_that_it_says_and_is_what_a_wav_reader_expects() {
+    fn a_header_has_the_length_that_it_says_and_is_accepted_by_a_wav_reader() {
         for (codec, form, format, rate) in [
             (Codec::Pcma, Form::Stored, 6, 8000_u32),
             (Codec::Pcmu, Form::Stored, 7, 8000),
@@ -164,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_range_is_within_what_there_is(header in "(bytes=)?[0-9,-]{0,24}", total in 0..1000_u64) {
+        fn any_range_is_within_the_file(header in "(bytes=)?[0-9,-]{0,24}", total in 0..1000_u64) {
             if let Asked::Part(from, to) = asked(Some(&header), total) {
                 prop_assert!(from < to && to <= total);
             }

@@ -1,6 +1,6 @@
 //! Whether the calendar can be trusted: nothing is deleted by one that is in doubt.
 //!
-//! Owns: what a doubt is, and when it ends. Never: clocks; it is told what they show.
+//! Owns: when a doubt begins and ends. Never: clocks; their times come as parameters.
 
 use crate::time::{DAY_US, SECOND_US};
 use std::fmt;

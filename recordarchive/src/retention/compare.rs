@@ -1,9 +1,9 @@
 //! Whether other policies would keep any call for a shorter time: that takes two people.
 //!
-//! Exact, without looking at calls: calls are told apart only by what policies ask about, so one call of each kind stands for
-//! all. Each kind is two sets of policies that fit it, as bits: of those in force, and of those to come. Of tags a call
-//! has two at most: further ones only make more policies fit, and never turn a call that is kept as long into one
-//! that is not.
+//! Exact, without looking at calls: policies tell calls apart by a few properties only, so one call of each
+//! kind stands for all. Each kind is two sets of policies that fit it, as bits: of those in force, and of
+//! those to come. Of tags a call has two at most: further ones only make more policies fit, and never turn a
+//! call that is kept as long into one that is not.
 
 use super::{Class, Policy};
 use recfile::call::Direction;
@@ -16,7 +16,8 @@ const MAX_KINDS: usize = 500_000;
 /// Width of a half: [`super::MAX_POLICIES`].
 const HALF: u32 = 32;
 
-/// Whether `new` keeps a call, of whatever kind, for a shorter time than `old` does: may go earlier, or is due earlier.
+/// Whether `new` keeps any kind of call for a shorter time than `old` does: it may go earlier, or is due
+/// earlier.
 pub(crate) fn shortens(old: &[Policy], new: &[Policy]) -> bool {
     let fitting = |fits: &dyn Fn(&Policy) -> bool| -> Fitting {
         let half = |policies: &[Policy]| -> Fitting {
@@ -74,7 +75,7 @@ fn named<'n>(names: impl Iterator<Item = &'n String>) -> Vec<Option<&'n String>>
     names.collect::<BTreeSet<_>>().into_iter().map(Some).chain([None]).collect()
 }
 
-/// What both are together; `None` if that is too much.
+/// All pairs of both; `None` if they are too many.
 fn cross(one: &BTreeSet<Fitting>, two: &BTreeSet<Fitting>) -> Option<BTreeSet<Fitting>> {
     let fits = one.len().saturating_mul(two.len()) <= MAX_KINDS;
     fits.then(|| one.iter().flat_map(|a| two.iter().map(move |b| a & b)).collect())

@@ -1,7 +1,7 @@
-//! What is done with a call: into the trash, out of it again, or gone.
+//! Decisions about a call: into the trash, out of it again, or gone.
 //!
-//! Owns: these three decisions, in the one order there is: hold, keep at least, request, delete after. Whoever keeps the calls
-//! asks here with what is so at that moment, and does it in the same step.
+//! Owns: these three decisions, in the one order there is: hold, keep at least, request, delete after. The
+//! catalogue asks here with the present state of a call, and acts in the same step.
 
 use super::{Fate, Term};
 use crate::time::DAY_US;
@@ -12,7 +12,7 @@ const SLACK_US: i64 = DAY_US;
 /// A call, as it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// What policies say about it.
+    /// The result of the policies for it.
     pub(crate) fate: Fate,
     /// A hold keeps it.
     pub(crate) is_held: bool,

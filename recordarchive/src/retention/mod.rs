@@ -30,10 +30,10 @@ const MAX_DAYS: u32 = 36_500;
 const MAX_INTERNAL_DIGITS: usize = 5;
 /// Numbers for help, as they are dialled.
 const EMERGENCY: [&str; 6] = ["112", "110", "911", "999", "000", "119"];
-/// What began before 2010 has the time of a clock that was never set: no policy says when it is due.
+/// A call before 2010 has the time of a clock that was never set: by no policy it becomes due.
 pub(crate) const FIRST_TIME_US: i64 = 14_610 * DAY_US;
 
-/// What kind of call it is, by its numbers.
+/// The kind of a call, by its numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Class {
@@ -63,11 +63,11 @@ impl Class {
     }
 }
 
-/// How long calls are kept that fit it. What is not said fits every call.
+/// How long matching calls are kept. A condition that is not given fits every call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Policy {
-    /// What it is called.
+    /// The name.
     pub(crate) name: String,
     /// Calls of this site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,7 +92,7 @@ pub(crate) struct Policy {
     pub(crate) delete_after_days: Option<u32>,
 }
 
-/// What policies look at.
+/// The properties that policies look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Subject {
     /// When the call began.
@@ -105,7 +105,7 @@ pub(crate) struct Subject {
     pub(crate) direction: Option<Direction>,
     /// Its tags.
     pub(crate) tags: Vec<String>,
-    /// What kind of call it is.
+    /// The kind of call.
     pub(crate) class: Class,
 }
 
@@ -129,7 +129,7 @@ pub(crate) struct Term {
     pub(crate) policy: String,
 }
 
-/// What policies say about a call.
+/// The result of policies for a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fate {
     /// Nobody deletes it before.
@@ -154,8 +154,8 @@ fn days(days: u32) -> i64 {
     i64::from(days) * DAY_US
 }
 
-/// What `policies` say about a call. The first one that fits says when it is due; the longest `keep_days` of all that fit is
-/// how long it is kept at least.
+/// The result of `policies` for a call. The first one that fits says when it is due. The longest `keep_days`
+/// of all that fit is the shortest time that it is kept.
 pub(crate) fn fate(policies: &[Policy], subject: &Subject) -> Fate {
     let term = |policy: &Policy, after: i64| Term {
         at_us: subject.started_us.saturating_add(after),
@@ -182,7 +182,7 @@ pub(crate) fn earliest_us(policies: &[Policy]) -> Option<i64> {
 /// Whether these can be policies.
 ///
 /// # Errors
-/// What is wrong with which one, for a person.
+/// A text for the user that names the policy.
 pub(crate) fn check(policies: &[Policy]) -> Result<(), String> {
     if policies.len() > MAX_POLICIES {
         return Err(format!("there are at most {MAX_POLICIES} policies"));

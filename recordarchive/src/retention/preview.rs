@@ -1,4 +1,4 @@
-//! What policies would do to the calls that there are, counted before they apply.
+//! The preview: the effect of policies on the present calls, counted before they apply.
 
 use super::{Fate, Policy, Subject, fate};
 use crate::time::{DAY_US, rfc3339};
@@ -75,7 +75,8 @@ impl Preview {
         }
     }
 
-    /// As people and programs read it: what goes at once, within 30 days, earlier and later than now, and what a hold keeps.
+    /// As people and programs read it: calls that go at once, within 30 days, earlier and later than now, and
+    /// calls that a hold keeps.
     pub(crate) fn shown(&self) -> Value {
         let each: Vec<Value> = self
             .new

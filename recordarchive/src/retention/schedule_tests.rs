@@ -48,12 +48,12 @@ struct World<'p> {
     chance: Chance,
     /// The time that it is.
     true_us: i64,
-    /// What the calendar is ahead of it.
+    /// The lead of the calendar over it.
     ahead_us: i64,
     /// Since a start, which no calendar moves.
     monotonic_us: i64,
     steady: Steady,
-    /// What the catalogue keeps of the calendar.
+    /// The last trusted time, as the catalogue keeps it.
     right_us: Option<i64>,
     /// By then the clock is put right, if a start found it wrong.
     put_right_us: Option<i64>,
@@ -131,7 +131,7 @@ impl<'p> World<'p> {
         }
     }
 
-    /// As the archive does it: what comes back, what goes to the trash, what is gone.
+    /// As the archive does it: calls come back, go to the trash, and are deleted.
     fn look(&mut self) {
         let now_us = self.now_us();
         if self.steady.doubt(now_us, self.monotonic_us).is_some() {
@@ -234,7 +234,7 @@ fn sets() -> Vec<Vec<Policy>> {
 }
 
 #[test]
-fn schedules_by_chance_never_delete_too_early_or_what_is_held() {
+fn schedules_by_chance_never_delete_too_early_or_a_held_call() {
     let sets = sets();
     let mut gone = 0;
     for seed in 0..SCHEDULES {
@@ -244,5 +244,5 @@ fn schedules_by_chance_never_delete_too_early_or_what_is_held() {
         }
         gone += world.gone;
     }
-    assert!(gone > SCHEDULES / 20, "{gone}: what is due goes");
+    assert!(gone > SCHEDULES / 20, "{gone}: due calls go");
 }

@@ -99,7 +99,7 @@ fn policies_that_cannot_be_are_told_with_their_name() {
 }
 
 #[test]
-fn shortening_is_told_from_renaming_lengthening_and_what_no_call_is_of() {
+fn shortening_is_told_from_renaming_lengthening_and_kinds_that_no_call_is_of() {
     let desk = |days: u32| Policy { extensions: vec!["201".into()], ..policy("desk", 0, days) };
     let vip = |days: u32| Policy { tag: Some("vip".into()), ..policy("vip", 0, days) };
     let all = |days: u32| policy("all", 0, days);
@@ -110,7 +110,7 @@ fn shortening_is_told_from_renaming_lengthening_and_what_no_call_is_of() {
         (vec![desk(30), all(365)], vec![desk(31), all(366)], false),
         (vec![desk(30), all(365)], vec![all(365), desk(30)], false),
         (vec![all(365), desk(30)], vec![desk(30), all(365)], true),
-        // What is behind a policy for all fits no call.
+        // A policy behind one for all calls fits none.
         (vec![all(365), desk(90)], vec![all(365), desk(1)], false),
         (vec![vip(90), desk(30)], vec![desk(30), vip(90)], true),
         (vec![policy("a", 30, 90)], vec![policy("a", 29, 90)], true),
@@ -162,7 +162,7 @@ fn retention_is_told_in_words() {
 }
 
 #[test]
-fn a_preview_counts_what_goes_what_is_held_and_what_changes() {
+fn a_preview_counts_calls_that_go_are_held_and_change() {
     let new = vec![Policy { tag: Some("vip".into()), ..policy("vip", 0, None) }, policy("all", 0, 90)];
     let mut preview = Preview::new(vec![policy("all", 0, 365)], new, NOW_US + 100 * DAY_US);
     for (tags, held, ago) in
@@ -244,9 +244,9 @@ fn every_kind() -> Vec<Subject> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
-    /// What is told without looking at calls is what a look at each kind of call tells.
+    /// The comparison without a look at calls agrees with a look at each kind of call.
     #[test]
-    fn shortening_is_what_some_call_would_see(
+    fn shortening_is_seen_by_some_call(
         old in proptest::collection::vec(some_policy(), 0..5),
         new in proptest::collection::vec(some_policy(), 0..5),
     ) {

@@ -4,7 +4,7 @@ use super::Fate;
 use crate::time::day_of;
 use jiff::tz::TimeZone;
 
-/// What keeps a call and when it goes, in words; days are those of `zone`.
+/// The holds of a call and when it goes, in words; days are those of `zone`.
 pub(crate) fn retention(fate: &Fate, holds: &[&str], now_us: i64, zone: &TimeZone) -> String {
     let mut said = Vec::new();
     if !holds.is_empty() {
