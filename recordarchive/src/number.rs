@@ -43,8 +43,7 @@ pub(crate) struct Keys {
     pub(crate) tail4: i64,
     /// The last seven, of a number with as many.
     pub(crate) tail7: Option<i64>,
-    /// The first four, of a number with as many. A search for all of a shorter number uses the keys of its
-    /// end.
+    /// The first four, of a number with as many. A search for a complete number uses the keys of its end.
     pub(crate) head4: Option<i64>,
     /// The first six.
     pub(crate) head6: Option<i64>,

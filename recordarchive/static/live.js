@@ -55,7 +55,7 @@
         clock.textContent = `${Math.floor(heard / 60)}:${String(Math.floor(heard) % 60).padStart(2, "0")}`;
       }
     } finally {
-      // What has come is heard to its end, unless somebody has stopped it.
+      // The audio received plays to its end, unless the user stopped it.
       const left = bar ? Math.max(0, next - context.currentTime) : 0;
       setTimeout(() => context.close(), left * 1000);
     }

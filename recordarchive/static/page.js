@@ -1,5 +1,5 @@
 // Pages change without a reload, so that the player goes on; forms talk to the API.
-// Without this file pages can be read and searched; what changes something takes it.
+// Without this file pages can be read and searched; forms need it.
 "use strict";
 (() => {
   const player = () => document.querySelector("call-player");
@@ -52,7 +52,7 @@
     show(url.href, true);
   });
 
-  // What a field says, as the API wants it.
+  // The value of a field, in the form of the API.
   function said(field) {
     const value = field.value.trim();
     switch (field.dataset.kind) {

@@ -1,4 +1,4 @@
-// The player: a media element, and a wave that is drawn from what the archive knows. Nothing is decoded here.
+// The player: a media element, and a wave that is drawn from the archive's data. Nothing is decoded here.
 "use strict";
 (() => {
   const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3];
@@ -277,7 +277,7 @@
       const total_ms = this.duration() * 1000;
       if (!wave || !total_ms) return;
       const x = (ms) => ms / total_ms * width;
-      // Silence is lighter, so that one sees what skipping leaves out.
+      // Silence is lighter, so that users see the parts that skipping leaves out.
       paint.fillStyle = colour("silence");
       paint.fillRect(0, 0, width, height);
       paint.fillStyle = colour("card");

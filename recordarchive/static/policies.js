@@ -1,4 +1,4 @@
-// The list of policies as a form: rows that move, what they would do, and saving them.
+// The list of policies as a form: rows that move, their preview, and saving them.
 "use strict";
 (() => {
   const NUMBERS = ["keep_days", "delete_after_days"];

@@ -1,4 +1,4 @@
-//! Accounts, and whether everything works: what administrators ask for.
+//! Requests of administrators: accounts, and the health of the archive.
 
 use super::App;
 use super::caller::caller;
@@ -121,7 +121,7 @@ pub(super) async fn disable_account(
     }
 }
 
-/// `GET /health`: what an administrator should know.
+/// `GET /health`: the state of the archive, for administrators.
 pub(super) async fn health(
     State(app): State<Arc<App>>,
     method: Method,

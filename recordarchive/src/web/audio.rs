@@ -68,7 +68,7 @@ fn codec_of(media: &RecordingMedia) -> Result<Codec, Problem> {
     codec_named(&media.codec, media.encrypted)
 }
 
-/// The codec of what is to be played.
+/// The codec of the audio to be played.
 pub(super) fn codec_named(name: &str, encrypted: bool) -> Result<Codec, Problem> {
     if encrypted {
         let detail = "the recording is encrypted to a key that the archive does not have: fetch the original";
@@ -92,7 +92,7 @@ fn unreadable(error: &io::Error) -> Problem {
     Problem::new(StatusCode::GONE, "the recording's file is missing or can't be read at the moment")
 }
 
-/// The tag of what is sent: the audio, and how.
+/// The tag of a body: its audio and its form.
 fn etag(media: &RecordingMedia, form: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(form);
@@ -111,7 +111,7 @@ async fn note_play(
     let key = (actor.account, media.id);
     let lock = || app.plays.lock().unwrap_or_else(PoisonError::into_inner);
     let is_noted = lock().get(&key).is_some_and(|last_us| (0..SAME_PLAY_US).contains(&(now_us - last_us)));
-    // What a reason is given for is noted each time.
+    // Listening with a reason is noted each time.
     if !is_noted || reason.is_some() {
         let said = serde_json::json!({"call": media.call, "reason": reason});
         app.catalogue.log(&[Entry::new(now_us, &actor.name, "play", media.id).with(&said)]).await?;
@@ -270,7 +270,7 @@ fn header_text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// What a request asks for; a range of another version is all of this one.
+/// The part that a request asks for; for a range of another version, all of this one.
 pub(super) fn answer(headers: &HeaderMap, tag: &str, total: u64) -> Asked {
     match header_text(headers, &header::IF_RANGE) {
         Some(wanted) if wanted != tag => Asked::All,
@@ -283,7 +283,7 @@ fn is_current(headers: &HeaderMap, tag: &str) -> bool {
     listed == "*" || listed.split(',').any(|listed| listed.trim().trim_start_matches("W/") == tag)
 }
 
-/// What is sent, whole or in part.
+/// The body of an answer, whole or in part.
 pub(super) struct Content {
     pub(super) kind: &'static str,
     pub(super) total: u64,
@@ -386,7 +386,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Somebody who hears what goes on. Its call has no id before it is over.
+    /// A listener of a running call. Its call has no id before it is over.
     pub(super) fn to(app: &Arc<App>, actor: &Actor, recording: Id, form: Form, codec: Codec) -> Self {
         Self {
             header_octets: form.header_octets(),

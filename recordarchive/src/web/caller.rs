@@ -33,7 +33,7 @@ pub(super) fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
             let host = origin.split_once("://").map(|(_, host)| host);
             host.is_some() && host == text(header::HOST)
         }
-        // No browser: what has no cookies of somebody can't be made to use them.
+        // No browser: a program without a user's cookies can't be made to use them.
         (None, None) => true,
     };
     if is_ours {

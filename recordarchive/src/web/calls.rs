@@ -169,7 +169,7 @@ pub(super) fn shown(call: &CallView, full: bool) -> Value {
     })
 }
 
-/// The id in a path; what is none is not there.
+/// The id in a path; any other text is 404.
 pub(super) fn id(text: &str) -> Result<Id, Problem> {
     Id::parse(text).ok_or_else(Problem::not_found)
 }
@@ -186,7 +186,7 @@ pub(super) async fn one(
     let condition = authorize(&actor, Permission::CallSearch, None, now_us)?;
     let id = id(&text)?;
     let call = app.catalogue.call(id, &condition).await?.ok_or_else(Problem::not_found)?;
-    // What is in the trash is there for those alone who can take it out, or put it in.
+    // Calls in the trash exist only for users who can take them out, or put them in.
     let decides = [Permission::DeleteApprove, Permission::DeleteRequest]
         .iter()
         .any(|permission| permit(&actor, *permission, now_us).is_ok());

@@ -1,4 +1,4 @@
-//! Deletions: asking for one, and deciding about what another person asked for.
+//! Deletions: requests, and the decision of a second person.
 
 use super::App;
 use super::caller::caller;

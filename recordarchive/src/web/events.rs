@@ -1,4 +1,5 @@
-//! What other systems know: events and the records of an exchange, taken in bulk and shown with their calls.
+//! Data of other systems: events and the call records of an exchange, taken in bulk and shown with their
+//! calls.
 //!
 //! Owns: how they are written, and their limits. Links to calls are made by [`crate::catalogue::event`]'s rule.
 
@@ -131,7 +132,7 @@ fn time(key: &str, text: &str) -> Result<i64, String> {
     parse_time(text).ok_or_else(|| format!("{key} is no time of RFC 3339, such as 2026-11-01T09:30:00Z"))
 }
 
-/// Takes a list in, all or nothing, and says what became of it.
+/// Takes a list in, all or nothing, and answers with the result.
 async fn put<T: for<'de> Deserialize<'de>>(
     app: &App,
     method: &Method,
@@ -142,7 +143,7 @@ async fn put<T: for<'de> Deserialize<'de>>(
 ) -> Result<Response, Problem> {
     let actor = caller(app, method, headers).await?;
     let now_us = clock::now_us();
-    // What is said here is about calls of everybody.
+    // The data here are about calls of everybody.
     if authorize(&actor, Permission::TagWrite, None, now_us)? != Condition::All {
         return Err(Refusal::Permission(Permission::TagWrite).into());
     }
@@ -225,7 +226,7 @@ pub(super) async fn one(
         value
     };
     let calls: Vec<Value> = view.calls.iter().map(call).collect();
-    // What an exchange calls a call has whole numbers in it, and so may what else it says.
+    // The title that an exchange gives a call has whole numbers in it, and so may its other fields.
     let title = if full || !event.pair { event.title.clone() } else { numbers.join(" → ") };
     let payload: Value =
         if full { serde_json::from_str(&event.payload).unwrap_or_default() } else { Value::Null };

@@ -1,4 +1,4 @@
-//! What proves something to others: signed checkpoints of the audit log.
+//! Evidence for others: signed checkpoints of the audit log.
 
 use super::App;
 use super::caller::caller;

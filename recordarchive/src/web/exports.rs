@@ -1,4 +1,4 @@
-//! Exports: asking for one, what became of it, and its package.
+//! Exports: requests, their states, and the packages.
 
 use super::App;
 use super::audio::{Content, Source, answer, send};

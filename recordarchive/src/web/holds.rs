@@ -87,7 +87,7 @@ pub(super) async fn place(
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
     let now_us = clock::now_us();
-    // Who may place holds on calls may see them, by every role: what is held is what is found.
+    // A hold needs the permission to search, too: it is placed on the calls that a search finds.
     authorize(&actor, Permission::CallSearch, None, now_us)?;
     let condition = authorize(&actor, Permission::HoldPlace, None, now_us)?;
     let wanted = "a JSON object with name, reference, reason, and calls, a list of ids, or q, a search";
@@ -105,7 +105,7 @@ pub(super) async fn place(
         (Some(calls), None) => Scope::Calls(calls.iter().map(|call| id(call)).collect::<Result<_, _>>()?),
         (None, Some(line)) if !line.trim().is_empty() => {
             let query = Searched::parse(line, &app.config.site).map_err(Problem::bad)?;
-            // What is not narrowed by the search is not narrowed: a hold forgets no older call.
+            // Without dates in the search there is no limit: a hold covers the oldest call, too.
             let (from_us, to_us) = (query.from_us.unwrap_or(0), query.to_us.unwrap_or(i64::MAX));
             Scope::Found(Box::new(Search { query, from_us, to_us, behind: None, limit: MAX_HELD_CALLS }))
         }

@@ -1,7 +1,7 @@
 //! Calls that go on: the list, and listening in.
 //!
 //! Invariants: who sees one in the list may listen to it, and nobody else; no octet leaves before its audit entry is on the
-//! disk; there is no way to be heard. What was heard is noted as of recordings that are played.
+//! disk; there is no way to be heard. Listening is noted as for recordings that are played.
 
 use super::App;
 use super::audio::{Listener, codec_named};
@@ -45,9 +45,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 pub(super) const MAX_LISTENERS: usize = 100;
 /// How often it is looked whether the file has grown.
 const EVERY: Duration = Duration::from_millis(100);
-/// Where listening begins, before the end of what is there: a second.
+/// Listening begins so far before the end of the file: a second.
 const BEHIND_OCTETS: u64 = 8000;
-/// Octets read at a time: what a listener who was slow is behind, comes in pieces.
+/// Octets read at a time: a slow listener gets the backlog in pieces.
 const PIECE_OCTETS: u64 = 16 << 10;
 /// Pieces that wait for a slow listener.
 const MAX_PIECES: usize = 8;
@@ -55,7 +55,7 @@ const MAX_PIECES: usize = 8;
 const LOOKS_TO_END: u32 = 25;
 /// Looks after which it is asked again whether one may listen: 10 s.
 const LOOKS_TO_ASK: u32 = 100;
-/// What a header without an end says: no call is so long.
+/// The length in a header without an end: no call is so long.
 const ENDLESS_OCTETS: u64 = 0xFFFF_0000;
 
 fn shown(running: &Running, full: bool, now_us: i64) -> Value {
@@ -79,7 +79,7 @@ pub(super) struct Params {
     reason: Option<String>,
 }
 
-/// `GET /live`: what one may listen to.
+/// `GET /live`: the running calls that the user may listen to.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     method: Method,
@@ -96,7 +96,7 @@ pub(super) async fn list(
     Ok(Json(json!({"live": seen})).into_response())
 }
 
-/// What goes on under this id, if one may listen to it.
+/// The running call with this id, if the user may listen to it.
 fn allowed(app: &App, actor: &Actor, id: Id, reason: Option<&str>) -> Result<Running, Problem> {
     let condition = authorize(actor, Permission::AudioLive, reason, clock::now_us())?;
     let running = app.live.one(id);
@@ -105,7 +105,7 @@ fn allowed(app: &App, actor: &Actor, id: Id, reason: Option<&str>) -> Result<Run
         .ok_or_else(Problem::not_found)
 }
 
-/// `GET /live/{id}/audio`: what is said, about a second later, until the call ends.
+/// `GET /live/{id}/audio`: the audio, about a second late, until the call ends.
 pub(super) async fn audio(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
@@ -191,7 +191,7 @@ struct Listening {
 }
 
 impl Listening {
-    /// Sends what comes until the call ends, or nobody listens, or they may no more.
+    /// Sends audio until the call ends, the listener leaves, or the permission ends.
     async fn follow(mut self) {
         let mut ends = self.app.ends.subscribe();
         let mut looks = tokio::time::interval(EVERY);
@@ -208,7 +208,7 @@ impl Listening {
                 return;
             }
             let listed = self.app.live.one(self.id);
-            // What was written before the list was read is read after it: nothing of the end is left out.
+            // The file is read after the list: nothing of its end is left out.
             if !self.send().await {
                 return;
             }
@@ -245,7 +245,7 @@ impl Listening {
         })
     }
 
-    /// Sends what the file has grown by; false if nobody takes it, or it can't be read.
+    /// Sends the octets that were added to the file; false if nobody takes them, or it can't be read.
     async fn send(&mut self) -> bool {
         loop {
             let count = octets(&self.file).saturating_sub(self.position).min(PIECE_OCTETS);

@@ -2,7 +2,7 @@
 //!
 //! Owns: the table of routes, the state that requests share, headers that every answer has. Never: decisions about calls,
 //! which are [`crate::access::authorize`]'s. Invariants: each route of the API names its permission; an answer about a call
-//! comes after its audit entry; what somebody may not see is 404, as if it were not there.
+//! comes after its audit entry; an object that the user may not see is 404, as if it did not exist.
 
 mod admin;
 mod audio;
@@ -53,7 +53,7 @@ const MAX_BODY_OCTETS: usize = 64 << 10;
 /// Passwords that are hashed at once: each takes memory and a core.
 const HASHES_AT_ONCE: usize = 2;
 
-/// What requests share.
+/// The state that requests share.
 pub(crate) struct App {
     catalogue: Arc<dyn Catalogue>,
     config: Config,
@@ -62,14 +62,14 @@ pub(crate) struct App {
     vault: Vault,
     /// When somebody's listening to a recording was noted last.
     plays: Mutex<HashMap<(Id, Id), i64>>,
-    /// What was sent to those who listen.
+    /// The audio sent to listeners.
     heard: Mutex<Heard>,
     attempts: Mutex<Attempts>,
     hashes: Semaphore,
-    /// What happens, for streams.
+    /// Events, for streams.
     events: Events,
     streams: Arc<Semaphore>,
-    /// What goes on.
+    /// Running recordings.
     live: Arc<Live>,
     listeners: Arc<Semaphore>,
     /// Looks at every call at once.
@@ -85,7 +85,7 @@ impl App {
         Self::with_vault(catalogue, config, Vault::default())
     }
 
-    /// The same, with what opens encrypted recordings.
+    /// The same, with the vault for encrypted recordings.
     pub(crate) fn with_vault(catalogue: Arc<dyn Catalogue>, config: Config, vault: Vault) -> Arc<Self> {
         Arc::new(Self {
             catalogue,
@@ -106,17 +106,17 @@ impl App {
         })
     }
 
-    /// Where what happens is told.
+    /// The channel for events.
     pub(crate) fn events(&self) -> Events {
         self.events.clone()
     }
 
-    /// What goes on at the moment.
+    /// The running recordings.
     pub(crate) fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live)
     }
 
-    /// Logs what was heard by those who listen no more; with `all`, by everybody. What can't be logged is kept.
+    /// Logs listening that has ended; with `all`, all of it. Entries that can't be logged are kept.
     pub(crate) async fn log_heard(&self, all: bool) {
         let lock = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let over = lock().over(clock::now_us(), all);
@@ -124,12 +124,12 @@ impl App {
             return;
         }
         if let Err(error) = self.catalogue.log(&over).await {
-            log::warn!("audit: what was heard can't be noted yet: {error}");
+            log::warn!("audit: listening can't be noted yet: {error}");
             lock().put_back(over);
         }
     }
 
-    /// Ends what would go on by itself.
+    /// Ends the streams that would go on by themselves.
     pub(crate) fn end(&self) {
         self.ends.send_replace(true);
     }

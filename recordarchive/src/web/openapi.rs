@@ -1,7 +1,7 @@
 //! The API's description, OpenAPI 3.1: `GET /openapi.json`.
 //!
-//! Owns: one line for each route, with its permission and what it takes and gives. The tests compare the lines with the table
-//! of routes, both ways, so none is missing and none too many.
+//! Owns: one line for each route, with its permission, its body and its answer. The tests compare the lines
+//! with the table of routes, both ways, so none is missing and none too many.
 
 use axum::Json;
 use serde_json::{Map, Value, json};
@@ -15,9 +15,9 @@ pub(super) struct Route {
     permission: &'static str,
     /// Names of parameters in the query, separated by spaces; `:n` is a whole number.
     query: &'static str,
-    /// The schema of what it takes.
+    /// The schema of the body.
     takes: &'static str,
-    /// Status and schema of what it gives; another media type stands as it is.
+    /// Status and schema of the answer; another media type stands as it is.
     gives: (&'static str, &'static str),
 }
 
@@ -40,7 +40,7 @@ const fn route(
     Route { method, path, summary, permission, query, takes, gives }
 }
 
-/// What a stream of a call that goes on is given as.
+/// The media type of the audio of a running call.
 const LIVE: &str = "audio/wav, live";
 const LIST: &str = "q from to limit:n cursor";
 
@@ -48,7 +48,7 @@ const LIST: &str = "q from to limit:n cursor";
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Route] = &[
     route("get", "/openapi.json", "", "This description", "", "", ("200", "Object")),
-    route("get", "/session", "-", "Who one is, and what one may", "", "", ("200", "Session")),
+    route("get", "/session", "-", "The user's account and permissions", "", "", ("200", "Session")),
     route("post", "/session", "", "Log in", "", "Credentials", ("200", "Object")),
     route("delete", "/session", "-", "Log out", "", "", ("204", "")),
     route("get", "/calls", "call.search", "Search", LIST, "", ("200", "Calls")),
@@ -64,7 +64,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("get", "/live/{id}/audio", "audio.live", "Listen in, until the call ends", "format reason", "", ("200", LIVE)),
     route("get", "/exports", "export.create", "One's exports", "", "", ("200", "Object")),
     route("post", "/exports", "export.create", "Ask for a package of evidence", "", "NewExport", ("202", "Export")),
-    route("get", "/exports/{id}", "export.create", "What became of an export", "", "", ("200", "Export")),
+    route("get", "/exports/{id}", "export.create", "The state of an export", "", "", ("200", "Export")),
     route("post", "/exports/{id}/approve", "export.approve", "Approve an export that another person asked for", "", "", ("204", "")),
     route("post", "/exports/{id}/reject", "export.approve", "Reject it", "", "", ("204", "")),
     route("get", "/exports/{id}/package", "export.create", "The package of an export", "", "", ("200", "application/zip")),
@@ -77,13 +77,13 @@ pub(super) const ROUTES: &[Route] = &[
     route("post", "/holds/{id}/release", "hold.release", "Ask for the release of a hold, or release it as the second person", "", "Why", ("200", "Hold")),
     route("get", "/policies", "policy.edit", "The policies in force, and those that wait for a second person", "", "", ("200", "Policies")),
     route("put", "/policies", "policy.edit", "Set the policies; 202: they wait for a second person", "", "NewPolicies", ("200", "Policies")),
-    route("post", "/policies/preview", "policy.edit", "What policies would do", "", "NewPolicies", ("200", "Preview")),
+    route("post", "/policies/preview", "policy.edit", "The effect of policies, before they apply", "", "NewPolicies", ("200", "Preview")),
     route("post", "/policies/{id}/approve", "policy.edit", "Approve policies that another person asked for", "", "", ("200", "Policies")),
     route("post", "/policies/{id}/reject", "policy.edit", "Reject policies that wait, or take them back", "", "", ("200", "Policies")),
     route("get", "/deletions", "delete.request", "Requests to delete calls, the newest first", "limit:n cursor", "", ("200", "Deletions")),
     route("post", "/deletions", "delete.request", "Ask for the deletion of calls", "", "NewDeletion", ("201", "Deletion")),
-    route("post", "/deletions/{id}/approve", "delete.approve", "Approve what another person asked for", "", "", ("200", "Deletion")),
-    route("post", "/deletions/{id}/reject", "delete.approve", "Reject what another person asked for", "", "", ("200", "Deletion")),
+    route("post", "/deletions/{id}/approve", "delete.approve", "Approve another person's request", "", "", ("200", "Deletion")),
+    route("post", "/deletions/{id}/reject", "delete.approve", "Reject another person's request", "", "", ("200", "Deletion")),
     route("post", "/deletions/{id}/restore", "delete.approve", "Take calls out of the trash", "", "", ("200", "Deletion")),
     route("get", "/audit", "audit.read", "Entries of the audit log", "before:n actor limit:n", "", ("200", "Entries")),
     route("get", "/audit/checkpoint", "audit.read", "The newest signed checkpoint of the audit log", "", "", ("200", "Object")),

@@ -1,4 +1,4 @@
-//! Parameters of a query; what is wrong with them is told as every error is.
+//! Parameters of a query; their errors have the form of all errors.
 
 use super::problem::Problem;
 use axum::extract::FromRequestParts;
@@ -27,7 +27,7 @@ pub(super) fn behind(cursor: &str) -> Option<i64> {
     i64::from_str_radix(cursor.strip_prefix('k')?, 16).ok().filter(|key| *key >= 0)
 }
 
-/// What is said of a place that no list gave.
+/// The error for a cursor that no list gave.
 pub(super) const NO_CURSOR: &str = "the cursor is not one that a list gave";
 
 /// Where a page of a list begins, and how long it is.
@@ -38,7 +38,7 @@ pub(super) struct Paging {
 }
 
 impl Paging {
-    /// The key that the page is behind, and its length: `usual`, or what was asked for up to `most`.
+    /// The key that the page is behind, and its length: `usual`, or the length asked for, up to `most`.
     pub(super) fn place(&self, usual: u32, most: u32) -> Result<(Option<i64>, u32), Problem> {
         let wrong = || Problem::bad(NO_CURSOR);
         let from = self.cursor.as_deref().map(|cursor| behind(cursor).ok_or_else(wrong)).transpose()?;

@@ -100,7 +100,7 @@ pub(super) async fn log_in(
         let Some(code) = code else {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "the account has a second factor: add totp"));
         };
-        // A code that was used is none any more, whoever saw it.
+        // A code works once: somebody may have seen it.
         let is_good = match totp::step(&secret, &code, now_us) {
             Some(step) => app.catalogue.take_totp_step(account.id, step).await?,
             None => false,
@@ -171,7 +171,7 @@ pub(super) async fn audit(
     Ok(Json(json!({"entries": entries, "next": next})).into_response())
 }
 
-/// `GET /session`: who one is, and what one may.
+/// `GET /session`: the user's account and permissions.
 pub(super) async fn session(
     State(app): State<Arc<App>>,
     method: Method,

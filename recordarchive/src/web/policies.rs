@@ -1,4 +1,4 @@
-//! Policies: reading them, setting them, what they would do, and the second person's word.
+//! Policies: reading them, setting them, their preview, and the second person's decision.
 
 use super::App;
 use super::caller::caller;
@@ -56,7 +56,7 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
     let now_us = clock::now_us();
-    // Who reads the audit log reads there what was set, too.
+    // The audit log shows policies, too, so its readers may read them here.
     permit(&actor, Permission::PolicyEdit, now_us)
         .or_else(|refusal| permit(&actor, Permission::AuditRead, now_us).map_err(|_| refusal))?;
     let (present, waits) = app.catalogue.policies().await?;
@@ -80,7 +80,7 @@ fn new(body: &[u8]) -> Result<New, Problem> {
     Ok(new)
 }
 
-/// What a preview is known by: these policies in place of that version.
+/// The token of a preview: these policies in place of that version.
 fn token(version: i64, policies: &[Policy]) -> String {
     hex(&Sha256::digest(json!([version, policies]).to_string()))[..32].to_owned()
 }
@@ -105,14 +105,14 @@ pub(super) async fn previewed(
     Ok(Json(value).into_response())
 }
 
-/// What policies would do. One at a time: it looks at every call.
+/// The effect of policies. One preview at a time: it looks at every call.
 async fn counted(app: &App, present: &InForce, policies: &[Policy], now_us: i64) -> Result<Value, Problem> {
     let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the archive ends");
     let _one = app.previews.acquire().await.map_err(busy)?;
     Ok(preview(&*app.catalogue, present.policies.clone(), policies.to_vec(), now_us).await?)
 }
 
-/// `PUT /policies`: at once, or with 202 what waits for a second person.
+/// `PUT /policies`: in force at once, or with 202 waiting for a second person.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     method: Method,

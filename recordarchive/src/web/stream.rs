@@ -1,4 +1,4 @@
-//! `GET /stream`: server-sent events, each to those alone who may see what it is about.
+//! `GET /stream`: server-sent events, each only to users who may see its subject.
 
 use super::App;
 use super::caller::caller;
@@ -71,7 +71,7 @@ pub(super) async fn stream(
     Ok((kind, Body::new(Lines(lines))).into_response())
 }
 
-/// The text of an event for who asks; empty where they may not see what it is about.
+/// The text of an event for a user; empty where they may not see its subject.
 async fn told(app: &App, method: &Method, headers: &HeaderMap, event: &Event) -> Result<String, Problem> {
     let actor = caller(app, method, headers).await?;
     let now_us = clock::now_us();

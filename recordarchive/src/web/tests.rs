@@ -74,7 +74,7 @@ impl Archive {
         Self::made(change, Vault::default()).await
     }
 
-    /// One with what opens encrypted recordings.
+    /// One with a vault for encrypted recordings.
     async fn with_vault(vault: Vault) -> Self {
         Self::made(|_| {}, vault).await
     }
@@ -229,7 +229,7 @@ fn a_recording_in_the_intake_is_found_by_its_last_four_digits_and_heard_octet_by
 }
 
 #[test]
-fn what_somebody_may_not_see_is_not_there_and_what_they_may_not_do_is_refused() {
+fn calls_that_a_user_may_not_see_are_not_there_and_actions_they_may_not_do_are_refused() {
     run(async {
         let archive = Archive::new().await;
         archive.fill().await;
@@ -505,7 +505,7 @@ fn every_route_of_the_api_asks_who_it_is() {
                 let uri = format!("/api/v1{}", route.replace("{id}", id));
                 let request = Request::builder().method(method).uri(&uri).body(Body::from("{}")).unwrap();
                 let status = archive.ask(request).await.status;
-                // The description says what anybody may read in the source.
+                // The description is public, as the source is.
                 if (route, method) == ("/openapi.json", "GET") {
                     assert_eq!(status, StatusCode::OK);
                     continue;
@@ -519,7 +519,7 @@ fn every_route_of_the_api_asks_who_it_is() {
 }
 
 #[test]
-fn what_was_heard_is_logged_as_intervals_of_what_was_sent() {
+fn listening_is_logged_as_the_intervals_that_were_sent() {
     run(async {
         let archive = Archive::new().await;
         archive.fill().await;
@@ -595,7 +595,7 @@ fn calls_of_the_same_numbers_within_ten_seconds_are_perhaps_one_until_a_person_s
         assert_eq!(same("super", "a").await, [id_of("b")]);
         assert_eq!(same("super", "b").await, [id_of("a")]);
         assert!(same("super", "c").await.is_empty() && same("super", "d").await.is_empty());
-        // Of what somebody may not see there is no word.
+        // The list has no call that the user may not see.
         assert!(same("agent", "b").await.is_empty());
         let (_, text) = archive.page(&archive.log_in("super").await, &format!("/calls/{}", id_of("a"))).await;
         assert!(text.contains("Perhaps the same call") && text.contains("Not the same"), "{text}");

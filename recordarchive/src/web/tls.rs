@@ -27,7 +27,7 @@ const MAX_HANDSHAKES: usize = 256;
 /// Reads certificate chain and key, both PEM.
 ///
 /// # Errors
-/// What is wrong with which file, for a person.
+/// A text for the administrator that names the file.
 pub(crate) fn read(cert: &Path, key: &Path) -> Result<TlsAcceptor, String> {
     let told = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -93,7 +93,7 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         match self.ready.recv().await {
             Some(accepted) => accepted,
-            // What accepts goes on for ever.
+            // The task that accepts never ends.
             None => std::future::pending().await,
         }
     }

@@ -45,7 +45,7 @@ impl Export {
         self.sha256.as_deref().and_then(|hash| hash.get(..12)).unwrap_or_default()
     }
 
-    /// What became of it, in words.
+    /// The state, in words.
     fn words(&self) -> String {
         let by = self.decided.as_ref().map(|decided| format!(" by {}", decided.by)).unwrap_or_default();
         match (self.state.as_str(), &self.problem) {

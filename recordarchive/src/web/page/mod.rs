@@ -1,8 +1,8 @@
 //! The pages for people.
 //!
-//! Owns: templates and what they show. A page is a client of the API inside the process: it asks the same routes with the
-//! cookie of who looks, so permissions, conditions and audit entries are the API's and never a page's. Never: the
-//! catalogue. Invariant: every text of a call goes through a template, which escapes it.
+//! Owns: templates and their values. A page is a client of the API inside the process: it asks the same
+//! routes with the user's cookie, so permissions, conditions and audit entries are the API's and never a
+//! page's. Never: the catalogue. Invariant: every text of a call goes through a template, which escapes it.
 
 mod admin;
 mod assets;
@@ -31,7 +31,7 @@ use tower::ServiceExt;
 /// Largest answer of the API that a page is made of.
 const MAX_ANSWER_OCTETS: usize = 16 << 20;
 
-/// What pages share.
+/// The state that pages share.
 #[derive(Clone)]
 struct Pages {
     app: Arc<App>,
@@ -70,7 +70,7 @@ struct Detail {
 }
 
 impl Pages {
-    /// What the API answers to this person.
+    /// The answer of the API to this user.
     async fn ask<T: DeserializeOwned>(&self, headers: &HeaderMap, path: &str) -> Result<T, Told> {
         let broken = |_| Told::Refused(StatusCode::INTERNAL_SERVER_ERROR, "the page can't be made".into());
         let mut request = Request::get(path);
@@ -90,7 +90,7 @@ impl Pages {
             return Err(Told::Refused(status, detail.unwrap_or_else(|_| status.to_string())));
         }
         serde_json::from_slice(&octets).map_err(|error| {
-            log::error!("page: the answer of {path} is not what it was taken for: {error}");
+            log::error!("page: the answer of {path} has another form: {error}");
             broken(error.to_string())
         })
     }
@@ -101,7 +101,7 @@ impl Pages {
         Ok(Frame { user: session.user, permissions: session.permissions, path })
     }
 
-    /// A page, or what is shown instead.
+    /// A page, or the one shown instead.
     async fn shown<T: Template>(&self, headers: &HeaderMap, uri: &Uri, made: Result<T, Told>) -> Response {
         match made {
             Ok(page) => render(StatusCode::OK, &page),
@@ -120,7 +120,7 @@ impl Pages {
     }
 }
 
-/// What every page has around it.
+/// The frame around every page.
 struct Frame {
     user: String,
     permissions: Vec<String>,
@@ -134,7 +134,7 @@ struct Item {
 }
 
 impl Frame {
-    /// Whether who looks may this with some call at least. What they may with which is the API's matter.
+    /// Whether the user has this permission for at least one call. The API decides for which.
     fn may(&self, permission: &str) -> bool {
         self.permissions.iter().any(|known| known == permission)
     }
@@ -153,7 +153,7 @@ impl Frame {
             ("System", "/health", "config.edit"),
         ];
         let open = all.into_iter().filter(|(_, path, permission)| {
-            // What waits for a second person is there, too.
+            // Exports that wait for a second person are there, too.
             self.may(permission) || *path == "/exports" && self.may("export.approve")
         });
         open.map(|(name, path, _)| Item { name, path, current: path == self.path }).collect()

@@ -1,4 +1,4 @@
-//! What the API says, as pages show it.
+//! Answers of the API, as pages show them.
 
 use crate::time;
 use jiff::Timestamp;
@@ -121,7 +121,7 @@ fn spoken<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D
 }
 
 impl Call {
-    /// With what depends on the site.
+    /// Adds the values that depend on the site.
     pub(super) fn at(mut self, zone: &TimeZone) -> Self {
         self.when = when(&self.started, zone);
         self.length = length(self.duration_ms);
@@ -164,7 +164,7 @@ impl Call {
         self.recordings.iter().any(Recording::is_playable)
     }
 
-    /// What one should know at a glance.
+    /// The marks shown beside a call in a list.
     pub(super) fn marks(&self) -> Vec<&'static str> {
         let all = [
             (self.on_hold, "hold"),
@@ -185,7 +185,7 @@ impl Call {
     }
 }
 
-/// A value in words: what is in an object one after the other.
+/// A value in words: the fields of an object one after the other.
 pub(super) fn words(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -1,4 +1,4 @@
-//! The page of policies: the list as a form, what it would do, and the second person's buttons.
+//! The page of policies: the list as a form, its preview, and the second person's buttons.
 
 use super::model::when;
 use super::{Frame, Pages, Told};
@@ -117,7 +117,7 @@ struct Page {
     frame: Frame,
     version: i64,
     policies: Vec<Policy>,
-    /// What a new row of the form is made of.
+    /// The template of a new row of the form.
     empty: [Policy; 1],
     set: Option<Step>,
     approved_by: String,

@@ -90,7 +90,7 @@ async fn make(pages: &Pages, params: &Params, headers: &HeaderMap) -> Result<Pag
     let (from, to) = (params.from.as_deref(), params.to.as_deref());
     let query = params.link(from, to, None);
     let path = format!("/calls?{}", params.link(from, to, params.cursor.as_deref()));
-    // What is wrong with a search stands beside it.
+    // The error of a search stands beside it.
     let (list, told) = match pages.ask::<List>(headers, &path).await {
         Ok(list) => (list, None),
         Err(Told::Refused(StatusCode::BAD_REQUEST, detail)) => (List::default(), Some(detail)),

@@ -82,7 +82,7 @@ impl Sealed {
         self.archive.catalogue.media(id, &Condition::All).await.unwrap().unwrap()
     }
 
-    /// No file of the archive has octets of the audio, in whatever way.
+    /// No file of the archive has octets of the audio, in any form.
     fn nothing_is_plain(&self) {
         let wanted = &audio()[200..264];
         for file in files(self.archive.folder.path()) {
@@ -187,7 +187,7 @@ fn an_end_at_any_step_of_encryption_loses_nothing_and_leaves_no_plain_file() {
                      SELECT f.key, replace(s.name, '.age', ''), s.recording FROM segment s, folder f
                      WHERE f.root LIKE '%intake' AND f.path LIKE '%11-27'";
         sqlx::query(query).execute(&pool).await.unwrap();
-        // A look at the intake finds what is there twice, and changes nothing.
+        // A look at the intake finds duplicates, and changes nothing.
         assert_eq!(archive.reconcile().await.duplicate, 3);
         assert_eq!(archive.get("program", &original).await.octets, before);
         assert_eq!(it.encrypt().await, Encrypted { files: 0, freed: 3, failed: 0 });
@@ -203,7 +203,7 @@ fn an_end_at_any_step_of_encryption_loses_nothing_and_leaves_no_plain_file() {
 }
 
 #[test]
-fn a_plain_file_that_is_still_to_go_stays_if_its_encrypted_one_is_lost_and_is_what_plays_then() {
+fn a_plain_file_that_is_still_to_go_stays_and_plays_if_its_encrypted_one_is_lost() {
     run(async {
         let it = Sealed::new().await;
         let archive = &it.archive;

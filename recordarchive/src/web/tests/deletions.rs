@@ -1,4 +1,4 @@
-//! Deletions: two people, a week, and never what a hold keeps.
+//! Deletions: two people, a week, and never a call with a hold.
 
 use super::Archive;
 use crate::access::Condition;
@@ -364,7 +364,7 @@ fn deletion_of_one_call_that_cannot_go_keeps_no_other_from_it() {
         std::fs::rename(&path, archive.folder.path().join("away")).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert_eq!(execute(&*archive.catalogue, &archive.derived(), later()).await.unwrap(), 2);
-        assert_eq!(archive.files(), 2, "what can't be removed, and its sidecar");
+        assert_eq!(archive.files(), 2, "the file that can't be removed, and its sidecar");
         assert_eq!(
             execute(&*archive.catalogue, &archive.derived(), later()).await.unwrap(),
             0,

@@ -79,7 +79,7 @@ fn an_event_that_comes_again_changes_nothing_and_a_new_wording_replaces_the_old_
         let changed = post(&archive, "program", "/events", &json!([other])).await.json();
         assert_eq!(changed, json!({"added": 0, "changed": 1, "unchanged": 0, "linked": 0}));
         let listed = archive.get("super", "/calls?q=has:event").await.json();
-        assert_eq!(listed["calls"], json!([]), "the links went with what they were made of");
+        assert_eq!(listed["calls"], json!([]), "the links went with their events");
     });
 }
 

@@ -18,7 +18,7 @@ async fn ask(archive: &Archive, who: &str, body: &Value) -> Answer {
 }
 
 impl Archive {
-    /// Makes what was asked for.
+    /// Makes the requested packages.
     async fn make_exports(&self) {
         let keys = self.folder.path().join("keys");
         let key = || checkpoint::key(&keys);
@@ -95,7 +95,7 @@ fn a_package_is_opened_and_checked_by_unzip_sha256sum_and_minisign() {
         let minisign = ["-V", "-P", &key.line(), "-m", "manifest.json"];
         let signed = run_in(folder.path(), "minisign", &minisign);
         assert!(signed.status.success(), "{signed:?}");
-        // Three recordings, each playable, as it is stored, and with what the recorder says.
+        // Three recordings, each playable, as it is stored, and with the recorder's sidecar.
         let calls = names(&folder.path().join("calls"));
         assert_eq!(calls.len(), 9, "{calls:?}");
         assert!(calls.iter().all(|name| name.contains("_in_+49301234711_201_")), "{calls:?}");

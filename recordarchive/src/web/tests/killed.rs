@@ -1,5 +1,5 @@
-//! Processes that are killed at any moment, in the middle of taking in, holding, deleting and exporting: what was
-//! acknowledged is there, what is held is whole, and the rest goes on.
+//! Processes that are killed at any moment, in the middle of intake, holds, deletions and exports:
+//! acknowledged work is there, held calls are whole, and the rest goes on.
 
 use crate::access::Condition;
 use crate::access::audit::{Check, Entry};
@@ -78,7 +78,7 @@ impl Place {
         execute(&*self.catalogue, &Store::new(&self.folder), later).await.unwrap()
     }
 
-    /// Does one thing by chance, and says what is done for good.
+    /// Does one thing by chance, and notes it when it is acknowledged.
     async fn act(&self, chance: u8, said: &mut File) {
         let now_us = clock::now_us();
         let calls = self.calls().await;
@@ -144,7 +144,7 @@ impl Place {
         }
     }
 
-    /// What has to be so at every moment.
+    /// Checks the state that has to hold at every moment.
     async fn judge(&self, said: &str) {
         assert_eq!(self.catalogue.check().await.unwrap(), Vec::<String>::new());
         let mut chain = Check::default();
@@ -229,7 +229,8 @@ fn killed_at_any_moment_nothing_that_was_acknowledged_is_lost_and_the_rest_goes_
             .collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "none is listed twice");
         assert!(names.iter().all(|name| files.contains(name)));
-        // What is not there any more is what two people put in the trash; a word of it may be lost with each process.
+        // Missing calls are those that two people put in the trash; each killed process may lose one note of
+        // it.
         let trashed = trashed.len() + usize::try_from(ROUNDS).unwrap();
         let gone = taken.difference(&files).count();
         assert!(gone <= trashed, "{gone} of {trashed} are gone");

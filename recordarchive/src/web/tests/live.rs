@@ -202,7 +202,7 @@ fn live_calls_are_listed_for_those_alone_who_may_listen_to_them() {
 }
 
 #[test]
-fn live_audio_is_what_is_written_and_ends_with_the_call() {
+fn live_audio_is_that_of_the_file_and_ends_with_the_call() {
     run(async {
         let archive = Archive::new().await;
         let mut recorder = Recorder::begin(&archive, "Record_l.wav", "201", 1);

@@ -1,4 +1,4 @@
-//! Pages: what they show to whom, and that what callers say stays text.
+//! Pages: who sees which, and that names of callers stay text.
 
 use super::{Archive, PASSWORD};
 use crate::access::audit::Entry;
@@ -30,7 +30,7 @@ impl Archive {
 }
 
 #[test]
-fn what_callers_say_is_text_on_every_page_and_scripts_come_from_the_program_alone() {
+fn names_of_callers_are_text_on_every_page_and_scripts_come_from_the_program_alone() {
     run(async {
         let archive = Archive::new().await;
         let hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;";
@@ -65,7 +65,7 @@ fn what_callers_say_is_text_on_every_page_and_scripts_come_from_the_program_alon
 }
 
 #[test]
-fn a_page_asks_who_it_is_and_shows_what_that_person_may_see() {
+fn a_page_asks_for_a_login_and_shows_only_what_the_user_may_see() {
     run(async {
         let archive = Archive::new().await;
         archive.fill().await;

@@ -1,4 +1,4 @@
-//! Policies: who sets them, the second person, what they do to calls, and that nothing goes that must not.
+//! Policies: who sets them, the second person, their effect on calls, and that no call goes that must stay.
 
 use super::Archive;
 use crate::clock;
@@ -106,7 +106,7 @@ fn policies_are_set_by_one_person_and_shortened_by_two_with_a_preview() {
         assert_eq!(archive.put("second", "/policies", longer.clone()).await.0, StatusCode::CONFLICT);
         let longer = json!({"policies": longer["policies"], "reason": "r", "version": 1});
         assert_eq!(archive.put("second", "/policies", longer).await.0, StatusCode::OK);
-        // What waits can be taken back.
+        // A waiting proposal can be taken back.
         let shorter = json!({"policies": [{"name": "all", "delete_after_days": 3}], "reason": "r"});
         let (_, seen) = archive.post("legal", "/policies/preview", shorter.clone()).await;
         let body = json!({"policies": shorter["policies"], "reason": "r", "preview": seen["preview"]});
@@ -242,7 +242,7 @@ fn policies_that_keep_longer_take_calls_out_of_the_trash_and_so_does_a_hold() {
 }
 
 #[test]
-fn policies_have_a_page_with_what_they_would_do_and_the_second_persons_button() {
+fn policies_have_a_page_with_their_preview_and_the_second_persons_button() {
     run(async {
         let archive = Archive::new().await;
         archive.fill().await;
@@ -287,10 +287,10 @@ fn policies_and_a_full_disk_take_the_trash_first_and_nothing_that_is_kept() {
         let look = async |at_us, is_short: &(dyn Fn() -> bool + Sync)| {
             deletion::look(&*archive.catalogue, &derived, at_us, is_short).await.unwrap().1
         };
-        assert_eq!(look(days(20), &|| true).await, 0, "what is not due stays, however short the room is");
+        assert_eq!(look(days(20), &|| true).await, 0, "calls stay until due, however short the room is");
         assert_eq!(look(days(31), &|| false).await, 0, "in the trash for a week");
         assert_eq!(look(days(32), &|| true).await, 2);
-        assert_eq!(wavs(), 1, "what is held stays");
+        assert_eq!(wavs(), 1, "held calls stay");
         assert_eq!(look(days(32), &|| true).await, 0);
         // Nor does a call in the trash that a hold keeps make it look for ever.
         for who in ["legal", "second"] {

@@ -1,4 +1,5 @@
-//! Policies, holds and clocks by chance, against a catalogue and what deletes: nothing held goes, and nothing too early.
+//! Policies, holds and clocks by chance, against a catalogue and the deletion job: no held call goes, and
+//! none too early.
 
 use crate::access::Condition;
 use crate::access::audit::Entry;
@@ -51,7 +52,7 @@ fn sets() -> Vec<Vec<Policy>> {
 }
 
 #[test]
-fn schedules_of_a_catalogue_never_delete_too_early_or_what_is_held() {
+fn schedules_of_a_catalogue_never_delete_too_early_or_a_held_call() {
     run(async {
         let memory = Path::new("/dev/shm");
         let folder =
@@ -145,6 +146,6 @@ fn schedules_of_a_catalogue_never_delete_too_early_or_what_is_held() {
                 gone += 1;
             }
         }
-        assert!(gone > 30, "{gone}: what is due goes");
+        assert!(gone > 30, "{gone}: due calls go");
     });
 }

@@ -46,7 +46,8 @@ fn the_description_has_every_route_and_no_other() {
     }
 }
 
-/// Permissions that no route asks for: one changes what answers show, and one is for who runs `token create`.
+/// Permissions that no route asks for: one changes the content of answers, and one is for users
+/// of `token create`.
 const OF_NO_ROUTE: [Permission; 2] = [Permission::NumberFull, Permission::TokenCreate];
 
 #[test]
@@ -168,7 +169,7 @@ fn an_event_reaches_those_alone_who_may_see_its_call() {
         let refused = archive.ask(refused.body(Body::empty()).unwrap()).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
         archive.app.end();
-        // What somebody may not see leaves nothing: the next that comes is the end.
+        // Events that the user may not see leave no trace: the stream's end comes next.
         for body in [&mut own, &mut other] {
             assert!(std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await.is_none());
         }

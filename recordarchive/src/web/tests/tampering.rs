@@ -182,7 +182,7 @@ fn the_newest_checkpoint_is_given_to_those_who_read_the_log() {
 }
 
 #[test]
-fn a_second_place_that_was_away_gets_what_it_missed() {
+fn a_second_place_that_was_away_gets_the_checkpoints_it_missed() {
     run(async {
         let archive = Archive::new().await;
         let keys = archive.folder.path().join("keys");
