@@ -22,6 +22,8 @@ pub(super) struct Recording {
     pub(super) device: String,
     /// Number of the other side.
     pub(super) remote: String,
+    /// Name of the other side; empty if it has none.
+    pub(super) name: String,
     /// Codec.
     pub(super) codec: Codec,
     /// When it began, in microseconds.
@@ -43,8 +45,8 @@ impl Recording {
         let octets = usize::try_from(self.duration_ms * 8).unwrap_or(0);
         // A buzz: the sound does not matter.
         let audio: Vec<u8> = (0..octets).map(|at| [0x55, 0xD5, 0x80, 0x2A][at / 8 % 4]).collect();
+        let recording = hex(&Sha256::digest(format!("{} {}", self.device, self.started_us))[..8]);
         let sidecar = Sidecar {
-            recording: hex(&Sha256::digest(format!("{} {}", self.device, self.started_us))[..8]),
             file: name.clone(),
             codec: self.codec.name().into(),
             start: stamp,
@@ -52,7 +54,14 @@ impl Recording {
             data_bytes: audio.len() as u64,
             sha256: Some(hex(&Sha256::digest(&audio))),
             end_reason: Some("stopped".into()),
-            call: Call { remote_number: self.remote.clone(), local_number: "2001".into(), ..Call::default() },
+            call: Call {
+                id: format!("{recording}@phone"),
+                remote_number: self.remote.clone(),
+                remote_name: self.name.clone(),
+                local_number: "2001".into(),
+                ..Call::default()
+            },
+            recording,
             ..Sidecar::default()
         };
         let place = folder.join(&name);

@@ -258,8 +258,8 @@ impl Bench {
         for number in 0..count {
             let started_us = begun_us + i64::try_from(number).unwrap_or(0) * 1_000_000;
             let remote = format!("+4955{:06}{number:05}", self.run);
-            let recording =
-                Recording { device: device.clone(), remote, codec, started_us, duration_ms: 600_000 };
+            let (device, name) = (device.clone(), String::new());
+            let recording = Recording { device, remote, name, codec, started_us, duration_ms: 600_000 };
             places.push(recording.write(&self.intake).map_err(|error| told(&self.intake, &error))?);
         }
         announce(&self.intake, &places).map_err(|error| told(&self.intake, &error))?;
@@ -307,11 +307,17 @@ impl Bench {
     /// Many files at once, while somebody searches.
     async fn backlog(&mut self) -> Measured {
         let begun_us = clock::now_us() - 7200 * SECOND_US;
-        let mut places = Vec::new();
+        let (mut places, mut chance) = (Vec::new(), Chance::new(7));
         for number in 0..BACKLOG {
+            // As many have a name as in the year.
+            let name = match chance.below(8) {
+                0..3 => format!("{} {}", word(&mut chance), word(&mut chance)),
+                _ => String::new(),
+            };
             let recording = Recording {
                 device: format!("backlog-{:06}-{:02}", self.run, number % 50),
                 remote: format!("+4966{:06}{number:05}", self.run),
+                name,
                 codec: Codec::Pcma,
                 started_us: begun_us + i64::try_from(number).unwrap_or(0) * 1000,
                 duration_ms: 100,
@@ -354,6 +360,7 @@ impl Bench {
             let recording = Recording {
                 device: format!("ending-{:06}-{:02}", self.run, number % 50),
                 remote: format!("+4977{:06}{number:05}", self.run),
+                name: String::new(),
                 codec: Codec::Pcma,
                 started_us: clock::now_us() - SECOND_US,
                 duration_ms: 1000,

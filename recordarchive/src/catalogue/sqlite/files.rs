@@ -19,6 +19,10 @@ use std::collections::BTreeSet;
 const SAME_PHONE_US: i64 = DAY_US;
 /// Of several phones within this: a call id need not be unique between phones.
 const OTHER_PHONE_US: i64 = 60 * SECOND_US;
+/// The call of a call id, time, and device. Without `!= ''` it would read all calls: the index has none without an id.
+const SAME_CALL: &str = "SELECT c.key FROM call c WHERE c.external_id = ?1 AND c.external_id != ''
+       AND abs(c.started_us - ?2) <= CASE WHEN c.device = ?3 THEN ?4 ELSE ?5 END
+     ORDER BY abs(c.started_us - ?2) LIMIT 1";
 /// Words of a call that are indexed.
 const MAX_WORDS: usize = 400;
 /// Moves of a key by one microsecond, before they get longer.
@@ -266,12 +270,7 @@ async fn call_of(tx: &mut Tx, file: &Found, device: i64) -> Done<Option<i64>> {
     if file.external_id.is_empty() {
         return Ok(None);
     }
-    let query = sqlx::query_scalar(
-        "SELECT c.key FROM call c WHERE c.external_id = ?1
-           AND abs(c.started_us - ?2) <= CASE WHEN c.device = ?3 THEN ?4 ELSE ?5 END
-         ORDER BY abs(c.started_us - ?2) LIMIT 1",
-    );
-    let query = query.bind(&file.external_id).bind(file.started_us).bind(device);
+    let query = sqlx::query_scalar(SAME_CALL).bind(&file.external_id).bind(file.started_us).bind(device);
     Ok(query.bind(SAME_PHONE_US).bind(OTHER_PHONE_US).fetch_optional(&mut **tx).await?)
 }
 
@@ -533,4 +532,22 @@ pub(super) async fn totals(pool: &SqlitePool) -> Done<Totals> {
         missing: row.get("missing"),
         accounts: row.get("accounts"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{catalogue, run};
+
+    #[test]
+    fn call_of_a_call_id_is_found_by_its_index() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let catalogue = catalogue(folder.path()).await;
+            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {SAME_CALL}")));
+            let plan = plan.fetch_all(catalogue.readers()).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+            assert!(plan[0].contains("SEARCH c USING INDEX call_by_external_id"), "{plan:?}");
+        });
+    }
 }
