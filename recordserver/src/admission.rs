@@ -1,8 +1,9 @@
 //! Who gets in: how many connections and sessions there may be, in all and from one address.
 //!
-//! Owns: the counts, and what the descriptors of the process allow. An address is its [`prefix`]. The last eighth of large limits is
-//! kept for addresses that have recorded before. A refused session hears why, in the words of [`Refusal`]; a refused connection is
-//! closed before it has said anything. Never: time limits, which [`uplink::server`] has.
+//! Owns: the counts, and the limits that follow from the descriptors of the process. An address is its
+//! [`prefix`]. The last eighth of large limits is kept for addresses that have recorded before. A refused
+//! session hears why, in the words of [`Refusal`]; a refused connection is closed before it has said
+//! anything. Never: time limits, which [`uplink::server`] has.
 
 use crate::refusal::Refusal;
 use std::collections::HashMap;
@@ -24,7 +25,7 @@ pub struct Limits {
 /// Descriptors that are left to the disk: files that are being closed, sidecars, folders.
 const KEPT_FOR_FILES: u64 = 64;
 
-/// What the server has open for itself, beside the status interface.
+/// Descriptors that the server itself has open, beside the status interface.
 const OWN_DESCRIPTORS: u64 = 16;
 
 /// Descriptors of a recording beside its connection: two sockets at its RTP port, and its file.
@@ -51,8 +52,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What one address may have of `all` unless it is told: enough for hundreds of phones behind one
-    /// address, and not all there is.
+    /// The default share of one address in `all`: enough for hundreds of phones behind one address, and never
+    /// all places.
     #[must_use]
     pub fn share(all: usize, most: usize) -> usize {
         if all < 8 { all } else { most.min(all - all / 4) }
@@ -83,7 +84,7 @@ impl Limits {
     #[must_use]
     pub fn descriptors_for(octets: u64) -> u64 {
         let phones = octets / 4 / OF_DESCRIPTOR_OCTETS;
-        // What is the server's own and for files is there in any case.
+        // Descriptors for the server itself and for files are needed in any case.
         phones + OWN_DESCRIPTORS + count(crate::http::MAX_DESCRIPTORS) + KEPT_FOR_FILES
     }
 
@@ -106,7 +107,7 @@ struct Count {
     sessions: usize,
 }
 
-/// Counts what is there. Every `Ok` has to be matched by its counterpart in the end.
+/// Counts connections and sessions. Every `Ok` has to be matched by its counterpart in the end.
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
@@ -200,7 +201,7 @@ impl Admission {
         count.connections.saturating_sub(count.sessions)
     }
 
-    /// Whether three quarters of what there may be is there.
+    /// Whether three quarters of the places are taken.
     #[must_use]
     pub fn is_tight(&self) -> bool {
         let tight = |count: usize, limit: usize| count >= limit - limit / 4;
@@ -222,8 +223,8 @@ impl Admission {
     }
 }
 
-/// What is one host as far as limits go: an IPv4 address, also if an IPv6 socket shows it as a mapped one, and of an
-/// IPv6 address the network, because a host has all addresses of its /64.
+/// One host as far as limits go: an IPv4 address, mapped to IPv6 or not, or the network of an IPv6 address,
+/// because a host has all addresses of its /64.
 #[must_use]
 pub fn prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -232,7 +233,7 @@ pub fn prefix(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Of `limit`, what there is for a known address and for others.
+/// The part of `limit` that a known address, or another one, may use.
 fn places(limit: usize, known: bool) -> usize {
     if known || limit < SMALL { limit } else { limit - limit / 8 }
 }
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_makes_room_and_leaves_nothing_behind() {
+    fn a_connection_or_session_that_ends_makes_room_and_leaves_nothing_behind() {
         let mut admission = small();
         let one = ip("192.0.2.1");
         for _ in 0..100 {
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_lowered_to_what_the_process_may_open_with_descriptors_left_for_files() {
+    fn limits_are_lowered_to_the_descriptors_of_the_process_with_some_left_for_files() {
         assert_eq!(Limits::default().fitted(21_000), None);
         for descriptors in [0, 20, 64, 128, 400, 1024, 4096, 16_384] {
             let fitted = Limits::default().fitted(descriptors).expect("lower");

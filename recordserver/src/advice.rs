@@ -1,11 +1,11 @@
-//! What to do about what keeps the server, or who asks it, from working.
+//! Advice for errors that keep the server, or its commands, from working.
 //!
-//! Owns: the words for what the system refuses: what was wanted, where, and what to do. Pure.
+//! Owns: the messages for refusals of the system: the operation, the place, and what to do. Pure.
 
 use crate::http::Place;
 use std::io::{self, ErrorKind};
 
-/// What the system refused, and the option that names it.
+/// The operation that the system refused; each has its option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The TCP port of phones.
@@ -55,7 +55,7 @@ pub fn refused(what: &str, wanted: Wanted, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {what}: {error}: {advice} ({option})"))
 }
 
-/// Why nobody at these places told what a server records.
+/// The error when no server at these places lists its recordings.
 #[must_use]
 pub fn unanswered(missed: &[(&Place, io::Error)]) -> String {
     let said: Vec<String> = missed
@@ -87,11 +87,12 @@ fn in_words(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    /// What was wanted, where, how the system says no, what is said, and what would be the wrong advice.
+    /// Operation, place, error of the system, words that the message has, and words of wrong advice that it
+    /// lacks.
     type Row = (Wanted, &'static str, ErrorKind, &'static [&'static str], &'static [&'static str]);
 
     #[test]
-    fn what_the_system_refuses_is_said_with_what_where_and_what_to_do() {
+    fn a_refusal_of_the_system_is_told_with_operation_place_and_what_to_do() {
         use ErrorKind as Kind;
         let table: [Row; 13] = [
             (Wanted::Listen, "1.2.3.4:5", Kind::AddrInUse, &["end what has it", "(--listen)"], &["remove"]),

@@ -1,4 +1,4 @@
-//! What `--check-config` finds beyond the text: what would show only when the server starts.
+//! `--check-config` beyond the text: errors that would show only when the server starts.
 //!
 //! Owns: looking at the folders, the group and the address that the settings name. Starts nothing and leaves nothing behind.
 
@@ -11,7 +11,7 @@ use store::access::Access;
 use store::disks;
 use store::jobs::{Disk, Target};
 
-/// What can't work on this machine, each a sentence that says what, where, and what to do.
+/// Errors on this machine, each a sentence that says what, where, and what to do.
 #[must_use]
 pub fn faults(config: &Config) -> Vec<String> {
     let faults = [
@@ -43,7 +43,7 @@ pub fn storage(folder: &Path) -> io::Result<Disk> {
     }
 }
 
-/// Modes and group of what is recorded.
+/// Modes and group of recordings.
 ///
 /// # Errors
 /// There is no such group.

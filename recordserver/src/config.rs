@@ -25,7 +25,7 @@ use uplink::server::Timing;
 /// Where metrics and status are served unless told otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9755);
 
-/// What `listen` looks like.
+/// An example for `listen`.
 const EXAMPLE_LISTEN: &str = "0.0.0.0:5055";
 
 /// `--help`.
@@ -76,7 +76,7 @@ impl Http {
 /// Name of the Unix socket in the storage folder unless it is told to be elsewhere.
 pub const STATUS_SOCKET: &str = ".recordserver.sock";
 
-/// Longest path of a Unix socket: what `sun_path` takes.
+/// Longest path of a Unix socket: the size of `sun_path`, less one.
 const MAX_SOCKET_PATH_OCTETS: usize = 107;
 
 /// The Unix socket for status.
@@ -95,7 +95,7 @@ pub struct StatusSocket {
 pub struct Paces {
     /// Ask for a recording.
     pub starts: Rate,
-    /// Call itself what nobody has been called yet.
+    /// Use a new device name.
     pub new_devices: Rate,
     /// Leave a file of a recording that no packet came for.
     pub empty_files: Rate,
@@ -118,7 +118,7 @@ pub struct Config {
     pub status_socket: StatusSocket,
     /// Connections and sessions.
     pub limits: Limits,
-    /// How often one address may what.
+    /// The rates that one address may have.
     pub paces: Paces,
     /// Time limits of connections.
     pub timing: Timing,
@@ -130,7 +130,7 @@ pub struct Config {
     pub flush_interval: Duration,
     /// Memory that bridges a slow disk, shared by all sessions.
     pub buffer_octets: u64,
-    /// Whether the server gives up what it does not need once it has started.
+    /// Whether the server gives up unneeded privileges once it has started.
     pub sandbox: Level,
     /// Permission bits of recordings and sidecars; folders have those to enter them, too.
     pub mode: u32,
@@ -140,14 +140,14 @@ pub struct Config {
     pub log_level: log::LevelFilter,
 }
 
-/// What the command line asks for.
+/// The command of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run the server.
     Run(Box<Config>),
     /// The settings are good as far as they tell by themselves, and that is all one wanted to know.
     Checked(Box<Config>),
-    /// Ask the server what it records.
+    /// Ask the server for its running recordings.
     Sessions {
         /// Where it may be reached, the best place first; one at least.
         places: Vec<Place>,
@@ -200,7 +200,7 @@ struct Options {
 /// Reads the command line (without the program's name), and through `read` the config file it names.
 ///
 /// # Errors
-/// A message that says which option, or which file and line, is wrong and what would be right.
+/// A message that says which option, or which file and line, is wrong, and the right form.
 pub fn from_args(
     args: impl IntoIterator<Item = OsString>,
     read: impl FnOnce(&Path) -> std::io::Result<String>,
@@ -341,7 +341,7 @@ fn status_socket(options: &Options, file: &File<'_>) -> Result<StatusSocket, Str
     Ok(StatusSocket { path, may_fail, mode: mode.unwrap_or(0o660) })
 }
 
-/// Where to ask: what the command line says; else what a server with these settings would serve.
+/// The places to ask: those of the command line, else those that a server with these settings would serve.
 fn places(options: &Options, file: &File<'_>) -> Result<Vec<Place>, String> {
     let socket = status_socket(options, file)?.path.map(Place::Socket);
     let http = http(options, file)?.addr().map(Place::Http);

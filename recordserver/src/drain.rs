@@ -1,7 +1,8 @@
 //! `recordserver --drain`: tells a running server to take no new calls and to end with the last one.
 //!
-//! The server is whoever listens at its Unix socket, and what it hears is a signal: the status interface takes no
-//! commands, and the system decides who may signal whom. Never: signals what would not know how to drain.
+//! The server is the process that listens at its Unix socket, and it gets a signal: the status interface
+//! takes no commands, and the system decides who may signal whom. Never: signals a process that does not know
+//! how to drain.
 
 use crate::advice::unanswered;
 use crate::http::{self, Place};
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// What a server is told by.
+/// The signal that starts a drain.
 pub const SIGNAL: Signal = Signal::SIGUSR1;
 
 /// The metric that only a server has which can drain.
@@ -30,7 +31,7 @@ const LOOKS: u32 = 100;
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
     /// So many recordings go on, and the server ends with the last one.
@@ -42,7 +43,7 @@ pub enum Drained {
 /// Tells the server that listens at `socket`, and waits until it has heard.
 ///
 /// # Errors
-/// There is no such server, it can't drain, or we may not tell it: what it is, for a person.
+/// There is no such server, it can't drain, or we may not signal it. A text for the administrator.
 pub fn drain(socket: &Path) -> Result<Drained, String> {
     let place = Place::Socket(socket.to_owned());
     let told = |error| unanswered(&[(&place, error)]);

@@ -1,4 +1,4 @@
-//! Folder names made of what phones say.
+//! Folder names made of the device names of phones.
 //!
 //! Invariant: the name is one path component, visible, and not longer than any filesystem takes.
 
@@ -12,7 +12,7 @@ const MAX_DEVICE_OCTETS: usize = 64;
 /// A folder that is made to see whether it can be.
 const PROBE: &str = ".recordserver-probe:";
 
-/// What a filesystem takes in names besides letters, digits and `-_.@+`.
+/// The characters that a filesystem takes in names besides letters, digits and `-_.@+`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
     /// Colons, too, as MAC addresses have them.
@@ -41,7 +41,8 @@ impl Names {
     }
 }
 
-/// The folder of a device: its name as it is, but for what has a meaning in paths or on a terminal, or can't be a name.
+/// The folder of a device: its name, with `_` for characters that have a meaning in paths or on a terminal;
+/// `unknown` if it is empty.
 #[must_use]
 pub fn device_folder(device: &str, names: Names) -> String {
     let mut name = String::new();

@@ -1,12 +1,13 @@
-//! What the server is doing, over HTTP on a loopback port and on a Unix socket: `/metrics`, `/sessions`, `/health`.
+//! The status interface: HTTP on a loopback port and on a Unix socket, with `/metrics`, `/sessions`,
+//! `/health`.
 //!
 //! Owns: who may ask how, and the client that `recordserver sessions` is. Who calls whom is personal data and
 //! not told here. Never: the session table; the loop answers an [`Ask`], a piece at a time.
 //!
-//! Whoever reaches the port may send anything, and a panic ends the process with every recording
-//! (`panic = "abort"`). So what strangers reach, `request` and [`serve`], is written without what can panic, which
-//! the lints below refuse to compile, and without what grows: eight connections on each side, four KiB of request,
-//! two seconds. ARCHITECTURE.md has the whole argument.
+//! Everybody who reaches the port may send anything, and a panic ends the process with every recording
+//! (`panic = "abort"`). So the code that strangers reach, `request` and [`serve`], has no operation that can
+//! panic (the lints below refuse to compile one) and nothing that grows: eight connections on each side, four
+//! KiB of request, two seconds. ARCHITECTURE.md has the whole argument.
 
 #[deny(
     clippy::arithmetic_side_effects,
@@ -64,8 +65,8 @@ const MAX_ANSWER_OCTETS: u64 = 64 << 20;
 /// How long `recordserver sessions` and `recordserver --drain` wait for an answer of the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Descriptors that the status interface may have open: its clients, one more on each side while it takes the place
-/// of another, two that listen, and what it polls with.
+/// Descriptors that the status interface may have open: its clients, one more on each side while it takes the
+/// place of another, two listeners, and two for `poll`.
 pub const MAX_DESCRIPTORS: usize = 2 * (MAX_CLIENTS + 1) + 4;
 
 /// One recording that is going on.
@@ -76,7 +77,7 @@ pub struct SessionStatus {
     /// The recording's id at the server, as in its sidecars.
     #[serde(default)]
     pub recording: String,
-    /// What the phone calls itself.
+    /// The device name that the phone gave.
     pub device: String,
     /// The phone's address.
     pub peer: SocketAddr,
@@ -122,7 +123,8 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`, in place of what a crash left there. The folder has to be ours alone by then.
+    /// Listens at `path`, in place of a socket that a crash left there. The folder has to be ours alone by
+    /// then.
     ///
     /// # Errors
     /// The path is too long or taken by something else, or the file system has no sockets.
@@ -162,10 +164,10 @@ pub fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     serve::listen(addr)
 }
 
-/// Serves on what there is of both until the process ends.
+/// Serves on one or both listeners until the process ends.
 ///
 /// # Errors
-/// The system refuses a thread, or what it takes to wait for sockets.
+/// The system refuses a thread, or the descriptors of `poll`.
 pub fn serve(
     tcp: Option<std::net::TcpListener>,
     unix: Option<&mut SocketFile>,

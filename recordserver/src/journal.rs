@@ -1,8 +1,9 @@
-//! The journal: one line of JSON for each finished file, for whoever indexes what is recorded.
+//! The journal: one line of JSON for each finished file, for programs that index recordings.
 //!
-//! Owns: the names of its files in the storage folder, the form of a line, when a file is full, and what is kept of one
-//! that a crash cut off. Never: syncs; who appends does that, together with the recordings. Invariants: a line is
-//! appended whole or not at all, behind whole lines only; links are not followed; there is an end to its size.
+//! Owns: the names of its files in the storage folder, the form of a line, when a file is full, and the
+//! repair of one that a crash cut off. Never: syncs; the caller of append does that, together with the
+//! recordings. Invariants: a line is appended whole or not at all, behind whole lines only; links are not
+//! followed; there is an end to its size.
 
 use recfile::sidecar::Sidecar;
 use serde::{Deserialize, Serialize};
@@ -116,7 +117,8 @@ impl Journal {
         &self.storage
     }
 
-    /// Opens it, makes it if need be, and cuts off what is behind its last whole line: the file, and its octets.
+    /// Opens it, makes it if need be, and cuts off octets behind its last whole line: the file, and its
+    /// octets.
     ///
     /// # Errors
     /// It is there and is no plain file, or the disk does not take it.
@@ -147,10 +149,10 @@ impl Journal {
         }
     }
 
-    /// Cuts off what a crash left of a line, and makes the file if there is none.
+    /// Cuts off a line that a crash left incomplete, and makes the file if there is none.
     ///
     /// # Errors
-    /// What is wrong with it, for a person.
+    /// A text for the administrator.
     pub fn prepare<F: Fs>(&self, fs: &F) -> Result<(), Fault> {
         self.open(fs).map(drop).map_err(|error| self.fault(&error))
     }
@@ -159,7 +161,7 @@ impl Journal {
     /// that has them is returned.
     ///
     /// # Errors
-    /// What is wrong with it, for a person.
+    /// A text for the administrator.
     pub fn append<F: Fs>(&self, fs: &F, lines: &[Line]) -> Result<F::File, Fault> {
         self.try_append(fs, lines).map_err(|error| self.fault(&error))
     }
@@ -172,7 +174,7 @@ impl Journal {
             (file, octets) = self.open(fs)?;
         }
         if let Err(error) = fs.write_at(&file, &text, octets) {
-            // What can't be cut off now is cut off by the next append.
+            // If the cut fails now, the next append cuts.
             let _ = fs.set_len(&file, octets);
             return Err(error);
         }
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_exactly_what_a_reader_is_promised() {
+    fn a_line_has_exactly_the_promised_fields() {
         let text = String::from_utf8(encode(&[line(7), Line { sha256: None, ..line(8) }]).unwrap()).unwrap();
         let hash = "ab".repeat(32);
         let first = format!(
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_is_known_from_all_files_and_a_line_that_says_something_else_does_not_count() {
+    fn listed_recordings_are_known_from_all_files_and_a_line_with_other_fields_does_not_count() {
         let (storage, journal, path) = journal();
         journal.append(&RealFs, &[line(1)]).unwrap();
         std::fs::rename(&path, numbered(storage.path(), 1)).unwrap();

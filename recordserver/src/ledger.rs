@@ -1,4 +1,4 @@
-//! What the server books of its recordings beside their files: used ids, and the journal of finished ones.
+//! Records that the server keeps beside the files of recordings: used ids, and the journal of finished ones.
 //!
 //! Owns: lines that the journal is due to have, and who hears that it can't be written. When lines and ids are durable is
 //! the writer's ([`store::writer::checkpoints`]).

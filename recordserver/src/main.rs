@@ -41,7 +41,7 @@ fn perform(command: Command) -> ExitCode {
     }
 }
 
-/// What phones say is in the log: none of it ends a line or moves a cursor.
+/// Texts of phones are in the log: none of them ends a line or moves a cursor.
 fn start_log(level: log::LevelFilter) {
     env_logger::Builder::new()
         .filter_level(level)
@@ -53,7 +53,7 @@ fn start_log(level: log::LevelFilter) {
         .init();
 }
 
-/// What the settings can't tell by themselves.
+/// The checks of settings against the machine.
 fn checked(config: &Config) -> ExitCode {
     let faults = check::faults(config);
     faults.iter().for_each(|fault| note(fault));

@@ -1,9 +1,10 @@
 //! The UDP port of a call: one socket for its sender, and later one for everybody else.
 //!
-//! At first one socket takes what the phone's address sends. Once the sender is known, that socket is connected to it, and a second one on
-//! the same port gets what others send: whatever they do, the kernel keeps it out of the buffer of the call. The second
-//! one is looked at when the sender falls silent, because a NAT may have moved it to another port, and now and then for the count.
-//! Owns: both sockets, when they are looked at. Never: whose packets count ([`media::source_lock`]).
+//! At first one socket takes the packets from the phone's address. Once the sender is known, that socket is
+//! connected to it, and a second one on the same port gets the packets of others: the kernel keeps them out
+//! of the buffer of the call. The second one is looked at when the sender falls silent, because a NAT may
+//! have moved it to another port, and now and then for the count. Owns: both sockets, when they are looked
+//! at. Never: whose packets count ([`media::source_lock`]).
 
 use media::time::Mono;
 use nix::sys::socket::{
@@ -34,9 +35,9 @@ pub struct Media {
     /// Whom the first socket is connected to.
     sender: Option<SocketAddr>,
     others: Option<Others>,
-    /// Of what the kernel has dropped at the first socket: what is counted.
+    /// The kernel's drops at the first socket that are counted already.
     drops: u32,
-    /// Its buffer was full while there was no sender: what was dropped may be of the call.
+    /// Its buffer was full while there was no sender: dropped packets may be of the call.
     was_full: bool,
     uncounted: Dropped,
 }
@@ -49,7 +50,7 @@ struct Others {
     drops: u32,
 }
 
-/// What a look into the sockets found.
+/// The result of a look into the sockets.
 #[derive(Clone, Copy, Debug)]
 pub struct Drained {
     /// Datagrams of the sender, or of everybody while there is none.
@@ -58,7 +59,7 @@ pub struct Drained {
     pub more: bool,
 }
 
-/// What the kernel has dropped since it was asked last.
+/// The kernel's drops since the last query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// Packets of the call: nobody fetched them in time.
@@ -68,7 +69,7 @@ pub struct Dropped {
 }
 
 impl Media {
-    /// A socket at `addr` that takes what `phone` sends.
+    /// A socket at `addr` that takes packets from `phone`.
     ///
     /// # Errors
     /// The address or port can't be had.
@@ -86,7 +87,8 @@ impl Media {
         })
     }
 
-    /// Hands what has come to `take`: from the sender, and from others if it is time to look at them.
+    /// Hands the waiting packets to `take`: those of the sender, and those of others if it is time to look at
+    /// them.
     ///
     /// # Errors
     /// As the system says.
@@ -101,7 +103,7 @@ impl Media {
         }
         let count = receiver.drain(&self.socket, &mut take)?;
         let mut drained = Drained { count, more: count >= MAX_DRAINED };
-        // Not before all of the sender's: what it has sent decides what others are.
+        // Not before all of the sender's: they decide how others are judged.
         if let Some(others) = self.others.as_mut().filter(|_| !drained.more) {
             if count == 0 || others.looked.is_none_or(|last| now.since(last) >= LOOK_INTERVAL) {
                 others.looked = Some(now);
@@ -118,8 +120,8 @@ impl Media {
         }
     }
 
-    /// Keeps everybody but `sender` out of the first socket from now on, and hands what came to the other one meanwhile to
-    /// `take`. Does nothing if it is so. `contested`: others have sent, too.
+    /// Keeps everybody but `sender` out of the first socket from now on, and hands packets that came to the
+    /// other one meanwhile to `take`. Does nothing if it is so. `contested`: others have sent, too.
     ///
     /// # Errors
     /// As the system says, for want of a descriptor or a route. The call goes on all the same, without that protection.
@@ -150,7 +152,7 @@ impl Media {
         Ok(())
     }
 
-    /// What the kernel has dropped; each is told once.
+    /// The kernel's new drops; each is returned once.
     pub fn dropped(&mut self) -> Dropped {
         let mut dropped = std::mem::take(&mut self.uncounted);
         if self.sender.is_some() {
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_found_no_room_before_the_sender_was_known_is_his_unless_others_sent() {
+    fn drops_before_the_sender_is_known_are_the_senders_unless_others_sent() {
         for contested in [false, true] {
             let mut bench = Bench::new();
             let sender = phone("127.0.0.1");
@@ -303,7 +305,7 @@ mod tests {
         after.send_to(b"2", bench.to).expect("loopback");
         assert_eq!(bench.drain(), [b"1", b"2"]);
         after.send_to(b"3", bench.to).expect("loopback");
-        assert_eq!(bench.follow(&after), 1, "what came meanwhile");
+        assert_eq!(bench.follow(&after), 1, "the packet that came meanwhile");
         after.send_to(b"4", bench.to).expect("loopback");
         assert_eq!(bench.drain(), [b"4"]);
     }

@@ -1,8 +1,9 @@
 //! How much faster than the clock the recordings of one address may grow together.
 //!
 //! Each recording is bounded by the clock, but for what it may be ahead; an address with many recordings, or one that
-//! begins anew all the time, could multiply that. Owns: what addresses are ahead with recordings that have ended. Pure.
-//! Invariant: recordings that grow as the clock goes are never held back, whatever others at their address do.
+//! begins anew all the time, could multiply that. Owns: the octets that addresses are ahead with recordings
+//! that have ended. Pure. Invariant: recordings that grow as the clock goes are never held back, regardless
+//! of others at their address.
 
 use crate::admission::prefix;
 use media::time::Mono;
@@ -13,10 +14,10 @@ use std::time::Duration;
 /// Octets in a millisecond that a recording may grow by: a quarter more than a call has.
 const OCTETS_PER_MS: u64 = 10;
 
-/// What the recordings of one address may be ahead of that, together: four minutes of a call.
+/// The octets that the recordings of one address may be ahead of that, together: four minutes of a call.
 pub const AHEAD_OCTETS: u64 = 2 << 20;
 
-/// What of it is forgiven in each millisecond.
+/// The octets of it that are forgiven in each millisecond.
 const FORGIVEN_PER_MS: u64 = 8;
 
 /// Addresses whose ended recordings are remembered. Each took a recording that was ahead.
@@ -29,7 +30,7 @@ pub fn ahead(octets: u64, elapsed: Duration) -> u64 {
     octets.saturating_sub(may)
 }
 
-/// What all addresses are ahead.
+/// The octets that all addresses are ahead.
 #[derive(Debug, Default)]
 pub struct Quota {
     debts: HashMap<IpAddr, Debt>,
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn recordings_of_one_address_share_what_they_may_be_ahead() {
+    fn recordings_of_one_address_share_the_octets_that_they_may_be_ahead() {
         let mut quota = Quota::default();
         quota.begin();
         for _ in 0..5 {
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn memory_of_addresses_is_bounded() {
         let mut quota = Quota::default();
         for number in 0..10_000_u32 {
             quota.ended(IpAddr::from(number.to_be_bytes()), 100, at(0));

@@ -1,8 +1,9 @@
 //! How often somebody may: starts, recordings without audio, new devices and lines of the log, for each address.
 //!
-//! Owns: the counting of events in time, told what time it is. An address is what [`crate::admission::prefix`] makes of it: a host
-//! with IPv6 has a whole /64 of them. Never: what is refused for it, which [`crate::admission`] and the sessions say.
-//! Invariant: no table grows beyond its named limit; who finds no place in one shares the last place with others.
+//! Owns: the counting of events in time; the time is a parameter. An address is the result of
+//! [`crate::admission::prefix`]: a host with IPv6 has a whole /64 of them. Never: refusals, which are those
+//! of [`crate::admission`] and the sessions. Invariant: no table grows beyond its named limit; who finds no
+//! place in one shares the last place with others.
 
 use crate::admission::prefix;
 use media::time::Mono;
@@ -107,7 +108,7 @@ impl Rates {
     }
 }
 
-/// What strangers can put into the log.
+/// The limit on lines in the log that strangers can cause.
 #[derive(Debug)]
 pub struct Throttle {
     of_address: Rates,
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_of_a_network_of_ipv6_are_one_and_mapped_ones_are_what_they_map() {
+    fn all_addresses_of_a_network_of_ipv6_are_one_and_mapped_ones_are_their_ipv4_address() {
         let mut rates = Rates::new(Rate::within(2, Duration::from_secs(60)));
         assert!(rates.take(ip("2001:db8::1"), at(0)) && rates.take(ip("2001:db8::ffff:2"), at(0)));
         assert!(!rates.take(ip("2001:db8::3"), at(0)));
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_fills_the_log_is_cut_off_others_are_heard_and_what_was_left_out_is_counted() {
+    fn an_address_that_fills_the_log_is_cut_off_others_are_heard_and_lines_left_out_are_counted() {
         let mut throttle = Throttle::of_refusals();
         let told: Vec<_> = (0..10_000).filter_map(|_| throttle.line(ip("192.0.2.1"), at(0))).collect();
         assert_eq!(told, [0; 5]);

@@ -1,9 +1,10 @@
 //! The audio of one session on its way to the disk: RTP in, storage jobs out.
 //!
-//! Owns: the rhythm of the jobs, the sidecar, what of the counts is each file's. Never: the way of a packet, which is
-//! [`media::recorder`]'s. Pure. The file is opened by the first packet, which tells its frame size, or at the end if none
-//! came; a recording that outgrows a file, or whose sender changes the codec, goes on in the next. Invariants: jobs of
-//! a file come in the order open, append …, close; no file passes its limit.
+//! Owns: the rhythm of the jobs, the sidecar, the share of each file in the counts. Never: the way of a
+//! packet, which is [`media::recorder`]'s. Pure. The file is opened by the first packet, which tells its
+//! frame size, or at the end if none came; a recording that outgrows a file, or whose sender changes the
+//! codec, goes on in the next. Invariants: jobs of a file come in the order open, append …, close; no file
+//! passes its limit.
 
 use media::blocks::BlockPool;
 use media::codec::Codec;
@@ -60,7 +61,7 @@ pub struct Recording {
     failed: bool,
 }
 
-/// What ends with a file.
+/// The parts of a recording that end with a file.
 struct Ending<'a> {
     format: Format,
     log: SegmentLog,
@@ -124,7 +125,7 @@ impl Recording {
         &self.sidecar.recording
     }
 
-    /// What of the call could not be kept as the phone said it.
+    /// The texts of the call that could not be kept as the phone sent them.
     #[must_use]
     pub fn altered(&self) -> Altered {
         self.sidecar.call.altered
@@ -147,17 +148,17 @@ impl Recording {
         self.stream.datagram(Datagram { octets: &[], truncated: true, source, arrival }, pool);
     }
 
-    /// Looks at what waits for its sender to be believed; whether it was RTP of this call.
+    /// Looks at the packets that wait until their sender is trusted; true if they were RTP of this call.
     pub fn tick(&mut self, now: Mono, pool: &mut BlockPool) -> bool {
         self.stream.tick(now, pool)
     }
 
-    /// No more packets come: those of whoever may be the sender are taken.
+    /// No more packets come: those of the likely sender are taken.
     pub fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
         self.stream.settle(now, pool);
     }
 
-    /// What is due for the disk. `next_file` names files; `now` also stamps them.
+    /// The jobs that are due for the disk. `next_file` names files; `now` also stamps them.
     pub fn jobs(&mut self, now: Now, next_file: &mut dyn FnMut() -> FileKey, jobs: &mut Vec<Job>) {
         if self.failed {
             return;
@@ -211,7 +212,7 @@ impl Recording {
         jobs: &mut Vec<Job>,
     ) {
         if let Some(parties) = parties {
-            // A stop request need not have them: what is left out is as it was.
+            // A stop request need not have them: fields left out stay as they were.
             self.sidecar.call.update(&CallUpdate::from(&parties));
         }
         self.settle(now.mono, pool);
@@ -230,7 +231,7 @@ impl Recording {
         self.close(file, Ending { format, log, counts, reason: &reason.name() }, now, jobs);
     }
 
-    /// The disk does not take the present file any more. What comes from now on is not kept.
+    /// The disk does not take the present file any more. Later packets are not kept.
     pub fn fail(&mut self, pool: &mut BlockPool) {
         self.failed = true;
         self.stream.buffer_mut().discard(pool);
@@ -275,7 +276,7 @@ impl Recording {
         self.stream.lock().is_contested()
     }
 
-    /// What became of the datagrams so far.
+    /// The counts of the datagrams so far.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         self.stream.counts()

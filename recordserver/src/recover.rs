@@ -2,8 +2,9 @@
 //!
 //! An archive of years is not read through for that: a small file in the storage folder tells the first day
 //! that may have unfinished recordings, and an end with everything finished removes it. Owns: that file, the lock on the storage
-//! folder that keeps a second server out, and which day folders are looked at. What is done to a recording
-//! is the library's [`recover`]. Finished files of these days that the [`journal`](crate::journal) has no line of get one.
+//! folder that keeps a second server out, and which day folders are looked at. The repair of a recording is
+//! the library's [`recover`]. Finished files of these days that the [`journal`](crate::journal) has no line
+//! of get one.
 
 use crate::folders::day_folder;
 use crate::journal::{Journal, Line, MAX_LINES, locked};
@@ -26,13 +27,13 @@ use store::sidecar_file::create_anew;
 /// Name of the file in the storage folder.
 const MARKER: &str = ".recordserver-open-since";
 
-/// Between two tries of what could not be put right.
+/// Between two tries to repair a recording that could not be repaired.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
 
 /// Finished files that are looked for in the journal at once: it is read through each time.
 const LISTED_AT_ONCE: usize = 100_000;
 
-/// What was done.
+/// The work done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Day folders that were looked at.
@@ -43,11 +44,11 @@ pub struct Summary {
     pub failed: usize,
 }
 
-/// What a server begins with.
+/// The state that a server starts with.
 pub struct Recovered<F: Fs> {
     /// Recordings are being written from now on.
     pub marker: Marker,
-    /// What was done.
+    /// The work done.
     pub summary: Summary,
     /// The ids of all former recordings.
     pub used_ids: UsedIds,
@@ -63,7 +64,7 @@ pub struct Marker {
     since: String,
     /// The first day with something that could not be put right.
     failed: Option<String>,
-    /// What failed is being tried again; it tells the first day on which something fails still.
+    /// A second try of failed repairs, under way; it returns the first day on which one fails still.
     trying: Option<JoinHandle<(Option<String>, Summary)>>,
     tried: Mono,
     /// It is synced, which the loop must not wait for.
@@ -73,9 +74,9 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Puts right what the last run left below `storage`, and notes that from `today` on there may be
-    /// unfinished recordings again. Before anything is written there. The journal and the file
-    /// of used ids are made whole, too.
+    /// Repairs unfinished recordings of the last run below `storage`, and notes that from `today` on there
+    /// may be unfinished recordings again. Before anything is written there. The journal and the file of used
+    /// ids are made whole, too.
     ///
     /// # Errors
     /// The folder can't be read or written, or another server uses it.
@@ -116,8 +117,8 @@ impl Marker {
         Ok(Recovered { marker, summary, used_ids, ids_file })
     }
 
-    /// Tries once more, now and then, what could not be put right at the start, as far as it is of days before `open`, the
-    /// first one that is being written to. What came of it is told by a later call.
+    /// Tries failed repairs of the start again, now and then, on days before `open`, the first day that is
+    /// being written to. A later call returns the result.
     pub fn try_again<F: Fs + Send + 'static>(&mut self, fs: F, open: &str, now: Mono) -> Option<Summary> {
         if let Some(trying) = self.trying.take_if(|trying| trying.is_finished()) {
             let (failed, summary) = trying.join().ok()?;
@@ -141,7 +142,7 @@ impl Marker {
         None
     }
 
-    /// What is not finished, now or later, is of `day` or later.
+    /// All recordings that are unfinished, now or later, are of `day` or later.
     pub fn unfinished_since(&mut self, day: String) {
         let day = self.failed.clone().filter(|failed| *failed < day).unwrap_or(day);
         let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
@@ -178,8 +179,8 @@ impl Marker {
     }
 }
 
-/// Puts right what is of `since` or later, and before `open` unless that is empty, and gives the journal the lines that it
-/// lacks; the first day on which something could not be.
+/// Repairs recordings of `since` or later, and before `open` unless that is empty, and gives the journal the
+/// lines that it lacks. Returns the first day on which a repair failed.
 fn recover_since<F: Fs>(
     fs: &F,
     storage: &Path,
@@ -227,7 +228,7 @@ fn recover_since<F: Fs>(
 fn all_ids<F: Fs>(fs: &F, storage: &Path) -> io::Result<UsedIds> {
     let mut ids = UsedIds::default();
     for day in folders(storage)?.iter().filter_map(|device| folders(device).ok()).flatten() {
-        // What can't be listed now has no ids that we could know.
+        // The ids of a folder that can't be listed stay unknown.
         for name in recordings(fs, &day).unwrap_or_default() {
             if let Some(sidecar) = sidecar_beside(fs, &day, &name) {
                 ids.add(&sidecar.recording);
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_finished_is_looked_for_after_a_clean_end_too() {
+    fn unfinished_recordings_are_looked_for_after_a_clean_end_too() {
         let storage = archive();
         let (mut marker, _) = recover_at(&storage, MONDAY).unwrap();
         marker.unfinished_since(day_folder(TUESDAY));
@@ -430,14 +431,14 @@ mod tests {
         };
         let beside = day.join("Record_20260301-091500.json");
         fs::write(&beside, sidecar.to_json()).unwrap();
-        // The name under which a sidecar is written is taken by what can't be removed.
+        // The name under which a sidecar is written is taken by a folder that can't be removed.
         let obstacle = day.join(".Record_20260301-091500.json.tmp");
         fs::create_dir_all(obstacle.join("x")).unwrap();
         obstacle
     }
 
     #[test]
-    fn what_can_not_be_put_right_is_tried_again_by_the_same_server_and_by_the_next_one() {
+    fn a_failed_repair_is_tried_again_by_the_same_server_and_by_the_next_one() {
         let storage = archive();
         let sunday = storage.path().join("phone/2026-03-01");
         let obstacle = leave_unfinished(&sunday);

@@ -13,7 +13,7 @@ pub enum Refusal {
     Connections,
     /// [`crate::admission::Limits::connections_per_address`]
     ConnectionsOfAddress,
-    /// The limit of sessions or connections, lowered to what the process may open.
+    /// The limit of sessions or connections, lowered to the descriptors of the process.
     Descriptors,
     /// Too many starts from one address in a short time.
     StartsOfAddress,
@@ -67,7 +67,7 @@ impl Refusal {
         }
     }
 
-    /// What is to be set if it should not have been refused.
+    /// The setting to change if it should not have been refused.
     #[must_use]
     pub fn setting(self) -> Option<&'static str> {
         Some(match self {
@@ -85,7 +85,7 @@ impl Refusal {
 }
 
 impl fmt::Display for Refusal {
-    /// For the phone's prompt: what is wrong, and what of the server's settings decides it.
+    /// For the phone's display: the error, and the setting of the server that decides it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self {
             Self::Sessions => "too many recordings on the server",

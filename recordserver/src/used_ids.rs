@@ -1,10 +1,11 @@
 //! Which ids recordings of this server have had, so that no two have the same.
 //!
-//! A phone chooses its `id`, and two may choose the same one, years apart. The first recording has it as it is; another
-//! one gets something behind it. What has been used is a Bloom filter of fixed size: it may take a new id for a used one,
-//! which costs a longer id, and never the other way round. Owns: the filter, its file in the storage folder. Invariants:
-//! an id that was given out is in the file as soon as its sidecar is on the disk; ids of days that a crash may have cut
-//! off are put in again by the next start, and those of all days if there is no file.
+//! A phone chooses its `id`, and two may choose the same one, years apart. The first recording has it as it
+//! is; another one gets a suffix. The used ids are a Bloom filter of fixed size: it may take a new id for a
+//! used one, which costs a longer id, and never the other way round. Owns: the filter, its file in the
+//! storage folder. Invariants: an id that was given out is in the file as soon as its sidecar is on the disk;
+//! ids of days that a crash may have cut off are put in again by the next start, and those of all days if
+//! there is no file.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -87,7 +88,7 @@ impl UsedIds {
         }
         let saved = self.try_save(fs, storage, &path);
         if saved.is_err() {
-            // What it lacks must not be believed by the next start.
+            // The next start must not use an incomplete file.
             let _ = fs.remove(&path);
             self.filter.fill(0xff);
         }
@@ -136,7 +137,7 @@ impl UsedIds {
     }
 }
 
-/// Puts an id into the file of [`UsedIds::save`]. It is durable with what is written after it.
+/// Puts an id into the file of [`UsedIds::save`]. It becomes durable with a later sync.
 ///
 /// # Errors
 /// As the system says.
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_and_marked_is_known_after_the_next_load() {
+    fn saved_and_marked_ids_are_known_after_the_next_load() {
         let storage = tempfile::tempdir().unwrap();
         assert!(UsedIds::load(&RealFs, storage.path()).is_none());
         let mut ids = UsedIds::default();

@@ -1,4 +1,4 @@
-//! What a packet carries, and whether the files have all of it.
+//! The payload of test packets, and the comparison of files with it.
 
 use recfile::header::{FileHeader, HEADER_OCTETS};
 use recfile::sidecar::{Sidecar, SidecarState};
@@ -30,7 +30,7 @@ pub(crate) fn fill(frame: &mut [u8], call: u32, number: u32) {
     }
 }
 
-/// Compares every file below `folder` to what its call sent.
+/// Compares every file below `folder` to the packets that its call sent.
 pub(crate) fn check(folder: &Path, calls: usize, packets: u32) -> io::Result<Found> {
     let mut found = Found { complete: 0, missing: 0, trouble: Vec::new() };
     for call in 0..calls {

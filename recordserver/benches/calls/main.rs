@@ -4,8 +4,8 @@
 //!
 //! The server runs on one core, phones on another: every call has a control connection of its own and
 //! sends 50 packets/s, spread evenly over the 20 ms. Every octet of every packet follows from the number
-//! of its call and its own, so what is in the files is compared to what was sent, octet by octet. Prints a
-//! table; the exit status is 1 if any call is not complete.
+//! of its call and its own, so the files are compared to the packets sent, octet by octet. Prints a table;
+//! the exit status is 1 if any call is not complete.
 
 mod check;
 mod phones;
@@ -14,7 +14,7 @@ mod server;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What is measured.
+/// The plan of a measurement.
 struct Plan {
     calls: Vec<usize>,
     seconds: u32,
@@ -49,7 +49,7 @@ fn plan() -> Result<Plan, lexopt::Error> {
             Long("storage") => plan.folder = args.value()?.into(),
             Long("program") => plan.program = args.value()?.into(),
             Long("keep") => plan.keep = true,
-            // What cargo itself passes.
+            // An argument that cargo adds by itself.
             Long("bench") => {}
             other => return Err(other.unexpected()),
         }

@@ -15,7 +15,7 @@ const PTIME: Duration = Duration::from_millis(20);
 const HEADER_OCTETS: usize = 12;
 const PACKET_OCTETS: usize = HEADER_OCTETS + FRAME_OCTETS;
 const BATCH: usize = 64;
-/// Shortest sleep; what is due in it goes out together.
+/// The shortest sleep; packets due within it go out together.
 const TICK: Duration = Duration::from_millis(1);
 
 /// Keeps this thread and those it starts on one core.

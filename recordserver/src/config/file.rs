@@ -46,7 +46,7 @@ static SECTIONS: &Sections = &[
 /// Longest line that a message repeats, in characters.
 const MAX_LINE_CHARS: usize = 200;
 
-/// A config file whose names are all known. Values are read, and checked, by whoever needs them.
+/// A config file whose names are all known. Values are read, and checked, where they are needed.
 pub(super) struct File<'i> {
     document: Document<'i>,
     text: &'i str,

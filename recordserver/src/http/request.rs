@@ -1,20 +1,20 @@
 //! One HTTP request as text, and the head of its answer. Pure.
 //!
-//! Owns: what of HTTP is understood, which is a GET without a body, and for whom: a page in a browser of the
-//! same machine can be made to ask under a name of its own (DNS rebinding), so `Host` has to be ours.
-//! It reads strangers' octets in the process that records: nothing here may panic, and the lints say so.
+//! Owns: the part of HTTP that is understood, a GET without a body, and for whom: a page in a browser of the
+//! same machine can be made to ask under a name of its own (DNS rebinding), so `Host` has to be ours. It
+//! reads strangers' octets in the process that records: nothing here may panic, and the lints say so.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// Longest request, its headers included.
 pub(super) const MAX_REQUEST_OCTETS: usize = 4096;
 
-/// What is asked for.
+/// The page asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Page {
     /// Counters and gauges.
     Metrics,
-    /// What is being recorded.
+    /// The running recordings.
     Sessions,
     /// Whether the loop answers, and whether it takes new recordings.
     Health,
@@ -54,8 +54,8 @@ impl Refused {
     }
 }
 
-/// Reads what came so far; `None` if there has to be more. `own` is the address that is served; `None`
-/// on a Unix socket, which no page in a browser reaches.
+/// Reads the octets so far; `None` if there has to be more. `own` is the address that is served; `None` on a
+/// Unix socket, which no page in a browser reaches.
 pub(super) fn read(octets: &[u8], own: Option<IpAddr>) -> Option<Result<Page, Refused>> {
     match head(octets) {
         Some(head) if head.len() <= MAX_REQUEST_OCTETS => Some(understand(head, own)),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_get_without_a_body_is_refused_by_what_is_wrong_with_it() {
+    fn a_request_other_than_a_get_without_a_body_is_refused_by_its_error() {
         let ours = "Host: 127.0.0.1\r\n";
         for (text, refused) in [
             (format!("POST /metrics HTTP/1.1\r\n{ours}\r\n"), Refused::NotGet),

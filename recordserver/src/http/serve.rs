@@ -28,7 +28,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(2);
 /// anybody else.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Of what a client says after its request, so much is read and thrown away; then it is not read any more.
+/// Octets behind a request that are read and thrown away; further ones are not read.
 const MAX_IGNORED_OCTETS: usize = 64 * 1024;
 
 /// Recordings put into an answer at a time; the next ones are asked for when these are sent.
@@ -47,7 +47,7 @@ const TCP: Token = Token(0);
 const UNIX: Token = Token(1);
 const FIRST_CLIENT: usize = 16;
 
-/// The sockets, and what is told there.
+/// The sockets, and the answers served there.
 pub(super) struct Server {
     poll: Poll,
     tcp: Option<(TcpListener, IpAddr)>,
@@ -113,7 +113,7 @@ struct Client {
     until: Mono,
 }
 
-/// What a turn of a client came to.
+/// The result of a turn of a client.
 enum Turn {
     Wait,
     Again,
@@ -425,7 +425,7 @@ fn append(octets: &mut Vec<u8>, rows: &Rows, mut first: bool) {
     }
 }
 
-/// What a terminal would obey or not show is written as JSON escapes: it stands within strings only.
+/// Characters other than printable ASCII become JSON escapes: they stand within strings only.
 fn escape(octets: &mut Vec<u8>, json: &str) {
     for c in json.chars() {
         if matches!(c, ' '..='~') {

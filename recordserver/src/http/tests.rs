@@ -52,7 +52,7 @@ fn get(addr: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn the_sessions_command_hears_what_the_loop_says() {
+fn the_sessions_command_gets_the_answer_of_the_loop() {
     let addr = serving(has(vec![session(20_000)]));
     assert_eq!(query(&Place::Http(addr)).expect("sessions"), [session(20_000)]);
     assert!(table(&[session(20_000)], false).contains("61 s  3050 packets, 1 lost"));

@@ -1,4 +1,4 @@
-//! The calls that are recorded, each by its key, whoever asked for it.
+//! The calls that are recorded, each by its key; a call does not know its connection.
 //!
 //! Owns: which call a file belongs to. A call outlives nothing that controls it, and knows of it only by [`Control`]: a
 //! connection of a phone today. Invariants: no key is used twice; files of a call that is over belong to none.
@@ -15,7 +15,7 @@ use store::jobs::FileKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct CallKey(pub(super) u64);
 
-/// What a call is asked for by, and told of its end.
+/// The owner of a call: it asked for the call, and is told of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
     /// The control connection of a phone, by its token.
@@ -35,7 +35,7 @@ pub(super) struct Call {
     pub(super) begun: Now,
     /// Below the storage folder, once it is known.
     pub(super) file: String,
-    /// What metrics and log have of strangers.
+    /// The packets of strangers that metrics and log have already.
     pub(super) strangers_told: u64,
     pub(super) contested_told: bool,
 }

@@ -1,14 +1,14 @@
-//! What the server keeps of its privileges: its storage folder, its sockets, and nothing else.
+//! The privileges that the server keeps: its storage folder, its sockets, and nothing else.
 
 use crate::config::Config;
 use os::sandbox::{self, Allowed, Capability, Plan, Program};
 use std::io;
 use std::path::Path;
 
-/// Gives up what `config` does not need, before there is a second thread, and logs what came of it.
+/// Gives up the privileges that `config` does not need, before there is a second thread, and logs the result.
 ///
 /// # Errors
-/// What is missing, if all of it has to be there.
+/// The missing parts of the sandbox, if the settings require all.
 pub(super) fn enter(config: &Config) -> io::Result<()> {
     let status = sandbox::enter(&plan(config)).map_err(|missing| {
         io::Error::other(format!("the sandbox is not complete (sandbox = \"strict\"): {missing}"))

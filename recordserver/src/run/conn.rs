@@ -30,8 +30,8 @@ pub(super) struct Conn {
     pub(super) call: Option<CallKey>,
     /// When the timer table has it, if it does.
     pub(super) timer: Option<Mono>,
-    /// The session is over; what the phone still sends is read and thrown away until then, because a
-    /// reset would take the answers under way with it.
+    /// The session is over; further octets of the phone are read and thrown away until then, because a reset
+    /// would take the answers under way with it.
     pub(super) linger: Option<Mono>,
     /// Nothing can be sent any more: the session ends as if the phone had hung up.
     pub(super) gone: bool,
@@ -92,7 +92,7 @@ impl Conn {
         self.stream.read(buffer)
     }
 
-    /// Sends, or keeps what the socket does not take yet.
+    /// Sends; keeps the octets that the socket does not take yet.
     pub(super) fn send(&mut self, octets: &[u8]) -> io::Result<()> {
         if self.unsent.len() + octets.len() > MAX_UNSENT_OCTETS {
             return Err(io::Error::other("the phone does not read"));
@@ -101,7 +101,7 @@ impl Conn {
         self.flush()
     }
 
-    /// Sends what is kept.
+    /// Sends the kept octets.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {

@@ -2,8 +2,8 @@
 //!
 //! Control connections wake the loop; RTP does not: all RTP sockets are swept on a timer, which costs a
 //! fraction of a wake-up for each packet. The loop never waits but in `poll`: files are the storage
-//! thread's, reached by a bounded channel and never waited for; what does not fit stays in the
-//! recordings' blocks until those run out.
+//! thread's, reached by a bounded channel and never waited for; jobs that do not fit stay in the recordings'
+//! blocks until those run out.
 
 mod call;
 mod confinement;
@@ -68,7 +68,8 @@ const ACCEPT_BUDGET: usize = 128;
 /// How long the status interface waits for the loop.
 const LOOP_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Between two answers to the status interface: whoever asks without end costs the calls next to nothing.
+/// Between two answers to the status interface: a client that asks without end costs the calls next to
+/// nothing.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A question of the status interface.
@@ -81,7 +82,7 @@ struct Asked {
 /// Runs until SIGTERM or SIGINT, or until it is drained, with every recording finalised then.
 ///
 /// # Errors
-/// What keeps the server from starting: an address in use, a storage folder that is not there.
+/// The obstacle to a start: an address in use, a storage folder that is not there.
 pub fn run(config: Config) -> io::Result<()> {
     // Before any thread, so that all have them blocked.
     let mut mask = SigSet::empty();
@@ -301,7 +302,7 @@ impl Loop {
         }
         if let Ok(asked) = self.asked.try_recv() {
             self.answered = now;
-            // Whoever asked may have gone.
+            // The client may have gone.
             let _ = asked.answer.try_send(self.sessions.status(asked.from, asked.count, now));
         }
     }
@@ -326,7 +327,7 @@ impl Loop {
     }
 }
 
-/// Metrics and status as the settings have them; the socket's file goes when what is returned does.
+/// Metrics and status as the settings have them; dropping the result removes the socket's file.
 fn serve_status(
     config: &Config,
     tcp: Option<std::net::TcpListener>,

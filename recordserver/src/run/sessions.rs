@@ -1,4 +1,4 @@
-//! All phones that are connected: what the loop does for them, and what they share.
+//! All connected phones: the work of the loop for them, and the state that they share.
 //!
 //! Owns: connections, RTP ports, blocks, the queue to the disk. Invariants: a call has a port and a place
 //! among the counted sessions exactly as long as it is in its connection; blocks given to a job come back
@@ -47,10 +47,10 @@ const READ_BUDGET: usize = 8;
 /// How long a finished connection may stay open on the phone's side.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Of a text that a phone chose, in the log and in what is told of a recording.
+/// Characters of a phone's text that are shown in the log and in the status of a recording.
 const MAX_SHOWN_CHARS: usize = 64;
 
-/// What there is at the start.
+/// The state at the start.
 pub(super) struct Found {
     pub(super) disk: Disk,
     pub(super) names: Names,
@@ -271,7 +271,7 @@ impl Sessions {
         self.remove(token);
     }
 
-    /// Hands one event to a session and does what it wants.
+    /// Hands one event to a session and carries out its actions.
     fn drive(&mut self, token: usize, now: Now, event: impl FnOnce(&mut Session, &mut Vec<Action>)) {
         let Some(conn) = self.conns.get_mut(&token) else { return };
         let mut actions = Vec::new();
@@ -321,7 +321,7 @@ impl Sessions {
                             });
                         }
                     }
-                    // What the phone said behind its request comes before what was decided after it.
+                    // Messages of the phone behind its request come before actions decided after it.
                     for action in more.into_iter().rev() {
                         actions.push_front(action);
                     }
@@ -359,7 +359,7 @@ impl Sessions {
         }
     }
 
-    /// Takes the RTP of all calls and hands what is due to the disk.
+    /// Takes the RTP of all calls and hands jobs that are due to the disk.
     pub(super) fn sweep(&mut self, now: Now) {
         calls::sweep(self, now);
     }
@@ -369,7 +369,7 @@ impl Sessions {
         self.storage.hand_over();
     }
 
-    /// Takes what the disk has done.
+    /// Takes the answers of the disk.
     pub(super) fn done(&mut self, now: Now) {
         disk::take_answers(self, now);
     }
@@ -505,7 +505,7 @@ impl Sessions {
         self.metrics.ports_free.set(gauge(self.ports.free()));
     }
 
-    /// Warns at most once a second: what phones cause must not fill the log.
+    /// Warns at most once a second: phones must not fill the log.
     fn complain(&mut self, now: Mono, text: impl FnOnce() -> String) {
         if self.complained.is_none_or(|last| now.since(last) >= Duration::from_secs(1)) {
             self.complained = Some(now);

@@ -1,4 +1,4 @@
-//! The program under abuse and at the limits of its process: what one address does is not another's loss.
+//! The program under abuse and at the limits of its process: no address can harm another.
 
 use crate::limits::{Phone, port, rtp};
 use crate::support::{Server, files, program, recorded};
@@ -233,7 +233,7 @@ fn with_few_descriptors_the_limits_are_lowered_and_a_recording_is_finished_all_t
 }
 
 #[test]
-fn with_little_memory_the_server_takes_what_it_can_and_goes_on() {
+fn with_little_memory_the_server_takes_the_calls_it_can_and_goes_on() {
     let server = limited_server("--as=67108864", "rtp_ports = \"23440-23469\"\n");
     let (mut phone, socket) = start(HONEST, &server, "good");
     talk(&socket, 0..10);

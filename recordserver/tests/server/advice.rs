@@ -1,11 +1,11 @@
-//! What the program says when something can't be: what, where, and what to do.
+//! The program's messages for errors: what, where, and what to do.
 
 use crate::support::{Server, program};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Where a server could record to, and a config with what is beside that in it.
+/// A folder that a server could record to, and a port in use.
 struct Scene {
     folder: tempfile::TempDir,
     /// Somebody else has this port.
@@ -19,7 +19,7 @@ impl Scene {
         Self { folder, taken: TcpListener::bind("127.0.0.1:0").expect("loopback") }
     }
 
-    /// Runs the program with what `text` says, where DIR, TAKEN and CONFIG are this scene's.
+    /// Runs the program with these arguments and settings, where DIR, TAKEN and CONFIG are this scene's.
     fn run(&self, arguments: &str, settings: &str) -> Output {
         let config = self.folder.path().join("server.toml");
         let here = |text: &str| {
@@ -57,7 +57,7 @@ fn hold(table: &[(&str, &str, i32, &[&str])]) {
 }
 
 #[test]
-fn what_is_wrong_with_a_command_line_is_said_with_the_option_and_the_form() {
+fn an_error_of_a_command_line_is_told_with_the_option_and_the_form() {
     hold(&[
         ("", "", 2, &["--listen: is missing", "ADDR:PORT", "0.0.0.0:5055", "--config"]),
         ("--listen 127.0.0.1:0", "", 2, &["--storage: is missing", "folder", "--config"]),
@@ -78,7 +78,7 @@ fn what_is_wrong_with_a_command_line_is_said_with_the_option_and_the_form() {
 }
 
 #[test]
-fn what_is_wrong_with_a_config_is_said_with_its_line_and_what_to_write() {
+fn an_error_of_a_config_is_told_with_its_line_and_what_to_write() {
     let config = "--config CONFIG --check-config";
     hold(&[
         (config, "\nlisten = '5055'", 2, &["server.toml:2: listen: ", "5055", "0.0.0.0:5055"]),
@@ -101,7 +101,7 @@ fn with(more: &str) -> String {
 }
 
 #[test]
-fn check_config_finds_what_would_show_only_at_the_start_and_the_start_says_the_same() {
+fn check_config_finds_errors_of_the_start_and_the_start_says_the_same() {
     let elsewhere = |listen: &str, storage: &str| format!("listen = '{listen}'\nstorage = '{storage}'\n");
     let table: [(String, &[&str]); 6] = [
         (elsewhere("127.0.0.1:0", "/nosuch"), &["/nosuch", "make the folder", "--storage"]),
@@ -125,7 +125,7 @@ fn check_config_says_that_good_settings_are_good_while_a_server_with_them_runs()
 }
 
 #[test]
-fn what_is_taken_already_is_said_with_what_to_do() {
+fn an_address_or_path_already_in_use_is_told_with_what_to_do() {
     hold(&[
         ("--config CONFIG --listen TAKEN", GOOD, 1, &["127.0.0.1:", "end what has it", "--listen"]),
         ("--config CONFIG --http TAKEN", GOOD, 1, &["127.0.0.1:", "end what has it", "--http"]),

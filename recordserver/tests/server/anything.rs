@@ -30,7 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn whatever_comes_the_books_balance_and_what_grows_is_bounded(
+    fn books_balance_and_memory_is_bounded_for_any_input(
         steps in proptest::collection::vec(step(), 0..60),
     ) {
         hold(steps);

@@ -31,7 +31,7 @@ fn records(server: &Server, id: &str) {
     begins(server, id).stops(id);
 }
 
-/// All recordings have ids of their own, and say what their phone calls them.
+/// All recordings have ids of their own, and keep the phone's id.
 fn assert_unique(folder: &Path, id: &str, count: usize) {
     let found = sidecars(folder);
     let ids: BTreeSet<&str> = found.iter().map(|sidecar| sidecar.recording.as_str()).collect();
@@ -69,7 +69,7 @@ fn an_id_stays_used_after_the_end_of_the_server_after_a_crash_and_without_the_fi
         std::thread::yield_now();
     }
     let folder = server.kill();
-    // As if nothing of what was noted had reached the disk.
+    // As if no noted id had reached the disk.
     let ids = folder.path().join("rec/.recordserver-ids");
     let octets = std::fs::metadata(&ids).expect("the ids").len();
     std::fs::write(&ids, vec![0; usize::try_from(octets).expect("fits")]).expect("emptied");

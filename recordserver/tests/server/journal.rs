@@ -1,4 +1,4 @@
-//! The journal of the program: a line for each finished file, whatever ended it, and after a crash, too.
+//! The journal of the program: a line for each finished file, for every kind of end, and after a crash, too.
 
 use crate::limits::{Phone, port};
 use crate::support::{Server, files, program, recorded_if_any, wait};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The lines of one file of the journal; whatever is in it has to be a whole line.
+/// The lines of one file of the journal; it has whole lines only.
 fn lines(path: &Path) -> Vec<Line> {
     let text = std::fs::read_to_string(path).expect("a journal");
     assert!(text.is_empty() || text.ends_with('\n'), "{text}");
@@ -34,7 +34,7 @@ fn hash(wav: &Path) -> String {
     String::from_utf8_lossy(&said)[..64].to_owned()
 }
 
-/// The journal has each finished file once, and says what its sidecar says, and what it is.
+/// The journal has each finished file once, with the fields of its sidecar and the hash of the file.
 fn is_complete(folder: &Path) -> Vec<Line> {
     let listed = lines(&journal(folder));
     let by_file: BTreeMap<&str, &Line> = listed.iter().map(|line| (line.file.as_str(), line)).collect();
@@ -121,7 +121,7 @@ fn a_crash_loses_no_line_whether_it_cut_off_a_recording_or_the_journal() {
     let path = journal(folder.path());
     let before: Vec<String> = lines(&path).into_iter().map(|line| line.recording).collect();
     assert_eq!(before, ["first", "second"], "durable when the call counts as ended");
-    // What a power cut can leave of the last line.
+    // The last line, as a power cut can leave it.
     let octets = std::fs::read(&path).expect("a journal");
     std::fs::write(&path, &octets[..octets.len() - 40]).expect("torn");
 
@@ -152,7 +152,7 @@ fn a_journal_that_can_not_be_written_costs_no_recording_and_its_lines_come_later
     }
     is_complete(server.folder.path());
 
-    // The next start finds what this one can't list at all.
+    // The next start finds the files of the folder that this one can't list.
     std::fs::rename(&path, server.folder.path().join("aside")).expect("moved");
     std::fs::create_dir(&path).expect("an obstacle");
     records(&server, &["--id", "two", "--seconds", "0.5"]);
@@ -168,7 +168,7 @@ fn a_journal_that_can_not_be_written_costs_no_recording_and_its_lines_come_later
 }
 
 #[test]
-fn the_log_says_that_the_journal_is_behind_and_what_is_wrong() {
+fn the_log_says_that_the_journal_is_behind_and_the_cause() {
     let server = Server::start("flush_interval_ms = 400\nrtp_ports = \"24040-24049\"\n");
     let path = journal(server.folder.path());
     std::fs::remove_file(&path).expect("the empty journal of the start");
@@ -198,7 +198,7 @@ fn a_full_journal_gets_a_number_and_no_line_is_lost() {
 fn a_line_that_fits_by_half_is_taken_back_and_comes_whole_when_there_is_room() {
     let folder = tempfile::tempdir().expect("folder");
     std::fs::create_dir(folder.path().join("rec")).expect("folder");
-    // What the system takes of a file ends in the middle of the first line.
+    // The system's limit of a file ends in the middle of the first line.
     let limit = 6 << 20;
     let before = format!("{}\n", " ".repeat(limit - 51));
     std::fs::write(journal(folder.path()), &before).expect("a journal");

@@ -1,4 +1,5 @@
-//! The program at its limits: who is refused in which words, what idles, and that what ends makes room.
+//! The program at its limits: refusals and their words, idle sessions, and that a session that ends makes
+//! room.
 
 use crate::support::{Server, program, recorded};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// Longest wait for the server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A phone that says what the test says.
+/// A phone that sends the messages of the test.
 pub(crate) struct Phone {
     pub(crate) stream: BufReader<TcpStream>,
 }
@@ -194,7 +195,7 @@ fn a_phone_that_asks_and_never_reads_is_given_up_and_its_recording_finished() {
     stream.set_write_timeout(Some(PATIENCE)).expect("time-out");
     let question = format!("cmd=RecordStopRequest&id={}&reason=\n", "x".repeat(200)).repeat(100);
     let end = os::clock::mono() + PATIENCE;
-    // Its answers fill what the system keeps for both ends, some megabytes.
+    // Its answers fill the system's buffers of both ends, some megabytes.
     while stream.write_all(question.as_bytes()).is_ok() {
         assert!(os::clock::mono() < end, "it is still listened to");
     }

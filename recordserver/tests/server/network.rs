@@ -143,7 +143,7 @@ fn a_link_that_is_cut_without_a_word_ends_the_recording_within_ten_seconds() {
 }
 
 #[test]
-fn what_the_kernel_could_not_keep_is_lost_and_told_in_a_count_of_its_own() {
+fn packets_that_the_kernel_drops_are_lost_and_told_in_a_count_of_their_own() {
     let server = Server::start("rtp_ports = \"23160-23169\"\n");
     let mut control = TcpStream::connect(server.control).expect("connection");
     control.write_all(b"cmd=RecordStartRequest&id=late&device=d&codec=PCMA\n").expect("sends");

@@ -1,5 +1,5 @@
-//! What may come to a call's RTP port, and what has to hold whatever comes: the books balance, no file passes its limit, jobs
-//! come in order, the clock bounds what is recorded, and all memory comes back.
+//! Random input at a call's RTP port, and the invariants: the books balance, no file passes its limit, jobs
+//! come in order, the clock bounds the length of a recording, and all memory comes back.
 //!
 //! Included with `#[path]` by the fuzz target `server_recording`, too.
 
@@ -17,7 +17,7 @@ use store::jobs::{FileKey, Folder, Job, Piece};
 use uplink::message::Parties;
 use uplink::server::{EndReason, Opening};
 
-/// What happens at the port, on the clock, or on the disk.
+/// An event at the port, on the clock, or on the disk.
 #[derive(Clone, Debug)]
 #[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
 pub(crate) enum Step {

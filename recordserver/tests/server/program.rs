@@ -65,7 +65,7 @@ fn loss_on_the_way_keeps_the_length_of_the_call() {
 }
 
 #[test]
-fn a_range_without_a_free_port_refuses_by_reason_and_sigterm_finalises_what_runs() {
+fn a_range_without_a_free_port_refuses_by_reason_and_sigterm_finalises_running_recordings() {
     let server = Server::start("rtp_ports = \"23110-23110\"\n");
     let mut first = server.phone(&["--id", "first", "--seconds", "30"]).spawn().expect("python3");
     let mut lines = BufReader::new(first.stdout.take().expect("piped")).lines();
@@ -155,9 +155,9 @@ fn modes(folder: &Path) -> (Vec<u32>, Vec<u32>) {
 }
 
 #[test]
-fn what_is_recorded_is_the_servers_alone_or_for_a_group_that_is_named() {
+fn recordings_are_the_servers_alone_or_for_a_group_that_is_named() {
     let own = std::fs::metadata("/proc/self").expect("facts");
-    // Root may give files to any group, also when it has laid down what it does not need.
+    // Root may give files to any group, also when it has given up other privileges.
     let gid = if own.uid() == 0 { 4242 } else { own.gid() };
     let for_group = format!("rtp_ports = \"23470-23479\"\nrecordings_group = \"{gid}\"\n");
     for (settings, file, folder) in

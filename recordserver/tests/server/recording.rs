@@ -175,7 +175,7 @@ fn lost_packets_are_silence_of_their_length_and_stand_in_the_sidecar() {
 }
 
 #[test]
-fn what_finds_no_memory_is_silence_and_a_counted_drop() {
+fn packets_that_find_no_memory_are_silence_and_counted_drops() {
     let mut bench = Bench::new(1, u64::MAX);
     bench.hears(0..200);
     let counts = *bench.recording.counts();
@@ -272,7 +272,7 @@ fn a_sender_that_changes_its_codec_all_the_time_gets_a_new_file_every_ten_second
 }
 
 #[test]
-fn a_recording_that_waits_for_the_clock_counts_what_it_leaves_out() {
+fn a_recording_that_waits_for_the_clock_counts_the_packets_it_leaves_out() {
     let mut bench = Bench::new(8, u64::MAX);
     bench.hears(0..50);
     bench.recording.wait_for_clock(true);
@@ -459,7 +459,7 @@ fn segments(jobs: &[Job]) -> Vec<Segment> {
 }
 
 #[test]
-fn no_file_passes_its_limit_whatever_comes_between_two_looks_at_it() {
+fn no_file_passes_its_limit_for_any_input_between_two_looks_at_it() {
     // 25 frames of 160 octets, header included; once in small pieces, once all at the end.
     for step in [1, 7, 200] {
         let mut bench = Bench::new(64, 4096);

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 #[test]
-fn what_kill_9_cut_off_is_whole_after_the_next_start_and_at_most_a_flush_interval_is_missing() {
+fn recordings_cut_off_by_kill_9_are_whole_after_the_next_start_and_lack_at_most_a_flush_interval() {
     let settings = "flush_interval_ms = 400\nrtp_ports = \"23150-23159\"\n";
     let server = Server::start(settings);
     let mut phone = server.phone(&["--id", "killed", "--seconds", "60"]).spawn().expect("python3");
@@ -38,7 +38,7 @@ fn what_kill_9_cut_off_is_whole_after_the_next_start_and_at_most_a_flush_interva
 }
 
 #[test]
-fn what_the_disk_did_not_let_finish_is_finished_by_the_next_start_after_a_clean_end_too() {
+fn recordings_that_the_disk_left_unfinished_are_finished_by_the_next_start_after_a_clean_end_too() {
     let server = Server::start("flush_interval_ms = 200\nrtp_ports = \"23210-23219\"\n");
     let mut phone = server.phone(&["--id", "left", "--seconds", "2"]).spawn().expect("python3");
     while recorded_if_any(server.folder.path(), "left").is_none_or(|(_, audio)| audio.len() < 8000) {

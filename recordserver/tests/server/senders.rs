@@ -71,7 +71,7 @@ fn all(frames: std::ops::Range<u16>) -> Vec<u16> {
     frames.collect()
 }
 
-/// A call from 127.0.0.1 whose packets `speak` sends; what was recorded of it.
+/// A call from 127.0.0.1 whose packets `speak` sends; returns its recording.
 fn call(ports: &str, speak: impl FnOnce(u16, &Server)) -> (Sidecar, Vec<u8>) {
     let server = Server::start(&format!("rtp_ports = \"{ports}\"\n"));
     let mut phone = Phone::at([127, 0, 0, 1], &server);

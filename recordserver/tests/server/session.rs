@@ -86,7 +86,7 @@ fn a_recording_is_asked_for_granted_and_stopped() {
 }
 
 #[test]
-fn what_comes_late_of_a_request_that_is_answered_changes_nothing() {
+fn late_octets_of_an_answered_request_change_nothing() {
     let mut phone = Phone::connected();
     phone.says(START, 0);
     assert_eq!(phone.timer(30).len(), 1);
@@ -105,7 +105,7 @@ fn what_comes_late_of_a_request_that_is_answered_changes_nothing() {
     phone.timer(30);
     phone.act(|session, out| session.refused("disk full", at(30), out));
     phone.says("&version=1", 100);
-    assert_eq!(phone.timer(130), [], "what was refused is not asked for again");
+    assert_eq!(phone.timer(130), [], "a refused request is not asked for again");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn answers_end_as_the_request_did() {
 }
 
 #[test]
-fn what_follows_the_start_request_at_once_is_answered_after_it() {
+fn requests_right_behind_the_start_request_are_answered_after_it() {
     let mut phone = Phone::connected();
     assert_eq!(phone.says(&format!("{START}\n{STOP}\n"), 0).len(), 1);
     let actions = phone.act(|session, out| session.granted("192.0.2.9", 20_000, at(1), out));
@@ -174,7 +174,7 @@ fn a_stop_request_for_another_recording_fails_and_changes_nothing() {
 }
 
 #[test]
-fn a_lost_connection_ends_the_recording_but_what_was_said_counts() {
+fn a_lost_connection_ends_the_recording_but_a_stop_request_before_counts() {
     let lost = Phone::recording().act(|session, out| session.peer_closed(at(10), out));
     assert_eq!(lost, [finish(EndReason::ConnectionLost), Action::Close]);
 
@@ -229,7 +229,7 @@ fn an_oversized_message_is_refused_or_ends_the_recording() {
 }
 
 #[test]
-fn a_phone_that_breaks_the_protocol_is_told_what_of_in_the_end_reason() {
+fn a_phone_that_breaks_the_protocol_is_told_the_error_in_the_end_reason() {
     let actions = Phone::recording().says("hello\n", 30);
     let Some(Action::Finish { reason, .. }) = actions.first() else { panic!("{actions:?}") };
     assert_eq!(reason.name(), "protocol_error: the message has no cmd");

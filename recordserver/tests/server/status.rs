@@ -53,7 +53,7 @@ fn idle_and_endless_requests_cost_a_fixed_number_of_descriptors_and_threads() {
 }
 
 #[test]
-fn a_foreign_host_is_not_told_what_is_recorded() {
+fn a_foreign_host_gets_no_list_of_recordings() {
     let server = Server::start("rtp_ports = \"23270-23279\"\n");
     let mut stream = TcpStream::connect(server.http).expect("connection");
     write!(stream, "GET /sessions HTTP/1.1\r\nHost: attacker.example:9755\r\n\r\n").expect("request");

@@ -1,4 +1,5 @@
-//! A server to test, phones in Python that know nothing but the source document (tests/peers), and what was recorded.
+//! A server to test, phones in Python that know nothing but the source document (tests/peers), and its
+//! recordings.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -33,7 +34,8 @@ impl Server {
         Self::start_in(folder, settings, Command::new(program()), "127.0.0.1")
     }
 
-    /// Starts `command`, which is or runs the program, at `addr`, with what an earlier one left in `folder`.
+    /// Starts `command`, which is or runs the program, at `addr`, with the files of an earlier one in
+    /// `folder`.
     pub(crate) fn start_in(
         folder: tempfile::TempDir,
         settings: &str,
@@ -71,7 +73,7 @@ impl Server {
         Self { process, control, http, folder, log: Some(log) }
     }
 
-    /// Ends it and gives what it has said since it was started.
+    /// Ends it and returns its log since the start.
     pub(crate) fn terminate_for_log(mut self) -> String {
         self.signal(Signal::SIGTERM);
         self.process.wait().expect("status");

@@ -1,4 +1,4 @@
-//! What phones call themselves and their callers: it decides nothing, and does no harm.
+//! Names from phones, their own and their callers': they decide nothing, and do no harm.
 
 use crate::limits::Phone;
 use crate::support::{Server, program, recorded};
@@ -25,7 +25,7 @@ fn long_broken_and_harmful_texts_are_recorded_cut_cleaned_and_noted() {
     ));
     let answer = phone.hears();
     assert!(answer.contains("&result=success&"), "{answer}");
-    // What the phone said is what it hears, or it would not know its own recording.
+    // The phone gets its own text back, or it would not know its own recording.
     let said = harm.replace('\u{1b}', "%1B").replace('\u{7f}', "%7F").replace('\u{9b}', "%C2%9B");
     assert!(answer.starts_with(&format!("cmd=RecordStartResponse&id={said}xxx")), "{answer}");
     for json in [&["--json"][..], &[]] {
@@ -62,7 +62,7 @@ fn kept_id(harm: &str) -> String {
 }
 
 #[test]
-fn what_phones_say_stays_on_one_line_of_the_log_and_is_noted_there_without_a_word_of_it() {
+fn names_from_phones_stay_on_one_line_of_the_log_and_are_noted_there_without_their_text() {
     let server = Server::start("rtp_ports = \"23920-23929\"\n");
     let mut phone = Phone::at([127, 0, 0, 1], &server);
     phone.says(

@@ -21,7 +21,7 @@ use store::jobs::{Done, Eject, Ejected, FileKey, Folder, Found, Job, Look, Open,
 use store::writer::Writer;
 use store::writer::checkpoints::Checkpoints;
 
-/// What was done, in order; and whether syncs fail.
+/// The operations, in order; and whether syncs fail.
 #[derive(Default)]
 struct Seen {
     operations: RefCell<Vec<&'static str>>,
@@ -40,13 +40,13 @@ impl Seen {
     }
 }
 
-/// The gate that notes what is done, and fails what is to fail.
+/// The gate that notes operations, and fails the chosen ones.
 struct Watch(Rc<Seen>);
 
 impl Gate for Watch {
     fn pass(&self, operation: Operation<'_>) -> io::Result<Pass> {
         let name = match operation {
-            // What the header says has four octets.
+            // The header's `dataSize` has four octets.
             Operation::WriteAt(4) => Some("dataSize"),
             Operation::WriteAt(_) => Some("journal"),
             Operation::SyncData | Operation::SyncFs => Some("fdatasync"),

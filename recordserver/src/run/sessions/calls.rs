@@ -1,4 +1,4 @@
-//! Recordings from their request to their end: ports, the RTP that comes in, what is due to the disk.
+//! Recordings from their request to their end: ports, the RTP that comes in, the jobs for the disk.
 
 use super::Sessions;
 use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
@@ -147,7 +147,7 @@ fn bind(sessions: &mut Sessions, local: SocketAddr, phone: IpAddr, now: Mono) ->
     None
 }
 
-/// Ends a call; what it is told last of its parties is kept.
+/// Ends a call; the last update of its parties is kept.
 pub(super) fn stop(
     sessions: &mut Sessions,
     key: CallKey,
@@ -157,7 +157,7 @@ pub(super) fn stop(
 ) {
     let Sessions { calls, pool, receiver, metrics, storage, gate, .. } = sessions;
     let Some(mut call) = calls.remove(key) else { return };
-    // What was sent before the end belongs to the call, also if it is more than a sweep takes.
+    // Packets sent before the end belong to the call, also if they are more than a sweep takes.
     for _ in 0..MAX_LAST_DRAINS {
         call.media.look_at_all();
         if !drain(&mut call, receiver, pool, metrics, now.mono).more {
@@ -224,7 +224,7 @@ pub(super) fn stop(
     sessions.show();
 }
 
-/// Takes the RTP of all calls and hands what is due to the disk.
+/// Takes the RTP of all calls and hands jobs that are due to the disk.
 pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
     hold_back(sessions, now.mono);
     let Sessions { conns, calls, pool, receiver, metrics, storage, .. } = sessions;
@@ -285,7 +285,7 @@ fn count_call(sessions: &mut Sessions, from: IpAddr) -> Result<(), Refusal> {
     sessions.gate.open(from, free, descriptors)
 }
 
-/// What a look into a call's socket found.
+/// The result of a look into a call's socket.
 struct Drained {
     /// RTP of the call.
     heard: bool,
@@ -330,7 +330,7 @@ fn drain(
     Drained { heard, more }
 }
 
-/// Asks the kernel, now and then, what it could not keep for us, or kept out.
+/// Asks the kernel, now and then, for its drops of the call's packets and of others'.
 fn book_dropped(call: &mut Call, metrics: &Metrics) {
     let dropped = call.media.dropped();
     call.recording.kept_out(dropped.strangers);

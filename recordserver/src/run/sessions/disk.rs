@@ -1,4 +1,4 @@
-//! The queue to the disk, and what its answers mean for recordings and the room that is left.
+//! The queue to the disk, and the effect of its answers on recordings and on the free room.
 
 use super::Sessions;
 use crate::folders::day_folder;
@@ -59,7 +59,7 @@ impl Closing {
     }
 }
 
-/// The queue to the disk, what waits for its answers, and what it said last.
+/// The queue to the disk, the requests that wait for its answers, and its last state.
 pub(super) struct Storage {
     handle: Handle,
     waiting: VecDeque<Job>,
@@ -201,7 +201,7 @@ impl Storage {
     }
 }
 
-/// Takes what the disk has done.
+/// Takes the answers of the disk.
 pub(super) fn take_answers(sessions: &mut Sessions, now: Now) {
     while let Some(done) = sessions.storage.next() {
         match done {
@@ -276,7 +276,7 @@ fn space(sessions: &mut Sessions, space: Space, now: Now) {
     sessions.storage.disk.space = space;
     sessions.metrics.disk_free_bytes.set(i64::try_from(space.free_octets).unwrap_or(i64::MAX));
     let reserve_octets = sessions.config.reserve_octets;
-    // Half of the reserve is for what is under way.
+    // Half of the reserve is for recordings under way.
     if space.free_octets < reserve_octets / 2 && sessions.calls.len() > 0 {
         for key in sessions.storage.fastest(&sessions.calls, reserve_octets, now.mono) {
             sessions.end_call(key, &EndReason::DiskFull, now);
@@ -292,7 +292,7 @@ fn fault(sessions: &mut Sessions, file: FileKey, fault: &Fault, now: Now) {
     }
     let Some(key) = owner else { return };
     if fault.kind == FaultKind::Full {
-        // Until the room is measured again: what was said last has been used up by others.
+        // Until the room is measured again: others have used up the last measured room.
         sessions.storage.disk.space.free_octets = 0;
     }
     let Sessions { calls, pool, .. } = sessions;
