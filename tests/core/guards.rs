@@ -356,6 +356,30 @@ fn architecture_names_files_that_are_there() {
     assert!(files > 50, "ARCHITECTURE.md names {files} files only");
 }
 
+#[test]
+fn limits_name_files_that_define_them() {
+    let files = sources();
+    let mut rows = 0;
+    for row in read(&root().join("docs/limits.md")).lines().filter(|line| line.starts_with("| `")) {
+        let cell = row.split('|').nth(1).unwrap_or_default();
+        let words: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        for (at, word) in words.iter().enumerate().filter(|(_, word)| word.ends_with(".rs")) {
+            rows += 1;
+            let named: Vec<&Path> =
+                files.iter().filter(|file| file.ends_with(word)).map(PathBuf::as_path).collect();
+            assert!(!named.is_empty(), "docs/limits.md names {word}, which is not there");
+            // The file's constants stand before it.
+            let of_file = words[..at].iter().rev().take_while(|word| !word.ends_with(".rs"));
+            for constant in of_file {
+                let definition = format!("const {constant}:");
+                let defined = named.iter().any(|file| read(file).contains(&definition));
+                assert!(defined, "docs/limits.md: {word} does not define {constant}");
+            }
+        }
+    }
+    assert!(rows > 80, "docs/limits.md names {rows} files only");
+}
+
 /// Prose that has too long lines: no tables, headings, links that nobody can break, or code.
 fn too_long(text: &str) -> impl Iterator<Item = usize> {
     let mut in_block = false;
