@@ -3,6 +3,7 @@
 #![allow(clippy::multiple_inherent_impl, reason = "each file of tests asks the archive in its own way")]
 
 mod at_rest;
+mod audio;
 mod deletions;
 mod events;
 mod exports;
