@@ -1,8 +1,8 @@
 //! The agent's settings: TOML text in, a checked [`Config`] out.
 //!
-//! Owns: keys, defaults, ranges and what a wrong value is told. Never: reading files, looking at disks or
-//! interfaces; whether a directory exists is found out when it is used.
-//! Invariants: `Config::default()` is what an empty text gives; every error names file, line and key.
+//! Owns: keys, defaults, ranges and the errors of wrong values. Never: reading files, looking at disks or
+//! interfaces; whether a directory exists is found out when it is used. Invariants: an empty text gives
+//! `Config::default()`; every error names file, line and key.
 
 mod values;
 
@@ -21,7 +21,7 @@ use values::{
     server_addr, socket_path, texts, uids,
 };
 
-/// Every section with its keys: what is not here is an error.
+/// Every section with its keys: any other key is an error.
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("control", &["socket", "mode", "group", "allow_uids"]),
     ("rtp", &["bind", "port", "max_recordings", "allow_remote"]),
@@ -67,14 +67,14 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
 pub const MAX_SOCKET_PATH_OCTETS: usize = 107;
 /// Most entries of `control.allow_uids`.
 pub const MAX_ALLOWED_UIDS: usize = 64;
-/// Longest `storage.directory`, so that path and file name stay within what FAT takes.
+/// Longest `storage.directory`, so that path and file name stay within FAT's limit.
 pub const MAX_DIRECTORY_OCTETS: usize = 128;
 /// Longest `uplink.server_addr`: that of a DNS name (RFC 1035, section 2.3.4).
 pub const MAX_SERVER_ADDR_OCTETS: usize = 253;
 /// Longest `uplink.device`.
 pub const MAX_DEVICE_OCTETS: usize = 64;
-/// What `storage.buffer` is at least for each of `rtp.max_recordings`, whatever is written: a block to fill while
-/// the disk has another one.
+/// Least `storage.buffer` for each of `rtp.max_recordings`; a smaller setting is raised to it: a block to
+/// fill while the disk has another one.
 pub const LEAST_BUFFER_OCTETS: usize = 2 * BLOCK_OCTETS;
 /// Most entries of `sandbox.keep_capabilities`, `sandbox.mount_parents` and `sandbox.read`.
 pub const MAX_SANDBOX_ENTRIES: usize = 32;
@@ -96,9 +96,9 @@ pub struct Config {
     pub storage: Storage,
     /// `[uplink]`: the recording server.
     pub uplink: Uplink,
-    /// `[sandbox]`: what the agent may do.
+    /// `[sandbox]`: the agent's privileges.
     pub sandbox: Sandbox,
-    /// `[log]`: what is logged.
+    /// `[log]`: the level of the log.
     pub log: Log,
 }
 
@@ -111,7 +111,7 @@ pub struct Control {
     pub mode: u32,
     /// The group that the socket belongs to, if not the agent's own.
     pub group: Option<GroupName>,
-    /// Users that may connect besides root and the agent's own; empty: whoever the mode lets in.
+    /// Users that may connect besides root and the agent's own; empty: all that the mode lets in.
     pub allow_uids: Vec<u32>,
 }
 
@@ -137,7 +137,7 @@ pub enum StoragePath {
     Directory(PathBuf),
 }
 
-/// `storage.on_full`: what happens when the disk is full.
+/// `storage.on_full`: the reaction to a full disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFull {
     /// The recording ends.
@@ -159,13 +159,14 @@ pub struct Storage {
     pub max_file_octets: Option<u64>,
     /// Octets of the disk that are always left free.
     pub reserve_octets: u64,
-    /// What happens when there is no more room.
+    /// The reaction to a full disk.
     pub on_full: OnFull,
-    /// Longest time that audio stays unsynced: what a power cut may cost.
+    /// Longest time that audio stays unsynced: the most that a power cut may cost.
     pub flush_interval: Duration,
-    /// Memory that bridges a stalled disk, shared by all recordings: [`LEAST_BUFFER_OCTETS`] for each or more.
+    /// Memory that bridges a stalled disk, shared by all recordings: [`LEAST_BUFFER_OCTETS`] for each or
+    /// more.
     pub buffer_octets: usize,
-    /// What `storage.buffer` says, if that is too little.
+    /// The value of `storage.buffer`, if it is too small.
     pub buffer_raised_from: Option<usize>,
     /// A disk that is back within this time continues its recordings; zero: never.
     pub resume_window: Duration,
@@ -190,7 +191,7 @@ pub enum Device {
     Fixed(String),
 }
 
-/// `uplink.terminator`: what is sent after a command.
+/// `uplink.terminator`: the end of a command on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminator {
     /// Nothing.
@@ -213,7 +214,7 @@ impl Terminator {
     }
 }
 
-/// `uplink.on_failure`: what becomes of a server recording when the server fails.
+/// `uplink.on_failure`: how a server recording goes on when the server fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     /// It ends.
@@ -235,9 +236,9 @@ pub struct Uplink {
     pub connect_timeout: Duration,
     /// Longest wait for an answer.
     pub response_timeout: Duration,
-    /// What ends a command on the wire.
+    /// The end of a command on the wire.
     pub terminator: Terminator,
-    /// What happens when the server fails or refuses.
+    /// The reaction to a server that fails or refuses.
     pub on_failure: OnFailure,
     /// Hosts beside the server that a start answer may send audio to.
     pub media_hosts: MediaHosts,
@@ -247,7 +248,7 @@ pub struct Uplink {
     pub dscp_media: u8,
 }
 
-/// `[sandbox]`: what the agent gives up once it has started.
+/// `[sandbox]`: the privileges that the agent gives up once it has started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
     /// Whether it gives up anything.
@@ -262,7 +263,7 @@ pub struct Sandbox {
     pub read: Vec<PathBuf>,
 }
 
-/// `[log]`: what is logged.
+/// `[log]`: the level of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The least important level that is still logged.
@@ -361,7 +362,7 @@ impl Config {
         Ok(it)
     }
 
-    /// What is not done as it is written, to be told at the start.
+    /// A note for the log at the start if a setting is not used as written.
     #[must_use]
     pub fn note(&self) -> Option<String> {
         let (written, used) = (self.storage.buffer_raised_from?, self.storage.buffer_octets);
@@ -371,7 +372,7 @@ impl Config {
         ))
     }
 
-    /// What is wrong with a server of which only the port is written; it is not used, and the agent runs without it.
+    /// A note about a server with a port and no address: it is not used, and the agent runs without it.
     #[must_use]
     pub fn half_a_server(&self) -> Option<String> {
         let port = self.uplink.server_port;

@@ -1,5 +1,5 @@
-//! Whether `docs/local-api.md` tells what the agent tells: its tables name every reason, cause and text, and no other,
-//! and its examples are lines of the protocol with all of their members.
+//! Compares `docs/local-api.md` with the agent's code: its tables name every reason, cause and text, and no
+//! other, and its examples are lines of the protocol with all of their members.
 
 use crate::api::ending::{EndReason, Order, TextKey};
 use crate::api::reason::Reason;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const DOCUMENT: &str = include_str!("../docs/local-api.md");
 
-/// What stands between a heading and the next one, of whatever rank.
+/// The text between a heading and the next one of any rank.
 fn section(heading: &str) -> &'static str {
     let (_, text) = DOCUMENT.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
     text.split("\n#").next().unwrap()
@@ -109,7 +109,7 @@ fn examples() -> impl Iterator<Item = (bool, Value)> {
         let line = line.trim_start();
         let asks = line.starts_with('>');
         let json = line.strip_prefix(['>', '<']).unwrap_or(line).trim();
-        // What is cut off shows what the agent says of it.
+        // Lines that are cut off show errors of the agent, and are no JSON.
         serde_json::from_str(json).ok().filter(Value::is_object).map(|value| (asks, value))
     })
 }
@@ -150,7 +150,7 @@ fn every_example_is_a_line_of_the_protocol_with_all_of_its_members() {
     for (asks, line) in examples() {
         let id = line["id"].to_string();
         if asks {
-            // Some show what a mistake leads to.
+            // Some show the answer to a mistake.
             let known = parse(line.to_string().as_bytes()).is_ok();
             asked.insert(id, line["method"].as_str().filter(|_| known).map(str::to_owned));
         } else if let Some(method) = line["method"].as_str() {

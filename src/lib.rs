@@ -1,8 +1,8 @@
 //! `recordd`, the agent on the phone.
 //!
-//! [`agent`] decides, purely; [`api`] is what its clients say and read; [`config`] is what an administrator says;
-//! [`runtime`] is the loop that does what the agent asks for. Imports run one way: `runtime -> agent -> {api, config}`.
-//! See `ARCHITECTURE.md`.
+//! [`agent`] decides, purely; [`api`] is the protocol of its clients; [`config`] has the administrator's
+//! settings; [`runtime`] is the loop that carries out the agent's actions. Imports run one way: `runtime ->
+//! agent -> {api, config}`. See `ARCHITECTURE.md`.
 
 pub mod agent;
 pub mod api;

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/local-api.schema.json");
 
-/// A parameter: its name, whether it has to be there, and what it may be.
+/// A parameter: its name, whether it is required, and its schema.
 type Param = (&'static str, bool, Value);
 
 fn object(params: &[Param]) -> Value {
@@ -46,7 +46,7 @@ fn number(lowest: u64, highest: u64) -> Value {
 }
 
 fn call() -> Value {
-    // What others say decides nothing: longer texts are cut, and what no text can be made of is passed over.
+    // Texts of others decide nothing: long ones are cut, and a value that can't become a text is passed over.
     let text = || json!({"type": ["string", "number"]});
     object(&[
         ("id", false, text()),
@@ -142,7 +142,7 @@ fn told(properties: Value) -> Value {
     json!({"type": "object", "required": names, "properties": properties})
 }
 
-/// What an event carries beside `seq`.
+/// The members of an event beside `seq`.
 fn event(name: &str, all: &mut SchemaGenerator) -> Value {
     let text = json!({"type": "string"});
     let maybe = json!({"type": ["string", "null"]});
@@ -223,7 +223,7 @@ pub(crate) fn schema() -> Value {
         }),
     );
     definitions.insert("Answer".into(), json!({
-        "description": "A line from the agent that answers a request; what `result` is depends on its method.",
+        "description": "A line from the agent that answers a request; the type of `result` depends on its method.",
         "type": "object", "required": ["jsonrpc", "id"],
         "properties": {"jsonrpc": version, "id": id, "result": {"type": "object"}, "error": error},
         "oneOf": [{"required": ["result"]}, {"required": ["error"]}],
@@ -239,7 +239,8 @@ pub(crate) fn schema() -> Value {
     schema
 }
 
-/// Leaves out what concerns Rust alone: defaults of readers, widths of numbers, the words of its documentation.
+/// Leaves out all that concerns Rust alone: defaults of readers, widths of numbers, the words of its
+/// documentation.
 fn polish(schema: &mut Value) {
     match schema {
         Value::Object(members) => {

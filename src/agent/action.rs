@@ -1,4 +1,4 @@
-//! What the agent wants done.
+//! The actions of the agent: its output.
 
 use crate::agent::{ClientId, RecordingKey};
 use crate::api::event::Class;
@@ -10,7 +10,7 @@ use store::jobs::Job;
 use store::jobs::library::PlaybackKey;
 use uplink::phone::Generation;
 
-/// What to do towards the server of a recording.
+/// An action towards the server of a recording.
 #[derive(Debug)]
 pub enum UplinkAction {
     /// Look a name up without holding anything else up; answered by [`super::UplinkInput::Resolved`].
@@ -26,16 +26,16 @@ pub enum UplinkAction {
     Close,
 }
 
-/// What becomes of a datagram.
+/// The decision on a datagram.
 #[derive(Debug)]
 pub struct Taken {
-    /// What is sent on to where [`UplinkAction::RelayTo`] said.
+    /// The datagrams to relay to the address of [`UplinkAction::RelayTo`].
     pub forward: Forward,
     /// Whether another batch of packets would find room.
     pub room: bool,
 }
 
-/// What is sent on to the server when a datagram has come.
+/// The datagrams to relay to the server when one has come.
 #[derive(Debug)]
 pub enum Forward {
     /// Nothing.
@@ -51,7 +51,8 @@ pub enum Forward {
 /// Something to be done.
 #[derive(Debug)]
 pub enum Action {
-    /// A request of a client was taken that gets a reply, now or later: one [`Action::Reply`] for each of these.
+    /// A request of a client was taken that gets a reply, now or later: one [`Action::Reply`] for each of
+    /// these.
     OweReply(ClientId),
     /// Send a reply line to a client.
     Reply(ClientId, Vec<u8>),
@@ -74,7 +75,7 @@ pub enum Action {
         addr: IpAddr,
         /// Ports to try in this order; 0 is an ephemeral one.
         ports: Vec<u16>,
-        /// What is expected there.
+        /// The codec expected there.
         codec: Codec,
     },
     /// Close the RTP port of a recording.
@@ -87,7 +88,8 @@ pub enum Action {
     Uplink(RecordingKey, UplinkAction),
     /// Give storage a job; answered by [`super::Input::Storage`] or [`super::Input::JobRefused`].
     Job(Job),
-    /// Open a socket that sends the RTP of a playback; only failure is answered, by [`super::Input::PlayerFailed`].
+    /// Open a socket that sends the RTP of a playback; only failure is answered, by
+    /// [`super::Input::PlayerFailed`].
     OpenPlayer {
         /// The playback.
         playback: PlaybackKey,

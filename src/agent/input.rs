@@ -1,4 +1,4 @@
-//! What goes into the agent.
+//! The inputs of the agent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct RecordingKey(pub u64);
 /// Whose packets have to be taken before a request is, whether or not there is room for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
-    /// Nobody's: what there is no room for may wait in the socket.
+    /// Nobody's: packets without room may wait in the socket.
     None,
     /// Those of one recording: it is being paused, resumed or stopped.
     One(RecordingKey),
@@ -54,7 +54,8 @@ pub enum Input<'a> {
     Drained(RecordingKey),
     /// The system dropped so many datagrams because the socket's buffer was full.
     SocketOverflow(RecordingKey, u32),
-    /// The system kept so many datagrams out that did not come from the sender of [`super::Action::FilterRtp`].
+    /// The system kept so many datagrams out that did not come from the sender of
+    /// [`super::Action::FilterRtp`].
     Strangers(RecordingKey, u32),
     /// Storage answers.
     Storage(Done),
@@ -72,12 +73,13 @@ pub enum Input<'a> {
     Shutdown,
 }
 
-/// What happened on the way to the server.
+/// An event on the way to the server.
 #[derive(Debug)]
 pub enum UplinkInput<'a> {
     /// Answer to [`super::UplinkAction::Resolve`]; no addresses mean that it failed.
     Resolved(Generation, Vec<SocketAddr>),
-    /// Answer to [`super::UplinkAction::Connect`]: it stands. With the MAC address of the interface it goes out by.
+    /// Answer to [`super::UplinkAction::Connect`]: it stands. With the MAC address of the interface it goes
+    /// out by.
     Connected(Generation, Option<String>),
     /// Answer to [`super::UplinkAction::Connect`]: it failed.
     ConnectFailed(Generation, String),

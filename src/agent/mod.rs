@@ -35,7 +35,7 @@ const MAX_ENDED: usize = 32;
 /// Requests to start that may wait for the first look at the disks.
 const MAX_WAITING_STARTS: usize = 64;
 
-/// What every decision of one step has: the time, where actions go, and what all parts share.
+/// The context of every decision of one step: the time, the list of actions, and all that the parts share.
 struct Turn<'a> {
     now: Now,
     actions: &'a mut Vec<Action>,
@@ -108,18 +108,18 @@ impl Agent {
         Self { config, clients: Clients::default(), pool, ids, parts }
     }
 
-    /// Tells what the process has given up, for those who ask.
+    /// Notes the privileges that the process has given up, for `agent.info`.
     pub fn set_sandbox(&mut self, sandbox: SandboxStatus) {
         self.parts.set_sandbox(sandbox);
     }
 
-    /// Takes a datagram of a recording, and tells at once what is sent on.
+    /// Takes a datagram of a recording, and returns the datagrams to relay.
     pub fn datagram(&mut self, recording: RecordingKey, datagram: Datagram<'_>) -> Taken {
         let forward = self.parts.datagram(recording, datagram, &mut self.pool);
         Taken { forward, room: self.pool.has_room() }
     }
 
-    /// Takes one input; what is to be done is added to `actions`.
+    /// Takes one input; adds the resulting actions to `actions`.
     pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
         let before = actions.len();
         let rest = self.clients.handle(input, actions);
@@ -128,8 +128,8 @@ impl Agent {
         handle(parts, rest, before, turn);
     }
 
-    /// Whether something waits for the next answer of storage: a file to be finished, the next one, or the end
-    /// of what was said before a pause, in which no packet may come to wake us.
+    /// Whether something waits for the next answer of storage: a file to be finished, the next one, or the
+    /// last audio before a pause, in which no packet may come to wake us.
     #[must_use]
     pub fn waits_for_storage(&self) -> bool {
         self.parts.wait_for_storage()
@@ -152,8 +152,8 @@ impl Agent {
         self.parts.deadline(&self.config, self.pool.has_room(), wanted)
     }
 
-    /// Whose packets come before what a client's line asks for. Everything else a client asks can be answered while
-    /// packets wait in the sockets for room, so that a question never costs audio.
+    /// The recordings whose packets come before the request in a client's line. Every other request can be
+    /// answered while packets wait in the sockets for room, so that a question never costs audio.
     #[must_use]
     pub fn fence(&self, line: &[u8]) -> Fence {
         let Ok(Request { method, .. }) = request::parse(line) else { return Fence::None };

@@ -1,7 +1,7 @@
-//! How a recording ended, and what a user interface shows of that.
+//! How a recording ended, and the text that a user interface shows for it.
 //!
-//! Owns: the outcomes, the closed list of reasons, and the keys of the texts for people, in every language that a phone
-//! speaks. Never: decides how a recording ended.
+//! Owns: the outcomes, the closed list of reasons, and the keys of the texts for people, in every language
+//! that a phone speaks. Never: decides how a recording ended.
 
 use super::reason::{Cause, Reason};
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ impl Outcome {
     }
 }
 
-/// What ends a recording without a failure.
+/// An order that ends a recording without a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -129,11 +129,11 @@ pub struct Ending {
     pub outcome: Outcome,
     /// Why it ended.
     pub reason: EndReason,
-    /// What was the matter with the disk; `None` if it was something else.
+    /// The cause at the disk; `None` if it was something else.
     pub cause: Option<Cause>,
     /// The server's or the system's own words.
     pub detail: Option<String>,
-    /// What to show; `None`: nothing, all is well.
+    /// The text to show; `None`: none, all is well.
     pub text_key: Option<TextKey>,
 }
 
@@ -146,7 +146,7 @@ pub enum TextKey {
     StorageAbsent,
     /// The folder is missing.
     StoragePathMissing,
-    /// It may not be recorded to what is no stick.
+    /// It is no stick, and only sticks may be recorded to.
     StorageNotRemovable,
     /// It was ejected.
     StorageEjected,
@@ -188,9 +188,9 @@ pub enum TextKey {
     UnsupportedByServer,
     /// No audio came.
     NoMedia,
-    /// What came is encrypted.
+    /// The media is encrypted.
     MediaEncrypted,
-    /// What came can't be recorded.
+    /// The media has a payload type that can't be recorded.
     MediaWrongPayloadType,
     /// Audio was lost on our side.
     AudioLost,
@@ -211,7 +211,7 @@ pub enum TextKey {
 }
 
 impl TextKey {
-    /// The text for what went wrong; none for what a user interface asked for out of old knowledge.
+    /// The text for a failure; none for a request that a user interface made out of old knowledge.
     #[must_use]
     pub fn of(reason: Reason, cause: Option<Cause>) -> Option<Self> {
         cause.and_then(Self::of_cause).or(match reason {
@@ -233,7 +233,7 @@ impl TextKey {
         })
     }
 
-    /// The text for what is the matter with the disk; none for a change for the better.
+    /// The text for a trouble of the disk; none for a change for the better.
     fn of_cause(cause: Cause) -> Option<Self> {
         match cause {
             Cause::Absent => Some(Self::StorageAbsent),
@@ -253,7 +253,7 @@ impl TextKey {
         }
     }
 
-    /// The same where the PBX records: what is said of a server is said of it.
+    /// The same where the PBX records: the texts about a server are then about the PBX.
     #[must_use]
     pub fn of_pbx(reason: Reason) -> Option<Self> {
         match reason {

@@ -1,11 +1,11 @@
-//! An error of the agent: a reason, with what else a client is told of it.
+//! An error of the agent: a reason, with further members for the client.
 
 use super::ending::TextKey;
 use super::reason::{Cause, Reason};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// What a client is told when a request that is well formed could not be done.
+/// The error for a client whose well-formed request could not be done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentError {
     /// Goes to `data.reason`.
@@ -39,13 +39,13 @@ impl AgentError {
         self
     }
 
-    /// With what is the matter with the disk.
+    /// With the trouble of the disk.
     #[must_use]
     pub fn because(self, cause: Cause) -> Self {
         self.with("cause", cause.as_str())
     }
 
-    /// With what to do about it, for people: it hangs on what happened, which the reason alone does not tell.
+    /// With advice for people, which depends on details that the reason alone does not tell.
     #[must_use]
     pub fn with_advice(self, advice: impl Into<String>) -> Self {
         self.with("advice", advice.into())

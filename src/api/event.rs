@@ -1,4 +1,4 @@
-//! Events: what the agent tells without being asked.
+//! Events: messages of the agent that are no answers.
 //!
 //! Owns: their names and parameters. Never: the `seq`, which is each client's own ([`super::outbox`]).
 
@@ -21,7 +21,7 @@ pub enum Class {
     Event,
 }
 
-/// What a SIP INFO asks of the PBX.
+/// The command of a SIP INFO to the PBX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -47,7 +47,7 @@ pub enum Event {
     RecordingResumed(RecordingStatus),
     /// The disk does not keep up and audio was lost.
     RecordingStalled(RecordingStatus),
-    /// What comes in on the RTP port is something else than before.
+    /// The kind of packets on the RTP port has changed.
     RecordingMedia(RecordingStatus),
     /// Nothing was received for a while, or nothing that can be recorded.
     RecordingNoMedia {
@@ -88,11 +88,11 @@ pub enum Event {
     UplinkLost {
         /// Id of the recording.
         recording: String,
-        /// What happened.
+        /// The reason.
         reason: Reason,
         /// The system's own words.
         detail: Option<String>,
-        /// What to show; `None` if the recording's failure follows and has it.
+        /// The text to show; `None` if the recording's failure follows and has it.
         text_key: Option<TextKey>,
     },
     /// Each second.
@@ -114,9 +114,9 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateChange {
-    /// What it was.
+    /// The state before.
     pub from: StorageState,
-    /// What it is.
+    /// The state now.
     pub to: StorageState,
     /// Why.
     pub cause: Cause,

@@ -9,7 +9,7 @@ pub const MAX_LINE_OCTETS: usize = 64 * 1024;
 /// Octets that may wait while a client's requests are not taken (it reads no answers).
 pub const MAX_PENDING_OCTETS: usize = 4 * MAX_LINE_OCTETS;
 
-/// What [`LineBuffer::next_line`] found.
+/// The result of [`LineBuffer::next_line`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'b> {
     /// A line that is not empty, without its line end.
@@ -18,7 +18,7 @@ pub enum Line<'b> {
     TooLong,
 }
 
-/// More than [`MAX_PENDING_OCTETS`] wait: whoever sends them is to be disconnected.
+/// More than [`MAX_PENDING_OCTETS`] wait: the sender is to be disconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overfull;
 
@@ -41,7 +41,7 @@ impl LineBuffer {
         Self::default()
     }
 
-    /// Takes what came in.
+    /// Takes the octets received.
     ///
     /// # Errors
     /// [`Overfull`] if lines were not taken out with [`Self::next_line`]; then nothing is taken.

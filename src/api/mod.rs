@@ -1,8 +1,8 @@
 //! The local socket: JSON-RPC 2.0, one JSON text per line.
 //!
-//! Owns: framing, methods and their parameters, results, events, what waits for a client.
-//! Never: sockets, decisions about recordings; `agent` makes those.
-//! Invariants: nothing a client sends panics or grows memory beyond the limits named here.
+//! Owns: framing, methods and their parameters, results, events, the queue of each client. Never: sockets,
+//! decisions about recordings; `agent` makes those. Invariants: nothing a client sends panics or grows memory
+//! beyond the limits named here.
 
 pub mod ending;
 pub mod error;

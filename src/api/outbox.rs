@@ -1,9 +1,9 @@
-//! What waits to be sent to one client.
+//! The queue of octets to one client.
 //!
-//! Owns: the octets, the client's `seq`, and what happens when it does not read: progress is dropped, then
-//! `events.lost` tells how much, then the connection is closed.
-//! Invariants: at most [`MAX_QUEUED_OCTETS`] wait; on the wire `seq` rises by exactly one from event to event,
-//! beginning with 1; every dropped event is counted in one `events.lost`.
+//! Owns: the octets, the client's `seq`, and the handling of one that does not read: progress is dropped,
+//! then `events.lost` tells how much, then the connection is closed. Invariants: at most
+//! [`MAX_QUEUED_OCTETS`] wait; on the wire `seq` rises by exactly one from event to event, beginning with 1;
+//! every dropped event is counted in one `events.lost`.
 
 use super::event::{Class, EVENTS_LOST};
 use media::time::Mono;
@@ -19,7 +19,7 @@ pub const MAX_QUEUED_OCTETS: usize = 1024 * 1024;
 /// A client over the high-water mark that takes nothing for this long is disconnected.
 pub const STUCK_LIMIT: Duration = Duration::from_secs(10);
 
-/// What became of a push.
+/// The result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
@@ -85,7 +85,7 @@ impl Outbox {
         Verdict::Queued
     }
 
-    /// What is to be sent next, in one piece; empty if nothing is.
+    /// The octets to send next, in one piece; empty if there are none.
     #[must_use]
     pub fn peek(&self) -> &[u8] {
         &self.octets[self.sent..]
@@ -150,7 +150,7 @@ impl Outbox {
         Verdict::Close
     }
 
-    /// Tells what was dropped as soon as the queue is half way down again.
+    /// Reports the dropped events as soon as the queue is half empty again.
     fn tell_lost(&mut self) {
         if self.lost == 0 || self.closed || self.queued() > HIGH_WATER_OCTETS / 2 {
             return;
@@ -174,7 +174,7 @@ impl Outbox {
         self.octets.extend_from_slice(b"}\n");
     }
 
-    /// Moves what waits to the front rather than let the memory grow.
+    /// Moves the waiting octets to the front rather than let the memory grow.
     fn make_room(&mut self, count: usize) {
         if self.sent > 0 && self.octets.len() + count > self.octets.capacity() {
             self.octets.drain(..self.sent);

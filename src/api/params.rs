@@ -1,11 +1,11 @@
 //! Named parameters of a request, taken one by one.
 //!
-//! Owns: types, ranges and the wording of what is wrong, always with the parameter's name.
-//! Invariants: a parameter that nobody takes is an error; null counts as left out.
+//! Owns: types, ranges and the wording of errors, always with the parameter's name. Invariants: a parameter
+//! that nobody takes is an error; null counts as left out.
 
 use serde_json::{Map, Value};
 
-/// What is wrong with which parameter.
+/// A mistake, with the name of its parameter.
 pub(super) type ParamError = String;
 
 /// Characters of a wrong name or value that an error repeats.
@@ -47,7 +47,7 @@ impl Params {
         self.optional(name, convert)?.ok_or_else(|| format!("`{}{name}` is missing", self.prefix))
     }
 
-    /// The parameter `name`, whatever it is.
+    /// The parameter `name`, of any type.
     pub(super) fn any(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
@@ -105,7 +105,7 @@ pub(super) fn choice<T: Copy>(names: &[(&str, T)]) -> impl FnOnce(Value) -> Resu
     }
 }
 
-/// At most `max` characters of what a client wrote.
+/// At most `max` characters of a client's text.
 pub(super) fn shortened(text: &str) -> String {
     text.chars().take(MAX_QUOTED_CHARS).collect()
 }

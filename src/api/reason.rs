@@ -1,4 +1,4 @@
-//! Why the agent could not do what it was asked: the reasons of errors and of `recording.failed`.
+//! Why the agent could not do a request: the reasons of errors and of `recording.failed`.
 //!
 //! Owns: their names on the wire and a sentence for each. Never: decides which one applies.
 
@@ -123,7 +123,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is the matter with the disk, finer than a [`Reason`], or what has changed for the better.
+/// The trouble of the disk, finer than a [`Reason`], or its change for the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -160,7 +160,7 @@ pub enum Cause {
     NextDisk,
     /// There is more room, or less.
     Room,
-    /// What failed has succeeded.
+    /// The operation that failed has succeeded.
     Works,
     /// It can be written to again.
     Writable,

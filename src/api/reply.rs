@@ -26,7 +26,7 @@ pub const AGENT_ERROR: i32 = -32000;
 pub struct RequestId(Box<str>);
 
 impl RequestId {
-    /// The id of answers to what had none that could be read.
+    /// The id of answers to lines without a readable id.
     #[must_use]
     pub fn null() -> Self {
         Self("null".into())
@@ -74,7 +74,7 @@ pub fn agent_error(id: &RequestId, error: &AgentError) -> Vec<u8> {
     error_line(id, &json!({ "code": AGENT_ERROR, "message": error.message, "data": data }))
 }
 
-/// The line that tells `id` what is wrong with its request.
+/// The line with the error of the request `id`.
 #[must_use]
 pub fn rpc_error(id: &RequestId, code: i32, message: &str) -> Vec<u8> {
     error_line(id, &json!({ "code": code, "message": message }))

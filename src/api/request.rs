@@ -1,8 +1,8 @@
 //! One line in, one typed request out.
 //!
-//! Owns: the methods, their parameters with types, ranges and defaults, and what a bad line is told.
-//! Never: knows recordings or files; whether an id exists or a codec is known is for the agent to say.
-//! Invariants: no line panics; a notification (no `id`) is never answered.
+//! Owns: the methods, their parameters with types, ranges and defaults, and the errors of bad lines. Never:
+//! knows recordings or files; whether an id exists or a codec is known is for the agent to say. Invariants:
+//! no line panics; a notification (no `id`) is never answered.
 
 use super::params::{ParamError, Params, choice, flag, number, shortened, text};
 use super::reply::{self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RequestId};
@@ -29,11 +29,11 @@ pub const DEFAULT_PTIME_MS: u32 = 20;
 pub struct Request {
     /// `None`: nobody waits for an answer and none may be sent.
     pub id: Option<RequestId>,
-    /// What is asked.
+    /// The method and its parameters.
     pub method: Method,
 }
 
-/// What a client may ask.
+/// The methods, each with its parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Method {
     /// `agent.info`
@@ -59,7 +59,7 @@ pub enum Method {
     RecordUpdate {
         /// Which; `None`: the only one.
         recording: Option<String>,
-        /// What changed.
+        /// The changed texts.
         call: CallUpdate,
     },
     /// `record.status`
@@ -163,7 +163,8 @@ pub struct RecordStart {
     pub codec: String,
     /// Packet time, 5 to 200 ms.
     pub ptime_ms: u32,
-    /// RTP payload type that carries the codec, beside its static one; `None`: what fits is found out.
+    /// RTP payload type that carries the codec, beside its static one; `None`: a type that fits is
+    /// recognised.
     pub payload_type: Option<u8>,
     /// The call.
     pub call: Call,
@@ -176,7 +177,7 @@ pub struct Refused {
     pub answer_to: Option<RequestId>,
     /// JSON-RPC error code.
     pub code: i32,
-    /// What is wrong.
+    /// The mistake.
     pub message: String,
 }
 
@@ -251,7 +252,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 impl Envelope<'_> {
     fn request(&self) -> Result<Request, Refused> {
         let id = self.id.map(request_id).transpose()?;
-        // Whoever breaks the form can't have meant a notification, so this is answered in any case.
+        // A malformed line can't be meant as a notification, so it is answered in any case.
         let answer_to = id.clone().or(Some(RequestId::null()));
         let invalid = |message: &str| Refused {
             answer_to: answer_to.clone(),

@@ -1,4 +1,4 @@
-//! Results: what the agent tells of itself, its disk, recordings and playbacks.
+//! Results: the status of the agent, its disk, recordings and playbacks.
 //!
 //! Owns: the members and their names on the wire; they can be read back, for clients in this crate.
 //! Never: computes any of it. Times in `_ms` are milliseconds, in `_s` seconds, `bytes` are octets.
@@ -48,13 +48,13 @@ pub enum RecordingState {
     Recording,
     /// Audio is thrown away until it is resumed.
     Paused,
-    /// What is buffered is being written.
+    /// Buffered audio is being written.
     Stopping,
     /// The file is closed and synced.
     Ended,
 }
 
-/// What comes in on the RTP port of a recording.
+/// The kind of packets on the RTP port of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -118,7 +118,7 @@ pub struct RecordingStatus {
     pub payload_type: Option<u8>,
     /// Where to send the RTP; `None` with `sip-info`.
     pub rtp: Option<RtpAddress>,
-    /// What comes in there; `None` with `sip-info`.
+    /// The kind of packets there; `None` with `sip-info`.
     pub media: Option<Media>,
     /// When it was started, RFC 3339.
     pub started_at: String,
@@ -181,7 +181,7 @@ pub struct Recordings {
     pub recordings: Vec<RecordingStatus>,
 }
 
-/// What can be done with the disk.
+/// The state of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -220,7 +220,7 @@ pub struct StorageStatus {
     pub free_bytes: Option<u64>,
     /// Recording time that there is room for.
     pub remaining_s: Option<u64>,
-    /// What can be done with it.
+    /// Its state.
     pub state: StorageState,
     /// Why no more can be done with it; `None` while it can be recorded to.
     pub cause: Option<Cause>,
@@ -230,7 +230,7 @@ pub struct StorageStatus {
     pub sync_mount: bool,
     /// Whether it is a removable disk.
     pub removable: bool,
-    /// What people should know about it.
+    /// A note for people.
     pub note: Option<String>,
 }
 
@@ -305,7 +305,7 @@ pub struct PlaybackStatus {
     pub duration_ms: u64,
     /// Why it ended; `None` as long as it has not.
     pub end_reason: Option<String>,
-    /// What to show; `None` if it ended well, or has not ended.
+    /// The text to show; `None` if it ended well, or has not ended.
     pub text_key: Option<TextKey>,
 }
 
@@ -327,7 +327,7 @@ pub struct Playbacks {
     pub playbacks: Vec<PlaybackStatus>,
 }
 
-/// What the agent has given up.
+/// The privileges that the agent has given up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -346,7 +346,7 @@ pub struct SandboxStatus {
     pub unmount: bool,
     /// Folders that it may write beneath, if Landlock confines it.
     pub write: Vec<String>,
-    /// What was asked for and is not to be had, for people.
+    /// Measures that were asked for and are not available, for people.
     pub missing: Vec<String>,
 }
 
@@ -364,7 +364,7 @@ pub struct AgentInfo {
     pub codecs: Vec<String>,
     /// Seconds since the agent started.
     pub uptime: u64,
-    /// What it has given up.
+    /// The privileges that it has given up.
     #[serde(default)]
     pub sandbox: SandboxStatus,
     /// The disk.

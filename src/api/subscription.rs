@@ -1,7 +1,7 @@
 //! Which events a client wants.
 //!
-//! Owns: the prefixes that it subscribed to and those it took back.
-//! Invariant: what is wanted is what subscribing and unsubscribing in this order says, in bounded memory.
+//! Owns: the prefixes that it subscribed to and those it took back. Invariant: the wanted events follow from
+//! subscribing and unsubscribing in this order, in bounded memory.
 
 /// Most rules that a client's wishes may come to.
 pub const MAX_PREFIXES: usize = 32;
@@ -65,7 +65,7 @@ impl Subscription {
         let types = types.filter(|types| !types.is_empty()).unwrap_or(&all);
         let mut rules = self.rules.clone();
         for prefix in types {
-            // What is narrower than the new rule has nothing more to say.
+            // Rules that are narrower than the new one have no effect any more.
             rules.retain(|rule| !rule.prefix.starts_with(prefix));
             let so_far = rules.iter().rev().find(|rule| prefix.starts_with(&rule.prefix));
             if so_far.is_some_and(|rule| rule.wanted) != wanted {

@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with settings on this machine.
+/// Reports mistakes in the settings, as far as this machine shows them.
 fn check_config(config: &Config) -> ExitCode {
     let Findings { faults, warnings } = check(config);
     for warning in warnings {
@@ -179,7 +179,8 @@ fn start_log(level: log::LevelFilter) {
         .parse_default_env()
         .format(|out, record| {
             let time = CLOCK.with_borrow_mut(|clock| clock.now().wall.rfc3339());
-            // File names of a stick and words of a server are in it: none of them ends a line or moves a cursor.
+            // File names of a stick and words of a server are in it: none of them ends a line or moves a
+            // cursor.
             let text = record.args().to_string();
             writeln!(out, "{time} {:5} {}", record.level(), logged(&text))
         })

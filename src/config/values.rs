@@ -1,4 +1,4 @@
-//! Values of the configuration that need more than a number, a word or a flag: what may stand there, and what not.
+//! Values of the configuration that need more than a number, a word or a flag: the good ones and the errors.
 
 use super::{
     Device, MAX_ALLOWED_UIDS, MAX_DEVICE_OCTETS, MAX_DIRECTORY_OCTETS, MAX_SANDBOX_ENTRIES,

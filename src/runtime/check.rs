@@ -1,6 +1,7 @@
-//! What `--check-config` finds beyond the text: what would show only when the agent runs.
+//! The checks of `--check-config` beyond the text: mistakes that would show only when the agent runs.
 //!
-//! Owns: looking at folders, addresses and groups that the settings name. Starts nothing and leaves nothing behind.
+//! Owns: looking at folders, addresses and groups that the settings name. Starts nothing and leaves nothing
+//! behind.
 
 use crate::config::{Config, Control, StoragePath};
 use nix::unistd::{Gid, getegid, geteuid, getgroups};
@@ -12,15 +13,16 @@ use store::access::{Access, group_id};
 use store::disks;
 use store::jobs::Target;
 
-/// What is said of a path that depends on where the agent is started.
-const RELATIVE: &str = "is relative to wherever the agent is started: write the path from the root";
+/// The warning about a path that depends on the folder in which the agent is started.
+const RELATIVE: &str =
+    "is relative to the folder in which the agent is started: write the path from the root";
 
-/// What was found, each a sentence that begins with the key.
+/// The findings, each a sentence that begins with the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What can't work.
+    /// Settings that can't work.
     pub faults: Vec<String>,
-    /// What works, but perhaps not as was meant.
+    /// Settings that work, but perhaps not as intended.
     pub warnings: Vec<String>,
 }
 
@@ -148,9 +150,9 @@ mod tests {
         check(&Config::parse(&text, "t.toml").expect(&text))
     }
 
-    /// Settings, and what of them is a fault: key, what, and what to do.
+    /// Settings, and the words of their fault: the key, the mistake, and what to do.
     #[test]
-    fn what_would_show_only_when_the_agent_runs_is_a_fault() {
+    fn mistakes_that_would_show_only_when_the_agent_runs_are_faults() {
         let table: [(&str, &[&str]); 10] = [
             (
                 "storage.path = '/nosuch'",
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_meant_so_is_a_warning() {
+    fn questionable_settings_are_warnings() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() & !1;
         let taken = UdpSocket::bind(("127.0.0.1", taken.clamp(1024, 65_000))).unwrap();
         let port = taken.local_addr().unwrap().port();

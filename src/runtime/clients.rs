@@ -24,7 +24,8 @@ pub(super) const MAX_CLIENTS: usize = 32;
 /// Clients that are let in however few descriptors the process may open.
 const LEAST_CLIENTS: usize = 4;
 
-/// Descriptors that are not for clients: the agent's own, those of playbacks, and files and folders in passing.
+/// Descriptors that are not for clients: the agent's own, those of playbacks, and files and folders in
+/// passing.
 const KEPT_DESCRIPTORS: u64 = 32;
 
 /// Descriptors of a recording: its RTP port, its file and sidecar, and the sockets and look-ups for a server.
@@ -45,11 +46,11 @@ const READ_OCTETS: usize = 4096;
 /// How often a client that does not read is looked at.
 const STUCK_CHECK: Duration = Duration::from_secs(1);
 
-/// A client that sends no more and still has something to read is kept for so long: the answer that takes longest,
-/// of a server that neither takes the connection nor answers, has come by then.
+/// A client that sends no more and still has something to read is kept for so long: the answer that takes
+/// longest, of a server that neither takes the connection nor answers, has come by then.
 const FINISHED_LIMIT: Duration = Duration::from_secs(180);
 
-/// What a connection still takes and gives.
+/// The state of a connection: the directions that still work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conn {
     Open,
@@ -136,8 +137,8 @@ pub(super) struct Clients {
     events_lost: u64,
 }
 
-/// Clients at the same time, if the process may open so many `descriptors` and is to record so many calls: without one
-/// that is left for files nothing can be recorded, nor the disk be looked at.
+/// Clients at the same time, if the process may open so many `descriptors` and is to record so many calls:
+/// without one that is left for files nothing can be recorded, nor the disk be looked at.
 pub(super) fn most_clients(descriptors: u64, recordings: usize) -> usize {
     let recordings = u64::try_from(recordings).unwrap_or(u64::MAX);
     let left =
@@ -167,7 +168,8 @@ impl Clients {
             }
             Err(_) => {}
         }
-        // The file has its mode from the first moment, but for a group that is not yet the one that was meant.
+        // The file has its mode from the first moment, but for a group that is not yet the one that was
+        // meant.
         let of_group = if control.group.is_some() { 0o070 } else { 0 };
         let mode = libc::mode_t::try_from(control.mode & !of_group).unwrap_or(0o600);
         let before = umask(Mode::from_bits_truncate(!mode & 0o777));
@@ -189,7 +191,7 @@ impl Clients {
         })
     }
 
-    /// Gives the socket file to a group. What fails leaves no socket behind that the group can't use.
+    /// Gives the socket file to a group. After a failure no socket is left that the group can't use.
     pub(super) fn give_to(&self, group: u32) -> io::Result<()> {
         let path = &self.control.socket;
         let mode = Permissions::from_mode(self.control.mode);
@@ -224,8 +226,8 @@ impl Clients {
         self.acceptable || self.clients.values().any(Client::has_work)
     }
 
-    /// When a stuck client is to be looked at, one that has sent all it will is kept no longer, or one that waits is
-    /// to be taken.
+    /// When a stuck client is to be looked at, one that has sent all it will is kept no longer, or one that
+    /// waits is to be taken.
     pub(super) fn deadline(&self) -> Option<Mono> {
         let kept = self.clients.values().filter_map(|client| match client.conn {
             Conn::HalfClosed { until } => until,
@@ -285,7 +287,7 @@ impl Clients {
         peer.uid() == 0 || peer.uid() == own || self.control.allow_uids.contains(&peer.uid())
     }
 
-    /// Reads what clients have sent. Returns whether any of them has a line to take.
+    /// Reads the clients' octets. Returns whether any of them has a line to take.
     pub(super) fn read(&mut self) -> bool {
         let mut lines = false;
         for client in self.clients.values_mut() {
@@ -294,8 +296,8 @@ impl Clients {
         lines
     }
 
-    /// Passes on lines, a bounded number for each client. `pass` tells how many octets were answered: they are not
-    /// in the client's queue yet, and count all the same.
+    /// Passes on lines, a bounded number for each client. `pass` tells how many octets were answered: they
+    /// are not in the client's queue yet, and count all the same.
     pub(super) fn take_lines(&mut self, mut pass: impl FnMut(Input<'_>) -> usize) {
         let tokens: Vec<Token> = self.clients.keys().copied().collect();
         for token in tokens {
@@ -352,7 +354,7 @@ impl Clients {
         }
     }
 
-    /// Sends what waits, and drops the connections that are over.
+    /// Sends the waiting octets, and drops the connections that are over.
     pub(super) fn write(&mut self, registry: &Registry, now: Mono, mut pass: impl FnMut(Input<'_>)) {
         let mut stuck = false;
         let check = self.stuck_check.is_some_and(|due| due <= now);
@@ -426,16 +428,17 @@ impl Client {
         reads || self.conn.is_over() || (self.writable && self.outbox.queued() > 0)
     }
 
-    /// Takes note of what became of a push.
+    /// Takes note of the result of a push.
     fn note(&mut self, verdict: Verdict) {
         if verdict == Verdict::Close {
             self.conn.evict();
         }
     }
 
-    /// Ends the connection of a client that sends no more, when it has been told all that it waits for, or can't be told.
+    /// Ends the connection of a client that sends no more, when it has been told all that it waits for, or
+    /// can't be told.
     fn end_if_done(&mut self, now: Mono) {
-        // What it asked for before it hung up is carried out all the same.
+        // Its requests from before it hung up are carried out all the same.
         if self.has_line {
             return;
         }
@@ -486,7 +489,7 @@ impl Client {
                 Err(_) => self.conn.hang_up(),
             }
         }
-        // Nobody reads it, but what was asked for is still to be read and carried out.
+        // Nobody reads the answers, but earlier requests are still to be read and carried out.
         while matches!(self.conn, Conn::HungUp { .. }) && self.outbox.queued() > 0 {
             self.outbox.consume(self.outbox.queued());
         }

@@ -1,4 +1,4 @@
-//! What the agent keeps of its privileges, by its config.
+//! The privileges that the agent keeps, by its config.
 
 use crate::api::status::SandboxStatus;
 use crate::config::{Config, StoragePath};
@@ -9,10 +9,10 @@ use store::disks;
 /// DNS over TCP, which long answers take.
 const DNS_PORT: u16 = 53;
 
-/// Gives up what `config` does not need, and logs what came of it.
+/// Gives up the privileges that `config` does not need, and logs the result.
 ///
 /// # Errors
-/// What is missing, if all of it has to be there.
+/// The missing measures, if all of them have to be there.
 pub(super) fn enter(config: &Config) -> Result<SandboxStatus, String> {
     let given_up = sandbox::enter(&plan(config))?;
     let (holds, missing) = sandbox::told(&given_up);

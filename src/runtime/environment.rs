@@ -1,4 +1,4 @@
-//! What the loop is put into: the system, or something that stands for it where there is no phone.
+//! The loop's environment: the system, or a stand-in for it where there is no phone.
 
 use crate::agent::RecordingKey;
 use crossbeam_channel::Sender;
@@ -19,23 +19,24 @@ pub enum RtpPortChange {
         recording: RecordingKey,
         /// Where.
         addr: SocketAddr,
-        /// What is expected there.
+        /// The codec expected there.
         codec: Codec,
     },
     /// The port of this recording is closed.
     Closed(RecordingKey),
 }
 
-/// The disks, and who is told what.
+/// The disks, and the receiver of RTP ports.
 #[derive(Debug)]
 pub struct Environment<F: Fs> {
     /// Where recordings go.
     pub fs: F,
     /// A descriptor whose readiness tells that disks came or went, and the readiness meant.
     pub disk_changes: Option<(File, Interest)>,
-    /// Is told of RTP ports; what it has no room for is not told.
+    /// Is told of RTP ports; if its queue is full, a port is left out.
     pub rtp_watch: Option<Sender<RtpPortChange>>,
-    /// Whether the process gives up what the agent does not need; else it has other things to do, too.
+    /// Whether the process gives up privileges that the agent does not need; else it has other things to do,
+    /// too.
     pub confined: bool,
 }
 

@@ -5,8 +5,8 @@ use nix::net::if_::InterfaceFlags;
 use std::net::IpAddr;
 
 /// The MAC address of the interface that has `local`, as `0C:11:05:0A:0B:0C`. An interface without one (the
-/// loopback, a tunnel) is named by the first that has one and a link, or is at least up, so that a phone is the
-/// same phone everywhere.
+/// loopback, a tunnel) is named by the first that has one and a link, or is at least up, so that a phone is
+/// the same phone everywhere.
 pub(super) fn mac_address(local: IpAddr) -> Option<String> {
     let all: Vec<Entry> = getifaddrs().ok()?.map(|it| Entry::of(&it)).collect();
     choose(&all, local)

@@ -149,7 +149,7 @@ impl Runtime {
     /// Sets everything up: from here on the socket exists and signals are held for the loop.
     ///
     /// # Errors
-    /// [`RuntimeError`] says what the system refused.
+    /// [`RuntimeError`] names the call that the system refused.
     pub fn new(config: Config) -> Result<Self, RuntimeError> {
         let access = Access::of(config.storage.mode, config.storage.recordings_group.as_ref())
             .map_err(|error| RuntimeError::System("find the group of storage.recordings_group", error))?;
@@ -159,7 +159,7 @@ impl Runtime {
     /// The same in other environment.
     ///
     /// # Errors
-    /// [`RuntimeError`] says what the system refused.
+    /// [`RuntimeError`] names the call that the system refused.
     pub fn within<F>(config: Config, environment: Environment<F>) -> Result<Self, RuntimeError>
     where
         F: Fs + Disks + Send + 'static,
@@ -221,7 +221,8 @@ impl Runtime {
         })
         .map_err(system("start the storage thread"))?;
         let mut clock = Clock::default();
-        // Less than the flush interval, so that waking and writing fit in it, too: no packet waits longer for the disk.
+        // Less than the flush interval, so that waking and writing fit in it, too: no packet waits longer for
+        // the disk.
         let longest_drain = LONGEST_DRAIN.min(config.storage.flush_interval * 98 / 100);
         let rtp = RtpPorts::new(longest_drain, config.rtp.max_recordings);
         let mut agent = Agent::new(config, entropy(), clock.now());
@@ -315,7 +316,8 @@ impl Runtime {
             self.serve_servers(now)?;
         }
         let is_due = self.agent.deadline().is_some_and(|due| due <= now.mono);
-        // A flush takes along what has arrived; with older drains only, the disk would be behind by both intervals.
+        // A flush takes along the packets that have arrived; with older drains only, the disk would be behind
+        // by both intervals.
         self.drain_rtp(now, is_due, false)?;
         if is_due {
             self.step(Input::Tick, now)?;
@@ -353,7 +355,7 @@ impl Runtime {
         let Self { clients, agent, actions, rtp, poll, .. } = self;
         clients.take_lines(|input| {
             if let Input::ClientLine(_, line) = &input {
-                // Packets wait in the sockets for want of room. What comes before a pause or an end can't.
+                // Packets wait in the sockets for want of room. Those from before a pause or an end can't.
                 let fence = if agent.has_room() { Fence::None } else { agent.fence(line) };
                 let only = if let Fence::One(recording) = fence { Some(recording) } else { None };
                 if fence != Fence::None {
@@ -367,7 +369,7 @@ impl Runtime {
         self.apply(now)
     }
 
-    /// What the server says counts before its closed RTP port does.
+    /// The server's messages count before its closed RTP port does.
     fn serve_servers(&mut self, now: Now) -> Result<(), RuntimeError> {
         let Self { server_connections, agent, actions, poll, .. } = self;
         server_connections.take_answers(|input| agent.step(input, now, actions));
@@ -375,7 +377,8 @@ impl Runtime {
         self.apply(now)
     }
 
-    /// Unless `forced`, what there is no room for stays in the sockets' buffers, which bridge a stalled disk, too.
+    /// Unless `forced`, packets without room in the pool stay in the sockets' buffers, which bridge a stalled
+    /// disk, too.
     fn drain_rtp(&mut self, now: Now, all: bool, forced: bool) -> Result<(), RuntimeError> {
         let Self { rtp, agent, actions, poll, .. } = self;
         let due = if all { Due::All } else { Due::Now };
@@ -388,14 +391,14 @@ impl Runtime {
         self.apply(now)
     }
 
-    /// Does what the agent decided, until nothing is left.
+    /// Carries out the agent's actions, until none is left.
     fn apply(&mut self, now: Now) -> Result<(), RuntimeError> {
         loop {
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
                 self.act(action)?;
             }
-            // Keeps the memory of the list, and what the answers below add to it.
+            // Keeps the memory of the list, and the actions that the answers below add to it.
             actions.append(&mut self.actions);
             self.actions = actions;
             let Some(answer) = self.answers.pop_front() else {
@@ -453,8 +456,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Gives storage a job. What follows a job that was refused is refused, too, though there may be room by now: they
-    /// keep their order.
+    /// Gives storage a job. The jobs behind a refused one are refused, too, though there may be room by now:
+    /// they keep their order.
     fn submit(&mut self, job: Job) -> Result<(), RuntimeError> {
         if self.answers.iter().any(|answer| matches!(answer, Input::JobRefused(_))) {
             self.answers.push_back(Input::JobRefused(job));
@@ -509,7 +512,7 @@ impl Runtime {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             log::info!("signal {} received, finishing", signal.ssi_signo);
             self.notifier.stopping();
-            // What has arrived belongs to the recordings.
+            // Packets that have arrived belong to the recordings.
             self.drain_rtp(now, true, true)?;
             self.step(Input::Shutdown, now)?;
         }

@@ -1,8 +1,9 @@
 //! The RTP sockets of the recordings.
 //!
 //! Owns: binding, socket options, draining in batches. An idle socket is watched by poll and wakes us with
-//! its next packet; a busy one is not watched but drained on time ([`super::drain_schedule`]). A port whose packets
-//! go on to a server is watched all the time, and its packets are sent on from where they were received.
+//! its next packet; a busy one is not watched but drained on time ([`super::drain_schedule`]). A port whose
+//! packets go on to a server is watched all the time, and its packets are sent on from where they were
+//! received.
 
 use super::drain_schedule::DrainSchedule;
 use crate::agent::{Action, Agent, Datagram, Forward, Input, RecordingKey, UplinkInput};
@@ -21,17 +22,18 @@ use std::time::Duration;
 /// Socket buffer asked for; the kernel may give less, or twice as much.
 const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
 
-/// What the buffers of all possible recordings may add up to: a disk that stalls with many calls fills them all.
+/// Limit of the sum of the buffers of all possible recordings: a disk that stalls with many calls fills them
+/// all.
 const RECEIVE_BUFFERS_OCTETS: usize = 16 << 20;
 
-/// Part of the system's memory for UDP that may be asked for: the kernel counts what it gives twice, and the calls
-/// themselves, which are more important than their recordings, use the same memory.
+/// Part of the system's memory for UDP that may be asked for: the kernel counts each buffer twice, and the
+/// calls themselves, which are more important than their recordings, use the same memory.
 const UDP_MEMORY_DIVISOR: usize = 4;
 
 /// The smallest buffer asked for, some seconds of a call.
 const LEAST_RECEIVE_BUFFER_OCTETS: usize = 64 << 10;
 
-/// What a packet of a call takes of the kernel's socket buffer, bookkeeping included.
+/// Octets of a packet of a call in the kernel's socket buffer, bookkeeping included.
 const OCTETS_PER_PACKET: usize = 1024;
 
 /// Batches taken from one socket in a turn.
@@ -54,13 +56,14 @@ pub(super) enum Due {
     Fence(Option<RecordingKey>),
 }
 
-/// Looks at a new port that follow each other soon: the sender is to be known before others can fill its buffer.
+/// Looks at a new port that follow each other soon: the sender is to be known before others can fill its
+/// buffer.
 const EARLY_DRAINS: u8 = 16;
 
 /// Time between these.
 const EARLY_WAIT: Duration = Duration::from_millis(20);
 
-/// Where a drain puts what it finds.
+/// The receiver of the packets of a drain.
 pub(super) struct Inbox<'a> {
     pub(super) agent: &'a mut Agent,
     pub(super) actions: &'a mut Vec<Action>,
@@ -83,7 +86,8 @@ struct Port {
     due: Option<Mono>,
     drained: Mono,
     overflow: u32,
-    /// Others than the sender are kept out; since then, and while there was room, the system's drops are theirs.
+    /// Others than the sender are kept out; since then, and while there was room, the system's drops are
+    /// theirs.
     filtered: bool,
     held_back: bool,
     early_drains: u8,
@@ -181,7 +185,7 @@ impl RtpPorts {
     pub(super) fn relay(&mut self, registry: &Registry, recording: RecordingKey, relay: Option<MediaSocket>) {
         let Some(port) = self.ports.iter_mut().find(|port| port.recording == recording) else { return };
         if !port.is_watched() {
-            // What is there already is seen by poll at once.
+            // Packets that are there already are seen by poll at once.
             let _ = registry.register(&mut port.socket, port.token, Interest::READABLE);
         }
         port.due = None;
@@ -198,7 +202,7 @@ impl RtpPorts {
         }
     }
 
-    /// Sends on what had waited, of a recording whose packets go to a server. Returns how many could not be sent.
+    /// Relays the waiting packets of a recording that goes to a server. Returns how many could not be sent.
     pub(super) fn send_held(&self, recording: RecordingKey, waiting: &Waiting) -> u32 {
         let port = self.ports.iter().find(|port| port.recording == recording);
         port.map_or(0, |port| port.send_held(waiting))
@@ -223,8 +227,8 @@ impl RtpPorts {
         }
     }
 
-    /// Drains the sockets that are `wanted` into `inbox`. What there is no room for stays in the sockets if `may_hold`;
-    /// what goes to a server needs none.
+    /// Drains the sockets that are `wanted` into `inbox`. Packets without room stay in the sockets if
+    /// `may_hold`; those that go to a server need none.
     pub(super) fn drain(&mut self, registry: &Registry, mut inbox: Inbox<'_>, wanted: Due, may_hold: bool) {
         let Some(batch) = &mut self.batch else { return };
         let now = inbox.now;
@@ -263,7 +267,7 @@ impl RtpPorts {
                 }
                 port.due = wait.map(|wait| now.mono + wait);
                 if wait.is_none() {
-                    // What came in the meantime is seen by poll at once.
+                    // Packets that came in the meantime are seen by poll at once.
                     let _ = registry.register(&mut port.socket, port.token, Interest::READABLE);
                 }
             }
@@ -281,7 +285,8 @@ impl Port {
         self.due.is_none() || self.relay.is_some()
     }
 
-    /// Gives the agent everything that has arrived. Returns how many datagrams that were, and whether there is room.
+    /// Gives the agent everything that has arrived. Returns how many datagrams that were, and whether there
+    /// is room.
     fn take(&mut self, batch: &mut Batch, inbox: &mut Inbox<'_>, may_hold: bool) -> (usize, bool) {
         let mut packets = 0;
         let mut room = inbox.agent.has_room();
@@ -341,7 +346,7 @@ impl Port {
         (packets, room)
     }
 
-    /// Sends what was selected on to the server, and tells what failed.
+    /// Relays the selected packets to the server, and reports failures.
     fn send_on(&self, batch: &mut Batch, relayed: Selection, inbox: &mut Inbox<'_>) {
         let Some(relay) = self.relay.as_ref().filter(|_| !relayed.is_empty()) else { return };
         let sent = batch.send(relay.as_fd(), relayed);
@@ -353,7 +358,7 @@ impl Port {
         }
     }
 
-    /// Sends on what had waited for its sender to be believed. Returns how many datagrams could not be sent.
+    /// Relays the packets that waited for their sender to be believed. Returns how many could not be sent.
     fn send_held(&self, waiting: &Waiting) -> u32 {
         let Some(relay) = &self.relay else { return 0 };
         let failed = waiting.iter().filter(|(octets, _)| relay.send(octets).is_err()).count();
@@ -405,7 +410,7 @@ mod tests {
     fn a_phone_with_little_memory_keeps_most_of_it_for_the_calls() {
         let memory = 24 << 20;
         for most in [1, 4, 64] {
-            // The kernel counts twice what is asked for.
+            // The kernel counts twice the size that is asked for.
             assert!(2 * most * buffer_octets(most, Some(memory)) <= memory / 2, "{most}");
         }
         assert_eq!(buffer_octets(64, Some(0)), LEAST_RECEIVE_BUFFER_OCTETS);

@@ -1,8 +1,8 @@
 //! The connections to the recording server and the look-ups of its name.
 //!
 //! Owns: one TCP connection per recording with its options, readiness and unsent octets; threads that wait
-//! for the resolver. Never waits itself. Invariants: what comes of an older connection of a recording is
-//! not told; whatever grows has a limit.
+//! for the resolver. Never waits itself. Invariants: events of an older connection of a recording are not
+//! reported; everything that grows has a limit.
 
 use super::mac_address::mac_address;
 use crate::agent::{Input, RecordingKey, UplinkInput};
@@ -57,7 +57,7 @@ struct Link {
     unsent: Vec<u8>,
 }
 
-/// What became of a connection in a turn.
+/// The fate of a connection in a turn.
 enum Fate {
     Open,
     Over(Option<io::Error>),
@@ -107,7 +107,7 @@ impl ServerConnections {
         started
     }
 
-    /// Passes on what the look-ups have found.
+    /// Passes on the results of the look-ups.
     pub(super) fn take_answers(&mut self, mut pass: impl FnMut(Input<'_>)) {
         while let Ok(Looked { recording, generation, addresses }) = self.answered.try_recv() {
             self.lookups -= 1;
@@ -176,7 +176,7 @@ impl ServerConnections {
         self.links.retain(|_, link| {
             let keep = link.recording != recording;
             if !keep {
-                // What has come and was not read would make a reset of the end.
+                // Unread octets would turn the close into a reset.
                 let _ = link.read(&mut |_| {});
                 let _ = registry.deregister(&mut link.stream);
             }
@@ -269,7 +269,7 @@ impl Link {
             return Fate::Over(Some(io::Error::other("the server does not read")));
         }
         let sent = self.flush();
-        // What the server said last counts even if nothing can be sent to it any more.
+        // The server's last message counts even if nothing can be sent to it any more.
         match self.read(&mut |octets| tell(UplinkInput::Received(octets))) {
             Ok(true) => Fate::Over(None),
             Ok(false) => match sent {
@@ -294,7 +294,7 @@ impl Link {
         Ok(())
     }
 
-    /// Reads what there is, up to the budget. Returns whether the server has closed.
+    /// Reads the waiting octets, up to the budget. Returns whether the server has closed.
     fn read(&mut self, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
         let mut octets = [0; READ_OCTETS];
         for _ in 0..READS_PER_TURN {
@@ -348,7 +348,7 @@ fn any_address(target: SocketAddr) -> SocketAddr {
     SocketAddr::new(any, 0)
 }
 
-/// Marks what goes out with a DSCP (RFC 2474); a network that does not let us may go without.
+/// Marks outgoing packets with a DSCP (RFC 2474); if the system refuses, they go without.
 fn mark(socket: &impl AsFd, target: SocketAddr, dscp: u8) {
     if dscp == 0 {
         return;

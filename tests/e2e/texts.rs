@@ -28,7 +28,7 @@ fn assert_harmless(what: &str, text: &str) {
 }
 
 #[test]
-fn what_a_caller_calls_himself_never_keeps_him_from_being_recorded() {
+fn a_caller_name_of_any_form_never_prevents_a_recording() {
     let agent = Setup::new().set("rtp", "max_recordings", 16).start();
     let mut client = agent.client();
     let long = "x".repeat(300);

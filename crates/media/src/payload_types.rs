@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn payload_that_does_not_fit_the_codec_is_never_taken() {
+    fn a_payload_that_does_not_fit_the_codec_is_never_taken() {
         let events = Sender { octets: 4, ticks: 0, ..PCM };
         let opus = Sender { octets: 160, ticks: 960, ..PCM };
         let wide_pcm = Sender { octets: 640, ticks: 320, ..PCM };

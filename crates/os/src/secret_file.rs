@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn file_of_another_kind_or_size_than_a_key_s_is_refused_at_once() {
+    fn a_file_of_another_kind_or_size_than_a_key_s_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();

@@ -50,7 +50,7 @@ impl Caller {
         self.reply.take()
     }
 
-    /// Gives the answer, unless whoever answers later, or has answered, took the reply.
+    /// Gives the answer, unless the reply was taken, to be answered later or already.
     pub(in crate::agent) fn give(self, answer: Answer, actions: &mut Vec<Action>) {
         match (answer, self.reply) {
             (Ok(None), left) => debug_assert!(left.is_none(), "each request with an id gets a reply"),

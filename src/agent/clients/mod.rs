@@ -1,7 +1,7 @@
-//! The clients of the local socket: what they subscribed to, what they ask, and events on their way to them.
+//! The clients of the local socket: their subscriptions, requests, and events on their way to them.
 //!
-//! Owns: subscriptions, and the refusal of what is no request. Never: what a request means for recordings, disks or
-//! the library.
+//! Owns: subscriptions, and the refusal of lines that are no request. Never: the meaning of a request for
+//! recordings, disks or the library.
 
 pub(in crate::agent) mod answer;
 
@@ -15,7 +15,7 @@ use crate::api::subscription::Subscription;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// The clients that are connected, and what was counted of all.
+/// The connected clients, and counters over all clients.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Clients {
     subscriptions: BTreeMap<ClientId, Subscription>,
@@ -24,7 +24,7 @@ pub(in crate::agent) struct Clients {
     closed: u64,
 }
 
-/// What an input leaves to be done by others.
+/// The part of an input that is left for the other parts of the agent.
 pub(in crate::agent) enum Rest<'a> {
     /// Nothing.
     Nothing,
@@ -101,7 +101,7 @@ impl Clients {
         self.subscriptions.values().any(|subscription| subscription.wants(name))
     }
 
-    /// Writes what was counted here.
+    /// Writes the counters of this part.
     pub(in crate::agent) fn count_in(&self, stats: &mut Stats) {
         stats.clients = self.subscriptions.len() as u64;
         stats.clients_closed = self.closed;

@@ -1,7 +1,7 @@
 //! Jobs that storage had no room for, until it has.
 //!
-//! Owns: their order. Invariants: no job is dropped that a recording, a client or an open file waits for; none that
-//! comes later overtakes them; there are never more than [`MAX_DEFERRED_JOBS`].
+//! Owns: their order. Invariants: no job is dropped that a recording, a client or an open file waits for;
+//! none that comes later overtakes them; there are never more than [`MAX_DEFERRED_JOBS`].
 
 use media::time::Mono;
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use store::jobs::Job;
 use store::jobs::library::LibraryJob;
 
-/// Jobs held at most: one for each recording, and those that end what a stalled disk has made fail.
+/// Jobs held at most: one for each recording, and those that end recordings which failed by a stalled disk.
 pub(in crate::agent) const MAX_DEFERRED_JOBS: usize = 512;
 
 /// Storage is asked again after this, if it does not answer something before.
@@ -44,7 +44,8 @@ impl DeferredJobs {
         self.jobs.is_empty()
     }
 
-    /// Whether `job` has to wait for those that are deferred. A question about the library is answered at once instead.
+    /// Whether `job` has to wait for those that are deferred. A question about the library is answered at
+    /// once instead.
     pub(in crate::agent) fn keeps_back(&self, job: &Job) -> bool {
         !self.is_empty()
             && (!matches!(job, Job::Library(_)) || matches!(job, Job::Library(LibraryJob::Keep(_))))

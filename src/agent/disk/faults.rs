@@ -1,11 +1,11 @@
-//! What a fault of storage means to people: its reason, its cause and a sentence.
+//! A fault of storage in the protocol's words: its reason, its cause and a sentence for people.
 
 use crate::api::ending::TextKey;
 use crate::api::error::AgentError;
 use crate::api::reason::{Cause, Reason};
 use store::jobs::FaultKind;
 
-/// What is said of a disk that went without being ejected.
+/// The sentence about a disk that went without being ejected.
 pub(in crate::agent) const PULLED: &str = "the disk was pulled: insert it again";
 
 /// Why a recording under way failed: a disk that is gone has been pulled.
@@ -39,7 +39,7 @@ pub(in crate::agent) fn cause_of_fault(kind: FaultKind) -> Cause {
     }
 }
 
-/// What is wrong and what to do, for people.
+/// The fault and what to do, for people.
 pub(in crate::agent) fn sentence_of_fault(kind: FaultKind) -> &'static str {
     match kind {
         FaultKind::NotFolder => {
@@ -55,7 +55,7 @@ pub(in crate::agent) fn sentence_of_fault(kind: FaultKind) -> &'static str {
     }
 }
 
-/// What a client is told of a job that failed.
+/// The error for a client whose job failed.
 pub(in crate::agent) fn error_of_fault(kind: FaultKind) -> AgentError {
     AgentError::new(reason_at_start(kind)).because(cause_of_fault(kind)).with_message(sentence_of_fault(kind))
 }

@@ -1,7 +1,7 @@
-//! The disks: what is there, how much room is left, what is deleted to make room, and the eject.
+//! The disks: their state, the room that is left, the recording to delete to make room, and the eject.
 //!
-//! Owns: every decision about disks for which it is enough to know how many recordings run. Never: a recording, or
-//! what lies on a disk.
+//! Owns: every decision about disks for which it is enough to know how many recordings run. Never: a
+//! recording, or the contents of a disk.
 
 pub(in crate::agent) mod deferred_jobs;
 mod eject;
@@ -24,10 +24,10 @@ use log::Level as LogLevel;
 use media::time::Mono;
 use store::jobs::{Ejected, Fault, FaultKind, Folder, Found, Job, Space, Speed};
 
-/// The disks, and what is under way with them.
+/// The disks, and the operations under way on them.
 #[derive(Debug)]
 pub(in crate::agent) struct Disks {
-    /// What is known of them.
+    /// Their state.
     pub(in crate::agent) state: DiskState,
     looks: Looks,
     ejecting: Option<Ejecting>,
@@ -44,7 +44,7 @@ impl Disks {
         }
     }
 
-    /// The room that is left, for whoever tells of recordings.
+    /// The room that is left, for the status of recordings.
     pub(in crate::agent) fn room_left(&self) -> RoomLeft {
         self.state.room_left()
     }
@@ -58,7 +58,8 @@ impl Disks {
         }
     }
 
-    /// Whether what lies on the disk may be looked at. One that was asked to be ejected is left alone: a look may write.
+    /// Whether the contents of the disk may be read. A disk that is to be ejected is left alone: a look may
+    /// write.
     pub(in crate::agent) fn is_readable(&self) -> bool {
         self.state.device().is_some() && !self.is_ejecting()
     }
@@ -79,17 +80,17 @@ impl Disks {
         self.looks.end();
     }
 
-    /// Takes what a look found, with so many recordings to the disk. A change, and whether what came was inserted: what
-    /// is there when we start was not.
+    /// Takes the result of a look, with so many recordings to the disk. Returns the change, and whether the
+    /// disk that came was inserted: one that is there at the start was not.
     pub(in crate::agent) fn scanned(&mut self, found: Found, running: usize) -> (Change, bool) {
         self.looks.end();
         let inserted = self.state.was_looked_at();
         (self.state.scanned(found, running), inserted)
     }
 
-    /// When the disks are to be looked at though nothing has told of a change: nobody tells when others fill a disk, nor
-    /// when one is pulled that is not mounted. A look that could not see what there is is made again, too. While something
-    /// is recorded, what storage answers tells enough.
+    /// When the disks are to be looked at though nothing has told of a change: nobody tells when others fill
+    /// a disk, nor when one is pulled that is not mounted. A look that could not see the disks is made again,
+    /// too. During a recording, storage's answers tell enough.
     pub(in crate::agent) fn look_due(&self, state_wanted: bool, running: usize) -> Option<Mono> {
         let waits = self.state.waits_for_pull() || state_wanted;
         (waits && running == 0 || self.state.is_unknown()).then_some(self.looks.next()?)
@@ -109,13 +110,13 @@ impl Disks {
         }
     }
 
-    /// Says in the log what is there.
+    /// Logs the state of the disk.
     pub(in crate::agent) fn log_state(&self, turn: &mut Turn<'_>) {
         let (level, text) = self.state.describe();
         turn.actions.push(Action::Log(level, text));
     }
 
-    /// A disk has come: says what it is, and, if nothing is recorded or about to be, tries how fast it is.
+    /// A disk has come: logs it, and, if nothing is recorded or about to be, measures its speed.
     pub(in crate::agent) fn welcome(
         &mut self,
         inserted: bool,
@@ -168,7 +169,8 @@ impl Disks {
         turn.config.storage.on_full == OnFull::DeleteOldest && self.make_room != MakeRoom::Nothing
     }
 
-    /// Makes room, or tells that there is little. True if the disk has no room for what is `waiting`, and none is made.
+    /// Makes room, or tells that there is little. True if the disk has no room for the `waiting` octets, and
+    /// none is made.
     pub(in crate::agent) fn check_room(
         &mut self,
         running: usize,
@@ -192,7 +194,8 @@ impl Disks {
         !deletes && self.state.is_full(waiting)
     }
 
-    /// Asks for the deletion of the oldest file that is of none of these recordings, unless one is being deleted.
+    /// Asks for the deletion of the oldest file that is of none of these recordings, unless one is being
+    /// deleted.
     pub(in crate::agent) fn delete_oldest(
         &mut self,
         folder: Folder,
@@ -215,8 +218,8 @@ impl Disks {
         }
     }
 
-    /// Makes room for a recording that is to start beside so many, one old file after another. False if there is nothing
-    /// to do.
+    /// Makes room for a recording that is to start beside so many, one old file after another. False if there
+    /// is nothing to do.
     pub(in crate::agent) fn delete_for_start(
         &mut self,
         running: usize,
@@ -231,8 +234,8 @@ impl Disks {
         true
     }
 
-    /// The oldest file is not found yet: storage goes on when it has done what waits behind the search. False if the disk
-    /// is gone or in use no more, and with it what was to be made room for.
+    /// The oldest file is not found yet: storage goes on when it has done the jobs that wait behind the
+    /// search. False if the disk is gone or in use no more: then no room is needed.
     pub(in crate::agent) fn search_on(
         &mut self,
         recordings: impl FnOnce() -> Vec<String>,
@@ -302,8 +305,8 @@ impl Disks {
         Ok(())
     }
 
-    /// Storage has ejected the disk, or could not: answers everybody who asked, and looks for another disk to go on at.
-    /// Whether the disk is ejected.
+    /// Storage has ejected the disk, or could not: answers everybody who asked, and looks for another disk to
+    /// go on at. Whether the disk is ejected.
     pub(in crate::agent) fn ejected(&mut self, result: Result<Ejected, Fault>, turn: &mut Turn<'_>) -> bool {
         let Some(eject) = self.ejecting.take() else { return false };
         let is_ejected = eject.end(result, &mut self.state, turn);

@@ -1,7 +1,7 @@
-//! What clients ask about the recordings on the disk.
+//! The library: requests about the recordings on the disk.
 //!
 //! Owns: the index, questions that wait for storage, playbacks. Lists are answered from memory, the rest when
-//! storage has answered. Never: recordings and disks; what happens to them is told.
+//! storage has answered. Never: recordings and disks; it is told of their changes.
 
 mod index;
 mod playback;
@@ -66,9 +66,9 @@ enum What {
 pub(crate) struct Info {
     #[serde(flatten)]
     entry: RecordingEntry,
-    /// What the file itself tells; `None` if it does not begin like a recording.
+    /// The format by the file itself; `None` if it does not begin like a recording.
     format: Option<FormatInfo>,
-    /// Why it does not, or what a repair would mend.
+    /// Why it does not, or the damage that a repair would mend.
     problems: Vec<String>,
     /// The sidecar as it is on the disk.
     sidecar: Option<Sidecar>,
@@ -83,7 +83,7 @@ pub(crate) struct FormatInfo {
     whole_packets: bool,
 }
 
-/// What the library has to know of recordings and disks.
+/// The state of recordings and disks that the library has to know.
 pub(in crate::agent) struct Around<'a> {
     /// Why nothing may begin on the disk just now.
     pub(in crate::agent) may_begin: Result<(), AgentError>,
@@ -91,7 +91,7 @@ pub(in crate::agent) struct Around<'a> {
     pub(in crate::agent) is_running: IsRunning<'a>,
 }
 
-/// The library: what lies on the disk, and what of it is played.
+/// The library: the recordings on the disk, and their playbacks.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Library {
     index: LibraryIndex,
@@ -111,7 +111,7 @@ impl Library {
         self.index.list(limit, after, query).ok_or_else(nowhere)
     }
 
-    /// Answers what needs the disk about one file in `folder`.
+    /// Answers a request that needs the disk, about one file in `folder`.
     pub(in crate::agent) fn ask_about(
         &mut self,
         caller: &mut Caller,
@@ -225,7 +225,7 @@ impl Library {
         self.index.begin();
     }
 
-    /// Another disk is in use, or none: what was listed lies there no more.
+    /// Another disk is in use, or none: the listed files are there no more.
     pub(in crate::agent) fn clear(&mut self) {
         self.index.clear();
     }
@@ -246,7 +246,7 @@ impl Library {
         turn.actions.extend(job.map(|job| Action::Job(Job::Library(job))));
     }
 
-    /// Does what is due of all playbacks.
+    /// Does the due work of all playbacks.
     pub(in crate::agent) fn play_all(&mut self, is_running: IsRunning<'_>, turn: &mut Turn<'_>) {
         self.players.play_all(is_running, turn);
     }
@@ -311,7 +311,7 @@ impl Library {
             LibraryJob::ReadFrames(ReadFrames { playback, block, .. }) => {
                 self.players.refused(playback, block, turn);
             }
-            // Nobody asks again: what is played must not be deleted when the disk goes on.
+            // Nobody asks again: a file that is played must not be deleted when the disk goes on.
             LibraryJob::Keep(_) => return Some(job),
         }
         None
@@ -378,8 +378,8 @@ impl Library {
         self.players.grew(file, audio_octets);
     }
 
-    /// A file was closed: its last frame, of so many octets, was filled up, and `more_octets` written behind it. Its
-    /// length with so many octets of audio is `octets_with`.
+    /// A file was closed: its last frame, of so many octets, was filled up, and `more_octets` written behind
+    /// it. Its length with so many octets of audio is `octets_with`.
     pub(in crate::agent) fn file_closed(
         &mut self,
         file: &str,
@@ -441,7 +441,7 @@ fn info(details: &Details, utc_offset_s: i32) -> serde_json::Value {
             whole_packets: facts.layout == Layout::WholePackets,
         }),
         problems: details.damage.iter().cloned().chain(mended).collect(),
-        // What is encrypted in it is of no use here, and may be long.
+        // The encrypted part of it is of no use here, and may be long.
         sidecar: details.sidecar.as_ref().map(|it| Sidecar { sealed: None, ..it.clone() }),
     };
     serde_json::json!(info)

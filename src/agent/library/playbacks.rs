@@ -1,4 +1,4 @@
-//! What clients ask of playbacks, and the playbacks under way.
+//! Requests about playbacks, and the playbacks under way.
 //!
 //! Owns: which playbacks there are and how they end. Never: when a packet is due ([`super::playback`]).
 
@@ -142,7 +142,7 @@ impl Players {
         }
     }
 
-    /// Does what is due of all playbacks.
+    /// Does the due work of all playbacks.
     pub(super) fn play_all(&mut self, is_running: IsRunning<'_>, turn: &mut Turn<'_>) {
         let keys: Vec<PlaybackKey> = self.live.keys().copied().collect();
         for key in keys {
@@ -299,7 +299,8 @@ pub(super) fn parts_around(file: &str, mut segments: Vec<String>) -> Vec<String>
     segments
 }
 
-/// The files that are there. A segment that is damaged or gone is skipped, unless it is the one that is wanted.
+/// The files that are there. A segment that is damaged or gone is skipped, unless it is the one that is
+/// wanted.
 pub(super) fn parts_of(
     request: &PlayRequest,
     files: Vec<Result<Playable, LibraryError>>,

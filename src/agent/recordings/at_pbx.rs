@@ -12,7 +12,7 @@ use crate::api::event::{Event, SipRecord};
 use crate::api::reason::Reason;
 use std::time::Duration;
 
-/// What to do when nobody carries the agent's words to the PBX.
+/// Advice if nobody carries the agent's INFO to the PBX.
 const SIP_STACK: &str =
     "a SIP stack has to be subscribed to sip.info, send the INFO and tell its answer (sip.info_result)";
 
@@ -64,7 +64,7 @@ pub(super) fn stop(it: &mut Recording, turn: &mut Turn<'_>) -> Then {
     Then::Nothing
 }
 
-/// The phone's SIP stack tells what the PBX answered. If that is to be asked once more, it is after `retry_after`.
+/// The phone's SIP stack reports the answer of the PBX. A repetition, if any, comes after `retry_after`.
 pub(super) fn answered(
     it: &mut Recording,
     code: u16,
@@ -155,7 +155,7 @@ fn failed(it: &mut Recording, purpose: Purpose, refusal: Refusal, turn: &mut Tur
                 ),
                 _ => (
                     "the PBX refused",
-                    "ask whoever runs the PBX whether this phone may record; the code is the PBX's own",
+                    "ask the administrator of the PBX whether this phone may record; the code is the PBX's own",
                 ),
             };
             let error = AgentError::new(*reason).with_message(message).with_detail(detail.clone());
@@ -199,7 +199,7 @@ fn failed(it: &mut Recording, purpose: Purpose, refusal: Refusal, turn: &mut Tur
     Then::Nothing
 }
 
-/// The PBX does not record, as far as that can be made sure: ends what was to end.
+/// The PBX does not record, as far as that can be ensured: completes a pending end.
 fn undone(it: &mut Recording) -> Then {
     if it.destination.as_pbx_mut().is_some_and(|sip| sip.discard) {
         Then::Remove(Outcome::Discarded)

@@ -1,8 +1,9 @@
 //! The recordings that have not ended, and the last that have.
 //!
-//! Owns: finding one by its key, id or file, and what is counted of all. What one of them does is [`recording`]'s; what
-//! follows from an answer of the disk, the server or the PBX [`on_disk`]'s, [`at_server`]'s and [`at_pbx`]'s. Never: a
-//! disk or the library. What has to be known of these is a parameter, what follows for them comes back.
+//! Owns: finding one by its key, id or file, and the counters over all. The behaviour of one is
+//! [`recording`]'s; the consequences of an answer of the disk, the server or the PBX are [`on_disk`]'s,
+//! [`at_server`]'s and [`at_pbx`]'s. Never: a disk or the library. Facts about these are parameters,
+//! consequences for them are returned.
 
 pub(in crate::agent) mod at_pbx;
 pub(in crate::agent) mod at_server;
@@ -38,7 +39,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use store::jobs::{Fault, FileKey, Folder, Piece};
 
-/// The recordings, and what waits to become one.
+/// The recordings, and the starts that wait.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Recordings {
     live: BTreeMap<RecordingKey, Recording>,
@@ -52,7 +53,7 @@ pub(in crate::agent) struct Recordings {
 }
 
 impl Recordings {
-    /// Takes a datagram of a recording, and tells what is sent on.
+    /// Takes a datagram of a recording, and returns the datagrams to relay.
     pub(in crate::agent) fn datagram(
         &mut self,
         key: RecordingKey,
@@ -64,7 +65,7 @@ impl Recordings {
         self.books.octets += octets.len() as u64;
         if !it.takes_audio() {
             self.books.paused_packets += 1;
-            // What comes before the server's answer is only wanted if it has to be recorded here.
+            // Packets before the server's answer are only wanted if they have to be recorded here.
             if it.state() == RecordingState::Starting && !truncated {
                 if let Some(to_server) = it.destination.as_server_mut() {
                     to_server.keep(octets, arrival);
@@ -289,8 +290,8 @@ impl Recordings {
         turn.config.rtp_ports().into_iter().filter(|port| !taken.contains(port)).collect()
     }
 
-    /// Refuses a second recording of one call by the PBX; `but` is the one that is asked about. PBXs toggle at a second
-    /// `on`.
+    /// Refuses a second recording of one call by the PBX; `but` is the one that is asked about. PBXs toggle
+    /// at a second `on`.
     fn check_one_per_call(&self, id: &str, but: Option<RecordingKey>) -> Result<(), AgentError> {
         let same = |it: &Recording| matches!(it.destination, Destination::Pbx(_)) && it.call.id == id;
         match self.live.iter().find(|(key, it)| Some(**key) != but && same(it)) {
@@ -322,7 +323,7 @@ impl Recordings {
         }
     }
 
-    /// Takes what happened on the way to the server.
+    /// Takes an event on the way to the server.
     pub(in crate::agent) fn take_uplink(
         &mut self,
         key: RecordingKey,
@@ -335,14 +336,14 @@ impl Recordings {
         at_server::take(it, key, input, remaining_s, turn)
     }
 
-    /// The phone's SIP stack tells what the PBX answered.
+    /// The phone's SIP stack reports the answer of the PBX.
     pub(in crate::agent) fn take_pbx_answer(
         &mut self,
         recording: &str,
         code: u16,
         turn: &mut Turn<'_>,
     ) -> Result<Option<(RecordingKey, Then)>, AgentError> {
-        // RFC 3261, section 14.1: whoever owns the Call-ID waits 2.1 to 4 s, in steps of 10 ms.
+        // RFC 3261, section 14.1: the owner of the Call-ID waits 2.1 to 4 s, in steps of 10 ms.
         let retry_after = Duration::from_millis(2100 + turn.ids.random() % 191 * 10);
         let found = self.live.iter_mut().find(|(_, it)| it.id == recording);
         let Some((&key, it)) = found else {
@@ -351,7 +352,7 @@ impl Recordings {
         Ok(Some((key, at_pbx::answered(it, code, retry_after, turn)?)))
     }
 
-    /// Tells recordings by the PBX what time it is: they have no audio to tell them.
+    /// Gives recordings by the PBX the time: they have no audio to tell it.
     pub(in crate::agent) fn show_clock(&mut self, now: Now) {
         for sip in self.live.values_mut().filter_map(|it| it.destination.as_pbx_mut()) {
             sip.see(now.mono);
@@ -543,7 +544,7 @@ impl Recordings {
         std::mem::take(&mut self.reopening)
     }
 
-    /// Writes what was counted here.
+    /// Writes the counters of this part.
     pub(in crate::agent) fn count_in(&self, stats: &mut Stats) {
         self.books.count_in(self.live.values(), stats);
     }

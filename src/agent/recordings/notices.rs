@@ -1,4 +1,4 @@
-//! What is told of a recording, and when something is due that nothing but time brings.
+//! Notices about a recording, and the deadlines that depend on time alone.
 
 use crate::agent::recordings::outcome::{Outcome, Then};
 use crate::agent::recordings::recording::phase::Notice;
@@ -12,7 +12,7 @@ use media::time::Mono;
 use std::time::Duration;
 use store::jobs::{Fault, FaultKind};
 
-/// What deadlines depend on besides the recording.
+/// The facts that deadlines depend on besides the recording.
 pub(in crate::agent) struct Watch<'a> {
     pub(in crate::agent) config: &'a Storage,
     /// Whether a client wants to hear of progress.
@@ -40,7 +40,7 @@ pub(super) fn deadline(it: &Recording, watch: &Watch<'_>) -> Option<Mono> {
     [flush, answer, no_media, stalled, progress, lost, destination].into_iter().flatten().min()
 }
 
-/// When time alone changes what is told of the media of a recording.
+/// When time alone changes the media state of a recording.
 fn media_deadline(it: &Recording, has_room: bool) -> Option<Mono> {
     if !it.takes_audio() || !has_room {
         return None;
@@ -50,8 +50,8 @@ fn media_deadline(it: &Recording, has_room: bool) -> Option<Mono> {
     [no_media, probe.deadline(), it.lock_deadline()].into_iter().flatten().min()
 }
 
-/// What waits to be put in order waits no longer if no packet has come for a while. All that has come is here: sockets
-/// are emptied before each tick, unless there is no room.
+/// Packets that wait to be put in order wait no longer if none has come for a while. All that has come is
+/// here: sockets are emptied before each tick, unless there is no room.
 pub(in crate::agent) fn let_go(it: &mut Recording, turn: &mut Turn<'_>) {
     if !turn.pool.has_room() {
         return;
@@ -61,7 +61,7 @@ pub(in crate::agent) fn let_go(it: &mut Recording, turn: &mut Turn<'_>) {
     }
 }
 
-/// Tells what could not wait longer.
+/// Sends the notices that are due.
 pub(in crate::agent) fn tick(
     it: &mut Recording,
     key: RecordingKey,
@@ -84,7 +84,8 @@ pub(in crate::agent) fn tick(
     }
 }
 
-/// Tells what comes in, if that is something else than before, and that nothing does. What had arrived was looked at.
+/// Reports a change of the incoming media, or that nothing comes. All packets that have arrived were looked
+/// at.
 pub(in crate::agent) fn check_media(
     it: &mut Recording,
     key: RecordingKey,

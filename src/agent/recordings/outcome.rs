@@ -1,6 +1,7 @@
-//! What follows from what has happened to a recording, its end above all: what its outcome means for whom.
+//! The consequences of an event of a recording, above all of its end: replies, events, log and counts.
 //!
-//! Owns: log, reply and reason of the end, and the books. Never: when it is due; who ends a recording says how.
+//! Owns: log, reply and reason of the end, and the books. Never: when it is due; who ends a recording says
+//! how.
 
 use crate::agent::disk::faults::{cause_of_fault, error_of_fault, reason_of};
 use crate::agent::recordings::recording::Recording;
@@ -12,12 +13,12 @@ use media::counts::{Counts, DropCause};
 use std::time::Duration;
 use store::jobs::{Fault, Piece};
 
-/// What follows for others from what has happened to a recording.
+/// The consequence for others of an event of a recording.
 #[derive(Debug)]
 #[must_use]
 pub(in crate::agent) enum Then {
     Nothing,
-    /// Storage gets what is due.
+    /// Storage gets the due job.
     Write,
     /// The recording leaves in this way.
     Remove(Outcome),
@@ -76,7 +77,7 @@ impl Outcome {
         }
     }
 
-    /// What the log says of the end.
+    /// The line of the log about the end.
     pub(super) fn log_line(
         &self,
         it: &Recording,
@@ -124,7 +125,7 @@ impl Outcome {
     }
 }
 
-/// What was counted of all recordings, those that have ended included.
+/// The counters over all recordings, including those that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Books {
     /// Of those that have ended.
@@ -139,7 +140,7 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// Writes what was counted, with what those that have not ended count.
+    /// Writes the counters, including those of running recordings.
     pub(super) fn count_in<'a>(&self, live: impl Iterator<Item = &'a Recording>, stats: &mut Stats) {
         let mut counts = self.past;
         let mut waiting = 0;

@@ -15,7 +15,7 @@ use recfile::header::MAX_FILE_OCTETS;
 use std::collections::VecDeque;
 use store::jobs::{Folder, Job};
 
-/// What the state of agent and disk allows.
+/// The place for a recording that the state of agent and disk allows.
 pub(in crate::agent) struct Place {
     /// Why nothing may begin just now.
     pub(in crate::agent) may_begin: Result<(), AgentError>,

@@ -8,7 +8,7 @@ use crate::agent::routing::{Life, Parts, library, requests, storage};
 use crate::agent::{Action, Input, Turn};
 use store::jobs::{Done, Job};
 
-/// Takes what is left of an input, `before` which there were so many actions.
+/// Takes the rest of an input; `before` is the number of actions before it.
 pub(in crate::agent) fn handle(parts: &mut Parts, rest: Rest<'_>, before: usize, turn: &mut Turn<'_>) {
     parts.recordings.show_clock(turn.now);
     let (mut drained, mut answered) = (false, false);
@@ -147,7 +147,8 @@ fn tick(parts: &mut Parts, turn: &mut Turn<'_>) {
     parts.recordings.waiting_starts.refuse_overdue(turn);
 }
 
-/// Jobs that this step made wait behind those that are held: a file is not given up before it was to be opened.
+/// Jobs that this step made wait behind those that are held: a file is not given up before it was to be
+/// opened.
 fn keep_order(parts: &mut Parts, before: usize, turn: &mut Turn<'_>) {
     for action in turn.actions.split_off(before) {
         match action {

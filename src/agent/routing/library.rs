@@ -1,4 +1,4 @@
-//! What the library is told of disks and recordings.
+//! Tells the library of disks and recordings.
 
 use crate::agent::library::{Around, NewFile};
 use crate::agent::routing::Parts;
@@ -31,7 +31,7 @@ pub(super) fn take_done(parts: &mut Parts, done: LibraryDone, turn: &mut Turn<'_
     library.handle(done, Around { may_begin, is_running: &|id| recordings.is_running(id) }, turn);
 }
 
-/// Does what is due of all playbacks.
+/// Does the due work of all playbacks.
 pub(super) fn play_all(parts: &mut Parts, turn: &mut Turn<'_>) {
     let Parts { library, recordings, .. } = parts;
     library.play_all(&|id| recordings.is_running(id), turn);

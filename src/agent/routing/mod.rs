@@ -1,8 +1,8 @@
-//! What goes from one part of the agent to another: the only place that sees recordings, disks and the library.
+//! Routes between the parts of the agent: the only place that sees recordings, disks and the library.
 //!
-//! Owns: what follows for one part from what has happened in another. A part gets what it has to know of others as a
-//! parameter, and gives back what follows for them; the order in which that is done is decided here. How it comes to
-//! it is told in [`inputs`], [`requests`] and [`storage`].
+//! Owns: the consequences for one part of an event in another. A part gets facts about others as parameters,
+//! and returns the consequences for them; their order is decided here. The ways in are [`inputs`],
+//! [`requests`] and [`storage`].
 
 pub(in crate::agent) mod inputs;
 mod library;
@@ -58,7 +58,7 @@ impl Life {
     }
 }
 
-/// What clients want to hear of as time passes.
+/// The events over time that clients subscribed to.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::agent) struct Wanted {
     pub(in crate::agent) recording_progress: bool,
@@ -155,7 +155,8 @@ impl Parts {
         self.recordings.remaining_s(self.disk.room_left())
     }
 
-    /// Refuses what would begin while the agent ends, or, `on_disk`, while the disk is being ejected.
+    /// Refuses a request to begin something while the agent ends, or, `on_disk`, while the disk is being
+    /// ejected.
     fn refuse_in_between(&self, on_disk: bool) -> Result<(), AgentError> {
         let (message, advice, text) = if self.life.is_ending() {
             ("the agent is ending", "try again when it has started anew", TextKey::Shutdown)
@@ -168,7 +169,7 @@ impl Parts {
         Err(error.with_advice(advice).with_text(Some(text)))
     }
 
-    /// The disk is stalled: what it was to do is done when it goes on.
+    /// The disk is stalled: the job is done when it goes on.
     fn job_refused(&mut self, job: Job, turn: &mut Turn<'_>) {
         match self.deferred.defer(job, turn.now.mono) {
             Some(Job::Scan(_)) => self.disk.scan_refused(),
@@ -206,7 +207,7 @@ impl Parts {
         self.follow(key, then, turn);
     }
 
-    /// Does what follows from what has happened to a recording.
+    /// Carries out the consequences of an event of a recording.
     fn follow(&mut self, key: RecordingKey, then: Then, turn: &mut Turn<'_>) {
         match then {
             Then::Nothing => {}
@@ -237,7 +238,7 @@ impl Parts {
         }
     }
 
-    /// Gives storage what is due of one recording.
+    /// Gives storage the due job of one recording.
     fn write(&mut self, key: RecordingKey, turn: &mut Turn<'_>) {
         let Some(it) = self.recordings.get_mut(key) else { return };
         if is_pulled(it) {
@@ -245,7 +246,7 @@ impl Parts {
         }
         match write(it, turn) {
             Given::Nothing => {}
-            // What waits needs room too.
+            // Waiting audio needs room, too.
             Given::NothingYet => self.check_room(turn),
             Given::Job { octets } => {
                 if let Some(folder) = self.recordings.folder_of(key) {
@@ -277,7 +278,7 @@ impl Parts {
         }
     }
 
-    /// The disk takes no more: every recording goes on at another one, or is finished with what it has.
+    /// The disk takes no more: every recording goes on at another one, or is finished with its audio so far.
     fn disk_full(&mut self, turn: &mut Turn<'_>) {
         self.disk.emit_full(self.running(), turn);
         let Some(full) = self.disk.state.folder() else { return };
@@ -349,8 +350,8 @@ impl Parts {
         self.follow(key, then, turn);
     }
 
-    /// The disk of a recording takes no more: the recording goes on at another one, if there is one. Otherwise the pieces
-    /// come back.
+    /// The disk of a recording takes no more: the recording goes on at another one, if there is one.
+    /// Otherwise the pieces come back.
     fn go_on_elsewhere(
         &mut self,
         key: RecordingKey,
@@ -383,7 +384,8 @@ impl Parts {
         Ok(())
     }
 
-    /// The server of a recording refuses or is gone: goes on at the phone if that is wanted and possible, or ends.
+    /// The server of a recording refuses or is gone: goes on at the phone if that is wanted and possible, or
+    /// ends.
     fn server_failed(&mut self, key: RecordingKey, reason: Reason, detail: String, turn: &mut Turn<'_>) {
         let goes_local = turn.config.uplink.on_failure == OnFailure::Local;
         let tried = goes_local.then(|| self.go_on_at_phone(key, turn));
@@ -413,7 +415,8 @@ impl Parts {
         Ok(None)
     }
 
-    /// Whether a recording is on the disk that is to be ejected. One that has lost its disk waits in memory for another.
+    /// Whether a recording is on the disk that is to be ejected. One that has lost its disk waits in memory
+    /// for another.
     fn is_on_ejected(&self, key: RecordingKey) -> bool {
         let is_on = |folder: &Folder| self.disk.state.is_on_current_stick(folder);
         self.recordings.get(key).is_some_and(|it| !it.has_lost_disk() && it.folders().any(is_on))

@@ -1,4 +1,4 @@
-//! What clients ask for, and which part of the agent answers it.
+//! Clients' requests, and the part of the agent that answers each.
 
 use crate::agent::Turn;
 use crate::agent::clients::answer::{Answer, Caller, answer};
@@ -12,7 +12,7 @@ use crate::api::request::{Method, RecordStart};
 use crate::api::status::{AgentInfo, Mode, Recordings, RecordingsListed, Stats};
 use media::codec::Codec;
 
-/// Does what is asked for, and answers.
+/// Carries out a request, and answers.
 pub(super) fn handle(parts: &mut Parts, mut caller: Caller, method: Method, turn: &mut Turn<'_>) {
     let answer = request(parts, &mut caller, method, turn);
     caller.give(answer, turn.actions);
@@ -127,7 +127,7 @@ fn info(parts: &Parts, turn: &Turn<'_>) -> AgentInfo {
     }
 }
 
-/// What can be started as things are.
+/// The modes in which a recording can be started now.
 fn modes(parts: &Parts, turn: &Turn<'_>) -> Vec<Mode> {
     let possible = |mode: &Mode| match mode {
         // Without a disk one may be plugged in at any moment.

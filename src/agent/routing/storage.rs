@@ -1,4 +1,4 @@
-//! Answers of storage about recordings and disks, and what follows.
+//! Answers of storage about recordings and disks, and their consequences.
 
 use crate::agent::disk::faults::cause_of_fault;
 use crate::agent::recordings::on_disk::{self, going_on};
@@ -64,8 +64,8 @@ pub(super) fn opened(parts: &mut Parts, file: FileKey, result: Result<Opened, Fa
     parts.write(key, turn);
 }
 
-/// There was no room to create a file, though there may be octets left: folders and disks have room for so many names.
-/// The oldest file gives way, and it is tried again. False if that can't be.
+/// There was no room to create a file, though there may be octets left: folders and disks have room for so
+/// many names. The oldest file gives way, and it is tried again. False if that can't be.
 fn delete_to_open(parts: &mut Parts, key: RecordingKey, fault: &Fault, turn: &mut Turn<'_>) -> bool {
     let Parts { recordings, disk, .. } = parts;
     let elsewhere = disk.state.has_other(recordings.count_on_disk().saturating_sub(1));
@@ -194,7 +194,7 @@ pub(super) fn deleted(parts: &mut Parts, file: Option<&str>, space: Option<Space
             _ => open_failed(parts, key, fault, turn),
         }
     }
-    // Whoever waits to start is answered by the scan.
+    // Starts that wait are answered by the scan.
     let waits = !parts.recordings.waiting_starts.is_empty();
     if waits && !parts.delete_for_start(turn) && !parts.disk.is_looking() {
         parts.disk.scan(turn);

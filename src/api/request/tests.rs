@@ -135,7 +135,7 @@ fn the_id_comes_back_as_it_was_written() {
 }
 
 #[test]
-fn what_is_not_json_is_a_parse_error() {
+fn a_line_that_is_not_json_is_a_parse_error() {
     for line in ["{", "hello", "{\"id\":1}x", "[1,", "{\"id\":01}", "\u{feff}{}", "{'id':1}"] {
         assert_eq!(refusal(line), (PARSE_ERROR, "null".to_owned()), "{line}");
     }
@@ -145,7 +145,7 @@ fn what_is_not_json_is_a_parse_error() {
 }
 
 #[test]
-fn what_is_json_but_no_request_is_an_invalid_request() {
+fn json_that_is_no_request_is_an_invalid_request() {
     for (line, id) in [
         ("1", "null"),
         ("[]", "null"),
@@ -237,7 +237,7 @@ fn started(call: &[u8]) -> Call {
 }
 
 #[test]
-fn what_a_caller_calls_himself_never_keeps_him_from_being_recorded() {
+fn a_caller_name_of_any_form_never_prevents_a_recording() {
     let long = "ü".repeat(300);
     for (said, kept) in [
         (format!("\"{long}\"").as_bytes(), &long[..512]),

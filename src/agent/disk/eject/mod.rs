@@ -1,5 +1,5 @@
-//! An eject: when nothing is recorded on the disk any more it is synced and unmounted, then everybody who asked is
-//! answered.
+//! An eject: when nothing is recorded on the disk any more it is synced and unmounted, then everybody who
+//! asked is answered.
 
 use crate::agent::clients::answer::{Caller, Failure, PendingReply};
 use crate::agent::disk::faults::error_of_fault;
@@ -15,7 +15,7 @@ use store::jobs::{Eject, Ejected, Fault};
 #[derive(Debug, Default)]
 pub(super) struct Ejecting {
     clients: Vec<PendingReply>,
-    /// What storage was asked to eject.
+    /// The disk that storage was asked to eject.
     asked: Option<Eject>,
 }
 
@@ -71,9 +71,9 @@ impl Ejecting {
     }
 }
 
-/// What is told of an eject. More than the two flags only where there is something to be done or explained.
+/// The answer to an eject. It has more than the two flags only if there is something to do or to explain.
 fn ejected_answer(disk: &Eject, done: &Ejected, is_mount: bool) -> Value {
-    // What we may not unmount has been synced, and we write to it no more.
+    // A mount that we may not unmount has been synced, and we write to it no more.
     let safe = done.left.iter().all(|left| left.denied);
     let mut answer = json!({ "safe_to_pull": safe, "unmounted": done.unmounted });
     if !done.left.is_empty() {

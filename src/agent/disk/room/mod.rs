@@ -1,6 +1,6 @@
 //! Room that is made by the deletion of old recordings.
 //!
-//! Never: how much room there is ([`super::state`]), or what a full disk means for recordings.
+//! Never: how much room there is ([`super::state`]), or the effect of a full disk on recordings.
 
 use store::jobs::Folder;
 

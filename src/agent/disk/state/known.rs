@@ -1,10 +1,10 @@
-//! One disk of the last look, and what it refused to do.
+//! One disk of the last look, and its troubles.
 
 use super::START_OCTETS;
 use std::path::{Path, PathBuf};
 use store::jobs::{Disk, FaultKind, Space, StickId};
 
-/// What a disk refused to do, until it does something.
+/// An operation that a disk refused; it counts until one succeeds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trouble {
     pub(super) kind: FaultKind,
@@ -21,7 +21,7 @@ pub(super) struct Known {
     pub(super) trouble: Option<Trouble>,
     /// It was not found where it had been; the next look at the disks tells.
     pub(super) gone: bool,
-    /// What the trial of its speed found, if it is too slow.
+    /// The result of the speed measurement, if it is too slow.
     pub(super) slow: Option<String>,
 }
 

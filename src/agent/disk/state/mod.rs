@@ -1,8 +1,9 @@
 //! The disks that recordings could go to, as the agent sees them, and the one that they do go to.
 //!
-//! Owns: which disk is used, whether recording is possible, how much room is left, and when to tell. Invariants: the
-//! disk in use stays the one in use until it is gone, or takes no more and another one does; nothing is recorded to a
-//! disk that was ejected until it was pulled and has come anew; low and full are told once each time they begin.
+//! Owns: which disk is used, whether recording is possible, how much room is left, and when to tell.
+//! Invariants: the disk in use stays the one in use until it is gone, or takes no more and another one does;
+//! nothing is recorded to a disk that was ejected until it was pulled and has come anew; low and full are
+//! told once each time they begin.
 
 mod known;
 mod status;
@@ -26,7 +27,7 @@ use store::jobs::{
 /// Octets per second of one call.
 pub(in crate::agent) const OCTETS_PER_S: u64 = OCTETS_PER_MS * 1000;
 
-/// Kept besides the reserve for what is still buffered, sidecars and the rounding to clusters.
+/// Kept besides the reserve for buffered audio, sidecars and the rounding to clusters.
 const MARGIN_OCTETS: u64 = 64 * 1024;
 
 /// A recording is not begun with less room than this for it and for each that runs: eight seconds.
@@ -38,7 +39,7 @@ pub(in crate::agent) const SPEED_CHECK_OCTETS: u64 = 4 * 1024 * 1024;
 /// A disk has to be faster than all possible calls together by this factor.
 const SPEED_FACTOR: u64 = 4;
 
-/// A disk whose sync takes longer is too slow, whatever its rate.
+/// A disk whose sync takes longer is too slow, at any rate.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
 
 /// `storage.low` is told when less time than this is left: ten minutes.
@@ -50,10 +51,11 @@ const DELETE_BELOW_OCTETS: u64 = MARGIN_OCTETS + 128 * 1024;
 /// Ejected disks that are remembered until they are pulled; a phone has a port or two.
 const MAX_EJECTED: usize = 16;
 
-/// Begins the identity of a disk of which the system tells none: it counts as pulled when it is mounted no more.
+/// Begins the identity of a disk of which the system tells none: it counts as pulled when it is mounted no
+/// more.
 const UNKNOWN: char = '?';
 
-/// What the agent has to tell.
+/// The room on the disk, as clients are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::agent) enum Level {
     Plenty,
@@ -61,14 +63,14 @@ pub(in crate::agent) enum Level {
     Full,
 }
 
-/// What the last look at the disks could see.
+/// The view that the last look at the disks had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastLook {
     /// There was none yet.
     None,
     /// All there is.
     Clear,
-    /// Not what there is: what was known before still holds.
+    /// The disks were not visible: the state from before still holds.
     Blind,
 }
 
@@ -82,7 +84,7 @@ enum Fitness {
     Ejected,
 }
 
-/// What was told last of the disk.
+/// The state of the disk that clients were told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
     state: StorageState,
@@ -90,7 +92,7 @@ struct Told {
     place: Option<Place>,
 }
 
-/// What a look at the disks has changed.
+/// A change that a look at the disks found.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Change {
     /// The disk to record to is another one than before, or can be written to again.
@@ -119,12 +121,13 @@ pub(in crate::agent) struct DiskState {
     full_told: bool,
     /// Disks that were ejected and are still in their slots.
     ejected: Vec<StickId>,
-    /// What could not be unmounted at the last eject.
+    /// The disk of the last eject, if it could not be unmounted.
     unfinished: Option<Eject>,
     missing: Option<Missing>,
     /// The disk that was there last went without being ejected.
     pulled: bool,
-    /// The directory was on a disk that can be pulled: without it, its place is a folder of the phone's own memory.
+    /// The directory was on a disk that can be pulled: without it, its place is a folder of the phone's own
+    /// memory.
     was_removable: bool,
     told: Option<Told>,
     look: LastLook,
@@ -159,12 +162,12 @@ impl DiskState {
         status::describe(self)
     }
 
-    /// What clients are told, with so many recordings running.
+    /// The status for clients, with so many recordings running.
     pub(in crate::agent) fn status(&self, recordings: usize) -> StorageStatus {
         status::status(self, recordings)
     }
 
-    /// What is to be told of a change, if there is one since it was told last.
+    /// The change to tell, if there is one since the last that was told.
     pub(in crate::agent) fn change(&mut self, recordings: usize) -> Option<StateChange> {
         status::change(self, recordings)
     }
@@ -174,14 +177,14 @@ impl DiskState {
         status::absent(self)
     }
 
-    /// What to look for.
+    /// The disks to look for.
     pub(in crate::agent) fn look(&self) -> Look {
         let target = self.directory.clone().map_or(Target::Auto, Target::Directory);
         let ejected = self.ejected.iter().filter(|stick| !stick.0.starts_with(UNKNOWN)).cloned().collect();
         Look { target, folder: self.folder_name.clone(), ejected }
     }
 
-    /// Takes what a look at the disks found, with so many recordings running.
+    /// Takes the result of a look at the disks, with so many recordings running.
     pub(in crate::agent) fn scanned(&mut self, found: Found, running: usize) -> Change {
         let first = self.look == LastLook::None;
         self.look = if found.unknown { LastLook::Blind } else { LastLook::Clear };
@@ -208,7 +211,7 @@ impl DiskState {
             let known = known.map(|at| before.swap_remove(at));
             let was_read_only = known.as_ref().is_some_and(|it| it.disk.read_only);
             let trouble = known.as_ref().and_then(|it| it.trouble);
-            // What this look would show by itself is over.
+            // Trouble that this look would show again is forgotten.
             let shown = |it: &Trouble| match it.kind {
                 FaultKind::NotFolder | FaultKind::OffDisk | FaultKind::Denied | FaultKind::Pulled => true,
                 _ => was_read_only && !disk.read_only,
@@ -274,7 +277,8 @@ impl DiskState {
         }
     }
 
-    /// Turns from a disk that takes no more to another one that does, or has turned already. `None` if there is none.
+    /// Turns from a disk that takes no more to another one that does, or has turned already. `None` if there
+    /// is none.
     pub(in crate::agent) fn turn_from(&mut self, folder: &Folder, running: usize) -> Option<Folder> {
         let other = self.other_than(&folder.root, folder.device, running)?;
         if self.current != Some(other) {
@@ -325,7 +329,7 @@ impl DiskState {
         self.ejected.contains(&disk.stick)
     }
 
-    /// What is to be ejected: the disk in use, or else what could not be unmounted before.
+    /// The disk to eject: the one in use, or else the one that could not be unmounted before.
     pub(in crate::agent) fn to_eject(&self) -> Option<Eject> {
         let Some(known) = self.current() else { return self.unfinished.clone() };
         let Disk { root, device, stick, group, removable, .. } = known.disk.clone();
@@ -343,8 +347,9 @@ impl DiskState {
         })
     }
 
-    /// What was to be ejected was synced, and is not recorded to until it comes anew: all of its partitions, wherever
-    /// they are mounted. What can't be pulled can't come anew, so it goes on as before. Returns whether it is ejected.
+    /// The disk was synced, and is not recorded to until it comes anew: all of its partitions, wherever they
+    /// are mounted. A disk that can't be pulled can't come anew, so it goes on as before. Returns whether it
+    /// is ejected.
     pub(in crate::agent) fn eject(&mut self, disk: &Eject, done: &Ejected) -> bool {
         // A system that runs from a stick is left mounted without a word.
         if !disk.removable || (!done.unmounted && done.left.is_empty()) {
@@ -364,7 +369,7 @@ impl DiskState {
         true
     }
 
-    /// Whether the last look could not see what there is.
+    /// Whether the last look could not see the disks.
     pub(in crate::agent) fn is_unknown(&self) -> bool {
         self.look == LastLook::Blind
     }
@@ -493,7 +498,7 @@ impl DiskState {
         it.free_octets().saturating_sub(self.reserve_octets)
     }
 
-    /// What may still be recorded to the disk, if there is one that may be used.
+    /// The room for recordings, if there is a disk that may be used.
     pub(in crate::agent) fn room_left(&self) -> RoomLeft {
         RoomLeft { octets: self.usable().map(|it| self.room_of(it).saturating_sub(MARGIN_OCTETS)) }
     }
@@ -508,7 +513,7 @@ impl DiskState {
         self.is_present() && self.room_octets() < DELETE_BELOW_OCTETS + waiting
     }
 
-    /// Whether there is just room for the `waiting` octets and what belongs to them.
+    /// Whether there is just room for the `waiting` octets and their overhead.
     pub(in crate::agent) fn is_full(&self, waiting: u64) -> bool {
         self.is_present() && self.room_octets() < MARGIN_OCTETS + waiting
     }
@@ -533,7 +538,7 @@ impl DiskState {
         it.slow.as_deref()
     }
 
-    /// The level, if it has become worse than what was told last.
+    /// The level, if it has become worse than the one told last.
     pub(in crate::agent) fn level_to_tell(&mut self, recordings: usize) -> Option<Level> {
         let remaining_s = self.remaining_s(recordings)?;
         let level = if self.is_full(0) {

@@ -1,4 +1,4 @@
-//! What is told of the disk: its state and the cause, a change of them, a line for the log.
+//! The status of the disk: its state and the cause, a change of them, a line for the log.
 
 use super::known::{Known, is_pulled};
 use super::{DiskState, LOW_S, MARGIN_OCTETS, OCTETS_PER_S, START_OCTETS, Told};
@@ -10,7 +10,7 @@ use crate::api::status::{StorageState, StorageStatus};
 use log::Level as LogLevel;
 use store::jobs::{FaultKind, Missing};
 
-/// What may still be recorded, if there is a disk that may be used.
+/// The room for recordings, if there is a disk that may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::agent) struct RoomLeft {
     pub(super) octets: Option<u64>,
@@ -28,7 +28,7 @@ impl RoomLeft {
 pub(super) fn describe(disks: &DiskState) -> (LogLevel, String) {
     let Some(disk) = disks.current().map(|it| &it.disk) else {
         let absent = absent(disks);
-        // Whoever names a directory means it to be there; a stick comes when it comes.
+        // A directory named in the config should be there; a stick comes when it comes.
         let level = if disks.directory.is_some() { LogLevel::Warn } else { LogLevel::Info };
         return (level, format!("recordings go nowhere yet: {}", absent.message));
     };
@@ -64,8 +64,8 @@ fn note(disks: &DiskState) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
-/// What can be done with the disk, with so many recordings running. What was told last stays until it is plain that
-/// it has changed, so that nothing flutters.
+/// The state of the disk, with so many recordings running. The state told last stays until it has surely
+/// changed, so that nothing flutters.
 fn state(disks: &DiskState, recordings: usize) -> StorageState {
     let Some(it) = disks.usable().filter(|it| !disks.is_ejected(&it.disk)) else {
         let is_ejected = disks.current.is_none_or(|_| !disks.is_forbidden()) && !disks.ejected.is_empty();
@@ -112,8 +112,8 @@ fn cause(disks: &DiskState, state: StorageState) -> Option<Cause> {
     }
 }
 
-/// What is to be told of the disk, if that is another thing than what was told last. What is there at the start is
-/// told nobody.
+/// The change to tell, if the disk's state is not the one told last. A disk that is there at the start is no
+/// change.
 pub(super) fn change(disks: &mut DiskState, recordings: usize) -> Option<StateChange> {
     if !disks.was_looked_at() {
         return None;

@@ -1,4 +1,4 @@
-//! Which disk is used, and what is told of it.
+//! The choice of a disk, and its status.
 
 use super::*;
 use log::Level as LogLevel;
@@ -66,13 +66,13 @@ fn folder(device: u64) -> Folder {
 fn eject(state: &mut DiskState, unmounted: bool) -> bool {
     let disk = state.to_eject().expect("a disk");
     let left = Left { point: disk.root.clone(), why: "not allowed".into(), denied: true };
-    // Storage never unmounts what can't be pulled.
+    // Storage never unmounts a disk that can't be pulled.
     let left = if unmounted || !disk.removable { Vec::new() } else { vec![left] };
     state.eject(&disk, &Ejected { unmounted, left, sticks: Vec::new() })
 }
 
 #[test]
-fn what_can_be_pulled_stays_ejected_until_it_comes_anew_and_nothing_else_does() {
+fn disks_that_can_be_pulled_stay_ejected_until_they_come_anew_and_no_others_do() {
     let config = Storage { require_usb: false, ..crate::config::Config::default().storage };
     for (removable, unmounted, ejected) in [(true, false, true), (true, true, true), (false, false, false)] {
         let mut state = DiskState::new(&config);
@@ -217,7 +217,7 @@ fn why_there_is_no_disk_is_told_apart() {
 }
 
 #[test]
-fn what_is_wrong_with_the_recording_folder_is_told_before_a_call_and_after() {
+fn trouble_of_the_recording_folder_is_told_before_a_call_and_after() {
     for (kind, reason, expected) in [
         (FaultKind::NotFolder, Reason::StorageIo, Cause::NotAFolder),
         (FaultKind::OffDisk, Reason::PermissionDenied, Cause::OffDisk),

@@ -24,8 +24,9 @@ const MAX_TEXT_OCTETS: usize = 6 << 20;
 /// Files looked at in one step.
 const STEP_FILES: usize = 16;
 
-/// Between two steps the disk and the processor rest for as long as the last one took, so that thousands of recordings do
-/// not keep a phone busy that has just started. This long at most, and after a step that a stalled disk refused.
+/// Between two steps the disk and the processor rest for as long as the last one took, so that thousands of
+/// recordings do not keep a phone busy that has just started. This long at most, and after a step that a
+/// stalled disk refused.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Entries of a page when `limit` is left out, and at most.
@@ -68,7 +69,8 @@ pub(in crate::agent) struct Entry {
 }
 
 impl Entry {
-    /// An entry of what storage found; a file without a sidecar begins when its name or its last change says.
+    /// The entry of a file that storage found; a file without a sidecar begins when its name or its last
+    /// change says.
     pub(in crate::agent) fn new(found: &FileSummary, utc_offset_s: i32) -> Self {
         let nothing = SidecarSummary { segment: 1, ..SidecarSummary::default() };
         let beside = found.sidecar.as_ref().unwrap_or(&nothing);
@@ -252,8 +254,8 @@ impl LibraryIndex {
         self.step != Step::Complete && !self.is_full()
     }
 
-    /// Whether it takes no older files. They are looked at all the same: a power cut may have left one of them
-    /// unfinished, if the clock was wrong.
+    /// Whether it takes no older files. They are looked at all the same: a power cut may have left one of
+    /// them unfinished, if the clock was wrong.
     fn is_full(&self) -> bool {
         self.entries.len() >= MAX_ENTRIES || self.text_octets >= MAX_TEXT_OCTETS
     }

@@ -228,7 +228,7 @@ fn the_folder_is_read_step_by_step_and_an_old_pass_changes_nothing() {
 }
 
 #[test]
-fn what_storage_finds_again_replaces_the_entry_and_keeps_the_books() {
+fn a_file_that_storage_finds_again_replaces_its_entry_and_keeps_the_books() {
     let mut library = library(3);
     let mut again = found(1, "r", 1);
     again.octets = 76;

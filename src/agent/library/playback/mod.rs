@@ -1,9 +1,9 @@
 //! A playback: from frames on the disk to RTP packets on time.
 //!
-//! Owns: which frame is sent when, with which numbers, and what is read ahead. Never: files or sockets.
-//! Invariants: packet n is due at the anchor plus n packet times, so lateness never adds up; at most one
-//! read is under way; whatever was not audible (pause, a disk that did not keep up) is in the timestamps,
-//! as RFC 3550, section 5.1, wants it: they follow the clock. A marker tells where the sound begins anew.
+//! Owns: which frame is sent when, with which numbers, and which frames are read ahead. Never: files or
+//! sockets. Invariants: packet n is due at the anchor plus n packet times, so lateness never adds up; at most
+//! one read is under way; time without sound (pause, a disk that did not keep up) is in the timestamps, as
+//! RFC 3550, section 5.1, wants it: they follow the clock. A marker tells where the sound begins anew.
 
 use crate::api::status::{PlaybackState, PlaybackStatus};
 use media::blocks::{Block, BlockPool};
@@ -23,7 +23,7 @@ const CLOCK: ClockRate = ClockRate::HZ_8000;
 /// Less than this read ahead, and the next block is read.
 const READ_AHEAD_TICKS: u64 = 2 * 8000;
 
-/// Blocks that are read ahead at most, whatever a header says of its frames: the buffer is the recordings'.
+/// Blocks that are read ahead at most, for frames of any size: the buffer is the recordings'.
 const MAX_AHEAD: usize = 8;
 
 /// At the end of a file that is still being recorded, and without a free block: look again after this.
@@ -32,7 +32,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A little lateness is caught up with; more than this is left out, as if it had been a pause.
 const MAX_LATE: Duration = Duration::from_millis(500);
 
-/// What `play.start` asked for, until storage has looked at the files.
+/// The request of `play.start`, until storage has looked at the files.
 #[derive(Clone, Debug)]
 pub(in crate::agent) struct PlayRequest {
     pub(in crate::agent) file: String,
@@ -58,7 +58,7 @@ struct Stretch {
     sent_octets: usize,
 }
 
-/// The moment from which packets are counted, and what has been sent since.
+/// The moment from which packets are counted, and the packets sent since.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     anchor: Mono,
@@ -102,7 +102,8 @@ pub(in crate::agent) struct Playback {
 }
 
 impl Playback {
-    /// A playback of `parts` from `position_ms` of the file that was asked for. `random` makes its RTP numbers.
+    /// A playback of `parts` from `position_ms` of the file that was asked for. `random` makes its RTP
+    /// numbers.
     pub(in crate::agent) fn new(
         id: String,
         request: PlayRequest,
@@ -216,13 +217,13 @@ impl Playback {
         self.marker = true;
     }
 
-    /// Gives up what was read ahead.
+    /// Drops the frames read ahead.
     pub(in crate::agent) fn discard(&mut self, pool: &mut BlockPool) {
         self.ahead.drain(..).for_each(|stretch| pool.give_back(stretch.block));
         self.ahead_ticks = 0;
     }
 
-    /// What is to be read next, if anything is. `growing`: the recording has not ended.
+    /// The next frames to read, if any. `growing`: the recording has not ended.
     pub(in crate::agent) fn next_read(
         &mut self,
         key: PlaybackKey,
@@ -253,7 +254,7 @@ impl Playback {
         })
     }
 
-    /// Whether nothing is to be read before some of what was read is sent.
+    /// Whether some of the frames read have to be sent before more are read.
     fn has_enough(&self) -> bool {
         self.ahead_ticks >= READ_AHEAD_TICKS || self.ahead.len() >= MAX_AHEAD
     }
@@ -264,7 +265,7 @@ impl Playback {
         self.not_before = Some(now.mono + LOOK_AGAIN);
     }
 
-    /// Takes what was read. False if the file can't be read any more.
+    /// Takes the frames read. False if the file can't be read any more.
     pub(in crate::agent) fn take_read(&mut self, read: FramesRead, now: Now, pool: &mut BlockPool) -> bool {
         let growing = self.reading.take().unwrap_or(false);
         let FramesRead { generation, block, result, .. } = read;
@@ -298,7 +299,7 @@ impl Playback {
         true
     }
 
-    /// Sends what is due. True when everything has been played.
+    /// Sends the packets that are due. True when everything has been played.
     pub(in crate::agent) fn play(
         &mut self,
         now: Now,
@@ -309,7 +310,7 @@ impl Playback {
             if self.ahead.is_empty() {
                 let Some(pace) = self.pace.filter(|pace| now.mono < pace.due()) else {
                     if !self.exhausted {
-                        // The disk does not keep up, or the end of what is being recorded is reached.
+                        // The disk does not keep up, or the end of a running recording is reached.
                         self.silent_since = self.pace.take().map(|pace| pace.due()).or(self.silent_since);
                     }
                     return self.exhausted;
@@ -384,7 +385,8 @@ impl Playback {
         let playing = self.state == PlaybackState::Playing;
         let packet = self.pace.map(|pace| pace.due()).filter(|_| playing);
         let progress = (playing && progress).then_some(self.progress_at);
-        // With enough read ahead there is nothing to look for: the next packet, or the end of a pause, comes first.
+        // With enough read ahead there is nothing to look for: the next packet, or the end of a pause, comes
+        // first.
         let looks = self.reading.is_none() && !self.exhausted && !self.has_enough();
         let look = self.not_before.filter(|_| looks);
         [packet, progress, look].into_iter().flatten().min()

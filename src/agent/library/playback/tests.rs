@@ -29,7 +29,7 @@ fn start(parts: Vec<Playable>, file: &str, position_ms: u64) -> Playback {
     Playback::new("p".into(), request, parts, 0xFFFE_FFFF_FFFF_FFFF, at(0))
 }
 
-/// A disk on which frame `n` of every file is filled with `n`, and what was heard of it.
+/// A disk on which frame `n` of every file is filled with `n`, and the audio heard.
 struct Bench {
     it: Playback,
     pool: BlockPool,
@@ -251,7 +251,7 @@ fn enough_of_a_file_that_grows_is_not_looked_for_again_at_once_over_and_over() {
     bench.run(0, 60, 0);
     assert_eq!(bench.it.read_at.frame, 150, "all that is there was read");
     bench.it.pause();
-    // Half a second later there would be a look at the file, if what was read did not last for longer.
+    // Half a second later there would be a look at the file, if the frames read did not last for longer.
     assert!(!bench.read(2_000));
     let due = bench.it.deadline(true);
     assert!(due.is_none_or(|due| due > at(2_000).mono), "the loop would not sleep any more");

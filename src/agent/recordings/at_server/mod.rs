@@ -1,4 +1,4 @@
-//! A recording that goes to the server: the session, its end, and what follows.
+//! A recording that goes to the server: the session, its end, and the consequences.
 
 use crate::agent::recordings::notices::check_overrun;
 use crate::agent::recordings::outcome::{Outcome, Then};
@@ -71,7 +71,7 @@ pub(super) fn begin(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) 
     act(it, key, first, turn)
 }
 
-/// Takes what happened on the way to the server.
+/// Takes an event on the way to the server.
 pub(super) fn take(
     it: &mut Recording,
     key: RecordingKey,
@@ -119,7 +119,7 @@ pub(super) fn stop(it: &mut Recording, key: RecordingKey, reason: EndReason, tur
     give(it, key, turn, |client, now, out| client.stop(reason.as_str(), now, out))
 }
 
-/// Hands something to the session and does what follows.
+/// Hands an input to the session and carries out the consequences.
 fn give(
     it: &mut Recording,
     key: RecordingKey,
@@ -220,7 +220,8 @@ fn ended(it: &mut Recording, end: End, turn: &mut Turn<'_>) -> Then {
     }
 }
 
-/// The server refuses or is gone. `tried` is whether it goes on at the phone, if that was wanted: if not, it ends.
+/// The server refuses or is gone. `tried` is whether it goes on at the phone, if that was wanted: if not, it
+/// ends.
 pub(in crate::agent) fn failed(
     it: &Recording,
     reason: Reason,
@@ -229,7 +230,7 @@ pub(in crate::agent) fn failed(
     turn: &mut Turn<'_>,
 ) -> Then {
     if !it.is_starting() || tried.is_some() {
-        // What goes on is a prompt of its own; what does not is told by its failure.
+        // A recording that goes on has a text of its own; one that does not has that of its failure.
         let text_key = matches!(tried, Some(Ok(()))).then_some(TextKey::GoesOnLocally);
         let lost =
             Event::UplinkLost { recording: it.id.clone(), reason, detail: Some(detail.clone()), text_key };
@@ -268,7 +269,7 @@ pub(in crate::agent) fn go_on_at_phone(
     let (mut to_file, open) = ToFile::begin(spec, turn.ids.file(), &it.call, turn.now);
     let pool = &mut *turn.pool;
     it.stream.record_in_segments(Some(to_server.ptime_ms), to_file.max_segment_octets(), turn.now.mono);
-    // What was in flight, or all that came since the server was asked, or had surely saved it.
+    // The packets in flight, or all since the server was asked, or since it had surely saved them.
     let span = match it.phase.has_begun() {
         false => Duration::MAX,
         _ if to_server.silent => UNSAVED,
@@ -289,9 +290,10 @@ pub(in crate::agent) fn go_on_at_phone(
         it.stream.pause(pool);
     }
     it.kept_at_server = it.phase.has_begun() && it.stream.counts().stored > 0;
-    // What the server did not get is in the file: the books of files that are full already say so, too.
+    // Packets that the server did not get are in the file: the counts of files that are full already include
+    // them.
     it.stream.keep_unsent(saved);
-    // What is in both places counts once.
+    // Packets in both places count once.
     again.lost = it.stream.end_replay();
     to_file.count_from(it.stream.counts().since(&again));
     it.destination = Destination::File(Box::new(to_file));

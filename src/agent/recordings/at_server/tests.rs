@@ -1,4 +1,4 @@
-//! Server recordings without a network: what the agent asks for, and what it makes of what it is told.
+//! Server recordings without a network: the agent's requests, and its reaction to the server's messages.
 
 use crate::agent::{
     Action, Agent, ClientId, Datagram, Forward, Input, RecordingKey, UplinkAction, UplinkInput,
@@ -198,7 +198,7 @@ fn a_recording_paused_before_the_server_refuses_never_began() {
 }
 
 #[test]
-fn what_could_not_be_sent_is_counted_and_not_waited_for() {
+fn packets_that_could_not_be_sent_are_counted_and_not_waited_for() {
     let mut bench = Bench::new();
     bench.start();
     bench.begin_to_talk();

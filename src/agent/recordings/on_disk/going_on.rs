@@ -1,4 +1,4 @@
-//! Disks that go in mid-recording: what is given up, what waits, and how it goes on.
+//! Disks that go in mid-recording: the audio that is given up or waits, and the next file.
 //!
 //! Owns: `storage.resume_window_s`. Without a window a recording whose disk is gone has failed. With one it
 //! goes on in memory, `recording` as before, until a disk takes it or the window ends. A disk that is still
@@ -72,12 +72,13 @@ pub(in crate::agent) fn pulled(it: &mut Recording, has_other: bool, turn: &Turn<
     Then::StorageFailed(fault, Vec::new())
 }
 
-/// Whether what was postponed while storage had the audio of a recording is due: it has no disk any more.
+/// Whether a recording has no disk any more, and the work postponed while storage had its audio is due.
 pub(in crate::agent) fn is_pulled(it: &Recording) -> bool {
     it.destination.as_file().is_some_and(ToFile::is_pulled)
 }
 
-/// After a look at the disks: recordings that wait for one go on in `folder`, if a disk has just come or is to be tried.
+/// After a look at the disks: recordings that wait for one go on in `folder`, if a disk has just come or is
+/// to be tried.
 pub(in crate::agent) fn resume(
     it: &mut Recording,
     came: bool,
@@ -94,8 +95,8 @@ pub(in crate::agent) fn resume(
     turn.actions.extend(jobs.into_iter().map(Action::Job));
 }
 
-/// The disk of a recording takes no more: it goes on in `folder`, on another one that is there, in a new file. What the
-/// old disk has not acknowledged is still in memory and goes along.
+/// The disk of a recording takes no more: it goes on in `folder`, on another one that is there, in a new
+/// file. Audio that the old disk has not acknowledged is still in memory and goes along.
 pub(in crate::agent) fn go_on_at(
     it: &mut Recording,
     folder: &Folder,

@@ -1,6 +1,6 @@
-//! What an answer of storage means for the recording that it is about, and what it gives storage next.
+//! Answers of storage to a recording, and the next job of the recording.
 //!
-//! What a disk that fails in mid-recording means is [`going_on`]'s.
+//! A disk that fails in mid-recording is [`going_on`]'s.
 
 pub(in crate::agent) mod going_on;
 pub(in crate::agent) mod pending_finalisations;
@@ -23,7 +23,7 @@ const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
 /// More than a flush of a call has: with so much waiting, the room is looked at without a write, too.
 const BEHIND_OCTETS: u64 = 16 * 1024;
 
-/// What a recording gave storage.
+/// The job that a recording gave storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::agent) enum Given {
     Nothing,
@@ -35,9 +35,9 @@ pub(in crate::agent) enum Given {
     },
 }
 
-/// Gives storage what is due.
+/// Gives storage the due job.
 pub(in crate::agent) fn write(it: &mut Recording, turn: &mut Turn<'_>) -> Given {
-    // Early, with what else is awake, is better than a wake-up of its own; later all go together.
+    // Early, together with others, is better than a wake-up of its own; later all go together.
     let interval = turn.config.storage.flush_interval / 2;
     let waiting = it.buffered_octets();
     let sender = it.sender_facts();
@@ -133,7 +133,7 @@ pub(in crate::agent) fn closed(it: &mut Recording, turn: &mut Turn<'_>) -> Then 
     }
 }
 
-/// What a file recording leaves behind: audio that nobody writes any more, and files to be finished later.
+/// The rest of a file recording: audio that nobody writes any more, and files to be finished later.
 pub(in crate::agent) fn leave_file(
     it: &mut Recording,
     outcome: &mut Outcome,
@@ -145,7 +145,7 @@ pub(in crate::agent) fn leave_file(
         Outcome::Ended => pending.keep_trying(to_file.take_finalisations(), turn.now.mono),
         Outcome::DiskFailed(_, pieces) => {
             to_file.abandon(std::mem::take(pieces), &mut it.stream, turn.pool);
-            // The last one is not cut: what its disk holds beyond the last acknowledgement stands nowhere else.
+            // The last one is not cut: audio on its disk beyond the last acknowledgement is nowhere else.
             let mut finalisations = to_file.take_finalisations();
             finalisations.pop();
             pending.keep_trying(finalisations, turn.now.mono);

@@ -1,10 +1,10 @@
 //! Files that a recording left on a disk that was pulled, and that has not come back so far.
 //!
-//! Owns: what they are to become, and when they are tried again. Their recording went on in memory and then on another
-//! disk or in another file, so what stands behind the last octet that theirs acknowledged stands in the next file, too:
-//! the ordinary recovery would keep it twice. Invariants: never more than [`MAX_PENDING`], the oldest are given up for
-//! the ordinary recovery; a file stays until a disk has it; one that could not be finished on a disk that is there is
-//! tried again, ever more seldom.
+//! Owns: their final form, and when they are tried again. Their recording went on in memory and then on
+//! another disk or in another file, so audio behind the last octet that their disk acknowledged is in the
+//! next file, too: the ordinary recovery would keep it twice. Invariants: never more than [`MAX_PENDING`],
+//! the oldest are given up for the ordinary recovery; a file stays until a disk has it; one that could not be
+//! finished on a disk that is there is tried again, ever more seldom.
 
 use media::time::Mono;
 use std::collections::VecDeque;
@@ -36,12 +36,12 @@ impl PendingFinalisations {
         self.0.push_back(Pending { finalisation, again_at, wait: FIRST_RETRY });
     }
 
-    /// Keeps what the disk that was there did not have.
+    /// Keeps the files that the present disk did not have.
     pub(in crate::agent) fn keep(&mut self, finalisations: impl IntoIterator<Item = Finalise>) {
         finalisations.into_iter().for_each(|finalisation| self.push(finalisation, None));
     }
 
-    /// Keeps what could not be finished, though its disk may be there.
+    /// Keeps files that could not be finished, though their disk may be there.
     pub(in crate::agent) fn keep_trying(
         &mut self,
         finalisations: impl IntoIterator<Item = Finalise>,
@@ -50,7 +50,7 @@ impl PendingFinalisations {
         finalisations.into_iter().for_each(|finalisation| self.push(finalisation, Some(now + FIRST_RETRY)));
     }
 
-    /// A disk came: what is to be tried on it.
+    /// A disk came: the jobs to try on it.
     pub(in crate::agent) fn jobs<'a>(&'a self, folder: &'a Folder) -> impl Iterator<Item = Job> + 'a {
         self.0.iter().map(|pending| job(&pending.finalisation, folder))
     }
@@ -61,7 +61,8 @@ impl PendingFinalisations {
         self.0.iter().filter_map(|pending| pending.again_at).min()
     }
 
-    /// What is to be tried again by now: where it was if that disk `is_there`, else in `folder`, if there is one.
+    /// The jobs to try again by now: in the file's own folder if that disk `is_there`, else in `folder`, if
+    /// there is one.
     pub(in crate::agent) fn due(
         &mut self,
         folder: Option<&Folder>,
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_finished_is_tried_again_ever_more_seldom_until_it_is() {
+    fn a_file_that_could_not_be_finished_is_tried_again_ever_more_seldom_until_it_is() {
         let mut pending = PendingFinalisations::default();
         let at = |seconds| Mono::new(Duration::from_secs(seconds));
         pending.keep([finalisation(1)]);

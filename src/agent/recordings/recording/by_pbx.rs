@@ -1,6 +1,6 @@
 //! One recording that the PBX makes, asked for by SIP INFO with the header field `Record`.
 //!
-//! Owns: which INFO is under way, what its answer means, time-outs, the one repetition after 491, and
+//! Owns: which INFO is under way, the meaning of its answer, time-outs, the one repetition after 491, and
 //! recorded time (by the clock: no audio is seen). Never: the dialog; the phone's SIP stack has it.
 //! Invariants: one INFO at a time; `on` is not sent again before an `off`, because PBXs toggle.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// An INFO that has no final answer after this counts as timed out.
 pub(in crate::agent) const ANSWER_AFTER: Duration = Duration::from_secs(5);
 
-/// What an INFO is for.
+/// The purpose of an INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::agent) enum Purpose {
     Start,
@@ -42,7 +42,7 @@ pub(in crate::agent) enum Refusal {
     Because(Reason, String),
 }
 
-/// What follows from an answer or from time.
+/// The consequence of an answer or of time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::agent) enum Step {
     /// Send this INFO.
@@ -84,7 +84,7 @@ pub(in crate::agent) struct ByPbx {
 }
 
 impl ByPbx {
-    /// Begins an INFO and says what to send; `None` while another one has no answer.
+    /// Begins an INFO and returns its command; `None` while another one has no answer.
     pub(in crate::agent) fn ask(&mut self, purpose: Purpose, now: Mono) -> Option<SipRecord> {
         if self.transaction.is_some() {
             return None;
@@ -99,7 +99,8 @@ impl ByPbx {
         self.transaction.is_some()
     }
 
-    /// Drops an `on` that the PBX has answered with 491 and that would be sent once more; whether there was one.
+    /// Drops an `on` that the PBX has answered with 491 and that would be sent once more; whether there was
+    /// one.
     pub(in crate::agent) fn take_back_on(&mut self) -> bool {
         let waits = self.transaction.is_some_and(|transaction| {
             matches!(transaction.phase, Phase::Waiting) && transaction.purpose.record() == SipRecord::On
@@ -164,7 +165,7 @@ impl ByPbx {
         self.running_since = runs.then_some(now);
     }
 
-    /// What time it is, for [`recorded_ms`](Self::recorded_ms).
+    /// The time, for [`recorded_ms`](Self::recorded_ms).
     pub(in crate::agent) fn see(&mut self, now: Mono) {
         self.seen = now;
     }
@@ -176,7 +177,7 @@ impl ByPbx {
     }
 }
 
-/// What a final SIP status code means; `None`: the PBX took the request.
+/// The meaning of a final SIP status code; `None`: the PBX took the request.
 fn refusal(code: u16) -> Option<Refusal> {
     let reason = match code {
         200..=299 => return None,

@@ -1,6 +1,6 @@
 //! Where the audio of a recording goes: to the disk, to the server, or nowhere because the PBX records.
 //!
-//! Owns: the questions that every kind of recording answers in its own way. Never: what follows from them.
+//! Owns: the questions that every kind of recording answers in its own way. Never: the consequences.
 
 use crate::agent::recordings::recording::by_pbx::ByPbx;
 use crate::agent::recordings::recording::to_file::ToFile;

@@ -1,8 +1,8 @@
-//! What the last call still sends to a fixed port when the next recording has begun there.
+//! Packets that the last call still sends to a fixed port when the next recording has begun there.
 //!
-//! Owns: who sent last on each port, and the packets that go on where that stream was. They are not the next call's, unless
-//! it is the same call (its `call.id` says so, or nobody else comes): then the packets that waited come first.
-//! Invariants: one sender a port is remembered; what waits has a bound.
+//! Owns: who sent last on each port, and the packets that go on where that stream was. They are not the next
+//! call's, unless it is the same call (its `call.id` says so, or nobody else comes): then the packets that
+//! waited come first. Invariants: one sender a port is remembered; waiting packets have a limit.
 
 use media::packet::Packet;
 use media::source_lock::{LastHeard, Waiting};
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_where_the_last_stream_was_is_recognised_and_nothing_else() {
+    fn packets_that_go_on_where_the_last_stream_was_are_recognised_and_no_others() {
         let leftover = Leftover::of(&last(""), "", ms(2000)).unwrap();
         assert!(leftover.has(&packet(7, 20), source(5004), ms(2100)), "across the wrap");
         assert!(!leftover.has(&packet(8, 20), source(5004), ms(2100)));

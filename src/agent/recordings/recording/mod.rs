@@ -1,6 +1,7 @@
 //! One recording: its state, its books, its status.
 //!
-//! Owns: what is the same for every mode. Never: files or sockets; the way of a packet, which is `media::recorder`'s.
+//! Owns: all that is the same for every mode. Never: files or sockets; the way of a packet, which is
+//! `media::recorder`'s.
 
 pub(in crate::agent) mod by_pbx;
 pub(in crate::agent) mod destination;
@@ -36,7 +37,8 @@ use store::jobs::{Folder, Job};
 /// Another sender may take over when the one that has the call was silent for so long.
 const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
 
-/// More packets of strangers than a second sender of a call can have sent while the first one is not established.
+/// More packets of strangers than a second sender of a call can have sent while the first one is not
+/// established.
 const FLOOD_PACKETS: u64 = 128;
 
 /// Others are let into the socket again when the sender was silent for so long: more than the
@@ -59,7 +61,7 @@ struct Why {
 }
 
 impl Why {
-    /// One text: what the server said, if it was the server, or the reason.
+    /// One text: the server's words, if it was the server, or the reason.
     fn in_short(&self) -> String {
         match (self.reason, &self.detail) {
             (EndReason::Order(Order::StoppedByServer), Some(said)) => said.clone(),
@@ -75,7 +77,7 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) mode: Mode,
     pub(in crate::agent) call: Call,
     pub(in crate::agent) destination: Destination,
-    /// What comes in, and what of it waits for the disk.
+    /// The incoming audio, and the part of it that waits for the disk.
     pub(in crate::agent) stream: StreamRecorder,
     pub(in crate::agent) phase: Phase,
     pub(in crate::agent) rtp: Option<SocketAddr>,
@@ -97,7 +99,7 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) unrecordable: bool,
     /// The server got some of it before it was gone.
     pub(in crate::agent) kept_at_server: bool,
-    /// What the last call may still send to this port.
+    /// Packets that the last call may still send to this port.
     leftover: Option<Leftover>,
     /// Whom the socket lets in; `None`: everybody.
     filtered: Option<SocketAddr>,
@@ -275,7 +277,7 @@ impl Recording {
         self.stream.lock().last_heard()
     }
 
-    /// Another stream has the call: what waited is the last one's.
+    /// Another stream has the call: the waiting packets are the last one's.
     fn give_up_leftover(&mut self) {
         if let Some(leftover) = self.leftover.take() {
             self.stream.add_strangers(leftover.into_waiting().0.len() as u64);
@@ -297,7 +299,7 @@ impl Recording {
         self.stream.lock().waiting() + self.leftover.as_ref().map_or(0, Leftover::waiting_packets)
     }
 
-    /// The counts at the end: nobody has become the sender of what still waits.
+    /// The counts at the end: packets that still wait count as a stranger's.
     pub(in crate::agent) fn final_counts(&self) -> Counts {
         let mut counts = *self.stream.counts();
         counts.strangers += self.waiting_packets();
@@ -309,7 +311,7 @@ impl Recording {
         self.stream.take_released()
     }
 
-    /// When what waits is to be looked at though nothing comes.
+    /// When the waiting packets are to be looked at though nothing comes.
     pub(in crate::agent) fn lock_deadline(&self) -> Option<Mono> {
         let believed = self.stream.deadline();
         let alone = self.leftover.as_ref().map(Leftover::until);
@@ -327,7 +329,7 @@ impl Recording {
         self.stream.tick(now, pool);
     }
 
-    /// Nothing more is waited for, since a pause or the end comes: what was held is audio, if it may be.
+    /// Nothing more is waited for, since a pause or the end comes: held packets that may be audio are audio.
     pub(in crate::agent) fn settle(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.takes_audio() {
             self.take_leftover(pool);
@@ -337,8 +339,9 @@ impl Recording {
         }
     }
 
-    /// Whom the socket is to let in from now on, if that is another one than before. One who may be a stranger that came
-    /// first keeps others out only if none of them may be the sender, or if they are a flood.
+    /// Whom the socket is to let in from now on, if that is another one than before. One who may be a
+    /// stranger that came first keeps others out only if none of them may be the sender, or if they are a
+    /// flood.
     pub(in crate::agent) fn new_filter(&mut self, now: Mono) -> Option<Option<SocketAddr>> {
         let lock = self.stream.lock();
         let alone = lock.is_contested() && !lock.has_rivals();
@@ -353,12 +356,12 @@ impl Recording {
         self.stream.dynamic_type(self.stream.codec())
     }
 
-    /// What is known of who sends.
+    /// The known facts about the sender.
     pub(in crate::agent) fn sender_facts(&self) -> SenderFacts {
         SenderFacts { payload_type: self.dynamic_type() }
     }
 
-    /// What clients are told of it.
+    /// Its status for clients.
     pub(in crate::agent) fn status(&self, remaining_s: Option<u64>, now: Mono) -> RecordingStatus {
         status::status(self, remaining_s, now)
     }
@@ -386,7 +389,7 @@ impl Recording {
         }
     }
 
-    /// What the disk refused was this.
+    /// Notes the cause of a refusal by the disk.
     pub(in crate::agent) fn note_cause(&mut self, cause: Cause) {
         if let Some(why) = &mut self.why {
             why.cause = Some(cause);
@@ -399,8 +402,8 @@ impl Recording {
     }
 }
 
-/// For the log: what of a call could not be kept as it was said, without a word of it.
+/// For the log: the texts of a call that were cut or cleaned, without a word of them.
 pub(in crate::agent) fn altered_text(recording: &str, altered: Altered) -> Option<String> {
-    let text = || format!("recording {recording}: cut or cleaned what was said as {altered}");
+    let text = || format!("recording {recording}: cut or cleaned the text of {altered}");
     (!altered.is_empty()).then(text)
 }

@@ -1,4 +1,4 @@
-//! What is told of a recording: its status, how it ended, and how much of it is kept.
+//! The status of a recording, how it ended, and how much of it is kept.
 
 use super::{Recording, STALLED_AFTER, Why};
 use crate::agent::recordings::recording::destination::Destination;
@@ -18,7 +18,7 @@ const LEVEL_IS_OLD: Duration = Duration::from_secs(2);
 /// Media that is missing for longer becomes silence when it is back; the recorded time goes on meanwhile.
 const MISSING_AFTER: Duration = Duration::from_millis(500);
 
-/// What comes in; `None` where nothing is to come.
+/// The kind of incoming packets; `None` where none are expected.
 fn media(it: &Recording) -> Option<Media> {
     if matches!(it.destination, Destination::Pbx(_)) {
         return None;
@@ -70,9 +70,9 @@ fn ending(it: &Recording) -> Option<Ending> {
         EndReason::Order(Order::StoppedByServer) => Some(TextKey::StoppedByServer),
         // Who stops it before it has begun wants nothing.
         EndReason::Order(_) if outcome == Outcome::Complete || !it.phase.has_begun() => None,
-        // The PBX has the audio: what of it is missing is not known here.
+        // The PBX has the audio: whether some is missing is not known here.
         EndReason::Order(_) if confirmed(it).is_some() => None,
-        EndReason::Order(_) => Some(what_is_missing(it)),
+        EndReason::Order(_) => Some(missing_audio_text(it)),
     };
     Some(Ending { outcome, reason: *reason, cause: *cause, detail: detail.clone(), text_key })
 }
@@ -83,7 +83,7 @@ fn outcome(it: &Recording, reason: EndReason) -> Outcome {
         Destination::Pbx(sip) => {
             return if sip.recorded_ms() > 0 { Outcome::Complete } else { Outcome::Nothing };
         }
-        // What stands for encrypted audio is no audio.
+        // Silence in place of encrypted audio is no audio.
         Destination::File(to_file) => {
             it.stream.counts().stored > 0 && (it.kept_at_server || to_file.kept_octets() > 0)
         }
@@ -98,7 +98,7 @@ fn outcome(it: &Recording, reason: EndReason) -> Outcome {
 }
 
 /// Why a recording that somebody ended has not all, or nothing.
-fn what_is_missing(it: &Recording) -> TextKey {
+fn missing_audio_text(it: &Recording) -> TextKey {
     if it.stream.counts().dropped_for(DropCause::Encrypted) > 0 {
         TextKey::MediaEncrypted
     } else if it.unrecordable {

@@ -1,7 +1,7 @@
 //! A recording whose disk was pulled, and that goes on in a new file when one is back.
 //!
-//! Owns: what is kept, where the old file is cut and where the new one begins. Invariant: the old file ends
-//! at the last octet that its disk acknowledged as durable, and the new one begins with the next.
+//! Owns: the audio that is kept, where the old file is cut and where the new one begins. Invariant: the old
+//! file ends at the last octet that its disk acknowledged as durable, and the new one begins with the next.
 
 use super::{Busy, FileState, ToFile};
 use media::recorder::StreamRecorder;
@@ -12,7 +12,7 @@ use recfile::call::Call;
 use recfile::sidecar::{MAX_LISTED, Packets, Pause};
 use store::jobs::{FileKey, Finalise, Folder, Job, Piece};
 
-/// Files that wait to be finished on a disk that is gone; what is beyond is left to the ordinary recovery.
+/// Files that wait to be finished on a disk that is gone; further ones are left to the ordinary recovery.
 const MAX_FINALISATIONS: usize = 16;
 
 /// The time without a disk, until another one has proved to take the audio.
@@ -24,8 +24,8 @@ pub(in crate::agent) struct Outage {
     pub(in crate::agent) tries: bool,
 }
 
-/// The disk is gone, or takes no more for this reason. Keeps everything that is not durable, `pieces` of the failed
-/// job included.
+/// The disk is gone, or takes no more for this reason. Keeps everything that is not durable, `pieces` of the
+/// failed job included.
 pub(in crate::agent) fn lose_disk(
     to_file: &mut ToFile,
     pieces: Vec<Piece>,
@@ -53,7 +53,7 @@ pub(in crate::agent) fn lose_disk(
             }
             to_file.next_is_new = true;
         }
-        // Storage left nothing behind, or what it left is known already.
+        // Storage left no file behind, or it is known already.
         Some(Busy::Opening | Busy::Finalising) => {}
     }
     to_file.state = FileState::Lost;
@@ -61,8 +61,8 @@ pub(in crate::agent) fn lose_disk(
     to_file.next_folder = None;
 }
 
-/// A disk is there: the jobs that finish the old files and create a new one there. Old files are finished where they
-/// are if their disk `is_there`, and looked for on the new one if not.
+/// A disk is there: the jobs that finish the old files and create a new one there. Old files are finished
+/// where they are if their disk `is_there`, and looked for on the new one if not.
 pub(in crate::agent) fn resume(
     to_file: &mut ToFile,
     folder: &Folder,
@@ -127,8 +127,8 @@ fn end_in_last_finalisation(
     sidecar.no_media &= packets.received == 0;
 }
 
-/// A file was finished, or is not on this disk. Returns what it waits for, and whether that was all that
-/// was left to do.
+/// A file was finished, or is not on this disk. Returns the finalisation that waited, and whether it was the
+/// last.
 pub(in crate::agent) fn finalised(to_file: &mut ToFile, file: FileKey) -> (Option<Finalise>, bool) {
     let finalisation = to_file
         .finalisations
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_between_the_pull_and_the_stop_is_in_the_last_sidecar_when_no_file_follows() {
+    fn audio_between_the_pull_and_the_stop_is_in_the_last_sidecar_when_no_file_follows() {
         let (call, now, mut pool) = (Call::default(), Now::default(), BlockPool::new(1 << 20));
         let (mut to_file, mut stream) = recording();
         send_noise(&mut stream, 1);

@@ -1,7 +1,7 @@
 //! A recording to a file: from segments to jobs for the storage thread.
 //!
-//! Owns: the life of the files of one recording. Its audio comes from the stream. Invariants: at most one job per
-//! recording is under way, so a stalled disk holds back exactly one batch and the rest waits in the pool;
+//! Owns: the life of the files of one recording. Its audio comes from the stream. Invariants: at most one job
+//! per recording is under way, so a stalled disk holds back exactly one batch and the rest waits in the pool;
 //! a segment is closed before the next one is opened; counters of segments add up to the recording's.
 
 pub(in crate::agent) mod lost_disk;
@@ -25,14 +25,15 @@ use recfile::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
 use std::time::Duration;
 use store::jobs::{FileKey, Finalise, Folder, Job, Open, Opened, Piece};
 
-/// Only every so many octets count for the level of a second. A prime, so that no common tone falls into step.
+/// Only every so many octets count for the level of a second. A prime, so that no common tone falls into
+/// step.
 const LEVEL_STRIDE: usize = 23;
 
 /// Octets of audio that the level is taken from: the last second.
 const LEVEL_OCTETS: usize = 8000;
 
-/// A file that finds no room is tried again so often, each time with an old file less: on FAT a long name takes
-/// several places side by side.
+/// A file that finds no room is tried again so often, each time with an old file less: on FAT a long name
+/// takes several places side by side.
 const MAX_OPEN_TRIES: u32 = 8;
 
 /// Where the file of the present segment is in its life.
@@ -57,7 +58,7 @@ enum Busy {
     Finalising,
 }
 
-/// What does not change during a recording.
+/// The parameters that do not change during a recording.
 #[derive(Clone, Debug)]
 pub(in crate::agent) struct Spec {
     pub(in crate::agent) recording: String,
@@ -94,7 +95,7 @@ pub(in crate::agent) struct ToFile {
     durable_octets: u64,
     /// The same of all files.
     kept_octets: u64,
-    /// What was to be the final sidecar of the file being closed.
+    /// The intended final sidecar of the file being closed.
     closing: Option<Box<Sidecar>>,
     /// Files that lost their disk, to be finished when it is back; the oldest go first.
     finalisations: Vec<Finalise>,
@@ -110,7 +111,7 @@ pub(in crate::agent) struct ToFile {
     pulled: bool,
 }
 
-/// What is known of who sends, for the sidecar.
+/// Facts about the sender, for the sidecar.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::agent) struct SenderFacts {
     /// Payload type, if it is not the codec's static one.
@@ -155,7 +156,7 @@ impl ToFile {
         let frame = u64::from(self.spec.ptime_ms) * OCTETS_PER_MS;
         match self.spec.recipients {
             0 => max_data_octets(self.spec.max_file_octets),
-            // What waits when room is taken away may stand a frame beyond it.
+            // Audio that waits when room is taken away may stand a frame beyond it.
             recipients => max_sealed_octets(self.spec.max_file_octets, recipients).saturating_sub(frame),
         }
     }
@@ -262,7 +263,7 @@ impl ToFile {
         self.finishing.get_or_insert((reason, now.wall));
     }
 
-    /// What the next sidecar says of the sender.
+    /// Notes the sender for the next sidecar.
     pub(in crate::agent) fn note_sender(&mut self, sender: SenderFacts) {
         self.sender = sender;
     }
@@ -310,7 +311,7 @@ impl ToFile {
         self.chunks = 0;
         self.durable_octets = 0;
         self.state = FileState::Open;
-        // What came behind the end of the file before has waited since then, and was in no flush.
+        // Audio behind the end of the file before has waited since then, and was in no flush.
         self.flushed_at = self.flushed_at.min(stream.buffer().waiting_since());
         if waiting_octets(stream) + self.in_flight_octets == 0 {
             self.outage = None;
@@ -329,7 +330,7 @@ impl ToFile {
         (self.state == FileState::Busy(Busy::Opening)).then(|| self.open(call, now))
     }
 
-    /// The disk took what it was given. Returns how many octets that were.
+    /// The disk took the audio of the job. Returns its octets.
     pub(in crate::agent) fn appended(
         &mut self,
         pieces: Vec<Piece>,
@@ -344,7 +345,7 @@ impl ToFile {
         std::mem::take(&mut self.in_flight_octets)
     }
 
-    /// The disk is full: the file is to be finished with what it has.
+    /// The disk is full: the file is to be finished with its audio so far.
     pub(in crate::agent) fn filled(
         &mut self,
         pieces: Vec<Piece>,
@@ -378,7 +379,7 @@ impl ToFile {
         Some(self.open(call, now))
     }
 
-    /// Gives up: nothing more reaches the disk, and what waited for it is lost.
+    /// Gives up: nothing more reaches the disk, and waiting audio is lost.
     pub(in crate::agent) fn abandon(
         &mut self,
         pieces: Vec<Piece>,
@@ -423,7 +424,7 @@ impl ToFile {
         self.outage = None;
     }
 
-    /// The disk was pulled; what follows has to wait for the answer that storage owes.
+    /// The disk was pulled; the next step has to wait for the answer that storage owes.
     pub(in crate::agent) fn lose_after_answer(&mut self) {
         self.pulled = true;
     }
@@ -492,8 +493,8 @@ impl ToFile {
         })
     }
 
-    /// The final sidecar of the present segment, which left the counts as they are in `counts`. What is counted from
-    /// there on belongs to the next one.
+    /// The final sidecar of the present segment, which left the counts as they are in `counts`. Later counts
+    /// belong to the next one.
     fn end_segment(
         &mut self,
         call: &Call,

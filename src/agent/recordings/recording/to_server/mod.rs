@@ -15,7 +15,7 @@ use uplink::phone::{Action, Client};
 #[derive(Debug)]
 pub(in crate::agent) struct ToServer {
     pub(in crate::agent) client: Client,
-    /// What the session wants done first, as soon as the RTP port is bound.
+    /// The session's first actions, due as soon as the RTP port is bound.
     pub(in crate::agent) first: Vec<Action>,
     /// The server, once a connection to it was tried.
     pub(in crate::agent) server: Option<SocketAddr>,
@@ -55,7 +55,7 @@ impl ToServer {
         }
     }
 
-    /// Hands out what is remembered; nothing more will be.
+    /// Hands out the remembered packets; nothing more is remembered.
     pub(in crate::agent) fn take_backlog(&mut self) -> Option<Backlog> {
         self.backlog.take()
     }
@@ -68,8 +68,8 @@ impl ToServer {
     }
 }
 
-/// Whether a packet goes on to the server: all that is RTP of this call, as it came. What to make of
-/// another payload type, a duplicate or a latecomer is the server's business.
+/// Whether a packet goes on to the server: all that is RTP of this call, as it came. The server decides on
+/// other payload types, duplicates and latecomers.
 pub(in crate::agent) fn goes_on(verdict: Verdict) -> bool {
     use DropCause::{NotRtp, Oversize, Source};
     !matches!(verdict, Verdict::Dropped(NotRtp | Oversize | Source))

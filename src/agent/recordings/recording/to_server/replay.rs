@@ -7,18 +7,18 @@ use media::time::Mono;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What is on its way to a server, or in its memory, when its program dies is younger: ours fills a block of two
-/// seconds before it writes.
+/// Audio on its way to a server, or in its memory, when its program dies is younger: `recordserver` fills a
+/// block of two seconds before it writes.
 pub(in crate::agent) const IN_FLIGHT: Duration = Duration::from_secs(3);
 
-/// What is lost with a server's machine is younger, when the machine has been silent for [`SILENT_PEER_AFTER`]: ours
-/// makes audio durable within 5 s.
+/// Audio lost with a server's machine is younger, when the machine has been silent for [`SILENT_PEER_AFTER`]:
+/// `recordserver` makes audio durable within 5 s.
 pub(in crate::agent) const UNSAVED: Duration = SILENT_PEER_AFTER.saturating_add(Duration::from_secs(6));
 
 /// Older packets are forgotten.
 const BACKLOG_SPAN: Duration = UNSAVED;
 
-/// Room for packets: what a call of 64 kbit/s with headers needs in that time.
+/// Room for packets: a call of 64 kbit/s with headers needs so much in that time.
 const BACKLOG_OCTETS: usize = 144 * 1024;
 
 /// Packets that are kept: those of that time with 10 ms to a packet, and some more.
@@ -62,7 +62,7 @@ impl Backlog {
         }
     }
 
-    /// Keeps a packet and forgets what is too old or too much.
+    /// Keeps a packet, and forgets those that are too old or too many.
     pub(in crate::agent) fn push(&mut self, packet: &[u8], arrival: Mono) {
         if packet.len() > BACKLOG_OCTETS {
             return;
@@ -81,7 +81,7 @@ impl Backlog {
         self.entries.push_back(Entry { octets: packet.len(), arrival, after_pause, unsent: false });
     }
 
-    /// What comes next does not follow on what came before.
+    /// The next packet does not follow on the last one.
     pub(in crate::agent) fn note_pause(&mut self) {
         self.pause = true;
     }
