@@ -1,8 +1,9 @@
-//! Who may read what is recorded, and which files may be written to.
+//! Access: the readers of recordings, and the files that may be written to.
 //!
-//! Owns: modes and group of the files and folders that are made, whatever the umask of the process; and that nothing is
-//! written through a link, or into a file that has another name elsewhere: a stick may come from anybody, and such a
-//! name on it leads to a file of the system's owner. Never: changes the mode of what was there before.
+//! Owns: modes and group of new files and folders, independent of the umask of the process; and that nothing
+//! is written through a link, or into a file that has another name elsewhere: a stick may come from anybody,
+//! and such a name on it leads to a file of the system's owner. Never: changes the mode of what was there
+//! before.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -13,7 +14,7 @@ use std::sync::Once;
 /// Where the system keeps its groups. Read directly: a static binary can't ask the C library for more than it says.
 const GROUPS: &str = "/etc/group";
 
-/// What is read of it at most.
+/// The most octets read of it.
 const MAX_GROUPS_OCTETS: u64 = 1024 * 1024;
 
 /// Longest name of a group; Linux has shorter ones.
@@ -37,7 +38,7 @@ pub fn recordings_mode(group: Option<&GroupName>) -> u32 {
 /// Reads the mode of recordings.
 ///
 /// # Errors
-/// What would be right: the owner reads and writes, and nobody executes a recording.
+/// The rule that the text breaks: the owner reads and writes, and nobody executes a recording.
 pub fn file_mode(text: &str) -> Result<u32, &'static str> {
     let wanted = "an octal file mode in quotes that lets the owner read and write and nobody execute, such as \"0600\" \
                   or \"0640\"";
@@ -49,7 +50,7 @@ pub fn file_mode(text: &str) -> Result<u32, &'static str> {
 /// Reads the name or number of a group.
 ///
 /// # Errors
-/// What would be right.
+/// The right form.
 pub fn group_name(text: &str) -> Result<GroupName, &'static str> {
     if text.bytes().all(|octet| octet.is_ascii_digit()) {
         let number = text.parse().ok().filter(|number| *number != u32::MAX);
@@ -60,7 +61,7 @@ pub fn group_name(text: &str) -> Result<GroupName, &'static str> {
     if fits { Ok(GroupName::Name(text.to_owned())) } else { Err("a group of the system, or its number") }
 }
 
-/// Modes and group of what is made.
+/// Modes and group of new files and folders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     mode: u32,
@@ -91,7 +92,7 @@ impl Access {
         Ok(Self::new(mode, group.map(group_id).transpose()?))
     }
 
-    /// Mode of folders: whoever reads a file there has to get to it.
+    /// Mode of folders: readers of a file there have to get to it.
     #[must_use]
     pub const fn folder_mode(self) -> u32 {
         self.mode | (self.mode & 0o444) >> 2
@@ -143,7 +144,7 @@ impl Access {
 /// Opens a file to be changed in place: a plain file that has no other name.
 ///
 /// # Errors
-/// As the system says, and `InvalidInput` with what it is instead: "is a link", "has 2 names".
+/// As the system says, and `InvalidInput` with the kind of object found: "is a link", "has 2 names".
 pub fn open_to_change(path: &Path) -> io::Result<File> {
     // Opening a device may already do something to it.
     may_change(&std::fs::symlink_metadata(path)?)?;
@@ -157,7 +158,7 @@ pub fn open_to_change(path: &Path) -> io::Result<File> {
 /// Whether a file of this description may be changed in place.
 ///
 /// # Errors
-/// `InvalidInput` with what it is instead.
+/// `InvalidInput` with the kind of object found.
 pub fn may_change(found: &Metadata) -> io::Result<()> {
     let kind = found.file_type();
     let reason = if kind.is_symlink() {
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_has_the_mode_that_was_asked_for_whatever_the_umask() {
+    fn new_files_have_the_mode_of_the_settings_for_any_umask() {
         let dir = tempfile::tempdir().unwrap();
         for (asked, folder) in [(0o600, 0o700), (0o640, 0o750), (0o660, 0o770), (0o666, 0o777)] {
             let access = Access::new(asked, None);

@@ -1,4 +1,4 @@
-//! Errors of the system in the words of [`crate::jobs`]: what, where, why.
+//! Errors of the system as faults of [`crate::jobs`]: the operation, the place, the cause.
 
 use crate::jobs::{Fault, FaultKind};
 use nix::errno::Errno;
@@ -27,8 +27,8 @@ fn kind_of(error: &io::Error) -> FaultKind {
     }
 }
 
-/// The failure of a sync: whatever its cause, the system may have dropped what was not written yet, and the next sync may
-/// succeed all the same. So it is never one after which the file can be finished.
+/// The failure of a sync: for any cause, the system may have dropped octets that were not written yet, and
+/// the next sync may succeed all the same. So it is never one after which the file can be finished.
 #[must_use]
 pub fn sync_fault(path: &Path, error: &io::Error) -> Fault {
     let fault = fault("sync", path, error);
@@ -39,7 +39,7 @@ pub fn sync_fault(path: &Path, error: &io::Error) -> Fault {
 const TOO_LARGE: &str = "; the disk has room, but no file may be larger: set max_file_size below the limit of the \
                          process (RLIMIT_FSIZE, LimitFSIZE of the service) or of the filesystem";
 
-/// A failure in the agent's terms: what, where, why.
+/// A failure in the agent's terms: the operation, the place, the cause.
 #[must_use]
 pub fn fault(operation: &str, path: &Path, error: &io::Error) -> Fault {
     let kind = kind_of(error);

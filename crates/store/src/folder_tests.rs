@@ -1,4 +1,4 @@
-//! What may stand in the place of the recording folder.
+//! Objects that may stand in the place of the recording folder.
 
 use super::fs::{Fs, RealFs};
 use super::writer::Writer;

@@ -31,7 +31,7 @@ pub trait Fs {
     /// Opens a file for reading and writing: a plain one that has no other name.
     ///
     /// # Errors
-    /// As the system says, and `InvalidInput` with what it is instead.
+    /// As the system says, and `InvalidInput` with the kind of object found.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
     /// Opens a plain file for reading: no link, no device.
     ///
@@ -43,13 +43,13 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn modified_ms(&self, file: &Self::File) -> io::Result<i64>;
-    /// Shows the names in a folder, whatever they name.
+    /// Shows the names in a folder, of objects of any kind.
     ///
     /// # Errors
     /// As the system says.
     fn names(&self, path: &Path, show: &mut dyn FnMut(&str)) -> io::Result<()>;
-    /// Shows some of the names in a folder, from a place in it on; 0 is its beginning. Gives the place of what follows, or
-    /// `None` at the end: whoever has other things to do goes on later. Nothing stays open meanwhile.
+    /// Shows some of the names in a folder, from a place in it on; 0 is its beginning. Returns the place of
+    /// the next name, or `None` at the end, so the caller can go on later. Nothing stays open meanwhile.
     ///
     /// # Errors
     /// As the system says.
@@ -64,7 +64,7 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn unlock(&self, file: &Self::File) -> io::Result<()>;
-    /// Writes at the end of what was appended; may write less than asked for.
+    /// Writes at the end of the file; may write less than asked for.
     ///
     /// # Errors
     /// As the system says.
@@ -94,24 +94,24 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
-    /// Makes durable what [`Self::sync_data`] may leave out: on vfat the size in the directory.
+    /// Makes durable the part that [`Self::sync_data`] may leave out: on vfat the size in the directory.
     ///
     /// # Errors
     /// As the system says.
     fn sync_fs(&self, file: &Self::File) -> io::Result<()>;
     /// Sets room aside for a file to grow to `octets` without changing its length, where a filesystem could
-    /// otherwise be left with a length beyond the room that it has (vfat). As good as it can: what is not
-    /// set aside now is found when it is written.
+    /// otherwise be left with a length beyond the room that it has (vfat). As good as it can: room that is
+    /// not set aside now is found when it is written.
     fn set_aside(&self, file: &Self::File, octets: u64);
-    /// Gives back what was set aside beyond the `octets` that the file has.
+    /// Gives back the room set aside beyond the `octets` that the file has.
     ///
     /// # Errors
     /// As the system says.
     fn give_back(&self, file: &Self::File, octets: u64) -> io::Result<()>;
-    /// Makes everything durable that was written to the filesystem of the file, whoever wrote it.
+    /// Makes everything durable that any process wrote to the filesystem of the file.
     ///
     /// # Errors
-    /// As the system says, also about what was written to other files since `file` was opened.
+    /// As the system says, also about writes to other files since `file` was opened.
     fn sync_everything(&self, file: &Self::File) -> io::Result<()>;
     /// Makes the names in a folder durable.
     ///
@@ -169,7 +169,7 @@ fn is_vfat(file: &File) -> io::Result<bool> {
 /// The system's filesystem.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemFs {
-    /// Who may read what is made.
+    /// Who may read new files.
     pub access: Access,
 }
 
@@ -359,7 +359,7 @@ pub(super) fn space(path: &Path) -> io::Result<Space> {
     })
 }
 
-/// Appends everything and adds to `written` what the disk took, also in the case of an error.
+/// Appends everything and adds the octets that the disk took to `written`, also in the case of an error.
 ///
 /// # Errors
 /// As the system says; a disk that takes nothing is full.

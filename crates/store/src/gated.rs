@@ -1,7 +1,7 @@
 //! A filesystem behind a gate that sees every operation before it is done, and may fail, shorten or answer it.
 //!
-//! Owns: which operations there are, and what becomes of one. Never: when something goes wrong; that is the gate's.
-//! The simulated stick and the tests of faults are gates.
+//! Owns: the list of operations, and the possible results of one. Never: when something goes wrong; that is
+//! the gate's. The simulated stick and the tests of faults are gates.
 
 use crate::disks::Disks;
 use crate::fs::{Entry, Fs};
@@ -69,7 +69,7 @@ pub enum Operation<'a> {
     Space(&'a Path),
 }
 
-/// What becomes of an operation. An answer that an operation does not have means [`Self::Through`].
+/// The decision on an operation. An answer that an operation does not have means [`Self::Through`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// It is done.
@@ -88,9 +88,9 @@ pub enum Pass {
     Space(Space),
 }
 
-/// Decides what becomes of each operation.
+/// Decides on each operation.
 pub trait Gate {
-    /// What becomes of `operation`, which is next.
+    /// The decision on `operation`, which is next.
     ///
     /// # Errors
     /// The operation fails with it, and is not done.

@@ -1,7 +1,7 @@
 //! Finished recordings on the disk: looked at, deleted, protected, read for playback.
 //!
-//! Owns: what each [`LibraryJob`] does to the filesystem. Nothing stays open between jobs, so nothing here
-//! keeps a disk from being unmounted. Invariant: only plain files of the recording folder are touched,
+//! Owns: the effect of each [`LibraryJob`] on the filesystem. Nothing stays open between jobs, so nothing
+//! here keeps a disk from being unmounted. Invariant: only plain files of the recording folder are touched,
 //! never through a link, and none that is being written.
 
 use super::disks::Disks;
@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 /// Octets of a file that are looked at: its header and enough to tell whole packets from payloads.
 const HEAD_OCTETS: usize = 4096;
 
-/// What is kept between jobs, to spare work.
+/// The state kept between jobs, to spare work.
 #[derive(Debug, Default)]
 pub(super) struct LibraryCache {
     /// The names that follow `after` in `folder`, the newest first, for the next step of an index.
@@ -100,7 +100,7 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
     /// Looks at some files, puts those right that a cut left unfinished, and says where to go on.
     fn index(&mut self, index: Index) -> Indexed {
         let mut done = Indexed { pass: index.pass, ..Indexed::default() };
-        // What is found may be written to, and without the disk its mount point is a plain folder.
+        // Files found may be written to, and without the disk its mount point is a plain folder.
         if check_on_disk(self.fs, &index.folder).is_err() {
             return done;
         }
@@ -226,7 +226,7 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
         }
         let path = folder.join(file);
         let failed = |error: io::Error| miss("delete", &path, &error);
-        // Refuses what is no plain file. One that may not be read may still be deleted.
+        // Refuses anything but a plain file. One that may not be read may still be deleted.
         match self.fs.open_read(&path) {
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(failed(error)),
             _ => {}
@@ -247,10 +247,10 @@ impl<'a, F: Fs + Disks, O: OpenFiles> Library<'a, F, O> {
         }
         let details = self.details(&folder, file)?;
         let mut found = details.found;
-        // What one says that can't be read is not to be replaced by the little that the file tells.
+        // A sidecar that can't be read must not be replaced by the little that the file tells.
         let beside = self.sidecar(&folder, file).map_err(|miss| match miss {
             LibraryError::NotFound => {
-                LibraryError::Damaged("what stands in place of the sidecar is no file".into())
+                LibraryError::Damaged("the object in place of the sidecar is no file".into())
             }
             miss => miss,
         })?;

@@ -1,4 +1,4 @@
-//! Two agents on one folder: what the other one is recording is left alone.
+//! Two agents on one folder: each leaves recordings of the other alone.
 
 use super::fs::{Fs, RealFs, SystemFs};
 use super::writer::Writer;
@@ -43,7 +43,7 @@ fn library(writer: &mut Writer<SystemFs>, job: LibraryJob) -> LibraryDone {
 }
 
 #[test]
-fn what_another_agent_is_recording_can_be_neither_deleted_nor_protected() {
+fn a_running_recording_of_another_agent_can_be_neither_deleted_nor_protected() {
     let dir = tempfile::tempdir().unwrap();
     let file = leave(dir.path(), 1, "theirs", SidecarState::Recording);
     let folder = folder_of(dir.path());

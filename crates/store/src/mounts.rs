@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// The kernel's mount table; it signals changes to whoever polls it.
+/// The kernel's mount table; `poll` on it signals changes.
 pub const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
 /// Of a longer table only so much is read: tens of thousands of mounts.
@@ -24,7 +24,7 @@ pub struct Mount {
     pub parent: u64,
     /// Major and minor device number.
     pub device: (u32, u32),
-    /// What of the filesystem is mounted: `/`, or the folder of a bind mount.
+    /// The mounted part of the filesystem: `/`, or the folder of a bind mount.
     pub part: PathBuf,
     /// Mount point.
     pub point: PathBuf,
@@ -76,7 +76,7 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
             other => String::from_utf8_lossy(other).into_owned(),
         },
         source: unescape(source),
-        // The second: what ext4 shows since Linux 6.15 after an error.
+        // The second is ext4's since Linux 6.15, after an error.
         read_only: has(b"ro") || has(b"emergency_ro"),
         sync: has(b"sync"),
     })
@@ -107,7 +107,8 @@ fn unescape(field: &[u8]) -> PathBuf {
 
 /// The mount that an absolute path without links leads to; `None` if the table does not say, as in a chroot.
 ///
-/// Mounts hide one another: what is mounted over a point, or over a folder on the way to it, is what is reached.
+/// Mounts hide one another: a mount over a point, or over a folder on the way to it, is the one that is
+/// reached.
 #[must_use]
 pub fn resolve<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     let nearest = |of: &dyn Fn(&Mount) -> bool| {
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn a_name_in_any_code_is_kept_octet_by_octet_and_costs_no_other_line() {
         let mut table = b"36 35 8:1 / /media/good rw - vfat /dev/sda1 rw\n".to_vec();
-        // "Büro" as a FAT label in CP850 and in Latin-1, and what no code has.
+        // "Büro" as a FAT label in CP850 and in Latin-1, and octets of no code.
         for name in [&b"B\x81ro"[..], b"B\xfcro", b"\xff\xfe\x80"] {
             table.extend(b"40 35 8:17 / /media/");
             table.extend(name);
@@ -230,7 +231,7 @@ mod tests {
         assert_eq!(at("/media/sticks"), Some(1), "a name that only begins alike");
         assert_eq!(at("/media/sticky/x"), Some(7));
         assert_eq!(at("/media/covered"), Some(4), "another filesystem was mounted over it");
-        assert_eq!(at("/srv/a/b"), Some(6), "hidden by what was mounted over the folder above");
+        assert_eq!(at("/srv/a/b"), Some(6), "hidden by the mount over the folder above");
         assert_eq!(at("/"), Some(1));
         let reached: Vec<u64> = mounts.iter().filter(|it| is_reached(&mounts, it)).map(|it| it.id).collect();
         assert_eq!(reached, [1, 2, 4, 6, 7]);
@@ -272,7 +273,7 @@ mod tests {
 
         #[test]
         fn any_name_is_read_as_the_kernel_writes_it(name in field()) {
-            // What the kernel escapes: `mangle_path` of `show_mountinfo`.
+            // Characters that the kernel escapes: `mangle_path` of `show_mountinfo`.
             let name: Vec<u8> = name.into_iter().filter(|octet| *octet != 0).collect();
             let mut written = b"/".to_vec();
             for octet in &name {

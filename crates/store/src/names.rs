@@ -1,8 +1,8 @@
 //! The names of the recordings in a folder, in the order of their making, some at a time.
 //!
 //! Owns: the order, and how many are remembered. Invariants: memory does not depend on how many there are; a folder is
-//! read bit by bit, so that its reader can be interrupted. On vfat each look at a file reads the folder up to its name, so
-//! the caller takes what it needs and no more.
+//! read bit by bit, so that its reader can be interrupted. On vfat each look at a file reads the folder up to
+//! its name, so the caller takes only the names that it needs.
 
 use super::fs::Fs;
 use super::patience::Patience;
@@ -42,8 +42,8 @@ impl Gathering {
         self.behind.as_deref()
     }
 
-    /// Goes on for a while; whether it has come to the end. A folder that can't be read is an empty one here: whoever
-    /// wants a file of it is told why.
+    /// Goes on for a while; returns whether it has come to the end. A folder that can't be read is an empty
+    /// one here: access to a file of it tells why.
     pub(super) fn go_on<F: Fs>(&mut self, fs: &F, folder: &Path, patience: Option<Patience>) -> bool {
         let Self { behind, place, names, leftovers } = self;
         while let Some(from) = *place {
@@ -67,8 +67,8 @@ impl Gathering {
         true
     }
 
-    /// What it has found, in order: recordings, none at the end of the folder; and sidecars that were being written when
-    /// the power went.
+    /// The names found, in order: recordings, none at the end of the folder; and sidecars that were being
+    /// written when the power went.
     pub(super) fn finish(mut self) -> (VecDeque<String>, Vec<String>) {
         keep_first(&mut self.names);
         (self.names.into(), self.leftovers)

@@ -1,13 +1,13 @@
 //! Which recording gives way when the disk is full: the oldest in truth.
 //!
-//! Owns: the choice, and the search for it, which goes in steps, so that what is recorded meanwhile does not wait. On vfat
-//! each look at a file takes a pass over its folder, so names are gathered first, and of those that a set clock has given
-//! only the oldest are looked at. What a file says of its age: its place in the order of the disk's files, which no clock
-//! can spoil; of a file without one, made by an older version, its start if the clock was set, else its end if the clock
-//! was set by then, else when it was last changed. One of which nothing is known goes after those that are known and
-//! without an order, and before any that has one. Invariants: memory does not depend on how many files there are; a
-//! sidecar is read once in a search; no file goes that is not ours, not finished, protected, being played, or of a call
-//! that is running.
+//! Owns: the choice, and the search for it, which goes in steps, so that recordings meanwhile do not wait. On
+//! vfat each look at a file takes a pass over its folder, so names are gathered first, and of those that a
+//! set clock has given only the oldest are looked at. The age of a file is its place in the order of the
+//! disk's files, which no clock can spoil; of a file without one, made by an older version, its start if the
+//! clock was set, else its end if the clock was set by then, else the time of its last change. One of which
+//! nothing is known goes after those that are known and without an order, and before any that has one.
+//! Invariants: memory does not depend on how many files there are; a sidecar is read once in a search; no
+//! file goes that is not ours, not finished, protected, being played, or of a call that is running.
 
 use super::fs::Fs;
 use super::on_disk::{check_on_disk, is_locked};
@@ -27,7 +27,7 @@ const LOCAL_TIME_MS: i64 = 24 * 3600 * 1000;
 /// Ends of a file after which its recording may go on in another.
 const GOES_ON: [&str; 3] = ["rollover", "codec_change", "storage_io"];
 
-/// What another agent records now is among so many of the newest files.
+/// Files that another agent writes now are among so many of the newest files.
 const MAX_LOOKED_FOR: usize = 64;
 
 /// Names of a set clock that are remembered from one pass over the folder.
@@ -64,7 +64,7 @@ fn by_name(a: &str, b: &str) -> Ordering {
     (order_key(a), a).cmp(&(order_key(b), b))
 }
 
-/// What the last search has found and was not needed yet, or a search that is under way.
+/// The unused results of the last search, or a search that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Oldest {
     folder: Option<Folder>,
@@ -93,7 +93,7 @@ pub(super) struct Oldest {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
-    /// What is found is in `found` and `unknown`.
+    /// The results are in `found` and `unknown`.
     #[default]
     Done,
     /// Names are gathered; files of unset clocks are looked at as they come.
@@ -107,8 +107,8 @@ enum Step {
 }
 
 impl Oldest {
-    /// What is remembered of the last search may not hold any more. One that is under way goes on: what it has passed by
-    /// already is found the next time.
+    /// The results of the last search may not hold any more. A search that is under way goes on: files that
+    /// it has passed by are found the next time.
     pub(super) fn look_anew(&mut self) {
         if self.step == Step::Done {
             *self = Self::default();
@@ -208,7 +208,8 @@ impl<F: Fs, O: OpenFiles> Search<'_, F, O> {
             return Done::Deleted { file: None, space: None };
         }
         let patience = Patience::begin(self.clock);
-        // What is left of the last search may have gone, or be held, by now: then there is a new one.
+        // The remaining results of the last search may have gone, or be held, by now: then there is a new
+        // one.
         let mut is_new = false;
         if self.oldest.folder.as_ref() != Some(&folder) {
             *self.oldest = Oldest { folder: Some(folder), ..Oldest::default() };
@@ -261,8 +262,8 @@ impl<F: Fs, O: OpenFiles> Search<'_, F, O> {
         true
     }
 
-    /// The rest is younger than enough of what was found, from the file of this name on. What could be younger than one of
-    /// the rest is not sure.
+    /// The rest, from the file of this name on, is younger than enough files found. Files that could be
+    /// younger than one of the rest are not sure.
     fn cut(&mut self, name: &str) {
         let oldest = &mut *self.oldest;
         oldest.pending.clear();

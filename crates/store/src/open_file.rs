@@ -1,8 +1,8 @@
-//! A recording file that is being written: what the phone's writer and the server's do to one alike.
+//! A recording file that is being written: the operations that the writers of phone and server share.
 //!
-//! Owns: its name and header, what is written and what is durable of it, and the room it needs to be finished.
-//! Never: when to sync, which makes the difference between the two writers. Invariant: `written` is what the
-//! disk took, also after an error.
+//! Owns: its name and header, its written and its durable length, and the room it needs to be finished.
+//! Never: when to sync, which makes the difference between the two writers. Invariant: `written` counts the
+//! octets that the disk took, also after an error.
 
 use super::fault::{fault, is_full};
 use super::fs::{Fs, append_all};
@@ -34,7 +34,7 @@ const ROOM_TO_FINISH_OCTETS: u64 = 64 * 1024;
 /// The file.
 #[derive(Debug)]
 pub struct OpenFile<H> {
-    /// What the file system knows it by.
+    /// The handle of the file system.
     pub handle: H,
     /// Where it is.
     pub folder: PathBuf,
@@ -185,8 +185,9 @@ impl<H> OpenFile<H> {
         append_all(fs, &mut self.handle, &mut slices[..used], &mut self.written)
     }
 
-    /// Gives up the end of what did not fit, none of which was acknowledged, so that header and final
-    /// sidecar find room; otherwise the recording would look interrupted. Nothing, if `fault` is not about room.
+    /// Gives up the end of an append that did not fit and was not acknowledged, so that header and final
+    /// sidecar find room; otherwise the recording would look interrupted. Nothing, if `fault` is not about
+    /// room.
     pub fn make_room_to_finish<F: Fs<File = H>>(&mut self, fs: &F, fault: FaultKind) {
         if !fault.lets_finish() {
             return;
@@ -238,7 +239,7 @@ impl<H> OpenFile<H> {
         }
     }
 
-    /// Writes into the header what is there in whole frames, if it changes; whether it did.
+    /// Writes the number of octets in whole frames into the header, if it changes; returns whether it did.
     ///
     /// # Errors
     /// As the system says.
@@ -256,11 +257,11 @@ impl<H> OpenFile<H> {
         Ok(true)
     }
 
-    /// Puts into a final sidecar what only the file knows.
+    /// Fills in the fields of a final sidecar that come from the file.
     pub fn describe<F: Fs<File = H>>(&mut self, fs: &F, sidecar: &mut Sidecar) {
         sidecar.file.clone_from(&self.name);
         if self.sealing.is_none() && !self.hash.is_of(self.written) {
-            // What had no room is hashed, too: what is there is read again.
+            // The hash covers octets that had no room, too, so the file is read again.
             let _ = self.hash.read_again(fs, &self.handle, HEADER_OCTETS as u64, self.written);
         }
         sidecar.sha256 = self.hash.hex_of(self.written);

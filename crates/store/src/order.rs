@@ -1,4 +1,4 @@
-//! The order in which files are made on a disk, whatever the clock shows.
+//! The order in which files are made on a disk, independent of the clock.
 //!
 //! A phone without a battery clock comes up in 1970, or with any date, and may never learn the right one. So each file gets
 //! a number that rises: the calendar time in milliseconds as long as that does, and one more than the highest before where
@@ -126,7 +126,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn whatever_the_clock_does_and_however_often_the_phone_starts_the_number_rises(
+        fn the_number_rises_for_any_clock_and_number_of_starts(
             // Starts of the phone: its clock, how it goes on, and the files that are made.
             boots in prop::collection::vec(
                 (prop::sample::select(vec![0, 100_000, 946_684_800_000, JUNE, JUNE + 1_000_000, 2_240_000_000_000,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stick_says_of_the_far_future_or_in_letters_is_not_believed_and_no_link_is_written_through() {
+    fn a_number_of_the_far_future_or_in_letters_is_not_believed_and_no_link_is_written_through() {
         let dir = tempfile::tempdir().unwrap();
         for text in ["18446744073709551615", "9999999999999999", "-1", "x", "", "\u{0}\u{1}"] {
             std::fs::write(dir.path().join(NAME), text).unwrap();

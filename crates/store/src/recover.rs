@@ -1,4 +1,4 @@
-//! Putting right what a power cut, a crash or a pulled stick left in the recording folder.
+//! Repair of recordings that a power cut, a crash or a pulled stick left unfinished in the recording folder.
 //!
 //! Owns: carrying out the plans of [`recfile::recovery`] on a [`Fs`], and bringing a file whose disk was
 //! pulled to the octets that its recording counts on. Never: touches a file that is not ours, is being
@@ -25,7 +25,7 @@ const MAX_CHUNKS: u32 = 1 << 17;
 /// A longer file that was cut off is not hashed by the agent: reading it would keep recordings waiting.
 const MAX_HASHED_OCTETS: u64 = 32 << 20;
 
-/// What a look through a folder came to.
+/// The result of a look through a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
     /// Recordings that were put right.
@@ -68,7 +68,8 @@ fn recover_named<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Result<Option<
     }
 }
 
-/// Puts one file right if it needs it, as `sidecar` says, and we may. What fails now is found again next time.
+/// Repairs one file if its sidecar says that it needs it, and we may. A failed repair is tried again at the
+/// next look.
 pub(super) fn recover_file<F: Fs>(fs: &F, folder: &Path, name: &str, sidecar: &[u8]) -> Option<Recovered> {
     let recovered = try_recover_file(fs, folder, name, sidecar);
     if let Some(error) = recovered.as_ref().err().filter(|it| it.kind() == io::ErrorKind::InvalidInput) {
@@ -117,7 +118,7 @@ fn hash_what_is_there<F: Fs>(fs: &F, file: &F::File, data_octets: u64, sidecar: 
     if octets > MAX_HASHED_OCTETS {
         return;
     }
-    // What can't be read is not hashed, and the sidecar says nothing of it.
+    // A file that can't be read is not hashed, and its sidecar gets no hash.
     if sidecar.encrypted {
         sidecar.sealed_sha256 = hash_of(fs, file, front, octets).ok().flatten();
     } else {
@@ -184,8 +185,8 @@ impl<F: Fs> Patch for Patched<'_, F> {
     }
 }
 
-/// Cuts a file to what its recording counts on and finishes it. Another stick may have come back, with a file of the
-/// same name, which is not touched.
+/// Cuts a file to the length that its recording counts on and finishes it. Another stick may have come back,
+/// with a file of the same name, which is not touched.
 pub(super) fn finalise<F: Fs>(fs: &F, job: &Finalise, seals: &Seals) -> Result<FinaliseOutcome, Fault> {
     let folder = job.folder.path();
     let failed = |error: io::Error| fault("finish", &folder.join(&job.name), &error);
@@ -253,7 +254,7 @@ fn cut_sealed<F: Fs>(fs: &F, file: &F::File, octets: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Lowers a `dataSize` that speaks of more than `octets`, before what is beyond them goes.
+/// Lowers a `dataSize` of more than `octets`, before the octets beyond are cut off.
 fn promise_no_more<F: Fs>(fs: &F, file: &F::File, octets: u64) -> io::Result<()> {
     let mut data_size = [0; 4];
     let count = fs.read_at(file, &mut data_size, DATA_SIZE_OFFSET)?;
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_put_right_once_and_what_is_not_ours_or_locked_stays() {
+    fn our_files_are_repaired_once_and_others_or_locked_ones_stay() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path();
         leave(folder, NAME, 330);
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_not_promised_any_more_before_it_goes() {
+    fn data_size_is_lowered_before_the_file_is_cut() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(NAME);
         for (promised, left) in [(800, 480), (480, 480), (320, 320)] {

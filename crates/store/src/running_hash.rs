@@ -1,7 +1,7 @@
-//! The SHA-256 of what is written to a file, while it is written.
+//! The SHA-256 of a file, computed while the file is written.
 //!
-//! Owns: the state of the hash, how many octets it covers, and an earlier state to go on from when a full disk did not
-//! keep what was hashed. Invariant: no hash is given of anything but the octets asked for.
+//! Owns: the state of the hash, how many octets it covers, and an earlier state to go on from when a full
+//! disk did not keep hashed octets. Invariant: no hash is given of anything but the octets asked for.
 
 use super::fs::Fs;
 use recfile::seal::origin::hex;
@@ -16,14 +16,14 @@ const READ_OCTETS: usize = 16 * 1024;
 pub(super) struct RunningHash {
     state: Sha256,
     octets: u64,
-    /// Whether it covers what is not in the file.
+    /// Whether it covers octets that are not in the file.
     off: bool,
     marked: Sha256,
     marked_octets: u64,
 }
 
 impl RunningHash {
-    /// Adds what is to be written next.
+    /// Adds the octets to be written next.
     pub(super) fn take(&mut self, octets: &[u8]) {
         self.state.update(octets);
     }
@@ -39,12 +39,12 @@ impl RunningHash {
         }
     }
 
-    /// What was added is in the file, which has so many octets of audio.
+    /// The added octets are in the file, which has so many octets of audio.
     pub(super) fn covers(&mut self, octets: u64) {
         self.octets = octets;
     }
 
-    /// What was added is not all in the file, or not any more.
+    /// Some of the added octets are not in the file, or not any more.
     pub(super) fn is_off(&mut self) {
         self.off = true;
     }
@@ -62,7 +62,7 @@ impl RunningHash {
         !self.off && self.octets == octets
     }
 
-    /// Goes on from the mark, or from the start, by reading what the file has.
+    /// Goes on from the mark, or from the start, by reading the file.
     ///
     /// # Errors
     /// As the system says, and `UnexpectedEof`.
@@ -93,7 +93,7 @@ impl RunningHash {
         Ok(())
     }
 
-    /// The hash of so many octets, if that is what it is.
+    /// The hash, if it covers exactly so many octets.
     pub(super) fn hex_of(&self, octets: u64) -> Option<String> {
         self.is_of(octets).then(|| hex(&self.state.clone().finalize()))
     }

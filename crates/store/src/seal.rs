@@ -1,7 +1,7 @@
-//! What the storage thread encrypts and signs with, and a file that is being encrypted.
+//! The keys by which the storage thread encrypts and signs, and a file that is being encrypted.
 //!
-//! Owns: where chunks begin and end in the file, and what can still be cut off again when the disk is full. Invariant: a
-//! flush ends with a chunk, so what was durable stays readable whatever happens to the rest.
+//! Owns: where chunks begin and end in the file, and the chunks that can still be cut off when the disk is
+//! full. Invariant: a flush ends with a chunk, so durable audio stays readable without the rest.
 
 use super::fault::is_full;
 use super::fs::{Fs, append_all};
@@ -17,10 +17,11 @@ use recfile::sidecar::Sidecar;
 use sha2::{Digest, Sha256};
 use std::io::{self, IoSlice};
 
-/// Ends of chunks that are remembered: so many full chunks and one more are over what a full disk gives up again.
+/// Ends of chunks that are remembered: so many full chunks and one more are over the length that a full disk
+/// gives up.
 const MAX_MARKS: usize = 7;
 
-/// With what recordings are encrypted and signed.
+/// The keys by which recordings are encrypted and signed.
 #[derive(Clone, Debug, Default)]
 pub struct Seals {
     /// To whom; nobody: they are not encrypted.
@@ -69,7 +70,7 @@ pub(super) struct Sealing {
     end: u64,
     chunks: u32,
     finished: bool,
-    /// Of the file from behind what changes while it is written.
+    /// The hash of the file behind the fields that change while it is written.
     hash: Sha256,
     said: Progress,
     /// The ends of the last chunks, the oldest first.
@@ -114,7 +115,7 @@ impl Sealing {
         self.mark(*written, of_audio);
         let result = self.append_pieces(fs, file, pieces, silence, written, of_audio);
         if result.is_err() {
-            // What did not become a whole chunk counts for nothing.
+            // Octets that did not become a whole chunk do not count.
             self.sealer.cut_to(self.chunks.into());
             if let Some(mark) = self.marks.last().and_then(Option::as_ref) {
                 of_audio.clone_from(&mark.of_audio);
@@ -192,7 +193,7 @@ impl Sealing {
         }
     }
 
-    /// Cuts off the chunks behind `keep` octets of audio, and what the disk took of one that did not fit.
+    /// Cuts off the chunks behind `keep` octets of audio, and the written part of one that did not fit.
     pub(super) fn cut_to<F: Fs>(
         &mut self,
         fs: &F,
@@ -202,7 +203,7 @@ impl Sealing {
         of_audio: &mut RunningHash,
     ) {
         let known = || self.marks.iter().flatten();
-        // Where a chunk ends behind what is to be kept; what was durable always ends with one.
+        // The end of a chunk behind the octets to keep; the durable part always ends with one.
         let mark = known().find(|mark| mark.written >= keep).or_else(|| known().last());
         let Some(mark) = mark.cloned() else { return };
         if fs.set_len(file, mark.end).is_ok() {

@@ -47,7 +47,7 @@ fn sha256(octets: &[u8]) -> Option<String> {
     Some(hex(&Sha256::digest(octets)))
 }
 
-/// A writer with one open file, and what was recorded to it.
+/// A writer with one open file, and the audio recorded to it.
 struct Recording {
     folder: tempfile::TempDir,
     writer: Writer<RealFs>,
@@ -244,7 +244,7 @@ fn after_a_cut_everything_that_was_flushed_opens_before_and_after_the_recovery()
 }
 
 #[test]
-fn a_file_whose_disk_was_pulled_is_cut_at_what_its_recording_counts_on() {
+fn a_file_whose_disk_was_pulled_is_cut_to_the_length_that_its_recording_counts_on() {
     let mut recording = Recording::begin(encrypting());
     recording.record(8000);
     recording.record(160);
@@ -301,11 +301,11 @@ fn it_is_listed_with_its_length_protected_and_deleted_and_not_played() {
     let deleted = recording.writer.handle(Job::Library(delete)).unwrap();
     assert!(matches!(deleted, Done::Library(LibraryDone::Deleted(_, Ok(())))), "{deleted:?}");
     let left = std::fs::read_dir(recording.folder.path()).unwrap().flatten().map(|entry| entry.file_name());
-    assert_eq!(left.collect::<Vec<_>>(), [".recordd-order"], "what keeps the order of files stays");
+    assert_eq!(left.collect::<Vec<_>>(), [".recordd-order"], "the file with the order of files stays");
 }
 
 #[test]
-fn a_plain_recording_has_the_hash_of_its_payload_and_a_recovered_one_that_of_what_is_there() {
+fn a_plain_recording_has_the_hash_of_its_payload_and_a_recovered_one_that_of_the_file() {
     let mut recording = Recording::begin(Seals::default());
     recording.record(8000);
     recording.record_silence(30_001);

@@ -1,7 +1,8 @@
 //! Sidecars on the disk: read, and replaced whole or not at all.
 //!
-//! Owns: the name that a sidecar has while it is written, and what a power cut leaves under such names. A sidecar is
-//! staged under its temporary name and put in place by a rename; who syncs in between is the caller's to say.
+//! Owns: the name that a sidecar has while it is written, and leftovers of power cuts under such names. A
+//! sidecar is staged under its temporary name and put in place by a rename; who syncs in between is the
+//! caller's to say.
 
 use super::fault::fault;
 use super::fs::{Fs, append_all};
@@ -11,7 +12,7 @@ use recfile::sidecar::{MAX_SIDECAR_OCTETS, Sidecar};
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-/// What stands around a sidecar's name while it is being written.
+/// The prefix and suffix of a sidecar's name while it is being written.
 const TEMPORARY: (&str, &str) = (".", ".tmp");
 
 /// Removed at a time: more than power cuts leave.
@@ -49,7 +50,7 @@ pub(super) fn read_sidecar<F: Fs>(fs: &F, folder: &Path, name: &str) -> io::Resu
 /// Writes the sidecar of `wav_name` under its temporary name.
 ///
 /// # Errors
-/// As the system says; what was written is gone then.
+/// As the system says; the temporary file is gone then.
 pub fn stage<F: Fs>(fs: &F, folder: &Path, wav_name: &str, sidecar: &Sidecar) -> io::Result<F::File> {
     let temporary = folder.join(temporary_name(wav_name));
     let staged = create_anew(fs, &temporary).and_then(|mut handle| {
@@ -87,7 +88,7 @@ pub fn replace<F: Fs>(fs: &F, folder: &Path, wav_name: &str, sidecar: &Sidecar) 
     in_place
 }
 
-/// The same, and what could not be written by name.
+/// The same; the fault names the file.
 pub(super) fn replace_or_fault<F: Fs>(
     fs: &F,
     folder: &Path,

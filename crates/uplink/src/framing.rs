@@ -7,11 +7,11 @@
 //!   keys one may expect, [`PATIENT_QUIET`] if it only has those we can't do without (a lenient peer,
 //!   or the middle of a message on a slow link), or if the peer has shown that it terminates messages.
 //!
-//! Silence may be wrong: a segment was lost, and the rest of the last value comes later. What can't be the beginning of
-//! a message is such a rest, and the message is read once more, whole.
+//! Silence may be wrong: a segment was lost, and the rest of the last value comes later. Octets that can't be
+//! the beginning of a message are such a rest, and the message is read once more, whole.
 //!
 //! Invariants: how the stream was cut into pieces makes no difference as long as the pauses are shorter; nor does it cost
-//! more than a bounded look per piece, however much is held: what has been looked at is remembered.
+//! more than a bounded look per piece, however much is held: octets that were looked at are remembered.
 
 use super::message::{Command, Completeness, Index, MAX_MESSAGE_OCTETS, Message, Pairs, ParseError, trimmed};
 use media::time::Mono;
@@ -27,7 +27,7 @@ pub const PATIENT_QUIET: Duration = Duration::from_millis(250);
 /// So long after a message that silence ended, a rest of it may come: a lost segment is sent again, and lost again.
 const LATEST_REST: Duration = Duration::from_secs(10);
 
-/// What a peer sends after a message.
+/// The end of line that a peer sends after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Terminator {
     /// Nothing: the source document's literal form.
@@ -77,7 +77,7 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// What is known of the octets that are held, so that none is looked at again when the next one comes.
+/// The results of looks at the held octets, so that none is looked at again when the next one comes.
 #[derive(Debug, Default)]
 struct Seen {
     /// Up to here there is no terminator.
@@ -94,7 +94,7 @@ struct Seen {
 /// Cuts one direction of a connection into messages.
 ///
 /// After each [`push`](Self::push) and at each [`poll_deadline`](Self::poll_deadline), call
-/// [`next`](Self::next) until it has nothing more: what is held is then less than one message.
+/// [`next`](Self::next) until it has nothing more: the held octets are then less than one message.
 #[derive(Debug, Default)]
 pub struct Framer {
     held: Vec<u8>,
@@ -107,7 +107,7 @@ pub struct Framer {
     /// The last message, if nothing but silence has said that it ended.
     guessed: Vec<u8>,
     guessed_at: Mono,
-    /// What is held begins with a message that was given before.
+    /// The held octets begin with a message that was given before.
     joined: bool,
     /// The message given last was such a one.
     again: bool,
@@ -120,8 +120,8 @@ impl Framer {
         Self::default()
     }
 
-    /// Takes what came from the peer. Read in pieces of a few KiB: all of it is held until
-    /// [`next`](Self::next) is called.
+    /// Takes octets from the peer. Read in pieces of a few KiB: all of it is held until [`next`](Self::next)
+    /// is called.
     pub fn push(&mut self, bytes: &[u8], now: Mono) {
         if bytes.is_empty() {
             return;
@@ -152,14 +152,14 @@ impl Framer {
                 self.guessed_at = now;
             }
             match self.take(end.unwrap_or(self.held.len())) {
-                // It was no rest, then; what was given before stands.
+                // It was no rest, then; the message given before stands.
                 Err(FrameError::Malformed(_)) if self.again => self.guessed.clear(),
                 taken => return taken.map(Some),
             }
         }
     }
 
-    /// What the peer had said in full when it closed the connection.
+    /// The messages that were complete when the peer closed the connection.
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -198,7 +198,7 @@ impl Framer {
         self.quiet.map(|quiet| self.last_push + quiet)
     }
 
-    /// What the peer put after the last message that it terminated.
+    /// The end of line after the last message that the peer terminated.
     #[must_use]
     pub fn terminator(&self) -> Terminator {
         self.terminator
@@ -227,7 +227,7 @@ impl Framer {
 
     fn take(&mut self, end: usize) -> Result<Message, FrameError> {
         if end < self.held.len() {
-            // What follows says where it ends.
+            // The next octets say where it ends.
             self.guessed.clear();
         }
         self.again = std::mem::take(&mut self.joined);
@@ -291,7 +291,7 @@ impl Framer {
         next.or(line)
     }
 
-    /// Whether the text ends in what may be a second message of which the rest is still under way.
+    /// Whether the text ends in the possible beginning of a second message.
     fn has_half_a_command(&self) -> bool {
         self.seen.starts.iter().any(|at| at + MAX_COMMAND_OCTETS > self.held.len())
     }
@@ -329,7 +329,7 @@ const MAX_COMMAND_OCTETS: usize = 64;
 /// As many mentions of commands within one message are looked at; each costs a pass over it.
 const MAX_MENTIONS: usize = 16;
 
-/// What follows the `cmd=` that `text` begins with.
+/// The text behind the `cmd=` that `text` begins with.
 fn after_cmd(text: &[u8]) -> Option<&[u8]> {
     let head = text.get(..3)?;
     if !head.eq_ignore_ascii_case(b"cmd") {
@@ -353,7 +353,7 @@ fn begins_with_command(text: &[u8]) -> bool {
         .any(|command| is(command.name(), name) && command.keys().iter().any(|key| is(key, &pair[..at])))
 }
 
-/// What octets are that come after silence has ended a message.
+/// The meaning of octets that come after silence has ended a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Late {
     /// The rest of that message.
@@ -364,8 +364,9 @@ enum Late {
     Undecided,
 }
 
-/// What `text` is behind the message `before`: its rest, if it can't be the beginning of a message. Then neither a pair nor
-/// the beginning of a key stands at its front, or, behind an `&`, a key that the message before has not yet.
+/// The meaning of `text` behind the message `before`: its rest, if it can't be the beginning of a message.
+/// Then neither a pair nor the beginning of a key stands at its front, or, behind an `&`, a key that the
+/// message before has not yet.
 fn rest_of(text: &[u8], before: &[u8]) -> Late {
     let look = text.get(..2 * MAX_COMMAND_OCTETS).unwrap_or(text);
     let ends = |at: &usize| terminator_of(look[*at]).is_some() || begins_with_command(&look[*at..]);
@@ -399,7 +400,7 @@ fn begins_a_key(text: &[u8]) -> bool {
     std::iter::once(&"cmd").chain(keys).any(begins)
 }
 
-/// Whether what stands before `at` can be a whole message, or words that are none.
+/// Whether the text before `at` can be a whole message, or words that are none.
 fn may_end_at(text: &[u8], at: usize) -> bool {
     let before = &text[..at];
     if trimmed(before).is_empty() {

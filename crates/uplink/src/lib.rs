@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_id_has_32_hexadecimal_characters_whatever_the_bits() {
+    fn a_session_id_has_32_hexadecimal_characters_for_any_bits() {
         assert_eq!(session_id([1, 0xAB]), "000000000000000100000000000000ab");
         assert_eq!(session_id([u64::MAX, u64::MAX]).len(), 32);
     }

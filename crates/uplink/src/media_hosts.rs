@@ -1,8 +1,8 @@
 //! Where a server's answer may send the audio of a call.
 //!
-//! Owns: the decision. Commands travel in the clear, so whoever sits on the path can name any host in an answer that looks
-//! like success. So the audio goes to the server itself, at whatever port it says, or to a host that the config names.
-//! Never: looks a name up; whether one may be is decided here.
+//! Owns: the decision. Commands travel in the clear, so an attacker on the path can name any host in an
+//! answer that looks like success. So the audio goes to the server itself, at any port that it names, or to a
+//! host that the config names. Never: looks a name up; whether one may be is decided here.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
@@ -24,7 +24,7 @@ enum MediaHost {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MediaHosts(Vec<MediaHost>);
 
-/// What becomes of the target of an answer.
+/// The decision on the target of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The audio goes there.
@@ -111,7 +111,8 @@ impl MediaHost {
     }
 }
 
-/// What keeps audio from an address, whatever the config says. This machine is only meant by a server on this machine.
+/// The reason for which an address gets no audio, even if the config allows it. This machine is only meant by
+/// a server on this machine.
 fn fault_of(ip: IpAddr, peer: SocketAddr) -> Option<&'static str> {
     let ip = ip.to_canonical();
     let broadcast = |ip: Ipv4Addr| ip.is_broadcast() || ip.octets()[0] == 0;
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn some_addresses_get_none_whatever_the_config_says() {
+    fn some_addresses_get_none_under_any_config() {
         let all = hosts(&["0.0.0.0/0", "::/0"]);
         for host in [
             "239.1.2.3",

@@ -39,7 +39,7 @@ pub struct Timing {
 pub struct Opening {
     /// The recording's `id` on the wire, made fit to be kept.
     pub id: String,
-    /// What the phone calls itself, made fit to be kept.
+    /// The phone's name for itself, made fit to be kept.
     pub device: String,
     /// Whether one of the two is another one than was said.
     pub altered: Altered,
@@ -87,21 +87,21 @@ impl EndReason {
     }
 }
 
-/// What is to be done, in order.
+/// The actions, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send this.
     Send(Vec<u8>),
     /// The phone asks for a recording: answer at once with [`Session::granted`] or [`Session::refused`].
     Open(Box<Opening>),
-    /// The recording is over: take what RTP has arrived, free the port, finalise the file.
+    /// The recording is over: take the RTP that has arrived, free the port, finalise the file.
     Finish {
         /// Why.
         reason: EndReason,
         /// Numbers and names as the phone's stop request has them.
         parties: Option<Parties>,
     },
-    /// Close the connection once what was sent before is on its way.
+    /// Close the connection once earlier messages are on their way.
     Close,
 }
 
@@ -201,7 +201,7 @@ impl Session {
         }
     }
 
-    /// The phone closed the connection, or it broke. What was said in full still counts.
+    /// The phone closed the connection, or it broke. Complete messages still count.
     pub fn peer_closed(&mut self, now: Mono, out: &mut Vec<Action>) {
         while self.reads() {
             match self.framer.next_at_close() {

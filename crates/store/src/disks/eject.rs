@@ -1,8 +1,8 @@
 //! Making a disk safe to pull: synced, and mounted nowhere.
 //!
 //! Owns: which mounts belong to the disk, and undoing them. A stick may be mounted at several places, be bound to
-//! others, and have several partitions; whoever pulls it pulls them all. Invariants: what can't be pulled is never
-//! unmounted, nor is the system's own disk, nor what others have mounted over the stick.
+//! others, and have several partitions; pulling it pulls them all. Invariants: never unmounted are a disk
+//! that can't be pulled, the system's own disk, and mounts of others over the stick.
 
 use super::scan::{Links, block_of, stick_of};
 use crate::jobs::{Eject, Ejected, Left, StickId};
@@ -15,7 +15,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// A mount that is busy is tried again so often: whoever looks into a new disk does not take long.
+/// A mount that is busy is tried again so often: a program that looks into a new disk does not take long.
 const ATTEMPTS: u32 = 10;
 
 /// Between two attempts.
@@ -49,7 +49,7 @@ pub(super) fn eject(disk: &Eject) -> io::Result<Ejected> {
         }
         let mut left = Vec::new();
         let mut progress = false;
-        // What was mounted last is on top.
+        // The last mount is on top.
         for mount in ours.iter().rev() {
             match undo(mount, &all) {
                 Ok(()) => (progress, undone) = (true, undone + 1),
@@ -60,7 +60,7 @@ pub(super) fn eject(disk: &Eject) -> io::Result<Ejected> {
             return Ok(Ejected { unmounted: true, sticks, left });
         }
         if progress && undone < MAX_MOUNTS {
-            // What was below may be reached now, and others may have mounted it anew.
+            // Mounts below may be reached now, and others may have mounted it anew.
             continue;
         }
         attempts += 1;
@@ -115,7 +115,7 @@ fn undo(mount: &Mount, all: &[Mount]) -> Result<(), Left> {
             left(format!("{} is mounted in it: unmount that first", other.point.display()), false)
         }
         (Errno::EBUSY, None) => {
-            left("it is in use: close what has files or folders open there".into(), false)
+            left("it is in use: close the programs that have files or folders open there".into(), false)
         }
         _ => left(error.to_string(), false),
     })

@@ -9,7 +9,7 @@ use crate::fs::SystemFs;
 use crate::jobs::{Eject, Ejected, Found, Look};
 use std::io;
 
-/// What is done with disks as a whole: a trait, so that tests can put them in and pull them.
+/// Operations on disks as a whole: a trait, so that tests can put them in and pull them.
 pub trait Disks {
     /// The disks that can be recorded to.
     fn scan(&self, look: &Look) -> Found;

@@ -1,7 +1,7 @@
 //! Which filesystems there are, and which of them is a stick that can be recorded to.
 //!
-//! Owns: what the kernel says of a disk, and when two mounts are of one disk. May wait on a stalled disk, so it
-//! runs on the storage thread only.
+//! Owns: the kernel's data about a disk, and when two mounts are of one disk. May wait on a stalled disk, so
+//! it runs on the storage thread only.
 
 use crate::fs::{device, space};
 use crate::jobs::{Disk, FaultKind, Found, Look, Missing, StickId, Target};
@@ -37,7 +37,7 @@ pub fn scan(look: &Look) -> Found {
         Target::Directory(path) => directory(path, look, &mounts),
         Target::Auto => Found { disks: sticks(look, &mounts), ..Found::default() },
     };
-    // Files of the kernel tell of each disk: what was not found may be there, if they could not be read.
+    // Files of the kernel tell of each disk: if they can't be read, a disk that is not found may be there.
     found.unknown = File::open(mounts::MOUNT_TABLE).is_err_and(|error| is_scarcity(&error));
     found.pulled = look.ejected.iter().filter(|stick| !is_there(stick)).cloned().collect();
     found
@@ -104,7 +104,7 @@ fn describe(root: &Path, look: &Look, mount: Option<&Mount>, removable: bool, li
         return None;
     }
     let device = device(root).ok()?;
-    // Mounted or not: what is written there goes nowhere.
+    // Mounted or not: writes there go nowhere.
     let pulled = (removable && is_pulled(device)).then_some(FaultKind::Pulled);
     let fault = pulled.or_else(|| folder_fault(root, &look.folder, device));
     Some(Disk {
@@ -132,7 +132,7 @@ fn folder_fault(root: &Path, name: &str, device: u64) -> Option<FaultKind> {
         Ok(()) => None,
         Err(Errno::EROFS) => Some(FaultKind::ReadOnly),
         Err(Errno::EACCES | Errno::EPERM) => Some(FaultKind::Denied),
-        // Whatever else it is, an attempt will tell.
+        // For other errors, an attempt will tell.
         Err(_) => None,
     };
     match metadata(&folder) {
@@ -184,8 +184,8 @@ pub(super) fn stick_of(mount: &Mount) -> StickId {
     block_of(mount).map(|block| identity(&whole_disk(block))).unwrap_or_default()
 }
 
-/// A disk's place, and what changes when it is put in again: the kernel's sequence number of disks, or where that is
-/// not known (before Linux 5.15) the number that USB gave it.
+/// A disk's place, and a number that changes when it is put in again: the kernel's sequence number of disks,
+/// or where that is not known (before Linux 5.15) the number that USB gave it.
 fn identity(whole: &Path) -> StickId {
     let sequence = read_to_string(whole.join("diskseq")).unwrap_or_default();
     let usb_number = whole.ancestors().find_map(|folder| read_to_string(folder.join("devnum")).ok());
@@ -208,8 +208,8 @@ fn is_there(stick: &StickId) -> bool {
     whole.is_dir() && !is_empty && identity(whole) == *stick
 }
 
-/// Whether the block device with this number is gone, or a reader without its card. What is on no block device, or what
-/// the system tells nothing of, is taken to be there.
+/// Whether the block device with this number is gone, or a reader without its card. A filesystem without a
+/// block device, or one that the system tells nothing of, is taken to be there.
 pub(super) fn is_pulled(device: u64) -> bool {
     let number = |part: u64| u32::try_from(part).unwrap_or_default();
     let block = (number(major(device)), number(minor(device)));
@@ -248,7 +248,7 @@ impl Links {
         self.0.iter().find(|(_, linked)| leads_to(*linked)).map(|(name, _)| name.as_str())
     }
 
-    /// What a mount is pulled together with: the stick that udev knows it to be of, or its whole disk.
+    /// The group of mounts that are pulled together: the stick by udev's data, or the whole disk.
     pub(super) fn group_of(&self, mount: &Mount) -> String {
         let Some(block) = block_of(mount) else { return String::new() };
         let named = self.name_of(block).map(str::to_owned);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_place_of_the_recording_folder_is_told() {
+    fn objects_in_place_of_the_recording_folder_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let record = folder.path().join("Record");
         let fault = || scan(&at(folder.path())).disks[0].folder_fault;

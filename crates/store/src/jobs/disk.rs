@@ -26,7 +26,7 @@ impl StickId {
     }
 }
 
-/// What to look for.
+/// The disks to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Where.
@@ -43,7 +43,7 @@ impl From<Target> for Look {
     }
 }
 
-/// What there is.
+/// The disks found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Filesystems that could hold recordings, in the order in which they were mounted, each once.
@@ -52,7 +52,7 @@ pub struct Found {
     pub missing: Option<Missing>,
     /// Those of the ejected disks that are gone.
     pub pulled: Vec<StickId>,
-    /// The system could not say what there is: it is as it was.
+    /// The system could not list the disks: the last state stays.
     pub unknown: bool,
 }
 
@@ -84,11 +84,11 @@ pub struct Eject {
     pub stick: StickId,
     /// The same for all that is pulled with it; empty if the system does not tell.
     pub group: String,
-    /// Only what can be pulled is unmounted.
+    /// Only removable disks are unmounted.
     pub removable: bool,
 }
 
-/// What became of an eject.
+/// The result of an eject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ejected {
     /// Every mount of the disk is gone.
@@ -104,7 +104,7 @@ pub struct Ejected {
 pub struct Left {
     /// Where.
     pub point: PathBuf,
-    /// Why, and what to do.
+    /// The cause, and what to do.
     pub why: String,
     /// The system does not let us unmount anything: everything is on the disk all the same.
     pub denied: bool,
@@ -133,8 +133,8 @@ pub struct Disk {
     pub stick: StickId,
     /// The same for all that is pulled with it; empty if the system does not tell.
     pub group: String,
-    /// What is wrong with the recording folder: it is none, leads off the disk, or is not ours to write to. Or with the
-    /// disk: it is out of its slot.
+    /// The fault of the recording folder: it is none, leads off the disk, or is not ours to write to. Or of
+    /// the disk: it is out of its slot.
     pub folder_fault: Option<FaultKind>,
 }
 
@@ -150,7 +150,7 @@ pub struct Space {
 /// How fast a disk takes audio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Speed {
-    /// What was written and synced.
+    /// Octets written and synced.
     pub octets: u64,
     /// How long that took.
     pub took: Duration,

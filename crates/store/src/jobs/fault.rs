@@ -1,6 +1,6 @@
-//! Why a disk did not do what was asked.
+//! Faults: the reasons for which a disk fails a job.
 
-/// Why the disk did not do what was asked.
+/// The reason for which the disk failed a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// There is no disk, or not the one that was there.
@@ -24,14 +24,14 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Whether what there is of a file can be finished, though nothing more goes into it.
+    /// Whether the file can be finished as it is, though nothing more goes into it.
     #[must_use]
     pub fn lets_finish(self) -> bool {
         matches!(self, Self::Full | Self::TooLarge)
     }
 }
 
-/// A failed job: what, where, why.
+/// A failed job: the operation, the place, the cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Class of the failure.

@@ -1,4 +1,4 @@
-//! A recording file: where it is, what goes into it, what a cut-off one becomes.
+//! A recording file: its place, its pieces, and the result of its recovery.
 
 use super::disk::Space;
 use media::time::Wall;
@@ -64,13 +64,13 @@ pub struct Finalise {
     pub folder: Folder,
     /// Path below the recording folder.
     pub name: String,
-    /// Octets of audio that belong to it: what is behind them stands in the next file too.
+    /// Octets of audio that belong to it: octets behind them are in the next file, too.
     pub octets: u64,
     /// Final sidecar; `file`, `data_bytes` and `duration_ms` are filled in.
     pub sidecar: Box<Sidecar>,
 }
 
-/// What came of a [`Finalise`].
+/// The result of a [`Finalise`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinaliseOutcome {
     /// The file is as it is to be.
@@ -81,13 +81,13 @@ pub enum FinaliseOutcome {
     Locked,
 }
 
-/// What was saved of one file.
+/// The saved part of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
     /// Path below the recording folder.
     pub file: String,
     /// Recording id of its sidecar.
     pub recording: String,
-    /// Length of what was saved, in milliseconds.
+    /// Length of the saved part, in milliseconds.
     pub duration_ms: u64,
 }

@@ -1,4 +1,4 @@
-//! What is asked of the storage thread about finished recordings, and what it answers.
+//! The jobs of the storage thread about finished recordings, and its answers.
 //!
 //! Owns: the vocabulary of the library and of playback. Names are names of files in the recording folder,
 //! never paths. Every job is small enough that recording jobs behind it hardly wait.
@@ -22,7 +22,7 @@ pub struct PlaybackKey(pub u64);
 /// One thing to do with recordings on the disk.
 #[derive(Debug)]
 pub enum LibraryJob {
-    /// Look at the next files, newest names first, and make whole what a crash left of them.
+    /// Look at the next files, newest names first, and make those whole that a crash cut off.
     Index(Index),
     /// Tell everything about one file.
     Info {
@@ -109,7 +109,7 @@ pub struct ReadFrames {
     pub folder: Folder,
     /// Its name.
     pub file: String,
-    /// What the file is made of.
+    /// The format of the file.
     pub format: Format,
     /// First frame, counted from 0.
     pub first: u64,
@@ -141,15 +141,15 @@ pub struct FileSummary {
     pub octets: u64,
     /// Last change, in milliseconds since the Unix epoch.
     pub modified_ms: i64,
-    /// What it holds; `None` if it does not begin like a recording.
+    /// Its contents; `None` if it does not begin like a recording.
     pub facts: Option<Facts>,
     /// Whether it is encrypted.
     pub encrypted: bool,
-    /// What its sidecar says.
+    /// The summary of its sidecar.
     pub sidecar: Option<SidecarSummary>,
 }
 
-/// What a list needs of a sidecar.
+/// The fields of a sidecar that a list needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SidecarSummary {
     /// Id of the recording, empty if it has none.
@@ -187,12 +187,12 @@ pub struct Details {
     pub damage: Option<String>,
 }
 
-/// What a playback needs to know of one of its files.
+/// The data that a playback needs about one of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Playable {
     /// Its name.
     pub file: String,
-    /// What it is made of.
+    /// Its format.
     pub format: Format,
     /// Whole frames in it now.
     pub frames: u64,
@@ -228,6 +228,6 @@ pub struct FramesRead {
     pub first: u64,
     /// Payloads one after another, no RTP headers.
     pub block: Block,
-    /// Whole frames that the file has now, or what went wrong.
+    /// Whole frames that the file has now, or the error.
     pub result: Result<u64, LibraryError>,
 }

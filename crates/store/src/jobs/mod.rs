@@ -1,4 +1,4 @@
-//! What is asked of the storage thread, and what it answers.
+//! The jobs of the storage thread, and its answers.
 //!
 //! Owns: the vocabulary between the agent, which decides, and storage, which does. Pure data. Invariant:
 //! every [`Job`] is answered by exactly one [`Done`], in the order of the jobs.
@@ -28,7 +28,7 @@ pub enum Job {
     Append {
         /// The file.
         file: FileKey,
-        /// What to write.
+        /// The pieces to write.
         pieces: Vec<Piece>,
         /// Whether to sync.
         flush: bool,
@@ -42,7 +42,8 @@ pub enum Job {
     },
     /// Forget `file` without touching the disk: it is gone.
     Abandon(FileKey),
-    /// Bring a file that lost its disk in mid-recording to what its recording counts on, now that the disk is back.
+    /// Bring a file that lost its disk in mid-recording to the length that its recording counts on, now that
+    /// the disk is back.
     Finalise(Box<Finalise>),
     /// Write and sync a little in a hidden file, delete it, and tell how fast that was.
     MeasureSpeed(Folder),
@@ -88,7 +89,7 @@ pub enum Done {
     Closed {
         /// The file.
         file: FileKey,
-        /// Room left, or what went wrong; the file is closed in any case.
+        /// Room left, or the fault; the file is closed in any case.
         result: Result<Option<Space>, Fault>,
     },
     /// To `Abandon`.
@@ -97,14 +98,14 @@ pub enum Done {
     Finalised {
         /// The key that the file had.
         file: FileKey,
-        /// What came of it.
+        /// The outcome.
         result: Result<FinaliseOutcome, Fault>,
     },
     /// To `MeasureSpeed`; `None` if the disk was busy with a recording.
     SpeedMeasured(Result<Option<Speed>, Fault>),
     /// To `DeleteOldest`.
     Deleted {
-        /// What was deleted, if there was anything to delete.
+        /// The deleted file, if there was one to delete.
         file: Option<String>,
         /// Room left.
         space: Option<Space>,

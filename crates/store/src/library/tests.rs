@@ -59,7 +59,7 @@ fn leave(folder: &Path, name: &str, state: SidecarState) {
 }
 
 #[test]
-fn a_pass_makes_whole_what_was_cut_off_and_a_step_of_it_looks_at_few_files() {
+fn a_pass_makes_cut_off_files_whole_and_a_step_of_it_looks_at_few_files() {
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..5).map(|second| format!("Record_20260301-09150{second}.wav")).collect();
     for name in &names {
@@ -85,7 +85,7 @@ fn a_pass_makes_whole_what_was_cut_off_and_a_step_of_it_looks_at_few_files() {
 }
 
 #[test]
-fn a_pass_leaves_alone_what_is_being_written() {
+fn a_pass_leaves_files_being_written_alone() {
     let dir = tempfile::tempdir().unwrap();
     let device = RealFs.device(dir.path()).unwrap();
     let open = Open {

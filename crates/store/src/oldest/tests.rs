@@ -37,7 +37,7 @@ fn folder_of(path: &Path) -> Folder {
     Folder { root: path.into(), device: RealFs.device(path).unwrap(), name: String::new() }
 }
 
-/// Asks as often as it takes; gives what was deleted, and how often others had their turn.
+/// Asks as often as it takes; returns the deleted file, and how often others had their turn.
 fn delete(writer: &mut Writer<RealFs>, path: &Path) -> (Option<String>, usize) {
     let mut steps = 0;
     loop {
@@ -65,7 +65,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn whatever_the_time_zones_were_the_earliest_start_gives_way_first(
+    fn the_earliest_start_gives_way_first_for_any_time_zones(
         starts in prop::collection::vec((0..400_000i64, -12..=14i32), 1..50),
     ) {
         let dir = tempfile::tempdir().unwrap();
@@ -80,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn files_go_in_the_order_of_their_making_whatever_the_clocks_showed(
+    fn files_go_in_the_order_of_their_making_for_any_clocks(
         clocks in prop::collection::vec(
             prop::sample::select(vec![0, 1000, 946_684_800_000, JUNE_MS, JUNE_MS + 60_000, 2_240_000_000_000]),
             1..50,
@@ -154,7 +154,7 @@ fn the_call_just_made_in_1970_goes_last_and_the_calls_of_a_set_clock_go_first() 
 }
 
 #[test]
-fn what_became_protected_running_or_played_since_the_pass_stays() {
+fn files_protected_running_or_played_since_the_pass_stay() {
     let dir = tempfile::tempdir().unwrap();
     let files: Vec<(Sidecar, String)> = (0..4)
         .map(|number| {
@@ -196,11 +196,11 @@ fn a_call_that_is_between_two_of_its_files_keeps_those_it_has() {
     assert_eq!(delete(&[&call.recording]), Some(other));
     assert_eq!(delete(&[&call.recording]), None);
     assert_eq!(delete(&[]), Some(first));
-    assert_eq!(delete(&[&call.recording]), None, "what is remembered of the last search");
+    assert_eq!(delete(&[&call.recording]), None, "the results of the last search");
 }
 
 #[test]
-fn what_is_not_ours_stays_and_costs_no_look() {
+fn files_of_others_stay_and_cost_no_look() {
     let dir = tempfile::tempdir().unwrap();
     let start = at(JUNE_MS);
     let theirs = leave(dir.path(), 0, start, &Sidecar { recording: String::new(), ..finished(0, start) });

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicUsize;
 const CAPACITY: usize = 2;
 const FILES: u64 = 20;
 
-/// Everything but what takes the disk long.
+/// A gate that skips syncs, the slow operations of a disk.
 struct Quick;
 
 impl Gate for Quick {

@@ -1,4 +1,4 @@
-//! One sync for all files rather than several for each: what thousands of calls on one disk need.
+//! One sync for all files rather than several for each: thousands of calls on one disk need it.
 //!
 //! A sync makes the disk empty its cache, and it takes the disk as long for one file as for thousands.
 //! So appending is left to the page cache, and from time to time a checkpoint makes everything durable by one
@@ -32,7 +32,7 @@ const SLOW: Duration = Duration::from_secs(2);
 
 /// Books of the recordings that are made, beside their files and on the same disk.
 pub trait Ledger<F: Fs> {
-    /// What it has of a finished file.
+    /// The line for a finished file.
     type Line;
 
     /// A recording of this id is about to have a sidecar.
@@ -47,7 +47,7 @@ pub trait Ledger<F: Fs> {
     /// Whether lines are due.
     fn is_due(&self) -> bool;
 
-    /// Writes the lines that are due. What fails is due again at the next checkpoint.
+    /// Writes the lines that are due. Lines that fail are due again at the next checkpoint.
     ///
     /// # Errors
     /// As the system says.
@@ -152,7 +152,7 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
 
     fn fail_all(&mut self, files: &mut Files<F::File, ()>, error: &io::Error) {
         for file in self.all(files) {
-            // Of a file that a full disk let finish it is not known any more what is durable.
+            // The durable length of a file that a full disk let finish is not known any more.
             if file.fault.as_ref().is_none_or(|fault| fault.kind.lets_finish()) {
                 file.fault = Some(sync_fault(&file.path(), error));
             }
@@ -194,7 +194,7 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
         let listed = if self.ledger.is_due() { self.ledger.write(fs) } else { Ok(()) };
         let synced = self.sync(fs, files);
         if let Err(error) = &synced {
-            // What the open files wrote since the first sync went with it.
+            // Writes of the open files since the first sync are lost with it.
             self.fail_all(files, error);
         }
         // Only headers of files that are still open may wait.
@@ -264,7 +264,7 @@ impl<F: Fs + Disks, L: Ledger<F>> SyncPolicy<F> for Checkpoints<F, L> {
     ) -> Option<Result<Option<Space>, Fault>> {
         let mut file = ours.file;
         file.describe(fs, &mut sidecar);
-        // The recording itself is what counts: a sidecar that finds no room, or no descriptor, is written later.
+        // The recording itself counts: a sidecar that finds no room, or no descriptor, is written later.
         let staged =
             stage(fs, &file.folder, &file.name, &sidecar).map(|()| self.ledger.line(&file.folder, &sidecar));
         if staged.is_err() && self.late.len() < MAX_LATE {

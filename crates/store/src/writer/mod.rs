@@ -1,11 +1,11 @@
 //! The writer: jobs in, answers out, and the order of operations that keeps every file openable.
 //!
-//! Owns: what each recording file goes through, alike at phone and server: where it may be made, what is taken back if it
-//! can't be, what of it was written, what a full disk leaves. When it is durable is a [`SyncPolicy`]'s: each flush of
-//! each file ([`per_file`]), or all files from time to time ([`checkpoints`]). Invariants: every job is answered once;
-//! `dataSize` never promises what the disk does not have; the first failed sync of a file is final, since on a dead disk the
-//! next one may return success; a descriptor is closed as soon as its file has failed for good, so that nothing keeps
-//! a dead mount busy; on a full disk what was written stays.
+//! Owns: the life of each recording file, alike at phone and server: its place, its removal if it can't be
+//! made, its written length, its end on a full disk. The time of syncs is a [`SyncPolicy`]'s: each flush of
+//! each file ([`per_file`]), or all files from time to time ([`checkpoints`]). Invariants: every job is
+//! answered once; `dataSize` never promises what the disk does not have; the first failed sync of a file is
+//! final, since on a dead disk the next one may return success; a descriptor is closed as soon as its file
+//! has failed for good, so that nothing keeps a dead mount busy; on a full disk the written part stays.
 
 pub mod checkpoints;
 pub mod per_file;
@@ -30,15 +30,15 @@ use std::time::Duration;
 /// With more room than a new file and its sidecar need, a disk that takes none is short of names.
 const NAMES_ALONE_OCTETS: u64 = 1024 * 1024;
 
-/// When what is written becomes durable, and what is done for it.
+/// The policy of syncs: when written octets become durable, and by which calls.
 pub trait SyncPolicy<F: Fs + Disks> {
-    /// What it knows of each open file.
+    /// Its state for each open file.
     type Kept: Default;
 
     /// The room on the disk is looked at this often.
     const SPACE_INTERVAL: Duration;
 
-    /// A file may be made by what is known of the room if that is not older.
+    /// A file may be made by a measurement of the free room that is not older.
     const SPACE_AT_OPEN: Duration;
 
     /// Makes the folder of a new file, if need be.
@@ -50,10 +50,11 @@ pub trait SyncPolicy<F: Fs + Disks> {
     /// The place of a new file in the order of its disk's, if that is kept.
     fn number(&mut self, fs: &F, open: &Open, clock: fn() -> Mono) -> Option<u64>;
 
-    /// Writes what stands in front of the audio, and the first sidecar: from here on a cut leaves a file that opens.
+    /// Writes the octets in front of the audio, and the first sidecar: from here on a cut leaves a file that
+    /// opens.
     ///
     /// # Errors
-    /// What could not be written; the writer takes the files back.
+    /// The failed write; the writer takes the files back.
     fn begin(
         &mut self,
         fs: &F,
@@ -65,7 +66,7 @@ pub trait SyncPolicy<F: Fs + Disks> {
     /// Audio was written; with `flush` it is to become durable.
     ///
     /// # Errors
-    /// What could not be made durable. It is final.
+    /// The failed sync. It is final.
     fn written(
         &mut self,
         fs: &F,
@@ -114,7 +115,7 @@ pub struct Writer<F: Fs + Disks, P: SyncPolicy<F> = PerFile> {
     policy: P,
 }
 
-/// A file that is written, and what a policy knows of it.
+/// A file that is written, and the policy's state for it.
 pub struct OpenRecording<H, K> {
     file: OpenFile<H>,
     /// Id of the recording.
@@ -147,7 +148,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// What is known if that is not older than `age`; else what there is.
+    /// The last measurement if it is not older than `age`; else a new one.
     fn at<F: Fs>(&mut self, fs: &F, folder: &Path, now: Mono, age: Duration) -> io::Result<Space> {
         match self.space.filter(|_| self.looked.is_some_and(|looked| now.since(looked) < age)) {
             Some(space) => Ok(space),
@@ -159,7 +160,7 @@ impl Room {
         }
     }
 
-    /// What there is, if nobody has looked for so long.
+    /// A new measurement, if the last one is older than `interval`.
     fn if_due<F: Fs>(&mut self, fs: &F, folder: &Path, now: Mono, interval: Duration) -> Option<Space> {
         if self.looked.is_some_and(|looked| now.since(looked) < interval) {
             return None;
@@ -261,7 +262,7 @@ impl<F: Fs + Disks, P: SyncPolicy<F>> Writer<F, P> {
             let full = ours.file.fault.as_ref().map(|fault| fault.kind).filter(|kind| kind.lets_finish());
             if let Some(kind) = full {
                 ours.file.make_room_to_finish(fs, kind);
-                // What was seen before is no longer so.
+                // The last measurement no longer holds.
                 *room = Room::default();
             }
         }

@@ -6,7 +6,7 @@
 //! `fdatasync` may leave at size 0, `fdatasync` makes the stick empty its own cache. The sidecar that
 //! calls the file finished is written once the exact header is durable.
 //!
-//! Owns: what only a phone asks for, too: encryption, the order of a disk's files, its library, making room.
+//! Owns also the jobs of a phone alone: encryption, the order of a disk's files, its library, making room.
 
 use super::{Files, OpenRecording, Room, SyncPolicy};
 use crate::disks::Disks;
@@ -48,7 +48,7 @@ pub struct PerFile {
 pub struct SetAside(u64);
 
 impl PerFile {
-    /// The same, which encrypts and signs what it records.
+    /// The same, which encrypts and signs recordings.
     #[must_use]
     pub fn with_seals(seals: Seals) -> Self {
         Self { seals, ..Self::default() }
@@ -68,7 +68,7 @@ impl PerFile {
         fs.sync_data(&file.handle).map_err(failed)?;
         file.describe(fs, &mut sidecar);
         let sidecar = self.seals.finish(&file.header, sidecar).map_err(failed)?;
-        // A full disk may have no room for another sidecar: the recording itself is what counts.
+        // A full disk may have no room for another sidecar: the recording itself counts.
         let beside = replace_or_fault(fs, &file.folder, &file.name, &sidecar);
         fs.sync_folder(&file.folder).map_err(failed)?;
         // Names, sizes and content, in the stick's own cache too.
@@ -146,7 +146,7 @@ impl<F: Fs + Disks> SyncPolicy<F> for PerFile {
         ours: &mut OpenRecording<F::File, SetAside>,
         flush: bool,
     ) -> Result<(), Fault> {
-        // After the write, so that what is set aside is durable before the length comes near it.
+        // After the write, so that the room set aside is durable before the length comes near it.
         set_aside(fs, ours);
         if flush {
             let flushed = flush_file(fs, &mut ours.file);
@@ -237,8 +237,8 @@ fn flush_file<F: Fs>(fs: &F, file: &mut OpenFile<F::File>) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps room ahead of what is written: vfat makes a length durable before the clusters that it
-/// needs, so a file pulled at that moment would end in octets that can't be read.
+/// Keeps room ahead of the written length: vfat makes a length durable before the clusters that it needs, so
+/// a file pulled at that moment would end in octets that can't be read.
 fn set_aside<F: Fs>(fs: &F, ours: &mut OpenRecording<F::File, SetAside>) {
     let octets = ours.file.octets();
     let SetAside(set_aside) = &mut ours.kept;

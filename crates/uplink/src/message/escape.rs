@@ -28,7 +28,7 @@ fn hex_digit(nibble: u8) -> char {
     char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase())
 }
 
-/// Text of a value: `%XX` is decoded, `+` is a plus, and what is not UTF-8 becomes U+FFFD.
+/// Text of a value: `%XX` is decoded, `+` is a plus, and octets that are not UTF-8 become U+FFFD.
 pub(super) fn unescape(raw: &[u8]) -> String {
     let octets = if raw.contains(&b'%') { Cow::Owned(percent_decoded(raw)) } else { Cow::Borrowed(raw) };
     String::from_utf8_lossy(&octets).into_owned()

@@ -1,11 +1,11 @@
 //! The four messages of server recording and their text: `key=value` pairs joined by `&`.
 //!
-//! Owns: key names and their order (the source document's), what is escaped, which keys a message
-//! needs. Sending, `%`, `&`, `=` and control characters in a value are percent-encoded and nothing
-//! else, so `+49…` and UTF-8 stay readable. Receiving, keys come in any order, unknown ones are
-//! ignored, the first of two equal ones counts, `%XX` is decoded and `+` is a plus. Of what machines read, case of
-//! letters, blanks, quotes and what trails behind do not count; of what people read, all does.
-//! Never: where a message ends in a stream, which is [`super::framing`].
+//! Owns: key names and their order (the source document's), the escapes, the keys that a message needs.
+//! Sending, `%`, `&`, `=` and control characters in a value are percent-encoded and nothing else, so `+49…`
+//! and UTF-8 stay readable. Receiving, keys come in any order, unknown ones are ignored, the first of two
+//! equal ones counts, `%XX` is decoded and `+` is a plus. In values that machines read, case of letters,
+//! blanks, quotes and trailing characters do not count; in values that people read, all does. Never: where a
+//! message ends in a stream, which is [`super::framing`].
 
 mod escape;
 mod value;
@@ -21,8 +21,8 @@ use value::port_from;
 /// Longest message in octets, terminator excluded; a longer one ends the session.
 pub const MAX_MESSAGE_OCTETS: usize = 8 * 1024;
 
-/// Longest `id` in octets, after escaping, that is sent whole: what a peer makes up is repeated in each answer. With it and
-/// [`MAX_SENT_VALUE_OCTETS`] for all else a message stays within [`MAX_MESSAGE_OCTETS`].
+/// Longest `id` in octets, after escaping, that is sent whole: each answer repeats the id of the peer. With
+/// it and [`MAX_SENT_VALUE_OCTETS`] for all else a message stays within [`MAX_MESSAGE_OCTETS`].
 pub const MAX_ID_OCTETS: usize = 1536;
 
 /// Longest value in octets that is sent, after escaping; the rest is cut off at a character.
@@ -54,7 +54,7 @@ impl From<&Call> for Parties {
 }
 
 impl From<&Parties> for CallUpdate {
-    /// What they say of a call, made fit to be kept; empty texts say nothing.
+    /// Their texts about a call, made fit to be kept; empty texts say nothing.
     fn from(parties: &Parties) -> Self {
         let mut update = Self::default();
         for (field, said) in [
@@ -76,7 +76,7 @@ impl From<&Parties> for CallUpdate {
 pub struct StartRequest {
     /// Names the recording in all messages that follow.
     pub id: String,
-    /// The phone's MAC address, in whatever spelling it uses.
+    /// The phone's MAC address, in the phone's own spelling.
     pub device: String,
     /// Both ends of the call.
     pub parties: Parties,
@@ -86,7 +86,7 @@ pub struct StartRequest {
     pub codec: String,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// `success`
@@ -242,7 +242,7 @@ pub(super) enum Completeness {
     Full,
 }
 
-/// Longest key, and longest value that only machines read, in octets; what is longer is none that we know.
+/// Longest key, and longest value that only machines read, in octets; a longer one is none that we know.
 const MAX_PLAIN_OCTETS: usize = 300;
 
 /// The keys of the source document.
@@ -277,7 +277,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Looks at what `text` has more than before; its beginning must be the same.
+    /// Looks at the new end of `text`; its beginning must be the same.
     pub(super) fn extend(&mut self, text: &[u8]) {
         for (at, octet) in text.iter().enumerate().skip(self.looked) {
             match octet {
@@ -356,7 +356,7 @@ impl<'a> Pairs<'a> {
         self.text(key).unwrap_or_default()
     }
 
-    /// A value that machines read: decoded, and without what stands around it.
+    /// A value that machines read: decoded, and without blanks, quotes and separators around it.
     fn plain(&self, key: &str) -> Option<String> {
         let raw = self.raw(key)?;
         let value = unescape(raw.get(..MAX_PLAIN_OCTETS).unwrap_or(raw));

@@ -1,4 +1,4 @@
-//! What the agent's side of a session is told, what it asks for, and how it ends.
+//! Inputs of the agent's side of a session, its actions, and its ends.
 
 use crate::media_hosts::MediaHosts;
 use recfile::call::Call;
@@ -39,7 +39,7 @@ pub struct Params {
     pub media_hosts: MediaHosts,
 }
 
-/// What is to be done, in order.
+/// The actions, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Look the name up, off the loop, and answer with [`super::Client::resolved`].
@@ -62,7 +62,7 @@ pub enum Action {
     SetRtpTarget(Option<SocketAddr>),
     /// The server records.
     Started,
-    /// Close the connection, or give up connecting, once what was sent before is on its way.
+    /// Close the connection, or give up connecting, once earlier messages are on their way.
     Close,
     /// It is over; nothing follows.
     Ended(End),

@@ -1,8 +1,8 @@
 //! The agent's side of one server recording, from name look-up to the answer to the stop request.
 //!
-//! Owns: the order of things, all time-outs, and what an end is called. Every call hands in one event
-//! and `now`, and gets [`Action`]s back. Look-ups and connections carry a [`Generation`]; an answer
-//! to an older one is ignored. Never: sockets, clocks, whether RTP is forwarded during a pause.
+//! Owns: the order of messages, all time-outs, and the reasons of ends. Every call hands in one event and
+//! `now`, and gets [`Action`]s back. Look-ups and connections carry a [`Generation`]; an answer to an older
+//! one is ignored. Never: sockets, clocks, whether RTP is forwarded during a pause.
 //!
 //! Invariants: exactly one [`Action::Ended`] per session, as its last action; between
 //! [`Action::Started`] and that there is an RTP target, and it is taken back before anything else.
@@ -33,7 +33,7 @@ const PORT_MAY_GROW: Duration = Duration::from_secs(1);
 /// Lines without a command that are passed over in a session: a greeting has a few at most.
 pub const MAX_FOREIGN_LINES: u32 = 16;
 
-/// As much of what a server says is passed on, in characters.
+/// The most characters of a server's text that are passed on.
 const MAX_WORDS_CHARS: usize = 1024;
 
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl Client {
         self.params.call = call;
     }
 
-    /// Ends the recording. No RTP is to be sent any more, whatever the server answers.
+    /// Ends the recording. No RTP is to be sent any more, for any answer of the server.
     pub fn stop(&mut self, reason: &str, now: Mono, out: &mut Vec<Action>) {
         match self.state {
             State::Resolving { .. } | State::Connecting { .. } => {
@@ -339,7 +339,7 @@ impl Client {
             match self.framer.next(now) {
                 Ok(Some(message)) => self.message(message, now, out),
                 Ok(None) => return,
-                // A greeting, or what somebody put behind an answer.
+                // A greeting, or text behind an answer.
                 Err(FrameError::Malformed(ParseError::Missing("cmd")))
                     if self.foreign_lines < MAX_FOREIGN_LINES =>
                 {
@@ -373,7 +373,7 @@ impl Client {
             Message::StopResponse(_) if matches!(self.state, State::Stopping { .. }) => {
                 self.end(End::Stopped { confirmed: true }, out);
             }
-            // Nobody asked, but what it says is that the server does not record, or not any more.
+            // Nobody asked, but it means that the server does not record, or not any more.
             Message::StopResponse(_) => {
                 let end = self.unwanted(String::new());
                 self.end(end, out);
@@ -471,7 +471,7 @@ impl Client {
         self.end(end, out);
     }
 
-    /// What the server's stop means: before the recording has begun it is a refusal.
+    /// The meaning of the server's stop: before the recording has begun it is a refusal.
     fn unwanted(&self, reason: String) -> End {
         match self.state {
             State::AwaitingStart { .. } | State::ResolvingMedia { .. } => End::Refused { text: reason },
