@@ -2,6 +2,7 @@
 //!
 //! Owns: names, defaults and ranges. Never: opening anything.
 
+use crate::client::is_https_or_local;
 use crate::media::vault::Encryption;
 use crate::site::Site;
 use jiff::tz::TimeZone;
@@ -183,14 +184,7 @@ impl Config {
             let mut hook = Hook { events: EVENTS.map(str::to_owned).to_vec(), ..Hook::default() };
             section.read("url", &mut hook.url, |value| {
                 let found = text(value)?;
-                let is_local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
-                let fits = found.starts_with("https://")
-                    || is_local.iter().any(|begin| {
-                        found
-                            .strip_prefix(begin)
-                            .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
-                    });
-                if fits {
+                if is_https_or_local(found) {
                     Ok(found.to_owned())
                 } else {
                     Err(invalid(found, "an https:// URL, or http:// to this machine"))

@@ -9,6 +9,7 @@
 mod access;
 mod bench;
 mod catalogue;
+mod client;
 mod clock;
 pub mod command;
 mod config;

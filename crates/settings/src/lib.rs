@@ -6,10 +6,12 @@
 use std::fmt;
 use std::ops::Range;
 use toml::Spanned;
+/// A value as the text has it.
+pub use toml::de::DeValue as Value;
 use toml::de::{DeTable, DeValue};
 
 /// The sections of a config, each with its keys: any other key is an error. The section `""` has the keys
-/// that stand above all headers.
+/// that stand above all headers. `outer.inner` is a section within `outer`, which is listed as well.
 pub type Sections = [(&'static str, &'static [&'static str])];
 
 /// Longest word that a suggestion is looked for, in octets.
@@ -178,10 +180,16 @@ impl<'i> Document<'i> {
     #[must_use]
     pub fn section<'d>(&'d self, name: &'static str) -> Section<'d, 'i> {
         if name.is_empty() {
-            return Section { document: self, name, table: Some(self.root.get_ref()) };
+            return Section { document: self, name, header: 0..0, table: Some(self.root.get_ref()) };
         }
-        let found = self.root.get_ref().iter().find(|(key, _)| key.get_ref() == name);
-        Section { document: self, name, table: found.and_then(|(_, value)| value.get_ref().as_table()) }
+        let mut table = Some(self.root.get_ref());
+        let mut header = 0..0;
+        for part in name.split('.') {
+            let found = table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == part));
+            header = found.map_or(header, |(key, _)| key.span());
+            table = found.and_then(|(_, value)| value.get_ref().as_table());
+        }
+        Section { document: self, name, header, table }
     }
 
     /// The sections `[[name]]`, in order.
@@ -192,6 +200,7 @@ impl<'i> Document<'i> {
         let section = |item: &'d Spanned<DeValue<'i>>| Section {
             document: self,
             name,
+            header: item.span(),
             table: item.get_ref().as_table(),
         };
         items.into_iter().flat_map(|items| items.iter()).map(section).collect()
@@ -218,8 +227,34 @@ impl<'i> Document<'i> {
         Ok(())
     }
 
+    /// The names of the sections within one.
+    fn within(&self, outer: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let inner = self.sections.iter().filter_map(|(name, _)| Some((*name, name.rsplit_once('.')?)));
+        inner.filter(move |(_, (found, _))| *found == outer).map(|(whole, (_, inner))| (whole, inner))
+    }
+
+    fn check_section(&self, section: &'static str, table: &DeTable<'i>) -> Result<(), ConfigError> {
+        let keys = self.sections.iter().find(|(name, _)| *name == section).map_or(&[][..], |(_, keys)| keys);
+        let mut known = keys.to_vec();
+        known.extend(self.within(section).map(|(_, inner)| inner));
+        if let Some(stray) = first_unknown(table, &known) {
+            return Err(self.unknown(stray, format!("{section}.{}", stray.get_ref()), &known));
+        }
+        for (whole, inner) in self.within(section) {
+            let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == inner) else { continue };
+            let Some(table) = value.get_ref().as_table() else {
+                let wanted = "a section header, such as [outer.inner], above the keys";
+                let problem = Problem::WrongType { wanted, found: value.get_ref().type_str() };
+                return Err(self.error(&key.span(), whole.to_owned(), problem));
+            };
+            self.check_section(whole, table)?;
+        }
+        Ok(())
+    }
+
     fn check_names(&self) -> Result<(), ConfigError> {
-        let sections = self.sections.iter().filter(|(name, _)| !name.is_empty());
+        let outermost = |name: &str| !name.is_empty() && !name.contains('.');
+        let sections = self.sections.iter().filter(|(name, _)| outermost(name));
         let above = self.sections.iter().filter(|(name, _)| name.is_empty());
         let known: Vec<&'static str> = above
             .flat_map(|(_, keys)| keys.iter())
@@ -234,7 +269,7 @@ impl<'i> Document<'i> {
                 self.check_list(name, value, keys)?;
                 continue;
             }
-            let Some((section, keys)) = self.sections.iter().find(|(section, _)| name.get_ref() == section)
+            let Some((section, _)) = self.sections.iter().find(|(section, _)| name.get_ref() == section)
             else {
                 continue;
             };
@@ -243,9 +278,7 @@ impl<'i> Document<'i> {
                 let problem = Problem::WrongType { wanted, found: value.get_ref().type_str() };
                 return Err(self.error(&name.span(), (*section).to_owned(), problem));
             };
-            if let Some(stray) = first_unknown(table, keys) {
-                return Err(self.unknown(stray, format!("{section}.{}", stray.get_ref()), keys));
-            }
+            self.check_section(section, table)?;
         }
         Ok(())
     }
@@ -270,6 +303,8 @@ impl<'i> Document<'i> {
 pub struct Section<'d, 'i> {
     document: &'d Document<'i>,
     name: &'static str,
+    /// Where it begins; an empty range at the beginning if it is not there.
+    header: Range<usize>,
     table: Option<&'d DeTable<'i>>,
 }
 
@@ -297,10 +332,16 @@ impl Section<'_, '_> {
         Ok(())
     }
 
-    /// The error that `key` has this `problem`.
+    /// Whether the text has it.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// The error that `key` has this `problem`; where the section begins if it has no such key.
     #[must_use]
     pub fn fail(&self, key: &'static str, problem: Problem) -> ConfigError {
-        let span = self.find(key).map_or(0..0, |(key, _)| key.span());
+        let span = self.find(key).map_or(self.header.clone(), |(key, _)| key.span());
         let dot = if self.name.is_empty() { "" } else { "." };
         self.document.error(&span, format!("{}{dot}{key}", self.name), problem)
     }
@@ -455,6 +496,32 @@ mod tests {
         }
         assert!(Document::parse("log = 1", "t", KEYS).is_err());
         assert!(Document::parse("level = 1", "t", KEYS).is_err());
+    }
+
+    #[test]
+    fn a_section_within_another_is_read_and_what_it_does_not_have_is_told_where_it_begins() {
+        const NESTED: &Sections = &[("auth", &["idle"]), ("auth.oidc", &["issuer"])];
+        let text = "[auth]\nidle = 1\n[auth.oidc]\nissuer = \"a\"\n";
+        let document = Document::parse(text, "t", NESTED).expect("names are known");
+        let (section, mut issuer) = (document.section("auth.oidc"), String::new());
+        section.read("issuer", &mut issuer, |value| Ok(text_of(value))).expect("a string");
+        assert_eq!((issuer.as_str(), section.is_there()), ("a", true));
+        assert!(!Document::parse("[auth]", "t", NESTED).expect("fine").section("auth.oidc").is_there());
+        let empty = Document::parse("[auth]\n\n[auth.oidc]", "t", NESTED).expect("fine");
+        assert_eq!(empty.section("auth.oidc").fail("issuer", invalid("", "one")).line, 3);
+        for (text, told) in [
+            ("[auth.oidc]\nisuer = 1", "t:2: key `auth.oidc.isuer`: unknown; did you mean `issuer`?"),
+            ("[auth.oid]\nissuer = 1", "t:1: key `auth.oid`: unknown; did you mean `oidc`?"),
+            ("[auth]\noidc = 1", "t:2: key `auth.oidc`: is of type integer"),
+            ("[\"auth.oidc\"]\nissuer = 1", "unknown"),
+        ] {
+            let error = Document::parse(text, "t", NESTED).err().expect("it is wrong").to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    fn text_of(value: &DeValue<'_>) -> String {
+        text(value).expect("a string").to_owned()
     }
 
     #[test]

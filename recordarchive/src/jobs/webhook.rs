@@ -8,32 +8,23 @@
 
 use crate::access::{Actor, Condition, Grant, Permission, Role, authorize};
 use crate::catalogue::{Catalogue, Done};
+use crate::client::Client;
 use crate::clock;
 use crate::config::Hook;
 use crate::events::{About, Event, Events};
 use crate::id::Id;
 use crate::time::rfc3339;
-use axum::body::Body;
-use axum::http::{Request, StatusCode, Uri, header};
+use axum::http::{Request, StatusCode, header};
 use hmac::{Hmac, KeyInit, Mac};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use recfile::seal::base64;
 use serde_json::json;
 use sha2::Sha256;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// Time for a request and its answer.
-const ANSWER: Duration = Duration::from_secs(15);
 /// After a failure the same is sent again this much later; after the last it is dropped.
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
@@ -53,7 +44,7 @@ const UNFIT: [StatusCode; 3] =
 pub(crate) struct Webhook {
     hook: Hook,
     secret: Vec<u8>,
-    tls: TlsConnector,
+    client: Client,
     again: &'static [Duration],
 }
 
@@ -74,18 +65,9 @@ impl Webhook {
         if secret.len() < 16 {
             return Err(format!("{}: a secret of 16 octets or more is wanted", hook.secret_file.display()));
         }
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (good, _) = roots.add_parsable_certificates(found.certs);
-        if good == 0 && hook.url.starts_with("https:") {
-            return Err("webhook: the system has no certificates to trust: install ca-certificates".into());
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { hook, secret, tls: TlsConnector::from(Arc::new(config)), again: &AGAIN })
+        let client = Client::new()?;
+        client.may_ask(&hook.url).map_err(|error| format!("webhook: {error}"))?;
+        Ok(Self { hook, secret, client, again: &AGAIN })
     }
 
     /// Posts events until the line ends: recordings from where it left off, all else from now on.
@@ -166,14 +148,13 @@ impl Webhook {
         let id = format!("msg_{message}");
         let mut is_unfit = false;
         for wait in self.again.iter().map(Some).chain([None]) {
-            match tokio::time::timeout(ANSWER, self.post(&id, &body)).await {
-                Ok(Ok(status)) if status.is_success() => return true,
-                Ok(Ok(status)) => {
+            match self.post(&id, &body).await {
+                Ok(status) if status.is_success() => return true,
+                Ok(status) => {
                     is_unfit = UNFIT.contains(&status);
                     log::warn!("webhook: {} answers {status}", self.hook.url);
                 }
-                Ok(Err(error)) => log::warn!("webhook: {}: {error}", self.hook.url),
-                Err(_) => log::warn!("webhook: {} does not answer", self.hook.url),
+                Err(error) => log::warn!("webhook: {}: {error}", self.hook.url),
             }
             if let Some(wait) = wait {
                 tokio::time::sleep(*wait).await;
@@ -184,43 +165,17 @@ impl Webhook {
     }
 
     async fn post(&self, id: &str, body: &str) -> io::Result<StatusCode> {
-        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
-        let uri: Uri = self.hook.url.parse().map_err(|_| wrong("it is no URL"))?;
-        let authority = uri.authority().ok_or_else(|| wrong("the URL has no host"))?;
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let is_tls = uri.scheme_str() == Some("https");
-        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let timestamp = clock::now_us().div_euclid(1_000_000).to_string();
-        let request = Request::post(uri.path_and_query().map_or("/", |path| path.as_str()))
-            .header(header::HOST, authority.as_str())
+        let request = Request::post(&self.hook.url)
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::USER_AGENT, concat!("recordarchive/", env!("CARGO_PKG_VERSION")))
-            .header(header::CONTENT_LENGTH, body.len())
             .header("webhook-id", id)
             .header("webhook-timestamp", &timestamp)
             .header("webhook-signature", signature(&self.secret, id, &timestamp, body))
-            .body(Body::from(body.to_owned()))
+            .body(body.as_bytes().to_vec())
             .map_err(io::Error::other)?;
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
-        if is_tls {
-            let name = host.try_into().map_err(io::Error::other)?;
-            send(self.tls.connect(name, stream).await?, request).await
-        } else {
-            send(stream, request).await
-        }
+        // Only the status counts.
+        Ok(self.client.send(request, 0).await?.status())
     }
-}
-
-async fn send<S>(stream: S, request: Request<Body>) -> io::Result<StatusCode>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let connection = tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(io::Error::other);
-    // Only the status counts, the body is not read.
-    connection.abort();
-    Ok(answer?.status())
 }
 
 /// The signature of Standard Webhooks, version 1.
