@@ -1,5 +1,5 @@
-//! A call allocates nothing, packets and flushes: a counting allocator watches the agent take 100,000 packets, and
-//! the storage thread write.
+//! A call allocates nothing, packets and flushes: a counting allocator watches the agent take 100,000
+//! packets, and the storage thread write.
 
 use media::blocks::BlockPool;
 use media::codec::Codec;
@@ -18,7 +18,7 @@ use store::seal::Seals;
 use store::writer::Writer;
 use store::writer::per_file::PerFile;
 
-/// The system's allocator, and a count of what this thread asks of it.
+/// The system's allocator, and a count of this thread's allocations.
 struct Counting;
 
 thread_local! {
@@ -187,8 +187,8 @@ fn packet(number: u32) -> [u8; 172] {
     octets
 }
 
-/// Feeds 100,000 packets, `order` saying which comes when and how often; gives the allocations in packets, and
-/// the most in one drain.
+/// Feeds 100,000 packets, `order` saying which comes when and how often; gives the allocations in packets,
+/// and the most in one drain.
 fn feed(order: impl Fn(u32) -> (u32, u32)) -> (u64, u64) {
     let mut bench = Bench::recording();
     let (mut in_packets, mut most_per_drain) = (0, 0);

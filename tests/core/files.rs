@@ -99,7 +99,7 @@ fn exported_g722_is_bit_for_bit_what_another_decoder_makes_of_it() {
     assert_eq!(exported_samples(vector("g722_noise_and_speech.wav")), expected);
 }
 
-/// What ffmpeg makes of `input`; `None`, and a word about it, where there is no ffmpeg.
+/// The output of ffmpeg for `input`; `None`, and a word about it, where there is no ffmpeg.
 fn ffmpeg(input_options: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error"]).args(input_options).args(["-i", "pipe:0", "-f", "s16le", "pipe:1"]);

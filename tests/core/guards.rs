@@ -1,5 +1,5 @@
-//! The rules of the house that a compiler does not know: what each folder may import, how long a file may get,
-//! and that the documents mention everything that can be asked, told or set.
+//! The rules of the house that a compiler does not know: the imports that each folder may have, the length of
+//! a file, and that the documents mention every method, event and setting.
 
 use recordd::api::event::Event;
 use recordd::api::request::method_names;
@@ -26,7 +26,7 @@ const PURE: &[&str] = &[
 /// Modules elsewhere that are pure, too.
 const PURE_FILES: &[&str] = &["src/config.rs"];
 
-/// What pure code never mentions. Addresses (`IpAddr`, `SocketAddr`) are plain numbers, and fine.
+/// The names that pure code never mentions. Addresses (`IpAddr`, `SocketAddr`) are plain numbers, and fine.
 const TOUCHES_THE_WORLD: &[&str] = &[
     "mio::",
     "nix::",
@@ -149,8 +149,8 @@ fn imports_run_one_way() {
     assert!(found.is_empty(), "imports run one way (ARCHITECTURE.md):\n{found}");
 }
 
-/// Folders of sources in which no two files or folders that stand side by side import each other, not even by way of
-/// others. A module and the parts in its own folder are one thing.
+/// Folders of sources in which no two files or folders that stand side by side import each other, not even by
+/// way of others. A module and the parts in its own folder are one thing.
 const WITHOUT_CIRCLES: &[&str] = &[
     "crates/media/src",
     "crates/os/src",
@@ -182,7 +182,7 @@ fn modules(folder: &Path) -> BTreeMap<Module, String> {
     named.collect()
 }
 
-/// What `code` of a module names by `crate::` and `super::`, as paths from the root.
+/// The modules that `code` of a module names by `crate::` and `super::`, as paths from the root.
 fn imports(module: &Module, code: &str) -> Vec<Module> {
     let mut found = Vec::new();
     for (start, first) in code.match_indices("crate::").chain(code.match_indices("super::")) {

@@ -1,5 +1,5 @@
-//! All that needs no program, network or waiting: the simulated world, the uplink's protocol, files, what a call
-//! allocates, and the rules of the house.
+//! All that needs no program, network or waiting: the simulated world, the uplink's protocol, files, the
+//! allocations of a call, and the rules of the house.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 

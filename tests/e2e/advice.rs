@@ -1,4 +1,4 @@
-//! What people read when something can't be: what, where, and what to do, from the agent through `recordctl`.
+//! Advice for people when a request fails: what, where, and what to do, from the agent through `recordctl`.
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::agent::{is_emulated, output_of, recordctl};
 use crate::support::{Agent, Setup, patience, wait_until};
 
-/// What `recordctl` says on stderr when a command fails.
+/// The stderr of `recordctl` when a command fails.
 fn said(agent: &Agent, words: &str) -> String {
     let output = output_of(recordctl().arg("--socket").arg(&agent.socket).args(words.split(' ')));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -82,7 +82,7 @@ fn a_start_that_is_refused_is_advised_about_what_happened_and_about_nothing_else
 }
 
 #[test]
-fn whoever_may_not_use_the_socket_is_told_about_rights_and_not_asked_whether_the_agent_runs() {
+fn a_user_who_may_not_use_the_socket_is_told_about_rights_and_not_asked_whether_the_agent_runs() {
     if !nix::unistd::geteuid().is_root() || is_emulated() {
         return;
     }

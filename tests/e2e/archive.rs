@@ -1,5 +1,5 @@
-//! The recorder beside an archive that dies, whose disk is full, and whose database can't be written: no packet is lost,
-//! and what was recorded meanwhile is taken in later.
+//! The recorder beside an archive that dies, whose disk is full, and whose database can't be written: no
+//! packet is lost, and recordings made meanwhile are taken in later.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ use crate::support::{Call, Codec, Setup, patience, read_recording, wait_until};
 struct Archive(Child);
 
 impl Archive {
-    /// The archive's command line; `RECORDARCHIVE_TEST_BINARY` names it where what lies beside the agent is emulated.
+    /// The archive's command line; `RECORDARCHIVE_TEST_BINARY` names it where the programs beside the agent
+    /// are emulated.
     fn command(data: &Path, intake: &Path) -> Option<Command> {
         let named = std::env::var_os("RECORDARCHIVE_TEST_BINARY").map(PathBuf::from);
         let program = named.unwrap_or_else(|| beside_recordd("recordarchive"));
@@ -49,7 +50,7 @@ impl Drop for Archive {
     }
 }
 
-/// Goes on speaking in real time, whatever `work` does meanwhile.
+/// Goes on speaking in real time while `work` runs.
 fn speak_while(call: &mut Call, heard: &mut Vec<u8>, work: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let work = scope.spawn(work);

@@ -24,7 +24,7 @@ fn error_of(client: &mut Client, line: &[u8]) -> (Value, i64) {
 }
 
 #[test]
-fn what_is_no_json_is_a_parse_error() {
+fn a_line_that_is_no_json_is_a_parse_error() {
     let agent = Agent::start();
     let mut client = agent.client();
     for line in [&b"{\"jsonrpc\": \"2.0\", \"id\": 1,"[..], b"record.start", b"{]", b"\x00\x01"] {
@@ -34,7 +34,7 @@ fn what_is_no_json_is_a_parse_error() {
 }
 
 #[test]
-fn what_is_no_utf8_is_a_parse_error() {
+fn a_line_that_is_no_utf8_is_a_parse_error() {
     let agent = Agent::start();
     let mut client = agent.client();
     let line = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"agent.\xFF\xFE\"}";
@@ -289,7 +289,8 @@ fn progress_that_a_client_does_not_read_is_counted_as_lost() {
     assert_eq!(call.client.ok("stats.get", json!({}))["clients_closed"], 0);
 }
 
-/// A client that asks for a recording by the PBX, and a SIP stack that has been asked for it and has not answered.
+/// A client that asks for a recording by the PBX, and a SIP stack that has been asked for it and has not
+/// answered.
 fn waiting_client(agent: &Agent) -> (Client, Client, String) {
     let mut stack = agent.client();
     stack.ok("events.subscribe", json!({"types": ["sip."]}));
@@ -353,7 +354,7 @@ fn users_that_are_not_on_the_list_are_turned_away() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let code = if welcome { 0 } else { 1 };
         assert_eq!(output.status.code(), Some(code), "list has {listed}: {said}");
-        // Whoever was turned away disturbs nobody.
+        // A client that was turned away disturbs nobody.
         agent.client().ok("agent.info", json!({}));
     }
 }
@@ -394,7 +395,7 @@ fn long_answers_that_were_not_waited_for_one_by_one_all_come() {
 }
 
 #[test]
-fn what_a_client_asked_for_before_it_hung_up_is_all_done() {
+fn requests_of_a_client_before_it_hung_up_are_all_done() {
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::Pcma);
     let mut hasty = agent.client();

@@ -1,4 +1,4 @@
-//! What a call may cost: wake-ups, threads and memory.
+//! The budget of a call: wake-ups, threads and memory.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ fn a_small_buffer_holds_many_calls_on_a_disk_that_keeps_up() {
     let mut ui = agent.client();
     let mut calls: Vec<Call> = (0..8).map(|_| Call::start(&agent, Codec::Pcma)).collect();
     let mut heard = vec![Vec::new(); calls.len()];
-    // Twice what the buffer holds, and of none so much that it would be written for its own sake.
+    // Twice the octets of the buffer, and of no call so much that it would be written for its own sake.
     for _ in 0..8 {
         for (call, heard) in calls.iter_mut().zip(&mut heard) {
             heard.extend(call.speak(50));

@@ -52,11 +52,12 @@ fn room_is_made_in_the_order_of_making_by_a_phone_that_comes_up_in_1970_and_in_2
     let Some(disk) = SmallDisk::mount(1024) else { return };
     let setup = Setup::new().storage(disk.path()).quoted("storage", "on_full", "delete-oldest");
     let Some(setup) = at_time(setup.set("storage", "speed_check", false), IN_2026) else { return };
-    // Above the reserve and what makes the agent delete, there is room for a handful of short calls.
+    // Above the reserve and the limit at which the agent deletes, there is room for a handful of short calls.
     fs::write(disk.path().join("hog"), vec![1; 720 * 1024]).unwrap();
     let mut agent = setup.start();
     let mut made = Vec::new();
-    // Boots: the right time, twice 1970 (the second one earlier than the first), 2050, and the right time again.
+    // Boots: the right time, twice 1970 (the second one earlier than the first), 2050, and the right time
+    // again.
     for (boot, time) in [IN_2026, 500, 100, IN_2026 + 757_382_400, IN_2026 + 86_400].into_iter().enumerate() {
         if boot > 0 {
             agent.terminate();

@@ -1,8 +1,8 @@
-//! The sandbox from inside: a process enters it as the programs do, and then tries what it must not be able to.
+//! The sandbox from inside: a process enters it as the programs do, and then tries forbidden calls.
 //!
-//! What is given up is given up for good, by a process's only thread. So each test starts this test program once more,
-//! with a list of things to try, and looks at what came of them. There the attempts take the place of the tests, before
-//! the tests' harness starts its threads ([`BEFORE_MAIN`]).
+//! Rights are given up for good, by a process's only thread. So each test starts this test program once more,
+//! with a list of attempts, and looks at their results. There the attempts take the place of the tests,
+//! before the tests' harness starts its threads ([`BEFORE_MAIN`]).
 
 use crate::support::agent::is_emulated;
 use crate::support::environment::{own_mounts, skip_here};
@@ -22,7 +22,7 @@ use std::time::Duration;
 /// First argument of a process that is to enter the sandbox.
 const INSIDE: &str = "--inside-the-sandbox";
 
-/// The C library calls what is in this section before `main`.
+/// The C library calls the functions in this section before `main`.
 #[used]
 #[expect(unsafe_code, reason = "the harness has no entrance before its threads")]
 // SAFETY: the function takes no arguments; the standard library's arguments and output need no `main`.
@@ -37,7 +37,7 @@ extern "C" fn before_main() {
     }
 }
 
-/// Enters the sandbox that the first arguments describe, and tries what the others say.
+/// Enters the sandbox that the first arguments describe, and makes the attempts that the others name.
 fn inside(arguments: &[String]) {
     let [program, level, write, port, attempts @ ..] = arguments else { panic!("{arguments:?}") };
     let plan = Plan {
@@ -135,7 +135,7 @@ impl Inside {
         Some(it)
     }
 
-    /// What came of the next attempt.
+    /// The result of the next attempt.
     fn next(&mut self) -> String {
         let mut line = String::new();
         assert_ne!(self.said.read_line(&mut line).unwrap(), 0, "it ended early");
@@ -242,7 +242,7 @@ fn files_elsewhere_are_not_read() {
 }
 
 #[test]
-fn what_the_system_says_of_disks_names_and_time_is_read() {
+fn files_of_the_system_about_disks_names_and_time_are_readable() {
     let own = tempfile::tempdir().unwrap();
     let attempts = [
         "read /proc/self/mountinfo",

@@ -1,5 +1,5 @@
-//! Senders and networks that get sequence numbers, timestamps and time wrong, in real time: what is in the file, and what
-//! is counted. `docs/file-format.md`, "What senders do", says the same as a table.
+//! Senders and networks that get sequence numbers, timestamps and time wrong, in real time: the file and the
+//! counts. `docs/file-format.md`, "What senders do", says the same as a table.
 
 use std::time::Duration;
 
@@ -186,7 +186,8 @@ fn packets_that_are_no_audio_are_not_lost() {
         ]);
     }
     heard.extend(sender.speak(10, PACKET));
-    // Events with numbers of their own, and with those of the stream; an empty packet, and one of padding alone.
+    // Events with numbers of their own, and with those of the stream; an empty packet, and one of padding
+    // alone.
     for event in 0..5 {
         let (timestamp, ssrc) = (sender.call.source.timestamp, sender.call.source.ssrc);
         sender.send(&packet(101, 40_000 + event, timestamp, ssrc, &[1, 10, 0, 160]));
@@ -257,7 +258,7 @@ fn silence_that_a_sender_claims_is_bounded_by_the_clock() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let elapsed_ms = number(&call.status(), "/elapsed_ms");
-        // 2 s of audio, silence of 5 s and an eighth of what a busy machine makes of half a second.
+        // 2 s of audio, silence of 5 s and an eighth of half a second, as a busy machine stretches it.
         assert!(elapsed_ms < 10_000, "{elapsed_ms} ms claimed");
         call.stop();
     }

@@ -31,7 +31,7 @@ fn a_recording_that_lost_its_sidecar_in_a_crash_stays_as_it_is_and_is_as_long_as
     });
     assert_eq!(number(&listed, "/recordings/0/duration_ms"), 50 * 20, "{listed}");
     assert_eq!(read_recording(&call.file), left);
-    // Whoever names it has it made exact.
+    // A repair of the named file makes it exact.
     let output = output_of(recordctl().arg("repair").arg(&call.file));
     assert!(output.status.success(), "{output:?}");
     let repaired = read_recording(&call.file);

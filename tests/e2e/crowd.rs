@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::support::environment::SmallDisk;
 use crate::support::{Agent, Call, Codec, Setup, number, patience, sidecar, wait_until};
 
-/// No write waits longer for a pass over the folder. A whole pass takes many times as long; a step, and with it the wait, is
-/// far shorter on a machine that has nothing else to do than these tests in a debug build.
+/// No write waits longer for a pass over the folder. A whole pass takes many times as long; a step, and with
+/// it the wait, is far shorter on a machine that has nothing else to do than these tests in a debug build.
 const LONGEST: Duration = Duration::from_secs(1);
 
 fn finished(folder: &Path, second: usize, more: &serde_json::Value) {
@@ -28,7 +28,7 @@ fn finished(folder: &Path, second: usize, more: &serde_json::Value) {
     fs::write(folder.join(format!("{name}.json")), beside.to_string()).unwrap();
 }
 
-/// Records until the agent has deleted a file; gives the longest time that what was heard waited for the disk.
+/// Records until the agent has deleted a file; returns the longest time that audio waited for the disk.
 fn longest_wait_until_something_is_deleted(agent: &Agent) -> Duration {
     let mut call = Call::start(agent, Codec::Pcma);
     let (mut heard, mut longest, mut last_octets) = (Vec::new(), Duration::ZERO, 0);
@@ -58,7 +58,7 @@ fn agent_without_room(fill: impl FnOnce(&Path)) -> Option<(SmallDisk, Agent)> {
     let free = nix::sys::statvfs::statvfs(disk.path()).unwrap();
     let free = free.blocks_available() * free.fragment_size();
     let setup = Setup::new().storage(disk.path()).quoted("storage", "on_full", "delete-oldest");
-    // What is left above the reserve is enough to begin, and soon not enough.
+    // The room above the reserve is enough to begin, and soon not enough.
     let setup = setup.set("storage", "reserve", free - 250 * 1024).set("storage", "flush_interval_ms", 50);
     let agent = setup.quoted("storage", "directory", "Record").set("storage", "speed_check", false).start();
     Some((disk, agent))

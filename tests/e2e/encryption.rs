@@ -1,4 +1,5 @@
-//! Recordings that are encrypted to a key which is not on the phone: `recordd` writes them, `recordctl` opens them.
+//! Recordings that are encrypted to a key which is not on the phone: `recordd` writes them, `recordctl` opens
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::support::{
     Agent, Call, Codec, Setup, assert_audio, number, patience, read_recording, sidecar_of, wait_until,
 };
 
-/// An agent that encrypts, and the key file of whoever may read.
+/// An agent that encrypts, and the key file of a reader.
 struct Encrypting {
     agent: Agent,
     key: PathBuf,
@@ -28,7 +29,7 @@ impl Encrypting {
         Self { agent, key }
     }
 
-    /// Decrypts a file next to the key; whether that is all right, and what was said.
+    /// Decrypts a file next to the key; whether that succeeds, and its output.
     fn decrypt(&self, file: &Path) -> (PathBuf, bool, String) {
         let out = self.key.with_file_name("out.wav");
         for old in [out.clone(), out.with_extension("json")] {

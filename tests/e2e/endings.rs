@@ -1,4 +1,4 @@
-//! How a recording ended: what a user interface is told, whatever ended it.
+//! How a recording ended: the ending that a user interface is told, for every cause.
 
 use std::time::Duration;
 
@@ -200,7 +200,7 @@ fn a_server_that_dies_is_shown_once_where_the_recording_goes_on_to_the_stick_and
 }
 
 #[test]
-fn what_a_server_had_is_a_part_though_the_stick_that_the_call_went_on_to_has_nothing() {
+fn audio_at_a_server_is_a_part_though_the_stick_that_the_call_went_on_to_has_nothing() {
     let more = ["--after", "0", "--packets", "20"];
     let Some(server) = Server::by_document("drop", &more) else { return };
     let settings = format!(
@@ -250,7 +250,7 @@ fn a_server_that_refuses_is_shown_in_its_own_words_by_the_answer() {
 #[test]
 fn a_pbx_that_does_not_do_what_it_is_asked_has_texts_of_its_own() {
     let simulation = Simulation::start("sip 403");
-    // Whoever has subscribed to all events counts as a SIP stack, too.
+    // A client that has subscribed to all events counts as a SIP stack, too.
     let mut asking = Client::connect(&simulation.path("socket"));
     wait_until("the PBX", patience(), || {
         asking.ok("agent.info", json!({}))["modes"].to_string().contains("sip-info")

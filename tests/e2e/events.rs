@@ -1,4 +1,4 @@
-//! Events: who gets which, in what order, and when.
+//! Events: their receivers, order and time.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! `recordd.init`, which starts the agent where there is no service manager, under the shells that phones have.
+//! `recordd.init`, which starts the agent where there is no service manager, under the shells that phones
+//! have.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -12,7 +13,7 @@ use crate::support::agent::{output_of, recordd};
 use crate::support::environment::{has_program, skip, write_program};
 use crate::support::{Setup, patience, wait_for, wait_until};
 
-/// The script as it lies on a phone, with an agent and a config of its own. What runs of it ends with it.
+/// The script as it lies on a phone, with an agent and a config of its own. Its processes end with it.
 struct Script {
     shell: &'static [&'static str],
     setup: Setup,

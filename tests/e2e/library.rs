@@ -249,7 +249,7 @@ fn ten_thousand_recordings_are_listed_and_searched_in_less_than_100_ms() {
     let timed = |client: &mut Client, params: Value| {
         let mut best = Duration::MAX;
         let mut found = Vec::new();
-        // What else runs on this machine is not what is measured.
+        // Other programs on this machine are not to be measured.
         for _ in 0..50 {
             let begin = Instant::now();
             found = list(client, params.clone());

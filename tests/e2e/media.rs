@@ -1,4 +1,4 @@
-//! What comes in on the RTP port: audio, nothing, encrypted packets, another codec, other payload types.
+//! The media on the RTP port: audio, nothing, encrypted packets, another codec, other payload types.
 
 use crate::support::call::Books;
 use crate::support::rtp_source::{packet, payload};
@@ -119,7 +119,7 @@ fn the_timer_runs_while_media_is_missing_and_the_level_does_not() {
     assert_eq!(call.wait_event("recording.no_media")["media"], "none");
     let (before, timer) = (heard.len(), number(&call.status(), "/elapsed_ms"));
     assert!(timer > 4500, "{timer}");
-    // Whole packets, so that what follows ends with a frame of the file.
+    // Whole packets, so that the audio after them ends with a frame of the file.
     call.source.be_silent(silent.elapsed().as_millis() as u32 / 20 * 160);
     heard.extend(call.speak_in_real_time(10));
     assert_eq!(call.wait_event("recording.media")["media"], "flowing");

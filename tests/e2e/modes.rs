@@ -1,4 +1,4 @@
-//! Who may read what the agent records, and who may talk to it.
+//! Who may read recordings, and who may talk to the agent.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -26,7 +26,7 @@ fn modes(folder: &Path) -> (Vec<u32>, Vec<u32>) {
     (files, folders)
 }
 
-/// What a call leaves, while it is recorded and afterwards.
+/// The modes of the files and folders of a call, while it is recorded and afterwards.
 fn record(agent: &Agent) -> [(Vec<u32>, Vec<u32>); 2] {
     let mut call = Call::start(agent, Codec::Pcma);
     let heard = call.speak(10);
@@ -46,7 +46,7 @@ fn recordings_sidecars_and_their_folder_are_the_owners_alone_whatever_the_umask(
 #[test]
 fn a_group_that_is_named_may_read_recordings() {
     let own = fs::metadata("/proc/self").unwrap();
-    // Root may give files to any group, also when it has laid down what it does not need.
+    // Root may give files to any group, also after it has given up privileges.
     let gid = if own.uid() == 0 { 4242 } else { own.gid() };
     let setup = Setup::new().quoted("storage", "directory", "Record");
     let agent = setup.quoted("storage", "recordings_group", &gid.to_string()).start();

@@ -6,7 +6,7 @@ use crate::support::call::Books;
 use crate::support::{Agent, Call, Codec, number, sidecar};
 
 #[test]
-fn what_came_before_the_pause_is_kept_and_what_came_after_it_is_not() {
+fn audio_before_the_pause_is_kept_and_audio_after_it_is_not() {
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::Pcma);
     let mut heard = Vec::new();
@@ -26,7 +26,7 @@ fn what_came_before_the_pause_is_kept_and_what_came_after_it_is_not() {
 }
 
 #[test]
-fn what_is_sent_while_paused_is_no_part_of_the_file_even_if_asked_for_in_between() {
+fn audio_sent_while_paused_is_no_part_of_the_file_even_if_the_status_is_asked_for_in_between() {
     let agent = Agent::start();
     let mut call = Call::start(&agent, Codec::G722);
     let mut heard = call.speak(20);

@@ -1,4 +1,4 @@
-//! Recordings played back as RTP: what is heard, when, and how it ends.
+//! Recordings played back as RTP: the audio, its time, and its end.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -74,7 +74,7 @@ impl Speaker {
             .collect()
     }
 
-    /// What has arrived and was not listened to.
+    /// The packets that have arrived and were not listened to.
     fn rest(&self) -> Vec<Heard> {
         std::iter::from_fn(|| self.next(Duration::from_millis(50))).collect()
     }
@@ -116,7 +116,7 @@ fn recorded(agent: &Agent, codec: Codec, packets: usize) -> (Call, Vec<u8>) {
 }
 
 #[test]
-fn what_is_played_is_what_was_recorded_with_fresh_rtp_numbers() {
+fn a_playback_is_the_recorded_audio_with_fresh_rtp_numbers() {
     let agent = Agent::start();
     let mut ssrcs = Vec::new();
     for codec in Codec::ALL {
@@ -271,7 +271,7 @@ fn progress_is_told_each_second_and_every_client_sees_the_playback() {
 }
 
 #[test]
-fn what_is_being_played_is_not_deleted() {
+fn a_file_that_is_being_played_is_not_deleted() {
     let agent = Agent::start();
     let (mut call, _) = recorded(&agent, Codec::Pcma, 100);
     let speaker = Speaker::new();
@@ -338,7 +338,7 @@ fn a_file_of_whole_packets_from_other_firmware_is_played_without_its_old_headers
 }
 
 #[test]
-fn what_cannot_be_played_is_refused_with_the_reason() {
+fn a_file_that_cannot_be_played_is_refused_with_the_reason() {
     let (agent, file) = agent_with("Record_20260101-000000.wav", b"RIFF\0\0\0\0WAVEfmt ");
     let mut client = agent.client();
     let speaker = Speaker::new();
@@ -404,7 +404,7 @@ fn an_eject_ends_the_playback_first() {
 }
 
 #[test]
-fn what_is_protected_or_being_played_is_not_deleted_to_make_room() {
+fn a_file_that_is_protected_or_being_played_is_not_deleted_to_make_room() {
     let Some(disk) = SmallDisk::mount(1024) else { return };
     let setup = Setup::new().storage(disk.path()).quoted("storage", "on_full", "delete-oldest");
     let agent = setup.quoted("storage", "max_file_size", "128 KiB").start();

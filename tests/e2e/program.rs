@@ -38,7 +38,7 @@ fn bad_usage_exits_with_2() {
 }
 
 #[test]
-fn what_keeps_the_agent_from_starting_is_said_with_what_where_and_what_to_do() {
+fn a_start_that_fails_says_what_is_wrong_where_and_what_to_do() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let file = file.path().to_str().unwrap();
     let with = |section, key, value: &str| Setup::new().set(section, key, value).run_to_end();

@@ -1,4 +1,4 @@
-//! The record key of the documents, in Python: what it shows is what happened.
+//! The record key of the documents, in Python: it shows the true state.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -57,8 +57,8 @@ impl RecordKey {
         }
     }
 
-    /// Fails unless it shows a recording. Before that there may be no audio: nothing comes until the phone knows where to
-    /// send it.
+    /// Fails unless it shows a recording. Before that there may be no audio: nothing comes until the phone
+    /// knows where to send it.
     fn shows_recording(&self) {
         let mut shown = self.next();
         if without_timer(&shown) == "light recording, no audio" {
@@ -67,7 +67,7 @@ impl RecordKey {
         assert_eq!(without_timer(&shown), "light recording");
     }
 
-    /// What it shows next.
+    /// The next line that it shows.
     fn next(&self) -> String {
         self.shown.recv_timeout(patience()).expect("a line")
     }

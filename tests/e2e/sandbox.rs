@@ -1,4 +1,4 @@
-//! What the agent gives up once it has started, and that it records and ejects all the same.
+//! The privileges that the agent gives up once it has started; it records and ejects all the same.
 
 use crate::support::agent::is_emulated;
 use crate::support::environment::{SmallDisk, skip_here};
@@ -58,7 +58,7 @@ fn without_the_sandbox_the_agent_says_so_and_has_no_core_dumps_either() {
 }
 
 #[test]
-fn what_is_mounted_after_the_start_is_recorded_to_and_not_unmounted_unless_it_can_be_pulled() {
+fn a_disk_mounted_after_the_start_is_recorded_to_and_not_unmounted_unless_it_can_be_pulled() {
     let Some(place) = SmallDisk::mount(64) else { return };
     let stick = place.path().join("stick");
     fs::create_dir(&stick).unwrap();

@@ -1,4 +1,5 @@
-//! The agent when the system gives its process no more descriptors, threads or memory: it says so, and goes on.
+//! The agent when the system gives its process no more descriptors, threads or memory: it says so, and goes
+//! on.
 
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -45,7 +46,7 @@ fn without_a_free_descriptor_a_call_goes_on_starts_are_refused_and_all_is_well_w
 }
 
 #[test]
-fn clients_leave_descriptors_for_what_is_recorded() {
+fn clients_leave_descriptors_for_recordings() {
     if is_emulated() {
         return skip_here("an emulator itself needs descriptors");
     }

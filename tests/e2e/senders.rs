@@ -190,7 +190,8 @@ fn a_sender_whose_numbers_are_never_in_sequence_is_recorded_from_its_first_packe
         let mut heard = Vec::new();
         for packet in 0..70_u16 {
             call.source.seq = seq.wrapping_add(packet * step);
-            // The first ones at once: if one of them were late, number and arrival would agree that one is missing.
+            // The first ones at once: if one of them were late, number and arrival would agree that one is
+            // missing.
             let audio = if packet < 5 { call.speak(1) } else { call.speak_in_real_time(1) };
             heard.extend(audio);
         }
@@ -217,7 +218,7 @@ fn start_again(call: &mut Call, agent: &Agent, id: &str) -> PathBuf {
 }
 
 #[test]
-fn what_the_last_call_still_sends_to_a_fixed_port_is_not_in_the_next_calls_file() {
+fn packets_that_the_last_call_still_sends_to_a_fixed_port_are_not_in_the_next_calls_file() {
     for ids in [["", ""], ["one", "two"]] {
         let agent = agent_with_port();
         let mut call = Call::start_with(&agent, Codec::Pcma, json!({"call": {"id": ids[0]}}));

@@ -144,7 +144,7 @@ fn with_a_stick_to_go_on_to_no_packet_is_lost_when_the_server_is_killed_with_a_b
     kill_the_server_after(204, "flush_interval_ms = 60000\n");
 }
 
-/// Kills the server of a call after so many packets. What it had, and what the phone goes on with, leave no hole.
+/// Kills the server of a call after so many packets. Its part and the phone's leave no hole.
 fn kill_the_server_after(packets: u32, settings: &str) {
     let Some(mut server) = Server::real_with(None, settings) else { return };
     let agent = Setup::new().uploads_to(server.addr).quoted("uplink", "on_failure", "local").start();
@@ -169,7 +169,7 @@ fn kill_the_server_after(packets: u32, settings: &str) {
     assert!(heard.ends_with(&here.data), "the file at the phone has a hole");
     let there = &server.files("wav")[0];
     let there = read_recording(there).data;
-    // What the killed server had not written yet is missing there: at most the last second or so.
+    // Audio that the killed server had not written yet is missing there: at most the last second or so.
     let (end_there, begin_here) = (there.len(), heard.len() - here.data.len());
     eprintln!("the server has {} ms, the phone from {} ms on", end_there / 8, begin_here / 8);
     assert!(heard.starts_with(&there), "the server's file has something else");

@@ -1,4 +1,4 @@
-//! Recording to a server that does what it should: every packet gets there, at once, and nothing else does.
+//! Recording to a server that works: every packet gets there, at once, and nothing else does.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
@@ -20,7 +20,7 @@ fn start(agent: &Agent, codec: Codec) -> Call {
 }
 
 #[test]
-fn what_the_phone_sends_is_what_the_server_gets() {
+fn packets_of_the_phone_arrive_at_the_server_unchanged() {
     for codec in Codec::ALL {
         let Some(server) = Server::by_document("ok", &[]) else { return };
         let agent = Setup::new().uploads_to(server.addr).start();

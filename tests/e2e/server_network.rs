@@ -1,5 +1,5 @@
-//! Uploading over a bad network: loss and disorder, a link cut without a word, and what is marked for the
-//! network to hurry. Each in network namespaces of the test's own, where it runs itself again.
+//! Uploading over a bad network: loss and disorder, a link cut without a word, and packets marked as urgent
+//! (DSCP). Each in network namespaces of the test's own, where it runs itself again.
 
 use std::collections::BTreeSet;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -30,7 +30,7 @@ fn a_link_cut_without_a_word_is_noticed_on_both_sides_within_ten_seconds() {
 
 #[test]
 fn servers_across_a_network_fail_in_every_way_as_those_on_this_machine_do() {
-    across(Way::Cable, &["server_failure::", "server_mode::a_pause", "server_mode::what_the_phone_sends"]);
+    across(Way::Cable, &["server_failure::", "server_mode::a_pause", "server_mode::packets_of_the_phone"]);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_name_that_takes_its_time_to_be_looked_up_holds_up_nothing_else() {
 }
 
 #[test]
-fn what_the_network_does_not_take_is_counted_packet_by_packet_and_not_waited_for() {
+fn packets_that_the_network_does_not_take_are_counted_one_by_one_and_not_waited_for() {
     inside(Way::Cable, "server_network::in_a_namespace_the_network_is_slow");
 }
 
@@ -117,7 +117,7 @@ fn in_a_namespace_rtp_is_lost_and_reordered() {
     assert!(number(&told, "/lost") > 0 && number(&told, "/swapped") > 0, "{told}");
     assert_eq!(sidecar["packets"]["lost"], told["lost"], "{sidecar}");
     assert_eq!(sidecar["packets"]["received"], told["passed"], "{sidecar}");
-    // What arrived is in its place, to the bit, and silence is where something is missing.
+    // Packets that arrived are in their place, to the bit, and silence is where something is missing.
     for seq in told["lost_seqs"].as_array().expect("numbers") {
         let at = (seq.as_u64().expect("a number") - first_seq) as usize * 160;
         heard[at..at + 160].copy_from_slice(&call.silence(1));
@@ -278,7 +278,7 @@ fn in_a_namespace_no_name_server_answers() {
 }
 
 #[test]
-#[ignore = "run by what_the_network_does_not_take…, in a namespace"]
+#[ignore = "run by packets_that_the_network_does_not_take…, in a namespace"]
 fn in_a_namespace_the_network_is_slow() {
     servers_namespace();
     let slow =

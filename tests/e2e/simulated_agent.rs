@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::agent::recordctl;
 use crate::support::{Client, number, patience, read_recording, text, wait_until};
 
-/// As long as a user may wait for what happened to show.
+/// As long as a user may wait for an event to show.
 const SHOWN: Duration = Duration::from_secs(2);
 
 pub(crate) struct Simulation {
@@ -138,7 +138,7 @@ fn every_state_of_the_stick_is_left_by_ok() {
         ("slow", "ok"),
     ] {
         simulation.set(&format!("storage {state}"));
-        // What gives errors or stalls shows when it is written to.
+        // A disk that gives errors or stalls shows so when it is written to.
         let is = |client: &mut Client, told| client.ok("storage.status", json!({}))["state"] == told;
         wait_until(state, SHOWN, || is(&mut client, told));
         simulation.set("storage ok");
@@ -190,7 +190,7 @@ fn a_stick_is_low_then_full_then_read_only() {
 #[test]
 fn a_script_sets_the_scene_and_the_pbx_says_what_it_is_told_to() {
     let mut simulation = Simulation::start("# no stick, a PBX that refuses\nstorage pulled; sip 403\n");
-    // It does not subscribe: whoever has subscribed to all events counts as a SIP stack, too.
+    // It does not subscribe: a client that has subscribed to all events counts as a SIP stack, too.
     let mut client = Client::connect(&simulation.path("socket"));
     wait_until("the script", patience(), || {
         let info = client.ok("agent.info", json!({}));
@@ -225,7 +225,7 @@ fn a_stick_that_was_ejected_comes_back_by_either_command() {
 }
 
 #[test]
-fn what_the_agent_refuses_is_said_with_what_to_do_and_nothing_about_something_else() {
+fn a_refusal_of_the_agent_says_what_to_do_and_nothing_about_something_else() {
     let simulation = Simulation::start("");
     let mut client = simulation.client();
     let params = json!({"file": "a.wav", "rtp": {"addr": "10.0.0.1", "port": 40100}});

@@ -55,9 +55,9 @@ fn speech(folder: &Path, codec: Codec) -> PathBuf {
     raw
 }
 
-/// Records what ffmpeg sends of `raw`; with `packet_size` in packets of that many octets.
+/// Records the packets that ffmpeg sends of `raw`; with `packet_size` in packets of that many octets.
 fn record(call: &mut Call, raw: &Path, packet_size: Option<usize>) {
-    // RTCP goes to a port of our own, not to whoever has the next one.
+    // RTCP goes to a port of our own, not to a stranger who has the next one.
     let rtcp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let rtcp_port = rtcp.local_addr().unwrap().port();
     let mut url = format!("rtp://{}?rtcpport={rtcp_port}", call.rtp);
@@ -69,7 +69,7 @@ fn record(call: &mut Call, raw: &Path, packet_size: Option<usize>) {
     run(command.args(["-c:a", "copy", "-f", "rtp"]).arg(url));
 }
 
-/// Fails unless the file has what is in `raw`, its last frame padded with silence.
+/// Fails unless the file has the audio of `raw`, its last frame padded with silence.
 fn expect_speech(call: &Call, raw: &Path) {
     let mut sent = std::fs::read(raw).unwrap();
     assert!(sent.len() > 16_000, "that is no sentence: {} octets", sent.len());

@@ -1,4 +1,4 @@
-//! What the agent tells of itself and its recordings.
+//! The status of the agent and its recordings.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn a_status_has_every_field() {
     }
     let expected = Books { received: 50, lost: 0, late: 0, duplicate: 0, dropped: 0 };
     assert_eq!(Books::of(&status), expected);
-    // What is not yet 100 ms old may still be waiting for a straggler.
+    // Audio that is not yet 100 ms old may still wait for a straggler.
     let elapsed = number(&status, "/elapsed_ms");
     assert!((900..=1000).contains(&elapsed), "{status}");
     let free = number(&call.client.ok("storage.status", json!({})), "/free_bytes");

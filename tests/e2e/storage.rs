@@ -212,9 +212,9 @@ fn an_eject_leaves_a_disk_mounted_that_can_not_be_pulled_says_so_and_it_is_recor
     next.finish_and_expect(&heard);
 }
 
-/// What stands in the place of the recording folder, and the state and cause that tell of it.
+/// A file or a link in place of the recording folder, and the state and cause for it.
 #[test]
-fn what_stands_in_place_of_the_recording_folder_has_a_cause_before_a_call_and_after() {
+fn an_obstacle_in_place_of_the_recording_folder_has_a_cause_before_a_call_and_after() {
     let setup = Setup::new();
     let record = setup.storage_path().join("Record");
     std::fs::write(&record, "a file").unwrap();

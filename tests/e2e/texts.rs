@@ -1,4 +1,4 @@
-//! What others say: callers of themselves, a server in its answer, a stick in its file names.
+//! Texts of others: a caller's name, a server's answer, a stick's file names.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -28,7 +28,7 @@ fn assert_harmless(what: &str, text: &str) {
 }
 
 #[test]
-fn a_caller_name_of_any_form_never_prevents_a_recording() {
+fn a_callers_text_of_any_form_never_prevents_a_recording() {
     let agent = Setup::new().set("rtp", "max_recordings", 16).start();
     let mut client = agent.client();
     let long = "x".repeat(300);

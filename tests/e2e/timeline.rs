@@ -303,7 +303,7 @@ fn random_trouble(agent: &Agent, seed: u64) {
     let (mut heard, mut sent, mut lost, mut doubled) = (Vec::new(), Vec::new(), 0, 0);
     for index in 0..200_u64 {
         let (bytes, payload) = call.source.next_packet();
-        // The ends are sound, so that the model knows what was lost and where the file ends.
+        // The ends are sound, so that the model knows the lost packets and the end of the file.
         let in_the_middle = (5..195).contains(&index);
         if in_the_middle && random.between(0, 100) < 8 {
             lost += 1;

@@ -1,8 +1,8 @@
 //! The agent as a process: its config, its life and its death.
 //!
-//! `RECORDD_TEST_BINARY` points the suite at another binary than the one just built and
-//! `RECORDD_TEST_RUNNER` names what runs it, e.g. `qemu-arm` (words split at spaces). When the suite
-//! itself was built for another machine, cargo's `CARGO_TARGET_…_RUNNER` serves as well.
+//! `RECORDD_TEST_BINARY` points the suite at another binary than the one just built and `RECORDD_TEST_RUNNER`
+//! names its runner, e.g. `qemu-arm` (words split at spaces). When the suite itself was built for another
+//! machine, cargo's `CARGO_TARGET_…_RUNNER` serves as well.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::{Client, patience, tell_at_once, tell_failures_at_once, wait_for, wait_until};
 
-/// Whatever stands before the binary on the command line.
+/// The words before the binary on the command line.
 fn runner() -> Vec<String> {
     let own = std::env::var("RECORDD_TEST_RUNNER").ok();
     let words = own.or_else(|| {
@@ -374,7 +374,7 @@ impl Agent {
         status_field(Path::new(&format!("/proc/{}/status", self.pid())), field)
     }
 
-    /// A line for each thread: what it is called, and where in the kernel it waits.
+    /// A line for each thread: its name, and where in the kernel it waits.
     fn threads(&self) -> String {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid()));
         let of =

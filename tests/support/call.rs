@@ -79,7 +79,7 @@ impl Call {
         heard
     }
 
-    /// Sends nothing for the time of `packets` packets; gives what the file has to have for it.
+    /// Sends nothing for the time of `packets` packets; returns the audio that the file has to have for it.
     pub(crate) fn be_silent_in_real_time(&mut self, packets: u32) -> Vec<u8> {
         let octets = packets * self.source.octets as u32;
         self.source.be_silent(octets);

@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// Fails unless the agent closes this connection within `wait`; what comes before is ignored.
+    /// Fails unless the agent closes this connection within `wait`; earlier messages are ignored.
     pub(crate) fn expect_hang_up(&mut self, wait: Duration) {
         let end = Instant::now() + wait;
         loop {

@@ -20,7 +20,7 @@ pub(crate) fn at_time(setup: Setup, unix_s: i64) -> Option<Setup> {
     Some(setup.environment("CLOCK_SHIFT", shift_to(unix_s)))
 }
 
-/// What the clock is to be ahead to show `unix_s` now.
+/// The seconds that the clock has to be ahead to show `unix_s` now.
 pub(crate) fn shift_to(unix_s: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
     unix_s - i64::try_from(now.as_secs()).expect("a time")

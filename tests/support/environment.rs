@@ -1,4 +1,4 @@
-//! What a test needs of the machine, and what happens where the machine has it not.
+//! A test's needs of the machine, and the way out where the machine lacks them.
 
 use std::net::ToSocketAddrs;
 use std::path::Path;
@@ -33,8 +33,8 @@ pub(crate) fn has_program(name: &str) -> bool {
     std::env::split_paths(&folders).any(|folder| folder.join(name).is_file())
 }
 
-/// A name of this machine that takes a look-up. A bare system knows none (no `/etc/hosts`); what is no address in
-/// Rust's eyes and is one to the C library takes the same way there.
+/// A name of this machine that takes a look-up. A bare system knows none (no `/etc/hosts`); a text that is no
+/// address to Rust but one to the C library takes the same way there.
 pub(crate) fn name_of_this_machine() -> &'static str {
     if ("localhost", 0).to_socket_addrs().is_ok() { "localhost" } else { "127.1" }
 }
@@ -47,8 +47,8 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Writes a script that is to be run. By another process: a child that another test starts at this moment would inherit
-/// a file that is open to be written, and the system runs no such program.
+/// Writes a script that is to be run. By another process: a child that another test starts at this moment
+/// would inherit a file that is open to be written, and the system runs no such program.
 pub(crate) fn write_program(path: &Path, text: &str) {
     run(Command::new("sh")
         .args(["-c", "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"", "sh"])
@@ -56,8 +56,8 @@ pub(crate) fn write_program(path: &Path, text: &str) {
         .arg(text));
 }
 
-/// Gives this thread and what it starts from now on a mount table of their own, once. What other tests mount wakes no
-/// agent of this one, and holds none of its disks: a new mount table begins as a copy of its maker's.
+/// Gives this thread and its later child processes a mount table of their own, once. Mounts of other tests
+/// wake no agent of this one, and hold none of its disks: a new mount table begins as a copy of its maker's.
 pub(crate) fn own_mounts() -> nix::Result<()> {
     thread_local!(static DONE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
     if DONE.get() {

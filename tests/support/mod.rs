@@ -1,4 +1,4 @@
-//! What tests that drive the real programs share: the agent as a process, a client of its socket, a
+//! The common part of tests that drive the real programs: the agent as a process, a client of its socket, a
 //! sender of RTP and a reader of recording files.
 //!
 //! Nothing here uses the library: these are a second reading of the formats, so that a mistake in
@@ -34,8 +34,8 @@ pub(crate) fn patience() -> Duration {
     Duration::from_secs(if agent::is_emulated() { 90 } else { 30 })
 }
 
-/// Has each failure told when it happens, too, not only at the end of all tests: whoever reads the beginning of a long
-/// log sees it.
+/// Has each failure told when it happens, too, not only at the end of all tests: it is then at the beginning
+/// of a long log.
 pub(crate) fn tell_failures_at_once() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -48,7 +48,7 @@ pub(crate) fn tell_failures_at_once() {
     });
 }
 
-/// Writes past what keeps the output of tests until their end.
+/// Writes past the harness, which keeps the output of tests until their end.
 pub(crate) fn tell_at_once(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

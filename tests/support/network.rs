@@ -16,7 +16,7 @@ const MIDDLE_NAMESPACE: &str = "SERVER_TEST_MIDDLE";
 /// Address of the phone; the servers' is [`SERVER_ADDR`].
 pub(crate) const PHONE_ADDR: [u8; 4] = [10, 213, 78, 2];
 
-/// What is between phone and servers.
+/// The link between phone and servers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// A cable.
@@ -112,8 +112,8 @@ pub(crate) fn words_into(variable: &str) -> Option<Vec<String>> {
     Some(["ip", "netns", "exec", &namespace].map(Into::into).into())
 }
 
-/// Inside [`Way::Middle`]: what passes frames on, but loses and reorders RTP of the phone. In user space, so that
-/// it needs no `netem` in the kernel, does the same each time, and can tell what it lost.
+/// Inside [`Way::Middle`]: a bridge that passes frames on, but loses and reorders RTP of the phone. In user
+/// space, so that it needs no `netem` in the kernel, does the same each time, and can tell the lost packets.
 pub(crate) fn bad_cable() -> Option<Peer> {
     let prefix = words_into(MIDDLE_NAMESPACE).expect("run inside a network");
     Some(Peer::start(&prefix, "lossy.py", &["--between", "phone", "server", "--seed", "18"])?.0)

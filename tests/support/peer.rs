@@ -1,4 +1,4 @@
-//! A program of `tests/peers`: a process that prints what it sees as lines of JSON.
+//! A program of `tests/peers`: a process that prints its observations as lines of JSON.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -58,7 +58,7 @@ impl Peer {
         }
     }
 
-    /// SIGTERM; gives what it reports of its life.
+    /// Ends it by SIGTERM; returns its last report.
     pub(crate) fn terminate(mut self, event: &str) -> Value {
         kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).expect("a signal");
         let report = self.report_within(event, patience()).unwrap_or_else(|| panic!("no report {event}"));

@@ -31,7 +31,7 @@ impl Codec {
         }
     }
 
-    /// Silence: sample value +0 of G.711; what a G.722 encoder starts with on digital silence.
+    /// Silence: sample value +0 of G.711; the first octet of a G.722 encoder on digital silence.
     pub(crate) fn silence(self, octets: usize) -> Vec<u8> {
         let octet = match self {
             Self::Pcma => 0xD5,

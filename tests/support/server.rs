@@ -19,7 +19,7 @@ use super::{Setup, number, patience, text};
 /// Address of the servers across a network.
 pub(crate) const SERVER_ADDR: Ipv4Addr = Ipv4Addr::new(10, 213, 78, 1);
 
-/// What starts a server, and where it is to listen: here, or across the network of two namespaces.
+/// The words that start a server, and its address: here, or across the network of two namespaces.
 fn place() -> (Vec<String>, Ipv4Addr) {
     words_into(SERVER_NAMESPACE).map_or((Vec::new(), Ipv4Addr::LOCALHOST), |words| (words, SERVER_ADDR))
 }
@@ -64,8 +64,8 @@ impl Server {
         Some(Self { process: Process::Peer(peer), addr: (host, port).into(), storage, _folder: folder })
     }
 
-    /// The real `recordserver`, always one of this machine; `None`, with the reason said, where it has not been
-    /// built. Where the agent is emulated, `RECORDSERVER_TEST_BINARY` names it.
+    /// The real `recordserver`, always one of this machine; `None`, with the reason said, where it has not
+    /// been built. Where the agent is emulated, `RECORDSERVER_TEST_BINARY` names it.
     pub(crate) fn real() -> Option<Self> {
         Self::real_with(None, "")
     }
@@ -88,7 +88,7 @@ impl Server {
         let mut command = Command::new(words.next()?);
         command.args(words);
         let config = folder.path().join("recordserver.toml");
-        // Killed, it has what is older than this and the time between two looks at its sockets.
+        // Killed, it has the audio older than this and the time between two looks at its sockets.
         let flush = if settings.contains("flush_interval_ms") { "" } else { "flush_interval_ms = 1000\n" };
         std::fs::write(&config, format!("{flush}{settings}")).expect("a config");
         command.args(["--listen", listen, "--http", "127.0.0.1:0", "--config"]).arg(config);

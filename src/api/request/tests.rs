@@ -237,7 +237,7 @@ fn started(call: &[u8]) -> Call {
 }
 
 #[test]
-fn a_caller_name_of_any_form_never_prevents_a_recording() {
+fn a_callers_text_of_any_form_never_prevents_a_recording() {
     let long = "ü".repeat(300);
     for (said, kept) in [
         (format!("\"{long}\"").as_bytes(), &long[..512]),

@@ -29,7 +29,7 @@ fn config(folder: &Path, window: Duration) -> Config {
     config
 }
 
-/// What is left of one life.
+/// The result of one life of the agent.
 struct Life {
     hit: bool,
     /// Everything that was sent while the recording lived.
@@ -40,7 +40,7 @@ struct Life {
     refused: bool,
 }
 
-/// Records, pauses, resumes and stops, with `trouble` at the `nth` operation; checks what always holds.
+/// Records, pauses, resumes and stops, with `trouble` at the `nth` operation; checks the invariants.
 fn live(nth: u64, trouble: Trouble, window: Duration, foreign_locks: u32) -> Life {
     let context = format!("operation {nth}, {trouble:?}, window {window:?}, {foreign_locks} locks");
     let folder = tempfile::tempdir().unwrap();
@@ -86,8 +86,8 @@ fn live(nth: u64, trouble: Trouble, window: Duration, foreign_locks: u32) -> Lif
     Life { hit: plan.is_hit(), heard: house.heard, stored, ended, refused }
 }
 
-/// What the next start of the agent does, which finishes no file that is locked. A child that another test starts has
-/// our locks, too, until it runs its own program.
+/// The recovery at the next start of the agent, which finishes no file that is locked. A child that another
+/// test starts has our locks, too, until it runs its own program.
 fn recover(root: &Path) {
     let folder = root.join("Record");
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -163,7 +163,8 @@ fn for_every_operation_and_lock(
     panic!("a life of more than {MAX_OPERATIONS} operations")
 }
 
-/// Fails unless what is stored is the beginning of what was heard, but for the silence that fills up a frame.
+/// Fails unless the stored audio is the beginning of the sent audio, but for the silence that fills up a
+/// frame.
 fn assert_prefix(context: &str, life: &Life) {
     let common = life.stored.iter().zip(&life.heard).take_while(|(a, b)| a == b).count();
     let rest = &life.stored[common..];

@@ -25,14 +25,14 @@ pub(crate) fn set_clock(now: Mono) {
     CLOCK.with(|clock| clock.set(now));
 }
 
-/// What happens to an operation.
+/// The trouble of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// This one fails, the next succeeds.
     Once(Errno),
     /// This one fails and so do all after it.
     FromThen(Errno),
-    /// A write takes half of what it is given.
+    /// A write takes half of its octets.
     Short,
     /// It takes long.
     Slow(Duration),
@@ -72,7 +72,7 @@ impl Plan {
         self.hit.get()
     }
 
-    /// What the present operation suffers.
+    /// The trouble of the present operation.
     fn next(&self) -> Option<Trouble> {
         let number = self.count.get() + 1;
         self.count.set(number);

@@ -60,7 +60,7 @@ impl House {
         house.step(Input::Started);
         house.step(Input::ClientOpened(CLIENT));
         house.request("events.subscribe", &json!({}));
-        // Whoever wants to know has the disks looked at between calls, too.
+        // A subscription to `storage.state` has the disks looked at between calls, too.
         house.request("events.unsubscribe", &json!({"types": ["storage.state"]}));
         house
     }

@@ -1,7 +1,7 @@
 //! Storage whose n-th operation fails, for every n: agent and writer in this process, in virtual time.
 //!
-//! Not among the tests that start programs: whatever another thread starts has this process's locks for a moment, and
-//! recovery leaves a locked file alone.
+//! Not among the tests that start programs: a program that another thread starts has this process's locks for
+//! a moment, and recovery leaves a locked file alone.
 
 mod every_operation;
 #[allow(dead_code, reason = "shared; each program uses a part")]

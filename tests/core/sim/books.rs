@@ -1,4 +1,4 @@
-//! The shadow model: what was sent, what was promised, and what the files say.
+//! The shadow model: the packets sent, the octets promised, and the contents of the files.
 
 #[path = "../../support/memory.rs"]
 mod memory;
@@ -32,17 +32,17 @@ pub(crate) enum Fate {
     Killed,
 }
 
-/// What the model knows of one recording.
+/// The model of one recording.
 #[derive(Debug)]
 pub(crate) struct Shadow {
     /// In the end, or so far.
     pub(crate) fate: Fate,
     pub(crate) paused: bool,
-    /// A stop was answered: what comes now must not be in a file.
+    /// A stop was answered: packets that come now must not be in a file.
     pub(crate) stopped: bool,
     /// Its stick was full before it ended, so that its last audio may have found no room.
     pub(crate) cut_off: bool,
-    /// The power has failed since: what was to be done for it is not known any more.
+    /// The power has failed since: its pending work is not known any more.
     pub(crate) outlived: bool,
     /// Every stick was put in after it had ended.
     pub(crate) all_back: bool,
@@ -75,7 +75,7 @@ pub(crate) struct Books {
     pub(crate) may_delete: bool,
 }
 
-/// What the files of one recording hold.
+/// The contents of the files of one recording.
 #[derive(Debug, Default)]
 struct Held {
     packets: BTreeSet<u32>,
@@ -86,7 +86,7 @@ struct Held {
     received: u64,
     missing: bool,
     unfinished_sidecar: bool,
-    /// Words behind what was acknowledged.
+    /// Words behind the acknowledged ones.
     spare: Vec<Word>,
 }
 
@@ -113,14 +113,14 @@ impl Books {
         shadow.cut_off = stick_was_full;
     }
 
-    /// Whether what arrives for this recording may not be kept.
+    /// Whether arriving packets of this recording may not be kept.
     pub(crate) fn is_fenced(&self, recording: &str) -> bool {
         self.recordings
             .get(recording)
             .is_some_and(|it| it.paused || it.stopped || !matches!(it.fate, Fate::Starting | Fate::Live))
     }
 
-    /// What was promised to be durable has survived a crash of a stick.
+    /// Checks that octets promised to be durable have survived a crash of a stick.
     pub(crate) fn check_survivors(&self, number: usize, stick: &Stick) {
         for made in self.files.iter().filter(|made| made.stick == number && !made.replaced) {
             let Some(node) = stick.names.get(&made.path) else {
@@ -216,7 +216,7 @@ impl Books {
         let packets = |name: &str| status["packets"][name].as_u64().expect("a counter");
         let kept = packets("received") - packets("late") - packets("duplicate") - packets("dropped");
         let in_files = held.packets.len() as u64;
-        // What waits for reordering when the buffer runs full was booked before.
+        // Packets that wait for reordering when the buffer runs full were booked before.
         let exact = status["degraded"] == false;
         assert!(
             in_files == kept || (!exact && in_files < kept),
@@ -240,8 +240,8 @@ impl Books {
 
 impl Held {
     /// Takes a file of so many `octets` of audio into the sum. Returns how many of them count: all of a file
-    /// that was finished, and what was acknowledged of one whose disk was pulled. What stands behind that
-    /// was in flight, and is in the next file as well.
+    /// that was finished, and the acknowledged ones of one whose disk was pulled. The rest was in flight, and
+    /// is in the next file as well.
     fn count(&mut self, made: &Made, sidecar: Option<Sidecar>, octets: u64) -> u64 {
         assert!(octets >= made.durable, "{}: {octets} of {}", made.path.display(), made.durable);
         self.acknowledged += made.acknowledged;
@@ -258,8 +258,8 @@ impl Held {
     }
 }
 
-/// The file as a repair leaves it. It opens before, too, from its first flush on; until then its sidecar tells
-/// what its header was.
+/// The file as a repair leaves it. It opens before, too, from its first flush on; until then its sidecar has
+/// its header.
 fn repaired(stick: &Stick, made: &Made, content: &[u8]) -> Vec<u8> {
     let name = made.path.file_name().and_then(|name| name.to_str()).expect("a name");
     assert!(is_record_file_name(name));

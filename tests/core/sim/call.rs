@@ -1,7 +1,9 @@
-//! One call into one timeline: senders that get every counter wrong, and an oracle that knows when each octet was spoken.
+//! One call into one timeline: senders that get every counter wrong, and an oracle that knows when each octet
+//! was spoken.
 //!
-//! A sender speaks in slots of one packet; where a slot belongs in the file is when it was spoken. What goes wrong
-//! (disturbances) comes in random order, at least a second and a half apart; loss, doubles and disorder come at any time.
+//! A sender speaks in slots of one packet; where a slot belongs in the file is when it was spoken. The
+//! troubles come in random order, at least a second and a half apart; loss, doubles and disorder come at any
+//! time.
 
 use super::rng::Rng;
 use super::sender::{WORD_OCTETS, parse_word, word};
@@ -16,7 +18,7 @@ use std::time::Duration;
 /// Disturbances are so far apart at least.
 const APART_MS: u64 = 1500;
 
-/// What goes wrong.
+/// A trouble of the sender or the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
     /// Nothing comes, timestamps stand.
@@ -93,8 +95,9 @@ const TROUBLES: [Trouble; 23] = [
     Trouble::OtherRate,
 ];
 
-/// Where a sender begins to count in another way, the number of a packet that is missing or late stands alone, and what
-/// comes from the stream before a change of SSRC has no place any more: there the network is calm.
+/// Where a sender begins to count in another way, the number of a packet that is missing or late stands
+/// alone, and a packet of the stream before a change of SSRC has no place any more: there the network is
+/// calm.
 const CHANGES_OF_COUNTING: [Trouble; 4] =
     [Trouble::StandingTimestamps, Trouble::OtherLength, Trouble::OtherRate, Trouble::OtherSsrc];
 
@@ -143,7 +146,7 @@ pub(crate) struct Call {
     /// Until when the network holds everything back.
     stalled_until_ms: u64,
     stalled: Option<u64>,
-    /// Nothing overtakes what was held back.
+    /// Nothing overtakes the packets that were held back.
     drained_ms: u64,
     spoken: BTreeMap<u32, Spoken>,
     arrived: BTreeSet<u32>,
@@ -191,7 +194,7 @@ impl Call {
         }
     }
 
-    /// The whole call: what arrives, in the order of its arrival.
+    /// The whole call: the datagrams, in the order of their arrival.
     fn run(&mut self) -> Vec<(u64, Vec<u8>)> {
         self.speak_for(2000);
         for _ in 0..1 + self.rng.below(8) {
@@ -399,7 +402,7 @@ impl Call {
         let lost = self.network && id > 0 && self.now_ms >= self.calm_until_ms && self.rng.chance(30);
         let mut at_ms = self.now_ms + delay_ms;
         if let Some(since) = self.stalled.filter(|since| self.now_ms >= *since) {
-            // What was held back comes in its order, some at once.
+            // Packets that were held back come in their order, some at once.
             at_ms = self.stalled_until_ms + 20 + (self.now_ms - since) / 50;
             self.drained_ms = at_ms;
         }
@@ -468,7 +471,7 @@ impl Call {
         let never_came = |it: &&u32| !self.arrived.contains(it);
         let really_lost = self.spoken.keys().filter(never_came).count() as u64;
         let surely = self.spoken.iter().filter(|(id, it)| !self.arrived.contains(id) && !it.near_trouble);
-        // Of what was lost behind the last packet nothing is known.
+        // Of packets lost behind the last one nothing is known.
         let surely = surely.filter(|(id, _)| self.arrived.range(*id..).next().is_some()).count() as u64;
         assert!(lost <= really_lost, "{lost} lost, {really_lost} did not come; {about}");
         assert!(lost >= surely, "{lost} lost, {surely} did not come; {about}");
@@ -478,7 +481,7 @@ impl Call {
     }
 }
 
-/// Runs the call of `seed` and holds the file against what was spoken. Returns the names of its troubles.
+/// Runs the call of `seed` and compares the file with the spoken audio. Returns the names of its troubles.
 pub(crate) fn run(seed: u64) -> Vec<String> {
     let mut call = Call::new(seed);
     let flights = call.run();
@@ -487,7 +490,7 @@ pub(crate) fn run(seed: u64) -> Vec<String> {
     let mut counts = Counts::default();
     let mut last_ms = 0;
     for (at_ms, octets) in &flights {
-        // Once a second what waits is looked at, as when it is flushed.
+        // Once a second the waiting packets are looked at, as at a flush.
         if *at_ms >= last_ms + 1000 {
             timeline.let_go(Mono::new(Duration::from_millis(last_ms + 1000)), &mut file);
         }

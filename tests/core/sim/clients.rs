@@ -15,7 +15,7 @@ const ANSWER_WITHIN_MS: u64 = 6100;
 /// A server may take this longer to be found out of reach or silent.
 const SERVER_WITHIN_MS: u64 = 8000;
 
-/// What only the disk can answer.
+/// The methods that only the disk can answer.
 const PATIENT: &[&str] =
     &["storage.eject", "recordings.info", "recordings.delete", "recordings.protect", "play.start"];
 

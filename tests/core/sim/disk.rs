@@ -1,4 +1,4 @@
-//! Sticks in memory: what is written, what of it is durable, and every way to fail.
+//! Sticks in memory: the octets written, those of them that are durable, and every way to fail.
 
 use super::rng::Rng;
 use std::cell::RefCell;
@@ -34,7 +34,7 @@ impl Node {
         self.durable_head = self.content[..self.content.len().min(HEAD_OCTETS)].to_vec();
     }
 
-    /// What was not synced may be there or not, the header apart from the rest.
+    /// Octets that were not synced may be there or not, the header apart from the rest.
     fn crash(&mut self, rng: &mut Rng) {
         let unsynced = (self.content.len() - self.durable_len) as u64;
         let kept = if rng.chance(500) { 0 } else { rng.below(unsynced + 1) };
@@ -84,7 +84,7 @@ impl Stick {
     }
 }
 
-/// All that storage can see, and what is to go wrong.
+/// All that storage can see, and the faults to come.
 #[derive(Debug)]
 pub(crate) struct Disks {
     pub(crate) sticks: Vec<Stick>,
@@ -97,7 +97,7 @@ pub(crate) struct Disks {
     pub(crate) was_full: bool,
     /// Operations in a thousand that fail with an I/O error.
     pub(crate) error_permille: u64,
-    /// Operations until the power goes: what is done after that has no effect.
+    /// Operations until the power goes: later ones have no effect.
     pub(crate) operations_left: Option<u64>,
     pub(crate) rng: Rng,
     /// Counts open files.
@@ -147,7 +147,7 @@ fn os_error(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
 }
 
-/// The file system of whatever stick is in the phone.
+/// The file system of the stick that is in the phone.
 #[derive(Clone)]
 pub(crate) struct SimFs(pub(crate) Rc<RefCell<Disks>>);
 

@@ -1,9 +1,10 @@
 //! The whole agent in a simulated world, with a shadow model that keeps the books.
 //!
-//! Clients ask at random, senders, networks, a server and a PBX misbehave, files are played, deleted and protected,
-//! sticks stall, fail, fill up and are pulled, the power goes. After every run: sent = stored + duplicate + late + dropped, and the files say the same; each request
-//! got one answer; nothing that came during a pause is in a file; every audio octet is there at most once and
-//! in order; every file opens; no block or file handle is left over.
+//! Clients ask at random, senders, networks, a server and a PBX misbehave, files are played, deleted and
+//! protected, sticks stall, fail, fill up and are pulled, the power goes. After every run: sent = stored +
+//! duplicate + late + dropped, and the files say the same; each request got one answer; nothing that came
+//! during a pause is in a file; every audio octet is there at most once and in order; every file opens; no
+//! block or file handle is left over.
 //!
 //! SidecarSummary it, calls into a timeline alone, whose senders get every counter wrong (`call.rs`).
 //!

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) const WORD_OCTETS: usize = 8;
 
-/// What one packet was, for the books.
+/// One packet, for the books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// Packets of one stream have rising places; the next stream begins where the sender jumps.
@@ -88,7 +88,8 @@ impl Sender {
         self.in_flight.iter_mut().for_each(|(at, _)| *at = (*at).min(now_ms));
     }
 
-    /// What has arrived by `now_ms`, in the order of arrival. `sent` numbers the marked packets.
+    /// The datagrams that have arrived by `now_ms`, in the order of arrival. `sent` numbers the marked
+    /// packets.
     pub(crate) fn run(
         &mut self,
         now_ms: u64,
@@ -180,7 +181,7 @@ impl Sender {
         }
     }
 
-    /// The stream breaks: whatever is on its way arrives before.
+    /// The stream breaks: the packets on their way arrive before.
     fn jump(&mut self, streams: &mut u32, change: impl FnOnce(&mut Self, &mut Rng), rng: &mut Rng) {
         self.settle(self.next_ms);
         *streams += 1;

@@ -1,13 +1,13 @@
 //! A recording server at its best and worst, as the agent sees it through the loop.
 //!
-//! What it gets of a call is silence, so that files which go on at the phone say nothing that the books know.
+//! It gets silence as audio, so that files which go on at the phone say nothing that the books know.
 
 use super::rng::Rng;
 use recordd::agent::{RecordingKey, UplinkAction, UplinkInput};
 use std::collections::BTreeMap;
 use uplink::phone::Generation;
 
-/// What comes to the agent, and when.
+/// An input for the agent from the server.
 #[derive(Debug)]
 pub(crate) enum News {
     Connected(Generation),
@@ -47,7 +47,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Does what the agent wants.
+    /// Carries out an action of the agent.
     pub(crate) fn act(&mut self, key: RecordingKey, action: UplinkAction, now_ms: u64, rng: &mut Rng) {
         match action {
             UplinkAction::Connect(generation, _) => {
@@ -61,7 +61,7 @@ impl Server {
             }
             UplinkAction::Send(octets) => {
                 let text = String::from_utf8(octets).expect("text");
-                // What it said last may be answered after it has gone.
+                // Its last message may be answered after it has gone.
                 if let Some(link) = self.links.get_mut(&key) {
                     assert!(link.connected, "sent before it stands");
                     link.hear(&text, now_ms, rng);
@@ -77,7 +77,7 @@ impl Server {
         }
     }
 
-    /// The next of what has come by now.
+    /// The next input that has come by now.
     pub(crate) fn news(&mut self, now_ms: u64, rng: &mut Rng) -> Option<(RecordingKey, News)> {
         for (key, link) in &mut self.links {
             link.misbehave(now_ms, rng);

@@ -33,7 +33,7 @@ fn clock() -> Mono {
     Mono::new(Duration::from_millis(NOW_MS.get()))
 }
 
-/// An RTP port: who sends to it, and what waits in its socket.
+/// An RTP port: its sender, and the datagrams that wait in its socket.
 struct Port {
     recording: Option<String>,
     sender: Option<Sender>,
@@ -86,7 +86,7 @@ pub(crate) struct World {
     exit: Option<bool>,
     at_rest: bool,
     trace: u64,
-    /// What happened, and how often.
+    /// The events seen, and how often.
     seen: BTreeMap<String, u64>,
 }
 
@@ -150,7 +150,7 @@ impl World {
         self.trace
     }
 
-    /// What happened, and how often.
+    /// The events seen, and how often.
     pub(crate) fn seen(&self) -> &BTreeMap<String, u64> {
         &self.seen
     }
@@ -230,7 +230,8 @@ impl World {
         }
     }
 
-    /// Every stick is in the phone once more: what this agent knows to be unfinished there is finished.
+    /// Every stick is in the phone once more: the files that this agent knows to be unfinished there are
+    /// finished.
     fn bring_all_sticks(&mut self) {
         let ours = |it: &&mut Shadow| !it.outlived;
         self.books.recordings.values_mut().filter(ours).for_each(|it| it.all_back = true);
@@ -325,7 +326,8 @@ impl World {
             self.input(Input::Uplink(key, news.input()));
         }
         self.drain(false);
-        // What one recording gives up may be room for another, whose silence is told then: that is a second turn.
+        // Room that one recording gives up may serve another, whose silence is told then: that is a second
+        // turn.
         for _ in 0..2 {
             if self.is_due() {
                 self.input(Input::Tick);
@@ -669,7 +671,7 @@ impl World {
         self.input(Input::MountsChanged);
     }
 
-    /// The phone loses power in the middle of whatever the disk was doing, and boots again.
+    /// The phone loses power in the middle of an operation of the disk, and boots again.
     fn power_cut(&mut self) {
         self.saw("power cut");
         self.disks.borrow_mut().operations_left = Some(self.rng.below(40));
@@ -724,7 +726,7 @@ impl Storage {
         }
     }
 
-    /// Does a job, and books what storage promises by its answer.
+    /// Does a job, and books the promises in storage's answer.
     fn work(
         &mut self,
         job: Job,

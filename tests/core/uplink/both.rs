@@ -1,4 +1,5 @@
-//! Both sides of the protocol against each other: what one says the other understands, and both agree on the end.
+//! Both sides of the protocol against each other: each understands the other's messages, and both agree on
+//! the end.
 
 use media::codec::Codec;
 use media::time::Mono;
@@ -15,7 +16,7 @@ use uplink::server::{self, EndReason, Opening, Session, Timing};
 
 const PORT: u16 = 20_000;
 
-/// What the server does with the request.
+/// The server's answer to the request.
 #[derive(Clone, Debug)]
 enum Answer {
     Granted,
@@ -25,9 +26,9 @@ enum Answer {
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Event {
-    /// So many octets of what the phone has sent arrive.
+    /// So many of the phone's octets arrive.
     ToServer(usize),
-    /// So many octets of what the server has sent arrive.
+    /// So many of the server's octets arrive.
     ToPhone(usize),
     /// Time passes, in milliseconds.
     Pass(u64),
@@ -81,7 +82,7 @@ struct World {
     to_server: VecDeque<u8>,
     to_phone: VecDeque<u8>,
     answer: Answer,
-    /// What was asked for, each granted or refused.
+    /// The openings asked for, each granted or refused.
     openings: Vec<Opening>,
     granted: usize,
     finishes: Vec<(EndReason, Option<Parties>)>,
@@ -262,7 +263,7 @@ proptest! {
             world.happens(event);
         }
         world.settle();
-        // What nobody has ended runs; the phone ends it now.
+        // A recording that nobody has ended runs; the phone ends it now.
         if world.ends.is_empty() {
             prop_assert!(world.started && world.granted == 1 && world.finishes.is_empty(), "both record");
             prop_assert_eq!(world.target, Some(SocketAddr::from(([192, 0, 2, 1], PORT))));
@@ -300,7 +301,8 @@ proptest! {
                     prop_assert_eq!(&world.ends[0], &End::StoppedByServer { reason: "storage_full".into() });
                 }
             }
-            // It stopped before it knew that the server records, or both stopped: either side may have been first.
+            // It stopped before it knew that the server records, or both stopped: either side may have been
+            // first.
             _ => {}
         }
     }

@@ -49,7 +49,7 @@ fn addr(text: &str) -> SocketAddr {
     text.parse().expect(text)
 }
 
-/// What a look-up finds: an address without a port.
+/// The result of a look-up: an address without a port.
 fn found(text: &str) -> SocketAddr {
     SocketAddr::new(text.parse::<IpAddr>().expect(text), 0)
 }
@@ -82,7 +82,7 @@ fn sent(actions: &[Action]) -> Vec<&str> {
     texts
 }
 
-/// Drives one client and hands back what each event led to.
+/// Drives one client and returns the consequences of each event.
 struct Session(Client);
 
 impl Session {

@@ -187,7 +187,7 @@ fn the_rest_of_a_word_that_may_be_a_key_is_one_when_it_has_ended() {
 }
 
 #[test]
-fn what_has_ended_for_certain_or_long_ago_has_no_rest() {
+fn a_message_that_has_ended_for_certain_or_long_ago_has_no_rest() {
     let mut framer = guessed(START);
     framer.push(b"\n", at(300));
     assert_eq!(drain(&mut framer, at(300)), []);
@@ -202,7 +202,7 @@ fn what_has_ended_for_certain_or_long_ago_has_no_rest() {
 }
 
 #[test]
-fn what_makes_no_message_of_the_one_before_is_dropped() {
+fn octets_that_do_not_continue_the_message_before_are_dropped() {
     let mut framer = guessed(START);
     framer.push(b"ping", at(300));
     assert_eq!(drain(&mut framer, at(900)), []);
@@ -270,7 +270,7 @@ fn a_terminator_that_comes_late_belongs_to_the_message_before() {
 }
 
 #[test]
-fn what_was_said_in_full_counts_when_the_peer_closes() {
+fn a_complete_message_counts_when_the_peer_closes() {
     let mut framer = Framer::new();
     framer.push(START.as_bytes(), at(0));
     assert_eq!(framer.next_at_close(), Ok(Some(parsed(START))));
@@ -346,7 +346,7 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-/// What 8 KiB cost of which all but `before` comes octet by octet.
+/// The cost of 8 KiB of which all but `before` comes octet by octet.
 #[expect(clippy::disallowed_methods, reason = "the test measures")]
 fn cost(before: &str, octet: &[u8]) -> Duration {
     let mut framer = Framer::new();
@@ -379,7 +379,7 @@ fn octets_one_by_one_do_not_cost_a_look_at_all_that_is_held() {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back(message in message()) {
+    fn an_encoded_message_reads_back(message in message()) {
         prop_assert_eq!(Message::parse(message.encode().as_bytes()), Ok(message));
     }
 

@@ -176,7 +176,7 @@ fn an_answer_is_understood_however_a_server_spells_it() {
 }
 
 #[test]
-fn what_stays_ambiguous_in_an_answer_is_an_error() {
+fn an_ambiguous_value_in_an_answer_is_an_error() {
     for port in [
         "40002x",
         "40002.5",
@@ -218,7 +218,7 @@ fn a_long_id_is_taken_and_repeated_whole() {
 }
 
 #[test]
-fn what_a_message_lacks_is_named() {
+fn a_key_that_a_message_lacks_is_named() {
     let error = |text: &str| Message::parse(text.as_bytes()).expect_err(text);
     assert_eq!(error("id=1&result=success"), ParseError::Missing("cmd"));
     assert_eq!(error("cmd=RecordStopRequest&reason=x"), ParseError::Missing("id"));

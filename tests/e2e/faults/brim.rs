@@ -33,7 +33,7 @@ fn fill(calls: &mut [Call], limit: usize) -> Vec<Vec<u8>> {
         if !live {
             break;
         }
-        // Fifty times as fast as a call; much faster, and the reserve would be needed for what waits.
+        // Fifty times as fast as a call; much faster, and the reserve would be needed for waiting audio.
         std::thread::sleep(Duration::from_millis(20));
     }
     heard
@@ -70,7 +70,7 @@ fn two_recordings_race_for_the_last_space_and_both_end_whole_above_the_reserve()
     watcher.wait_event("storage.full", patience());
     let stored = expect_full(&agent, &mut calls, &heard);
     let free = number(&agent.client().ok("storage.status", json!({})), "/free_bytes");
-    // What waited at that moment, and the sidecars, may take a little of it.
+    // The audio that waited at that moment, and the sidecars, may take a little of it.
     assert!(free >= 192 * 1024, "the reserve was used: {free} left");
     row(
         "two recordings race for the last space",

@@ -36,7 +36,7 @@ fn nothing_grows_over_many_recordings() {
     let setup = Setup::new();
     let folder = disk.as_ref().map_or(setup.storage_path(), SmallDisk::path).to_owned();
     let agent = setup.storage(&folder).start();
-    // What is allocated once, and the list of ended recordings, are there after these.
+    // Memory that is allocated once, and the list of ended recordings, are there after these.
     (0..40).for_each(|_| cycle(&agent));
     let before = resources(&agent);
     let begin = Instant::now();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// The UI is answered within this.
 const ANSWER_WITHIN: Duration = Duration::from_millis(50);
 
-/// The longest of many answers while packets come in real time; what was said is added to `heard`.
+/// The longest of many answers while packets come in real time; the audio sent is added to `heard`.
 fn speak_and_ask(call: &mut Call, time: Duration, heard: &mut Vec<u8>) -> Vec<Duration> {
     let begin = Instant::now();
     let mut asked = Vec::new();
@@ -100,7 +100,7 @@ fn a_stop_while_the_disk_is_frozen_is_answered_at_once_and_ends_after_the_thaw()
 #[test]
 fn questions_while_the_disk_is_frozen_and_the_buffer_full_cost_no_packet() {
     let Some(mut disk) = LoopDisk::mount(32) else { return };
-    // The smallest buffer: eight seconds of a call. What comes then waits in the socket.
+    // The smallest buffer: eight seconds of a call. Later packets wait in the socket.
     let setup = Setup::new().storage(&disk.stick()).set("rtp", "max_recordings", 1);
     let agent = setup.set("storage", "buffer", "65536").start();
     let mut call = Call::start(&agent, Codec::Pcma);

@@ -61,7 +61,7 @@ fn kill_and_recover(seed: u64) -> u64 {
     let killed = Instant::now();
     agent.kill_at_once();
     let heard: Vec<u8> = sent.iter().flat_map(|(_, payload)| payload.clone()).collect();
-    // Whoever pulls the stick now has a file that opens and promises no more than is there.
+    // If the stick is pulled now, its file opens and promises no more than it holds.
     let left = read_recording(&call.file);
     assert_eq!((left.codec.as_str(), left.rtp_len, left.increment), (codec.name(), 160, 160), "seed {seed}");
     assert!(left.data_size as usize <= left.data.len(), "seed {seed}: dataSize beyond the file");

@@ -1,5 +1,5 @@
-//! An ext4 file system of its own, in a file, that can be frozen, pulled and put back. Only the thread that mounts it, and
-//! what it starts, can see it.
+//! An ext4 file system of its own, in a file, that can be frozen, pulled and put back. Only the thread that
+//! mounts it, and its child processes, can see it.
 
 use crate::support::environment::{has_program, own_mounts, run, skip_here};
 use nix::mount::{MntFlags, umount2};
@@ -76,7 +76,7 @@ impl LoopDisk {
         }
     }
 
-    /// What a hot-plug script does when the stick is gone: the mount vanishes, whoever uses it.
+    /// Does the work of a hot-plug script when the stick is gone: the mount vanishes, though it is in use.
     pub(crate) fn pull(&self) {
         umount2(&self.mount_point(), MntFlags::MNT_DETACH).expect("unmounted");
     }

@@ -1,7 +1,8 @@
 //! Sticks that fail: whole disks, power, and the same for a thousand calls.
 //!
-//! With the real `recordd` and real file systems; where that takes root they say so and pass. `RECORDER_SOAK=1` (`scripts/soak`) makes the runs long; lines that begin with `soak|` are for
-//! the table that it prints.
+//! With the real `recordd` and real file systems; where that takes root they say so and pass.
+//! `RECORDER_SOAK=1` (`scripts/soak`) makes the runs long; lines that begin with `soak|` are for the table
+//! that it prints.
 
 mod brim;
 mod cycles;

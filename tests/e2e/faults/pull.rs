@@ -28,7 +28,7 @@ fn a_pulled_stick_is_told_within_two_seconds_let_go_and_recorded_to_again_when_b
             json!({"mode": "local", "codec": "PCMA"}),
         );
         disk.put_back();
-        // At least what was flushed is there, whole and finished.
+        // At least the flushed audio is there, whole and finished.
         wait_finished(&call.file).assert_header(Codec::Pcma, 160);
         assert_eq!(sidecar_of(&call.file)["recovered"], true);
     }

@@ -1,4 +1,4 @@
-//! `recordctl repair` on disks that are read-only or full: what was done is said, and what was not.
+//! `recordctl repair` on disks that are read-only or full: it reports the repairs done and those not done.
 
 use crate::support::agent::{output_of, recordctl};
 use crate::support::environment::SmallDisk;
@@ -20,7 +20,7 @@ fn recording(disk: &SmallDisk, name: &str, declared: u32) -> PathBuf {
     path
 }
 
-/// Whether `recordctl repair` succeeds, what it says of the file, and its stderr.
+/// Whether `recordctl repair` succeeds, its report on the file, and its stderr.
 fn repair(path: &Path) -> (bool, Value, String) {
     let output = output_of(recordctl().args(["repair", "--json"]).arg(path));
     let array: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,5 +1,5 @@
-//! The disk of a recording server that a call fills: the call ends in order, others hear why not, and with room
-//! again all is as before.
+//! The disk of a recording server that a call fills: the call ends in order, others hear why not, and with
+//! room again all is as before.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::support::{
 
 const KIB: u64 = 1 << 10;
 
-/// So little that half of it is less than what a call may be ahead of the clock.
+/// So little that half of it is less than the octets that a call may be ahead of the clock.
 const RESERVE: u64 = 384 * KIB;
 
 fn free(folder: &Path) -> u64 {
@@ -94,7 +94,7 @@ fn a_server_with_little_room_ends_what_runs_in_time_refuses_what_comes_and_goes_
     let hog = hog(&folder);
     let mut heard = Vec::new();
 
-    // Below the reserve nobody else gets in; what runs goes on.
+    // Below the reserve nobody else gets in; running calls go on.
     speak_until(&mut call, &folder, RESERVE - 64 * KIB, &mut heard);
     let refused = wait_for("a refusal", patience(), || try_another(&agent).err());
     assert_eq!(refused.reason, "server_refused", "{}", refused.whole);
@@ -102,7 +102,7 @@ fn a_server_with_little_room_ends_what_runs_in_time_refuses_what_comes_and_goes_
     assert!(detail.starts_with("disk full on the server"), "{}", refused.whole);
     assert_eq!(call.status()["state"], "recording");
 
-    // Below half of it what grows faster than a call is ended, while there is room to end it.
+    // Below half of it a recording that grows faster than a call is ended, while there is room to end it.
     speak_until(&mut call, &folder, 0, &mut heard);
     let ended = call.wait_ended();
     assert_eq!(ended["end_reason"], "storage_full", "{ended}");

@@ -1,4 +1,5 @@
-//! Sticks as people use them: labels in old codes, several mounts and partitions, ejected, pulled, a second one.
+//! Sticks as people use them: labels in old codes, several mounts and partitions, ejected, pulled, a second
+//! one.
 
 use super::usb::{Port, bind, cover, is_mounted, mount_at, uncover};
 use crate::support::agent::is_emulated;
@@ -8,8 +9,8 @@ use crate::support::{Agent, Call, Client, Codec, Setup, assert_audio, patience, 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// An agent that may unmount. An emulator has threads of its own, and the process that unmounts is only made by a program
-/// that has one.
+/// An agent that may unmount. An emulator has threads of its own, and the process that unmounts is only made
+/// by a program that has one.
 fn unmounting() -> Setup {
     if is_emulated() { Setup::new().set("sandbox", "enabled", false) } else { Setup::new() }
 }
@@ -63,7 +64,7 @@ fn record_to(agent: &Agent, point: &Path) {
 fn a_mount_point_in_any_code_is_recorded_to_listed_shown_and_ejected() {
     let Some(mut port) = Port::new() else { return };
     let stick = port.stick("old", 16);
-    // "Büro" in CP850 and Latin-1, what no code has, and what the kernel escapes.
+    // "Büro" in CP850 and Latin-1, octets that no code has, and characters that the kernel escapes.
     for name in [&b"B\x81ro"[..], b"B\xfcro", b"\xff\xfe", b"a b\\c\td#e\nf"] {
         let point = port.point(name);
         mount_at(&stick.parts[0], &point, "rw");
@@ -172,7 +173,7 @@ fn an_eject_takes_all_partitions_of_the_stick_and_no_other_stick() {
 }
 
 #[test]
-fn what_only_udev_knows_to_be_of_one_stick_is_ejected_together() {
+fn partitions_that_only_udev_knows_to_be_of_one_stick_are_ejected_together() {
     let Some(mut port) = Port::new() else { return };
     let first = port.stick("s", 16);
     let second = port.linked_as_part(&first, 2, 16);
@@ -188,7 +189,7 @@ fn what_only_udev_knows_to_be_of_one_stick_is_ejected_together() {
 }
 
 #[test]
-fn what_keeps_a_mount_is_named_and_the_stick_is_not_safe_to_pull_until_it_is_gone() {
+fn the_user_of_a_mount_is_named_and_the_stick_is_not_safe_to_pull_until_it_is_gone() {
     let Some(mut port) = Port::new() else { return };
     let stick = port.stick("s", 16);
     let (point, second) = (port.point(b"s"), port.point(b"second"));
@@ -208,7 +209,7 @@ fn what_keeps_a_mount_is_named_and_the_stick_is_not_safe_to_pull_until_it_is_gon
     assert!(!is_mounted(&point) && is_mounted(&second));
     assert_eq!(refusal(&agent), ("no_storage".into(), json!("ejected")));
     drop(in_use);
-    // What others have mounted over it or in it is not ours to unmount.
+    // Mounts that others have made over it or in it are not ours to unmount.
     for at in [second.clone(), second.join("inside")] {
         std::fs::create_dir_all(&at).unwrap();
         cover(&at);
@@ -243,7 +244,7 @@ fn a_stick_that_is_mounted_after_the_start_is_recorded_to_and_unmounted_wherever
 }
 
 #[test]
-fn what_the_agent_is_not_allowed_to_unmount_is_synced_named_and_not_recorded_to() {
+fn a_mount_that_the_agent_may_not_unmount_is_synced_named_and_not_recorded_to() {
     let Some(mut port) = Port::new() else { return };
     let stick = port.stick("s", 16);
     let point = port.point(b"s");
@@ -297,7 +298,7 @@ fn the_folder_that_an_ejected_stick_leaves_at_its_place_is_not_recorded_to() {
 }
 
 #[test]
-fn what_is_mounted_over_a_stick_is_not_recorded_to_and_the_best_of_its_mounts_is() {
+fn a_mount_over_a_stick_is_not_recorded_to_and_the_best_of_the_sticks_mounts_is() {
     let Some(mut port) = Port::new() else { return };
     let stick = port.stick("s", 16);
     let (read_only, part, whole) = (port.point(b"ro"), port.point(b"part"), port.point(b"whole"));
@@ -413,7 +414,7 @@ fn nothing_is_deleted_while_another_stick_has_room() {
     record_to(&agent, &points[0]);
     let old = recordings(&points[0]);
     fill(&points[0], 100 * 1024);
-    // What others have written is seen at the next look.
+    // Files that others have written are seen at the next look.
     let mut client = agent.subscribed_client();
     client.wait_event_where("storage.state", patience(), |told| told["cause"] == "next_disk");
     record_to(&agent, &points[1]);
@@ -430,7 +431,7 @@ fn a_call_goes_on_at_the_second_stick_when_the_first_becomes_read_only_or_is_pul
             port.pull(&sticks[0]);
         } else {
             use nix::mount::{MsFlags, mount};
-            // What the kernel does of itself after an error.
+            // As the kernel does of itself after an error.
             let flags = MsFlags::MS_REMOUNT;
             mount(None::<&str>, &points[0], None::<&str>, flags, Some("abort")).expect("read-only");
         }
@@ -450,7 +451,7 @@ fn a_call_goes_on_at_the_second_stick_when_the_first_becomes_read_only_or_is_pul
         let both = if pulled {
             audio(&points, &call.id)
         } else {
-            // What the header promises is all that counts of a file that nobody can finish.
+            // Of a file that nobody can finish, only the audio that its header promises counts.
             [promised(&recordings(&points[0])[0]), promised(&recordings(&points[1])[0])].concat()
         };
         assert_audio(&both, &heard);
@@ -484,7 +485,7 @@ fn of_two_partitions_the_second_takes_over_when_the_first_is_full() {
     record_to(&agent, &points[0]);
     let mut client = agent.subscribed_client();
     fill(&points[0], 100 * 1024);
-    // What others have written is seen at the next look.
+    // Files that others have written are seen at the next look.
     client.wait_event_where("storage.state", patience(), |told| told["cause"] == "next_disk");
     record_to(&agent, &points[1]);
 }

@@ -1,5 +1,5 @@
-//! Sticks that the agent takes for USB: loop devices with the links that udev would make, in a mount table that only
-//! this thread and what it starts can see.
+//! Sticks that the agent takes for USB: loop devices with the links that udev would make, in a mount table
+//! that only this thread and its child processes can see.
 
 use crate::support::environment::{has_program, own_mounts, run, skip_here};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};

@@ -1,9 +1,10 @@
-//! Real senders into the agent: programs that many phones' media stacks are like, over a good and a bad network.
+//! Real senders into the agent: programs that many phones' media stacks are like, over a good and a bad
+//! network.
 //!
-//! Each of them plays speech of four seconds in each codec in real time. Straight to the agent, the file has to have
-//! the octets of the clip. Through a relay that loses, reorders and doubles packets, it has to have the octets of what
-//! was passed, each at its place, and silence where a packet was lost. baresip encodes anew what it plays, so its file
-//! is compared with what came out of it.
+//! Each of them plays speech of four seconds in each codec in real time. Straight to the agent, the file has
+//! to have the octets of the clip. Through a relay that loses, reorders and doubles packets, it has to have
+//! the octets of the passed packets, each at its place, and silence where a packet was lost. baresip encodes
+//! its audio anew, so its file is compared with its packets.
 
 mod relay;
 mod sip;
@@ -21,7 +22,7 @@ use crate::support::environment::{has_program, run, skip, skip_here};
 use crate::support::rtp_source::FRAME;
 use crate::support::{Agent, Call, Codec, packet, patience, read_recording};
 
-/// What a sender has to play.
+/// The clip that a sender has to play, and its target.
 struct Order<'a> {
     codec: Codec,
     /// Where RTP goes.
@@ -81,8 +82,8 @@ fn expect_clips(program: &str, play: Play) {
     in_all_codecs(record);
 }
 
-/// Fails unless what a network passes on is in the file to the bit, and silence for what it lost.
-fn expect_what_passes(program: &str, play: Play, weather: fn(u64) -> Weather) {
+/// Fails unless the file has the packets that a network passes on to the bit, and silence for lost ones.
+fn expect_passed_packets(program: &str, play: Play, weather: fn(u64) -> Weather) {
     if cannot_run(program) {
         return;
     }
@@ -95,7 +96,7 @@ fn expect_what_passes(program: &str, play: Play, weather: fn(u64) -> Weather) {
         let log = relay.finish();
         let ended = call.stop();
         assert!(log.len() > 150, "{} packets are no four seconds", log.len());
-        let (audio, books) = what_passed(&log, codec);
+        let (audio, books) = passed_audio_and_books(&log, codec);
         assert_eq!(weather.lost > 0, books.lost > 0 && books.duplicate > 0, "the network is as it should be");
         read_recording(&call.file).assert_finished(codec, &audio);
         assert_eq!(Books::of(&ended), books, "{ended}");
@@ -118,9 +119,9 @@ fn folder_of(agent: &Agent, codec: Codec) -> PathBuf {
     folder
 }
 
-/// Audio and counts that the packets which were passed make. What was lost before the first or after the last of
-/// them nobody can know of.
-fn what_passed(log: &[Sent], codec: Codec) -> (Vec<u8>, Books) {
+/// Audio and counts of the passed packets. Nobody can know of packets lost before the first or after the last
+/// of them.
+fn passed_audio_and_books(log: &[Sent], codec: Codec) -> (Vec<u8>, Books) {
     for (packet, next) in log.iter().zip(&log[1..]) {
         let ticks = packet.payload.len() as u32;
         let follows = (packet.seq.wrapping_add(1), packet.timestamp.wrapping_add(ticks));
@@ -144,7 +145,7 @@ fn what_passed(log: &[Sent], codec: Codec) -> (Vec<u8>, Books) {
 }
 
 fn ffmpeg(order: &Order<'_>) {
-    // RTCP goes to a port of our own, not to whoever has the next one.
+    // RTCP goes to a port of our own, not to a stranger who has the next one.
     let rtcp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let rtcp_port = rtcp.local_addr().expect("bound").port();
     let url = format!("rtp://{}?rtcpport={rtcp_port}&pkt_size={}", order.to, 12 + FRAME);
@@ -159,8 +160,8 @@ fn ffmpeg_straight_to_the_agent_is_recorded_to_the_bit() {
 }
 
 #[test]
-fn ffmpeg_over_a_bad_network_is_recorded_to_the_bit_with_silence_for_what_was_lost() {
-    expect_what_passes("ffmpeg", ffmpeg, Weather::foul);
+fn ffmpeg_over_a_bad_network_is_recorded_to_the_bit_with_silence_for_lost_packets() {
+    expect_passed_packets("ffmpeg", ffmpeg, Weather::foul);
 }
 
 fn gstreamer(order: &Order<'_>) {
@@ -195,8 +196,8 @@ fn gstreamer_straight_to_the_agent_is_recorded_to_the_bit() {
 }
 
 #[test]
-fn gstreamer_over_a_bad_network_is_recorded_to_the_bit_with_silence_for_what_was_lost() {
-    expect_what_passes("gst-launch-1.0", gstreamer, Weather::foul);
+fn gstreamer_over_a_bad_network_is_recorded_to_the_bit_with_silence_for_lost_packets() {
+    expect_passed_packets("gst-launch-1.0", gstreamer, Weather::foul);
 }
 
 /// A program of ours; ended when dropped.
@@ -298,9 +299,9 @@ fn sipp_straight_to_the_agent_is_recorded_to_the_bit() {
 }
 
 #[test]
-fn sipp_over_a_bad_network_is_recorded_to_the_bit_with_silence_for_what_was_lost() {
+fn sipp_over_a_bad_network_is_recorded_to_the_bit_with_silence_for_lost_packets() {
     if !no_raw_sockets() {
-        expect_what_passes("sipp", sipp, Weather::foul);
+        expect_passed_packets("sipp", sipp, Weather::foul);
     }
 }
 
@@ -370,10 +371,10 @@ fn from_a_law(octet: u8) -> i16 {
 
 #[test]
 fn baresip_is_recorded_to_the_bit_as_it_encodes() {
-    expect_what_passes("baresip", baresip, |_| Weather::FAIR);
+    expect_passed_packets("baresip", baresip, |_| Weather::FAIR);
 }
 
 #[test]
-fn baresip_over_a_bad_network_is_recorded_to_the_bit_with_silence_for_what_was_lost() {
-    expect_what_passes("baresip", baresip, Weather::foul);
+fn baresip_over_a_bad_network_is_recorded_to_the_bit_with_silence_for_lost_packets() {
+    expect_passed_packets("baresip", baresip, Weather::foul);
 }

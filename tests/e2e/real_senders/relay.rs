@@ -1,4 +1,5 @@
-//! A bad network between a sender and the agent: loses, reorders and doubles packets, and knows what it passed.
+//! A bad network between a sender and the agent: loses, reorders and doubles packets, and keeps a log of the
+//! passed ones.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Relays to `target` what it gets.
+    /// Relays its packets to `target`.
     pub(super) fn start(target: SocketAddr, codec: Codec, weather: Weather) -> Self {
         let (inward, rtcp) = pair();
         let address = inward.local_addr().expect("bound");
@@ -69,7 +70,7 @@ impl Relay {
         Self { address, over, thread }
     }
 
-    /// Passes on what it still has and tells what came from the sender, in its order.
+    /// Passes on the packets it still has, and returns those of the sender, in their order.
     pub(super) fn finish(self) -> Vec<Sent> {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().expect("a relay")

@@ -1,5 +1,5 @@
-//! Recording by the PBX against a SIP stack that is not ours: the test is the phone's stack, carries
-//! each `sip.info` as an INFO in a call to SIPp, and SIPp's log tells what went over the wire.
+//! Recording by the PBX against a SIP stack that is not ours: the test is the phone's stack, carries each
+//! `sip.info` as an INFO in a call to SIPp, and SIPp's log has the messages on the wire.
 
 mod dialog;
 mod sipp;
@@ -79,7 +79,7 @@ impl Phone {
         assert_eq!(self.ui.ok("record.status", json!({}))["recordings"], json!([]));
     }
 
-    /// Hangs up and looks at what was on the wire.
+    /// Hangs up and returns the messages on the wire.
     fn hang_up(mut self) {
         self.call.bye();
         check_wire(&self.server.finish(), &self.script);
@@ -165,7 +165,7 @@ fn a_sip_server_that_takes_everything_is_told_each_change_once() {
 }
 
 #[test]
-fn what_a_sip_server_refuses_has_a_reason_and_is_not_asked_again() {
+fn a_request_that_a_sip_server_refuses_has_a_reason_and_is_not_repeated() {
     if no_sipp() {
         return;
     }

@@ -1,7 +1,7 @@
 //! SIPp as the SIP server of a call: takes an INVITE, answers each INFO as the script says, takes the BYE.
 //!
-//! SIPp checks by itself that each INFO has the value of `Record` that the script names, and its log
-//! of messages tells what was on the wire.
+//! SIPp checks by itself that each INFO has the value of `Record` that the script names, and its log has the
+//! messages on the wire.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -72,7 +72,8 @@ impl Sipp {
         })
     }
 
-    /// Waits for the end of the call, which has to have gone by the script, and gives what was on the wire.
+    /// Waits for the end of the call, which has to have gone by the script, and returns the messages on the
+    /// wire.
     pub(super) fn finish(mut self) -> Vec<Message> {
         let status = wait_for("SIPp's end", patience(), || self.child.try_wait().expect("a child"));
         let errors = self.read("errors") + &self.read("output");
@@ -104,7 +105,7 @@ pub(super) struct Message {
     pub(super) first_line: String,
     /// Header fields, one a line, as they came.
     pub(super) headers: Vec<String>,
-    /// What follows the empty line.
+    /// The text after the empty line.
     pub(super) body: String,
 }
 
