@@ -1,7 +1,7 @@
-//! Who talks to whom: what the phone tells of the call that is recorded.
+//! The parties of a recorded call, as the phone tells them.
 //!
-//! Owns: the fields, their limit, what is kept of what others said, and how an update changes them. All of it is personal
-//! data: never in a log above debug level. Sidecars, stop requests and listings carry it on.
+//! Owns: the fields, their limit, the part of a text that is kept, and how an update changes them. All of it
+//! is personal data: never in a log above debug level. Sidecars, stop requests and listings carry it on.
 
 use crate::text::kept;
 use serde::de::{SeqAccess, Visitor};
@@ -62,7 +62,7 @@ pub struct Call {
     pub altered: Altered,
 }
 
-/// What of a call others say.
+/// A field of a call that comes from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "schema", derive(Serialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
 pub enum Field {
@@ -78,7 +78,7 @@ pub enum Field {
     LocalNumber,
     /// `local_name`
     LocalName,
-    /// What a phone calls itself, at the server.
+    /// A phone's name for itself, at the server.
     Device,
     /// The id that a phone gives a recording, at the server.
     Recording,
@@ -199,7 +199,7 @@ pub struct CallUpdate {
 }
 
 impl CallUpdate {
-    /// Takes what was said of `field`; at most [`MAX_CALL_FIELD_CHARS`] of it are kept.
+    /// Takes the text of `field`; at most [`MAX_CALL_FIELD_CHARS`] of it are kept.
     pub fn say(&mut self, field: Field, said: &str) {
         let kept = kept(said, MAX_CALL_FIELD_CHARS);
         let text = match field {
@@ -241,7 +241,7 @@ impl Call {
         self.altered = altered;
     }
 
-    /// What a server says of this call, for the log: on one line, and without its numbers and names.
+    /// A server's text about this call, for the log: on one line, and without numbers and names of the call.
     #[must_use]
     pub fn redacted(&self, text: &str) -> String {
         let mut shown = kept(text, text.len()).text;
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_kept_as_it_was_said_is_noted_until_it_is_said_anew() {
+    fn fields_that_can_not_be_kept_unchanged_are_noted_until_the_next_update() {
         let mut update = CallUpdate::default();
         update.say(Field::RemoteName, "An\u{202e}na\n");
         update.say(Field::RemoteNumber, &"1".repeat(300));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_is_logged_without_numbers_and_names() {
+    fn texts_of_a_server_are_logged_without_numbers_and_names() {
         let call = Call {
             remote_number: "+4930123".into(),
             remote_name: "Anna".into(),

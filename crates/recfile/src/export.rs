@@ -1,8 +1,8 @@
 //! Joins the segments of a recording into one standard RIFF WAV.
 //!
-//! Owns: what goes into that file. Either 16-bit PCM, which everything plays, or the G.711 octets as they
-//! are (WAVE formats 6 and 7, half the size, no loss). Streams: one frame and one decoded frame in memory. The result
-//! is complete or an error; the caller writes to a temporary name.
+//! Owns: the contents of that file. Either 16-bit PCM, which everything plays, or the G.711 octets as they
+//! are (WAVE formats 6 and 7, half the size, no loss). Streams: one frame and one decoded frame in memory.
+//! The result is complete or an error; the caller writes to a temporary name.
 
 use crate::g722::G722Decoder;
 use crate::reader::Reader;
@@ -12,7 +12,7 @@ use std::fmt;
 use std::io::{self, Read, Seek, Write};
 use std::ops::ControlFlow;
 
-/// What the WAV holds.
+/// The sample format of the WAV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ExportCodec {
     /// 16-bit PCM: 8 kHz, for G.722 16 kHz.
@@ -31,7 +31,7 @@ pub struct Progress {
     pub total_octets: u64,
 }
 
-/// What was written.
+/// Format and length of the export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exported {
     /// Playing time.
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_exported_is_said_before_anything_is_written() {
+    fn segments_that_cannot_be_exported_are_refused_before_anything_is_written() {
         let mut g722 = [segment(Codec::G722, &[0; 160])];
         assert!(matches!(wav_of(&mut g722, ExportCodec::Copy), Err(ExportError::CopyOfG722)));
         let mut mixed = [segment(Codec::Pcma, &[]), segment(Codec::Pcmu, &[])];
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_comes_with_advice_that_can_be_followed() {
+    fn a_too_large_export_is_refused_with_advice_that_can_be_followed() {
         let reason = |codec, octets: u64, files: usize, as_what| {
             let mut segments: Vec<_> = (0..files).map(|_| segment(codec, &[])).collect();
             segments.iter_mut().for_each(|segment| segment.refresh(76 + octets));

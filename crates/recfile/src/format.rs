@@ -1,9 +1,9 @@
-//! What a recording file holds, told by its beginning and its length.
+//! The contents of a recording file, found from its beginning and its length.
 //!
-//! Owns: what a frame is and how long it plays, how many there are, and what a repair would mend. The header says how
-//! long a frame is; how many there are is told by the file's length alone, in whole frames, because `dataSize` is stale
-//! after a power cut and while recording. Whether frames are payloads or whole RTP packets (other firmware) is told by
-//! looking at them ([`crate::packets`]).
+//! Owns: the kind and duration of frames, their number, and the problems that a repair would mend. The header
+//! says how long a frame is; how many there are is told by the file's length alone, in whole frames, because
+//! `dataSize` is stale after a power cut and while recording. Whether frames are payloads or whole RTP
+//! packets (other firmware) is told by looking at them ([`crate::packets`]).
 
 use crate::header::{ByteOrder, FileHeader, HEADER_OCTETS, HeaderError};
 use crate::packets::{self, Found, PROBE_FRAMES, RTP_HEADER_OCTETS};
@@ -14,7 +14,7 @@ use std::fmt;
 /// size. Frames of over 80 ms are recognised by fewer of them.
 pub const PROBE_OCTETS: usize = HEADER_OCTETS + PROBE_FRAMES * (640 + RTP_HEADER_OCTETS as usize);
 
-/// What one frame in the file is.
+/// The kind of frame in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// RTP payload, as the source document has it.
@@ -26,7 +26,7 @@ pub enum Layout {
 /// Something about a file that is not as it should be, and that a repair mends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// `dataSize` is not what the file holds.
+    /// `dataSize` differs from the audio in the file.
     StaleDataSize {
         /// `dataSize` of the header.
         declared: u32,
@@ -64,7 +64,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Codec of every frame.
@@ -75,7 +75,7 @@ pub struct Facts {
     pub increment: u32,
     /// Whole frames in the file.
     pub frames: u64,
-    /// What a frame is.
+    /// The kind of frame.
     pub layout: Layout,
     /// Playing time of the whole frames.
     pub duration_ms: u64,
@@ -85,23 +85,25 @@ pub struct Facts {
     pub declared_data_octets: u32,
     /// Octets after the last whole frame.
     pub trailing_octets: u32,
-    /// What a repair would mend.
+    /// The problems that a repair would mend.
     pub problems: Vec<Problem>,
 }
 
-/// Header and layout of a file: all that its beginning tells, and enough to say what a length means.
+/// Header and layout of a file: all that its beginning tells, and enough to compute the contents from a
+/// length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     /// The header as read.
     pub header: FileHeader,
     /// The order of its integers.
     pub byte_order: ByteOrder,
-    /// What a frame is.
+    /// The kind of frame.
     pub layout: Layout,
     /// Octets from one frame to the next.
     pub stride: u32,
-    /// Packets are of different lengths, most often of this one: then only [`crate::reader::Reader`] finds them, and what the length of the
-    /// file says of frames is a guess. 0: all are as long as the stride.
+    /// Packets are of different lengths, most often of this one: then only [`crate::reader::Reader`] finds
+    /// them, and the number of frames from the length of the file is a guess. 0: all are as long as the
+    /// stride.
     pub uneven_octets: u32,
 }
 
@@ -161,7 +163,7 @@ impl Format {
         u64::try_from(ticks / u128::from(self.header.increment)).unwrap_or(u64::MAX)
     }
 
-    /// What `dataSize` should be with `frames` in the file; a file too large for the field gets what fits.
+    /// The right `dataSize` with `frames` in the file; a file too large for the field gets the largest value.
     #[must_use]
     pub fn data_size_of(&self, frames: u64) -> u32 {
         let fitting = frames.min(u64::from(u32::MAX / self.stride));
@@ -181,7 +183,7 @@ impl Format {
         frames.saturating_mul(u64::from(self.frame_octets()))
     }
 
-    /// What a file of this format and `len` octets holds.
+    /// The contents of a file of this format and `len` octets.
     #[must_use]
     pub fn facts(&self, len: u64) -> Facts {
         let stride = u64::from(self.stride);

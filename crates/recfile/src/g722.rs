@@ -72,7 +72,7 @@ impl G722Decoder {
     pub fn restore(octets: &[u8; STATE_OCTETS]) -> Self {
         let mut numbers = octets.chunks_exact(4).map(|four| {
             let four: [u8; 4] = four.try_into().unwrap_or_default();
-            // What a decoder holds fits 17 bits; more would overflow in its arithmetic.
+            // The state of a decoder fits 17 bits; more would overflow in its arithmetic.
             i32::from_le_bytes(four).clamp(-65536, 65535)
         });
         let mut next = || numbers.next().unwrap_or_default();

@@ -2,8 +2,8 @@
 //!
 //! Source document, "Local Recording File Format": `char codec[64] | int32_t rtpLen | int32_t increment |
 //! uint32_t dataSize`, little-endian, no padding between the fields. Parsing is sceptical: a header that
-//! passes has a known codec and sizes that an RTP packet can have; `data_size` is only what was written
-//! last and says nothing about what is on disk.
+//! passes has a known codec and sizes that an RTP packet can have; `data_size` is only the last written value
+//! and says nothing about the audio on the disk.
 
 use media::codec::{Codec, OCTETS_PER_MS};
 use std::fmt;
@@ -20,7 +20,7 @@ pub const MAX_FILE_OCTETS: u64 = u32::MAX as u64;
 /// Largest `rtpLen` and `increment` that are believed: over 500 ms of any codec in the table.
 pub const MAX_FRAME_FIELD: u32 = 4096;
 
-/// What is added to the codec's name in an encrypted recording.
+/// The suffix of the codec's name in an encrypted recording.
 pub const CODEC_SUFFIX: &str = "+age";
 
 const CODEC_OCTETS: usize = 64;
@@ -41,7 +41,7 @@ pub struct FileHeader {
 /// The order in which the header's integers were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteOrder {
-    /// What the source document's phones write, and what this crate writes.
+    /// The order of the source document's phones, and of this crate.
     Little,
     /// Written by a big-endian machine: taken when reading, never written.
     Big,
@@ -73,7 +73,7 @@ pub enum HeaderError {
     KeyHeader,
 }
 
-/// What to do about a header that is lost.
+/// The advice for a lost header.
 const REBUILT: &str = "recordctl repair makes it anew where the sidecar is beside it";
 
 impl fmt::Display for HeaderError {
@@ -138,12 +138,12 @@ impl FileHeader {
         octets
     }
 
-    /// Reads a little-endian header from the first 76 of `octets`; what follows is ignored.
+    /// Reads a little-endian header from the first 76 of `octets`; further octets are ignored.
     ///
     /// The codec name ends at the first NUL (a C program may leave anything after it), in any case.
     ///
     /// # Errors
-    /// [`HeaderError`] says what is implausible.
+    /// [`HeaderError`] names the implausible field.
     pub fn parse(octets: &[u8]) -> Result<Self, HeaderError> {
         Self::parse_as(octets, ByteOrder::Little)
     }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_cannot_be_is_refused_with_what_is_wrong() {
+    fn an_impossible_header_is_refused_with_the_wrong_field() {
         let good = FileHeader::new(Codec::Pcma, 20).encode();
         let with = |at: usize, octets: &[u8]| {
             let mut head = good;
@@ -309,7 +309,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_octets_a_header_that_passes_is_plausible(
+        fn a_header_that_passes_is_plausible_for_any_octets(
             mut octets in proptest::collection::vec(any::<u8>(), 0..100), named in any::<bool>(),
         ) {
             if named && octets.len() > 5 {

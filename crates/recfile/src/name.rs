@@ -5,7 +5,7 @@
 
 use media::time::Wall;
 
-/// What every recording's name starts with, whatever firmware wrote it.
+/// The prefix of every recording's name, with all firmware.
 const PREFIX: &str = "Record_";
 const EXTENSION: &str = ".wav";
 const SIDECAR_EXTENSION: &str = ".json";

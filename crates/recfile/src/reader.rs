@@ -1,8 +1,8 @@
-//! Reads a recording frame by frame, whoever wrote it and however it ended.
+//! Reads a recording frame by frame, from any writer and after any end.
 //!
-//! Owns: where each frame is, in a file whose [`crate::format`] tells what it holds; where whole RTP packets (other
-//! firmware) do not show at the beginning, they are looked for in several places.
-//! Memory use does not depend on the file: one probe buffer while opening; for packets, what [`packets`] remembers.
+//! Owns: where each frame is, in a file of which [`crate::format`] tells the contents; where whole RTP
+//! packets (other firmware) do not show at the beginning, they are looked for in several places. Memory use
+//! does not depend on the file: one probe buffer while opening; for packets, the state of [`packets`].
 
 use crate::format::{Facts, Format, Layout, PROBE_OCTETS};
 use crate::header::{HEADER_OCTETS, HeaderError};
@@ -10,7 +10,7 @@ use crate::packets::{self, Index, RTP_HEADER_OCTETS};
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Places besides the beginning that are looked at, if payloads is what that seems to hold.
+/// Places besides the beginning that are looked at, if that seems to hold payloads.
 const PLACES: u64 = 3;
 
 /// Why a file can't be read.
@@ -107,7 +107,7 @@ impl<R: Read + Seek> Reader<R> {
         Ok(())
     }
 
-    /// What the file holds.
+    /// The contents of the file.
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_and_duration_come_from_the_length_whatever_data_size_says() {
+    fn frames_and_duration_come_from_the_length_for_any_data_size() {
         for declared in [0, 160, 480, 999_999] {
             let header = FileHeader { data_size: declared, ..FileHeader::new(PCMA, 20) };
             let reader = open(file(header, &[0x55; 500]));

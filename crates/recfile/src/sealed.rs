@@ -1,6 +1,6 @@
 //! The layout of an encrypted recording, as far as it can be told without a key.
 //!
-//! Owns: what stands where, how far the whole chunks of a file go, and what a repair may do about the rest. It begins
+//! Owns: the places of fields, the end of the whole chunks of a file, and the repair of the rest. It begins
 //! like any recording, but for its codec (`PCMA+age`), which no reader takes for audio:
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //!     u32 octets of audio (the highest bit: the last chunk) | so many octets, encrypted | tag of 16 octets
 //! ```
 //!
-//! What is said at 72 to 88 is a hint, brought up to date at each flush by one write. Never: decrypts.
+//! The fields at 72 to 88 are a hint, brought up to date at each flush by one write. Never: decrypts.
 
 use crate::format::{Facts, Format, Layout, Problem};
 use crate::header::{CODEC_SUFFIX, DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS, HeaderError};
@@ -44,7 +44,7 @@ pub const NONCE_OCTETS: usize = 16;
 /// Octets of a file that are enough for [`Front::parse`].
 pub const FRONT_PROBE_OCTETS: usize = FRONT_OCTETS + MAX_KEY_HEADER_OCTETS + NONCE_OCTETS;
 
-/// What the file says about how far it goes.
+/// The lengths that the file states about itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Octets of audio.
@@ -58,7 +58,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// What is written at [`DATA_SIZE_OFFSET`].
+    /// The octets to write at [`DATA_SIZE_OFFSET`].
     #[must_use]
     pub fn encode(&self) -> [u8; PROGRESS_OCTETS] {
         let mut octets = [0; PROGRESS_OCTETS];
@@ -75,7 +75,7 @@ impl Progress {
 pub struct Front {
     /// Codec and frames of the audio inside; `data_size` as it is written.
     pub header: FileHeader,
-    /// What it says about how far it goes.
+    /// The lengths that it states.
     pub progress: Progress,
     /// Octets of the header of age.
     pub key_header_octets: usize,
@@ -153,7 +153,7 @@ impl Front {
         self.nonce().end as u64
     }
 
-    /// Whether what the file says of itself can be so, in a file of `len` octets.
+    /// Whether the stated lengths are possible in a file of `len` octets.
     #[must_use]
     fn is_plausible(&self, len: u64) -> bool {
         let Progress { data_size, chunks, end, .. } = self.progress;
@@ -161,7 +161,7 @@ impl Front {
         end <= len && end.checked_sub(self.first_chunk()) == Some(sealed)
     }
 
-    /// What is inside, by what the file says of itself; of one that is being written, or was cut off, a little less.
+    /// The extent by the stated lengths; of a file that is being written, or was cut off, a little less.
     #[must_use]
     pub fn extent_as_said(&self, len: u64) -> Extent {
         if !self.is_plausible(len) {
@@ -196,8 +196,8 @@ impl Front {
         Ok(extent.next(read)?.is_none().then_some(extent))
     }
 
-    /// The part of a file of `len` octets that holds its first `octets` of audio: whole chunks, and the last one of the
-    /// file if that is what follows them. `None` if there are over `max_chunks` to follow.
+    /// The part of a file of `len` octets that holds its first `octets` of audio: whole chunks, and the last
+    /// one of the file if it follows them. `None` if there are over `max_chunks` to follow.
     ///
     /// # Errors
     /// Those of `read`, which gives the four octets at an offset.
@@ -263,7 +263,7 @@ impl Extent {
         }))
     }
 
-    /// What a file that goes so far is to say of itself; `data_size` as large as the field can be.
+    /// The lengths that a file of this extent has to state; `data_size` as large as the field can be.
     #[must_use]
     pub fn progress(&self) -> Progress {
         Progress {
@@ -315,14 +315,14 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// What is written.
+    /// The length field of the chunk.
     #[must_use]
     pub fn encode(self) -> [u8; 4] {
         let octets = u32::try_from(self.octets).unwrap_or(u32::MAX) & !LAST;
         (octets | if self.last { LAST } else { 0 }).to_le_bytes()
     }
 
-    /// What is read; `None` if no chunk is so long, or empty without being the last one.
+    /// Parses a length field; `None` if no chunk is so long, or empty without being the last one.
     #[must_use]
     pub fn parse(octets: [u8; 4]) -> Option<Self> {
         let word = u32::from_le_bytes(octets);

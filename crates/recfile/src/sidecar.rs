@@ -1,4 +1,4 @@
-//! The JSON beside each recording: who called, when, and what happened to the audio.
+//! The JSON beside each recording: parties, times, and the counts and gaps of the audio.
 //!
 //! Written whole at start (`state: "recording"`) and at end (`"ended"`); an open one beside a file that
 //! nobody writes marks an interrupted recording. Reading is lenient: unknown keys are ignored, missing ones
@@ -22,7 +22,7 @@ pub const MAX_LISTED: usize = segment_log::MAX_LISTED;
 /// A larger sidecar is refused: one with full lists and the longest names stays well below.
 pub const MAX_SIDECAR_OCTETS: usize = 1024 * 1024;
 
-/// What became of the RTP packets of this segment.
+/// The counts of the RTP packets of this segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "SidecarPackets"))]
 #[serde(default)]
@@ -74,7 +74,7 @@ pub struct Pause {
 pub enum SidecarState {
     /// Being written, or cut off.
     Recording,
-    /// Closed and synced. Also what a sidecar without the key is taken for, so that nothing touches its file.
+    /// Closed and synced. Also the value for a sidecar without the key, so that nothing touches its file.
     #[default]
     Ended,
 }
@@ -86,7 +86,7 @@ pub enum SidecarState {
 pub struct Hold {
     /// Its id, the same in all recordings that it keeps.
     pub id: String,
-    /// What it is called.
+    /// The name.
     pub name: String,
     /// The file number, or the like, of the matter that it is for.
     pub reference: String,
@@ -137,8 +137,8 @@ pub struct Sidecar {
     pub start: String,
     /// Whether the phone's clock was set at that moment.
     pub clock_set: bool,
-    /// Rises with every file that is made on a disk, whatever the clock shows: the calendar time in milliseconds, or a
-    /// little more than that of the newest file before where the clock is behind it.
+    /// Rises with every file that is made on a disk, independent of the clock: the calendar time in
+    /// milliseconds, or a little more than the order of the newest file before where the clock is behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<u64>,
     /// Whether it is still being written.
@@ -183,7 +183,7 @@ pub struct Sidecar {
     /// SHA-256 of the `data_bytes` octets behind the header, hexadecimal; of an encrypted file of the audio inside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Whether the hash is of what a repair found, not of what was recorded.
+    /// Whether the hash is of the repaired file, not of the one recorded.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub repaired: bool,
     /// By the device's key.
@@ -195,7 +195,7 @@ pub struct Sidecar {
     /// SHA-256 of an encrypted file from octet 88 to the end of its last chunk, hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sealed_sha256: Option<String>,
-    /// What of this sidecar is encrypted, too: an age file, base64.
+    /// The encrypted part of this sidecar: an age file, base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
 }
@@ -306,7 +306,7 @@ impl Sidecar {
         }
     }
 
-    /// Notes what happened in the segment of a stream that is its recording.
+    /// Takes the gaps and pauses of the stream's segment.
     pub fn note(&mut self, log: SegmentLog) {
         self.gaps_total = log.gaps_total;
         self.gap_ms_total = octets_to_ms(log.gap_octets);

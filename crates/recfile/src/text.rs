@@ -1,18 +1,19 @@
 //! Text that others chose: numbers and names of callers, words of a server, names of files on a stick.
 //!
-//! Owns: which characters can do harm, what is kept of a text, and how it is shown. One that does harm moves the cursor,
-//! forges a line, turns what stands around it about, or can't be seen: controls (C0, DEL, C1), line and paragraph
-//! separators, bidirectional and invisible marks. Joiners stay where a script or an emoji needs them.
-//! Never: refuses. A caller decides what he calls himself, and nothing else.
+//! Owns: the harmful characters, the part of a text that is kept, and how it is shown. A harmful character
+//! moves the cursor, forges a line, reverses the text around it, or can't be seen: controls (C0, DEL, C1),
+//! line and paragraph separators, bidirectional and invisible marks. Joiners stay where a script or an emoji
+//! needs them. Never: refuses. A caller decides what he calls himself, and nothing else.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Stands for what can't be read or shown.
+/// Stands for a character that can't be read or shown.
 pub const REPLACEMENT: char = '\u{FFFD}';
 
-/// Characters outside ASCII that can't be seen or that change what stands around them, in order: general category Cf,
-/// line and paragraph separators, fillers and tags (Unicode 16), and the code points that never are characters.
+/// Characters outside ASCII that can't be seen or that change the text around them, in order: general
+/// category Cf, line and paragraph separators, fillers and tags (Unicode 16), and the code points that never
+/// are characters.
 const MARKS: [(char, char); 36] = [
     ('\u{AD}', '\u{AD}'),
     ('\u{34F}', '\u{34F}'),
@@ -52,18 +53,18 @@ const MARKS: [(char, char); 36] = [
     ('\u{FFFFE}', '\u{10FFFF}'),
 ];
 
-/// What becomes of a character.
+/// The effect of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// It is what it looks like.
+    /// It is harmless.
     None,
     /// It moves the cursor or begins a line.
     Moves,
-    /// It can't be seen, or changes what stands around it.
+    /// It can't be seen, or changes the text around it.
     Hides,
 }
 
-/// What stands before a character, as far as joiners and variation selectors need it.
+/// The text before a character, as far as joiners and variation selectors need it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Before {
     /// Nothing that they have a meaning behind.
@@ -112,17 +113,17 @@ pub fn is_harmless(text: &str) -> bool {
     text.chars().all(|c| judge.effect(c) == Effect::None)
 }
 
-/// What is kept of a text.
+/// The kept part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// The text without what does harm.
+    /// The text without harmful characters.
     pub text: String,
     /// Whether it is another one than was said, here or where octets that are no text became U+FFFD.
     pub altered: bool,
 }
 
-/// What is kept of `text`: at most `max_chars` characters, blanks for what moves the cursor, nothing for what can't be
-/// seen.
+/// The kept part of `text`: at most `max_chars` characters, blanks for those that move the cursor, nothing
+/// for those that can't be seen.
 #[must_use]
 pub fn kept(text: &str, max_chars: usize) -> Kept {
     let mut judge = Judge::default();
@@ -144,7 +145,7 @@ pub fn kept(text: &str, max_chars: usize) -> Kept {
         room -= 1;
     }
     if room == 0 && kept.altered && kept.text.ends_with(['\u{200C}', '\u{200D}']) {
-        // What it joined has been cut off.
+        // The character that it joined has been cut off.
         kept.text.pop();
     }
     kept
@@ -175,7 +176,8 @@ fn replaced(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown.collect())
 }
 
-/// `text` as a log may have it, on one line: what does harm is escaped as Rust does it, such as `\n` and `\u{202e}`.
+/// `text` as a log may have it, on one line: harmful characters are escaped as Rust does it, such as `\n` and
+/// `\u{202e}`.
 #[must_use]
 pub fn logged(text: &str) -> Cow<'_, str> {
     if is_harmless(text) {
@@ -193,8 +195,9 @@ pub fn logged(text: &str) -> Cow<'_, str> {
     Cow::Owned(logged)
 }
 
-/// The JSON text `json` with the same meaning and without what does harm: escaped as `\u202e`. For a terminal all that
-/// is not ASCII is, because some turn even letters of another script about.
+/// The JSON text `json` with the same meaning and without harmful characters: they are escaped as `\u202e`.
+/// For a terminal all characters but ASCII are, because some terminals reverse even letters of another
+/// script.
 #[must_use]
 pub fn shown_json(json: &str, for_terminal: bool) -> Cow<'_, str> {
     let mut judge = Judge::default();
@@ -227,7 +230,7 @@ pub fn shown_json(json: &str, for_terminal: bool) -> Cow<'_, str> {
 }
 
 /// A line that ought to be JSON in UTF-8 and has strings that are not: octets that are no text become U+FFFD, control
-/// characters within strings are escaped. What is wrong outside of strings stays wrong.
+/// characters within strings are escaped. Errors outside of strings stay.
 #[must_use]
 pub fn mended_json(line: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(line);
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_harm_is_not_kept_and_never_shown() {
+    fn harmful_characters_are_not_kept_and_never_shown() {
         for harm in HARMFUL {
             let text = format!("A{harm}Z");
             let kept = kept(&text, 256);
@@ -436,7 +439,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_said_what_is_kept_and_shown_does_no_harm(text in any::<String>(), max in 0..40usize) {
+        fn any_text_is_harmless_when_kept_or_shown(text in any::<String>(), max in 0..40usize) {
             let kept = kept(&text, max);
             prop_assert!(is_harmless(&kept.text) && kept.text.chars().count() <= max);
             prop_assert!(kept.altered || kept.text == text);

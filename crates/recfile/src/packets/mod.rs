@@ -5,7 +5,7 @@
 //! number of packets: no audio looks like that by accident. The SSRC may change, packets may be damaged, stored in
 //! another order or twice, carry padding, extensions or contributing sources, and comfort noise, telephone events or RTCP
 //! may lie between them. Never: fills gaps; packets that were lost are missing in such a file.
-//! Invariant: memory has a bound, whatever the file; no octet of a header is audio as long as headers can be told.
+//! Invariant: memory has a bound for any file; no octet of a header is audio as long as headers can be told.
 
 use crate::header::FileHeader;
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ const WINDOW: usize = 16;
 /// Stretches of equally long packets that are remembered; no more is played.
 pub const MAX_RUNS: usize = 1 << 20;
 
-/// What is read at once.
+/// The octets of one read.
 const CHUNK_OCTETS: usize = 64 * 1024;
 
 /// How packets lie in a file.
@@ -128,8 +128,8 @@ fn are_packets(data: &[u8], length: u32, header: &FileHeader) -> Option<Found> {
     if in_step > 0 && in_step * 4 >= heads.len().saturating_sub(1) {
         return Some(if is_even() { Found::Even(length) } else { Found::Uneven(length) });
     }
-    // Too few to agree, or each of another source: then each has to be plain, and its payload what the codec sends in
-    // `increment` ticks, one octet each.
+    // Too few to agree, or each of another source: then each has to be plain, and its payload as long as the
+    // codec's in `increment` ticks, one octet each.
     let out_of_step = pairs().any(|(a, b)| a.ssrc == b.ssrc && !is_pair(&a, &b, header));
     let all_ours = !heads.is_empty() && heads.iter().all(|head| head.as_ref().is_some_and(ours));
     let as_long = length == header.increment + RTP_HEADER_OCTETS;
@@ -325,7 +325,8 @@ struct Walk<'h> {
 }
 
 impl Walk<'_> {
-    /// What stands at the front of `rest`; `last` is the packet before. `None` at the end, or in a packet that is cut off.
+    /// The object at the front of `rest`; `last` is the packet before. `None` at the end, or in a packet that
+    /// is cut off.
     fn step(&self, rest: &[u8], last: Option<Head>) -> Option<Step> {
         if rest.is_empty() {
             return None;

@@ -32,7 +32,7 @@ fn plain(n: usize) -> Vec<u8> {
     rtp(0x80, 8, n, 7, &audio(n))
 }
 
-/// What is read of a file with these packets, for both meanings of `rtpLen`.
+/// Reads a file with these packets, for both meanings of `rtpLen`, and compares.
 #[track_caller]
 fn assert_plays(what: &str, packets: &[Vec<u8>], expected: &[u8]) {
     for rtp_len in [160, 172] {
@@ -209,7 +209,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_stands_between_packets_the_walk_ends_within_the_file(
+    fn the_walk_ends_within_the_file_for_any_octets_between_packets(
         parts in prop::collection::vec(
             prop_oneof![
                 (0..200usize).prop_map(plain),

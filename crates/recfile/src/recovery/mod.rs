@@ -1,10 +1,10 @@
-//! What to do about a recording that was cut off: facts about one file in, steps out.
+//! Recovery of a recording that was cut off: facts about one file in, steps out.
 //!
-//! Owns: the decision alone; whoever has the file carries the steps out ([`Patch`], [`apply`]). Steps may be
-//! interrupted and repeated: audio is made whole first, the header second, the sidecar (which marks the
-//! work as done) last. Audio octets are never changed, and never dropped but for a frame that can't be filled up.
-//! A cut-off last frame is filled with the codec's silence rather than cut away: up to a frame of audio
-//! is kept, and the silence fills time in which audio was lost anyway.
+//! Owns: the decision alone; the caller, who has the file, carries the steps out ([`Patch`], [`apply`]).
+//! Steps may be interrupted and repeated: audio is made whole first, the header second, the sidecar (which
+//! marks the work as done) last. Audio octets are never changed, and never dropped but for a frame that can't
+//! be filled up. A cut-off last frame is filled with the codec's silence rather than cut away: up to a frame
+//! of audio is kept, and the silence fills time in which audio was lost anyway.
 
 use crate::format::{Format, Layout};
 use crate::header::{ByteOrder, DATA_SIZE_OFFSET, FileHeader, HEADER_OCTETS, HeaderError, MAX_FILE_OCTETS};
@@ -71,7 +71,7 @@ pub enum Step {
     SetProgress(Progress),
     /// Replace the sidecar, whole or not at all.
     WriteSidecar(Box<Sidecar>),
-    /// Give the sidecar another name: it is none. A file without one is whole, and what it says is kept.
+    /// Give the sidecar another name: it is none. A file without one is whole, and its text is kept.
     SetSidecarAside {
         /// Why it is of no use.
         reason: String,
@@ -79,7 +79,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether it changes the recording itself, not what lies beside it.
+    /// Whether it changes the recording itself, and not the sidecar.
     #[must_use]
     pub fn concerns_recording(&self) -> bool {
         !matches!(self, Self::WriteSidecar(_) | Self::SetSidecarAside { .. })
@@ -89,7 +89,7 @@ impl Step {
 /// Why a file can't be put right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unrepairable {
-    /// The header is unreadable, and no sidecar says what it was.
+    /// The header is unreadable, and no sidecar has its values.
     Header(HeaderError),
     /// An encrypted file is made of more chunks than are looked at.
     Chunks,
@@ -104,7 +104,7 @@ impl fmt::Display for Unrepairable {
     }
 }
 
-/// What a file is found to be.
+/// The verdict on a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// In order: no steps.
@@ -122,9 +122,9 @@ pub enum Verdict {
 /// The answer for one file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// What the file is found to be.
+    /// The verdict on the file.
     pub verdict: Verdict,
-    /// What to do, in this order.
+    /// The steps, in this order.
     pub steps: Vec<Step>,
     /// Playing time once that is done.
     pub duration_ms: u64,
@@ -201,7 +201,7 @@ pub fn plan_any(
     }
 }
 
-/// Without the key: what is behind the last whole chunk goes, and the file and its sidecar say how far it goes.
+/// Without the key: octets behind the last whole chunk are cut off, and file and sidecar get the new length.
 fn plan_sealed(
     file: &FileState<'_>,
     mode: Mode,
@@ -295,8 +295,8 @@ fn repair_audio(format: &Format, file: &FileState<'_>, steps: &mut Vec<Step>) ->
     }
 }
 
-/// Whether a file with its last frame filled up is still taken for what it is: a second packet that does not follow the
-/// first speaks against whole packets.
+/// Whether a file with its last frame filled up still has the same layout: a second packet that does not
+/// follow the first speaks against whole packets.
 fn stays_the_same(format: &Format, file: &FileState<'_>, missing: u32) -> bool {
     if format.layout == Layout::PayloadOnly || file.len != file.head.len() as u64 {
         return true;
@@ -356,7 +356,7 @@ fn repair_sidecar(
         return None;
     }
     if open || disagrees || changed {
-        // What was hashed and signed is not what is there. Whoever carries this out hashes that.
+        // The file differs from the hashed and signed one. The caller hashes the repaired file.
         (sidecar.sha256, sidecar.sealed_sha256, sidecar.signature) = (None, None, None);
         sidecar.repaired = true;
     }
@@ -365,7 +365,7 @@ fn repair_sidecar(
     }
     if open {
         sidecar.state = SidecarState::Ended;
-        // Nobody knows when it really ended: `end` stays what it was.
+        // Nobody knows when it really ended: `end` stays as it was.
         sidecar.end_reason.get_or_insert_with(|| END_REASON_INTERRUPTED.into());
         sidecar.no_media = frames == 0;
     }
@@ -390,7 +390,7 @@ pub trait Patch {
     /// The disk's.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
 
-    /// Makes durable what was written so far.
+    /// Makes earlier writes durable.
     ///
     /// # Errors
     /// The disk's.

@@ -138,7 +138,7 @@ fn a_file_over_4_gib_gets_the_most_that_data_size_can_say_and_its_last_frame_fil
 }
 
 #[test]
-fn what_is_no_sidecar_is_set_aside_by_a_person_s_wish_only() {
+fn a_file_that_is_no_sidecar_is_set_aside_by_a_person_s_wish_only() {
     let octets = recording(320, &[1; 320]);
     for sidecar in [&b""[..], b"{\"segment\":\"one\"}", &[b' '; (1 << 20) + 1]] {
         let state = FileState {

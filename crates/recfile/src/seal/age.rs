@@ -1,7 +1,7 @@
 //! Keys and headers of age-encryption.org/v1, with X25519 recipients.
 //!
 //! Owns: texts of recipients and identities, the header that wraps a file's key for recipients, and small
-//! files in one piece. What is written here opens with `age -d`. Sources: the specification at
+//! files in one piece. `age -d` opens the files written here. Sources: the specification at
 //! <https://c2sp.org/age>. Never: other kinds of recipients; their stanzas in a header are passed over.
 
 use super::{Entropy, MAX_RECIPIENTS, SealError, base64};
@@ -28,7 +28,7 @@ pub const NONCE_OCTETS: usize = 16;
 /// Octets of a file's key.
 const KEY_OCTETS: usize = 16;
 
-/// Octets that a tag adds to what it authenticates.
+/// Octets of an authentication tag.
 pub const TAG_OCTETS: usize = 16;
 
 /// Octets of a chunk of an age file, before encryption; the last one may have fewer.
@@ -42,7 +42,7 @@ const WRAP_INFO: &[u8] = b"age-encryption.org/v1/X25519";
 /// Letters in a full line of a stanza's body.
 const BODY_COLUMNS: usize = 64;
 
-/// A public key: whoever has the identity can read what is encrypted to it.
+/// A public key: the holder of the identity can read files encrypted to it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Recipient([u8; 32]);
 
@@ -73,7 +73,7 @@ impl fmt::Debug for Recipient {
     }
 }
 
-/// The secret that opens what was encrypted to its recipient.
+/// The secret that opens files encrypted to its recipient.
 #[derive(Clone)]
 pub struct Identity {
     secret: [u8; 32],
@@ -124,7 +124,7 @@ impl Identity {
         if identities.is_empty() { Err(0) } else { Ok(identities) }
     }
 
-    /// What to encrypt to.
+    /// The recipient of this identity.
     #[must_use]
     pub fn recipient(&self) -> Recipient {
         Recipient(self.public)
@@ -239,7 +239,7 @@ fn wrapping(shared: &[u8; 32], share: &[u8; 32], recipient: &[u8; 32]) -> ChaCha
 pub struct Header<'a> {
     /// For each recipient of our kind: share and wrapped key.
     stanzas: Vec<([u8; 32], [u8; KEY_OCTETS + TAG_OCTETS])>,
-    /// What the authentication covers.
+    /// The octets that the authentication covers.
     covered: &'a [u8],
     mac: [u8; 32],
     /// Octets of it all.

@@ -1,4 +1,5 @@
-//! Base64 (RFC 4648, section 4), as keys and headers are written in. Never: lenient about what is not canonical.
+//! Base64 (RFC 4648, section 4), as keys and headers are written in. Never: accepts text that is not
+//! canonical.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -27,7 +28,7 @@ pub fn encode_padded(octets: &[u8]) -> String {
     text
 }
 
-/// The octets of a text without `=`; `None` if it is not exactly what [`encode`] writes.
+/// The octets of a text without `=`; `None` if it is not exactly an output of [`encode`].
 #[must_use]
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
@@ -51,7 +52,7 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// The octets of a text with `=`; `None` if it is not exactly what [`encode_padded`] writes.
+/// The octets of a text with `=`; `None` if it is not exactly an output of [`encode_padded`].
 #[must_use]
 pub fn decode_padded(text: &str) -> Option<Vec<u8>> {
     let bare = text.trim_end_matches('=');

@@ -1,8 +1,8 @@
-//! Hash and signature of a recording: whether it is what was written, and by whom.
+//! Hash and signature of a recording: whether it is unchanged, and who wrote it.
 //!
-//! Owns: the device's key (Ed25519, in the PEM files that `openssl genpkey -algorithm ed25519` makes), what exactly is
-//! signed, and the check. What a signature proves: whoever had the key has signed this head, audio, call and time. What
-//! it does not: that the clock was right, or that the phone heard what was said.
+//! Owns: the device's key (Ed25519, in the PEM files that `openssl genpkey -algorithm ed25519` makes), the
+//! signed message, and the check. A signature proves that the holder of the key signed this head, audio, call
+//! and time. It does not prove that the clock was right, or that the audio is the speech of the call.
 
 use super::{Entropy, SealError, base64};
 use crate::call::Direction;
@@ -15,7 +15,7 @@ use std::io;
 /// Name of the signature in the sidecar.
 pub const ALGORITHM: &str = "Ed25519";
 
-/// First line of what is signed.
+/// First line of the signed message.
 const CONTEXT: &str = "recordd signature 1\n";
 
 /// Before the 32 octets of a private key in its DER (RFC 8410, section 7).
@@ -69,7 +69,7 @@ impl SignKey {
         pem(PRIVATE_LABEL, &PRIVATE_DER, &self.0.to_bytes())
     }
 
-    /// What others check signatures with.
+    /// The public key, with which others check signatures.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
@@ -125,7 +125,8 @@ fn pem(label: &str, der: &[u8], key: &[u8; 32]) -> String {
     format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
 }
 
-/// What is signed: one line for each thing, its length before it, so that no two recordings make one message.
+/// The signed message: one line for each field, its length before it, so that no two recordings make one
+/// message.
 fn message(head: &FileHeader, sidecar: &Sidecar) -> Vec<u8> {
     let call = &sidecar.call;
     let direction = match call.direction {
@@ -156,14 +157,14 @@ fn message(head: &FileHeader, sidecar: &Sidecar) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// What a check of a signature found.
+/// The result of a check of a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// There is none.
     Unsigned,
-    /// The holder of this key signed what is there.
+    /// The holder of this key signed the present file.
     Good(String),
-    /// Head, length, call, times or hash are not what the holder of this key signed.
+    /// Head, length, call, times or hash differ from those that the holder of this key signed.
     Bad(String),
     /// It is no signature.
     NotOne,
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_good_for_what_was_signed() {
+    fn a_signature_is_good_for_the_signed_recording() {
         let (head, sidecar) = signed();
         assert_eq!(check(&head, &sidecar), Verdict::Good(key().public().id()));
         let changed = Sidecar { protected: true, recovered: true, ..sidecar.clone() };
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_of_it_is_changed_the_signature_is_bad() {
+    fn a_signature_is_bad_after_any_other_change() {
         let (head, sidecar) = signed();
         let changes: [fn(&mut Sidecar); 11] = [
             |it| it.call.remote_number = "202".into(),

@@ -1,7 +1,8 @@
 //! An encrypted recording read as the plain one that it holds, from any place on.
 //!
-//! Owns: where each chunk is. Only what a chunk's tag vouches for is given; whether the end of the file is its own is
-//! told apart ([`PlainFile::is_finished`]). Memory grows with the number of chunks, 16 octets for each.
+//! Owns: where each chunk is. Only octets that a chunk's tag authenticates are returned; whether the end of
+//! the file is its own is told apart ([`PlainFile::is_finished`]). Memory grows with the number of chunks, 16
+//! octets for each.
 
 use super::age::{Identity, MAX_HEADER_OCTETS, NONCE_OCTETS, TAG_OCTETS};
 use super::audio::{OpenError, file_key, stream_of};

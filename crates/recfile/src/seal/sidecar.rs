@@ -1,9 +1,9 @@
-//! What the sidecar of an encrypted recording keeps to itself.
+//! The encrypted part of an encrypted recording's sidecar.
 //!
-//! Owns: which of its members are personal, and the age file that holds them. The sidecar beside the recording says what
-//! recovery, lists and making room need: id, segment, codec, start, lengths, counts, why it ended. Numbers, names
-//! and the id of the call, where it was silent and paused, hash and signature are inside `sealed`, a whole age file in
-//! base64, which `age -d` opens to the JSON of a whole sidecar.
+//! Owns: which of its members are personal, and the age file that holds them. The plain part has the fields
+//! that recovery, lists and making room need: id, segment, codec, start, lengths, counts, why it ended.
+//! Numbers, names and the id of the call, where it was silent and paused, hash and signature are inside
+//! `sealed`, a whole age file in base64, which `age -d` opens to the JSON of a whole sidecar.
 
 use super::age::{self, Identity, Recipient};
 use super::{Entropy, SealError, base64};
@@ -29,7 +29,7 @@ pub fn seal(sidecar: &Sidecar, recipients: &[Recipient], entropy: Entropy<'_>) -
     })
 }
 
-/// The whole sidecar: what is inside, and from outside what may change without the key.
+/// The whole sidecar: the encrypted fields, and from the plain part those that may change without the key.
 ///
 /// # Errors
 /// [`SealError`]; [`SealError::Altered`] also if it is the inside of another file's sidecar.
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_personal_is_inside_and_comes_back_with_the_key() {
+    fn personal_fields_are_inside_and_come_back_with_the_key() {
         let identity = Identity::generate(&mut counting(1)).unwrap();
         let sealed = seal(&sidecar(), &[identity.recipient()], &mut counting(2)).unwrap();
         let text = String::from_utf8(sealed.to_json()).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_outside_since_counts() {
+    fn later_changes_outside_count() {
         let identity = Identity::generate(&mut counting(1)).unwrap();
         let mut sealed = seal(&sidecar(), &[identity.recipient()], &mut counting(2)).unwrap();
         (sealed.protected, sealed.recovered, sealed.duration_ms) = (true, true, 20);

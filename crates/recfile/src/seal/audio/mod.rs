@@ -11,7 +11,7 @@ use crate::sealed::{CHUNK_OVERHEAD_OCTETS, Chunk, FIXED_OCTETS, FRONT_OCTETS, Fr
 use std::fmt;
 use std::io::{self, Read};
 
-/// For what the key is.
+/// The purpose of the key.
 const INFO: &[u8] = b"recordd audio 1";
 
 /// Key of the chunks. The part of the header that does not change goes into it: under another one nothing opens.
@@ -40,7 +40,7 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// A new file for `recipients`; gives what it begins with, up to the first chunk.
+    /// A new file for `recipients`; returns its octets up to the first chunk.
     ///
     /// # Errors
     /// Those of the entropy, and `InvalidInput` for none or too many recipients.
@@ -107,7 +107,7 @@ impl Sealer {
         Ok(&self.buffer)
     }
 
-    /// What was taken is done with.
+    /// The chunk taken is written.
     pub fn clear(&mut self) {
         self.buffer.clear();
     }
@@ -129,7 +129,7 @@ pub enum End {
         /// Octets of a chunk that is not whole.
         octets: u64,
     },
-    /// At a chunk that was altered, or is not of this place and file; what follows is not read.
+    /// At a chunk that was altered, or is not of this place and file; further octets are not read.
     Altered {
         /// Its number, from 0.
         chunk: u64,
@@ -161,7 +161,7 @@ impl fmt::Display for End {
     }
 }
 
-/// Reads the audio of a file, which is as long as what was authenticated.
+/// Reads the audio of a file, which is as long as the authenticated part.
 pub struct Opener<R> {
     source: R,
     stream: Stream,

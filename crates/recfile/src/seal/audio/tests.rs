@@ -40,7 +40,7 @@ fn chunk_at(file: &[u8], number: usize, octets: usize) -> usize {
 }
 
 #[test]
-fn what_was_sealed_opens_with_the_key_and_with_no_other() {
+fn sealed_audio_opens_with_the_key_and_with_no_other() {
     let file = file_of(7, &[b"one", b"two", b""], true);
     assert_eq!(read(&file).unwrap(), (b"onetwo".to_vec(), End::Whole));
     let other = Identity::generate(&mut counting(2)).unwrap();
@@ -106,7 +106,7 @@ fn a_header_that_says_another_codec_or_frame_opens_nothing() {
         changed[at] = octet;
         assert_eq!(read(&changed).unwrap().0, b"", "octet {at}");
     }
-    // What is brought up to date while it is written is a hint, and no more.
+    // The fields that are updated during writing are a hint, and no more.
     let mut hint = file.clone();
     hint[72..88].fill(0xEE);
     assert_eq!(read(&hint).unwrap(), (b"one".to_vec(), End::Whole));
@@ -203,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn any_changed_bit_behind_the_hints_is_noticed_and_what_opens_is_a_prefix(
+    fn any_changed_bit_behind_the_hints_is_noticed_and_only_a_prefix_opens(
         bit in 0..8_u32, at in any::<prop::sample::Index>(), size in 1..600_usize,
     ) {
         let audio = vec![3; size];
