@@ -146,7 +146,7 @@ pub enum OnFull {
     DeleteOldest,
 }
 
-/// `[storage]`: where recordings go and how they are written.
+/// `[storage]`: the disk for recordings, and how they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
     /// The disk.
@@ -182,7 +182,7 @@ pub struct Storage {
     pub sign_key: Option<PathBuf>,
 }
 
-/// `uplink.device`: how the phone names itself to the server.
+/// `uplink.device`: the phone's name towards the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
     /// The MAC address of the interface that reaches the server.

@@ -93,7 +93,7 @@ pub enum Action {
     OpenPlayer {
         /// The playback.
         playback: PlaybackKey,
-        /// Where to send to.
+        /// The address to send to.
         target: SocketAddr,
     },
     /// Send an RTP packet of a playback.

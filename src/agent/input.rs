@@ -14,7 +14,7 @@ pub struct ClientId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordingKey(pub u64);
 
-/// Whose packets have to be taken before a request is, whether or not there is room for them.
+/// The recordings whose packets have to be taken before a request, even without room for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
     /// Nobody's: packets without room may wait in the socket.

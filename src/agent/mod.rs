@@ -135,7 +135,7 @@ impl Agent {
         self.parts.wait_for_storage()
     }
 
-    /// Whether a batch of packets would find room. If not, they are better left where they are.
+    /// Whether a batch of packets would find room. If not, they are better left in their sockets.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.pool.has_room()

@@ -1,4 +1,4 @@
-//! How a recording ended, and the text that a user interface shows for it.
+//! The ending of a recording, and the text that a user interface shows for it.
 //!
 //! Owns: the outcomes, the closed list of reasons, and the keys of the texts for people, in every language
 //! that a phone speaks. Never: decides how a recording ended.
@@ -6,7 +6,7 @@
 use super::reason::{Cause, Reason};
 use serde::{Deserialize, Serialize};
 
-/// How much of the audio that was to be kept is kept.
+/// The part of the audio that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -125,7 +125,7 @@ impl From<Reason> for EndReason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ending {
-    /// How much is kept.
+    /// The part that is kept.
     pub outcome: Outcome,
     /// Why it ended.
     pub reason: EndReason,

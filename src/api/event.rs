@@ -12,7 +12,7 @@ use serde_json::json;
 /// Name of the event that tells that others were dropped.
 pub const EVENTS_LOST: &str = "events.lost";
 
-/// How much an event matters to a client that reads slowly.
+/// The weight of an event for a client that reads slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// The next one makes up for it: dropped first.
@@ -81,7 +81,7 @@ pub enum Event {
         recording: String,
         /// Address and port of the server.
         server: String,
-        /// Where the audio goes.
+        /// The target of the audio.
         rtp: Option<RtpAddress>,
     },
     /// The connection of a recording broke.
@@ -110,7 +110,7 @@ pub enum Event {
     },
 }
 
-/// How the state of the disk has changed.
+/// A change of the disk's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateChange {
@@ -179,7 +179,7 @@ impl Event {
         }
     }
 
-    /// How much it matters.
+    /// Its weight.
     #[must_use]
     pub fn class(&self) -> Class {
         match self {

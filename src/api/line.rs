@@ -26,7 +26,7 @@ pub struct Overfull;
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     octets: Vec<u8>,
-    /// Where the next line begins.
+    /// The start of the next line.
     start: usize,
     /// Up to where no LF was found.
     scanned: usize,

@@ -101,9 +101,9 @@ pub enum Method {
     PlayStart {
         /// As listed.
         file: String,
-        /// Where to send the RTP; the port is not 0.
+        /// The target of the RTP; the port is not 0.
         rtp: RtpAddress,
-        /// Where to begin.
+        /// The position to begin at.
         position_ms: u64,
     },
     /// `play.pause`
@@ -120,7 +120,7 @@ pub enum Method {
     PlaySeek {
         /// Which; `None`: the only one.
         playback: Option<String>,
-        /// Where to go on.
+        /// The position to go on at.
         position_ms: u64,
     },
     /// `play.stop`
@@ -157,7 +157,7 @@ pub enum Method {
 /// Parameters of `record.start`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordStart {
-    /// Where to record.
+    /// The destination.
     pub mode: Mode,
     /// Encoding name as the client wrote it, possibly one that nobody knows.
     pub codec: String,
@@ -173,7 +173,7 @@ pub struct RecordStart {
 /// A line that is no good request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Whom to answer; `None` for a notification.
+    /// The id to answer; `None` for a notification.
     pub answer_to: Option<RequestId>,
     /// JSON-RPC error code.
     pub code: i32,

@@ -9,7 +9,7 @@ use recfile::call::Call;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// Where a recording goes.
+/// The destination of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -37,7 +37,7 @@ impl Mode {
     }
 }
 
-/// Where a recording is in its life.
+/// The state of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -104,9 +104,9 @@ pub struct Packets {
 pub struct RecordingStatus {
     /// Its id.
     pub recording: String,
-    /// Where it goes.
+    /// Its destination.
     pub mode: Mode,
-    /// Where it is in its life.
+    /// Its state.
     pub state: RecordingState,
     /// The call.
     pub call: Call,
@@ -116,7 +116,7 @@ pub struct RecordingStatus {
     pub ptime_ms: u32,
     /// RTP payload type of the audio; `None` with `sip-info`.
     pub payload_type: Option<u8>,
-    /// Where to send the RTP; `None` with `sip-info`.
+    /// The address to send the RTP to; `None` with `sip-info`.
     pub rtp: Option<RtpAddress>,
     /// The kind of packets there; `None` with `sip-info`.
     pub media: Option<Media>,
@@ -148,7 +148,7 @@ pub struct RecordingStatus {
     pub degraded: bool,
     /// Why it ended; `None` as long as it has not.
     pub end_reason: Option<String>,
-    /// How it ended; its members are not there as long as it has not.
+    /// The ending; its members are not there as long as it has not ended.
     #[serde(flatten)]
     pub ending: Option<Ending>,
     /// `sip-info` only: whether the PBX is known to record.
@@ -164,7 +164,7 @@ pub struct RecordStarted {
     pub recording: String,
     /// Its state.
     pub state: RecordingState,
-    /// Where to send the RTP; `None` with `sip-info`.
+    /// The address to send the RTP to; `None` with `sip-info`.
     pub rtp: Option<RtpAddress>,
     /// File below the recording folder; `None` if there is none (yet).
     pub file: Option<String>,
@@ -210,7 +210,7 @@ pub enum StorageState {
 pub struct StorageStatus {
     /// Whether there is a disk.
     pub present: bool,
-    /// Where it is mounted.
+    /// Its mount point.
     pub mount: Option<String>,
     /// Type of its file system, such as `vfat`.
     pub filesystem: Option<String>,
@@ -276,7 +276,7 @@ pub struct RecordingsListed {
     pub indexing: bool,
 }
 
-/// Where a playback is in its life.
+/// The state of a playback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -297,7 +297,7 @@ pub struct PlaybackStatus {
     pub playback: String,
     /// The file, as listed.
     pub file: String,
-    /// Where it is in its life.
+    /// Its state.
     pub state: PlaybackState,
     /// Position in the file.
     pub position_ms: u64,
@@ -350,7 +350,7 @@ pub struct SandboxStatus {
     pub missing: Vec<String>,
 }
 
-/// Result of `agent.info`: who the agent is and all of its present state.
+/// Result of `agent.info`: the agent's identity and all of its present state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AgentInfo {

@@ -1,4 +1,4 @@
-//! Which events a client wants.
+//! The events that a client wants.
 //!
 //! Owns: the prefixes that it subscribed to and those it took back. Invariant: the wanted events follow from
 //! subscribing and unsubscribing in this order, in bounded memory.

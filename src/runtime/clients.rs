@@ -43,7 +43,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Octets read from a client at a time.
 const READ_OCTETS: usize = 4096;
 
-/// How often a client that does not read is looked at.
+/// Interval of looks at a client that does not read.
 const STUCK_CHECK: Duration = Duration::from_secs(1);
 
 /// A client that sends no more and still has something to read is kept for so long: the answer that takes
@@ -123,7 +123,7 @@ struct Client {
 pub(super) struct Clients {
     listener: UnixListener,
     control: Control,
-    /// How many are let in at the same time.
+    /// Limit of clients at the same time.
     most: usize,
     /// Device and inode of the socket file.
     file: Option<(u64, u64)>,

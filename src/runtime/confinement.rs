@@ -45,7 +45,7 @@ fn plan(config: &Config) -> Plan {
     }
 }
 
-/// `sticks`: where there are some at the moment.
+/// `sticks`: mount points of the present sticks.
 fn allowed(config: &Config, sticks: &[PathBuf]) -> Allowed {
     let parents = &config.sandbox.mount_parents;
     let write = match &config.storage.path {

@@ -45,7 +45,7 @@ impl DrainSchedule {
         self.is_new = true;
     }
 
-    /// How long to wait after a drain that gave `packets` in `elapsed`; `None` if the socket is idle.
+    /// The wait after a drain that gave `packets` in `elapsed`; `None` if the socket is idle.
     pub fn after(&mut self, packets: u32, elapsed: Duration) -> Option<Duration> {
         if packets == 0 && elapsed >= IDLE_AFTER {
             return None;

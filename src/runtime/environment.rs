@@ -29,7 +29,7 @@ pub enum RtpPortChange {
 /// The disks, and the receiver of RTP ports.
 #[derive(Debug)]
 pub struct Environment<F: Fs> {
-    /// Where recordings go.
+    /// The file system for recordings.
     pub fs: F,
     /// A descriptor whose readiness tells that disks came or went, and the readiness meant.
     pub disk_changes: Option<(File, Interest)>,

@@ -25,7 +25,7 @@ impl Entry {
         Self { name: it.interface_name.clone(), flags: it.flags, ip: ip_of(it), mac: mac_of(it) }
     }
 
-    /// How well it names the phone: by an interface that works, that is switched on, or any.
+    /// Its rank as the phone's name: of an interface that works, that is switched on, or any.
     fn rank(&self) -> u8 {
         [InterfaceFlags::IFF_UP, InterfaceFlags::IFF_RUNNING]
             .iter()

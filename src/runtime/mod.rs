@@ -519,7 +519,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// How long poll may wait: not at all with work at hand, for ever with nothing due.
+    /// The time-out of poll: zero with work at hand, none with nothing due.
     fn timeout(&mut self) -> Option<Duration> {
         if self.clients.has_work() || self.server_connections.has_work() {
             return Some(Duration::ZERO);

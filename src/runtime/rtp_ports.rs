@@ -2,8 +2,8 @@
 //!
 //! Owns: binding, socket options, draining in batches. An idle socket is watched by poll and wakes us with
 //! its next packet; a busy one is not watched but drained on time ([`super::drain_schedule`]). A port whose
-//! packets go on to a server is watched all the time, and its packets are sent on from where they were
-//! received.
+//! packets go on to a server is watched all the time, and its packets are relayed from the buffers of their
+//! receipt.
 
 use super::drain_schedule::DrainSchedule;
 use crate::agent::{Action, Agent, Datagram, Forward, Input, RecordingKey, UplinkInput};
@@ -45,7 +45,7 @@ const HELD_WAIT: Duration = Duration::from_millis(20);
 /// Longest wait at a socket that does not tell when packets arrived: the drain's time stands for it then.
 const UNSTAMPED_WAIT: Duration = Duration::from_millis(100);
 
-/// Which sockets are to be drained.
+/// The sockets to drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// Those whose time has come.
@@ -91,7 +91,7 @@ struct Port {
     filtered: bool,
     held_back: bool,
     early_drains: u8,
-    /// Where packets are sent on to, at once.
+    /// The socket that relays packets at once.
     relay: Option<MediaSocket>,
 }
 

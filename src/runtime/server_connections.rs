@@ -152,8 +152,8 @@ impl ServerConnections {
         }
     }
 
-    /// A socket for the RTP of a recording to `target`. Its packets come from the address that the
-    /// connection comes from, which is how the server knows them, if one can get to `target` from there.
+    /// A socket for the RTP of a recording to `target`. Its packets come from the address of the connection,
+    /// by which the server knows them, if `target` can be reached from there.
     ///
     /// # Errors
     /// As the system says.

@@ -279,7 +279,7 @@ fn every_module_says_what_it_is() {
     assert!(found.is_empty(), "without a header that says what they own:\n{found}");
 }
 
-/// Which of `names` a document does not mention as code.
+/// Those of `names` that a document does not mention as code.
 fn missing<'n>(document: &str, names: impl Iterator<Item = &'n str>) -> String {
     let text = read(&root().join(document));
     // Whole: `play.start` does not mention `play.start_all`.

@@ -1,4 +1,4 @@
-//! How a recording ended: the ending that a user interface is told, for every cause.
+//! The ending of a recording that a user interface is told, for every cause.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who sends the call: one local sender, and others who would like to, or only want to be in the way.
+//! The sender of the call: one local sender, and others that would like to be it, or are only in the way.
 
 use crate::support::agent::is_emulated;
 use crate::support::call::Books;

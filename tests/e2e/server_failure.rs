@@ -11,7 +11,7 @@ use crate::support::{
     Agent, Call, Codec, Setup, assert_audio, number, patience, read_recording, sidecar, text,
 };
 
-/// How long the agent may take to notice that a server is gone.
+/// Longest time until the agent notices that a server is gone.
 const NOTICED: Duration = Duration::from_secs(10);
 
 fn params() -> Value {

@@ -68,7 +68,7 @@ fn copied(program: &str, folder: &Path, name: &str) -> PathBuf {
     copy
 }
 
-/// Where another program of this build is: it need not have been built.
+/// The path of another program of this build: it need not have been built.
 pub(crate) fn beside_recordd(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_recordd")).with_file_name(name)
 }
@@ -205,7 +205,7 @@ impl Setup {
     }
 }
 
-/// Where tests put their files: in memory if possible, since a busy disk would only measure itself.
+/// The folder for files of tests: in memory if possible, since a busy disk would only measure itself.
 /// `RECORDER_TEST_DIR` names another folder.
 fn scratch_folder() -> PathBuf {
     let memory = Path::new("/dev/shm");

@@ -24,7 +24,7 @@ pub(crate) struct Call {
     pub(crate) file: PathBuf,
     /// The codec.
     pub(crate) codec: Codec,
-    /// Where RTP goes.
+    /// The target of RTP.
     pub(crate) rtp: SocketAddr,
 }
 

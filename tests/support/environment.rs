@@ -105,7 +105,7 @@ impl SmallDisk {
         mount(none, self.path(), none, flags, none).expect("remounted read-only");
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         self.mount_point.path()
     }

@@ -29,7 +29,7 @@ pub(crate) use client::Client;
 pub(crate) use recording_file::{Recording, assert_audio, read_begun, read_recording};
 pub(crate) use rtp_source::{Codec, RtpSource, packet};
 
-/// How long a test waits for something that should happen at once; emulation is given more.
+/// Longest wait of a test for something that should happen at once; emulation is given more.
 pub(crate) fn patience() -> Duration {
     Duration::from_secs(if agent::is_emulated() { 90 } else { 30 })
 }

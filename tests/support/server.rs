@@ -27,7 +27,7 @@ fn place() -> (Vec<String>, Ipv4Addr) {
 /// A server process; killed when dropped.
 pub(crate) struct Server {
     process: Process,
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) addr: SocketAddr,
     storage: PathBuf,
     _folder: TempDir,
@@ -180,7 +180,7 @@ impl Drop for Server {
     }
 }
 
-/// Where the real `recordserver` is, if it has been built.
+/// The path of the real `recordserver`, if it has been built.
 fn real_program() -> Option<PathBuf> {
     let named = std::env::var_os("RECORDSERVER_TEST_BINARY").map(PathBuf::from);
     let beside = super::agent::beside_recordd("recordserver");

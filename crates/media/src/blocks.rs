@@ -58,7 +58,7 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// How long it is.
+    /// Its length in octets.
     #[must_use]
     pub fn octets(&self) -> u64 {
         match self {

@@ -1,4 +1,4 @@
-//! How loud a stretch of audio is, cheaply enough to be done for every packet on a phone.
+//! The level of a stretch of audio, cheap enough for every packet on a phone.
 
 use crate::codec::Codec;
 use audio_codec_algorithms::{decode_alaw, decode_ulaw};
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 /// at -96, so no signal is down here.
 pub const FLOOR_DBFS: f32 = -100.0;
 
-/// How loud a stretch of audio was. Taken once a second and seldom looked at, so the logarithm waits.
+/// The level of a stretch of audio. It is taken once a second and seldom read, so the logarithm waits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
     /// Mean square, full scale being 1.

@@ -1,4 +1,4 @@
-//! Which payload types are audio of the recording.
+//! The payload types that are audio of the recording.
 //!
 //! The static ones of RFC 3551 always; one that `record.start` names for its codec; and one dynamic type (96
 //! to 127) that nobody named, once its packets have shown that they fit the codec. Owns: that probation.

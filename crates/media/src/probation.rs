@@ -23,7 +23,7 @@ struct Head {
     seq: SeqNo,
     timestamp: RtpTimestamp,
     arrival: Mono,
-    /// Where its payload ends.
+    /// The end of its payload.
     end: usize,
 }
 

@@ -26,7 +26,7 @@ pub fn file_limit() -> u64 {
     soft.into()
 }
 
-/// How many columns the terminal at `terminal` has; none if it is no terminal or does not tell.
+/// The columns of the terminal at `terminal`; none if it is no terminal or does not tell.
 #[must_use]
 #[expect(unsafe_code, reason = "TIOCGWINSZ has no wrapper among the features that we use")]
 pub fn terminal_columns(terminal: BorrowedFd<'_>) -> Option<usize> {

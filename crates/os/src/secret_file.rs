@@ -8,7 +8,7 @@ use std::path::Path;
 /// A larger file is no key.
 pub const MAX_OCTETS: u64 = 64 * 1024;
 
-/// Whom a mode lets in besides the owner.
+/// The bits of a mode that let in others than the owner.
 const OTHERS: u32 = 0o077;
 
 /// The text of a file that only its owner, root or this user, may read.

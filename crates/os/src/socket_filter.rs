@@ -21,7 +21,7 @@ pub fn only_from(socket: BorrowedFd<'_>, from: IpAddr) -> io::Result<()> {
     const MASK: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    /// Where the network header begins, as an offset that filters understand.
+    /// Offset of the network header, in the numbers of filters.
     const NETWORK: u32 = 0xFFF0_0000;
     let (version, offset, octets) = match from.to_canonical() {
         IpAddr::V4(ip) => (0x40, 12, ip.octets().to_vec()),
@@ -102,7 +102,7 @@ fn sender_filter(sender: SocketAddr) -> Vec<libc::sock_filter> {
     const MASK: u16 = 0x54;
     const IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    /// Where the network header begins, as an offset that filters understand.
+    /// Offset of the network header, in the numbers of filters.
     const NETWORK: u32 = 0xFFF0_0000;
     let (version, offset, words) = match sender.ip().to_canonical() {
         IpAddr::V4(ip) => (0x40, 12, vec![u32::from(ip)]),

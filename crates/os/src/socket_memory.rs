@@ -1,4 +1,4 @@
-//! How the receive buffer of a UDP socket does.
+//! The use of the receive buffer of a UDP socket.
 //!
 //! Linux before 4.12 and emulators have no `SO_MEMINFO`; the kernel's table of sockets (`/proc/net/udp`,
 //! `udp6`) has been there since 2.6.27 (proc(5)). It takes a file to be read, so it is the second choice.
@@ -24,7 +24,7 @@ pub struct SocketMemory {
     pub drops: u32,
 }
 
-/// How a socket's receive buffer does.
+/// The use of a socket's receive buffer.
 ///
 /// # Errors
 /// As the system says.

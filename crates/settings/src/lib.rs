@@ -303,7 +303,7 @@ impl<'i> Document<'i> {
 pub struct Section<'d, 'i> {
     document: &'d Document<'i>,
     name: &'static str,
-    /// Where it begins; an empty range at the beginning if it is not there.
+    /// Its header's place; an empty range at the beginning of the text if there is none.
     header: Range<usize>,
     table: Option<&'d DeTable<'i>>,
 }
@@ -338,7 +338,7 @@ impl Section<'_, '_> {
         self.table.is_some()
     }
 
-    /// The error that `key` has this `problem`; where the section begins if it has no such key.
+    /// The error that `key` has this `problem`; its place is the section's beginning if it has no such key.
     #[must_use]
     pub fn fail(&self, key: &'static str, problem: Problem) -> ConfigError {
         let span = self.find(key).map_or(self.header.clone(), |(key, _)| key.span());

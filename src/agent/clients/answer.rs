@@ -34,7 +34,7 @@ pub(in crate::agent) fn answer(result: &impl Serialize) -> Answer {
     serde_json::to_value(result).map(Some).map_err(|error| Failure::Params(error.to_string()))
 }
 
-/// Who asked, with the reply that is owed. A request without an id gets none.
+/// The sender of a request, with the reply that is owed. A request without an id gets none.
 #[derive(Debug)]
 pub(in crate::agent) struct Caller {
     reply: Option<PendingReply>,

@@ -165,7 +165,7 @@ impl Library {
         self.players.plays(file) || self.asks.values().any(|ask| asked(&ask.what))
     }
 
-    /// Answers a request about playbacks; `folder` is where to read, or why there is nothing to.
+    /// Answers a request about playbacks; `folder` is the one to read, or the reason why there is none.
     pub(in crate::agent) fn play(
         &mut self,
         caller: &mut Caller,

@@ -1,6 +1,6 @@
 //! Requests about playbacks, and the playbacks under way.
 //!
-//! Owns: which playbacks there are and how they end. Never: when a packet is due ([`super::playback`]).
+//! Owns: the playbacks and their ends. Never: when a packet is due ([`super::playback`]).
 
 use crate::agent::clients::answer::{Answer, Failure, PendingReply, answer};
 use crate::agent::disk::faults::cause_of_fault;

@@ -39,7 +39,7 @@ pub(in crate::agent) struct Removed {
     pub(in crate::agent) went_to_file: bool,
 }
 
-/// How a recording leaves the agent.
+/// The way in which a recording leaves the agent.
 #[derive(Debug)]
 pub(in crate::agent) enum Outcome {
     /// It ended as somebody wanted, or as its destination did; all that it has is kept.

@@ -1,4 +1,4 @@
-//! How a recording to a file begins, and who waits to begin one.
+//! The start of a recording to a file, and the starts that wait.
 
 use crate::agent::clients::answer::{Caller, PendingReply};
 use crate::agent::disk::faults::disk_silent;

@@ -146,7 +146,7 @@ impl Parts {
         self.recordings.pending_finalisations.retry_at().filter(|_| may)
     }
 
-    /// How many recordings go to the disk.
+    /// Number of recordings to the disk.
     fn running(&self) -> usize {
         self.recordings.count_on_disk()
     }

@@ -38,7 +38,7 @@ pub(crate) enum Trouble {
     Slow(Duration),
 }
 
-/// Which operation is hit, and how many there were.
+/// The operation to hit, and the number of operations so far.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     trouble: Cell<Option<(u64, Trouble)>>,

@@ -92,7 +92,7 @@ impl House {
         self.now
     }
 
-    /// How many events of this name there were.
+    /// Number of events of this name.
     pub(crate) fn count(&self, event: &str) -> usize {
         self.events.iter().filter(|it| it["method"] == event).count()
     }

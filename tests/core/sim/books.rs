@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::path::PathBuf;
 
-/// How a recording ended, as far as the model knows.
+/// The ending of a recording, as far as the model knows.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fate {
     /// Its file is being created.
@@ -68,7 +68,7 @@ pub(crate) struct Books {
     pub(crate) sent: Vec<Sent>,
     /// Packets that arrived while nothing might be recorded.
     pub(crate) forbidden: BTreeSet<u32>,
-    /// Whose port each packet went to.
+    /// The recording whose port each packet went to.
     pub(crate) addressed: BTreeMap<u32, String>,
     pub(crate) recordings: BTreeMap<String, Shadow>,
     pub(crate) files: Vec<Made>,

@@ -1,9 +1,9 @@
 //! One call into one timeline: senders that get every counter wrong, and an oracle that knows when each octet
 //! was spoken.
 //!
-//! A sender speaks in slots of one packet; where a slot belongs in the file is when it was spoken. The
-//! troubles come in random order, at least a second and a half apart; loss, doubles and disorder come at any
-//! time.
+//! A sender speaks in slots of one packet; the place of a slot in the file is the time when it was spoken.
+//! The troubles come in random order, at least a second and a half apart; loss, doubles and disorder come at
+//! any time.
 
 use super::rng::Rng;
 use super::sender::{WORD_OCTETS, parse_word, word};
@@ -95,9 +95,8 @@ const TROUBLES: [Trouble; 23] = [
     Trouble::OtherRate,
 ];
 
-/// Where a sender begins to count in another way, the number of a packet that is missing or late stands
-/// alone, and a packet of the stream before a change of SSRC has no place any more: there the network is
-/// calm.
+/// If a sender begins to count in another way, the number of a packet that is missing or late stands alone,
+/// and a packet of the stream before a change of SSRC has no place any more: there the network is calm.
 const CHANGES_OF_COUNTING: [Trouble; 4] =
     [Trouble::StandingTimestamps, Trouble::OtherLength, Trouble::OtherRate, Trouble::OtherSsrc];
 

@@ -1,7 +1,7 @@
 //! An RTP sender with everything that senders and networks do to a stream.
 //!
 //! Its payload is made of words of eight octets that name the packet and their place in it, so that a file
-//! tells of each word whether it is silence, or where it comes from. All lengths are whole words.
+//! tells of each word whether it is silence, or its origin. All lengths are whole words.
 
 use super::rng::Rng;
 use media::codec::Codec;

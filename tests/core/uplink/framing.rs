@@ -1,4 +1,4 @@
-//! Where messages end, with and without terminators.
+//! The ends of messages, with and without terminators.
 
 use media::time::Mono;
 use proptest::collection::vec;

@@ -93,7 +93,7 @@ impl LoopDisk {
     }
 }
 
-/// Where the tools are, also for those whose `PATH` has no `sbin`.
+/// The folders of the tools, also for users whose `PATH` has no `sbin`.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Drop for LoopDisk {

@@ -23,7 +23,7 @@ fn is_long() -> bool {
     std::env::var_os("RECORDER_SOAK").is_some_and(|value| value == "1")
 }
 
-/// How much of something: in the long form, in the short one.
+/// An amount: in the long form, in the short one.
 fn amount<T>(long: T, short: T) -> T {
     if is_long() { long } else { short }
 }

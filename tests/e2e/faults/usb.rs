@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Where the tools are, also for those whose `PATH` has no `sbin`.
+/// The folders of the tools, also for users whose `PATH` has no `sbin`.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 const NO_TYPE: Option<&str> = None;

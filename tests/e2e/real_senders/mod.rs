@@ -25,7 +25,7 @@ use crate::support::{Agent, Call, Codec, packet, patience, read_recording};
 /// The clip that a sender has to play, and its target.
 struct Order<'a> {
     codec: Codec,
-    /// Where RTP goes.
+    /// The target of RTP.
     to: SocketAddr,
     /// For files of its own.
     folder: &'a Path,
@@ -340,7 +340,7 @@ fn baresip(order: &Order<'_>) {
     }
 }
 
-/// Where Debian has them.
+/// The folder in Debian.
 const BARESIP_MODULES: &str = "/usr/lib/baresip/modules";
 
 /// The clip as a WAV of 16-bit samples.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::{Codec, Random};
 
-/// How bad the network is, in packets of a hundred.
+/// The faults of the network, in packets of a hundred.
 #[derive(Clone, Copy)]
 pub(super) struct Weather {
     pub(super) seed: u64,
@@ -41,7 +41,7 @@ pub(super) struct Sent {
 
 /// A running relay.
 pub(super) struct Relay {
-    /// Where the sender has to send.
+    /// The address that the sender has to send to.
     pub(super) address: SocketAddr,
     over: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Sent>>,

@@ -11,7 +11,7 @@ use crate::support::Codec;
 
 /// A running callee; gone when dropped.
 pub(super) struct Callee {
-    /// Where it takes calls.
+    /// The address where it takes calls.
     pub(super) address: SocketAddr,
     over: Arc<AtomicBool>,
     hung_up: Arc<AtomicBool>,

@@ -190,7 +190,7 @@ fn a_request_that_a_sip_server_refuses_has_a_reason_and_is_not_repeated() {
     }
 }
 
-/// How much later than promised an answer may come on a busy machine.
+/// Longest delay of an answer beyond its promise on a busy machine.
 fn slack() -> Duration {
     Duration::from_secs(if is_emulated() { 15 } else { 5 })
 }

@@ -20,7 +20,7 @@ pub(super) type Step = (&'static str, Option<u16>);
 pub(super) struct Sipp {
     child: Child,
     dir: TempDir,
-    /// Where it takes calls.
+    /// The address where it takes calls.
     pub(super) address: SocketAddr,
 }
 

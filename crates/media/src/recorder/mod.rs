@@ -1,11 +1,11 @@
 //! One RTP stream that is recorded: datagrams in, audio in segments out, or packets that are relayed.
 //!
-//! Owns: the way of a packet, alike at phone and server. Who sends the call ([`crate::source_lock`]), which
-//! payload types are its audio ([`crate::payload_types`]), which codec it has ([`crate::codec_change`]),
-//! which packets are encrypted ([`crate::probe`]), where it belongs in time ([`crate::timeline`]), where one
-//! file ends and the next begins ([`segment_buffer`]), and the books of it all. Never: names of files, jobs,
-//! when to write. Invariants: every datagram is in exactly one account; relayed packets pass the same checks
-//! as recorded ones; nothing is allocated per packet.
+//! Owns: the way of a packet, alike at phone and server. It passes the sender of the call
+//! ([`crate::source_lock`]), the payload types of its audio ([`crate::payload_types`]), its codec
+//! ([`crate::codec_change`]), encryption ([`crate::probe`]), its place in time ([`crate::timeline`]) and the
+//! borders between files ([`segment_buffer`]), and is counted. Never: names of files, jobs, when to write.
+//! Invariants: every datagram is in exactly one account; relayed packets pass the same checks as recorded
+//! ones; nothing is allocated per packet.
 
 pub mod segment_buffer;
 pub mod segment_log;
@@ -37,7 +37,7 @@ pub struct Datagram<'a> {
     pub octets: &'a [u8],
     /// Whether it was longer than the receive buffer.
     pub truncated: bool,
-    /// Who sent it.
+    /// Its sender.
     pub source: SocketAddr,
     /// When the system received it.
     pub arrival: Mono,
@@ -46,7 +46,7 @@ pub struct Datagram<'a> {
 /// The parameters of a stream, known before it comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Who may send it.
+    /// Its allowed senders.
     pub source: source_lock::Rules,
     /// Its codec.
     pub codec: Codec,
@@ -68,7 +68,7 @@ pub struct StreamRecorder {
     lock: SourceLock,
     /// Since when packets wait for their sender to be believed.
     lock_waits: Option<Mono>,
-    /// How often another sender was believed.
+    /// Number of changes to another sender.
     takeovers: u64,
     types: PayloadTypes,
     codec_change: CodecChange,
@@ -518,13 +518,13 @@ impl StreamRecorder {
         &self.counts
     }
 
-    /// Who sends.
+    /// The choice of the sender.
     #[must_use]
     pub fn lock(&self) -> &SourceLock {
         &self.lock
     }
 
-    /// How often another sender was believed.
+    /// Number of changes to another sender.
     #[must_use]
     pub fn takeovers(&self) -> u64 {
         self.takeovers

@@ -32,7 +32,7 @@ impl Gap {
 pub struct Pause {
     /// Octets of the segment before it.
     pub at_octets: u64,
-    /// How long it was.
+    /// Its length in time.
     pub duration_ms: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The audio of one stream, put in order, and where it goes: into segments, or past.
+//! The audio of one stream, put in order, and its destination: segments, or a meter only.
 //!
 //! Owns: the timeline and the length of a packet. Never: whether a packet is audio of the call.
 
@@ -31,7 +31,7 @@ pub(super) struct Track {
     is_ptime_known: bool,
 }
 
-/// Where audio goes, and the pool that blocks are taken from.
+/// The destination of audio, and the pool that blocks are taken from.
 struct Feed<'a> {
     buffer: &'a mut SegmentBuffer,
     relayed: Option<&'a mut Tally>,

@@ -1,4 +1,4 @@
-//! Whose packets are the call: one sender, known by address, port and SSRC.
+//! The sender of the call: one, known by address, port and SSRC.
 //!
 //! A sender is taken after a probation of [`PROBATION_PACKETS`] in sequence; until then its packets wait
 //! here, so that none of an honest one is lost, and are handed out as they were sent. Others are strangers:
@@ -42,7 +42,7 @@ const NEW_SSRC_AFTER: Duration = Duration::from_millis(200);
 /// After so much silence, the same address and SSRC may go on from another port (a NAT has moved it).
 const NEW_PORT_AFTER: Duration = Duration::from_millis(100);
 
-/// How far the sequence numbers of a moved port may be ahead: 10 s.
+/// Largest lead of the sequence numbers of a moved port: 10 s.
 const GOES_ON_PACKETS: i32 = 512;
 
 /// Packets of a moved port that were under way come for so long.
@@ -85,7 +85,7 @@ pub enum Admission {
 /// The newest packet of a sender.
 #[derive(Clone, Copy, Debug)]
 pub struct LastHeard {
-    /// Where it came from.
+    /// The address it came from.
     pub source: SocketAddr,
     /// Its SSRC.
     pub ssrc: Ssrc,
@@ -103,7 +103,7 @@ pub struct SourceLock {
     rivals: Vec<Rival>,
     /// The packets of the sender that was taken last, to be fetched.
     held: Waiting,
-    /// Where a NAT has moved the sender from, and when.
+    /// The address from which a NAT has moved the sender, and the time.
     moved: Option<(SocketAddr, Mono)>,
     strangers: u64,
     /// The call went from one sender to another one.
@@ -140,19 +140,19 @@ impl SourceLock {
         }
     }
 
-    /// Where the call's packets come from.
+    /// The address of the call's sender.
     #[must_use]
     pub fn source(&self) -> Option<SocketAddr> {
         self.sender.as_ref().map(|sender| sender.voice.source)
     }
 
-    /// How long the sender has been silent; `None` if there is none.
+    /// The time for which the sender has been silent; `None` if there is none.
     #[must_use]
     pub fn silent_for(&self, now: Mono) -> Option<Duration> {
         self.sender.as_ref().map(|sender| now.since(sender.voice.last))
     }
 
-    /// Who has the call, and its newest packet.
+    /// The sender of the call, and its newest packet.
     #[must_use]
     pub fn last_heard(&self) -> Option<LastHeard> {
         let Voice { source, ssrc, seq, last: at, .. } = self.sender.as_ref()?.voice;

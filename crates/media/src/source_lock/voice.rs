@@ -17,7 +17,7 @@ pub(super) const MAX_SLOTS: u32 = 64;
 /// Sequence numbers that may be left out by one that is in sequence: packets are lost.
 pub(super) const MAX_SKIP: i32 = 16;
 
-/// How far behind a packet may be that was only overtaken.
+/// Largest distance behind the newest packet of one that was only overtaken.
 pub(super) const MAX_BEHIND: i32 = 100;
 
 /// A packet that comes after so long was not overtaken: its sender begins anew.

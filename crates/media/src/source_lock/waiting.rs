@@ -17,7 +17,7 @@ pub struct Waiting {
     octets: Vec<u8>,
 }
 
-/// Where a datagram lies among the octets.
+/// The place of a datagram among the octets.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     start: usize,
@@ -42,7 +42,7 @@ impl Waiting {
         })
     }
 
-    /// How many there are.
+    /// Number of datagrams.
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.len()

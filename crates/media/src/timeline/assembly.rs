@@ -19,7 +19,7 @@ pub(super) struct Assembly {
     hole: GapCause,
 }
 
-/// Where a packet belongs, by offsets in the window.
+/// The place of a packet, by offsets in the window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
     pub(super) offset: i64,
@@ -34,7 +34,7 @@ impl Assembly {
         Self { window: Window::new(), opening: true, hole: GapCause::Loss }
     }
 
-    /// Where the next packet in order belongs.
+    /// The place of the next packet in order.
     pub(super) fn end(&self) -> i64 {
         self.window.end()
     }
@@ -54,7 +54,7 @@ impl Assembly {
         self.opening = false;
     }
 
-    /// Begins anew: offset 0 is where the next packet goes. All that waited was handed over.
+    /// Begins anew: offset 0 is the place of the next packet. All that waited was handed over.
     pub(super) fn restart(&mut self) {
         self.window.restart(REORDER_OCTETS);
         self.opening = true;

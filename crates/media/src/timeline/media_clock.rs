@@ -1,4 +1,4 @@
-//! Where the clock says that a packet belongs, and how far audio may be ahead of it.
+//! The place of a packet by the clock, and the limit by which audio may be ahead of it.
 //!
 //! Owns: the relation of arrival to place in the recording. A packet may come late and never early, so the
 //! earliest packet of the last seconds defines "on time". Invariant: audio and silence together never pass

@@ -271,7 +271,7 @@ impl Timeline {
         }
     }
 
-    /// Puts a packet where it belongs, if the clock lets it.
+    /// Puts a packet in its place, if the clock lets it.
     fn put_in_time(
         &mut self,
         packet: &Packet<'_>,
@@ -415,7 +415,7 @@ impl Timeline {
         }
         let pause = arrival.since(stream.last_arrival);
         let is_break = pause >= BREAK && ticks_in(pause) - stream.last_octets >= BREAK_OCTETS;
-        // Where timestamp and clock know that nothing lies between, the numbers need not say so.
+        // If timestamp and clock agree that nothing lies between, the numbers need not.
         let is_next = absent == Some(0) || (between == 0 && right && !lost);
         if is_next && !is_break {
             stream.pace.learn(ticks, stream.last_octets, stream.last_arrival, arrival);

@@ -1,4 +1,4 @@
-//! How many timestamp ticks a sender counts for an octet of audio.
+//! The timestamp ticks that a sender counts for an octet of audio.
 //!
 //! Owns: the step that a sender has shown. RFC 3551 makes it one tick an octet for every codec here, but
 //! senders count G.722 at 16 kHz, or add a constant of their own. A step that is wrong in the same way again

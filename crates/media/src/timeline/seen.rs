@@ -1,4 +1,4 @@
-//! Which sequence numbers of a stream have come, and which are missing.
+//! The sequence numbers of a stream that have come, and the missing ones.
 //!
 //! Owns: the numbers of the last [`SEEN_PACKETS`] packets. A number is missing when time was left free for
 //! it; a number that came with something else than audio (comfort noise, a telephone event) is neither.
@@ -189,7 +189,7 @@ impl Seen {
         self.missing.has(seq)
     }
 
-    /// How many of the `packets` before the newest are missing.
+    /// Number of missing packets among the `packets` before the newest.
     pub(super) fn missing(&self, packets: i64) -> u64 {
         let mut seq = self.newest;
         let missing = (0..packets.min(i64::from(SEEN_PACKETS) - 1)).filter(|_| {

@@ -1,8 +1,8 @@
-//! Where the timeline's audio goes, and why there is silence in it.
+//! The receiver of the timeline's audio, and the causes of silence in it.
 
 use crate::codec::OCTETS_PER_MS;
 
-/// Where audio goes.
+/// A receiver of audio.
 pub trait AudioSink {
     /// The next octets of the recording.
     fn audio(&mut self, octets: &[u8]);

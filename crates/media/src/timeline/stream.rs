@@ -10,13 +10,13 @@ use crate::time::Mono;
 use crate::units::{RtpTimestamp, Ssrc};
 use std::time::Duration;
 
-/// How far back a packet is still put in order: 100 ms.
+/// Greatest delay of a packet that is still put in order: 100 ms.
 pub const REORDER_OCTETS: i64 = 800;
 
 /// After so long without packets, counters that are back may be those of a stream that begins anew.
 pub(super) const ANEW_AFTER: Duration = Duration::from_secs(1);
 
-/// Where a packet belongs.
+/// The place of a packet.
 pub(super) enum Place {
     At(i64),
     /// As `At`, after a break that nothing explains: so many octets are left over.
@@ -86,13 +86,13 @@ impl Stream {
         let (right, right_offset) = self.right;
         let ticks_of_right = packet.timestamp.ticks_since(right);
         let by_timestamp = self.pace.octets_in(ticks_of_right) + right_offset - self.newest_offset;
-        // Where it would be if all packets were as long as this one, or as the newest one.
+        // Its place if all packets were as long as this one, or as the newest one.
         let by_sequence = i64::from(ahead) * octets;
         let agree = [octets, self.last_octets].into_iter().any(|length| {
             let by_sequence = i64::from(ahead) * length;
             (by_timestamp - by_sequence).abs() <= by_sequence.abs() / 4 + length / 2
         });
-        // The timestamp goes on where the newest packet ends, so that it is the number that is wrong.
+        // The timestamp goes on at the end of the newest packet, so the number is wrong.
         let anew = self.pace.is_known()
             && by_timestamp >= self.last_octets / 2
             && by_timestamp <= 2 * self.last_octets + ticks_in(arrival.since(self.last_arrival));

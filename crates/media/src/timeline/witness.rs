@@ -1,4 +1,4 @@
-//! How much time lies between a packet and the one before it, by three witnesses.
+//! The time between a packet and the one before it, by three witnesses.
 //!
 //! Owns: the decision, and nothing else. The witnesses are the sequence number (with the length of a packet),
 //! the timestamp, and the arrival; each says how many octets of time lie between the end of the packet before

@@ -1,4 +1,4 @@
-//! Which system calls the programs need, by the names that they have on this architecture.
+//! The system calls that the programs need, by their names on this architecture.
 //!
 //! Owns: the lists. They are generous with calls that read, wait and count, since an older C library calls by
 //! other names, and have no call that starts programs, mounts, traces, loads code or reaches files past their
@@ -6,7 +6,7 @@
 
 use super::filter::{Guarded, List, Test};
 
-/// Who is to be filtered.
+/// A program whose system calls are filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// `recordd`: files, sockets, threads, connections to its server.

@@ -1,4 +1,4 @@
-//! Which files and TCP ports are left, by Landlock.
+//! The files and TCP ports that a program keeps, by Landlock.
 //!
 //! Owns: rights by version of Landlock, and the folders that any program of ours reads. A rule is for a
 //! folder as it is when the rule is made, and everything beneath it. A mount made later beneath it is beneath

@@ -40,7 +40,7 @@ pub enum Level {
 /// The rights that a program keeps.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which list of system calls it needs.
+    /// The program, for its list of system calls.
     pub program: Program,
     /// Whether to give up anything at all.
     pub level: Level,

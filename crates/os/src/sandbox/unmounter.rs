@@ -26,7 +26,7 @@ const MAX_PATH_OCTETS: usize = 4096;
 /// Disks that are remembered.
 const MAX_DISKS: usize = 16;
 
-/// How long the agent's storage thread waits for an unmount. Everything is synced before.
+/// Longest time that the agent's storage thread waits for an unmount. Everything is synced before.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `CAP_SYS_ADMIN` (linux/capability.h).

@@ -19,7 +19,7 @@ pub(super) struct Known {
     /// Octets given to storage since the room was last measured.
     pub(super) spent_octets: u64,
     pub(super) trouble: Option<Trouble>,
-    /// It was not found where it had been; the next look at the disks tells.
+    /// It was not found in its place; the next look at the disks tells more.
     pub(super) gone: bool,
     /// The result of the speed measurement, if it is too slow.
     pub(super) slow: Option<String>,
@@ -39,7 +39,7 @@ impl Known {
     }
 }
 
-/// Which disk it is and where.
+/// A disk and its place.
 pub(super) type Place = (PathBuf, u64, StickId);
 
 impl Trouble {

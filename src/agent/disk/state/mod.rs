@@ -74,7 +74,7 @@ enum LastLook {
     Blind,
 }
 
-/// How well a disk can be recorded to, the best first.
+/// The fitness of a disk for recordings, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fitness {
     Good,

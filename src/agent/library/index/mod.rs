@@ -59,7 +59,7 @@ pub(in crate::agent) struct Entry {
     duration_ms: u64,
     octets: u64,
     text: Box<str>,
-    /// Where each text ends.
+    /// The end of each text.
     ends: [u16; TEXTS],
     segment: u32,
     codec: Option<Codec>,
@@ -79,7 +79,7 @@ impl Entry {
             .start
             .or_else(|| Wall::from_file_stamp(stamp?, utc_offset_s))
             .unwrap_or(Wall { unix_ms: found.modified_ms, utc_offset_s });
-        // Who called whom is in no list of recordings that are encrypted.
+        // The parties of a call are in no list of encrypted recordings.
         let call = if found.encrypted { Call::default() } else { beside.call.clone() };
         let (text, ends) = pack(&found.file, &beside.recording, &call);
         Self {
@@ -223,7 +223,7 @@ pub(in crate::agent) struct LibraryIndex {
     rested: Mono,
 }
 
-/// Where the reading of the folder is.
+/// The progress of reading the folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Step {
     /// There is no folder.

@@ -76,7 +76,7 @@ pub(in crate::agent) struct ByPbx {
     pub(in crate::agent) stop_wanted: bool,
     /// It never began: nothing is told of its end.
     pub(in crate::agent) discard: bool,
-    /// Who waits for the answer to a pause or resume.
+    /// The reply owed to a pause or resume.
     pub(in crate::agent) waiting: Option<PendingReply>,
     recorded: Duration,
     running_since: Option<Mono>,

@@ -1,4 +1,4 @@
-//! Where the audio of a recording goes: to the disk, to the server, or nowhere because the PBX records.
+//! The destination of a recording: the disk, the server, or none because the PBX records.
 //!
 //! Owns: the questions that every kind of recording answers in its own way. Never: the consequences.
 

@@ -1,6 +1,6 @@
 //! Packets that the last call still sends to a fixed port when the next recording has begun there.
 //!
-//! Owns: who sent last on each port, and the packets that go on where that stream was. They are not the next
+//! Owns: the last sender on each port, and the packets that continue its stream. They are not the next
 //! call's, unless it is the same call (its `call.id` says so, or nobody else comes): then the packets that
 //! waited come first. Invariants: one sender a port is remembered; waiting packets have a limit.
 
@@ -25,7 +25,7 @@ const SLACK_PACKETS: i32 = 200;
 /// After so long, a stream that goes on is not recognised by its numbers any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// Who sent last on a port.
+/// The last sender on a port.
 #[derive(Clone, Debug)]
 pub(in crate::agent) struct LastSender {
     pub(in crate::agent) port: u16,
@@ -33,7 +33,7 @@ pub(in crate::agent) struct LastSender {
     pub(in crate::agent) call_id: String,
 }
 
-/// Who sent last on each fixed port. There is one for each port, and there are as many ports as recordings.
+/// The last sender on each fixed port. There is one for each port, and there are as many ports as recordings.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct LastSenders(Vec<LastSender>);
 
@@ -42,7 +42,7 @@ impl LastSenders {
         self.0.iter().find(|last| last.port == port)
     }
 
-    /// A port is let go: who sends there may still send when the next recording has it.
+    /// A port is released: its sender may still send when the next recording has it.
     pub(in crate::agent) fn note(&mut self, last: LastSender) {
         self.0.retain(|other| other.port != last.port);
         self.0.push(last);
@@ -75,7 +75,7 @@ impl Leftover {
         self.until
     }
 
-    /// Whether a packet goes on where the stream was.
+    /// Whether a packet continues the stream.
     pub(in crate::agent) fn has(&self, packet: &Packet<'_>, source: SocketAddr, arrival: Mono) -> bool {
         let since = arrival.since(self.last.at).as_millis() / SHORTEST_PACKET.as_millis();
         let most = i32::try_from(since).unwrap_or(i32::MAX).saturating_add(SLACK_PACKETS);
@@ -91,12 +91,12 @@ impl Leftover {
         if self.is_foreign { 1 } else { self.waiting.push(datagram, packet.seq, arrival) }
     }
 
-    /// How many wait.
+    /// Number of waiting packets.
     pub(in crate::agent) fn waiting_packets(&self) -> u64 {
         self.waiting.len() as u64
     }
 
-    /// The packets that waited, and where they came from.
+    /// The packets that waited, and their sender.
     pub(in crate::agent) fn into_waiting(self) -> (Waiting, SocketAddr) {
         (self.waiting, self.last.source)
     }

@@ -81,7 +81,7 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) stream: StreamRecorder,
     pub(in crate::agent) phase: Phase,
     pub(in crate::agent) rtp: Option<SocketAddr>,
-    /// Who waits for the answer to `record.start`, and since when.
+    /// The reply owed to `record.start`.
     pub(in crate::agent) waiting: Option<PendingReply>,
     /// Creates the first file, as soon as the RTP port is bound.
     pub(in crate::agent) open: Option<Job>,
@@ -101,7 +101,7 @@ pub(in crate::agent) struct Recording {
     pub(in crate::agent) kept_at_server: bool,
     /// Packets that the last call may still send to this port.
     leftover: Option<Leftover>,
-    /// Whom the socket lets in; `None`: everybody.
+    /// The only sender that the socket lets in; `None`: everybody.
     filtered: Option<SocketAddr>,
 }
 
@@ -272,7 +272,7 @@ impl Recording {
         self.leftover = leftover;
     }
 
-    /// Who has the call, and its newest packet.
+    /// The sender of the call, and its newest packet.
     pub(in crate::agent) fn last_heard(&self) -> Option<LastHeard> {
         self.stream.lock().last_heard()
     }
@@ -318,7 +318,7 @@ impl Recording {
         [believed, alone].into_iter().flatten().min().filter(|_| self.takes_audio())
     }
 
-    /// Time has passed: who sends too little for a probation is believed if there is nobody else.
+    /// Time has passed: a sender of too little for a probation is believed if there is nobody else.
     pub(in crate::agent) fn tick_lock(&mut self, now: Mono, pool: &mut BlockPool) {
         if self.lock_deadline().is_none_or(|due| now < due) {
             return;
@@ -339,9 +339,8 @@ impl Recording {
         }
     }
 
-    /// Whom the socket is to let in from now on, if that is another one than before. One who may be a
-    /// stranger that came first keeps others out only if none of them may be the sender, or if they are a
-    /// flood.
+    /// The sender that the socket is to let in from now on, if that is another one than before. A sender that
+    /// may be a stranger keeps others out only if none of them may be the sender, or if they are a flood.
     pub(in crate::agent) fn new_filter(&mut self, now: Mono) -> Option<Option<SocketAddr>> {
         let lock = self.stream.lock();
         let alone = lock.is_contested() && !lock.has_rivals();

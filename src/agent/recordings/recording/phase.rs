@@ -1,6 +1,6 @@
-//! Where a recording is in its life, and which notices its clients have had.
+//! The phase of a recording's life, and the notices that its clients have had.
 
-/// Where a recording is in its life. A pause is no phase: a recording may be paused before it has begun.
+/// The phase of a recording's life. A pause is no phase: a recording may be paused before it has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::agent) enum Phase {
     /// The disk, the server or the PBX has not answered yet.

@@ -1,4 +1,4 @@
-//! The status of a recording, how it ended, and how much of it is kept.
+//! The status of a recording, its ending, and its outcome.
 
 use super::{Recording, STALLED_AFTER, Why};
 use crate::agent::recordings::recording::destination::Destination;
@@ -39,7 +39,7 @@ fn missing_ms(it: &Recording, now: Mono) -> u64 {
     ms.saturating_sub(octets_to_ms(it.stream.last_octets() as u64))
 }
 
-/// How loud the newest audio is.
+/// The level of the newest audio.
 fn level_dbfs(it: &Recording) -> Option<f32> {
     match &it.destination {
         Destination::File(to_file) => to_file.level_dbfs(),
@@ -59,7 +59,7 @@ fn is_stalled(it: &Recording, now: Mono) -> bool {
     it.has_lost_disk() || busy_since.is_some_and(|since| now >= since + STALLED_AFTER)
 }
 
-/// How it ended; `None` as long as it has not.
+/// The ending; `None` as long as it has not ended.
 fn ending(it: &Recording) -> Option<Ending> {
     let Why { reason, cause, detail } = it.why.as_ref().filter(|_| it.state() == RecordingState::Ended)?;
     let outcome = outcome(it, *reason);
@@ -68,7 +68,7 @@ fn ending(it: &Recording) -> Option<Ending> {
         EndReason::Failure(reason) => TextKey::of(*reason, *cause),
         EndReason::Order(Order::Shutdown) => Some(TextKey::Shutdown),
         EndReason::Order(Order::StoppedByServer) => Some(TextKey::StoppedByServer),
-        // Who stops it before it has begun wants nothing.
+        // A stop before it has begun needs no text.
         EndReason::Order(_) if outcome == Outcome::Complete || !it.phase.has_begun() => None,
         // The PBX has the audio: whether some is missing is not known here.
         EndReason::Order(_) if confirmed(it).is_some() => None,
@@ -77,7 +77,7 @@ fn ending(it: &Recording) -> Option<Ending> {
     Some(Ending { outcome, reason: *reason, cause: *cause, detail: detail.clone(), text_key })
 }
 
-/// How much of the audio that came, or was still to come, is kept.
+/// The outcome: whether all, a part or nothing of the audio that came, or was still to come, is kept.
 fn outcome(it: &Recording, reason: EndReason) -> Outcome {
     let kept = match &it.destination {
         Destination::Pbx(sip) => {

@@ -38,7 +38,7 @@ pub struct SegmentBuffer {
     /// Of the segment being filled.
     format: Format,
     entries: VecDeque<Entry>,
-    /// How many segment ends, the last ones, have no counts yet.
+    /// Number of segment ends, the last ones, that have no counts yet.
     undated: usize,
     /// Memory for the next list of pieces.
     spare: Vec<Piece>,
@@ -338,7 +338,7 @@ impl SegmentBuffer {
         (self.lowered, self.present_limit) = (0, self.segment_limit);
     }
 
-    /// How much of `octets` the present segment takes; rolls over first if it is full.
+    /// The part of `octets` that the present segment takes; rolls over first if it is full.
     fn claim(&mut self, octets: u64) -> u64 {
         if self.segment_octets >= self.present_limit {
             self.end_segment(Boundary::Full);

@@ -36,7 +36,7 @@ const LEVEL_OCTETS: usize = 8000;
 /// takes several places side by side.
 const MAX_OPEN_TRIES: u32 = 8;
 
-/// Where the file of the present segment is in its life.
+/// The state of the file of the present segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileState {
     /// Being created, or created, or being finished: a job is under way.
@@ -102,7 +102,7 @@ pub(in crate::agent) struct ToFile {
     /// Whether the next file is another segment than the present one.
     next_is_new: bool,
     sender: SenderFacts,
-    /// How often the present file could not be created for want of room.
+    /// Number of times that the present file could not be created for want of room.
     open_tries: u32,
     /// The next file is made there: the present disk is full.
     next_folder: Option<Folder>,
@@ -174,7 +174,7 @@ impl ToFile {
         &self.spec.folder
     }
 
-    /// Where its present file is, and where the next one will be if that is elsewhere.
+    /// The folder of its present file, and that of the next one if it is another.
     pub(in crate::agent) fn folders(&self) -> impl Iterator<Item = &Folder> {
         std::iter::once(&self.spec.folder).chain(&self.next_folder)
     }

@@ -1,7 +1,7 @@
 //! One server recording: its session, and its last packets if they may be needed again.
 //!
-//! Owns: the session with the server ([`Client`]). Never: the packets themselves; they are sent on from where
-//! they were received, without a copy, and counted by `media::recorder` as those of a file are.
+//! Owns: the session with the server ([`Client`]). Never: the packets themselves; they are relayed from the
+//! buffers of their receipt, without a copy, and counted by `media::recorder` as those of a file are.
 
 pub(in crate::agent) mod replay;
 
@@ -19,7 +19,7 @@ pub(in crate::agent) struct ToServer {
     pub(in crate::agent) first: Vec<Action>,
     /// The server, once a connection to it was tried.
     pub(in crate::agent) server: Option<SocketAddr>,
-    /// Where the audio goes.
+    /// The address of the server's RTP port.
     pub(in crate::agent) target: Option<SocketAddr>,
     pub(in crate::agent) ptime_ms: u32,
     /// The connection broke because the server had been silent.
