@@ -1,8 +1,8 @@
-//! What to do about what went wrong.
+//! Advice: what to do about a failure.
 //!
-//! The agent knows best what happened and says in `data.advice` what to do; what it leaves to us, and what older agents
-//! say nothing about, goes by the reason, and only where that tells enough. What fails here, before there is an agent,
-//! goes by what the system said.
+//! The agent knows the failure best and says in `data.advice` what to do. Where it has no advice, or is
+//! older, the reason decides, and only where it tells enough. For failures here, before there is an agent,
+//! the error of the system decides.
 
 use super::agent_error::AgentError;
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(super) fn about(error: &AgentError) -> &str {
     let says = |word| error.message.contains(word);
     match (error.code, error.reason()) {
         (INVALID_PARAMS, _) if says("there are several") => "name one of them (recordctl status shows them)",
-        (INVALID_PARAMS, _) => "see --help of the command for what it takes",
+        (INVALID_PARAMS, _) => "see --help of the command for its parameters",
         (NO_SUCH_METHOD, _) => "the agent is older than recordctl: update it",
         // In mode sip-info the same reasons are about the PBX, of which `[uplink]` says nothing.
         (_, "not_configured" | "server_timeout") if says("PBX") || says("sip.info") => {
@@ -42,7 +42,7 @@ pub(super) fn about(error: &AgentError) -> &str {
 /// What to do about a cause that the agent tells; it says some of it itself.
 fn by_cause(cause: &Value, reason: &str) -> &'static str {
     match cause.as_str().unwrap_or_default() {
-        "absent" => "or set [storage] path to a folder (recordctl storage shows what there is)",
+        "absent" => "or set [storage] path to a folder (recordctl storage shows the disks)",
         "path_missing" => "or change [storage] path",
         "not_a_folder" if reason == "no_storage" => "change [storage] path",
         "off_disk" => "remove the link, or change [storage] directory",
@@ -57,25 +57,25 @@ fn by_cause(cause: &Value, reason: &str) -> &'static str {
     }
 }
 
-/// What to do about the end of a recording or playback, of which there is no sentence.
+/// What to do about the end of a recording or playback that has no message.
 pub(super) fn about_end(cause: &str, reason: &str) -> &'static str {
     match cause {
         "pulled" => "put the stick in again",
         "file_too_large" => "set [storage] max_file_size below the limit on the size of files",
-        "not_a_folder" => "rename or delete what stands in place of the recording folder",
+        "not_a_folder" => "rename or delete the object in place of the recording folder",
         _ => by_reason(reason),
     }
 }
 
-/// What to do about one of the agent's reasons, of which nothing else is known.
+/// What to do about one of the agent's reasons alone.
 pub(super) fn by_reason(reason: &str) -> &'static str {
     match reason {
         "no_storage" => "put in a USB stick, or set [storage] path (recordctl storage)",
         "storage_full" => "delete recordings (recordctl list, recordctl delete) or take another stick",
         "storage_read_only" => "take the write protection off the stick, or another stick",
-        "storage_io" => "take another stick; recordctl verify tells what the files have suffered",
+        "storage_io" => "take another stick; recordctl verify tells which files are damaged",
         "server_unreachable" | "server_timeout" => "check [uplink] server_addr, server_port and the network",
-        "server_refused" => "ask whoever runs the server: what is said in brackets are its own words",
+        "server_refused" => "ask the administrator of the server: the text in brackets is the server's",
         "uplink_lost" => {
             "check the server and the network; [uplink] on_failure = \"local\" lets recordings go on at the phone"
         }
@@ -83,15 +83,15 @@ pub(super) fn by_reason(reason: &str) -> &'static str {
         "unsupported_codec" => "recordctl status --json lists the agent's codecs",
         "unsupported_by_server" => "record at the phone (--mode local)",
         "too_many_recordings" => "or raise [rtp] max_recordings",
-        "not_recording" | "invalid_state" => "recordctl status shows what is going on",
-        "not_found" => "recordctl list and recordctl status show what there is",
+        "not_recording" | "invalid_state" => "recordctl status shows running recordings and playbacks",
+        "not_found" => "recordctl list and recordctl status show the present ones",
         "file_damaged" => "recordctl repair may help",
         "permission_denied" => "check the rights on the disk's folder and files, and who the agent runs as",
         _ => "",
     }
 }
 
-/// What a recording's or playback's `text_key` stands for, and what to do; empty if it says it all.
+/// The meaning of a recording's or playback's `text_key`, and what to do; empty if it says it all.
 pub(super) fn by_text_key(key: &str) -> &str {
     match key {
         "storage_full" => {
@@ -107,7 +107,7 @@ pub(super) fn by_text_key(key: &str) -> &str {
         "media_wrong_payload_type" => {
             "the audio was of a codec that can't be recorded (recordctl status --json)"
         }
-        "stopped_by_server" => "the server ended it; ask whoever runs it",
+        "stopped_by_server" => "the server ended it; ask its administrator",
         "shutdown" => "recordd ended",
         other => other,
     }
@@ -134,19 +134,19 @@ pub(super) fn local(error: &io::Error) -> &'static str {
         ErrorKind::NotFound => "check the path",
         ErrorKind::PermissionDenied => "check the rights on it, or run it as its owner",
         ErrorKind::AddrInUse => "something has that name already: end it or choose another one",
-        ErrorKind::AlreadyExists => "choose another name, or remove what is there",
+        ErrorKind::AlreadyExists => "choose another name, or remove the existing file",
         ErrorKind::StorageFull => "make room on that disk",
         ErrorKind::ReadOnlyFilesystem => "choose a place that can be written to",
         _ => "",
     }
 }
 
-/// What the system says, and what to do.
+/// The error of the system, and what to do.
 pub(super) fn said(error: &io::Error) -> String {
     with(error.to_string(), local(error))
 }
 
-/// `what; advice`, or what alone.
+/// `what; advice`, or `what` alone.
 pub(super) fn with(what: String, advice: &str) -> String {
     if advice.is_empty() { what } else { format!("{what}; {advice}") }
 }
@@ -167,7 +167,8 @@ mod tests {
         refused(-32000, message, json!({"reason": reason, "detail": detail}))
     }
 
-    /// What happened, what is said of it (what, where), what to do, and what would be the wrong advice.
+    /// The failure, the words of its message, the words of its advice, and words of wrong advice that it
+    /// lacks.
     #[test]
     fn a_failure_says_what_where_and_what_to_do_and_gives_no_advice_about_something_else() {
         let unreachable = |kind: ErrorKind| Failure::Unreachable {
@@ -280,7 +281,7 @@ mod tests {
             (refused(NO_SUCH_METHOD, "there is no method x", Value::Null), &["update"], &["USB"]),
             (
                 because("refused", "server_refused", "quota"),
-                &["quota", "ask whoever runs the server"],
+                &["quota", "ask the administrator of the server"],
                 &["[uplink]"],
             ),
             (because("broke", "uplink_lost", "reset"), &["reset", "on_failure"], &["USB"]),

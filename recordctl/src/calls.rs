@@ -91,7 +91,7 @@ pub(super) enum Direction {
 }
 
 impl CallArgs {
-    /// The `call` object with what was given.
+    /// The `call` object with the given fields.
     pub(super) fn to_json(&self) -> Value {
         let direction = self.direction.map(|direction| match direction {
             Direction::In => "in".to_owned(),

@@ -67,7 +67,7 @@ impl Client {
     /// Sends a request and waits for its reply: the `result` member.
     ///
     /// # Errors
-    /// [`Failure::Refused`] with the agent's error, or whatever broke the connection.
+    /// [`Failure::Refused`] with the agent's error, or the error of the connection.
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
         let id = self.next_id;
         self.next_id += 1;
@@ -116,7 +116,7 @@ impl Client {
         self.events.push_back(event);
     }
 
-    /// One line without its end, or none at `deadline`; what has come of an unfinished line is kept.
+    /// One line without its end, or none at `deadline`; the beginning of an unfinished line is kept.
     fn read_line(&mut self, deadline: Option<Instant>) -> Result<Option<String>, Failure> {
         let mut searched = 0;
         loop {
@@ -139,7 +139,7 @@ impl Client {
         }
     }
 
-    /// Reads what is there into `incoming`; false if nothing came until `deadline`.
+    /// Reads the waiting octets into `incoming`; false if nothing came until `deadline`.
     fn read_some(&mut self, deadline: Option<Instant>) -> Result<bool, Failure> {
         let lost = |error: std::io::Error| Failure::ConnectionLost(error.to_string());
         let mut chunk = [0; 4096];

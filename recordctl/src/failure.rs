@@ -1,6 +1,6 @@
 //! Why a command failed, as a sentence for people and as JSON for scripts.
 //!
-//! Owns: the exit status of every failure. What to do about each is `advice`'s.
+//! Owns: the exit status of every failure. The advice for each is `advice`'s.
 
 use super::{advice, notes};
 pub use crate::agent_error::AgentError;
@@ -24,7 +24,7 @@ pub enum Failure {
     Unreachable {
         /// The socket's path.
         socket: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The agent is connected but does not answer.
@@ -36,7 +36,7 @@ pub enum Failure {
     },
     /// The agent closed the connection, or it broke.
     ConnectionLost(String),
-    /// What came over the socket is not the protocol.
+    /// The octets from the socket are not of the protocol.
     Protocol(String),
     /// The agent answered with an error.
     Refused(AgentError),

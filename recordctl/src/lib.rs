@@ -1,7 +1,7 @@
 //! `recordctl`: the command line of the recorder, one module per group of commands.
 //!
-//! Owns: the words and options of the command line, what people and scripts get to read, exit status.
-//! Talks to the agent by its socket only, as any client would; the file commands need no agent.
+//! Owns: the commands and options of the command line, the output for people and scripts, exit status. Talks
+//! to the agent by its socket only, as any client would; the file commands need no agent.
 
 mod advice;
 mod agent_error;
@@ -110,7 +110,7 @@ enum Command {
     Eject(library::EjectArgs),
     /// Show the agent's counters
     Stats(library::StatsArgs),
-    /// Tell what recording files hold
+    /// Show the contents of recording files
     Info(offline::InfoArgs),
     /// Check recording files for damage
     Verify(offline::VerifyArgs),
@@ -148,8 +148,8 @@ fn whole_command() -> clap::Command {
     command
 }
 
-/// Says what is wrong with the command line, or the help, and ends the process. The words may be names of files that a
-/// shell has put there.
+/// Prints the error of the command line, or the help, and ends the process. The words may be names of files
+/// that a shell has put there.
 fn refuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
     let shown = shown_lines(&text);
@@ -168,7 +168,7 @@ impl Cli {
         matches.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| refuse(&error))
     }
 
-    /// Does what the command line says; the reason of a failure goes to stderr.
+    /// Carries out the command line; the reason of a failure goes to stderr.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let agent = &self.agent;

@@ -1,4 +1,4 @@
-//! Commands about what is on the stick: list, delete, storage, eject, and the counters.
+//! Commands about the stick and its files: list, delete, storage, eject, and the counters.
 
 use super::client::Client;
 use super::failure::Failure;

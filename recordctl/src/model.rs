@@ -117,8 +117,9 @@ pub(super) fn id_text(id: &Value) -> String {
 }
 
 impl RecordingStatus {
-    /// The line of `watch` with all that there is to say, or as much of it as has room in so many `columns`: what is
-    /// wrong and the timer come first, then the level, the time left, loss and buffer. `disk` is what is wrong with it.
+    /// The line of `watch` with all that there is to say, or as much of it as has room in so many `columns`:
+    /// trouble and the timer come first, then the level, the time left, loss and buffer. `disk` is the
+    /// trouble of the disk.
     pub(super) fn live_line(&self, disk: Option<&str>, columns: Option<usize>) -> String {
         let sign = match self.state.as_str() {
             "recording" => "REC",
@@ -164,7 +165,7 @@ impl RecordingStatus {
         Some(format!(" [{}] {level:>3.0} dB", meter(level, cells)))
     }
 
-    /// What stands still or is lost, with a blank before each.
+    /// The troubles of the recording, with a blank before each.
     fn trouble(&self, disk: Option<&str>) -> String {
         let mut text = String::new();
         if self.state == "recording" {
@@ -183,7 +184,7 @@ impl RecordingStatus {
         text
     }
 
-    /// What comes in, in words.
+    /// The state of the incoming audio, in words.
     fn media_text(&self) -> &str {
         match self.media.as_deref() {
             None => "",
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_live_line_has_room_in_any_terminal_and_says_what_is_wrong_in_each() {
+    fn the_live_line_has_room_in_any_terminal_and_tells_trouble_in_each() {
         let status = |media: &str, degraded: bool| -> RecordingStatus {
             read(&json!({
                 "recording": "r1", "state": "recording", "elapsed_ms": 36_083_400, "level_dbfs": -30.0, "media": media,
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_that_is_not_complete_says_what_it_lacks_and_why() {
+    fn an_incomplete_recording_is_shown_with_its_losses_and_their_cause() {
         let kept = |status: Value| read::<RecordingStatus>(&status).kept();
         assert_eq!(kept(json!({"state": "recording"})), None);
         assert_eq!(kept(json!({"outcome": "complete", "text_key": null})), None);

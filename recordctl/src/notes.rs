@@ -1,10 +1,10 @@
-//! What goes to stderr, without what does harm at a terminal.
+//! Lines on stderr, without characters that do harm at a terminal.
 
 use recfile::text::{shown_json, shown_lines};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 
-/// Writes one line to stderr. Whoever reads there may have gone: what is being done is to be ended well all the same.
+/// Writes one line to stderr. Its reader may have gone: the command has to end well all the same.
 pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", shown_lines(text));
 }

@@ -1,8 +1,8 @@
 //! Work on recording files without the agent: `info`, `verify`, `repair`, `export`, `decrypt`, `keygen`.
 //!
-//! Owns: finding files and what is said about them. What a file holds, whether it is damaged and how it is
-//! mended is decided in [`recfile`]. A file that the agent has locked is being recorded: it is
-//! read as far as it goes, and never written.
+//! Owns: the search for files, and the output about them. [`recfile`] decides on their contents, their damage
+//! and their repair. A file that the agent has locked is being recorded: it is read as far as it goes, and
+//! never written.
 
 mod console;
 mod decrypt;

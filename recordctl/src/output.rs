@@ -1,7 +1,7 @@
-//! What people see: aligned fields and tables, human durations and sizes, JSON for scripts.
+//! Output for people: aligned fields and tables, human durations and sizes, JSON for scripts.
 //!
-//! Invariant: text from outside (names, numbers, file names) reaches a terminal without what does harm there
-//! ([`recfile::text`]), whoever forgot to clean it.
+//! Invariant: text from outside (names, numbers, file names) reaches a terminal without harmful characters
+//! ([`recfile::text`]), even if a caller forgot to clean it.
 
 use super::failure::Failure;
 use os::terminal_columns;
@@ -28,7 +28,7 @@ pub(super) fn json_line(json: &str) -> Result<(), Failure> {
     raw_line(&shown_json(json, std::io::stdout().is_terminal()))
 }
 
-/// Writes what this program made, shell scripts with their tabs, say.
+/// Writes text of this program unchanged, such as shell scripts with their tabs.
 pub(super) fn raw_line(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{text}")?;
@@ -77,7 +77,7 @@ impl LiveLine {
     }
 }
 
-/// As much of `text` as has room in so many columns; of what is not ASCII each character may take two.
+/// As much of `text` as has room in so many columns; each character outside ASCII may take two.
 fn cut(text: &str, columns: usize) -> &str {
     let mut taken = 0;
     let end = text.char_indices().find(|(_, c)| {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_cut_off_between_characters() {
+    fn text_that_has_no_room_is_cut_off_between_characters() {
         assert_eq!((cut("abcd", 4), cut("abcd", 3), cut("", 0)), ("abcd", "abc", ""));
         assert_eq!((cut("äöü", 6), cut("äöü", 5), cut("äöü", 1)), ("äöü", "äö", ""));
     }

@@ -41,7 +41,7 @@ pub(super) struct PlayArgs {
 /// Where RTP goes, as it is written on a command line.
 ///
 /// # Errors
-/// What would be right.
+/// The right form.
 pub(super) fn addr_and_port(text: &str) -> Result<SocketAddr, String> {
     let wanted = "write an IP address and a port, such as 127.0.0.1:4000 or [::1]:4000";
     let addr: SocketAddr = text.parse().map_err(|_| wanted.to_owned())?;

@@ -1,4 +1,4 @@
-//! `play --stdout`: decodes a recording file to 16-bit PCM on stdout, at the pace of whoever reads it.
+//! `play --stdout`: decodes a recording file to 16-bit PCM on stdout, at the pace of the reader.
 
 use super::failure::Failure;
 use super::offline::{AudioFile, open_file};
@@ -11,7 +11,7 @@ use recfile::seal::age::Identity;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::path::Path;
 
-/// Writes the file from `position_ms` on to stdout; what it is goes to stderr.
+/// Writes the file from `position_ms` on to stdout; its format goes to stderr.
 pub(super) fn to_stdout(path: &Path, position_ms: u64, identities: &[Identity]) -> Result<(), Failure> {
     let failed = |error: String| Failure::Local(format!("cannot play {}: {error}", path.display()));
     let file = open_file(path).map_err(|error| failed(advice::said(&error)))?;

@@ -1,7 +1,7 @@
 //! Sends a clip as RTP in real time, over a network that loses, swaps and doubles packets on request.
 //!
-//! Owns: RTP headers (RFC 3550, section 5.1), pacing by absolute deadlines, and the books of what was
-//! sent. Randomness is seeded: the same seed makes the same call.
+//! Owns: RTP headers (RFC 3550, section 5.1), pacing by absolute deadlines, and the counts of sent packets.
+//! Randomness is seeded: the same seed makes the same call.
 
 use super::failure::Failure;
 use super::pace;
@@ -18,7 +18,7 @@ const FIRST_OCTET: u8 = 0x80;
 /// First packet of a talk spurt (RFC 3551, section 4.1).
 const MARKER: u8 = 0x80;
 
-/// What the network does to the packets, in percent of them.
+/// The faults of the network, in percent of the packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Impairments {
     pub(super) loss: f64,
@@ -43,7 +43,7 @@ pub(super) struct Sent {
     pub(super) refused: u64,
 }
 
-/// What is sent: codec octets that start over at their end.
+/// The audio to send: codec octets that start over at their end.
 #[derive(Clone, Debug)]
 pub(super) struct Clip {
     octets: Cow<'static, [u8]>,
@@ -242,7 +242,7 @@ impl RtpSender {
         self.stream = Stream::new(self.settings.payload_type(), &mut self.network.random);
     }
 
-    /// What was sent so far.
+    /// The counts of packets sent so far.
     pub(super) fn books(&self) -> Sent {
         self.network.books
     }
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_books_of_a_bad_network_agree_with_what_comes_out() {
+    fn the_books_of_a_bad_network_agree_with_its_output() {
         let impairments = Impairments { loss: 10.0, reorder: 10.0, duplicate: 10.0 };
         let mut network = network(impairments, 7);
         let out: Vec<_> = (0..2000u16).flat_map(|n| network.pass(n.to_be_bytes().to_vec())).collect();

@@ -9,7 +9,7 @@ use super::{AgentArgs, OutputArgs};
 use clap::Args;
 use serde_json::{Value, json};
 
-/// What is said of a disk that does not get on.
+/// The word for a disk that stands still.
 const STALLED: &str = "STALLED";
 
 #[derive(Args, Debug)]
@@ -59,7 +59,7 @@ impl WatchArgs {
         client.call("events.subscribe", json!({"types": ["recording.", "storage."]}))?;
         let mut live = LiveLine::new();
         let end = self.follow(&mut client, &mut live);
-        // What went wrong is said on a line of its own, too.
+        // An error stands on a line of its own, too.
         live.end()?;
         match end? {
             Some(epitaph) if !self.output.json => output::line(&epitaph),
@@ -67,7 +67,7 @@ impl WatchArgs {
         }
     }
 
-    /// Shows a recording until its end, or as often as was wanted: what is to be said of one that ended.
+    /// Shows a recording until its end, or as often as asked; returns the last line for one that ended.
     fn follow(&self, client: &mut Client, live: &mut LiveLine) -> Result<Option<String>, Failure> {
         let status = match self.present_status(client)? {
             Some(status) => status,
@@ -136,11 +136,11 @@ impl WatchArgs {
 #[derive(Debug)]
 struct Followed {
     status: Value,
-    /// What is wrong with the disk, if it is recorded to.
+    /// The trouble of the disk, if it is recorded to.
     disk: Option<String>,
 }
 
-/// What an event meant for the recording that is followed.
+/// The effect of an event on the recording that is followed.
 #[derive(Debug, PartialEq)]
 enum Step {
     /// It was about something else.
@@ -166,7 +166,7 @@ impl Followed {
         })
     }
 
-    /// Takes over what an event says; members that it does not mention stay as they were.
+    /// Takes over the members of an event; others stay as they were.
     fn take(&mut self, event: &Event) -> Step {
         if let Some(change) = event.name.strip_prefix("storage.") {
             return self.disk_changed(change, &event.params);
@@ -198,7 +198,7 @@ impl Followed {
             "failed" => {
                 return Step::Ended(Err(format!("the recording failed: {}", explained(&event.params))));
             }
-            // What waited is being written: the disk works again.
+            // The waiting audio is being written: the disk works again.
             _ if says.is_none() && self.status["buffered_ms"].as_u64().unwrap_or(0) < buffered_ms => {
                 self.disk = self.disk.take().filter(|disk| disk != STALLED);
             }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_stands_still_is_shown_until_what_waited_is_written() {
+    fn a_disk_that_stands_still_is_shown_until_the_waiting_audio_is_written() {
         let mut followed = Followed::new(json!({"recording": "a", "mode": "local", "buffered_ms": 2100}));
         let steps = [
             ("recording.stalled", json!({"recording": "a", "buffered_ms": 2200}), Some("STALLED")),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn media_that_is_missing_is_shown_whatever_the_agents_age() {
+    fn missing_media_is_shown_for_agents_of_any_age() {
         let mut followed = Followed::new(json!({"recording": "a", "state": "recording"}));
         followed.take(&event("recording.no_media", json!({"recording": "a"})));
         assert_eq!(followed.status["media"], "none");

@@ -101,7 +101,7 @@ fn finish_file<F: Fs>(fs: &F, folder: &Path, name: &str, beside: &[u8]) -> io::R
     let planned = put_right(fs, &file, name, beside, Mode::Automatic)?;
     let Some(sidecar) = planned.steps.iter().find_map(as_sidecar) else { return Ok(None) };
     let mut sidecar = sidecar.clone();
-    hash_what_is_there(fs, &file, planned.data_octets, &mut sidecar);
+    hash_present(fs, &file, planned.data_octets, &mut sidecar);
     replace(fs, folder, name, &sidecar)?;
     fs.sync_fs(&file)?;
     Ok(Some(Recovered {
@@ -112,7 +112,7 @@ fn finish_file<F: Fs>(fs: &F, folder: &Path, name: &str, beside: &[u8]) -> io::R
 }
 
 /// Puts the hash of a file that was put right into its sidecar: of the audio, or, encrypted, of the file.
-fn hash_what_is_there<F: Fs>(fs: &F, file: &F::File, data_octets: u64, sidecar: &mut Sidecar) {
+fn hash_present<F: Fs>(fs: &F, file: &F::File, data_octets: u64, sidecar: &mut Sidecar) {
     let (front, header) = (FRONT_OCTETS as u64, HEADER_OCTETS as u64);
     let octets = fs.len(file).map_or(u64::MAX, |len| len.saturating_sub(front));
     if octets > MAX_HASHED_OCTETS {
@@ -230,7 +230,7 @@ fn finalise_file<F: Fs>(
     sidecar.data_bytes = whole.data_octets;
     sidecar.duration_ms = whole.duration_ms;
     sidecar.encrypted = sealed;
-    hash_what_is_there(fs, &file, whole.data_octets, &mut sidecar);
+    hash_present(fs, &file, whole.data_octets, &mut sidecar);
     let sidecar = seals.seal(sidecar)?;
     replace(fs, folder, &job.name, &sidecar)?;
     fs.sync_fs(&file)?;

@@ -1,7 +1,7 @@
 //! Where the file commands write: results to stdout, reasons and progress to stderr.
 //!
-//! Invariant: text from outside (file names, callers' names) reaches a terminal without what does harm there
-//! ([`recfile::text`]), whoever forgot to clean it.
+//! Invariant: text from outside (file names, callers' names) reaches a terminal without harmful characters
+//! ([`recfile::text`]), even if a caller forgot to clean it.
 
 use recfile::text::{shown, shown_json, shown_lines};
 use std::io::{self, IsTerminal, Write};
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_is_said_without_control_characters() {
+    fn errors_are_printed_without_control_characters() {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut console = Console::new(&mut out, &mut err, false);
         console.remark("Record_\u{1b}[2J.wav");

@@ -1,7 +1,7 @@
 //! `recordctl decrypt`: the plain recording out of an encrypted one, bit for bit, and its sidecar.
 //!
-//! Owns: what becomes of a file that is not whole. What was authenticated is written in any case; the exit status tells
-//! whether that is all. Never: writes over a recording, or leaves for others to read what was encrypted.
+//! Owns: the result for a file that is not whole. Authenticated audio is written in any case; the exit status
+//! tells whether that is all. Never: writes over a recording, or makes encrypted audio readable for others.
 
 use super::super::advice;
 use super::console::{Console, clean, clock};
@@ -38,17 +38,17 @@ pub struct DecryptArgs {
     /// Overwrite a plain file that is there (a recording never)
     #[arg(long)]
     pub force: bool,
-    /// Print what was written, and what was not, as a JSON array
+    /// Print the result of each file as a JSON array
     #[arg(long)]
     pub json: bool,
 }
 
-/// What was written of one file.
+/// The decrypted part of one file.
 struct Decrypted {
     facts: Facts,
     /// Why that is not all, or not as it should be.
     fault: Option<String>,
-    /// What is said of it without being a fault.
+    /// A remark that is no fault.
     remark: Option<String>,
 }
 
@@ -124,7 +124,7 @@ impl DecryptArgs {
         let len = file.metadata().map_err(|error| error.to_string())?.len();
         let mut opener = Opener::open(BufReader::new(file), identities).map_err(|error| match error {
             OpenError::Header(HeaderError::NotARecording) => {
-                "this is no encrypted recording; recordctl info tells what it is".into()
+                "this is no encrypted recording; recordctl info tells its kind".into()
             }
             error => error.to_string(),
         })?;
@@ -184,17 +184,17 @@ fn complete(header: &FileHeader, octets: u64, out: &mut impl Write) -> io::Resul
     Ok(FileHeader { data_size: u32::try_from(whole).unwrap_or(u32::MAX), ..*header })
 }
 
-/// The sidecar as it is beside the file, and with what is inside it. One that is not there is no fault.
+/// The sidecar as it is beside the file, and with its decrypted fields. A missing one is no fault.
 fn inside_of(path: &Path, identities: &[Identity]) -> Result<Option<(Sidecar, Sidecar)>, String> {
     let octets = read_sidecar(path).map_err(|error| format!("the sidecar can't be read: {error}"))?;
     let Some(octets) = octets else { return Ok(None) };
     let beside = Sidecar::parse(&octets).map_err(|error| error.to_string())?;
     let inside = sidecar::open(&beside, identities)
-        .map_err(|error| format!("what is encrypted in the sidecar can't be had: {error}"))?;
+        .map_err(|error| format!("the encrypted part of the sidecar can't be opened: {error}"))?;
     Ok(Some((beside, inside)))
 }
 
-/// Whether what is missing was never recorded: only then is an end that is not there no fault.
+/// Whether the missing end was never recorded: only then is it no fault.
 fn judge(end: &End, beside: Option<&(Sidecar, Sidecar)>) -> (Option<String>, Option<String>) {
     let interrupted = beside.is_some_and(|(beside, inside)| {
         // A recording that ended well has its hash inside.
@@ -206,7 +206,7 @@ fn judge(end: &End, beside: Option<&(Sidecar, Sidecar)>) -> (Option<String>, Opt
         End::CutOff { .. } if interrupted => {
             (None, Some("the recording was cut off, and this is all that had been written".into()))
         }
-        end => (Some(format!("{end}; what stands before that was written")), None),
+        end => (Some(format!("{end}; the audio before that was written")), None),
     }
 }
 

@@ -1,8 +1,8 @@
 //! `recordctl export`: standard WAV files out of recordings.
 //!
 //! Owns: the course of an export and its result, one entry for every WAV and every file that can't be read.
-//! Which files make one WAV is decided in [`jobs`], what goes into it in [`recfile::export`], and what it
-//! may replace in [`output`].
+//! [`jobs`] decides which files make one WAV, [`recfile::export`] makes its contents, and [`output`] decides
+//! which files it may replace.
 
 pub(super) mod files;
 mod jobs;
@@ -48,7 +48,7 @@ pub struct ExportArgs {
     /// Keys.
     #[command(flatten)]
     pub identity: IdentityArgs,
-    /// Print what was written, and what was not, as a JSON array
+    /// Print the result of each WAV and file as a JSON array
     #[arg(long)]
     pub json: bool,
 }
@@ -88,7 +88,7 @@ impl ExportArgs {
 
     pub(super) fn run_on(&self, console: &mut Console<'_>) {
         let mut report = Report { console, json: self.json, entries: Vec::new() };
-        // Whatever goes wrong, stdout gets its one JSON value.
+        // After any error, too, stdout gets its one JSON value.
         if let Err(reason) = self.export_all(&mut report) {
             report.not_written(&self.output, &[], &reason);
         }
@@ -228,7 +228,7 @@ impl ExportArgs {
     }
 }
 
-/// What a job has to know about a recording, and the remarks on it.
+/// The data that a job needs about a recording, and the remarks on it.
 fn look_at(path: &Path, identities: &[Identity], console: &mut Console<'_>) -> Result<Segment, String> {
     let recording = Recording::open(path, identities).map_err(|error| advice::said(&error))?;
     let facts = match &recording.audio {
@@ -268,7 +268,7 @@ impl Stop {
     }
 }
 
-/// What became of files and WAVs, for people at once and for scripts at the end.
+/// The results of files and WAVs, for people at once and for scripts at the end.
 struct Report<'a, 'b> {
     console: &'a mut Console<'b>,
     json: bool,

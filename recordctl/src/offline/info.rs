@@ -1,4 +1,4 @@
-//! `recordctl info`: what a recording is.
+//! `recordctl info`: the contents of a recording.
 
 use super::super::advice;
 use super::console::{Console, clean, clock};
@@ -27,14 +27,14 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
-/// What is said of a sidecar whose inside can't be had.
-pub(super) const UNOPENED: &str = "what is encrypted in the sidecar can't be had";
+/// The remark on a sidecar whose encrypted part can't be opened.
+pub(super) const UNOPENED: &str = "the encrypted part of the sidecar can't be opened";
 
 /// `status` of a file about which there is nothing to say but the reason.
 const UNREADABLE: &str = "unreadable";
 
 impl InfoArgs {
-    /// Prints what each file is; fails if one can't be read.
+    /// Prints the contents of each file; fails if one can't be read.
     #[must_use]
     pub fn run(&self) -> ExitCode {
         Console::with_stdio(|console| self.run_on(console))
@@ -57,7 +57,7 @@ impl InfoArgs {
                 }
             };
             match &recording.audio {
-                // Without a key that is no failure: what can be told is told.
+                // Without a key that is no failure: the readable part is shown.
                 Err(ReadError::Header(HeaderError::Encrypted(_))) if identities.is_empty() => {}
                 Err(error) => console.fail(&format!("{}: {error}", path.display())),
                 Ok(_) => {}

@@ -24,14 +24,14 @@ impl IdentityArgs {
     /// Reads them all.
     ///
     /// # Errors
-    /// Which file is none, or can be read by others, and what to do.
+    /// Names the file that is no key file, or that others can read, and says what to do.
     pub fn load(&self) -> Result<Vec<Identity>, String> {
         let mut identities = Vec::new();
         for path in &self.identities {
             let text = secret_file::read(path)?;
             let found = Identity::parse_file(&text).map_err(|line| match line {
                 0 => format!(
-                    "{}: there is no identity (AGE-SECRET-KEY-1…) in it; name what keygen wrote",
+                    "{}: there is no identity (AGE-SECRET-KEY-1…) in it; name the file that keygen wrote",
                     path.display()
                 ),
                 line => format!("{}:{line}: this line is no identity (AGE-SECRET-KEY-1…)", path.display()),

@@ -1,4 +1,4 @@
-//! What hash and signature of a recording prove, and what they do not, in words.
+//! The proof by hash and signature of a recording, and its limits, in words.
 
 use super::recording::{Recording, hash_of, open_file};
 use recfile::header::FileHeader;
@@ -7,7 +7,7 @@ use recfile::sealed::FRONT_OCTETS;
 use recfile::sidecar::Sidecar;
 use serde_json::{Value, json};
 
-/// What is known of where a recording comes from.
+/// The origin of a recording, as far as it is known.
 pub(super) struct Origin {
     hash: &'static str,
     signature: &'static str,
@@ -15,7 +15,7 @@ pub(super) struct Origin {
     key: Option<String>,
     /// For people.
     pub(super) told: Vec<String>,
-    /// What is wrong.
+    /// The error.
     pub(super) fault: Option<String>,
 }
 
@@ -25,8 +25,8 @@ impl Origin {
     }
 }
 
-/// Compares the hash of what was read with that of the sidecar, and checks the signature; `signed_by` is the only key that
-/// is good enough, if it is known.
+/// Compares the hash of the audio read with that of the sidecar, and checks the signature; `signed_by` is the
+/// only key that is good enough, if it is known.
 pub(super) fn origin_of(recording: &Recording, found: Option<&str>, signed_by: Option<PublicKey>) -> Origin {
     let mut origin = Origin { hash: "none", signature: "none", key: None, told: Vec::new(), fault: None };
     match recording.sidecar() {
@@ -104,7 +104,7 @@ fn signature(origin: &mut Origin, header: &FileHeader, sidecar: &Sidecar) {
         Verdict::Unsigned => {
             let why = if sidecar.repaired { " (a repair takes it away)" } else { "" };
             origin.told.push(format!(
-                "no signature{why}: whoever changed the audio could have changed the hash, too"
+                "no signature{why}: a person who changed the audio could have changed the hash, too"
             ));
         }
         Verdict::Good(key) => {
@@ -125,7 +125,7 @@ fn signature(origin: &mut Origin, header: &FileHeader, sidecar: &Sidecar) {
         }
         Verdict::NotOne => {
             origin.signature = "unreadable";
-            origin.fault.get_or_insert_with(|| "what stands as its signature is none".into());
+            origin.fault.get_or_insert_with(|| "its signature is not valid".into());
         }
     }
 }

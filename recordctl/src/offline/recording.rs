@@ -1,7 +1,7 @@
 //! Finds recordings on disk and opens them together with their sidecars.
 //!
 //! Invariants: nothing but a regular file is opened, so that no pipe or device is waited for; names are taken
-//! as they are, UTF-8 or not; and whatever a sidecar is, it never stands between a person and the audio.
+//! as they are, UTF-8 or not; and no sidecar, sound or not, stands between a person and the audio.
 
 use super::super::advice;
 use os::try_lock;
@@ -91,7 +91,7 @@ impl Seek for AudioFile {
     }
 }
 
-/// What can be told of an encrypted file without its key.
+/// The readable part of an encrypted file without its key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outside {
     pub(super) front: Front,
@@ -121,7 +121,7 @@ impl Outside {
     }
 }
 
-/// A recording and what lies beside it.
+/// A recording and its sidecar.
 pub(super) struct Recording {
     pub(super) path: PathBuf,
     pub(super) len: u64,
@@ -129,9 +129,9 @@ pub(super) struct Recording {
     pub(super) busy: bool,
     /// As plain; of an encrypted one without its key the reason why not.
     pub(super) audio: Result<Reader<AudioFile>, ReadError>,
-    /// What an encrypted file tells without the key.
+    /// The readable part of an encrypted file without the key.
     pub(super) outside: Option<Outside>,
-    /// What of an encrypted sidecar can't be had, and why.
+    /// Why the encrypted part of a sidecar can't be opened.
     pub(super) unopened: Option<SealError>,
     /// `None`: there is no sidecar, which is no fault.
     pub(super) sidecar: Option<Result<Sidecar, BadSidecar>>,
@@ -156,7 +156,7 @@ impl fmt::Display for BadSidecar {
 }
 
 impl BadSidecar {
-    /// What a person can do.
+    /// The advice for the user.
     pub(super) fn advice(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "the recording plays without it: make it readable, or remove it",
@@ -185,9 +185,9 @@ impl Recording {
         Ok(Self { path: path.to_owned(), len, busy, audio, outside, unopened, sidecar })
     }
 
-    /// What it holds, as far as that is known, and its frames.
+    /// Its contents, as far as they are known, and its frames.
     pub(super) fn facts(&self) -> Option<Facts> {
-        // What is said of an encrypted file is said of the file, not of what came out of it.
+        // Facts of an encrypted file are those of the file, not of the decrypted audio.
         self.outside.map(|it| it.facts()).or_else(|| Some(self.audio.as_ref().ok()?.facts().clone()))
     }
 
@@ -208,7 +208,7 @@ impl Recording {
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// The system's, and `InvalidInput` for what is no file: a folder, a pipe, a device.
+/// The system's, and `InvalidInput` for anything but a file: a folder, a pipe, a device.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "is no file");
     if !fs::metadata(path)?.is_file() {
@@ -242,7 +242,7 @@ pub(super) fn hash_of(
     Ok(hex(&state.finalize()))
 }
 
-/// A path as text, for people and JSON: what is no UTF-8 in it is replaced.
+/// A path as text, for people and JSON: octets that are no UTF-8 are replaced.
 pub(super) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -281,8 +281,8 @@ pub(super) fn read_sidecar(wav: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// The recordings that the arguments mean: files as named (a sidecar stands for its recording), folders
-/// with all recordings below them (standard WAVs are passed over). Sorted within a folder, none twice. What can't be found, and each
-/// folder that can't be read, is said to `complain`.
+/// with all recordings below them (standard WAVs are passed over). Sorted within a folder, none twice. Each
+/// path that can't be found, and each folder that can't be read, goes to `complain`.
 pub(super) fn find(arguments: &[PathBuf], complain: &mut dyn FnMut(String)) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for argument in arguments {
@@ -301,7 +301,7 @@ pub(super) fn find(arguments: &[PathBuf], complain: &mut dyn FnMut(String)) -> V
                 advice::said(&error)
             ));
         });
-        // What `export` has made of recordings has their names, but is not meant.
+        // Outputs of `export` have the names of recordings, but are not meant.
         found.extend(below.into_iter().filter(|path| !is_standard_wav_file(path)));
         if all_read && found.len() == before {
             complain(format!(
@@ -328,7 +328,7 @@ fn recording_of_sidecar(path: &Path) -> Option<PathBuf> {
     wav.filter(|_| is_json)
 }
 
-/// What a folder holds, in order.
+/// The contents of a folder, in order.
 #[derive(Default)]
 struct Listing {
     recordings: Vec<PathBuf>,

@@ -1,9 +1,9 @@
-//! `recordctl repair`: puts right what a power cut or a pulled stick left behind.
+//! `recordctl repair`: repairs recordings that a power cut or a pulled stick left unfinished.
 //!
 //! Owns: carrying the steps of [`recfile::recovery`] out on a real file, under its lock, synced before
-//! the sidecar says that it is done; and what is said if that ends midway. Never: writes over, or removes, a file that
-//! is neither the recording nor its sidecar, and neither through a link nor into a file that has another name too: on a
-//! stick from elsewhere either may lead to a file of whoever repairs it.
+//! the sidecar says that it is done; and the message if that ends midway. Never: writes over, or removes, a
+//! file that is neither the recording nor its sidecar, and neither through a link nor into a file that has
+//! another name too: on a stick from elsewhere either may lead to a file of the user who repairs it.
 
 use super::super::advice;
 use super::console::{Console, clean, clock};
@@ -31,7 +31,7 @@ pub struct RepairArgs {
     /// Recordings, or folders of them
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Only say what would be done
+    /// Only print the repairs, change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Print a JSON array
@@ -69,10 +69,10 @@ impl RepairArgs {
     }
 }
 
-/// What became of one file.
+/// The outcome of one file.
 struct Outcome {
     status: &'static str,
-    /// What there is, or was, to do.
+    /// The steps of the repair.
     plan: Plan,
     /// Steps of the plan that were carried out; in a dry run all that would be.
     done: usize,
@@ -104,7 +104,7 @@ fn try_repair(path: &Path, dry_run: bool) -> io::Result<Outcome> {
     let mut reason = failure(&plan.verdict);
     if reason.is_some() {
         let status = status(&plan.verdict, dry_run);
-        // What a lost header was, the sidecar might have told.
+        // The sidecar might have had the values of a lost header.
         let unread = bad.filter(|_| !busy).map(|bad| format!("; {bad}")).unwrap_or_default();
         reason = reason.map(|reason| reason + &unread);
         return Ok(Outcome { status, plan, done: 0, reason });
@@ -121,8 +121,8 @@ fn try_repair(path: &Path, dry_run: bool) -> io::Result<Outcome> {
     Ok(Outcome { status, done: work.done, plan, reason })
 }
 
-/// Opens the file for writing, or for reading alone and with the reason: most files need no repair. A dry run refuses
-/// what a repair would.
+/// Opens the file for writing, or for reading alone and with the reason: most files need no repair. A dry run
+/// refuses the same files as a repair.
 fn open_to_repair(path: &Path, dry_run: bool) -> io::Result<(File, Option<io::Error>)> {
     if dry_run {
         may_change(&fs::symlink_metadata(path)?)?;
@@ -141,7 +141,7 @@ fn open_to_repair(path: &Path, dry_run: bool) -> io::Result<(File, Option<io::Er
     }
 }
 
-/// The bytes of the sidecar, if it is a file: what a link leads to is no part of the recording.
+/// The bytes of the sidecar, if it is a file: the target of a link is no part of the recording.
 fn own_sidecar(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::symlink_metadata(sidecar_path(path)) {
         Ok(found) if found.is_symlink() => may_change(&found).map(|()| None),
@@ -178,7 +178,7 @@ impl Work<'_> {
         })
     }
 
-    /// Carries the plan out, or another one where there is no room; says what could not be done.
+    /// Carries the plan out, or another one where there is no room; returns the step that failed.
     fn carry_out(&mut self, plan: &mut Plan) -> Result<(), String> {
         let unwritten =
             |error: io::Error| format!("the recording can't be written: {error}; repair it again");
@@ -192,12 +192,12 @@ impl Work<'_> {
         }
         self.file
             .sync_all()
-            .map_err(|error| format!("the disk did not take what was written: {error}; repair it again"))?;
+            .map_err(|error| format!("the disk did not take the repair: {error}; repair it again"))?;
         let beside = sidecar_path(self.path);
         for step in &plan.steps {
             let (result, what) = match step {
                 Step::WriteSidecar(sidecar) => {
-                    let hashed = hash_what_is_there(self.file, plan.data_octets, sidecar);
+                    let hashed = hashed_anew(self.file, plan.data_octets, sidecar);
                     (hashed.and_then(|sidecar| replace_sidecar(&beside, &sidecar)), "written")
                 }
                 Step::SetSidecarAside { .. } => (set_aside(&beside), "set aside"),
@@ -233,8 +233,8 @@ impl Patch for Work<'_> {
     }
 }
 
-/// Whole or not at all: written under a name of its own, synced, renamed. The agent would take the name for
-/// what a power cut left of a sidecar, and remove it.
+/// Whole or not at all: written under a name of its own, synced, renamed. The agent would take a file of that
+/// name for the leftover of a power cut, and remove it.
 fn replace_sidecar(path: &Path, sidecar: &Sidecar) -> io::Result<()> {
     let stem = path.file_stem().unwrap_or_default();
     let (temporary, mut file) = create_own(|attempt| {
@@ -257,8 +257,8 @@ fn replace_sidecar(path: &Path, sidecar: &Sidecar) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// The sidecar with the hash of what is there, if that is not what was hashed before.
-fn hash_what_is_there(file: &File, data_octets: u64, sidecar: &Sidecar) -> io::Result<Sidecar> {
+/// The sidecar with the hash of the present file, if that was changed.
+fn hashed_anew(file: &File, data_octets: u64, sidecar: &Sidecar) -> io::Result<Sidecar> {
     let mut sidecar = sidecar.clone();
     if !sidecar.repaired {
         return Ok(sidecar);
@@ -273,7 +273,7 @@ fn hash_what_is_there(file: &File, data_octets: u64, sidecar: &Sidecar) -> io::R
     Ok(sidecar)
 }
 
-/// Gives what is no sidecar a name that nothing has.
+/// Renames a file that is no sidecar to an unused name.
 fn set_aside(path: &Path) -> io::Result<()> {
     let (aside, _) = create_own(|attempt| {
         let mut name = path.as_os_str().to_owned();

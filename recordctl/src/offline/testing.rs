@@ -149,7 +149,7 @@ fn a_file_that_the_agent_has_locked_is_not_repaired_and_not_called_damaged() {
 }
 
 #[test]
-fn repair_refuses_what_is_no_recording() {
+fn repair_refuses_files_that_are_no_recordings() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("Record_1.wav");
     fs::write(&path, [0x33; 500]).unwrap();
@@ -241,7 +241,7 @@ fn files_of_different_recordings_do_not_become_one_wav() {
 }
 
 #[test]
-fn a_folder_becomes_one_wav_per_recording_and_what_fails_does_not_stop_the_rest() {
+fn a_folder_becomes_one_wav_per_recording_and_a_failure_does_not_stop_the_rest() {
     let stick = tempfile::tempdir().unwrap();
     let inner = stick.path().join("Record");
     fs::create_dir(&inner).unwrap();
@@ -277,7 +277,7 @@ fn a_pattern_that_names_sidecars_too_means_each_recording_once() {
 }
 
 #[test]
-fn the_options_fit_together_and_say_what_they_are() {
+fn the_options_fit_together_and_have_help() {
     for command in [
         InfoArgs::augment_args(clap::Command::new("info")),
         VerifyArgs::augment_args(clap::Command::new("verify")),

@@ -46,7 +46,7 @@ const CHUNK_OCTETS: usize = 256 * 1024;
 const LONGEST_HASHED: u64 = MAX_FILE_OCTETS + 65_536;
 
 impl VerifyArgs {
-    /// Says what is wrong with each file; fails if anything is.
+    /// Prints the faults of each file; fails if there is one.
     #[must_use]
     pub fn run(&self) -> ExitCode {
         Console::with_stdio(|console| self.run_on(console))
@@ -65,7 +65,7 @@ impl VerifyArgs {
                     array.push(self.verify(&path, &identities, signed_by, console));
                 }
             }
-            // What was asked for can't be told without them.
+            // Without the keys the check can't be made.
             Err(reason) => console.fail(&clean(&reason)),
         }
         console.clear_progress();
@@ -123,7 +123,7 @@ impl VerifyArgs {
     }
 }
 
-/// What reading a file has found.
+/// The result of reading a file.
 struct Found {
     faults: Vec<String>,
     /// SHA-256 of its audio, if all of it could be read.
@@ -212,8 +212,8 @@ fn read_all(
     read_to(&mut file, HEADER_OCTETS as u64, end, progress).map(Some)
 }
 
-/// Reads what was ever written of a file up to `end`: a hole has nothing that could be worn, and a stick from elsewhere may
-/// have files of terabytes that take no room.
+/// Reads the written parts of a file up to `end`: a hole has nothing that could be worn, and a stick from
+/// elsewhere may have files of terabytes that take no room.
 fn read_written(mut file: File, end: u64, progress: &mut dyn FnMut(u64)) -> Result<(), String> {
     let mut chunk = vec![0; CHUNK_OCTETS];
     let mut done = 0;
@@ -239,7 +239,7 @@ fn read_written(mut file: File, end: u64, progress: &mut dyn FnMut(u64)) -> Resu
     Ok(())
 }
 
-/// Reads a file from its start to `end`; gives the hash of what is behind the first `skipped` octets.
+/// Reads a file from its start to `end`; returns the hash of the octets behind the first `skipped` ones.
 fn read_to(
     file: &mut (impl Read + Seek),
     skipped: u64,

@@ -1,4 +1,4 @@
-//! One simulated call: what the phone tells the agent, and the RTP that goes with it.
+//! One simulated call: the phone's requests to the agent, and the RTP that goes with them.
 
 use super::super::client::{Client, Event};
 use super::super::failure::{Failure, explained};

@@ -1,8 +1,8 @@
 //! `simulate-phone`: plays the phone's user interface and media stack against an agent.
 //!
-//! For integrators without a phone, and for the demo: what happens is logged to stderr, the
-//! recording's file (or with `--json` the final status) is the only thing on stdout.
-//! [`agent`] is the other side: `simulate-agent`, for those who build a user interface.
+//! For integrators without a phone, and for the demo: the log goes to stderr, the recording's file (or with
+//! `--json` the final status) is the only thing on stdout. [`agent`] is the other side: `simulate-agent`, for
+//! those who build a user interface.
 
 pub(super) mod agent;
 mod call;
@@ -37,7 +37,7 @@ const MAX_CLIP_OCTETS: u64 = 256 * 1024 * 1024;
 
 #[derive(Args, Debug)]
 pub(super) struct SimulateArgs {
-    /// What happens: talk N; pause N; silence N; transfer; stop (N in seconds)
+    /// The steps: talk N; pause N; silence N; transfer; stop (N in seconds)
     #[arg(long, default_value = "talk 4; pause 1; talk 3; stop", value_name = "STEPS")]
     script: Script,
     /// Just talk for so many seconds, the clip over and over

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_private_config_is_toml_whatever_the_folder_is_called() {
+    fn the_private_config_is_toml_for_any_name_of_the_folder() {
         let server = Some("127.0.0.1:7000".parse().unwrap());
         let text = config_text(Path::new("/tmp/s"), Path::new("/tmp/a \"b\"\\c"), server).unwrap();
         let config: toml::Table = toml::from_str(&text).unwrap();

@@ -1,11 +1,11 @@
-//! What `recordctl` says when something can't be: what, where, and what to do, once.
+//! The error messages of `recordctl`: what, where, and what to do, once.
 
 use crate::fake_agent::FakeAgent;
 use crate::{program, recordctl, stderr};
 use serde_json::json;
 use std::path::Path;
 
-/// The command line, its exit status, and what stderr says.
+/// The command line, its exit status, and the words on stderr.
 const TABLE: [(&str, i32, &[&str]); 10] = [
     ("play a.wav --rtp 127.0.0.1", 2, &["--rtp", "127.0.0.1", "address and a port", "127.0.0.1:4000"]),
     ("play a.wav --rtp 127.0.0.1:0", 2, &["--rtp", "port 0"]),
@@ -20,7 +20,7 @@ const TABLE: [(&str, i32, &[&str]); 10] = [
 ];
 
 #[test]
-fn what_is_wrong_with_a_command_line_is_said_with_the_option_and_the_form() {
+fn an_error_of_a_command_line_is_told_with_the_option_and_the_form() {
     for (words, code, said) in TABLE {
         let arguments: Vec<&str> = words.split(' ').collect();
         let output = recordctl(Path::new("/nonexistent/agent.sock"), &arguments);
@@ -33,7 +33,7 @@ fn what_is_wrong_with_a_command_line_is_said_with_the_option_and_the_form() {
 }
 
 #[test]
-fn what_the_agent_calls_wrong_parameters_is_wrong_usage() {
+fn wrong_parameters_for_the_agent_are_wrong_usage() {
     let agent = FakeAgent::start();
     agent.refuse(json!({"code": -32602, "message": "`recording` is missing, and there are several: r1, r2"}));
     let output = recordctl(&agent.socket, &["stop"]);
@@ -42,7 +42,7 @@ fn what_the_agent_calls_wrong_parameters_is_wrong_usage() {
 }
 
 #[test]
-fn what_to_do_is_the_agents_own_advice_if_it_has_any() {
+fn advice_is_the_agents_own_if_it_has_any() {
     let agent = FakeAgent::start();
     let data = json!({"reason": "not_configured", "detail": "port 4000", "advice": "change [rtp] port"});
     agent.refuse(json!({"code": -32000, "message": "no RTP port can be bound", "data": data}));
@@ -65,7 +65,7 @@ fn a_file_that_is_no_recording_is_called_so_once_and_a_standard_wav_is_not_calle
             assert_eq!(output.status.code(), Some(1), "{output:?}");
             let all = String::from_utf8(output.stdout.clone()).unwrap() + &stderr(&output);
             let lines = all.lines().filter(|line| line.contains(what)).count();
-            // `verify` names the kind of file, and says what that means.
+            // `verify` names the kind of file, and says its meaning.
             assert!(lines == 1 || (command == "verify" && lines == 2), "{command} {file}: {all}");
             assert!(!all.contains("damaged"), "{command} {file}: {all}");
         }
@@ -81,7 +81,7 @@ fn the_simulated_agents_help_has_its_commands() {
     }
 }
 
-/// A folder with what the file commands may meet.
+/// A folder with files of each kind that the file commands may meet.
 fn files() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let header = |codec: &str, frame: u32, octets: u32| {
@@ -110,7 +110,7 @@ fn files() -> tempfile::TempDir {
     folder
 }
 
-/// The command line, its exit status, what is said, and what would be the wrong advice.
+/// The command line, its exit status, words of the message, and words of wrong advice that it lacks.
 const FILES: [(&str, i32, &[&str], &[&str]); 29] = [
     ("info nosuch.wav", 1, &["nosuch.wav", "check the path"], &["repair"]),
     ("verify nosuch.wav", 1, &["nosuch.wav", "check the path"], &["damaged"]),
@@ -144,12 +144,12 @@ const FILES: [(&str, i32, &[&str], &[&str]); 29] = [
 ];
 
 #[test]
-fn what_is_wrong_with_a_file_is_said_with_its_name_and_what_to_do() {
+fn an_error_of_a_file_is_told_with_its_name_and_what_to_do() {
     for (words, code, said, never) in FILES {
         let folder = files();
         let mut command = program();
         let output = command.current_dir(folder.path()).args(words.split(' ')).output().unwrap();
-        // `verify` and `repair` tell what they find on stdout.
+        // `verify` and `repair` print their findings on stdout.
         let text = String::from_utf8(output.stdout.clone()).unwrap() + &stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{words}: {text}");
         for word in said {

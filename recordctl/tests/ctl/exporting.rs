@@ -1,4 +1,4 @@
-//! What `recordctl export` does as a process: signals, limits of the system, its exit status.
+//! `recordctl export` as a process: signals, limits of the system, its exit status.
 
 use super::{Output, Path, Value, program, stderr};
 use nix::sys::signal::{Signal, kill};
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A µ-law recording; what is not written of its audio is a hole in the file.
+/// A µ-law recording; the unwritten part of its audio is a hole in the file.
 fn recording(path: &Path, audio_octets: u32) {
     let mut head = b"PCMU".to_vec();
     head.resize(64, 0);

@@ -9,13 +9,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-/// What the agent was asked, and how it answers.
+/// The requests that the agent got, and its answers.
 #[derive(Debug, Default)]
 struct State {
     requests: Vec<Value>,
     recording: Option<&'static str>,
     refusal: Option<Value>,
-    /// What a watcher of a running recording sees, if not the usual.
+    /// The events that a watcher of a running recording sees, if not the usual ones.
     story: Option<Vec<(&'static str, Value)>>,
     subscribers: Vec<UnixStream>,
     seq: u64,
@@ -57,7 +57,7 @@ impl FakeAgent {
         self.state.lock().unwrap().recording = Some(state);
     }
 
-    /// What a watcher of a running recording sees after it has asked for the status.
+    /// Sets the events that a watcher of a running recording sees after it has asked for the status.
     pub(crate) fn set_story(&self, story: Vec<(&'static str, Value)>) {
         self.state.lock().unwrap().story = Some(story);
     }

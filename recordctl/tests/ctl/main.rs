@@ -1,4 +1,4 @@
-//! What `recordctl` does for the people and scripts that run it, against an imaginary agent.
+//! `recordctl` for the people and scripts that run it, against an imaginary agent.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,4 @@
-//! `recordctl` at a terminal: lines that are redrawn in place, and what ends with it.
+//! `recordctl` at a terminal: lines that are redrawn in place, and commands that end with it.
 
 use crate::fake_agent::{FakeAgent, status};
 use crate::{program, wait_until_asked};
@@ -12,11 +12,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// How often what is waited for is looked at: twenty seconds, for a busy machine.
+/// The most looks of a wait: twenty seconds, for a busy machine.
 const LOOKS: usize = 4000;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// A terminal, and what is shown there.
+/// A terminal, and its output.
 struct Terminal {
     screen: File,
     ours: File,
@@ -92,7 +92,7 @@ fn watch(agent: &FakeAgent, more: &[&str], terminal: &Terminal) -> Child {
     command.stdout(terminal.output()).stderr(terminal.output()).spawn().unwrap()
 }
 
-/// What each redrawing of the line left there, at a terminal so wide.
+/// The line after each redrawing, at a terminal so wide.
 fn watched(columns: u16, agent: &FakeAgent) -> Vec<String> {
     let terminal = Terminal::new(columns);
     let mut watch = watch(agent, &[], &terminal);
@@ -103,7 +103,7 @@ fn watched(columns: u16, agent: &FakeAgent) -> Vec<String> {
 }
 
 #[test]
-fn watch_never_wraps_and_says_what_stands_still_at_40_80_and_200_columns() {
+fn watch_never_wraps_and_tells_trouble_at_40_80_and_200_columns() {
     for columns in [40, 80, 200] {
         let agent = FakeAgent::start();
         agent.set_recording("recording");
@@ -169,7 +169,7 @@ fn watch_says_on_a_line_of_its_own_that_the_agent_is_gone() {
 /// A simulated agent whose commands come from `stdin`, when it listens.
 fn simulated(folder: &std::path::Path, stdin: Stdio) -> Child {
     let socket = folder.join("socket");
-    // Tests that are started by nohup ignore the signal, and so would what they start.
+    // Tests that are started by nohup ignore the signal, and so would their children.
     let program = program();
     let mut command = std::process::Command::new("env");
     command.arg("--default-signal=HUP").arg(program.get_program()).args(program.get_args());
@@ -187,7 +187,7 @@ fn simulated(folder: &std::path::Path, stdin: Stdio) -> Child {
 
 #[test]
 fn a_simulated_agent_ends_with_its_terminal_however_that_shows() {
-    // The end of what is typed there.
+    // The end of the terminal's input.
     let folder = tempfile::tempdir().unwrap();
     let terminal = Terminal::new(80);
     let mut child = simulated(folder.path(), terminal.output());

@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A set of files, whatever path each was named by.
+/// A set of files, independent of the path by which each was named.
 #[derive(Default)]
 pub(in crate::offline) struct FileSet {
     nodes: HashSet<(u64, u64)>,

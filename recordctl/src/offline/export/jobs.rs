@@ -1,4 +1,4 @@
-//! Which recordings make which WAV, and what is odd about them.
+//! Which recordings make which WAV, and the remarks on them.
 //!
 //! Owns: order and grouping of segments, the names of the WAVs, and the remarks on audio that is not there. Nothing is open
 //! here: a folder may hold more recordings than a process may open files.
@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a job has to know about one of its recordings.
+/// The data that a job needs about one of its recordings.
 pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) codec: Codec,
@@ -147,8 +147,8 @@ impl Names {
     }
 }
 
-/// What the numbers of a recording's segments, in order, tell about audio that is missing or there twice. `hint` is
-/// what to do about missing ones.
+/// Remarks on missing or repeated segments of a recording, by their numbers, in order. `hint` is the advice
+/// for missing ones.
 fn remark_numbers(segments: &[Segment], hint: &str, remark: &mut dyn FnMut(String)) {
     let numbered: Vec<&Segment> =
         segments.iter().filter(|segment| segment.recording.is_some() && segment.number > 0).collect();

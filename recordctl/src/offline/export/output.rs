@@ -1,7 +1,7 @@
 //! Where a WAV goes.
 //!
-//! Owns: that it appears whole or not at all, over nothing that is there unless forced, and never over a
-//! recording; that others can't read it; and that what did not become a WAV leaves nothing behind.
+//! Owns: that it appears whole or not at all, over no existing file unless forced, and never over a
+//! recording; that others can't read it; and that a failed export leaves nothing behind.
 
 use super::super::recording::sidecar_path;
 use super::files::FileSet;
@@ -19,7 +19,7 @@ const MAX_ATTEMPTS: u32 = 100;
 /// Whether a WAV may go to `out`; `inputs` are the recordings of this run and their sidecars.
 ///
 /// # Errors
-/// Why not, and what to do.
+/// The obstacle, and what to do.
 pub(in crate::offline) fn check(out: &Path, force: bool, inputs: &FileSet) -> Result<(), String> {
     if inputs.contains(out) {
         return Err(
@@ -76,7 +76,7 @@ fn is_recording(path: &Path) -> Result<bool, String> {
     })
 }
 
-/// A file that is not yet what it is to be; gone when dropped.
+/// An unfinished file; removed when dropped.
 pub(in crate::offline) struct Temporary {
     path: PathBuf,
     file: File,
@@ -106,7 +106,7 @@ impl Temporary {
         &self.file
     }
 
-    /// Gives the file its name. What it replaces may have been for fewer eyes still.
+    /// Gives the file its name. The replaced file may have been readable for fewer users still.
     pub(in crate::offline) fn rename(mut self, out: &Path) -> io::Result<()> {
         if let Ok(former) = fs::symlink_metadata(out) {
             let _ = self.file.set_permissions(fs::Permissions::from_mode(former.mode() & 0o600));

@@ -18,7 +18,7 @@ struct Stick {
     folder: tempfile::TempDir,
     key: PathBuf,
     file: PathBuf,
-    /// What the file would be if it were not encrypted.
+    /// The same file without encryption.
     plain: Vec<u8>,
 }
 
@@ -148,7 +148,7 @@ fn a_recording_that_was_cut_off_is_decrypted_as_far_as_it_was_written_and_a_file
     cut.change(|octets| octets.truncate(octets.len() - 20));
     let outcome = cut.decrypt();
     assert!(outcome.failed && outcome.err.contains("it has no end"), "{}", outcome.err);
-    assert_eq!(fs::read(cut.out()).unwrap(), cut.plain, "what was authenticated is written");
+    assert_eq!(fs::read(cut.out()).unwrap(), cut.plain, "authenticated audio is written");
     // A repair without the key does not make it look whole.
     assert!(!repair(&cut.file, false).failed);
     assert!(cut.decrypt().failed);
@@ -176,7 +176,7 @@ fn a_recording_that_was_cut_off_within_a_chunk_loses_that_one_alone_and_can_be_r
 }
 
 #[test]
-fn what_was_altered_fails_with_the_place_and_without_the_key_too() {
+fn an_altered_file_fails_with_the_place_and_without_the_key_too() {
     let stick = Stick::record(true);
     stick.change(|octets| {
         let at = octets.len() - 9000;
@@ -313,7 +313,7 @@ fn verify_says_whose_signature_it_is_and_fails_for_another_s_or_none() {
 }
 
 #[test]
-fn audio_that_was_changed_has_another_hash_and_what_was_repaired_says_so() {
+fn audio_that_was_changed_has_another_hash_and_a_repaired_file_says_so() {
     let stick = Stick::record_with(true, None);
     let (file, _) = record(stick.folder.path(), Seals::default(), true);
     assert_eq!(verify(&file).json()[0]["origin"]["hash"], "same");

@@ -1,4 +1,4 @@
-//! Behaviour of `export`: what becomes one WAV, what is replaced, and what is said.
+//! Behaviour of `export`: the files of one WAV, replaced files, and messages.
 
 use super::*;
 use nix::sys::signal::{SigSet, Signal, raise};
@@ -60,7 +60,7 @@ fn a_change_of_codec_and_back_makes_three_wavs_in_their_order() {
 }
 
 #[test]
-fn what_was_exported_into_the_folder_is_not_taken_for_recordings_of_it() {
+fn exports_in_the_folder_are_not_taken_for_its_recordings() {
     let stick = tempfile::tempdir().unwrap();
     segment(stick.path(), "Record_1.wav", "a", 1, 0x80);
     write(stick.path(), "Record_2.wav", Codec::Pcma, 0, &[]);
@@ -132,7 +132,7 @@ fn segments_in_a_folder_spelled_in_two_ways_are_of_one_recording() {
 }
 
 #[test]
-fn force_replaces_neither_what_is_no_plain_file_nor_another_recording() {
+fn force_replaces_only_plain_files_and_no_other_recording() {
     let folder = tempfile::tempdir().unwrap();
     let recording = segment(folder.path(), "Record_1.wav", "r", 1, 0);
     let other = write(folder.path(), "Record_2.wav", Codec::Pcma, 160, &[1; 160]);
@@ -184,7 +184,7 @@ fn a_folder_is_not_exported_over_the_recordings_of_another_job() {
 }
 
 #[test]
-fn whatever_fails_is_an_entry_of_the_json_with_its_reason() {
+fn every_failure_is_an_entry_of_the_json_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let there = segment(folder.path(), "Record_1.wav", "r", 1, 0);
     let (missing, out) = (folder.path().join("miss.wav"), folder.path().join("out.wav"));

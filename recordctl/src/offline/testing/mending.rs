@@ -1,4 +1,4 @@
-//! What `repair` does about sidecars and disks that are in its way, and that `verify` is content then.
+//! `repair` with sidecars and disks that are in its way, and `verify` after it.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn beside(octets: &[u8]) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn what_is_no_sidecar_is_set_aside_whole_and_the_recording_is_in_order() {
+fn a_file_that_is_no_sidecar_is_set_aside_whole_and_the_recording_is_in_order() {
     for octets in [&b""[..], b"{\"recording\": ", &vec![b' '; (1 << 20) + 1]] {
         let (folder, path) = beside(octets);
         let older = folder.path().join("Record_1.json.broken");

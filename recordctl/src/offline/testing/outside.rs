@@ -1,4 +1,4 @@
-//! Files and folders that are not what they should be: names, pipes, devices, what can't be read.
+//! Files and folders that are not as they should be: names, pipes, devices, unreadable files.
 
 use super::*;
 use nix::sys::stat::Mode;
@@ -115,7 +115,7 @@ fn scripts_find_the_file_that_failed_in_the_array() {
     assert_eq!(info(&sound, true).json()[0]["status"], "readable");
 }
 
-/// A folder with a victim outside of it: what a stick's names lead to.
+/// A folder with a victim outside of it: the target of names on a stick.
 fn stick_and_victim() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let (stick, victim) = (folder.path().join("Record"), folder.path().join("authorized_keys"));
@@ -177,7 +177,7 @@ fn a_sidecar_that_is_a_link_is_named_and_neither_followed_nor_replaced() {
 }
 
 #[test]
-fn links_that_have_the_names_of_what_repair_and_export_make_are_not_followed() {
+fn links_that_have_the_names_of_outputs_of_repair_and_export_are_not_followed() {
     let (_folder, stick, victim) = stick_and_victim();
     let (before, path) =
         (fs::read(&victim).unwrap(), write(&stick, "Record_1.wav", Codec::Pcma, 0, &[1; 320]));
@@ -200,7 +200,7 @@ fn links_that_have_the_names_of_what_repair_and_export_make_are_not_followed() {
 }
 
 #[test]
-fn what_is_made_here_is_for_its_owner_alone_and_what_is_replaced_is_not_opened_to_more() {
+fn new_files_are_for_their_owner_alone_and_replaced_ones_are_not_opened_to_more() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Longest `wait`, in seconds.
 const MAX_WAIT_S: f64 = 86_400.0;
 
-/// Said to whoever asks, in `--help` too, and documented in docs/local-api.md.
+/// The answer to `help`, in `--help` too, and documented in docs/local-api.md.
 pub(super) const HELP: &str = "\
 Commands, on stdin, from --script and at --control; one a line or between semicolons:
   storage pulled|inserted|low|full|read_only|failed|stalled|slow|ok
@@ -17,7 +17,7 @@ Commands, on stdin, from --script and at --control; one a line or between semico
   help            these lines
   quit            finish every recording and end, as the end of the terminal does";
 
-/// What happens to the stick.
+/// The state of the stick to simulate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
     Ok,
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_said() {
+    fn lines_that_are_no_commands_are_refused() {
         for text in
             ["storage", "storage gone", "media", "sip 100", "sip x", "wait", "wait -1", "wait nan", "x"]
         {

@@ -1,7 +1,7 @@
 //! The simulated stick: a folder of the desktop that can be pulled, filled, stalled and broken on command.
 //!
-//! Owns: what each operation suffers. Runs on the storage thread, which may wait; whoever gives commands never
-//! does. Free room is what is simulated, less the files that are there.
+//! Owns: the faults of each operation. Runs on the storage thread, which may wait; the thread of commands
+//! never does. Free room is the simulated size, less the files that are there.
 
 use super::command::Storage;
 use nix::errno::Errno;
@@ -40,17 +40,17 @@ struct State {
     slow: bool,
     /// How often it has been put in.
     insertion: u64,
-    /// Free octets on top of what the files take.
+    /// Free octets beside the files.
     room_octets: u64,
 }
 
 impl State {
-    /// What the next insertion is: a stick that was pulled or ejected comes anew.
+    /// The number of the next insertion: a stick that was pulled or ejected comes anew.
     fn next_insertion(&self) -> u64 {
         self.insertion + u64::from(!self.present || self.ejected)
     }
 
-    /// What the good stick is: in place of one that gave errors it is another one.
+    /// The number of the good stick: in place of one that gave errors it is another one.
     fn next_good(&self) -> u64 {
         if self.failed { self.insertion + 1 } else { self.next_insertion() }
     }
@@ -99,7 +99,7 @@ impl Stick {
         self.bell.try_clone()
     }
 
-    /// Does to the stick what a command says.
+    /// Carries out a command on the stick.
     pub(super) fn set(&self, command: Storage) {
         // Before the lock: a folder may be slow, too.
         let used = self.used_octets();
@@ -183,7 +183,7 @@ impl Gate for Stick {
             Operation::SyncFs | Operation::SyncEverything | Operation::SyncFolder(_) => {
                 self.writes().map(|()| Pass::Skip)
             }
-            // What the system knows by heart: it is told of a disk that gives errors, too.
+            // The system has this in memory: it answers for a disk that gives errors, too.
             Operation::Device(_) | Operation::DeviceOf => self.is_there().map(|()| Pass::Device(DEVICE)),
             Operation::Space(_) => self.is_there().map(|()| Pass::Space(self.room())),
             Operation::OpenRead(_)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Packet time, whatever the recording's: the agent takes any.
+/// Packet time, independent of the recording's: the agent takes any.
 const PTIME_MS: u16 = 20;
 
 /// Sends to the ports that `changes` tells of, while `on`, until nobody tells any more.

@@ -36,7 +36,7 @@ use store::gated::Gated;
 /// Changes of RTP ports that may wait for the speech.
 const MAX_WAITING_CHANGES: usize = 256;
 
-/// What `--help` says of commands.
+/// The text about commands in `--help`.
 pub(in super::super) const HELP: &str = command::HELP;
 
 /// Longest line of commands.
@@ -58,7 +58,7 @@ pub(in super::super) struct SimulateAgentArgs {
     config: Option<PathBuf>,
 }
 
-/// What commands act on.
+/// The state that commands act on.
 struct Simulation {
     stick: Stick,
     media: Arc<AtomicBool>,
@@ -105,7 +105,7 @@ impl SimulateAgentArgs {
         outcome
     }
 
-    /// The folder that stands for the stick, and what removes it if it is ours.
+    /// The folder that stands for the stick, and its guard that removes it if it is ours.
     fn stick_folder(&self) -> Result<(Option<TemporaryFolder>, PathBuf), Failure> {
         let Some(dir) = &self.dir else {
             let folder = TemporaryFolder::new()?;
