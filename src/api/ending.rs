@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// All that came, until somebody ended it.
+    /// All audio that came, up to an end by request.
     Complete,
     /// Some of it: the rest was lost here, or came after the recording ended by itself.
     Partial,
@@ -121,7 +121,7 @@ impl From<Reason> for EndReason {
     }
 }
 
-/// All that is to be known of the end of a recording.
+/// The full description of the end of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ending {

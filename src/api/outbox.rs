@@ -106,7 +106,7 @@ impl Outbox {
         self.tell_lost();
     }
 
-    /// Whether more requests of this client are to be taken; if not, let the kernel hold them back.
+    /// Whether to take more requests of this client; if not, the kernel holds them back.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         !self.closed && self.queued() <= HIGH_WATER_OCTETS

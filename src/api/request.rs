@@ -94,7 +94,7 @@ pub enum Method {
     RecordingsProtect {
         /// As listed.
         file: String,
-        /// Whether it is to be kept when room is made.
+        /// Whether to keep it when room is made.
         protected: bool,
     },
     /// `play.start`

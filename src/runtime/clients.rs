@@ -226,8 +226,8 @@ impl Clients {
         self.acceptable || self.clients.values().any(Client::has_work)
     }
 
-    /// When a stuck client is to be looked at, one that has sent all it will is kept no longer, or one that
-    /// waits is to be taken.
+    /// The time to look at a stuck client, to drop one that has sent all it will, or to accept one that
+    /// waits.
     pub(super) fn deadline(&self) -> Option<Mono> {
         let kept = self.clients.values().filter_map(|client| match client.conn {
             Conn::HalfClosed { until } => until,

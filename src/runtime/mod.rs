@@ -80,7 +80,7 @@ pub enum RuntimeError {
     NotFinalised,
     /// The key that recordings are signed with can't be had.
     SignKey(String),
-    /// `sandbox.enabled = "strict"`, and something of it is not to be had.
+    /// `sandbox.enabled = "strict"`, and a measure is not available.
     Sandbox(String),
 }
 

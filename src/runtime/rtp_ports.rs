@@ -56,8 +56,7 @@ pub(super) enum Due {
     Fence(Option<RecordingKey>),
 }
 
-/// Looks at a new port that follow each other soon: the sender is to be known before others can fill its
-/// buffer.
+/// Early drains of a new port: the sender has to be known before others can fill its buffer.
 const EARLY_DRAINS: u8 = 16;
 
 /// Time between these.

@@ -139,7 +139,7 @@ fn assert_reaches(server: &Server, setup: Setup) {
 #[ignore = "run by a_server_that_is_known_by…, in a namespace"]
 fn in_a_namespace_the_server_has_a_link_local_address() {
     let namespace = servers_namespace();
-    // Without the second that the kernel takes to see whether somebody else has it.
+    // Without the second that the kernel takes to see whether another host has it.
     assert!(ip(&format!("-n {namespace} addr add fe80::1/64 dev eth0 nodad")));
     assert!(ip("addr add fe80::2/64 dev eth0 nodad"));
     let Some(server) = Server::real_at("[::]:0", None, "") else { return };

@@ -47,8 +47,8 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Writes a script that is to be run. By another process: a child that another test starts at this moment
-/// would inherit a file that is open to be written, and the system runs no such program.
+/// Writes a script to run. By another process: a child that another test starts at this moment would inherit
+/// a file that is open to be written, and the system runs no such program.
 pub(crate) fn write_program(path: &Path, text: &str) {
     run(Command::new("sh")
         .args(["-c", "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"", "sh"])

@@ -1,5 +1,5 @@
-//! Recording servers for the agent to upload to: one in Python that knows nothing but the source document,
-//! and the real one.
+//! Recording servers for the agent to upload to: one in Python, made by the source document alone, and the
+//! real one.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

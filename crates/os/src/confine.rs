@@ -57,7 +57,7 @@ pub fn capabilities() -> io::Result<Capabilities> {
     })
 }
 
-/// Sets the capabilities of the calling thread; those that it has not are not to be had.
+/// Sets the capabilities of the calling thread; the thread can't gain any.
 ///
 /// # Errors
 /// As the system says.

@@ -1,7 +1,7 @@
 //! Tells the service manager that the program is up, alive, or going down (sd_notify(3)).
 //!
-//! Owns: the datagrams and when the next one is due. Never: waits, or minds a manager that does not listen.
-//! Without one it does nothing.
+//! Owns: the datagrams and when the next one is due. Never: waits, or fails because of a manager that does
+//! not listen. Without one it does nothing.
 
 use media::time::Mono;
 use std::ffi::OsString;
@@ -64,7 +64,7 @@ impl Notifier {
         }
     }
 
-    /// When the loop has to come round, though nothing else is to be done.
+    /// The time of the next sign of life, by which the loop has to wake.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         self.due

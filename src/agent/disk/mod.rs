@@ -88,8 +88,8 @@ impl Disks {
         (self.state.scanned(found, running), inserted)
     }
 
-    /// When the disks are to be looked at though nothing has told of a change: nobody tells when others fill
-    /// a disk, nor when one is pulled that is not mounted. A look that could not see the disks is made again,
+    /// The time of the next look at the disks without news of a change: nothing reports that others fill a
+    /// disk, or that one is pulled that is not mounted. A look that could not see the disks is made again,
     /// too. During a recording, storage's answers tell enough.
     pub(in crate::agent) fn look_due(&self, state_wanted: bool, running: usize) -> Option<Mono> {
         let waits = self.state.waits_for_pull() || state_wanted;

@@ -52,11 +52,11 @@ struct Ask {
 
 #[derive(Debug)]
 enum What {
-    /// Nothing is to be remembered.
+    /// Nothing to remember.
     Look,
     /// This file is being deleted.
     Delete(String),
-    /// This is to be played.
+    /// To play this.
     Play(PlayRequest),
 }
 

@@ -47,7 +47,7 @@ pub(super) fn stop(it: &mut Recording, turn: &mut Turn<'_>) -> Then {
     let paused = it.paused.is_some();
     let Some(sip) = it.destination.as_pbx_mut() else { return Then::Nothing };
     if sip.take_back_on() {
-        // The PBX refused it and does not record: nothing is to be sent.
+        // The PBX refused it and does not record: there is nothing to send.
         let error = AgentError::new(Reason::InvalidState).with_message("it was stopped before it went on");
         if let Some(reply) = sip.waiting.take() {
             reply.err(&error, turn.actions);

@@ -157,7 +157,7 @@ impl Recordings {
         self.live.values().any(waits)
     }
 
-    /// When the next one is to be looked at though nothing happens.
+    /// The earliest deadline of all recordings.
     pub(in crate::agent) fn deadline(&self, watch: &Watch<'_>) -> Option<Mono> {
         let due = self.live.values().filter_map(|it| notices::deadline(it, watch));
         due.chain(self.waiting_starts.deadline()).min()

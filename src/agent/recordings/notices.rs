@@ -23,7 +23,7 @@ pub(in crate::agent) struct Watch<'a> {
     pub(in crate::agent) is_ending: bool,
 }
 
-/// When a recording is to be looked at though nothing happens.
+/// The time of the next look at a recording without an event.
 pub(super) fn deadline(it: &Recording, watch: &Watch<'_>) -> Option<Mono> {
     let to_file = it.destination.as_file();
     let flush = it.flush_due(watch.config.flush_interval);

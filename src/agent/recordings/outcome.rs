@@ -42,7 +42,7 @@ pub(in crate::agent) struct Removed {
 /// The way in which a recording leaves the agent.
 #[derive(Debug)]
 pub(in crate::agent) enum Outcome {
-    /// It ended as somebody wanted, or as its destination did; all that it has is kept.
+    /// It ended by request, or with its destination; all of its audio is kept.
     Ended,
     /// The disk failed, and gave back the audio of its job.
     DiskFailed(Fault, Vec<Piece>),

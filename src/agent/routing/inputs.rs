@@ -147,8 +147,8 @@ fn tick(parts: &mut Parts, turn: &mut Turn<'_>) {
     parts.recordings.waiting_starts.refuse_overdue(turn);
 }
 
-/// Jobs that this step made wait behind those that are held: a file is not given up before it was to be
-/// opened.
+/// Jobs that this step made wait behind those that are held: the job that gives a file up stays behind the
+/// one that opens it.
 fn keep_order(parts: &mut Parts, before: usize, turn: &mut Turn<'_>) {
     for action in turn.actions.split_off(before) {
         match action {

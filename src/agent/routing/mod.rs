@@ -134,7 +134,7 @@ impl Parts {
         self.library.index_deadline().filter(|_| self.disk.is_readable())
     }
 
-    /// When the disks are to be looked at though nothing has told of a change.
+    /// The time of the next look at the disks without news of a change.
     fn look_due(&self, state_wanted: bool) -> Option<Mono> {
         self.disk.look_due(state_wanted, self.running()).filter(|_| !self.life.is_ending())
     }
@@ -415,8 +415,7 @@ impl Parts {
         Ok(None)
     }
 
-    /// Whether a recording is on the disk that is to be ejected. One that has lost its disk waits in memory
-    /// for another.
+    /// Whether a recording is on the disk to eject. One that has lost its disk waits in memory for another.
     fn is_on_ejected(&self, key: RecordingKey) -> bool {
         let is_on = |folder: &Folder| self.disk.state.is_on_current_stick(folder);
         self.recordings.get(key).is_some_and(|it| !it.has_lost_disk() && it.folders().any(is_on))

@@ -56,7 +56,7 @@ impl Drop for Callee {
     }
 }
 
-/// `None`: nothing is to be answered.
+/// `None`: no answer is due.
 fn answer(request: &str, here: SocketAddr, media: SocketAddr, codec: Codec) -> Option<String> {
     let method = request.split(' ').next()?;
     if method == "ACK" || method == "SIP/2.0" || request.trim().is_empty() {

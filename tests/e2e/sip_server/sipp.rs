@@ -27,7 +27,7 @@ pub(super) struct Sipp {
 impl Sipp {
     /// Starts it and waits until its port is open.
     pub(super) fn start(script: &[Step]) -> Self {
-        // Between choosing a free port and taking it, somebody else may have got it.
+        // Between choosing a free port and taking it, another process may have got it.
         (0..5).find_map(|_| Self::try_start(script)).expect("SIPp on a port of its own")
     }
 
@@ -58,7 +58,7 @@ impl Sipp {
         opened.then_some(sipp)
     }
 
-    /// Whether the port is this process's, not just somebody's.
+    /// Whether the port is this process's, not another's.
     fn has_port(&self) -> bool {
         let folder = format!("/proc/{}/fd", self.child.id());
         let links = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -54,7 +54,7 @@ pub struct Rules {
     pub ptime_ms: Option<u32>,
     /// The payload type of the codec, if it is not the static one.
     pub payload_type: Option<PayloadType>,
-    /// Whether silence is to stand for encrypted packets, and key exchanges are to be told from noise.
+    /// Whether silence replaces encrypted packets, and key exchanges are told apart from noise.
     pub looks_for_encryption: bool,
     /// Changes of codec that may wait for the disk; further ones are not followed until it has caught up.
     pub max_codec_changes: usize,
@@ -82,7 +82,7 @@ pub struct StreamRecorder {
     lost_before: u64,
     /// Octets of the last audio packet.
     last_octets: usize,
-    /// Datagrams that waited for their sender to be believed and are to be relayed.
+    /// Datagrams to relay that waited for their sender to be believed.
     released: Waiting,
     /// Silence in place of an encrypted packet; empty as long as there is none.
     silence: Vec<u8>,
@@ -482,7 +482,7 @@ impl StreamRecorder {
         (!self.released.is_empty()).then(|| std::mem::take(&mut self.released))
     }
 
-    /// `packets` are to be relayed before the one that was given last, if packets of this stream are.
+    /// Puts `packets` before the one that was given last, if this stream is relayed.
     pub fn release(&mut self, packets: Waiting) {
         if self.track.relayed.is_some() && !packets.is_empty() {
             self.released = packets;

@@ -27,7 +27,7 @@ impl Gap {
     }
 }
 
-/// A pause that somebody asked for; it takes no time in the segment.
+/// A pause by request; it takes no time in the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause {
     /// Octets of the segment before it.

@@ -66,7 +66,7 @@ impl Track {
         }
     }
 
-    /// Audio goes by.
+    /// Audio is counted and metered, and not kept.
     pub(super) fn relayed(format: Format, now: Mono) -> Self {
         Self { relayed: Some(Tally::new(format.codec)), ..Self::in_segments(format, u64::MAX, now) }
     }

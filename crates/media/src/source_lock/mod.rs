@@ -171,7 +171,7 @@ impl SourceLock {
         self.rivals.iter().map(|rival| rival.waiting.len() as u64).sum()
     }
 
-    /// Whether somebody else may become the sender.
+    /// Whether another one may become the sender.
     #[must_use]
     pub fn has_rivals(&self) -> bool {
         self.rivals.iter().any(|rival| rival.voice.is_some())
@@ -373,8 +373,8 @@ impl SourceLock {
         self.rivals.iter().position(|rival| rival.voice.as_ref().is_some_and(|voice| voice.is(key, ssrc)))
     }
 
-    /// The first packet of somebody. If there is no place, the one with the shortest run goes, of equal ones
-    /// the last: so a flood of new senders does not push out one that is about to be believed.
+    /// The first packet of a new rival. If there is no place, the rival with the shortest run is dropped, of
+    /// equal ones the last: so a flood of new senders does not push out one that is about to be believed.
     fn new_rival(
         &mut self,
         datagram: &[u8],

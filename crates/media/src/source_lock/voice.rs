@@ -23,7 +23,7 @@ pub(super) const MAX_BEHIND: i32 = 100;
 /// A packet that comes after so long was not overtaken: its sender begins anew.
 pub(super) const ANEW_AFTER: Duration = Duration::from_secs(1);
 
-/// A sender, or somebody who wants to be.
+/// A sender, or a rival for its place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Voice {
     /// The address, in the form in which it is compared, and in that of the socket.

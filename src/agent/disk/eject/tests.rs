@@ -55,7 +55,7 @@ fn ejects(actions: &[Action]) -> bool {
     actions.iter().any(|action| matches!(action, Action::Job(Job::Eject(_))))
 }
 
-/// The port is bound: the file that is to be opened.
+/// The port is bound: the file to open.
 fn opening(agent: &mut Agent, recording: RecordingKey) -> FileKey {
     let rtp = SocketAddr::from((Ipv4Addr::LOCALHOST, 4000));
     let actions = step(agent, Input::RtpBound(recording, Ok(rtp)));

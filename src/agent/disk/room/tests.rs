@@ -96,7 +96,7 @@ fn short_of_names(agent: &mut Agent) -> Vec<Action> {
     refuse(agent, &actions)
 }
 
-/// Answers the file that is to be opened: there is no room.
+/// Answers the opening of a file: there is no room.
 fn refuse(agent: &mut Agent, actions: &[Action]) -> Vec<Action> {
     let file = actions.iter().find_map(|action| match action {
         Action::Job(Job::Open(open)) => Some(open.file),

@@ -518,7 +518,7 @@ impl DiskState {
         self.is_present() && self.room_octets() < MARGIN_OCTETS + waiting
     }
 
-    /// Whether full is to be told: once, until there is room again.
+    /// Whether to report a full disk: once, until there is room again.
     pub(in crate::agent) fn first_full(&mut self) -> bool {
         !std::mem::replace(&mut self.full_told, true)
     }

@@ -238,7 +238,7 @@ enum Step {
 }
 
 impl LibraryIndex {
-    /// A disk came: its folder is to be read.
+    /// A disk came: begins to read its folder.
     pub(in crate::agent) fn begin(&mut self) {
         self.clear();
         self.step = Step::Due(None);

@@ -370,7 +370,7 @@ impl Playback {
         send(packet);
     }
 
-    /// Whether progress is to be told now; then it is due again a second later.
+    /// Whether progress is due now; then it is due again a second later.
     pub(in crate::agent) fn progress_is_due(&mut self, now: Now) -> bool {
         let due = self.state == PlaybackState::Playing && now.mono >= self.progress_at;
         if due {
@@ -380,7 +380,7 @@ impl Playback {
         due
     }
 
-    /// When something is to be done next; with `progress`, telling it counts.
+    /// The time of the next work; with `progress`, that of the next progress event counts.
     pub(in crate::agent) fn deadline(&self, progress: bool) -> Option<Mono> {
         let playing = self.state == PlaybackState::Playing;
         let packet = self.pace.map(|pace| pace.due()).filter(|_| playing);

@@ -55,7 +55,7 @@ impl PendingFinalisations {
         self.0.iter().map(|pending| job(&pending.finalisation, folder))
     }
 
-    /// When something is to be tried again.
+    /// The time of the next try.
     #[inline]
     pub(in crate::agent) fn retry_at(&self) -> Option<Mono> {
         self.0.iter().filter_map(|pending| pending.again_at).min()

@@ -311,7 +311,7 @@ impl Recording {
         self.stream.take_released()
     }
 
-    /// When the waiting packets are to be looked at though nothing comes.
+    /// The time of the next look at the waiting packets, if nothing comes.
     pub(in crate::agent) fn lock_deadline(&self) -> Option<Mono> {
         let believed = self.stream.deadline();
         let alone = self.leftover.as_ref().map(Leftover::until);

@@ -97,7 +97,7 @@ fn outcome(it: &Recording, reason: EndReason) -> Outcome {
     }
 }
 
-/// Why a recording that somebody ended has not all, or nothing.
+/// The text for a recording that was ended by request and has lost audio, or all of it.
 fn missing_audio_text(it: &Recording) -> TextKey {
     if it.stream.counts().dropped_for(DropCause::Encrypted) > 0 {
         TextKey::MediaEncrypted

@@ -359,7 +359,7 @@ impl SegmentBuffer {
         }
     }
 
-    /// A block with room, if there is one to be had.
+    /// A block with room, if there is one.
     fn block(&mut self, pool: &mut BlockPool) -> Option<&mut Block> {
         if self.current.as_ref().is_some_and(|block| block.room() == 0) {
             self.close_block();
