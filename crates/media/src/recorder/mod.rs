@@ -1,11 +1,11 @@
 //! One RTP stream that is recorded: datagrams in, audio in segments out, or packets that are relayed.
 //!
-//! Owns: the way of a packet, alike at phone and server. It passes the sender of the call
+//! Owns: the way of a packet, alike at phone and server. Its stations are the choice of the sender
 //! ([`crate::source_lock`]), the payload types of its audio ([`crate::payload_types`]), its codec
-//! ([`crate::codec_change`]), encryption ([`crate::probe`]), its place in time ([`crate::timeline`]) and the
-//! borders between files ([`segment_buffer`]), and is counted. Never: names of files, jobs, when to write.
-//! Invariants: every datagram is in exactly one account; relayed packets pass the same checks as recorded
-//! ones; nothing is allocated per packet.
+//! ([`crate::codec_change`]), encryption ([`crate::probe`]), its place in time ([`crate::timeline`]), the
+//! borders between files ([`segment_buffer`]), and the books of it all. Never: names of files, jobs, when to
+//! write. Invariants: every datagram is in exactly one account; relayed packets pass the same checks as
+//! recorded ones; nothing is allocated per packet.
 
 pub mod segment_buffer;
 pub mod segment_log;
