@@ -2,10 +2,12 @@
 //!
 //! Owns: everything about the protocol that can be said without a socket. [`message`] is the text of
 //! one message, [`framing`] finds messages in a stream that has no framing, [`media_hosts`] says where audio may
-//! go, [`phone`] is the state machine of one recording. Never: sockets, clocks, name look-ups; they are inputs and actions.
+//! go, [`media_stream`] is audio over TCP,
+//! [`phone`] is the state machine of one recording. Never: sockets, clocks, name look-ups; they are inputs and actions.
 
 pub mod framing;
 pub mod media_hosts;
+pub mod media_stream;
 pub mod message;
 pub mod phone;
 pub mod server;

@@ -5,10 +5,11 @@
 //! connection may start another when the first has ended. Never: sockets, files, ports, limits; whether
 //! there is room for a recording is asked by [`Action::Open`] and answered by the caller.
 //!
-//! Invariants: every [`Action::Open`] that was granted is followed by exactly one [`Action::Finish`];
-//! [`Action::Close`] comes once and last.
+//! Invariants: every [`Action::Open`] that was granted is followed by exactly one [`Action::Finish`], or with the
+//! extension by one of [`Action::FinishAfter`] and [`Action::Detach`]; [`Action::Close`] comes once and last.
 
 use crate::framing::{FrameError, Framer};
+use crate::message::extension::{Asked, Granted};
 use crate::message::{Message, Outcome, Parties, StartRequest, StartResponse, StopRequest, StopResponse};
 use media::codec::Codec;
 use media::time::Mono;
@@ -49,6 +50,8 @@ pub struct Opening {
     pub direction: Option<Direction>,
     /// Of the RTP to come.
     pub codec: Codec,
+    /// Whether the phone asks for the extension, and where it stands.
+    pub extension: Option<Asked>,
 }
 
 /// Why a recording ended.
@@ -101,6 +104,18 @@ pub enum Action {
         /// Numbers and names as the phone's stop request has them.
         parties: Option<Parties>,
     },
+    /// The phone ends a recording with the extension: finish it once all its items are there, then say so by
+    /// [`Session::finished`].
+    FinishAfter {
+        /// How many there are.
+        items: u64,
+        /// Why.
+        reason: EndReason,
+        /// Numbers and names as the phone's stop request has them.
+        parties: Parties,
+    },
+    /// The connection of a recording with the extension is gone: it waits for the phone to come back.
+    Detach,
     /// Close the connection once earlier messages are on their way.
     Close,
 }
@@ -119,8 +134,14 @@ enum State {
     Recording {
         id: String,
         parties: Parties,
-        answer: Message,
+        answer: Box<Message>,
         last_media: Mono,
+        /// It has the extension: it outlives this connection.
+        lasts: bool,
+    },
+    /// The phone waits to hear that the recording is on the disk.
+    Finishing {
+        id: String,
     },
     /// Finished by us; the phone has yet to say that it knows.
     Stopping {
@@ -169,19 +190,28 @@ impl Session {
     }
 
     /// The recording asked for by [`Action::Open`] has begun. RTP is expected at `port` of `host`
-    /// (empty: the address that the phone is connected to).
-    pub fn granted(&mut self, host: &str, port: u16, now: Mono, out: &mut Vec<Action>) {
+    /// (empty: the address that the phone is connected to), by TCP if the extension is granted.
+    pub fn granted(
+        &mut self,
+        host: &str,
+        port: u16,
+        extension: Option<Granted>,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
         let State::Opening { id, parties } = &mut self.state else { return };
         let (id, parties) = (std::mem::take(id), std::mem::take(parties));
-        let answer = Message::StartResponse(StartResponse {
+        let lasts = extension.is_some();
+        let answer = Box::new(Message::StartResponse(StartResponse {
             id: id.clone(),
             outcome: Outcome::Success,
             reason: String::new(),
             server: host.to_owned(),
             port: Some(port),
-        });
+            extension,
+        }));
         self.send(&answer, out);
-        self.state = State::Recording { id, parties, answer, last_media: now };
+        self.state = State::Recording { id, parties, answer, last_media: now, lasts };
         self.read_messages(now, out);
     }
 
@@ -191,6 +221,16 @@ impl Session {
         let id = std::mem::take(id);
         self.state = State::Waiting { until: now + self.timing.start_within };
         self.refuse(&id, reason, out);
+        self.read_messages(now, out);
+    }
+
+    /// The recording that [`Action::FinishAfter`] ended is on the disk, or could not be brought there.
+    pub fn finished(&mut self, outcome: Outcome, now: Mono, out: &mut Vec<Action>) {
+        let State::Finishing { id } = &mut self.state else { return };
+        let id = std::mem::take(id);
+        self.ended = Some(id.clone());
+        self.state = State::Waiting { until: now + self.timing.start_within };
+        self.send(&Message::StopResponse(StopResponse { id, outcome }), out);
         self.read_messages(now, out);
     }
 
@@ -219,12 +259,15 @@ impl Session {
         match &mut self.state {
             State::Recording { id, parties, .. } => {
                 let (id, parties) = (std::mem::take(id), std::mem::take(parties));
-                let request = StopRequest { id: id.clone(), parties, reason: reason.name().into_owned() };
+                let reason_name = reason.name().into_owned();
+                let request = StopRequest { id: id.clone(), parties, reason: reason_name, items: None };
                 out.push(Action::Finish { reason, parties: None });
                 self.send(&Message::StopRequest(request), out);
                 self.state = State::Stopping { id, until: now + self.timing.stop_answer };
             }
-            State::Waiting { .. } | State::Opening { .. } => self.close(reason, out),
+            State::Waiting { .. } | State::Opening { .. } | State::Finishing { .. } => {
+                self.close(reason, out)
+            }
             State::Stopping { .. } | State::Closed => {}
         }
     }
@@ -235,7 +278,7 @@ impl Session {
         let own = match self.state {
             State::Waiting { until } | State::Stopping { until, .. } => Some(until),
             State::Recording { last_media, .. } => self.timing.idle.map(|idle| last_media + idle),
-            State::Opening { .. } | State::Closed => return None,
+            State::Opening { .. } | State::Finishing { .. } | State::Closed => return None,
         };
         [own, self.framer.poll_deadline()].into_iter().flatten().min()
     }
@@ -251,13 +294,13 @@ impl Session {
         match self.state {
             State::Recording { .. } => self.stop(EndReason::Idle, now, out),
             State::Waiting { .. } | State::Stopping { .. } => self.close(EndReason::ConnectionLost, out),
-            State::Opening { .. } | State::Closed => {}
+            State::Opening { .. } | State::Finishing { .. } | State::Closed => {}
         }
     }
 
-    /// Whether messages are taken: not while the caller is being asked, and not after the end.
+    /// Whether messages are taken: not while the caller is being asked or finishes, and not after the end.
     fn reads(&self) -> bool {
-        !matches!(self.state, State::Opening { .. } | State::Closed)
+        !matches!(self.state, State::Opening { .. } | State::Finishing { .. } | State::Closed)
     }
 
     fn read_messages(&mut self, now: Mono, out: &mut Vec<Action>) {
@@ -328,10 +371,18 @@ impl Session {
             parties: request.parties,
             direction: request.direction,
             codec,
+            extension: request.extension,
         })));
     }
 
     fn stop_requested(&mut self, request: StopRequest, now: Mono, out: &mut Vec<Action>) {
+        let lasts = matches!(&self.state, State::Recording { id, lasts: true, .. } if *id == request.id);
+        if let Some(items) = request.items.filter(|_| lasts) {
+            self.state = State::Finishing { id: request.id };
+            let reason = EndReason::Stopped(kept(&request.reason, MAX_TEXT_CHARS).text);
+            out.push(Action::FinishAfter { items, reason, parties: request.parties });
+            return;
+        }
         let known = match &self.state {
             State::Recording { id, .. } | State::Stopping { id, .. } => *id == request.id,
             _ => self.ended.as_ref() == Some(&request.id),
@@ -370,8 +421,12 @@ impl Session {
         if self.is_closed() {
             return;
         }
-        if matches!(self.state, State::Recording { .. }) {
-            out.push(Action::Finish { reason, parties: None });
+        match self.state {
+            State::Recording { lasts: true, .. } if reason == EndReason::ConnectionLost => {
+                out.push(Action::Detach);
+            }
+            State::Recording { .. } => out.push(Action::Finish { reason, parties: None }),
+            _ => {}
         }
         self.state = State::Closed;
         out.push(Action::Close);
@@ -385,5 +440,6 @@ fn start_failed(id: &str, reason: &str) -> Message {
         reason: reason.to_owned(),
         server: String::new(),
         port: None,
+        extension: None,
     })
 }

@@ -306,7 +306,7 @@ impl Sessions {
                     let Some(conn) = self.conns.get_mut(&token) else { return };
                     let mut more = Vec::new();
                     match answer {
-                        Ok((host, port)) => conn.session.granted(&host, port, now.mono, &mut more),
+                        Ok((host, port)) => conn.session.granted(&host, port, None, now.mono, &mut more),
                         Err(refusal) => {
                             conn.session.refused(&refusal.to_string(), now.mono, &mut more);
                             let peer = conn.peer;
@@ -335,6 +335,8 @@ impl Sessions {
                         self.gate.is_silent(token, conn.peer.ip(), conn.since);
                     }
                 }
+                // Nobody was granted the extension.
+                Action::FinishAfter { .. } | Action::Detach => {}
                 Action::Close => {
                     let _ = conn.stream.shutdown(std::net::Shutdown::Write);
                     conn.linger = Some(now.mono + LINGER);

@@ -109,6 +109,7 @@ pub(crate) fn hold(steps: Vec<Step>) {
         parties: Parties::default(),
         direction: None,
         codec: Codec::Pcma,
+        extension: None,
         altered: Altered::default(),
     };
     let senders: [SocketAddr; 4] = ["192.0.2.1:4000", "192.0.2.1:4001", "192.0.2.1:4002", "192.0.2.2:4000"]

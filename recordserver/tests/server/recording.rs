@@ -49,6 +49,7 @@ impl Bench {
             parties: Parties { remote_name: "Anna".into(), ..Parties::default() },
             direction: None,
             codec: Codec::Pcma,
+            extension: None,
         };
         let rules = Rules { flush_interval: Duration::from_secs(1), max_file_octets };
         let folder = Folder { root: "/srv".into(), device: 1, name: "phone/2026-03-01".into() };

@@ -36,7 +36,7 @@ impl Phone {
     fn recording() -> Self {
         let mut phone = Self::connected();
         phone.says(&format!("{START}\n"), 1);
-        phone.act(|session, out| session.granted("192.0.2.9", 20_000, at(1), out));
+        phone.act(|session, out| session.granted("192.0.2.9", 20_000, None, at(1), out));
         phone
     }
 
@@ -72,7 +72,7 @@ fn a_recording_is_asked_for_granted_and_stopped() {
     assert_eq!((opening.id.as_str(), opening.device.as_str()), ("7f3a", "0C:11:05:0A:0B:0C"));
     assert_eq!((opening.direction, opening.codec), (Some(Direction::In), Codec::Pcma));
     assert_eq!(opening.parties.remote_name, "Jörg Müller");
-    let answer = phone.act(|session, out| session.granted("192.0.2.9", 20_000, at(30), out));
+    let answer = phone.act(|session, out| session.granted("192.0.2.9", 20_000, None, at(30), out));
     assert_eq!(answer, [send(STARTED)]);
 
     assert_eq!(phone.says(STOP, 5000), []);
@@ -90,7 +90,7 @@ fn late_octets_of_an_answered_request_change_nothing() {
     let mut phone = Phone::connected();
     phone.says(START, 0);
     assert_eq!(phone.timer(30).len(), 1);
-    phone.act(|session, out| session.granted("192.0.2.9", 20_000, at(30), out));
+    phone.act(|session, out| session.granted("192.0.2.9", 20_000, None, at(30), out));
     assert_eq!(phone.says("&version=1", 100), []);
     assert_eq!(phone.timer(130), []);
 
@@ -113,7 +113,7 @@ fn answers_end_as_the_request_did() {
     for end in ["\n", "\r\n", "\r", "\0"] {
         let mut phone = Phone::connected();
         phone.says(&format!("{START}{end}"), 0);
-        let answer = phone.act(|session, out| session.granted("192.0.2.9", 20_000, at(1), out));
+        let answer = phone.act(|session, out| session.granted("192.0.2.9", 20_000, None, at(1), out));
         assert_eq!(answer, [send(&format!("{STARTED}{end}"))]);
     }
 }
@@ -122,7 +122,7 @@ fn answers_end_as_the_request_did() {
 fn requests_right_behind_the_start_request_are_answered_after_it() {
     let mut phone = Phone::connected();
     assert_eq!(phone.says(&format!("{START}\n{STOP}\n"), 0).len(), 1);
-    let actions = phone.act(|session, out| session.granted("192.0.2.9", 20_000, at(1), out));
+    let actions = phone.act(|session, out| session.granted("192.0.2.9", 20_000, None, at(1), out));
     assert_eq!(actions.len(), 3);
     assert_eq!([&actions[0], &actions[2]], [&send(&format!("{STARTED}\n")), &send(&format!("{STOPPED}\n"))]);
 }
@@ -297,10 +297,13 @@ proptest! {
                 match action {
                     Action::Open(_) if grants.next() == Some(true) => {
                         granted += 1;
-                        session.granted("", 4000, now, &mut out);
+                        session.granted("", 4000, None, now, &mut out);
                     }
                     Action::Open(_) => session.refused("no", now, &mut out),
                     Action::Finish { .. } => finished += 1,
+                    Action::FinishAfter { .. } | Action::Detach => {
+                        prop_assert!(false, "the extension was not granted");
+                    }
                     Action::Close => closed += 1,
                     Action::Send(_) => {}
                 }

@@ -112,6 +112,7 @@ impl World {
             codec: "PCMA".into(),
             call,
             media_hosts: MediaHosts::parse([]).expect("no hosts are good hosts"),
+            extension: None,
         };
         let timing =
             Timing { start_within: Duration::from_secs(10), idle: None, stop_answer: Duration::from_secs(2) };
@@ -147,6 +148,9 @@ impl World {
                 phone::Action::Close => self.phone_closed = true,
                 phone::Action::Ended(end) => self.ends.push(end),
                 phone::Action::Connect { .. } | phone::Action::Resolve { .. } => {}
+                phone::Action::StreamTo { .. }
+                | phone::Action::Interrupted { .. }
+                | phone::Action::Restored => panic!("the extension was not asked for"),
             }
         }
     }
@@ -162,7 +166,7 @@ impl World {
                     match self.answer.clone() {
                         Answer::Granted => {
                             self.granted += 1;
-                            self.session.granted("", PORT, self.now, &mut more);
+                            self.session.granted("", PORT, None, self.now, &mut more);
                         }
                         Answer::Refused(reason) => self.session.refused(&reason, self.now, &mut more),
                     }
@@ -170,6 +174,9 @@ impl World {
                 }
                 server::Action::Finish { reason, parties } => self.finishes.push((reason, parties)),
                 server::Action::Close => self.server_closed = true,
+                server::Action::FinishAfter { .. } | server::Action::Detach => {
+                    panic!("the extension was not granted")
+                }
             }
         }
     }

@@ -42,6 +42,7 @@ fn params(host: &str) -> Params {
         codec: "PCMA".into(),
         call,
         media_hosts: MediaHosts::parse(media_hosts).expect("good hosts"),
+        extension: None,
     }
 }
 

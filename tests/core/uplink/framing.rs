@@ -331,16 +331,17 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
     let direction = prop_oneof![Just(None), Just(Some(Direction::In)), Just(Some(Direction::Out))];
     prop_oneof![
         (id(), text(), parties(), direction, text()).prop_map(|(id, device, parties, direction, codec)| {
-            Message::StartRequest(StartRequest { id, device, parties, direction, codec })
+            Message::StartRequest(StartRequest { id, device, parties, direction, codec, extension: None })
         }),
         (id(), outcome(), text(), text(), 1..=u16::MAX).prop_map(|(id, outcome, reason, server, port)| {
             let port = Some(port);
-            Message::StartResponse(StartResponse { id, outcome, reason, server, port })
+            Message::StartResponse(StartResponse { id, outcome, reason, server, port, extension: None })
         }),
         (id(), parties(), text()).prop_map(|(id, parties, reason)| Message::StopRequest(StopRequest {
             id,
             parties,
-            reason
+            reason,
+            items: None,
         })),
         (id(), outcome()).prop_map(|(id, outcome)| Message::StopResponse(StopResponse { id, outcome })),
     ]

@@ -3,4 +3,5 @@
 mod both;
 mod client;
 mod framing;
+mod media_stream;
 mod vectors;

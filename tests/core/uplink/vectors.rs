@@ -33,6 +33,7 @@ fn the_documents_start_request_is_read_and_written() {
         parties: front_desk(),
         direction: Some(Direction::In),
         codec: "PCMA".into(),
+        extension: None,
     });
     reads_and_writes(vector!("start_request"), &message);
 }
@@ -57,6 +58,7 @@ fn the_documents_start_responses_are_read_and_written() {
         reason: String::new(),
         server: "192.0.2.10".into(),
         port: Some(40002),
+        extension: None,
     };
     reads_and_writes(vector!("start_response_success"), &Message::StartResponse(success.clone()));
     let failed = StartResponse {
@@ -77,13 +79,15 @@ fn keys_come_in_any_order_unknown_ones_are_ignored_and_the_first_of_two_counts()
         reason: String::new(),
         server: String::new(),
         port: Some(40002),
+        extension: None,
     });
     assert_eq!(Message::parse(vector!("start_response_reordered")), Ok(expected));
 }
 
 #[test]
 fn the_documents_stop_messages_are_read_and_written() {
-    let request = StopRequest { id: "7f3a".into(), parties: front_desk(), reason: "hangup".into() };
+    let request =
+        StopRequest { id: "7f3a".into(), parties: front_desk(), reason: "hangup".into(), items: None };
     reads_and_writes(vector!("stop_request"), &Message::StopRequest(request));
     let answer = StopResponse { id: "7f3a".into(), outcome: Outcome::Success };
     reads_and_writes(vector!("stop_response"), &Message::StopResponse(answer));
@@ -95,6 +99,7 @@ fn only_what_would_break_a_message_is_escaped() {
         id: "1".into(),
         parties: Parties { remote_name: "a&b=c%d\r\n\0\u{7f}+~ é".into(), ..Parties::default() },
         reason: "x".into(),
+        items: None,
     });
     assert_eq!(
         request.encode(),
@@ -118,6 +123,7 @@ fn a_message_with_endless_names_is_cut_to_the_size_limit_between_characters() {
         parties,
         direction: None,
         codec: endless,
+        extension: None,
     })
     .encode();
     assert!(text.len() <= uplink::message::MAX_MESSAGE_OCTETS);

@@ -8,13 +8,17 @@
 //! message ends in a stream, which is [`super::framing`].
 
 mod escape;
+pub mod extension;
+mod parties;
 mod value;
 
+pub use parties::Parties;
 pub(super) use value::host_and_port;
 
 use escape::{push_escaped, unescape};
+use extension::{Asked, Granted};
 use media::codec::Codec;
-use recfile::call::{Call, CallUpdate, Direction, Field};
+use recfile::call::Direction;
 use std::fmt;
 use value::port_from;
 
@@ -29,48 +33,6 @@ pub const MAX_ID_OCTETS: usize = 1536;
 /// It keeps a message with eight such values within [`MAX_MESSAGE_OCTETS`].
 pub const MAX_SENT_VALUE_OCTETS: usize = 900;
 
-/// Numbers and names of both ends of a call; empty where unknown. Personal data: not for the log.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Parties {
-    /// Number of the other party.
-    pub remote_number: String,
-    /// Display name of the other party.
-    pub remote_name: String,
-    /// Number of the phone's line.
-    pub local_number: String,
-    /// Display name of the phone's line.
-    pub local_name: String,
-}
-
-impl From<&Call> for Parties {
-    fn from(call: &Call) -> Self {
-        Self {
-            remote_number: call.remote_number.clone(),
-            remote_name: call.remote_name.clone(),
-            local_number: call.local_number.clone(),
-            local_name: call.local_name.clone(),
-        }
-    }
-}
-
-impl From<&Parties> for CallUpdate {
-    /// Their texts about a call, made fit to be kept; empty texts say nothing.
-    fn from(parties: &Parties) -> Self {
-        let mut update = Self::default();
-        for (field, said) in [
-            (Field::RemoteNumber, &parties.remote_number),
-            (Field::RemoteName, &parties.remote_name),
-            (Field::LocalNumber, &parties.local_number),
-            (Field::LocalName, &parties.local_name),
-        ] {
-            if !said.is_empty() {
-                update.say(field, said);
-            }
-        }
-        update
-    }
-}
-
 /// The phone asks the server to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartRequest {
@@ -84,6 +46,8 @@ pub struct StartRequest {
     pub direction: Option<Direction>,
     /// Encoding name, such as `PCMA`.
     pub codec: String,
+    /// Whether the phone speaks the extension, and where it stands.
+    pub extension: Option<Asked>,
 }
 
 /// The result of a request.
@@ -115,8 +79,10 @@ pub struct StartResponse {
     pub reason: String,
     /// Host that takes the RTP; empty means the TCP peer.
     pub server: String,
-    /// UDP port that takes the RTP; always there in a success.
+    /// UDP port that takes the RTP, a TCP port with the extension; always there in a success.
     pub port: Option<u16>,
+    /// Whether the server grants the extension.
+    pub extension: Option<Granted>,
 }
 
 /// Either side ends the recording.
@@ -128,6 +94,8 @@ pub struct StopRequest {
     pub parties: Parties,
     /// Why it ends; may be empty.
     pub reason: String,
+    /// With the extension, how many items the recording has.
+    pub items: Option<u64>,
 }
 
 /// The answer to a [`StopRequest`].
@@ -245,8 +213,8 @@ pub(super) enum Completeness {
 /// Longest key, and longest value that only machines read, in octets; a longer one is none that we know.
 const MAX_PLAIN_OCTETS: usize = 300;
 
-/// The keys of the source document.
-const KEYS: [&str; 13] = [
+/// The keys of the source document, and those of the extension.
+const KEYS: [&str; 19] = [
     "cmd",
     "id",
     "device",
@@ -260,6 +228,12 @@ const KEYS: [&str; 13] = [
     "reason",
     "server",
     "port",
+    "ext",
+    "from",
+    "elapsed",
+    "next",
+    "resume",
+    "items",
 ];
 
 /// Where the values of the known keys are. It grows with the text: no octet is looked at twice.
@@ -479,12 +453,14 @@ impl Message {
                 parties: pairs.parties(),
                 direction: pairs.plain("dir").and_then(|dir| Direction::from_name(&dir.to_ascii_lowercase())),
                 codec: pairs.text("codec").ok_or(ParseError::Missing("codec"))?,
+                extension: extension::asked(&pairs),
             }),
             Command::StartResponse => Self::StartResponse(parse_start_response(id, &pairs)?),
             Command::StopRequest => Self::StopRequest(StopRequest {
                 id,
                 parties: pairs.parties(),
                 reason: pairs.text_or_empty("reason"),
+                items: extension::items(&pairs),
             }),
             Command::StopResponse => Self::StopResponse(StopResponse { id, outcome: pairs.outcome()? }),
         })
@@ -504,6 +480,7 @@ impl Message {
                 push_parties(&mut text, &start.parties);
                 push_pair(&mut text, "dir", start.direction.map_or("", Direction::as_str));
                 push_pair(&mut text, "codec", &start.codec);
+                start.extension.iter().for_each(|asked| extension::push_asked(&mut text, asked));
             }
             Self::StartResponse(answer) => {
                 text.push_str(Command::StartResponse.name());
@@ -512,12 +489,14 @@ impl Message {
                 push_pair(&mut text, "reason", &answer.reason);
                 push_pair(&mut text, "server", &answer.server);
                 push_pair(&mut text, "port", &answer.port.map(|port| port.to_string()).unwrap_or_default());
+                answer.extension.iter().for_each(|granted| extension::push_granted(&mut text, granted));
             }
             Self::StopRequest(stop) => {
                 text.push_str(Command::StopRequest.name());
                 push_id(&mut text, &stop.id);
                 push_parties(&mut text, &stop.parties);
                 push_pair(&mut text, "reason", &stop.reason);
+                stop.items.iter().for_each(|&items| extension::push_items(&mut text, items));
             }
             Self::StopResponse(answer) => {
                 text.push_str(Command::StopResponse.name());
@@ -560,6 +539,7 @@ fn parse_start_response(id: String, pairs: &Pairs<'_>) -> Result<StartResponse, 
         reason: pairs.text_or_empty("reason"),
         server: pairs.text_or_empty("server"),
         port,
+        extension: extension::granted(pairs).filter(|_| outcome == Outcome::Success),
     })
 }
 

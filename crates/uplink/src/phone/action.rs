@@ -1,6 +1,7 @@
 //! Inputs of the agent's side of a session, its actions, and its ends.
 
 use crate::media_hosts::MediaHosts;
+use crate::message::extension::{Asked, Granted};
 use recfile::call::Call;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Params {
     pub call: Call,
     /// Hosts beside the server that may get the audio.
     pub media_hosts: MediaHosts,
+    /// Whether to ask for the extension.
+    pub extension: Option<Asked>,
 }
 
 /// The actions, in order.
@@ -60,6 +63,21 @@ pub enum Action {
     Send(Vec<u8>),
     /// Forward RTP to this address from now on, or to none.
     SetRtpTarget(Option<SocketAddr>),
+    /// Connect to this address for media by TCP, in place of a former connection, and send the items from the granted
+    /// one on.
+    StreamTo {
+        /// Where to.
+        target: SocketAddr,
+        /// As the server said it.
+        granted: Granted,
+    },
+    /// The server is gone in mid-recording; its items are kept, and it is looked for again.
+    Interrupted {
+        /// For the log.
+        detail: String,
+    },
+    /// The server is back: the recording goes on there.
+    Restored,
     /// The server records.
     Started,
     /// Close the connection, or give up connecting, once earlier messages are on their way.

@@ -8,11 +8,14 @@
 //! [`Action::Started`] and that there is an RTP target, and it is taken back before anything else.
 
 mod action;
+mod lasting;
 
 pub use action::{Action, End, Failure, Generation, Params, Settings};
+pub use lasting::Lasting;
 
 use crate::framing::{FrameError, Framer};
 use crate::media_hosts::{MediaHosts, Target, ip_literal, with_port};
+use crate::message::extension::Granted;
 use crate::message::{
     Message, Outcome, ParseError, Parties, StartRequest, StartResponse, StopRequest, StopResponse,
     host_and_port,
@@ -29,6 +32,9 @@ pub const MAX_ADDRESSES: usize = 4;
 /// So long after an answer that silence ended, RTP that is refused proves nothing: a lost segment with the last digits of
 /// the port is sent again within that time.
 const PORT_MAY_GROW: Duration = Duration::from_secs(1);
+
+/// With the extension the rest of a recording has so long to get to the server's disk.
+pub const FINISH_WITHIN: Duration = Duration::from_secs(30);
 
 /// Lines without a command that are passed over in a session: a greeting has a few at most.
 pub const MAX_FOREIGN_LINES: u32 = 16;
@@ -57,11 +63,13 @@ enum State {
     ResolvingMedia {
         peer: SocketAddr,
         port: u16,
+        granted: Option<Granted>,
         deadline: Mono,
     },
     Streaming {
         peer: SocketAddr,
         target: SocketAddr,
+        granted: Option<Granted>,
         since: Mono,
         /// The port refused RTP when it was not sure yet.
         refused: bool,
@@ -88,12 +96,23 @@ impl Client {
     /// Begins a session: looks the server up, or connects if it is given by address.
     #[must_use]
     pub fn start(settings: Settings, params: Params, now: Mono, out: &mut Vec<Action>) -> Self {
+        Self::resume(settings, params, Generation(0), now, out)
+    }
+
+    /// The same, after a session whose last look-up or connection was of this generation.
+    fn resume(
+        settings: Settings,
+        params: Params,
+        generation: Generation,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) -> Self {
         let deadline = now + settings.connect_timeout;
         let mut client = Self {
             settings,
             params,
             state: State::Resolving { deadline },
-            generation: Generation(0),
+            generation,
             framer: Framer::new(),
             foreign_lines: 0,
         };
@@ -136,13 +155,18 @@ impl Client {
                 let all = addresses.iter().take(MAX_ADDRESSES).map(|&addr| with_port(addr, port)).collect();
                 self.connect_next(all, deadline, "the server's name has no address", now, out);
             }
-            State::ResolvingMedia { peer, port, .. } => match MediaHosts::choose(peer, port, addresses) {
-                Some(target) => self.stream_to(peer, target, now, out),
-                None => {
-                    let detail = "the host that the server named for RTP has no address that may get it";
-                    self.fail(Failure::ServerUnreachable, detail, out);
+            State::ResolvingMedia { peer, port, ref granted, .. } => {
+                match MediaHosts::choose(peer, port, addresses) {
+                    Some(target) => {
+                        let granted = granted.clone();
+                        self.stream_to(peer, target, granted, now, out);
+                    }
+                    None => {
+                        let detail = "the host that the server named for RTP has no address that may get it";
+                        self.fail(Failure::ServerUnreachable, detail, out);
+                    }
                 }
-            },
+            }
             _ => {}
         }
     }
@@ -160,6 +184,7 @@ impl Client {
             parties: Parties::from(&params.call),
             direction: params.call.direction,
             codec: params.codec.clone(),
+            extension: params.extension.clone(),
         });
         self.send(&request, out);
         self.state = State::AwaitingStart { peer: addr, deadline: now + self.settings.response_timeout };
@@ -227,21 +252,31 @@ impl Client {
 
     /// Ends the recording. No RTP is to be sent any more, for any answer of the server.
     pub fn stop(&mut self, reason: &str, now: Mono, out: &mut Vec<Action>) {
+        self.stop_after(reason, None, now, out);
+    }
+
+    /// The same; with the extension the recording has so many items.
+    fn stop_after(&mut self, reason: &str, items: Option<u64>, now: Mono, out: &mut Vec<Action>) {
         match self.state {
             State::Resolving { .. } | State::Connecting { .. } => {
                 self.end(End::Stopped { confirmed: false }, out);
             }
             State::AwaitingStart { .. } | State::ResolvingMedia { .. } | State::Streaming { .. } => {
-                if matches!(self.state, State::Streaming { .. }) {
+                let granted = matches!(self.state, State::Streaming { granted: Some(_), .. });
+                let items = items.filter(|_| granted);
+                if matches!(self.state, State::Streaming { granted: None, .. }) {
                     out.push(Action::SetRtpTarget(None));
                 }
                 let request = Message::StopRequest(StopRequest {
                     id: self.params.id.clone(),
                     parties: Parties::from(&self.params.call),
                     reason: reason.to_owned(),
+                    items,
                 });
                 self.send(&request, out);
-                self.state = State::Stopping { deadline: now + self.settings.response_timeout };
+                // With the extension the answer comes when all is on the server's disk.
+                let patience = if items.is_some() { FINISH_WITHIN } else { self.settings.response_timeout };
+                self.state = State::Stopping { deadline: now + patience };
             }
             State::Stopping { .. } | State::Closed => {}
         }
@@ -393,12 +428,14 @@ impl Client {
         }
         // The reader of messages lets no success without a port pass.
         let Some(port) = answer.port else { return };
+        // Who was not asked has nothing to grant.
+        let granted = answer.extension.filter(|_| self.params.extension.is_some());
         match self.judge(peer, &answer.server, port) {
-            Target::At(target) => self.stream_to(peer, target, now, out),
+            Target::At(target) => self.stream_to(peer, target, granted, now, out),
             Target::LookUp(name) => {
                 self.resolve(name, out);
                 let deadline = now + self.settings.response_timeout;
-                self.state = State::ResolvingMedia { peer, port, deadline };
+                self.state = State::ResolvingMedia { peer, port, granted, deadline };
             }
             Target::Refused(why) => self.refuse_target(&answer.server, port, why, out),
         }
@@ -421,6 +458,7 @@ impl Client {
             id: self.params.id.clone(),
             parties: Parties::from(&self.params.call),
             reason: "the audio may not go there".into(),
+            items: None,
         };
         self.send(&Message::StopRequest(request), out);
         self.state = State::Stopping { deadline: Mono::default() };
@@ -444,16 +482,23 @@ impl Client {
     }
 
     fn move_to(&mut self, right: SocketAddr, now: Mono, out: &mut Vec<Action>) {
-        let State::Streaming { target, since, refused, .. } = &mut self.state else { return };
+        let State::Streaming { target, since, refused, granted, .. } = &mut self.state else { return };
         if *target != right {
             (*target, *since, *refused) = (right, now, false);
-            out.push(Action::SetRtpTarget(Some(right)));
+            out.push(media_to(right, granted.as_ref()));
         }
     }
 
-    fn stream_to(&mut self, peer: SocketAddr, target: SocketAddr, now: Mono, out: &mut Vec<Action>) {
-        out.extend([Action::SetRtpTarget(Some(target)), Action::Started]);
-        self.state = State::Streaming { peer, target, since: now, refused: false };
+    fn stream_to(
+        &mut self,
+        peer: SocketAddr,
+        target: SocketAddr,
+        granted: Option<Granted>,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        out.extend([media_to(target, granted.as_ref()), Action::Started]);
+        self.state = State::Streaming { peer, target, granted, since: now, refused: false };
     }
 
     fn stopped_by_server(&mut self, reason: String, out: &mut Vec<Action>) {
@@ -498,6 +543,13 @@ impl Client {
         }
         self.state = State::Closed;
         out.push(Action::Ended(end));
+    }
+}
+
+fn media_to(target: SocketAddr, granted: Option<&Granted>) -> Action {
+    match granted {
+        Some(granted) => Action::StreamTo { target, granted: granted.clone() },
+        None => Action::SetRtpTarget(Some(target)),
     }
 }
 

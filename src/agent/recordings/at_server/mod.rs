@@ -57,6 +57,7 @@ pub(super) fn destination(
         codec: codec.name().to_owned(),
         call: call.clone(),
         media_hosts: uplink.media_hosts.clone(),
+        extension: None,
     };
     let mut first = Vec::new();
     let client = Client::start(settings, params, turn.now.mono, &mut first);
@@ -146,6 +147,10 @@ fn act(it: &mut Recording, key: RecordingKey, out: Vec<ClientAction>, turn: &mut
             ClientAction::SetRtpTarget(target) => {
                 note_target(it, target, turn);
                 UplinkAction::RelayTo(target)
+            }
+            // Only with the extension, which is not asked for.
+            ClientAction::StreamTo { .. } | ClientAction::Interrupted { .. } | ClientAction::Restored => {
+                continue;
             }
             ClientAction::Close => UplinkAction::Close,
             ClientAction::Started => {
