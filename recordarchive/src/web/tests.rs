@@ -12,6 +12,7 @@ mod killed;
 mod live;
 mod page;
 mod policies;
+mod readable;
 mod schedules;
 mod surface;
 mod tampering;

@@ -48,13 +48,14 @@ fn hold_of(row: &SqliteRow) -> Hold {
     }
 }
 
-/// Appends that the condition admits all calls of the hold `h`.
+/// Appends that the condition admits all calls of the hold `h`. One of which no call is left is for who may see all.
 fn admitted_sql(condition: &Condition, sql: &mut Sql) {
     if *condition == Condition::All {
         return;
     }
     sql.push(
-        " AND NOT EXISTS (SELECT 1 FROM held x JOIN call c ON c.key = x.call WHERE x.hold = h.key AND NOT (1 = 1",
+        " AND EXISTS (SELECT 1 FROM held x WHERE x.hold = h.key)
+          AND NOT EXISTS (SELECT 1 FROM held x JOIN call c ON c.key = x.call WHERE x.hold = h.key AND NOT (1 = 1",
     );
     condition_sql(condition, sql);
     sql.push("))");

@@ -1,8 +1,10 @@
 //! Holds: who places and releases them, and that they outlive the catalogue.
 
 use super::Archive;
+use super::deletions::later;
 use crate::catalogue::Catalogue;
 use crate::clock;
+use crate::jobs::deletion::execute;
 use crate::jobs::holds::{are_written, write};
 use crate::testing::{record, run};
 use ::media::codec::Codec;
@@ -208,5 +210,25 @@ fn holds_have_a_page_with_the_second_persons_button() {
         assert!(text.contains("Place hold") && text.contains("7 U 12/26"), "{text}");
         let (status, _) = archive.page(&archive.log_in("super").await, "/holds").await;
         assert_eq!(status, StatusCode::FORBIDDEN);
+    });
+}
+
+#[test]
+fn a_hold_of_which_all_calls_are_gone_is_shown_to_nobody_who_could_not_see_them() {
+    run(async {
+        let archive = Archive::new().await;
+        archive.fill().await;
+        let (call, _) = archive.recording("pcma").await;
+        let id = archive.hold(&call).await;
+        let why = || json!({"reason": "settled"});
+        for who in ["legal", "second"] {
+            archive.post(who, &format!("/holds/{id}/release"), why()).await;
+        }
+        archive.delete(&call).await;
+        assert_eq!(execute(&*archive.catalogue, &archive.derived(), later()).await.unwrap(), 1);
+        let listed = async |who: &str| archive.get(who, "/holds").await.json()["holds"].clone();
+        assert_eq!(listed("legal").await[0]["id"], json!(id));
+        assert_eq!(listed("branch").await, json!([]));
+        assert_eq!(archive.get("branch", &format!("/holds/{id}")).await.status, StatusCode::NOT_FOUND);
     });
 }
