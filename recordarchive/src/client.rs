@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// Time for a request and its answer.
 const ANSWER: Duration = Duration::from_secs(15);
-/// How the archive names itself.
+/// The name of the archive in requests.
 const NAME: &str = concat!("recordarchive/", env!("CARGO_PKG_VERSION"));
 
 /// Whether a URL is `https://`, or `http://` to this machine: others would be sent secrets in clear.

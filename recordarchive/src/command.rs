@@ -192,7 +192,7 @@ enum Token {
     },
 }
 
-/// Why a command ends.
+/// The reason for which a command ends.
 enum Ended {
     /// It failed, for a person.
     Failed(String),
@@ -366,7 +366,7 @@ async fn import_all(config: &mut Config, paths: &[PathBuf], site: Option<String>
     if problems == 0 { Ok(()) } else { Err(Ended::Wrong) }
 }
 
-/// How far an import is.
+/// The progress of an import.
 fn bar(done: usize, total: usize) -> String {
     const WIDTH: usize = 30;
     let filled = (done * WIDTH).checked_div(total).unwrap_or(WIDTH);

@@ -34,7 +34,7 @@ pub(crate) const LISTS: &Sections =
 /// Names of events that a hook may ask for.
 pub(crate) const EVENTS: [&str; 3] = ["call.sealed", "call.live", "storage.low"];
 
-/// Where events are posted.
+/// A webhook: the address for events, and its settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hook {
     /// `https://`, or `http://` to this machine.
@@ -48,7 +48,7 @@ pub(crate) struct Hook {
 /// All settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// Where catalogue and imported recordings are.
+    /// The folder of catalogue and imported recordings.
     pub(crate) data: PathBuf,
     /// Folders that recorders write to.
     pub(crate) intakes: Vec<PathBuf>,
@@ -56,7 +56,7 @@ pub(crate) struct Config {
     pub(crate) statuses: HashMap<PathBuf, String>,
     /// Programs that are told of events.
     pub(crate) hooks: Vec<Hook>,
-    /// Where the web server listens.
+    /// The address of the web server.
     pub(crate) listen: SocketAddr,
     /// The URL in browsers, without a slash at the end; empty: `http://` and the address of `listen`.
     pub(crate) public_url: String,
@@ -210,17 +210,17 @@ impl Config {
         Ok(config)
     }
 
-    /// Where the catalogue is.
+    /// The path of the catalogue.
     pub(crate) fn database(&self) -> PathBuf {
         self.database.clone().unwrap_or_else(|| self.data.join("catalogue.sqlite"))
     }
 
-    /// Where imported recordings are.
+    /// The folder of imported recordings.
     pub(crate) fn media(&self) -> PathBuf {
         self.data.join("media")
     }
 
-    /// Where the site's key is.
+    /// The folder of the site's key.
     pub(crate) fn keys(&self) -> PathBuf {
         self.data.join("keys")
     }

@@ -31,7 +31,7 @@ pub(crate) struct Event {
     pub(crate) data: Value,
 }
 
-/// Where events go.
+/// The channel of events.
 #[derive(Clone, Debug)]
 pub(crate) struct Events(Sender<Event>);
 

@@ -24,7 +24,7 @@ pub(crate) struct Running {
     pub(crate) site: String,
     /// The extension that decides whose call it is.
     pub(crate) extension: String,
-    /// Who called.
+    /// The direction: who called.
     pub(crate) direction: Option<Direction>,
     /// The other side.
     pub(crate) remote: Party,
@@ -32,7 +32,7 @@ pub(crate) struct Running {
     pub(crate) local: Party,
     /// Codec.
     pub(crate) codec: String,
-    /// When the recording began.
+    /// The start of the recording.
     pub(crate) started_us: i64,
     /// The file that is written now.
     pub(crate) file: Place,

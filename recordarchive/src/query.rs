@@ -42,7 +42,7 @@ pub(crate) struct Query {
     pub(crate) from_us: Option<i64>,
     /// It began before.
     pub(crate) to_us: Option<i64>,
-    /// Who called.
+    /// The direction: who called.
     pub(crate) direction: Option<Direction>,
     /// It takes longer.
     pub(crate) longer_ms: Option<i64>,
@@ -58,7 +58,7 @@ pub(crate) struct Query {
     pub(crate) tags: Vec<String>,
     /// The things that it has.
     pub(crate) has: Vec<Has>,
-    /// Why it ended.
+    /// The reason of its end.
     pub(crate) reason: Option<String>,
     /// Codec of one of its recordings.
     pub(crate) codec: Option<String>,

@@ -25,13 +25,13 @@ pub(crate) fn file_stamp(us: i64) -> String {
     Timestamp::from_microsecond(us).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// When a day `YYYY-MM-DD` begins in `zone`.
+/// The start of a day `YYYY-MM-DD` in `zone`.
 pub(crate) fn day_begins(text: &str, zone: &TimeZone) -> Option<i64> {
     let date: Date = text.parse().ok()?;
     begins(date, zone)
 }
 
-/// When the day after it begins.
+/// The start of the day after it.
 pub(crate) fn day_ends(text: &str, zone: &TimeZone) -> Option<i64> {
     let date: Date = text.parse().ok()?;
     begins(date.checked_add(1.day()).ok()?, zone)

@@ -13,7 +13,7 @@ const DOMAIN: &[u8] = b"recordarchive audit 1";
 /// Something that was done or tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// When, in microseconds.
+    /// The time, in microseconds.
     pub(crate) at_us: i64,
     /// The name of an account, or a name in brackets for the archive itself.
     pub(crate) actor: String,

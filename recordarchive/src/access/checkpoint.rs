@@ -20,7 +20,7 @@ pub(crate) const MAX_COVERED: i64 = 65_536;
 pub(crate) struct Checkpoint {
     /// Its number, from 1.
     pub(crate) number: i64,
-    /// When it was made.
+    /// The time at which it was made.
     pub(crate) at_us: i64,
     /// Entries of the audit log.
     pub(crate) entries: i64,

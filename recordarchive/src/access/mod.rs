@@ -220,7 +220,7 @@ pub(crate) struct Grant {
     pub(crate) expires_us: Option<i64>,
 }
 
-/// Who asks.
+/// The user of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Actor {
     /// Their account.
@@ -265,7 +265,7 @@ impl Condition {
     }
 }
 
-/// Why somebody may not.
+/// The reason of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// None of their roles has the permission.

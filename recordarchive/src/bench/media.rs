@@ -26,9 +26,9 @@ pub(super) struct Recording {
     pub(super) name: String,
     /// Codec.
     pub(super) codec: Codec,
-    /// When it began, in microseconds.
+    /// The start, in microseconds.
     pub(super) started_us: i64,
-    /// How long it is.
+    /// Its length.
     pub(super) duration_ms: u64,
 }
 

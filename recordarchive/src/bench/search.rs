@@ -55,7 +55,7 @@ struct Bench {
 
 type Measured = Result<(), String>;
 
-/// How long things took.
+/// The times measured.
 #[derive(Default)]
 struct Times(Vec<Duration>);
 

@@ -10,9 +10,9 @@ use media::time::Wall;
 use recfile::call::Direction;
 use recfile::name::record_file_name;
 
-/// When the year begins: 2026-01-01, UTC.
+/// The start of the year: 2026-01-01, UTC.
 pub(super) const BEGIN_US: i64 = 1_767_225_600 * SECOND_US;
-/// How long it is.
+/// Its length.
 pub(super) const SPAN_US: i64 = 365 * DAY_US;
 /// Calls of a phone in the year.
 const CALLS_OF_PHONE: u64 = 10_000;

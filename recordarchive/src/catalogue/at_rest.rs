@@ -17,9 +17,9 @@ pub(crate) struct PlainSegment {
     pub(crate) id: Id,
     /// The phone.
     pub(crate) device: String,
-    /// When it begins.
+    /// The start.
     pub(crate) started_us: i64,
-    /// Where it is.
+    /// Its place.
     pub(crate) file: Place,
     /// SHA-256 of its audio.
     pub(crate) sha256: Vec<u8>,
@@ -30,7 +30,7 @@ pub(crate) struct PlainSegment {
 /// A plain file whose encrypted copy was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlainCopy {
-    /// Where it is.
+    /// Its place.
     pub(crate) file: Place,
     /// Its recording, unless that is gone.
     pub(crate) recording: Option<Id>,
@@ -47,7 +47,7 @@ pub(crate) struct Rewrapped {
     pub(crate) new: Vec<u8>,
 }
 
-/// How much is encrypted.
+/// The progress of encryption.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sealed {
     /// Recordings by the recipients that their identities are wrapped for.
@@ -80,6 +80,6 @@ pub(crate) trait AtRest: Send + Sync {
     async fn rewrap(&self, keys: &[Rewrapped], label: &str, entry: &Entry) -> Done<usize>;
     /// Any identity that is wrapped for `label`.
     async fn key_wrapped_for(&self, label: &str) -> Done<Option<Vec<u8>>>;
-    /// How much is encrypted.
+    /// The progress of encryption.
     async fn sealed_totals(&self) -> Done<Sealed>;
 }

@@ -7,10 +7,10 @@ use crate::time::DAY_US;
 
 /// Calls of a request at most.
 pub(crate) const MAX_CALLS: usize = 1000;
-/// How long calls are trash before they are gone.
+/// The time for which calls are in the trash before they are gone.
 pub(crate) const TRASH_US: i64 = 7 * DAY_US;
 
-/// Where a request is.
+/// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Another person has to decide.
@@ -63,13 +63,13 @@ pub(crate) struct Deletion {
     pub(crate) key: i64,
     /// Its id.
     pub(crate) id: String,
-    /// Where it is.
+    /// Its state.
     pub(crate) state: State,
-    /// Who asked, when and why.
+    /// The author of the request, with time and reason.
     pub(crate) asked: Step,
-    /// Who decided last.
+    /// The person who decided last.
     pub(crate) decided: Option<Step>,
-    /// When its calls are gone; while they are trash.
+    /// The time at which its calls are gone; while they are trash.
     pub(crate) due_us: Option<i64>,
     /// Ids of its calls.
     pub(crate) calls: Vec<String>,
@@ -87,9 +87,9 @@ pub(crate) struct DeletionPage {
 /// The state of a call in the trash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trash {
-    /// When it is gone.
+    /// The time at which it is gone.
     pub(crate) due_us: i64,
-    /// Why.
+    /// The reason.
     pub(crate) reason: String,
 }
 

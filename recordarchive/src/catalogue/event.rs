@@ -27,9 +27,9 @@ pub(crate) struct NewEvent {
     pub(crate) kind: String,
     /// The title.
     pub(crate) title: String,
-    /// When it began.
+    /// The start.
     pub(crate) from_us: i64,
-    /// When it ended.
+    /// The end.
     pub(crate) to_us: i64,
     /// Whether a call has to have all of `numbers`, instead of one of numbers and extensions.
     pub(crate) pair: bool,
@@ -52,9 +52,9 @@ pub(crate) struct CallKeys {
     pub(crate) numbers: [String; 2],
     /// The phone's id of it.
     pub(crate) call_id: String,
-    /// When it began.
+    /// The start.
     pub(crate) from_us: i64,
-    /// When it ended.
+    /// The end.
     pub(crate) to_us: i64,
 }
 
@@ -95,9 +95,9 @@ pub(crate) struct EventBrief {
     pub(crate) title: String,
     /// The system.
     pub(crate) source: String,
-    /// When it began.
+    /// The start.
     pub(crate) from_us: i64,
-    /// When it ended.
+    /// The end.
     pub(crate) to_us: i64,
 }
 

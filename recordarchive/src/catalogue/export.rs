@@ -50,7 +50,7 @@ pub(crate) struct Export {
     pub(crate) account: Id,
     /// Their name.
     pub(crate) by: String,
-    /// Why.
+    /// The reason.
     pub(crate) reason: String,
     /// The calls, all of which they may export.
     pub(crate) calls: Vec<Id>,
@@ -60,18 +60,18 @@ pub(crate) struct Export {
     pub(crate) as_stored: bool,
     /// With numbers that can't be read.
     pub(crate) mask_numbers: bool,
-    /// When it was asked for.
+    /// The time of the request.
     pub(crate) asked_us: i64,
-    /// When the package is removed.
+    /// The time at which the package is removed.
     pub(crate) expires_us: i64,
     /// The state.
     pub(crate) state: State,
-    /// Who decided about it, and when, where that takes another person.
+    /// The second person's decision, and its time, where that is needed.
     pub(crate) decided: Option<(String, i64)>,
     /// Octets of the package.
     pub(crate) octets: i64,
     /// Its SHA-256.
     pub(crate) sha256: String,
-    /// Why it could not be made.
+    /// The reason for which it could not be made.
     pub(crate) problem: String,
 }

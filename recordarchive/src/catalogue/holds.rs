@@ -15,22 +15,22 @@ pub(crate) struct Decision {
     pub(crate) name: String,
     /// The file number of the matter that it is for.
     pub(crate) reference: String,
-    /// Why.
+    /// The reason.
     pub(crate) reason: String,
-    /// Who placed it.
+    /// The person who placed it.
     pub(crate) by: String,
-    /// When.
+    /// The time.
     pub(crate) placed_us: i64,
 }
 
 /// A step towards the end of a hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// Who took it.
+    /// The person who took it.
     pub(crate) by: String,
-    /// When.
+    /// The time.
     pub(crate) at_us: i64,
-    /// Why.
+    /// The reason.
     pub(crate) reason: String,
 }
 

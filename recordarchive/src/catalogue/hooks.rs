@@ -1,4 +1,4 @@
-//! How far programs have been told of recordings, so that a restart leaves none out.
+//! The last recording that each program was told of, so that a restart leaves none out.
 
 use super::Done;
 use crate::id::Id;

@@ -80,7 +80,7 @@ pub(crate) trait Catalogue:
     async fn has(&self, device: &str, recording: &str, segment: u32, sha256: &[u8]) -> Done<bool>;
     /// Segments in the order of their place, at most `limit` behind one; for looking at all of them.
     async fn segments(&self, behind: Option<(i64, u32)>, limit: u32) -> Done<Vec<SegmentFile>>;
-    /// How much there is.
+    /// The totals.
     async fn totals(&self) -> Done<Totals>;
 
     /// Calls that fit and that the condition admits, the newest first.
@@ -169,7 +169,7 @@ pub(crate) trait Catalogue:
     async fn disable(&self, name: &str, entry: &Entry) -> Done<bool>;
     /// Changes a password, and ends the account's sessions; false if there is no account of this name.
     async fn set_password(&self, name: &str, hash: &str, entry: &Entry) -> Done<bool>;
-    /// When an extension begins to be somebody's: from the start if nobody had it before, else now.
+    /// The time from which an extension is an account's: from the start if nobody had it before, else now.
     async fn extension_from(&self, extension: &str, now_us: i64) -> Done<i64>;
     /// The secret of an account's second factor, if it has one.
     async fn totp(&self, account: Id) -> Done<Option<Vec<u8>>>;
@@ -181,7 +181,8 @@ pub(crate) trait Catalogue:
     async fn open_session(&self, session: &Session, entry: &Entry) -> Done<()>;
     /// Ends a session.
     async fn close_session(&self, key_hash: &[u8], entry: &Entry) -> Done<()>;
-    /// Who has this session, unless it is idle since `idle_before_us` or began before `began_after_us`.
+    /// The account of this session, unless it is idle since `idle_before_us` or began before
+    /// `began_after_us`.
     async fn session(
         &self,
         key_hash: &[u8],
@@ -198,7 +199,7 @@ pub(crate) trait Catalogue:
         scope: &[String],
         entry: &Entry,
     ) -> Done<()>;
-    /// Who has this token.
+    /// The account of this token.
     async fn token(&self, key_hash: &[u8]) -> Done<Option<Actor>>;
     /// Notes the hash of the set-up link's key, good until `until_us`.
     async fn offer_setup(&self, hash: &[u8], until_us: i64) -> Done<()>;

@@ -12,7 +12,7 @@ use recfile::call::Direction;
 /// A file as a look at it found it, ready to be taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Where it is.
+    /// Its place.
     pub(crate) place: Place,
     /// The phone; empty if it is not known.
     pub(crate) device: String,
@@ -26,7 +26,7 @@ pub(crate) struct Found {
     pub(crate) segment: u32,
     /// The phone's id of the call; empty if it has none.
     pub(crate) external_id: String,
-    /// Who called.
+    /// The direction: who called.
     pub(crate) direction: Option<Direction>,
     /// The other side.
     pub(crate) remote: Party,
@@ -34,7 +34,7 @@ pub(crate) struct Found {
     pub(crate) local: Party,
     /// Codec.
     pub(crate) codec: String,
-    /// When it begins.
+    /// The start.
     pub(crate) started_us: i64,
     /// Playing time.
     pub(crate) duration_ms: i64,
@@ -48,7 +48,7 @@ pub(crate) struct Found {
     pub(crate) gap_ms: i64,
     /// Packets that never came.
     pub(crate) lost: i64,
-    /// Why it ended; empty if nobody said.
+    /// The reason of its end; empty if it is unknown.
     pub(crate) end_reason: String,
     /// It can't be read without a key.
     pub(crate) encrypted: bool,
@@ -56,7 +56,7 @@ pub(crate) struct Found {
     pub(crate) holds: Vec<Decision>,
 }
 
-/// Where a file is, and how it looked.
+/// The place of a file, and its state at the last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The folder that is watched or kept.
@@ -67,13 +67,13 @@ pub(crate) struct Place {
     pub(crate) name: String,
     /// Its octets.
     pub(crate) octets: i64,
-    /// When it was changed last.
+    /// The time of its last change.
     pub(crate) modified_ms: i64,
-    /// When its sidecar was; 0: it has none.
+    /// The time of its sidecar's last change; 0 if it has none.
     pub(crate) sidecar_ms: i64,
 }
 
-/// How the name of a file ends that the archive encrypted.
+/// The end of the name of a file that the archive encrypted.
 pub(crate) const ENCRYPTED_ENDING: &str = ".age";
 
 /// The name that the recorder gave a file, whether the archive encrypted it or not.
@@ -109,11 +109,11 @@ impl Party {
 /// A file that can't be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
-    /// Where it is.
+    /// Its place.
     pub(crate) place: Place,
-    /// Why, for a person.
+    /// The reason, for a person.
     pub(crate) reason: String,
-    /// When that was found.
+    /// The time at which that was found.
     pub(crate) since_us: i64,
 }
 
@@ -166,7 +166,7 @@ pub(crate) struct SegmentFile {
     pub(crate) key: Option<Vec<u8>>,
 }
 
-/// How much there is.
+/// The totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Recordings.
@@ -212,11 +212,11 @@ pub(crate) struct CallView {
     pub(crate) id: String,
     /// The phone's id of it.
     pub(crate) external_id: String,
-    /// Who called.
+    /// The direction: who called.
     pub(crate) direction: Option<Direction>,
-    /// When it began.
+    /// The start.
     pub(crate) started_us: i64,
-    /// How long it took.
+    /// The length.
     pub(crate) duration_ms: i64,
     /// The other side.
     pub(crate) remote: Party,
@@ -251,7 +251,7 @@ pub(crate) struct RecordingView {
     pub(crate) id: String,
     /// The id that its recorder gave it.
     pub(crate) recording: String,
-    /// Where it came from.
+    /// Its origin.
     pub(crate) source: String,
     /// Codec.
     pub(crate) codec: String,
@@ -263,7 +263,7 @@ pub(crate) struct RecordingView {
     pub(crate) gap_ms: i64,
     /// Packets that never came.
     pub(crate) lost: i64,
-    /// Why it ended.
+    /// The reason of its end.
     pub(crate) end_reason: String,
     /// It can't be read without a key.
     pub(crate) encrypted: bool,
@@ -282,9 +282,9 @@ pub(crate) struct Note {
     pub(crate) text: String,
     /// Position in the call that it is about.
     pub(crate) at_ms: Option<i64>,
-    /// Who wrote it.
+    /// The author.
     pub(crate) by: String,
-    /// When.
+    /// The time.
     pub(crate) written_us: i64,
 }
 
@@ -310,7 +310,7 @@ pub(crate) struct RecordingMedia {
 pub(crate) struct Segment {
     /// Number, from 1.
     pub(crate) number: u32,
-    /// Where it is.
+    /// Its place.
     pub(crate) file: Place,
     /// Octets of payload.
     pub(crate) audio_octets: u64,
@@ -338,8 +338,8 @@ pub(crate) struct Account {
 pub(crate) struct Session {
     /// SHA-256 of its key.
     pub(crate) key_hash: Vec<u8>,
-    /// Whose it is.
+    /// The account that it belongs to.
     pub(crate) account: Id,
-    /// When it began.
+    /// The start.
     pub(crate) began_us: i64,
 }

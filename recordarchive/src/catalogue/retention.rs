@@ -7,7 +7,7 @@ use crate::id::Id;
 use crate::retention::{Policy, Subject};
 use async_trait::async_trait;
 
-/// Who acts in the audit log, and asks in a deletion, when a policy does.
+/// The actor in the audit log, and in a deletion, for a policy.
 pub(crate) const BY_POLICY: &str = "(policy)";
 
 /// The policies in force.
@@ -17,7 +17,7 @@ pub(crate) struct InForce {
     pub(crate) version: i64,
     /// In the order in which they are looked at.
     pub(crate) policies: Vec<Policy>,
-    /// Who set them, when and why.
+    /// Their author, with time and reason.
     pub(crate) set: Step,
     /// The second person, where it took one.
     pub(crate) approved_by: Option<String>,
@@ -34,7 +34,7 @@ pub(crate) struct Proposal {
     pub(crate) policies: Vec<Policy>,
     /// The preview of their effect, as the JSON that the first person saw.
     pub(crate) preview: String,
-    /// Who asks, when and why.
+    /// The author of the request, with time and reason.
     pub(crate) asked: Step,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Candidate {
     pub(crate) key: i64,
     /// The properties that policies look at.
     pub(crate) subject: Subject,
-    /// How long it took.
+    /// The length.
     pub(crate) duration_ms: i64,
     /// A hold keeps it.
     pub(crate) is_held: bool,

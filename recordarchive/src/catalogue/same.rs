@@ -11,7 +11,7 @@ use async_trait::async_trait;
 pub(crate) struct Same {
     /// Its id.
     pub(crate) id: String,
-    /// When it began.
+    /// The start.
     pub(crate) started_us: i64,
     /// The phone.
     pub(crate) device: String,

@@ -19,7 +19,7 @@ pub(super) struct Wanted {
     pub(super) calls: Vec<String>,
     /// Or a search.
     pub(super) query: Option<String>,
-    /// Why.
+    /// The reason.
     pub(super) reason: String,
     /// With numbers that can't be read.
     pub(super) mask_numbers: bool,

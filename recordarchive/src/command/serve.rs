@@ -19,17 +19,17 @@ use crate::web::{self, App};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a journal is looked at.
+/// The interval between looks at a journal.
 const JOURNAL_EVERY: Duration = Duration::from_millis(250);
 /// The interval between looks for running recordings.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
-/// How often folders and catalogue are compared.
+/// The interval between comparisons of folders and catalogue.
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
-/// How often a checkpoint of the audit log is made, if anything happened.
+/// The interval between checkpoints of the audit log, if anything happened.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
-/// How long the set-up link is good.
+/// The time for which the set-up link is valid.
 const SETUP_US: i64 = 3600 * SECOND_US;
-/// How long requests may go on once the server is told to end.
+/// The time that requests may go on once the server is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Serves until a signal.
 pub(super) async fn serve(mut config: Config) -> Outcome {

@@ -38,7 +38,7 @@ pub(crate) struct Summary {
     version: u32,
     /// The program that made it.
     program: String,
-    /// When it was made.
+    /// The time at which it was made.
     at: String,
     /// Entries of the audit log, and the hash of the last one.
     pub(crate) entries: i64,

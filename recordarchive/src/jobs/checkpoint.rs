@@ -189,7 +189,7 @@ impl Checkpoints {
             let place = second.clone();
             let copied = blocking(move || place.append(&found)).await;
             if let Err(error) = copied {
-                // How much of it arrived is looked at the next time.
+                // The next call looks how much of it arrived.
                 self.copied = None;
                 return Err(told(&second.0, &error));
             }

@@ -30,9 +30,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::fs::{Fs, RealFs};
 
-/// Who acts in the audit log.
+/// The actor in the audit log.
 const ARCHIVE: &str = "(archive)";
-/// How often it is looked whether there is something to encrypt.
+/// The interval between looks for recordings to encrypt.
 const EVERY: Duration = Duration::from_millis(500);
 /// A failed file is tried again after this number of looks: about each minute.
 const AGAIN_ROUNDS: u32 = 120;
@@ -269,7 +269,7 @@ impl Encryptor {
     }
 }
 
-/// Where the encrypted file of a segment lies: as its recorder has it, by phone and day.
+/// The place of the encrypted file of a segment: as its recorder has it, by phone and day.
 fn folder(segment: &PlainSegment) -> String {
     if segment.device.is_empty() {
         rfc3339(segment.started_us)[..10].to_owned()

@@ -451,7 +451,7 @@ fn readme(contents: &Contents, key: &SiteKey) -> String {
     )
 }
 
-/// Where the package of an export is.
+/// The path of an export's package.
 pub(crate) fn path(data: &Path, export: Id) -> PathBuf {
     data.join("exports").join(format!("export-{export}.zip"))
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use store::fs::{Fs, RealFs};
 use store::sidecar_file;
 
-/// How often it is looked whether there is something to write.
+/// The interval between looks for sidecars to write.
 const EVERY: Duration = Duration::from_millis(500);
 /// Calls of a round.
 const BATCH: u32 = 64;
@@ -68,7 +68,7 @@ fn write_all(files: &[Place], holds: &[Decision]) -> Result<(), String> {
 fn write_one(file: &Place, holds: &[Decision]) -> io::Result<()> {
     let path = path(file);
     let opened = RealFs.open_read(&path)?;
-    // Who records writes the sidecar at the end: it would be lost.
+    // The recorder writes the sidecar at the end: the hold would be lost.
     if RealFs.lock(&opened).is_ok_and(|free| !free) {
         return Err(io::Error::new(io::ErrorKind::WouldBlock, "it is being recorded"));
     }

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use store::fs::{Fs, RealFs};
 
-/// Where its recordings say that they came from.
+/// The origin that its recordings get.
 pub(super) const SOURCE: &str = "import";
 /// Names that are tried for a copy.
 const MAX_ATTEMPTS: u32 = 10_000;

@@ -30,7 +30,7 @@ const MAX_DEPTH: usize = 4;
 /// Folders of an intake at most.
 const MAX_FOLDERS: usize = 1_000_000;
 
-/// How many files there were of each kind.
+/// The number of files of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// New in the catalogue.
@@ -66,7 +66,7 @@ pub(crate) struct Intake {
     catalogue: Arc<dyn Catalogue>,
     site: Site,
     root: PathBuf,
-    /// Where its files came from, if that is known.
+    /// The origin of its files, if that is known.
     source: Option<&'static str>,
     events: Events,
     /// The queue for the waves of new recordings.

@@ -20,7 +20,7 @@ const MAX_ANSWER_OCTETS: u64 = 16 << 20;
 /// Name of the socket in a storage folder.
 const SOCKET: &str = ".recordserver.sock";
 
-/// Where a recorder is asked.
+/// The status address of a recorder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     /// `http://ADDRESS:PORT`

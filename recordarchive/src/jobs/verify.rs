@@ -36,7 +36,7 @@ pub(crate) struct Verified {
 pub(crate) struct Anchors {
     /// The site's key.
     pub(crate) key: Option<PublicKey>,
-    /// Where copies of them are.
+    /// The second place with copies of them.
     pub(crate) second: Option<SecondPlace>,
     /// Opens files that are encrypted.
     pub(crate) vault: Vault,

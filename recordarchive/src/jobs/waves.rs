@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 /// Recordings that wait for their wave.
 const MAX_WAITING: usize = 10_000;
 
-/// Where wanted waves are told.
+/// The queue for wanted waves.
 #[derive(Clone, Debug)]
 pub(crate) struct Waves(Sender<Id>);
 

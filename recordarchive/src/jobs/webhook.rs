@@ -31,7 +31,7 @@ const AGAIN: [Duration; 4] =
 
 /// The event of each recording.
 const SEALED: &str = "call.sealed";
-/// How often it is looked whether another process has taken recordings in.
+/// The interval between looks for recordings that another process took in.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Recordings that are looked up at a time.
 const BATCH: u32 = 100;

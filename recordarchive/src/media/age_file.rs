@@ -77,7 +77,7 @@ impl<W: Write> AgeWriter<W> {
 pub(crate) struct AgeReader {
     file: File,
     stream: Stream,
-    /// Where the first chunk begins.
+    /// The start of the first chunk.
     begins: u64,
     /// Octets in all.
     octets: u64,

@@ -19,7 +19,7 @@ const MAX_MARKS: usize = 10_000;
 pub(crate) struct Marks {
     /// Silence in place of audio that never came.
     pub(crate) gaps: Vec<(u64, u64)>,
-    /// Where nothing was recorded: both times are the same.
+    /// A pause: both times are the same.
     pub(crate) pauses: Vec<(u64, u64)>,
 }
 

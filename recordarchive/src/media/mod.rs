@@ -12,7 +12,7 @@ pub(crate) mod wav;
 use crate::catalogue::model::Place;
 use std::path::PathBuf;
 
-/// Where a file is on this machine.
+/// The path of a file on this machine.
 pub(crate) fn path(place: &Place) -> PathBuf {
     let mut path = PathBuf::from(&place.root);
     path.push(&place.folder);

@@ -22,7 +22,7 @@ const MAX_FILE_OCTETS: usize = 64 << 10;
 /// The settings of `[encryption]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Encryption {
-    /// Whom identities of recordings are wrapped for.
+    /// The recipients that identities of recordings are wrapped for.
     pub(crate) recipients: Vec<Recipient>,
     /// File with the identity that opens them.
     pub(crate) identity_file: PathBuf,
@@ -88,7 +88,7 @@ impl Vault {
         self.0.is_some()
     }
 
-    /// Whom identities are wrapped for: the recipients, sorted.
+    /// The recipients that identities are wrapped for, sorted.
     pub(crate) fn label(&self) -> &str {
         self.0.as_ref().map_or("", |keys| &keys.label)
     }

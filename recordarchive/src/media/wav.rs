@@ -7,7 +7,7 @@ pub(crate) const G711_HEADER_OCTETS: u64 = 58;
 /// Octets before 16-bit PCM.
 pub(crate) const PCM_HEADER_OCTETS: u64 = 44;
 
-/// How a recording is played.
+/// The form in which a recording is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// The stored octets of G.711: WAVE formats 6 and 7.

@@ -12,7 +12,7 @@ const MAX_JUMP_US: i64 = DAY_US;
 /// be put right, which is seen as a jump.
 const MAX_AWAY_US: i64 = DAY_US;
 
-/// Why nothing is deleted.
+/// The reason for which nothing is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doubt {
     /// The calendar jumped by so much.
@@ -45,7 +45,7 @@ impl fmt::Display for Doubt {
 pub(crate) struct Steady {
     began_us: i64,
     began_monotonic_us: i64,
-    /// How long it was away; `None`: it was never there.
+    /// The length of the absence; `None` if it was never there.
     away_us: Option<i64>,
     /// It jumped once: then it may have been wrong at the start, and one that jumps back proves nothing.
     jumped_us: Option<i64>,
@@ -58,7 +58,7 @@ impl Steady {
         Self { began_us: now_us, began_monotonic_us: monotonic_us, away_us, jumped_us: None }
     }
 
-    /// Why nothing is to be deleted now, if so.
+    /// The reason for which nothing may be deleted now, if there is one.
     pub(crate) fn doubt(&mut self, now_us: i64, monotonic_us: i64) -> Option<Doubt> {
         let by_calendar = now_us.saturating_sub(self.began_us);
         let went_by = monotonic_us.saturating_sub(self.began_monotonic_us);

@@ -20,7 +20,7 @@ pub(crate) struct Standing {
     pub(crate) is_spared: bool,
 }
 
-/// Who put a call in the trash, and until when it is there.
+/// The state of a call in the trash: who put it there, and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InTrash {
     /// A policy did, and not two people.
@@ -35,7 +35,7 @@ impl Standing {
         self.fate.is_due(now_us).filter(|_| !self.is_held && !self.is_spared)
     }
 
-    /// Why it comes out of the trash that a policy put it in, if it does.
+    /// The reason to take it out of the trash that a policy put it in, if there is one.
     pub(crate) fn comes_back(&self, now_us: i64) -> Option<&'static str> {
         match self.fate.is_due(now_us.saturating_add(SLACK_US)) {
             _ if self.is_held => Some("a hold keeps it"),

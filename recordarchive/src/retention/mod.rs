@@ -95,13 +95,13 @@ pub(crate) struct Policy {
 /// The properties that policies look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Subject {
-    /// When the call began.
+    /// The start of the call.
     pub(crate) started_us: i64,
     /// Its site.
     pub(crate) site: String,
     /// Its extension.
     pub(crate) extension: String,
-    /// Who called.
+    /// The direction: who called.
     pub(crate) direction: Option<Direction>,
     /// Its tags.
     pub(crate) tags: Vec<String>,
@@ -123,7 +123,7 @@ impl Policy {
 /// A moment, and the policy that it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Term {
-    /// When.
+    /// The time.
     pub(crate) at_us: i64,
     /// Name of the policy.
     pub(crate) policy: String,

@@ -39,7 +39,7 @@ struct Call {
     subject: Subject,
     holds: u32,
     trash: Option<InTrash>,
-    /// When a person took it out of the trash, by the calendar.
+    /// The time, by the calendar, at which a person took it out of the trash.
     spared_us: Option<i64>,
     is_gone: bool,
 }

@@ -331,7 +331,7 @@ pub(super) fn send(
     response
 }
 
-/// Where the octets of an answer come from.
+/// The source of the octets of an answer.
 pub(super) enum Source {
     View(Box<View>),
     File(Box<Media>),
@@ -375,7 +375,7 @@ impl Drop for Pieces {
     }
 }
 
-/// Who hears an answer.
+/// The listener of an answer.
 pub(super) struct Listener {
     app: Arc<App>,
     key: Key,

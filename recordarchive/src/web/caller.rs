@@ -1,4 +1,4 @@
-//! Who is asking: a session's cookie or a token, and whether a page of somebody else sent the request.
+//! The caller of a request: a session's cookie or a token, and whether a foreign page sent the request.
 
 use super::App;
 use super::problem::Problem;
@@ -43,7 +43,7 @@ pub(super) fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Who is asking.
+/// The caller.
 pub(super) async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Actor, Problem> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.split_once(' '));

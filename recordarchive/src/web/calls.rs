@@ -207,7 +207,7 @@ fn whole(app: &App, call: &CallView, full: bool, now_us: i64) -> Value {
     value["notes"] = call.notes.iter().map(note).collect();
     value["events"] =
         call.events.iter().filter(|event| full || event.kind != CDR).map(event_in_call).collect();
-    // Why a call is held is for those who decide about holds.
+    // The reason of a hold is only for users who decide about holds.
     let hold = |hold: &Decision| {
         json!({
             "id": hold.id, "name": hold.name, "reference": hold.reference, "by": hold.by,

@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::fs::{Fs, RealFs};
 
-/// How long a package can be fetched.
+/// The time for which a package can be fetched.
 const KEPT_US: i64 = 7 * DAY_US;
 /// Packages of one account at once: they take room until their time is over.
 const MAX_EXPORTS: usize = 50;
@@ -276,7 +276,7 @@ pub(super) async fn package(
         ExportState::Failed => return Err(Problem::new(StatusCode::CONFLICT, export.problem)),
         _ => return Err(Problem::new(StatusCode::GONE, "its time is over: export it again")),
     }
-    // Who may no longer export one of the calls gets no package of it.
+    // A user who may no longer export one of the calls gets no package of it.
     let condition = authorize(&actor, Permission::ExportCreate, Some(&export.reason), now_us)?;
     if !are_admitted(&app, &export, &condition).await? {
         return Err(Problem::not_found());

@@ -43,7 +43,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// People who listen in at once.
 pub(super) const MAX_LISTENERS: usize = 100;
-/// How often it is looked whether the file has grown.
+/// The interval between looks whether the file has grown.
 const EVERY: Duration = Duration::from_millis(100);
 /// Listening begins so far before the end of the file: a second.
 const BEHIND_OCTETS: u64 = 8000;

@@ -60,7 +60,7 @@ pub(crate) struct App {
     states: Arc<States>,
     derived: Store,
     vault: Vault,
-    /// When somebody's listening to a recording was noted last.
+    /// The last time at which a listening of a user to a recording was noted.
     plays: Mutex<HashMap<(Id, Id), i64>>,
     /// The audio sent to listeners.
     heard: Mutex<Heard>,

@@ -30,7 +30,7 @@ pub(super) fn behind(cursor: &str) -> Option<i64> {
 /// The error for a cursor that no list gave.
 pub(super) const NO_CURSOR: &str = "the cursor is not one that a list gave";
 
-/// Where a page of a list begins, and how long it is.
+/// The start of a page of a list, and its length.
 #[derive(Deserialize)]
 pub(super) struct Paging {
     limit: Option<u32>,

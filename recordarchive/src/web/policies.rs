@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// Who sets policies sets them for all calls: a role for some extensions does not.
+/// Policies are set for all calls: a role for some extensions can't set them.
 fn edits(actor: &Actor, now_us: i64) -> Result<(), Problem> {
     match authorize(actor, Permission::PolicyEdit, None, now_us)? {
         Condition::All => Ok(()),

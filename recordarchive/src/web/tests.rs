@@ -457,7 +457,7 @@ fn a_person_logs_in_writes_notes_and_tags_and_logs_out_and_other_sites_can_not()
         );
         assert_eq!(send("DELETE", "/session", &mine, Value::Null).await.status, StatusCode::NO_CONTENT);
         assert_eq!(send("PUT", &path, &mine, json!({"tags": []})).await.status, StatusCode::UNAUTHORIZED);
-        // Who guesses has to wait, with the right password too.
+        // A user who guesses has to wait, with the right password, too.
         for _ in 0..6 {
             send("POST", "/session", &[], wrong.clone()).await;
         }

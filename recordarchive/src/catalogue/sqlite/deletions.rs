@@ -19,7 +19,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 use std::collections::HashMap;
 
-/// Who acts in the audit log when calls are gone.
+/// The actor in the audit log when calls are gone.
 const ARCHIVE: &str = "(deletion)";
 
 /// Columns of a request `d` for [`deletion_of`].

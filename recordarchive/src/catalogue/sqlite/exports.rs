@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 /// Exports of one account that are listed.
 const MAX_LISTED: i64 = 200;
 
-/// How originals that are encrypted as they are stored are noted; 1: decrypted.
+/// The value for originals that stay encrypted as they are stored; 1: decrypted.
 const AS_STORED: i64 = 2;
 
 fn export(row: &SqliteRow) -> Export {

@@ -30,7 +30,7 @@ impl Appender {
             while requests.recv_many(&mut together, MAX_TOGETHER).await > 0 {
                 let done = write(&writer, &together).await;
                 for (_, asked) in together.drain(..) {
-                    // Who has gone meanwhile does not hear of it.
+                    // A caller that has gone meanwhile gets no answer.
                     let _ = asked.send(done.clone());
                 }
             }

@@ -59,12 +59,12 @@ const SCHEMA: &[&str] = &[
 ];
 /// Connections that read.
 const READERS: u32 = 4;
-/// How long a statement waits for another process, such as a command beside the server.
+/// The time that a statement waits for another process, such as a command beside the server.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Memory of each connection for pages of the file, in KiB.
 const CACHE_KIB: u32 = 8 << 10;
 
-/// How a connection is set that fills a new file, which is thrown away if that fails.
+/// The settings of a connection that fills a new file, which is thrown away if that fails.
 const BULK_PRAGMAS: &[(&str, &str)] =
     &[("journal_mode", "off"), ("synchronous", "off"), ("cache_size", "-262144"), ("temp_store", "file")];
 
@@ -131,7 +131,7 @@ impl SqliteCatalogue {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
-    /// Where statements that only read go.
+    /// The pool for statements that only read.
     fn readers(&self) -> &SqlitePool {
         &self.readers
     }

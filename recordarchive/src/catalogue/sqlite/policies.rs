@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 /// Policies spare a call for this time after a person took it out of the trash.
 const SPARED_US: i64 = 7 * DAY_US;
-/// Who acts in the audit log when a disk is short of room.
+/// The actor in the audit log when a disk is short of room.
 const ROOM: &str = "(room)";
 /// The separator between tags in a column.
 const BETWEEN_TAGS: char = '\u{1f}';
@@ -157,7 +157,7 @@ async fn decide(tx: &mut Tx, wanted: Id, approves: bool, entry: &Entry) -> Done<
     Ok(true)
 }
 
-/// How a call stands now, with its id; `None`: it is not there.
+/// The present state of a call, with its id; `None` if it is not there.
 async fn standing(tx: &mut Tx, policies: &[Policy], call: i64, now_us: i64) -> Done<Option<(Standing, Id)>> {
     let mut sql = Sql::new(format!("SELECT {COLUMNS}, {IS_SPARED}"));
     sql.bind(now_us.saturating_sub(SPARED_US));

@@ -119,7 +119,7 @@ fn clause_values(clause: &Clause) -> [Value; 3] {
     [clause.extension.as_str().into(), clause.from_us.into(), clause.to_us.into()]
 }
 
-/// Where the hits of a search come from.
+/// The source of the hits of a search.
 struct Stream {
     /// The column with the call's key.
     key: &'static str,
@@ -365,7 +365,7 @@ pub(super) async fn keys(pool: &SqlitePool, search: &Search, condition: &Conditi
     Ok(rows.iter().take(search.limit as usize).map(|row| row.get("key")).collect())
 }
 
-/// How the database would find the keys of a page, line by line.
+/// The database's plan to find the keys of a page, line by line.
 #[cfg(test)]
 pub(crate) async fn explain(pool: &SqlitePool, search: &Search, condition: &Condition) -> Vec<String> {
     let mut sql = statement(search, condition);

@@ -56,7 +56,7 @@ pub(super) fn routes(app: Arc<App>, api: Router) -> Router {
         .with_state(Pages { app, api })
 }
 
-/// Why there is no page.
+/// The reason for which there is no page.
 enum Told {
     /// Somebody has to log in first.
     LogIn,

@@ -108,10 +108,10 @@ pub(super) struct Call {
     pub(super) same: Vec<Same>,
     holds: Vec<Value>,
     events: Vec<Value>,
-    /// When it began, on the site's clocks.
+    /// The start, on the site's clocks.
     #[serde(skip)]
     pub(super) when: String,
-    /// How long it took.
+    /// The length.
     #[serde(skip)]
     pub(super) length: String,
 }

@@ -45,7 +45,7 @@ impl Policy {
         if said.is_empty() { "all calls".into() } else { said.join(", ") }
     }
 
-    /// How long they are kept, in words.
+    /// The time for which they are kept, in words.
     fn terms(&self) -> String {
         let keep = match self.keep_days {
             0 => String::new(),

@@ -171,7 +171,7 @@ fn an_end_at_any_step_of_encryption_loses_nothing_and_leaves_no_plain_file() {
         std::fs::write(day.join("Record_a.wav.age.part"), "half").unwrap();
         std::fs::write(day.join("Record_u.wav.age"), "of another end").unwrap();
         std::fs::write(day.join("Record_u.wav.age.json"), "{}").unwrap();
-        // When the catalogue knew of it, and the plain one was not removed yet.
+        // The catalogue knows of it, and the plain one is not removed yet.
         let plain: Vec<(PathBuf, Vec<u8>)> = files(&archive.intake())
             .into_iter()
             .map(|file| (file.clone(), std::fs::read(&file).unwrap()))

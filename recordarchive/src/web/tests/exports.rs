@@ -109,7 +109,7 @@ fn a_package_is_opened_and_checked_by_unzip_sha256sum_and_minisign() {
         let stored = ["Record_a.wav", "Record_u.wav", "Record_g.wav"]
             .map(|name| std::fs::read(archive.intake().join("0c:11/2026-11-27").join(name)).unwrap());
         assert!(stored.contains(&original));
-        // Who heard them, and that they are exported, is in the history.
+        // The history has the listeners, and the export.
         let custody = std::fs::read_to_string(folder.path().join("custody.jsonl")).unwrap();
         let actions: Vec<String> = custody
             .lines()

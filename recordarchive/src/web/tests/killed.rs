@@ -29,7 +29,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where the process that is killed works. Without it the test of its name does nothing.
+/// The folder of the process that is killed. Without it the test of its name does nothing.
 const FOLDER: &str = "RECORDARCHIVE_KILLED_FOLDER";
 const ROUNDS: u32 = 14;
 const DAY: &str = "0c:11/2026-11-27";

@@ -92,7 +92,7 @@ fn a_page_asks_for_a_login_and_shows_only_what_the_user_may_see() {
         assert!(text.contains("No calls.") && !text.contains(&call));
         assert_eq!(archive.page(&other, &format!("/calls/{call}")).await.0, StatusCode::NOT_FOUND);
         assert_eq!(archive.page(&other, "/audit").await.0, StatusCode::FORBIDDEN);
-        // Who may not hear has no button for it, and sees no whole number.
+        // A user who may not listen has no button for it, and sees no whole number.
         let auditor = archive.log_in("auditor").await;
         let (_, text) = archive.page(&auditor, &format!("/calls/{call}")).await;
         assert!(!text.contains("data-play") && !text.contains("1234711"), "{text}");

@@ -187,7 +187,7 @@ fn policies_tell_of_each_call_when_it_goes_and_why_and_it_goes_then() {
             (&json!("(policy)"), &json!([call]))
         );
 
-        // Who takes it out of the trash has a week for a hold; then the policy takes it again.
+        // After a call is taken out of the trash there is a week for a hold; then the policy takes it again.
         assert_eq!(
             archive.post("legal", &format!("/deletions/{id}/restore"), json!({})).await.0,
             StatusCode::OK
