@@ -1,7 +1,8 @@
 //! Requests to other programs over HTTP.
 //!
-//! Owns: connections, TLS with the certificates that the system trusts, limits of time and size. Never: what is asked and
-//! what an answer means. Invariants: a request has a connection of its own; a redirection is not followed.
+//! Owns: connections, TLS with the certificates that the system trusts, limits of time and size. Never: the
+//! contents of requests and answers. Invariants: a request has a connection of its own; a redirection is not
+//! followed.
 
 use axum::body::{Body, to_bytes};
 use axum::http::uri::PathAndQuery;
@@ -29,7 +30,7 @@ pub(crate) fn is_https_or_local(url: &str) -> bool {
     url.starts_with("https://") || is_local.iter().any(|begin| url.strip_prefix(begin).is_some_and(is_host))
 }
 
-/// What sends requests.
+/// Sends requests.
 #[derive(Clone)]
 pub(crate) struct Client {
     tls: TlsConnector,
@@ -38,7 +39,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// One that trusts what the system trusts.
+    /// A client that trusts the system's certificates.
     ///
     /// # Errors
     /// TLS can't be set up, for a person.
@@ -64,8 +65,8 @@ impl Client {
         Err("the system has no certificates to trust: install ca-certificates".into())
     }
 
-    /// Sends a request with a whole URL, and reads at most `max_octets` of what comes behind the head of the answer; with
-    /// 0, nothing.
+    /// Sends a request with a whole URL, and reads at most `max_octets` of the body of the answer; with 0,
+    /// nothing.
     pub(crate) async fn send(
         &self,
         request: Request<Vec<u8>>,

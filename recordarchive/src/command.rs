@@ -147,7 +147,7 @@ enum User {
         /// agent, supervisor, investigator, compliance, auditor, admin or integration
         #[arg(long)]
         role: String,
-        /// Whose calls it is for; may be given several times
+        /// An extension whose calls it is for; may be given several times
         #[arg(long, value_name = "N")]
         extension: Vec<String>,
         /// Read the password from standard input
@@ -161,9 +161,9 @@ enum User {
         /// Its name
         name: String,
     },
-    /// Give an account a second factor, and print what an authenticator app reads, once
+    /// Give an account a second factor, and print the text for an authenticator app, once
     Totp {
-        /// Whose
+        /// The name of the account
         name: String,
         /// Take it away
         #[arg(long)]
@@ -171,7 +171,7 @@ enum User {
     },
     /// Change a password, read from standard input
     Passwd {
-        /// Whose
+        /// The name of the account
         name: String,
     },
 }

@@ -1,12 +1,13 @@
 //! Events of the archive, sent to those who are connected at the moment.
 //!
-//! Owns: the line that events go along. Never: who may hear of one; who passes it on asks `authorize`.
+//! Owns: the line that events go along. Never: permissions; the code that passes an event on asks
+//! `authorize`.
 
 use crate::id::Id;
 use serde_json::Value;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
-/// Events that one who is slow may be behind; then some are left out, and it is told.
+/// Events that a slow receiver may be behind; beyond that some are left out, and the receiver is told.
 const MAX_BEHIND: usize = 1024;
 
 /// The subject of an event. It decides who may get the event.
@@ -42,7 +43,7 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells everybody who listens.
+    /// Sends it to all receivers.
     pub(crate) fn tell(&self, event: Event) {
         // Without a listener nobody is told.
         let _ = self.0.send(event);

@@ -1,10 +1,9 @@
 //! The archive of call recordings: the parts of `recordarchive`.
 //!
-//! Pure: `id`, `number`, `query`, `time`, `retention` (how long), `access` (who may what), `media::wav` (what is
-//! played). Touching the world: `catalogue` (the database), `media` (files), `jobs` (intake, import, verification),
-//! `web` (HTTP), `command` (the command line). Imports run one way: `web`, `jobs` → `catalogue`, `media` → `access` →
-//! the pure ones.
-//! Never: anything that a recorder waits for.
+//! Pure: `id`, `number`, `query`, `time`, `retention` (how long), `access` (permissions), `media::wav` (audio
+//! for browsers). Touching the world: `catalogue` (the database), `media` (files), `jobs` (intake, import,
+//! verification), `web` (HTTP), `command` (the command line). Imports run one way: `web`, `jobs` →
+//! `catalogue`, `media` → `access` → the pure ones. Never: anything that a recorder waits for.
 
 mod access;
 mod bench;

@@ -1,6 +1,7 @@
 //! The recordings that are going on now.
 //!
-//! Owns: the list that intakes write and requests read. Never: who may see which of it; who shows it asks `authorize`.
+//! Owns: the list that intakes write and requests read. Never: permissions; the code that shows it asks
+//! `authorize`.
 
 use crate::catalogue::model::{Party, Place};
 use crate::id::Id;

@@ -23,7 +23,7 @@ pub(crate) fn digits(raw: &str, country_code: Option<&str>) -> String {
     }
 }
 
-/// A number as those see it who may not see all of it.
+/// The masked form of a number, for users who may not see all of it.
 pub(crate) fn masked(number: &str) -> String {
     let count = number.chars().count();
     if count <= 4 {

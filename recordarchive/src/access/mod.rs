@@ -164,7 +164,7 @@ impl Role {
         matches!(self, Self::Agent)
     }
 
-    /// Whether who listens in this role says why.
+    /// Whether listening in this role takes a reason.
     pub(crate) fn needs_reason(self) -> bool {
         self == Self::Investigator
     }

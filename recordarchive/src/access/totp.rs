@@ -1,6 +1,6 @@
 //! The second factor: six digits of RFC 6238, as authenticator apps show them.
 //!
-//! Invariant: a code is good for its half minute and the ones beside it, and once: who asks notes the step of it.
+//! Invariant: a code is good for its half minute and the ones beside it, and once: the caller notes its step.
 
 use crate::id::random_octets;
 use hmac::{Hmac, KeyInit, Mac};

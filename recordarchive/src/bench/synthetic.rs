@@ -79,7 +79,7 @@ impl Year {
         (FIRST_EXTENSION + phone).to_string()
     }
 
-    /// A caller of these calls, and whether they are one who calls again.
+    /// A caller of these calls, and whether they call again.
     pub(super) fn caller(&self, chance: &mut Chance) -> Party {
         if chance.below(2) == 0 {
             return self.regular(chance.below((self.calls / CALLS_OF_REGULAR).max(1)));

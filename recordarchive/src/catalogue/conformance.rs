@@ -178,7 +178,7 @@ async fn conditions_hold_for_lists_and_single_calls_alike(catalogue: &dyn Catalo
     ];
     let all = catalogue.search(&search("5554444"), &Condition::All).await.unwrap().calls;
     assert_eq!(all.len(), 40);
-    // Who may see no call finds none by whatever index.
+    // A user who may see no call finds none by any index.
     for line in ["has:hold", "has:note", "has:event", "has:gap", "has:empty", "tag:vip", ""] {
         let none = catalogue.search(&search(line), &Condition::Any(Vec::new())).await.unwrap();
         assert_eq!(none.calls, [], "{line}");

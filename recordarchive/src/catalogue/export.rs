@@ -46,7 +46,7 @@ impl State {
 pub(crate) struct Export {
     /// Its id.
     pub(crate) id: Id,
-    /// The account of who asked.
+    /// The account that asked.
     pub(crate) account: Id,
     /// Their name.
     pub(crate) by: String,

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Who does not encrypt because another process does looks again whether it does.
+/// A process that does not encrypt because another one does looks again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// The vault with the keys of the settings.

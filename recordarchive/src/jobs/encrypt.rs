@@ -44,7 +44,7 @@ const REWRAP_BATCH: u32 = 256;
 const PIECE_OCTETS: usize = 256 << 10;
 /// Names that are tried for a file.
 const MAX_ATTEMPTS: u32 = 10_000;
-/// The file that is locked by who encrypts.
+/// The lock file of the process that encrypts.
 const LOCK: &str = ".encrypting";
 
 /// The result of a look.

@@ -90,7 +90,8 @@ pub(crate) async fn make(
 async fn gather(catalogue: &dyn Catalogue, export: &Export, site: &str, vault: &Vault) -> Done<Contents> {
     let (mut calls, mut gone, mut recordings, mut objects) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for id in &export.calls {
-        // Who asked may export each of them: that was decided when they asked. What went to the trash since is left out.
+        // The permission for each was checked at the request. Calls that went to the trash since are left
+        // out.
         let call = catalogue.call(*id, &Condition::All).await?.filter(|call| call.trash.is_none());
         let Some(call) = call else {
             gone.push(*id);

@@ -1,8 +1,9 @@
 //! An intake: a folder that a recorder writes to, and that is played from where it is.
 //!
 //! Owns: when a file is looked at. The journal tells of new ones at once; a reconciliation compares folders and catalogue,
-//! and finds what no journal told. Invariants: a file that can't be taken is looked at again only when it changes; one
-//! that is gone is noted as missing, never forgotten; a folder that can't be read says nothing about its files.
+//! and finds files that no journal told of. Invariants: a file that can't be taken is looked at again only
+//! when it changes; one that is gone is noted as missing, never forgotten; a folder that can't be read says
+//! nothing about its files.
 
 use super::import;
 use super::journal::Journal;

@@ -1,10 +1,10 @@
 //! Webhooks: events that are posted to other programs, signed as Standard Webhooks has it.
 //!
-//! Owns: requests, their signature, and when one is sent again. Never: numbers and names; an event names ids, and who gets
-//! it asks for the rest with a token of its own. Invariants: one request of a hook at a time, in order.
-//! Recordings are told in the order in which they came, each until it is taken, after a restart, too: the catalogue has
-//! them, so nothing waits in memory. All other events are dropped after the last try, with a line in the log.
-//! Their queue has the limit of [`crate::events`].
+//! Owns: requests, their signature, and when one is sent again. Never: numbers and names; an event names ids,
+//! and its receiver asks for the rest with a token of its own. Invariants: one request of a hook at a time,
+//! in order. Recordings are told in the order in which they came, each until it is taken, after a restart,
+//! too: the catalogue has them, so nothing waits in memory. All other events are dropped after the last try,
+//! with a line in the log. Their queue has the limit of [`crate::events`].
 
 use crate::access::{Actor, Condition, Grant, Permission, Role, authorize};
 use crate::catalogue::{Catalogue, Done};
@@ -129,7 +129,7 @@ impl Webhook {
         {
             return true;
         }
-        // The same id each time, so that who gets it twice knows.
+        // The same id each time, so that a receiver notices a second copy.
         let mut message = Id::random(now_us);
         if let About::Recording(id) = event.about {
             let Some(condition) = program_sees(now_us) else { return true };

@@ -3,9 +3,9 @@
 //!
 //! Owns: the files below `DATA/derived`, one for each recording. Each names the audio that it was made from;
 //! if that differs, the file is not used, and is made anew. It is made when a recording is taken in, or when
-//! it is first asked for. It is as secret as the audio: who may not hear a recording gets nothing of it, and
-//! that of an encrypted one is encrypted, too. Invariant: one that is damaged or not there costs time, never
-//! an answer.
+//! it is first asked for. It is as secret as the audio: a user who may not hear a recording gets nothing of
+//! it, and that of an encrypted one is encrypted, too. Invariant: one that is damaged or not there costs
+//! time, never an answer.
 
 use super::peaks::{self, Peaks};
 use super::vault::Vault;

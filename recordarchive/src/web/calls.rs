@@ -229,7 +229,7 @@ fn event_in_call(event: &EventBrief) -> Value {
     })
 }
 
-/// The answer to a change: the call as it is now, for those who may see it.
+/// The answer to a change: the call as it is now, for users who may see it.
 async fn changed(
     app: &App,
     id: Id,

@@ -68,7 +68,7 @@ async fn calls_of(app: &App, new: &NewExport, condition: &Condition) -> Result<V
             }
             for call in calls {
                 let call = id(call)?;
-                // What is in the trash is as if it were not there.
+                // Calls in the trash are as if they did not exist.
                 let seen = app.catalogue.call(call, condition).await?.filter(|seen| seen.trash.is_none());
                 seen.ok_or_else(Problem::not_found)?;
                 found.insert(call);

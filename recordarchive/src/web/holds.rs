@@ -72,7 +72,7 @@ fn shown(hold: &Hold) -> Value {
     })
 }
 
-/// The calls whose holds somebody may see: those that they may place holds on, or release.
+/// The calls whose holds a user may see: those that they may place holds on, or release.
 fn condition_of_reader(actor: &Actor, now_us: i64) -> Result<Condition, Refusal> {
     let placed = authorize(actor, Permission::HoldPlace, None, now_us);
     placed.or_else(|refusal| authorize(actor, Permission::HoldRelease, None, now_us).map_err(|_| refusal))

@@ -1,7 +1,7 @@
 //! Calls that go on: the list, and listening in.
 //!
-//! Invariants: who sees one in the list may listen to it, and nobody else; no octet leaves before its audit entry is on the
-//! disk; there is no way to be heard. Listening is noted as for recordings that are played.
+//! Invariants: a user may listen to exactly the calls in the user's list; no octet leaves before its audit
+//! entry is on the disk; there is no way to be heard. Listening is noted as for recordings that are played.
 
 use super::App;
 use super::audio::{Listener, codec_named};
@@ -41,7 +41,7 @@ use std::time::Duration;
 use store::fs::{Fs, RealFs};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// People who listen in at once.
+/// The most listeners at once.
 pub(super) const MAX_LISTENERS: usize = 100;
 /// The interval between looks whether the file has grown.
 const EVERY: Duration = Duration::from_millis(100);
@@ -172,7 +172,7 @@ fn octets(file: &File) -> u64 {
     file.metadata().map_or(0, |found| found.len().saturating_sub(HEADER_OCTETS as u64))
 }
 
-/// Somebody who listens in.
+/// A listener.
 struct Listening {
     app: Arc<App>,
     listener: Listener,

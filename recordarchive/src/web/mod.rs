@@ -1,4 +1,4 @@
-//! The HTTP API: routes, errors, and who is asking.
+//! The HTTP API: routes, errors, and callers.
 //!
 //! Owns: the table of routes, the state that requests share, headers that every answer has. Never: decisions about calls,
 //! which are [`crate::access::authorize`]'s. Invariants: each route of the API names its permission; an answer about a call

@@ -11,7 +11,7 @@ pub(super) struct Route {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     summary: &'static str,
-    /// The permission that it takes; `-`: none but being known, empty: nobody is asked who they are.
+    /// The permission that it takes; `-`: a login only; empty: no login.
     permission: &'static str,
     /// Names of parameters in the query, separated by spaces; `:n` is a whole number.
     query: &'static str,

@@ -177,7 +177,7 @@ pub(super) async fn approve(
     decide(&app, &text, &method, &headers, true).await
 }
 
-/// `POST /policies/{id}/reject`: who asked may take it back by it.
+/// `POST /policies/{id}/reject`: its author may take it back by this.
 pub(super) async fn reject(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,

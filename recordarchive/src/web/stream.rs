@@ -48,7 +48,7 @@ pub(super) async fn stream(
             text = tokio::select! {
                 biased;
                 event = events.recv() => match event {
-                    // Who asks is looked up each time: rights may have ended.
+                    // The caller is looked up each time: rights may have ended.
                     Ok(event) => match told(&app, &method, &headers, &event).await {
                         Ok(text) => text,
                         Err(_) => return,

@@ -488,7 +488,7 @@ fn the_set_up_link_makes_one_account_of_an_empty_archive() {
     });
 }
 
-/// Each route of the API answers nobody who does not say who they are.
+/// Each route of the API refuses a request without a login.
 #[test]
 fn every_route_of_the_api_asks_who_it_is() {
     run(async {

@@ -50,7 +50,8 @@ async fn with_calls(connection: &mut SqliteConnection, row: &SqliteRow) -> Done<
     Ok(deletion_of(row, calls.iter().map(|call| id(call).to_string()).collect()))
 }
 
-/// Appends that the condition admits all calls of the request `d`. Who may see all calls sees those that are gone.
+/// Appends that the condition admits all calls of the request `d`. Users who may see all calls see those that
+/// are gone.
 fn admitted_sql(condition: &Condition, sql: &mut Sql) {
     if *condition == Condition::All {
         return;

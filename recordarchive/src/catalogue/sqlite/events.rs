@@ -205,7 +205,8 @@ pub(super) async fn link_call(tx: &mut Tx, call: i64) -> Done<()> {
     Ok(())
 }
 
-/// An event with the calls that the condition admits; none of them, and it is not there for who may not see all.
+/// An event with the calls that the condition admits; without any of them, the event does not exist for a
+/// user who may not see all calls.
 pub(super) async fn one(pool: &SqlitePool, id: Id, condition: &Condition) -> Done<Option<EventView>> {
     let mut tx = pool.begin().await?;
     let row = sqlx::query("SELECT * FROM event WHERE id = ?").bind(id.0.as_slice());

@@ -48,7 +48,8 @@ fn hold_of(row: &SqliteRow) -> Hold {
     }
 }
 
-/// Appends that the condition admits all calls of the hold `h`. One of which no call is left is for who may see all.
+/// Appends that the condition admits all calls of the hold `h`. A hold of which no call is left is for users
+/// who may see all calls.
 fn admitted_sql(condition: &Condition, sql: &mut Sql) {
     if *condition == Condition::All {
         return;

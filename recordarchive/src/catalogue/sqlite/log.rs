@@ -1,6 +1,7 @@
 //! The audit log in SQLite: it is appended to by the one transaction that writes, so it can't fork.
 //!
-//! Entries that come while one is written are the next transaction together: who waits for the disk waits with others.
+//! Entries that come while one is written are the next transaction together: they share one wait for the
+//! disk.
 
 use super::Tx;
 use crate::access::audit::{Entry, GENESIS, Link};
@@ -14,10 +15,10 @@ const MAX_WAITING: usize = 1024;
 /// Requests of one transaction.
 const MAX_TOGETHER: usize = 512;
 
-/// Entries of one request, and whom to tell that they are on the disk.
+/// Entries of one request, and the channel that tells that they are on the disk.
 type Request = (Vec<Entry>, oneshot::Sender<Done<()>>);
 
-/// Appends for many at once. It ends with the last one who can ask.
+/// Appends for many at once. It ends with the last handle.
 #[derive(Debug)]
 pub(super) struct Appender(mpsc::Sender<Request>);
 

@@ -20,7 +20,7 @@ const KNOWN_DIGITS: usize = 7;
 /// Calls of the time around one that are looked at.
 const MAX_NEAR: i64 = 1000;
 
-/// Both numbers, in whichever order: who calls at the one end is called at the other.
+/// Both numbers, in either order: the caller at one end is the called party at the other.
 fn pair<'d>(one: &'d str, other: &'d str) -> Option<[&'d str; 2]> {
     let known = |digits: &'d str| digits.get(digits.len().saturating_sub(KNOWN_DIGITS)..).unwrap_or(digits);
     let mut pair = [known(one), known(other)];

@@ -99,7 +99,7 @@ impl Sql {
     }
 }
 
-/// Appends the condition of who asks, about the call `c`.
+/// Appends the condition of the user, about the call `c`.
 pub(super) fn condition_sql(condition: &Condition, sql: &mut Sql) {
     let Condition::Any(clauses) = condition else { return };
     if clauses.is_empty() {

@@ -1,4 +1,4 @@
-//! Pages of those who look after the archive: audit, accounts, system.
+//! Pages for administrators: audit, accounts, system.
 
 use super::model::{when, words};
 use super::{Frame, Pages, Told, encoded};

@@ -1,4 +1,4 @@
-//! What is heard, beside a decoder that is not ours: ffmpeg's, of what lies in the files.
+//! The audio of answers, compared with a foreign decoder: ffmpeg's, of the same files.
 
 use super::Archive;
 use crate::bench::synthetic::Chance;
@@ -21,7 +21,7 @@ const FRAME: usize = 160;
 /// Octets of a millisecond in a file.
 const PER_MS: usize = 8;
 
-/// A recording in three files, and what is in them.
+/// A recording in three files, and their contents.
 struct Told {
     codec: Codec,
     files: Vec<PathBuf>,
@@ -29,7 +29,7 @@ struct Told {
     stored: Vec<u8>,
 }
 
-/// Any octets: all values of G.711, and to a decoder of G.722 what drives it into each of its limits.
+/// Any octets: all values of G.711, and for a decoder of G.722 octets that drive it into each of its limits.
 fn noise(chance: &mut Chance, octets: usize) -> Vec<u8> {
     (0..octets).map(|_| chance.below(256).to_be_bytes()[7]).collect()
 }
@@ -99,7 +99,7 @@ fn recorded(folder: &Path, codec: Codec) -> Told {
     Told { codec, files, stored }
 }
 
-/// What ffmpeg makes of octets, as 16-bit PCM.
+/// Octets decoded by ffmpeg, as 16-bit PCM.
 fn ffmpeg(input: &[&str], octets: &[u8]) -> Vec<u8> {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-nostdin", "-v", "error"]).args(input);
@@ -122,7 +122,7 @@ fn in_ffmpeg(codec: Codec) -> &'static [&'static str] {
     }
 }
 
-/// What `recordctl export` makes of the files, without its header.
+/// The output of `recordctl export` for the files, without its header.
 fn exported(files: &[PathBuf]) -> Vec<u8> {
     let mut readers: Vec<_> =
         files.iter().map(|file| Reader::open(File::open(file).unwrap()).unwrap()).collect();
@@ -171,7 +171,7 @@ async fn heard(archive: &Archive, path: &str, chance: &mut Chance) -> Vec<u8> {
     whole.octets
 }
 
-/// What is heard of a codec, whole and by a thousand ranges, is what ffmpeg decodes of our file.
+/// The audio of a codec, whole and by a thousand ranges, equals ffmpeg's decoding of the file.
 fn is_what_ffmpeg_hears(codec: Codec) {
     if !has_program("ffmpeg") {
         skip("ffmpeg is not installed");

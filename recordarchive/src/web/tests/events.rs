@@ -1,4 +1,5 @@
-//! Events and records of an exchange: taken in, linked, found, and seen by those alone who may see their calls.
+//! Events and records of an exchange: taken in, linked, found, and seen only by users who may see their
+//! calls.
 
 use super::{Answer, Archive};
 use crate::clock;

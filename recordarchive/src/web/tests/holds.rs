@@ -1,4 +1,4 @@
-//! Holds: who places and releases them, and that they outlive the catalogue.
+//! Holds: placing and releasing them, and that they outlive the catalogue.
 
 use super::Archive;
 use super::deletions::later;
@@ -85,7 +85,7 @@ fn holds_are_refused_to_others_and_on_calls_that_one_may_not_see() {
             );
             assert_eq!(archive.get(who, "/holds").await.status, StatusCode::FORBIDDEN, "{who}");
         }
-        // The calls of 201 are not there for who has 202, and one such call is enough.
+        // Calls of 201 do not exist for a user of 202, and one such call is enough.
         let nobody = "01900000-0000-7000-8000-000000000000";
         assert_eq!(archive.post("branch", "/holds", of(json!([call]))).await.0, StatusCode::NOT_FOUND);
         assert_eq!(archive.post("legal", "/holds", of(json!([call, nobody]))).await.0, StatusCode::NOT_FOUND);

@@ -1,4 +1,4 @@
-//! Calls that go on: found, listed for those who may listen, and heard until they end.
+//! Running calls: found, listed for users who may listen, and heard until they end.
 
 use super::Archive;
 use crate::access::audit::Entry;
