@@ -404,7 +404,8 @@ async fn back_up(config: &Config, folder: &Path) -> Outcome {
     let entry = Entry::new(clock::now_us(), COMMAND_LINE, "backup", folder.display());
     catalogue.log(&[entry]).await?;
     let key = checkpoint::public_key(&config.keys()).map_err(Ended::Failed)?;
-    let made = backup::backup(&*catalogue, &config.keys(), key, folder).await.map_err(Ended::Failed)?;
+    let made = backup::backup(&*catalogue, (&config.keys(), &config.media()), key, folder).await;
+    let made = made.map_err(Ended::Failed)?;
     let (recordings, entries, media) = (made.recordings, made.entries, made.media);
     print(&format!(
         "{recordings} recording(s) and {entries} audit entries are in {}; it opens, and its audit log fits",
@@ -417,8 +418,9 @@ async fn back_up(config: &Config, folder: &Path) -> Outcome {
 }
 
 async fn restore(config: &Config, folder: &Path) -> Outcome {
-    let (database, keys) = (config.database(), config.keys());
-    let (told, missing) = backup::restore(folder, &database, &keys).await.map_err(Ended::Failed)?;
+    let (keys, media) = (config.keys(), config.media());
+    let restored = backup::restore(folder, &config.database(), (&keys, &media)).await;
+    let (told, missing) = restored.map_err(Ended::Failed)?;
     let catalogue = open(config).await?;
     let entry = Entry::new(clock::now_us(), COMMAND_LINE, "restore", folder.display());
     catalogue.log(&[entry]).await?;
@@ -426,7 +428,7 @@ async fn restore(config: &Config, folder: &Path) -> Outcome {
         "{} recording(s) and {} audit entries are in {}",
         told.recordings,
         told.entries,
-        database.display()
+        config.database().display()
     ));
     for path in missing.iter().take(LISTED as usize) {
         print(&format!("not there: {}", path.display()));

@@ -8,6 +8,7 @@ use super::verify::{Anchors, verify};
 use crate::access::site_key::PublicKey;
 use crate::catalogue::Catalogue;
 use crate::catalogue::sqlite::SqliteCatalogue;
+use crate::catalogue::sqlite::folders::move_root;
 use crate::clock;
 use crate::id::{hex, unhex};
 use crate::time::rfc3339;
@@ -47,6 +48,9 @@ pub(crate) struct Summary {
     pub(crate) recordings: i64,
     /// Files in the list of media.
     pub(crate) media: u64,
+    /// The archive's own folder of media, which another archive has elsewhere.
+    #[serde(default)]
+    media_folder: String,
     /// SHA-256 of each file, by its name.
     files: BTreeMap<String, String>,
 }
@@ -72,7 +76,7 @@ fn told(path: &Path, error: &dyn std::fmt::Display) -> String {
 /// A text for the administrator. There is no summary then.
 pub(crate) async fn backup(
     catalogue: &dyn Catalogue,
-    keys: &Path,
+    (keys, media_folder): (&Path, &Path),
     key: Option<PublicKey>,
     to: &Path,
 ) -> Result<Summary, String> {
@@ -107,6 +111,7 @@ pub(crate) async fn backup(
         head: proof.head,
         recordings,
         media,
+        media_folder: media_folder.to_string_lossy().into_owned(),
         files,
     };
     let text = serde_json::to_string_pretty(&summary).map_err(|error| error.to_string())?;
@@ -116,15 +121,15 @@ pub(crate) async fn backup(
     Ok(summary)
 }
 
-/// Puts a backup into an archive that has no catalogue yet. Returns its summary, and the media of its list
-/// that are not there.
+/// Puts a backup into an archive that has no catalogue yet. Media of the old archive's own folder are those of
+/// `media_folder` from now on. Returns the summary, and the media of its list that are not there.
 ///
 /// # Errors
 /// A text for the administrator. There is no catalogue then.
 pub(crate) async fn restore(
     from: &Path,
     database: &Path,
-    keys: &Path,
+    (keys, media_folder): (&Path, &Path),
 ) -> Result<(Summary, Vec<PathBuf>), String> {
     let path = from.join(SUMMARY);
     let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
@@ -162,10 +167,17 @@ pub(crate) async fn restore(
     // The catalogue comes last, in one step: without it there is no archive.
     let temporary = database.with_extension("restored");
     let _ = std::fs::remove_file(&temporary);
-    take(&from.join(CATALOGUE), &temporary)
-        .and_then(|()| std::fs::rename(&temporary, database))
-        .map_err(|error| told(database, &error))?;
-    let missing = missing(&from.join(INVENTORY)).map_err(|error| told(from, &error))?;
+    take(&from.join(CATALOGUE), &temporary).map_err(|error| told(&temporary, &error))?;
+    let here = media_folder.to_string_lossy();
+    // Backups of before have no folder.
+    let moved = (!summary.media_folder.is_empty() && summary.media_folder != here).then_some(&*here);
+    if let Some(here) = moved {
+        let done = move_root(&temporary, &summary.media_folder, here).await;
+        done.map_err(|error| told(&temporary, &error))?;
+    }
+    std::fs::rename(&temporary, database).map_err(|error| told(database, &error))?;
+    let missing = missing(&from.join(INVENTORY), moved.map(|here| (summary.media_folder.as_str(), here)));
+    let missing = missing.map_err(|error| told(from, &error))?;
     Ok((summary, missing))
 }
 
@@ -231,12 +243,13 @@ async fn list(catalogue: &dyn Catalogue, path: &Path) -> Result<u64, String> {
     Ok(count)
 }
 
-/// Media of a list that are not where they were.
-fn missing(list: &Path) -> io::Result<Vec<PathBuf>> {
+/// Media of a list that are not there. `moved` is a folder that is elsewhere now.
+fn missing(list: &Path, moved: Option<(&str, &str)>) -> io::Result<Vec<PathBuf>> {
     let mut missing = Vec::new();
     for line in BufReader::new(File::open(list)?).lines() {
         let file: MediaFile = serde_json::from_str(&line?)?;
-        let path = Path::new(&file.root).join(&file.folder).join(&file.name);
+        let root = moved.filter(|(from, _)| *from == file.root).map_or(file.root.as_str(), |(_, to)| to);
+        let path = Path::new(root).join(&file.folder).join(&file.name);
         if unhex(&file.sha256).is_some() && !path.is_file() {
             missing.push(path);
         }
@@ -313,9 +326,11 @@ mod tests {
             catalogue.log(&[Entry::new(1, "anna", "play", "x")]).await.unwrap();
             let to = data.join("backups/monday");
             let public = public_key(&data.join("keys")).unwrap();
-            let made = backup(&*catalogue, &data.join("keys"), public, &to).await.unwrap();
+            let (keys, media) = (data.join("keys"), data.join("media"));
+            let own = (keys.as_path(), media.as_path());
+            let made = backup(&*catalogue, own, public, &to).await.unwrap();
             assert_eq!((made.entries, made.recordings, made.media), (1, 2, 2));
-            let again = backup(&*catalogue, &data.join("keys"), public, &to).await.unwrap_err();
+            let again = backup(&*catalogue, own, public, &to).await.unwrap_err();
             assert!(again.contains("not empty"), "{again}");
             assert!(std::fs::read_dir(&to).unwrap().count() == 4, "no proof is left behind");
             for name in [SUMMARY, CATALOGUE, INVENTORY] {
@@ -325,13 +340,15 @@ mod tests {
 
             let new = folder.path().join("new");
             let database = new.join("catalogue.sqlite");
-            let (told, missing) = restore(&to, &database, &new.join("keys")).await.unwrap();
+            let (keys, media) = (new.join("keys"), new.join("media"));
+            let new_own = (keys.as_path(), media.as_path());
+            let (told, missing) = restore(&to, &database, new_own).await.unwrap();
             assert_eq!((told, missing.len()), (made.clone(), 2));
             let restored = SqliteCatalogue::open(&database).await.unwrap();
             assert_eq!(restored.totals().await.unwrap(), catalogue.totals().await.unwrap());
             assert_eq!(restored.audit(0, 10).await.unwrap(), catalogue.audit(0, 10).await.unwrap());
             assert_eq!(public_key(&new.join("keys")).unwrap(), public);
-            let twice = restore(&to, &database, &new.join("keys")).await.unwrap_err();
+            let twice = restore(&to, &database, new_own).await.unwrap_err();
             assert!(twice.contains("replaces nothing"), "{twice}");
         });
     }
@@ -345,10 +362,11 @@ mod tests {
             catalogue.log(&[Entry::new(1, "anna", "play", "x")]).await.unwrap();
             let refused = async |change: &dyn Fn(&Path), told: &str| {
                 let to = folder.path().join(format!("backup of {told}").replace('/', "_"));
-                backup(&*catalogue, &keys, None, &to).await.unwrap();
+                backup(&*catalogue, (&keys, folder.path()), None, &to).await.unwrap();
                 change(&to);
                 let new = folder.path().join("new");
-                let error = restore(&to, &new.join("catalogue.sqlite"), &new.join("keys")).await.unwrap_err();
+                let to = restore(&to, &new.join("catalogue.sqlite"), (&new.join("keys"), &new)).await;
+                let error = to.unwrap_err();
                 assert!(error.contains(told), "{error}");
                 assert!(!new.join("catalogue.sqlite").exists());
             };

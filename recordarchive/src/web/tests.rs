@@ -13,6 +13,7 @@ mod live;
 mod page;
 mod policies;
 mod readable;
+mod restored;
 mod schedules;
 mod surface;
 mod tampering;

@@ -11,6 +11,7 @@ mod deletions;
 mod events;
 mod exports;
 mod files;
+pub(crate) mod folders;
 mod holds;
 mod hooks;
 mod log;

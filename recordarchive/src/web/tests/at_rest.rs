@@ -28,7 +28,7 @@ fn audio() -> Vec<u8> {
 }
 
 /// All files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
@@ -41,15 +41,15 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-struct Sealed {
-    archive: Archive,
-    keys: tempfile::TempDir,
-    vault: Vault,
+pub(super) struct Sealed {
+    pub(super) archive: Archive,
+    pub(super) keys: tempfile::TempDir,
+    pub(super) vault: Vault,
 }
 
 impl Sealed {
     /// An archive with keys, and a recording of each codec in its intake.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let keys = tempfile::tempdir().unwrap();
         let vault = Vault::read(Some(&settings(keys.path(), "identity"))).unwrap();
         let archive = Archive::with_vault(vault.clone()).await;
@@ -57,16 +57,16 @@ impl Sealed {
         Self { archive, keys, vault }
     }
 
-    fn media(&self) -> PathBuf {
+    pub(super) fn media(&self) -> PathBuf {
         self.archive.folder.path().join("media")
     }
 
-    fn encryptor(&self, vault: &Vault) -> Option<Encryptor> {
+    pub(super) fn encryptor(&self, vault: &Vault) -> Option<Encryptor> {
         let catalogue = Arc::clone(&self.archive.catalogue) as Arc<dyn Catalogue>;
         Encryptor::new(catalogue, vault.clone(), self.media(), self.archive.derived()).unwrap()
     }
 
-    async fn encrypt(&self) -> Encrypted {
+    pub(super) async fn encrypt(&self) -> Encrypted {
         self.encryptor(&self.vault).unwrap().all().await.unwrap()
     }
 
