@@ -27,7 +27,7 @@ pub(super) struct StartArgs {
     /// RTP payload type that carries the codec, beside its static one
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..=127))]
     payload_type: Option<u8>,
-    /// Where the recording is made
+    /// The device that makes the recording
     #[arg(long, value_enum, default_value_t = Mode::Local)]
     mode: Mode,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(super) struct StartArgs {
     pub(super) output: OutputArgs,
 }
 
-/// Who records.
+/// The device that records.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(super) enum Mode {
     /// The phone, to its disk
@@ -58,13 +58,13 @@ impl Mode {
     }
 }
 
-/// Who talks to whom.
+/// The parties of the call.
 #[derive(Args, Clone, Debug)]
 pub(super) struct CallArgs {
     /// The call's id, e.g. its SIP Call-ID
     #[arg(long, value_name = "ID")]
     pub(super) call_id: Option<String>,
-    /// Who called: in or out
+    /// The direction of the call: in or out
     #[arg(long, value_enum)]
     pub(super) direction: Option<Direction>,
     /// The other party's number

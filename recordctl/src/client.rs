@@ -19,7 +19,7 @@ const MAX_LINE_OCTETS: usize = 8 * 1024 * 1024;
 /// Most events kept while a reply is awaited; the oldest goes first.
 const MAX_WAITING_EVENTS: usize = 1024;
 
-/// How soon to try again when the agent does not take connections.
+/// The delay until the next try when the agent does not take connections.
 const CONNECT_AGAIN: Duration = Duration::from_millis(20);
 
 /// A notification of the agent.

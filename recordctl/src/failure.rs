@@ -1,4 +1,4 @@
-//! Why a command failed, as a sentence for people and as JSON for scripts.
+//! Failures of commands, as sentences for people and as JSON for scripts.
 //!
 //! Owns: the exit status of every failure. The advice for each is `advice`'s.
 
@@ -17,7 +17,7 @@ const EXIT_FAILED: u8 = 1;
 /// Exit status of a command line that makes no sense.
 const EXIT_USAGE: u8 = 2;
 
-/// Why a command could not be carried out.
+/// The reason for which a command failed.
 #[derive(Debug)]
 pub enum Failure {
     /// Nobody listens at the socket, or we may not connect.
@@ -31,7 +31,7 @@ pub enum Failure {
     NoAnswer {
         /// The JSON-RPC method that waits.
         method: String,
-        /// How long we waited.
+        /// The time waited.
         waited: Duration,
     },
     /// The agent closed the connection, or it broke.

@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Where the agent listens unless it is told otherwise.
+/// The default socket of the agent.
 const DEFAULT_SOCKET: &str = "/run/recordd.sock";
 
 /// Call recorder of the phone: drive the agent, and work on recording files.
@@ -46,7 +46,7 @@ pub struct Cli {
     command: Command,
 }
 
-/// Where the agent is.
+/// The agent's socket.
 #[derive(Args, Clone, Debug)]
 struct AgentArgs {
     /// The agent's socket
@@ -70,7 +70,7 @@ impl AgentArgs {
     }
 }
 
-/// How the result is shown.
+/// The form of the output.
 #[derive(Args, Clone, Copy, Debug)]
 struct OutputArgs {
     /// Print the agent's result as JSON (and errors as JSON on stderr)

@@ -46,7 +46,7 @@ pub(super) struct Packets {
     pub(super) dropped: u64,
 }
 
-/// Where RTP goes.
+/// The target of RTP.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub(super) struct RtpAddress {
     pub(super) addr: String,
@@ -81,7 +81,7 @@ pub(super) struct Listed {
     pub(super) protected: bool,
 }
 
-/// Who talked to whom.
+/// The parties of the call.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub(super) struct Call {
@@ -234,7 +234,7 @@ impl RecordingStatus {
         fields
     }
 
-    /// How much of it is kept and why no more, if it has ended and is not complete.
+    /// The kept part and the reason, if it has ended and is not complete.
     pub(super) fn kept(&self) -> Option<String> {
         let outcome = self.outcome.as_deref().filter(|outcome| *outcome != "complete")?;
         let why = self.text_key.as_deref().map(advice::by_text_key).unwrap_or_default();

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// How often Ctrl-C is looked for while events are awaited.
+/// The interval between looks for Ctrl-C while events are awaited.
 const LOOK_ROUND: Duration = Duration::from_millis(200);
 /// Cells of the progress bar.
 const BAR_CELLS: u64 = 30;
@@ -23,7 +23,7 @@ const BAR_CELLS: u64 = 30;
 pub(super) struct PlayArgs {
     /// The recording, as recordctl list names it; with --stdout a file on this machine
     file: String,
-    /// Where the agent sends the RTP
+    /// The address that the agent sends the RTP to
     #[arg(long, value_name = "ADDR:PORT", required_unless_present = "stdout", value_parser = addr_and_port)]
     rtp: Option<SocketAddr>,
     /// Decode the file to stdout, without an agent: recordctl play --stdout FILE | aplay -f S16_LE -r 8000
@@ -38,7 +38,7 @@ pub(super) struct PlayArgs {
     pub(super) output: OutputArgs,
 }
 
-/// Where RTP goes, as it is written on a command line.
+/// The target of RTP, as it is written on a command line.
 ///
 /// # Errors
 /// The right form.
@@ -78,7 +78,7 @@ impl PlayArgs {
         let mut shown = Shown { started: &started, live: LiveLine::new(), json: self.output.json };
         let followed = follow(&mut client, &interrupt, &mut shown);
         if !matches!(followed, Ok(Some(_))) {
-            // Also if our output has nobody who reads it.
+            // Also if nobody reads our output.
             stop(&mut client, &started["playback"])?;
         }
         match followed? {
@@ -137,7 +137,7 @@ impl Shown<'_> {
             "playback.ended" => {
                 self.live.end()?;
                 let reason = status.end_reason.unwrap_or_default();
-                // Where there is something to do about the reason, it was no good end.
+                // An end with advice was no good end.
                 let bad = !by_reason(&reason).is_empty();
                 let failed = || format!("the playback failed: {}", explained(&event.params));
                 Ok(Some(if bad { Err(failed()) } else { Ok(()) }))

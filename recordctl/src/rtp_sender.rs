@@ -160,7 +160,7 @@ impl Network {
     }
 }
 
-/// How a call is sent.
+/// The parameters of a sent call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SenderSettings {
     pub(super) codec: Codec,
@@ -170,7 +170,7 @@ pub(super) struct SenderSettings {
     pub(super) payload_type: Option<PayloadType>,
     pub(super) impairments: Impairments,
     pub(super) seed: u64,
-    /// How many times faster than real time.
+    /// The speed, as a multiple of real time.
     pub(super) speed: f64,
 }
 

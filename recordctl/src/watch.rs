@@ -155,7 +155,7 @@ impl Followed {
         Self { status: if status.is_object() { status } else { json!({}) }, disk: None }
     }
 
-    /// Where the recording is and why it ended.
+    /// The file of the recording and the reason of its end.
     fn epitaph(&self) -> String {
         let status: RecordingStatus = read(&self.status);
         let kept = status.kept().map(|kept| format!(", {kept}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Who gets in: how many connections and sessions there may be, in all and from one address.
+//! Admission: the number of connections and sessions, in all and from one address.
 //!
 //! Owns: the counts, and the limits that follow from the descriptors of the process. An address is its
 //! [`prefix`]. The last eighth of large limits is kept for addresses that have recorded before. A refused
@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// How many there may be.
+/// The limits of connections and recordings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Recordings at the same time.

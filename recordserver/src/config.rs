@@ -22,7 +22,7 @@ use store::access::{GroupName, file_mode, group_name, recordings_mode};
 use toml::de::DeValue;
 use uplink::server::Timing;
 
-/// Where metrics and status are served unless told otherwise.
+/// The default address for metrics and status.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9755);
 
 /// An example for `listen`.
@@ -50,7 +50,7 @@ recordserver --drain [options]                             a running server take
 Exit status: 0 after SIGTERM, SIGINT or --drain with every recording finalised, 1 failure, 2 bad usage or settings.
 ";
 
-/// Where metrics and status are served.
+/// The address for metrics and status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http {
     /// Nowhere.
@@ -82,29 +82,29 @@ const MAX_SOCKET_PATH_OCTETS: usize = 107;
 /// The Unix socket for status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusSocket {
-    /// Where; `None`: nowhere.
+    /// The path; `None` for no socket.
     pub path: Option<PathBuf>,
     /// Whether the server does without it if it can't be had.
     pub may_fail: bool,
-    /// Who may connect, as a file mode.
+    /// The users who may connect, as a file mode.
     pub mode: u32,
 }
 
-/// How often one address may.
+/// The rates that one address may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paces {
-    /// Ask for a recording.
+    /// Requests for a recording.
     pub starts: Rate,
-    /// Use a new device name.
+    /// New device names.
     pub new_devices: Rate,
-    /// Leave a file of a recording that no packet came for.
+    /// Files of recordings that no packet came for.
     pub empty_files: Rate,
 }
 
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where phones connect.
+    /// The address that phones connect to.
     pub listen: SocketAddr,
     /// Folder for all recordings.
     pub storage: PathBuf,
@@ -149,7 +149,7 @@ pub enum Command {
     Checked(Box<Config>),
     /// Ask the server for its running recordings.
     Sessions {
-        /// Where it may be reached, the best place first; one at least.
+        /// The addresses to try, the best one first; one at least.
         places: Vec<Place>,
         /// JSON rather than a table.
         json: bool,

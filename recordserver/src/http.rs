@@ -1,8 +1,8 @@
 //! The status interface: HTTP on a loopback port and on a Unix socket, with `/metrics`, `/sessions`,
 //! `/health`.
 //!
-//! Owns: who may ask how, and the client that `recordserver sessions` is. Who calls whom is personal data and
-//! not told here. Never: the session table; the loop answers an [`Ask`], a piece at a time.
+//! Owns: the rules of access, and the client in `recordserver sessions`. The parties of calls are personal
+//! data and not told here. Never: the session table; the loop answers an [`Ask`], a piece at a time.
 //!
 //! Everybody who reaches the port may send anything, and a panic ends the process with every recording
 //! (`panic = "abort"`). So the code that strangers reach, `request` and [`serve`], has no operation that can
@@ -62,7 +62,7 @@ use std::time::Duration;
 /// Longest answer that `recordserver sessions` reads.
 const MAX_ANSWER_OCTETS: u64 = 64 << 20;
 
-/// How long `recordserver sessions` and `recordserver --drain` wait for an answer of the server.
+/// The time that `recordserver sessions` and `recordserver --drain` wait for an answer of the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Descriptors that the status interface may have open: its clients, one more on each side while it takes the
@@ -85,9 +85,9 @@ pub struct SessionStatus {
     pub codec: String,
     /// UDP port of the session.
     pub rtp_port: u16,
-    /// When it began, RFC 3339.
+    /// The start, RFC 3339.
     pub start: String,
-    /// How long ago that was.
+    /// The time since then.
     pub elapsed_ms: u64,
     /// RTP datagrams that arrived.
     pub packets: u64,
@@ -108,7 +108,7 @@ pub struct SessionStatus {
 pub struct Rows {
     /// At most as many as were asked for.
     pub sessions: Vec<SessionStatus>,
-    /// Where the next piece begins, if there may be more; then this one is not empty.
+    /// The start of the next piece, if there may be more; then this one is not empty.
     pub next: Option<usize>,
 }
 
@@ -178,7 +178,7 @@ pub fn serve(
     thread::Builder::new().name("status".into()).spawn(move || server.run()).map(drop)
 }
 
-/// Where a running server can be asked.
+/// An address at which a running server can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Its `status_socket`.
@@ -232,7 +232,8 @@ pub(crate) fn page(place: &Place, page: &str) -> io::Result<String> {
 }
 
 fn asked(mut stream: impl Read + Write, host: &str, page: &str) -> io::Result<String> {
-    // In one piece: who answers after the first one and closes would cut off the rest, and the answer with it.
+    // In one piece: a server that answers after the first one and closes would cut off the rest, and the
+    // answer with it.
     let request = format!("GET {page} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut text = String::new();

@@ -223,7 +223,7 @@ impl Journal {
 
 /// The journal, for this thread alone.
 pub fn locked(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
-    // Who panicked has left nothing half done: the next append looks at the file anew.
+    // A panic leaves nothing half done: the next append looks at the file anew.
     journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,7 +1,7 @@
 //! Records that the server keeps beside the files of recordings: used ids, and the journal of finished ones.
 //!
-//! Owns: lines that the journal is due to have, and who hears that it can't be written. When lines and ids are durable is
-//! the writer's ([`store::writer::checkpoints`]).
+//! Owns: lines that the journal is due to have, and the report of a failed write. When lines and ids are
+//! durable is the writer's ([`store::writer::checkpoints`]).
 
 use crate::journal::{Journal, Line, MAX_LINES, locked};
 use crate::used_ids::mark;
@@ -13,7 +13,7 @@ use store::jobs::Fault;
 
 /// The books of the storage folder.
 pub struct Ledger<F: Fs> {
-    /// Also written to by who recovers.
+    /// The recovery thread writes to it, too.
     journal: Arc<Mutex<Journal>>,
     /// The file of [`crate::used_ids`].
     used_ids: Option<F::File>,

@@ -24,7 +24,7 @@ const RECEIVE_BUFFER_OCTETS: usize = 212_992;
 /// That for everybody else: over a second of a call that a NAT has moved.
 const OTHERS_BUFFER_OCTETS: usize = 65_536;
 
-/// How often others are looked at while the sender goes on.
+/// The interval between looks at others while the sender goes on.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sockets of one call.
@@ -32,7 +32,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Media {
     socket: UdpSocket,
     phone: IpAddr,
-    /// Whom the first socket is connected to.
+    /// The peer of the first socket.
     sender: Option<SocketAddr>,
     others: Option<Others>,
     /// The kernel's drops at the first socket that are counted already.

@@ -26,7 +26,7 @@ impl PortRange {
         (low != 0 && low <= high).then_some(Self { low, high })
     }
 
-    /// How many ports there are.
+    /// The number of ports.
     #[must_use]
     pub fn count(self) -> usize {
         usize::from(self.high - self.low) + 1
@@ -81,7 +81,7 @@ impl Ports {
         self.free.push_back(port);
     }
 
-    /// How many ports no session has.
+    /// The number of free ports.
     #[must_use]
     pub fn free(&self) -> usize {
         self.free.len()

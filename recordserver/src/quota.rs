@@ -1,9 +1,9 @@
-//! How much faster than the clock the recordings of one address may grow together.
+//! The quota of an address: how much faster than the clock its recordings may grow together.
 //!
-//! Each recording is bounded by the clock, but for what it may be ahead; an address with many recordings, or one that
-//! begins anew all the time, could multiply that. Owns: the octets that addresses are ahead with recordings
-//! that have ended. Pure. Invariant: recordings that grow as the clock goes are never held back, regardless
-//! of others at their address.
+//! Each recording is bounded by the clock, but for the octets it may be ahead; an address with many
+//! recordings, or one that begins anew all the time, could multiply that. Owns: the octets that addresses are
+//! ahead with recordings that have ended. Pure. Invariant: recordings that grow as the clock goes are never
+//! held back, regardless of others at their address.
 
 use crate::admission::prefix;
 use media::time::Mono;
@@ -23,7 +23,7 @@ const FORGIVEN_PER_MS: u64 = 8;
 /// Addresses whose ended recordings are remembered. Each took a recording that was ahead.
 const MAX_DEBTORS: usize = 4096;
 
-/// How far a recording with `octets` of audio is ahead of what it may have after `elapsed`.
+/// The octets that a recording with `octets` of audio is ahead of its share after `elapsed`.
 #[must_use]
 pub fn ahead(octets: u64, elapsed: Duration) -> u64 {
     let may = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_mul(OCTETS_PER_MS);

@@ -1,9 +1,9 @@
-//! How often somebody may: starts, recordings without audio, new devices and lines of the log, for each address.
+//! Rates of each address: starts, recordings without audio, new devices and lines of the log.
 //!
 //! Owns: the counting of events in time; the time is a parameter. An address is the result of
 //! [`crate::admission::prefix`]: a host with IPv6 has a whole /64 of them. Never: refusals, which are those
-//! of [`crate::admission`] and the sessions. Invariant: no table grows beyond its named limit; who finds no
-//! place in one shares the last place with others.
+//! of [`crate::admission`] and the sessions. Invariant: no table grows beyond its named limit; an address
+//! without a place in one shares the last place with others.
 
 use crate::admission::prefix;
 use media::time::Mono;
@@ -69,7 +69,7 @@ impl Rate {
 #[derive(Debug)]
 pub struct Rates {
     rate: Rate,
-    /// When each address may use its whole burst again.
+    /// The time at which each address may use its whole burst again.
     full: HashMap<IpAddr, Mono>,
     /// For those without a place.
     shared: Mono,
@@ -118,7 +118,7 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// For lines about who was refused.
+    /// For lines about refusals.
     pub fn of_refusals() -> Self {
         Self::new(Rate::new(LINES_OF_ADDRESS, LINE_OF_ADDRESS_EACH), Rate::new(LINES, LINE_EACH))
     }
@@ -135,7 +135,7 @@ impl Throttle {
 
     /// Whether there may be a line about `from`; then how many were left out since the last one.
     pub fn line(&mut self, from: IpAddr, now: Mono) -> Option<u64> {
-        // Who may say no more takes no place of the others.
+        // An address that may say no more takes no place of the others.
         let later = self.all.take(self.full, now).filter(|_| self.of_address.take(from, now));
         match later {
             Some(later) => {
@@ -150,7 +150,7 @@ impl Throttle {
     }
 }
 
-/// Which devices there have been: each has a folder, and who invents names makes folders.
+/// The known devices: each has a folder, and a phone that invents names makes folders.
 #[derive(Debug)]
 pub struct Devices {
     /// Hashes of folder names.

@@ -258,7 +258,7 @@ impl Recording {
         self.stream.counts().lost.max(self.overruns)
     }
 
-    /// Where its packets come from, once that is known.
+    /// The sender of its packets, once it is known.
     #[must_use]
     pub fn source(&self) -> Option<SocketAddr> {
         self.stream.lock().source()

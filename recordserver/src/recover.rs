@@ -248,7 +248,7 @@ fn recordings<F: Fs>(fs: &F, folder: &Path) -> io::Result<Vec<String>> {
 struct Finished<'a, F: Fs> {
     fs: &'a F,
     journal: &'a Mutex<Journal>,
-    /// Where ids of recordings go, finished or not.
+    /// The store for ids of recordings, finished or not.
     ids: Option<&'a mut UsedIds>,
     lines: BTreeMap<String, Line>,
     /// The first day that they are of.

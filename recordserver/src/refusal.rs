@@ -1,8 +1,8 @@
-//! Why somebody is not taken, in the words of answers, log and metrics.
+//! Refusals of connections and sessions, with their words in answers, log and metrics.
 
 use std::fmt;
 
-/// Why a connection or session is not taken.
+/// The reason for which a connection or session is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// [`crate::admission::Limits::sessions`]

@@ -46,7 +46,7 @@ impl Direction {
 pub struct Call {
     /// The phone's id of the call.
     pub id: String,
-    /// Who called.
+    /// The direction: who called.
     pub direction: Option<Direction>,
     /// Number or SIP user of the other side.
     pub remote_number: String,

@@ -22,7 +22,7 @@ pub enum ExportCodec {
     Copy,
 }
 
-/// How far an export is.
+/// The progress of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Octets of recorded audio done.
@@ -42,7 +42,7 @@ pub struct Exported {
     pub samples: u64,
 }
 
-/// Why there is no WAV.
+/// The reason for which there is no WAV.
 #[derive(Debug)]
 pub enum ExportError {
     /// No segment was given.
@@ -71,7 +71,7 @@ pub enum ExportError {
     Read {
         /// Its index, from 0.
         segment: usize,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
     /// The WAV can't be written.

@@ -195,7 +195,7 @@ impl Format {
         if self.byte_order == ByteOrder::Big {
             problems.push(Problem::BigEndianHeader);
         }
-        // Where a packet ends is not known here, and nothing is to be mended.
+        // The end of a packet is not known here, and nothing is to be mended.
         let is_known = self.uneven_octets == 0;
         if is_known && !self.is_right_data_size(frames) {
             problems.push(Problem::StaleDataSize { declared, actual: frames.saturating_mul(stride) });

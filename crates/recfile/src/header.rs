@@ -11,7 +11,7 @@ use std::fmt;
 /// Octets before the first RTP payload.
 pub const HEADER_OCTETS: usize = 76;
 
-/// Where `dataSize` stands in the file; it is the one field that changes while recording.
+/// The offset of `dataSize` in the file; it is the one field that changes while recording.
 pub const DATA_SIZE_OFFSET: u64 = 72;
 
 /// The largest file that FAT32 can hold; `dataSize` could count no more than that either.
@@ -47,7 +47,7 @@ pub enum ByteOrder {
     Big,
 }
 
-/// Why some bytes are not the header of a recording.
+/// The reason for which octets are not the header of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// Fewer than 76 octets.

@@ -13,7 +13,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 /// Places besides the beginning that are looked at, if that seems to hold payloads.
 const PLACES: u64 = 3;
 
-/// Why a file can't be read.
+/// The reason for which a file can't be read.
 #[derive(Debug)]
 pub enum ReadError {
     /// It does not begin like a recording.
@@ -51,10 +51,10 @@ pub struct Reader<R> {
     source: R,
     format: Format,
     facts: Facts,
-    /// Where the source stands, to spare a seek per frame; `None` after a failure.
+    /// The position of the source, to spare a seek per frame; `None` after a failure.
     offset: Option<u64>,
     next_frame: u64,
-    /// Where the audio is, if it is not at equal distances.
+    /// The places of the audio, if they are not at equal distances.
     index: Option<Index>,
 }
 
@@ -112,7 +112,7 @@ impl<R: Read + Seek> Reader<R> {
         &self.facts
     }
 
-    /// Where it reads from; its own place there is lost.
+    /// Its source; the position in it is lost.
     pub fn source(&mut self) -> &mut R {
         self.offset = None;
         &mut self.source

@@ -53,7 +53,7 @@ pub struct Progress {
     pub chunks: u32,
     /// Whether the last chunk of the file is among them.
     pub finished: bool,
-    /// Where the last of them ends.
+    /// The end of the last of them.
     pub end: u64,
 }
 
@@ -134,20 +134,20 @@ impl Front {
         Some(header)
     }
 
-    /// Where the header of age begins.
+    /// The start of the header of age.
     #[must_use]
     pub fn key_header(&self) -> std::ops::Range<usize> {
         FRONT_OCTETS..FRONT_OCTETS + self.key_header_octets
     }
 
-    /// Where the nonce stands.
+    /// The place of the nonce.
     #[must_use]
     pub fn nonce(&self) -> std::ops::Range<usize> {
         let at = self.key_header().end;
         at..at + NONCE_OCTETS
     }
 
-    /// Where the first chunk begins.
+    /// The start of the first chunk.
     #[must_use]
     pub fn first_chunk(&self) -> u64 {
         self.nonce().end as u64
@@ -232,16 +232,16 @@ fn key_header_octets(octets: &[u8]) -> Option<usize> {
     Some(mac + 1 + end + 1)
 }
 
-/// How far the whole chunks of a file go.
+/// The extent of the whole chunks of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Octets of audio in them.
     pub data_octets: u64,
-    /// How many they are.
+    /// Their number.
     pub chunks: u32,
     /// Whether the last one of the file is among them: nothing was cut off.
     pub finished: bool,
-    /// Where they end.
+    /// Their end.
     pub end: u64,
     /// Octets of the file behind them.
     pub beyond: u64,

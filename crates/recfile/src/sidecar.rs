@@ -52,7 +52,7 @@ pub struct Gap {
     pub at_ms: u64,
     /// Length of the silence.
     pub duration_ms: u64,
-    /// Why, in one word.
+    /// The cause, in one word.
     pub cause: String,
 }
 
@@ -63,7 +63,7 @@ pub struct Gap {
 pub struct Pause {
     /// Position in the file at which recording paused.
     pub at_ms: u64,
-    /// How long it paused.
+    /// The length of the pause.
     pub duration_ms: u64,
 }
 
@@ -90,11 +90,11 @@ pub struct Hold {
     pub name: String,
     /// The file number, or the like, of the matter that it is for.
     pub reference: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Who placed it.
+    /// The person who placed it.
     pub placed_by: String,
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     pub placed: String,
 }
 
@@ -133,7 +133,7 @@ pub struct Sidecar {
     /// RTP payload type of the audio, if it is not the codec's static one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_type: Option<u8>,
-    /// When this file begins, RFC 3339.
+    /// The start of this file, RFC 3339.
     pub start: String,
     /// Whether the phone's clock was set at that moment.
     pub clock_set: bool,
@@ -159,9 +159,9 @@ pub struct Sidecar {
     /// The first [`MAX_LISTED`] pauses.
     #[serde(deserialize_with = "first_listed")]
     pub pauses: Vec<Pause>,
-    /// When the file ended, RFC 3339.
+    /// The end of the file, RFC 3339.
     pub end: Option<String>,
-    /// Why it ended.
+    /// The reason of its end.
     pub end_reason: Option<String>,
     /// No packet was ever received.
     pub no_media: bool,
@@ -241,7 +241,7 @@ impl Default for Sidecar {
     }
 }
 
-/// Why some bytes are no sidecar.
+/// The reason for which octets are no sidecar.
 #[derive(Debug)]
 pub enum SidecarError {
     /// More than [`MAX_SIDECAR_OCTETS`].

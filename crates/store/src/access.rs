@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::path::Path;
 use std::sync::Once;
 
-/// Where the system keeps its groups. Read directly: a static binary can't ask the C library for more than it says.
+/// The system's file of groups. Read directly: a static binary can't ask the C library for more than it says.
 const GROUPS: &str = "/etc/group";
 
 /// The most octets read of it.

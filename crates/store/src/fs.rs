@@ -38,7 +38,7 @@ pub trait Fs {
     /// # Errors
     /// As the system says.
     fn open_read(&self, path: &Path) -> io::Result<Self::File>;
-    /// When the file was last changed, in milliseconds since the Unix epoch; 0 if that is not kept.
+    /// The time of the file's last change, in milliseconds since the Unix epoch; 0 if that is not kept.
     ///
     /// # Errors
     /// As the system says.
@@ -169,7 +169,7 @@ fn is_vfat(file: &File) -> io::Result<bool> {
 /// The system's filesystem.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemFs {
-    /// Who may read new files.
+    /// The access of others to new files.
     pub access: Access,
 }
 

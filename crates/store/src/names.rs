@@ -24,7 +24,7 @@ fn newest_first(a: &str, b: &str) -> Ordering {
 #[derive(Debug)]
 pub(super) struct Gathering {
     behind: Option<String>,
-    /// Where it goes on; `None` at the end.
+    /// The place at which it goes on; `None` at the end.
     place: Option<u64>,
     names: Vec<String>,
     leftovers: Vec<String>,

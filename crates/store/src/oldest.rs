@@ -69,7 +69,7 @@ fn by_name(a: &str, b: &str) -> Ordering {
 pub(super) struct Oldest {
     folder: Option<Folder>,
     step: Step,
-    /// Where the pass over names goes on; `None` at its end.
+    /// The place at which the pass over names goes on; `None` at its end.
     place: Option<u64>,
     /// Names that are gathered, of a set clock.
     names: Vec<String>,
@@ -390,7 +390,7 @@ impl<F: Fs, O: OpenFiles> Search<'_, F, O> {
     }
 }
 
-/// How old a file is, as far as that is known; `modified` tells when it was last changed.
+/// The age of a file, as far as it is known; `modified` gives the time of its last change.
 fn age(sidecar: &Sidecar, start: Option<Wall>, modified: impl FnOnce() -> Option<i64>) -> Option<i64> {
     if let Some(order) = sidecar.order {
         return Some(i64::try_from(order).unwrap_or(i64::MAX));

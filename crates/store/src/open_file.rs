@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Names tried one after another; then the folder is asked for the highest number of this second.
 const MAX_NAME_ATTEMPTS: u32 = 9;
 
-/// How often it is asked: another program may take the name in between.
+/// The number of looks for a free name: another program may take it in between.
 const MAX_LOOKS: u32 = 3;
 
 /// Octets of silence written at a time.
@@ -36,7 +36,7 @@ const ROOM_TO_FINISH_OCTETS: u64 = 64 * 1024;
 pub struct OpenFile<H> {
     /// The handle of the file system.
     pub handle: H,
-    /// Where it is.
+    /// The folder.
     pub folder: PathBuf,
     /// Its name there.
     pub name: String,
@@ -46,11 +46,11 @@ pub struct OpenFile<H> {
     pub written: u64,
     /// Octets of audio that a power cut leaves.
     pub durable: u64,
-    /// Why it takes no more.
+    /// The fault after which it takes no more.
     pub fault: Option<Fault>,
     /// Of the audio, as far as it is written.
     hash: RunningHash,
-    /// How it is encrypted, if it is.
+    /// Its encryption, if it is encrypted.
     sealing: Option<Box<Sealing>>,
 }
 

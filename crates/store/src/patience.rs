@@ -1,4 +1,4 @@
-//! How long one job may keep the others waiting.
+//! The time that one job may keep the others waiting.
 
 use media::time::Mono;
 use std::time::Duration;

@@ -66,7 +66,7 @@ pub(super) fn random(octets: &mut [u8]) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct Sealing {
     sealer: Sealer,
-    /// Where the last whole chunk ends.
+    /// The end of the last whole chunk.
     end: u64,
     chunks: u32,
     finished: bool,

@@ -1,8 +1,8 @@
 //! Sidecars on the disk: read, and replaced whole or not at all.
 //!
 //! Owns: the name that a sidecar has while it is written, and leftovers of power cuts under such names. A
-//! sidecar is staged under its temporary name and put in place by a rename; who syncs in between is the
-//! caller's to say.
+//! sidecar is staged under its temporary name and put in place by a rename; the caller decides about syncs in
+//! between.
 
 use super::fault::fault;
 use super::fs::{Fs, append_all};

@@ -1,4 +1,4 @@
-//! How fast a disk really takes audio, found out before a call depends on it.
+//! The real speed of a disk, measured before a call depends on it.
 //!
 //! Owns: the trial on a hidden file, which is gone afterwards. Never: runs beside a recording; the writer
 //! sees to that. A trial ends early at the first sync that is too slow by itself.

@@ -19,8 +19,8 @@ pub struct Handle {
     sleeper: Sleeper,
     /// Answers, one for each job.
     pub done: Receiver<Done>,
-    /// While set, every answer wakes the loop, not only an urgent one. Who sets it has to look for answers
-    /// once more before waiting.
+    /// While set, every answer wakes the loop, not only an urgent one. The thread that sets it has to look
+    /// for answers once more before waiting.
     pub wake_always: Arc<AtomicBool>,
 }
 

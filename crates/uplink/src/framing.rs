@@ -1,4 +1,4 @@
-//! Where messages end in a TCP stream whose protocol has no framing.
+//! The ends of messages in a TCP stream whose protocol has no framing.
 //!
 //! Owns: the bytes that have come and are not a message yet. A message ends
 //! - at CR, LF or NUL, or
@@ -57,7 +57,7 @@ impl Terminator {
     }
 }
 
-/// Why the next message can't be had.
+/// The reason for which the next message can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// Over [`MAX_MESSAGE_OCTETS`] without an end: the session is over.
@@ -86,7 +86,7 @@ struct Seen {
     commands: usize,
     /// Mentions, those included that end no message.
     mentions: usize,
-    /// Where a second message may begin.
+    /// The possible starts of a second message.
     starts: Vec<usize>,
     index: Index,
 }
@@ -192,7 +192,7 @@ impl Framer {
         self.joined
     }
 
-    /// When [`next`](Self::next) is to be called although nothing came.
+    /// The time at which [`next`](Self::next) is to be called although nothing came.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Mono> {
         self.quiet.map(|quiet| self.last_push + quiet)

@@ -1,4 +1,4 @@
-//! Where a server's answer may send the audio of a call.
+//! The hosts to which a server's answer may send the audio of a call.
 //!
 //! Owns: the decision. Commands travel in the clear, so an attacker on the path can name any host in an
 //! answer that looks like success. So the audio goes to the server itself, at any port that it names, or to a
@@ -35,7 +35,7 @@ pub enum Target {
     Refused(&'static str),
 }
 
-/// Why a host that is not the server does not get audio.
+/// The reason for which a host other than the server gets no audio.
 const STRANGER: &str = "it is not the server, and uplink.media_hosts does not have it";
 
 impl MediaHosts {
@@ -45,8 +45,8 @@ impl MediaHosts {
         entries.into_iter().map(MediaHost::parse).collect::<Option<Vec<_>>>().map(Self)
     }
 
-    /// Where audio goes if the server that is connected to as `peer`, and that the config calls `server_addr`, says `host`
-    /// and `port`. An empty or unspecified host is the server itself.
+    /// The target of audio if the server, connected as `peer` and named `server_addr` in the config, says
+    /// `host` and `port`. An empty or unspecified host is the server itself.
     #[must_use]
     pub fn judge(&self, peer: SocketAddr, server_addr: &str, host: &str, port: u16) -> Target {
         let itself = Target::At(with_port(peer, port));

@@ -31,7 +31,7 @@ pub struct Timing {
     pub start_within: Duration,
     /// Longest time without RTP; `None`: for ever.
     pub idle: Option<Duration>,
-    /// How long the answer to our stop request is waited for.
+    /// The time to wait for the answer to our stop request.
     pub stop_answer: Duration,
 }
 
@@ -46,7 +46,7 @@ pub struct Opening {
     pub altered: Altered,
     /// Both ends of the call.
     pub parties: Parties,
-    /// Who called whom.
+    /// The direction of the call.
     pub direction: Option<Direction>,
     /// Of the RTP to come.
     pub codec: Codec,
@@ -54,7 +54,7 @@ pub struct Opening {
     pub extension: Option<Asked>,
 }
 
-/// Why a recording ended.
+/// The reason of a recording's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// The phone stopped it, for this reason (in its words; may be empty).
@@ -99,7 +99,7 @@ pub enum Action {
     Open(Box<Opening>),
     /// The recording is over: take the RTP that has arrived, free the port, finalise the file.
     Finish {
-        /// Why.
+        /// The reason.
         reason: EndReason,
         /// Numbers and names as the phone's stop request has them.
         parties: Option<Parties>,
@@ -107,9 +107,9 @@ pub enum Action {
     /// The phone ends a recording with the extension: finish it once all its items are there, then say so by
     /// [`Session::finished`].
     FinishAfter {
-        /// How many there are.
+        /// Their number.
         items: u64,
-        /// Why.
+        /// The reason.
         reason: EndReason,
         /// Numbers and names as the phone's stop request has them.
         parties: Parties,
@@ -272,7 +272,7 @@ impl Session {
         }
     }
 
-    /// When [`timer`](Self::timer) is due.
+    /// The time at which [`timer`](Self::timer) is due.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Mono> {
         let own = match self.state {

@@ -1,4 +1,4 @@
-//! Where the file commands write: results to stdout, reasons and progress to stderr.
+//! The output of the file commands: results to stdout, reasons and progress to stderr.
 //!
 //! Invariant: text from outside (file names, callers' names) reaches a terminal without harmful characters
 //! ([`recfile::text`]), even if a caller forgot to clean it.

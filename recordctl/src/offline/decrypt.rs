@@ -46,7 +46,7 @@ pub struct DecryptArgs {
 /// The decrypted part of one file.
 struct Decrypted {
     facts: Facts,
-    /// Why that is not all, or not as it should be.
+    /// The reason for which that is not all, or not as it should be.
     fault: Option<String>,
     /// A remark that is no fault.
     remark: Option<String>,

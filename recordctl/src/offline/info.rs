@@ -142,7 +142,7 @@ fn layout_name(layout: Layout) -> &'static str {
 fn as_text(recording: &Recording) -> Vec<String> {
     let mut lines = vec![clean(&path_text(&recording.path))];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<10}{value}"));
-    // Why there may be none, is said where failures are.
+    // The reason for a missing one is told with the failures.
     if let Some(facts) = recording.facts() {
         let frame_ms = facts.codec.clock_rate().ticks_to_ms(facts.increment.into());
         let packets = if facts.layout == Layout::WholePackets { ", whole RTP packets" } else { "" };

@@ -48,7 +48,7 @@ impl IdentityArgs {
 /// Arguments of `recordctl keygen`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct KeygenArgs {
-    /// Where the secret key goes: a new file that only you can read
+    /// The file for the secret key: a new one that only you can read
     #[arg(short, long, value_name = "KEYFILE", required_unless_present = "public")]
     pub output: Option<PathBuf>,
     /// Make a device's key to sign recordings with, for storage.sign_key

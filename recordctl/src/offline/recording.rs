@@ -131,13 +131,13 @@ pub(super) struct Recording {
     pub(super) audio: Result<Reader<AudioFile>, ReadError>,
     /// The readable part of an encrypted file without the key.
     pub(super) outside: Option<Outside>,
-    /// Why the encrypted part of a sidecar can't be opened.
+    /// The error for an encrypted part of a sidecar that can't be opened.
     pub(super) unopened: Option<SealError>,
     /// `None`: there is no sidecar, which is no fault.
     pub(super) sidecar: Option<Result<Sidecar, BadSidecar>>,
 }
 
-/// Why a sidecar that is there is of no use.
+/// The reason for which an existing sidecar is of no use.
 #[derive(Debug)]
 pub(super) enum BadSidecar {
     /// The system does not give it to us.
@@ -252,7 +252,8 @@ pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Where the sidecar is: `.json` in place of `.wav`, or after a name that has no such end, in any encoding.
+/// The path of the sidecar: `.json` in place of `.wav`, or after a name that has no such end, in any
+/// encoding.
 pub(super) fn sidecar_path(path: &Path) -> PathBuf {
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav")) {
         return path.with_extension("json");
@@ -333,7 +334,7 @@ fn recording_of_sidecar(path: &Path) -> Option<PathBuf> {
 struct Listing {
     recordings: Vec<PathBuf>,
     folders: Vec<PathBuf>,
-    /// Why there may be more.
+    /// The reason for which there may be more.
     error: Option<io::Error>,
 }
 

@@ -76,7 +76,7 @@ struct Outcome {
     plan: Plan,
     /// Steps of the plan that were carried out; in a dry run all that would be.
     done: usize,
-    /// Why not all is in order now.
+    /// The reason for which not all is in order now.
     reason: Option<String>,
 }
 
@@ -243,7 +243,7 @@ fn replace_sidecar(path: &Path, sidecar: &Sidecar) -> io::Result<()> {
         name.push(format!(".{}-{attempt}.json.tmp", std::process::id()));
         path.with_file_name(name)
     })?;
-    // Who may read the former one may read this one; a disk without modes has none to keep.
+    // The new one has the mode of the former one; a disk without modes has none to keep.
     if let Some(former) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file) {
         let _ = file.set_permissions(fs::Permissions::from_mode(former.mode() & 0o666));
     }

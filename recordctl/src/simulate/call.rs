@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// How long after the answer to `record.stop` the file may take to be closed and synced.
+/// The time, from the answer to `record.stop`, until the file has to be closed and synced.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A call that is being recorded.
@@ -186,7 +186,7 @@ impl PhoneCall {
     }
 }
 
-/// Where RTP goes; an agent that listens on every address is reached by loopback, as its socket is local.
+/// The target of RTP; an agent that listens on every address is reached by loopback, as its socket is local.
 fn rtp_target(rtp: &Value) -> Result<SocketAddr, Failure> {
     let unclear = |_| Failure::Protocol(format!("rtp is {rtp}"));
     let address = RtpAddress::deserialize(rtp).map_err(|error| unclear(error.to_string()))?;

@@ -2,7 +2,7 @@
 //!
 //! For integrators without a phone, and for the demo: the log goes to stderr, the recording's file (or with
 //! `--json` the final status) is the only thing on stdout. [`agent`] is the other side: `simulate-agent`, for
-//! those who build a user interface.
+//! developers of a user interface.
 
 pub(super) mod agent;
 mod call;
@@ -47,7 +47,7 @@ pub(super) struct SimulateArgs {
     /// Start this recordd with a private socket and config, and end it afterwards
     #[arg(long, value_name = "RECORDD", requires = "dir")]
     spawn: Option<PathBuf>,
-    /// Where the spawned agent records to
+    /// The folder that the spawned agent records to
     #[arg(long, value_name = "DIR", requires = "spawn")]
     dir: Option<PathBuf>,
     /// Recording server of the spawned agent
@@ -77,10 +77,10 @@ pub(super) struct SimulateArgs {
     /// Seed of the packets' fate, their SSRC and first numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many times faster than real time the call goes
+    /// The speed of the call, as a multiple of real time
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_speed)]
     speed: f64,
-    /// Who records
+    /// The device that records
     #[arg(long, value_enum, default_value_t = Mode::Local)]
     mode: Mode,
     /// Status code that the PBX answers the SIP INFO with (mode sip-info)

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// How long the agent may take to listen, and to end.
+/// The time that the agent may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -88,7 +88,7 @@ impl PrivateAgent {
         Ok(Self { child, folder })
     }
 
-    /// Where it listens.
+    /// Its socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.folder.0.join("socket")
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often the thread looks whether it is still wanted.
+/// The interval between looks whether the thread is still wanted.
 const LOOK_ROUND: Duration = Duration::from_millis(100);
 
 /// Answers until it is dropped.

@@ -1,4 +1,4 @@
-//! How many calls at once the server stores without losing an octet.
+//! The number of concurrent calls that the server stores without losing an octet.
 //!
 //! `cargo bench -p recordserver --bench calls -- --calls 1000,2000,4000 --seconds 60`
 //!

@@ -38,7 +38,7 @@ pub(crate) struct Sent {
     pub(crate) packets: u64,
     pub(crate) packets_per_call: u32,
     pub(crate) seconds: f64,
-    /// How late the sender was at worst, in microseconds.
+    /// The worst delay of the sender, in microseconds.
     pub(crate) latest_us: u128,
 }
 

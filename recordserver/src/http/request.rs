@@ -20,7 +20,7 @@ pub(super) enum Page {
     Health,
 }
 
-/// Why a request is not answered with a page.
+/// The reason for which a request gets no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     Malformed,

@@ -1,9 +1,9 @@
 //! The thread that answers: a few connections at a time, each with little time and little memory.
 //!
-//! Owns: the listening sockets of the status interface and who is connected to them. Each side, TCP and Unix, has
-//! [`MAX_CLIENTS`] places; who comes when they are taken gets that of the one who has waited longest without having
-//! asked. One request for each connection, one answer, then its end.
-//! It meets strangers in the process that records: nothing here may panic, and the lints say so.
+//! Owns: the listening sockets of the status interface and their clients. Each side, TCP and Unix, has
+//! [`MAX_CLIENTS`] places; a client that comes when they are taken gets the place of the one that has waited
+//! longest without having asked. One request for each connection, one answer, then its end. It meets
+//! strangers in the process that records: nothing here may panic, and the lints say so.
 
 use super::request::{self, MAX_REQUEST_OCTETS, Page, Refused};
 use super::{Ask, Rows};
@@ -256,7 +256,7 @@ impl Server {
         let by_tcp = stream.own().is_some();
         let same = |client: &&Client| client.stream.own().is_some() == by_tcp;
         if self.clients.values().filter(same).count() >= MAX_CLIENTS {
-            // Who has asked is served first, who had an answer needs no more.
+            // A client with a request is served first; one that had its answer needs no more.
             let rank = |client: &Client| match client.state {
                 State::Ending { .. } => 0,
                 State::Reading(_) => 1,

@@ -25,7 +25,7 @@ pub(super) enum Control {
 /// A recording that is going on, with its socket.
 pub(super) struct Call {
     pub(super) control: Control,
-    /// Who asked for it; its audio comes from this address.
+    /// The phone that asked for it; its audio comes from this address.
     pub(super) peer: SocketAddr,
     pub(super) id: String,
     pub(super) device: String,
@@ -41,7 +41,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// How far it is ahead of the clock.
+    /// The octets that it is ahead of the clock.
     pub(super) fn ahead(&self, now: Mono) -> u64 {
         quota::ahead(self.recording.octets(), now.since(self.begun.mono))
     }
@@ -64,7 +64,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// How many there are.
+    /// Their number.
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }

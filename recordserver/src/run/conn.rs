@@ -28,7 +28,7 @@ pub(super) struct Conn {
     pub(super) session: Session,
     /// The call that it controls.
     pub(super) call: Option<CallKey>,
-    /// When the timer table has it, if it does.
+    /// Its time in the timer table, if it is there.
     pub(super) timer: Option<Mono>,
     /// The session is over; further octets of the phone are read and thrown away until then, because a reset
     /// would take the answers under way with it.

@@ -65,7 +65,7 @@ const JOB_QUEUE: usize = 1024;
 /// Connections accepted before other things have their turn.
 const ACCEPT_BUDGET: usize = 128;
 
-/// How long the status interface waits for the loop.
+/// The time that the status interface waits for the loop.
 const LOOP_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Between two answers to the status interface: a client that asks without end costs the calls next to

@@ -44,7 +44,7 @@ use uplink::server::{Action, EndReason, Session};
 const READ_OCTETS: usize = 4096;
 const READ_BUDGET: usize = 8;
 
-/// How long a finished connection may stay open on the phone's side.
+/// The time that a finished connection may stay open on the phone's side.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Characters of a phone's text that are shown in the log and in the status of a recording.
@@ -56,7 +56,7 @@ pub(super) struct Found {
     pub(super) names: Names,
     pub(super) devices: Devices,
     pub(super) used_ids: UsedIds,
-    /// How many the process may open.
+    /// The number that the process may open.
     pub(super) descriptors: u64,
 }
 
@@ -132,7 +132,7 @@ impl Sessions {
         self.calls.len() > 0 || self.storage.waiting() > 0
     }
 
-    /// When a connection that may have more to read is due.
+    /// The time at which a connection that may have more to read is due.
     pub(super) fn next_unread(&self) -> Option<Mono> {
         self.unread.front().map(|(at, _)| *at)
     }
@@ -464,7 +464,7 @@ impl Sessions {
         }
     }
 
-    /// Tells who controls a call that it is to end.
+    /// Tells the owner of a call that it is to end.
     fn end_call(&mut self, key: CallKey, reason: &EndReason, now: Now) {
         let Some(call) = self.calls.get(key) else { return };
         match call.control {

@@ -164,7 +164,7 @@ fn without_rtp_of_the_phone_itself_a_recording_ends_and_its_port_serves_the_next
     assert!(told.starts_with("cmd=RecordStopRequest&id=idle&") && told.ends_with("&reason=idle\n"), "{told}");
     phone.says("cmd=RecordStopResponse&id=idle&result=success\n");
 
-    // There is one port: who comes next gets it, however the one before has ended.
+    // There is one port: the next phone gets it, however the one before has ended.
     for id in ["stopped", "reset", "last"] {
         let (mut phone, port) = starts_in_time([127, 0, 0, 1], &server, id);
         assert_eq!(port, to.1);

@@ -1,4 +1,5 @@
-//! Who sends a call: strangers, forgers, floods, NATs and senders that begin again, at the program as a whole.
+//! Senders of a call: strangers, forgers, floods, NATs and senders that begin again, at the program as a
+//! whole.
 
 use crate::limits::{Phone, port};
 use crate::support::{Server, program, recorded, wait};
@@ -34,7 +35,7 @@ fn frames(who: u8, audio: &[u8]) -> Vec<u16> {
     of.map(|frame| u16::from_be_bytes([frame[0], frame[1]])).collect()
 }
 
-/// One who sends, at the pace of a call unless told otherwise.
+/// A sender, at the pace of a call unless told otherwise.
 struct Sender {
     socket: UdpSocket,
     to: (Ipv4Addr, u16),

@@ -1,4 +1,4 @@
-//! The status interface of the program: who abuses it costs no recording, and who asks gets an answer.
+//! The status interface of the program: abuse costs no recording, and a proper client gets an answer.
 
 use crate::support::{Server, program};
 use nix::libc::linger;

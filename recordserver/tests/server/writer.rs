@@ -28,9 +28,9 @@ struct Seen {
     broken: Cell<Option<Errno>>,
     /// The sync that fails once, counted from 1.
     failing: Cell<Option<usize>>,
-    /// Why a sidecar can't be made.
+    /// The error for each sidecar.
     no_sidecar: Cell<Option<Errno>>,
-    /// Why only half of the lines can be written.
+    /// The error after half of the lines.
     no_line: Cell<Option<Errno>>,
 }
 

@@ -36,7 +36,7 @@ pub const MAX_RUNS: usize = 1 << 20;
 /// The octets of one read.
 const CHUNK_OCTETS: usize = 64 * 1024;
 
-/// How packets lie in a file.
+/// The arrangement of packets in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// One after another, all of this length, with a plain header.
@@ -67,7 +67,7 @@ impl Head {
         })
     }
 
-    /// How many packets `self` is behind `earlier`; wraps.
+    /// The number of packets that `self` is behind `earlier`; wraps.
     #[expect(clippy::cast_possible_wrap, reason = "the upper half stands for the past")]
     fn since(&self, earlier: &Self) -> i16 {
         self.sequence.wrapping_sub(earlier.sequence) as i16
@@ -147,7 +147,7 @@ fn are_near(data: &[u8], length: u32, header: &FileHeader) -> bool {
     })
 }
 
-/// How far the first two packets are apart, if they are in step: each may have the same extension, say.
+/// The distance of the first two packets, if they are in step: each may have the same extension, say.
 fn first_distance(data: &[u8], header: &FileHeader) -> Option<u32> {
     let ours = |head: &Head| head.payload_type == header.codec.payload_type().0;
     let first = Head::read(data).filter(ours)?;
@@ -161,7 +161,7 @@ fn first_distance(data: &[u8], header: &FileHeader) -> Option<u32> {
 /// Payloads of equal length at equal distances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// Where the first payload is in the file.
+    /// The place of the first payload in the file.
     pub(super) at: u64,
     /// Octets of each.
     pub(super) octets: u32,
@@ -237,7 +237,7 @@ impl Index {
         self.runs.first().filter(|_| self.runs.len() == 1)
     }
 
-    /// Where audio is from octet `position` on, and how much of it lies together.
+    /// The place of the audio from octet `position` on, and its octets in one piece.
     pub(super) fn locate(&self, position: u64) -> Option<(u64, u64)> {
         let run = self.runs.get(self.runs.partition_point(|run| run.before <= position).checked_sub(1)?)?;
         let within = position - run.before;

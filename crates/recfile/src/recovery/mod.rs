@@ -21,7 +21,7 @@ pub const END_REASON_INTERRUPTED: &str = "interrupted";
 /// Chunks of an encrypted file behind its last flush that the agent follows: more than any cut leaves. A person waits.
 const MAX_CHUNKS: [(Mode, u32); 2] = [(Mode::Automatic, 16 * 1024), (Mode::Explicit, 1 << 24)];
 
-/// Who asks.
+/// The kind of repair: by the agent or by a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The agent, at its start and when a stick appears: only files beside an open sidecar of ours are
@@ -56,7 +56,7 @@ pub enum Step {
     Pad {
         /// Length of the file so far.
         at: u64,
-        /// How many.
+        /// The number of octets.
         octets: u32,
         /// Silence of the codec.
         byte: u8,
@@ -73,7 +73,7 @@ pub enum Step {
     WriteSidecar(Box<Sidecar>),
     /// Give the sidecar another name: it is none. A file without one is whole, and its text is kept.
     SetSidecarAside {
-        /// Why it is of no use.
+        /// The reason for which it is of no use.
         reason: String,
     },
 }
@@ -86,7 +86,7 @@ impl Step {
     }
 }
 
-/// Why a file can't be put right.
+/// The reason for which a file can't be repaired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unrepairable {
     /// The header is unreadable, and no sidecar has its values.

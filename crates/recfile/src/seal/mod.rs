@@ -1,4 +1,4 @@
-//! Encryption of recordings to a public key, and the signature that tells who wrote one.
+//! Encryption of recordings to a public key, and the signature that proves their origin.
 //!
 //! Owns: keys, the header that wraps a file's key ([`age`], the format of age-encryption.org), the chunks that hold
 //! audio ([`audio`]), the encrypted part of a sidecar ([`sidecar`]), hash and signature ([`origin`]). Where
@@ -22,7 +22,7 @@ pub type Entropy<'a> = &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>;
 /// Recipients of one file at most.
 pub const MAX_RECIPIENTS: usize = 8;
 
-/// Why something is not opened, or no key.
+/// The reason for which something is not opened, or is no key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SealError {
     /// The text is no recipient (`age1…`).

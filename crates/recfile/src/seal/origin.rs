@@ -1,4 +1,4 @@
-//! Hash and signature of a recording: whether it is unchanged, and who wrote it.
+//! Hash and signature of a recording: proof that it is unchanged, and of its writer.
 //!
 //! Owns: the device's key (Ed25519, in the PEM files that `openssl genpkey -algorithm ed25519` makes), the
 //! signed message, and the check. A signature proves that the holder of the key signed this head, audio, call

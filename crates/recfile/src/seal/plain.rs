@@ -20,7 +20,7 @@ pub struct PlainFile<R> {
     stream: super::age::Stream,
     front: Front,
     header: FileHeader,
-    /// Where each chunk's audio begins, without the header, and where it stands in the file.
+    /// The start of each chunk's audio, without the header, and the chunk's place in the file.
     chunks: Vec<(u64, u64)>,
     audio_octets: u64,
     finished: bool,

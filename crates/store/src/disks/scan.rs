@@ -86,7 +86,7 @@ fn sticks(look: &Look, mounts: &[Mount]) -> Vec<Disk> {
     best.iter().filter_map(|mount| describe(&mount.point, look, Some(mount), true, &links)).collect()
 }
 
-/// Where sticks are mounted at the moment.
+/// The present mount points of sticks.
 #[must_use]
 pub fn mounted() -> Vec<PathBuf> {
     let links = Links::read();
@@ -125,7 +125,7 @@ fn describe(root: &Path, look: &Look, mount: Option<&Mount>, removable: bool, li
     })
 }
 
-/// Why recordings could not go to `name` below `root`, as far as that shows without writing.
+/// The fault that keeps recordings from `name` below `root`, as far as it shows without a write.
 fn folder_fault(root: &Path, name: &str, device: u64) -> Option<FaultKind> {
     let folder = if name.is_empty() { root.to_owned() } else { root.join(name) };
     let may_write = |path: &Path| match access(path, AccessFlags::W_OK | AccessFlags::X_OK) {

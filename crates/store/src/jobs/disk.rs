@@ -4,7 +4,7 @@ use super::fault::FaultKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where recordings go.
+/// The destination of recordings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The first writable removable disk.
@@ -29,7 +29,7 @@ impl StickId {
 /// The disks to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// Where.
+    /// The place to look.
     pub target: Target,
     /// Folder below the disk's root that recordings go to; empty for the root itself.
     pub folder: String,
@@ -48,7 +48,7 @@ impl From<Target> for Look {
 pub struct Found {
     /// Filesystems that could hold recordings, in the order in which they were mounted, each once.
     pub disks: Vec<Disk>,
-    /// Why there is none, if a directory was asked for.
+    /// The reason for which there is none, if a directory was asked for.
     pub missing: Option<Missing>,
     /// Those of the ejected disks that are gone.
     pub pulled: Vec<StickId>,
@@ -62,7 +62,7 @@ impl From<Option<Disk>> for Found {
     }
 }
 
-/// Why a directory can't be recorded to.
+/// The reason for which a directory can't be recorded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// It is not there.
@@ -102,7 +102,7 @@ pub struct Ejected {
 /// A mount that could not be undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// Where.
+    /// The mount point.
     pub point: PathBuf,
     /// The cause, and what to do.
     pub why: String,
@@ -147,12 +147,12 @@ pub struct Space {
     pub free_octets: u64,
 }
 
-/// How fast a disk takes audio.
+/// The speed at which a disk takes audio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Speed {
     /// Octets written and synced.
     pub octets: u64,
-    /// How long that took.
+    /// The time that it took.
     pub took: Duration,
     /// The longest single sync.
     pub longest_sync: Duration,

@@ -34,7 +34,7 @@ impl Folder {
 pub struct Open {
     /// Key for all later jobs on this file.
     pub file: FileKey,
-    /// Where.
+    /// The folder.
     pub folder: Folder,
     /// SystemTime of the name.
     pub stamp: Wall,
@@ -55,12 +55,12 @@ pub struct Opened {
     pub space: Space,
 }
 
-/// How a file is to be, whose disk was pulled while it was written.
+/// The wanted state of a file whose disk was pulled while it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finalise {
     /// The key that the file had.
     pub file: FileKey,
-    /// Where the disk is now.
+    /// The folder at the disk's present place.
     pub folder: Folder,
     /// Path below the recording folder.
     pub name: String,

@@ -28,7 +28,7 @@ pub enum LibraryJob {
     Info {
         /// The question.
         ask: AskId,
-        /// Where.
+        /// The folder.
         folder: Folder,
         /// Its name.
         file: String,
@@ -37,7 +37,7 @@ pub enum LibraryJob {
     Delete {
         /// The question.
         ask: AskId,
-        /// Where.
+        /// The folder.
         folder: Folder,
         /// Its name.
         file: String,
@@ -46,7 +46,7 @@ pub enum LibraryJob {
     Protect {
         /// The question.
         ask: AskId,
-        /// Where.
+        /// The folder.
         folder: Folder,
         /// Its name.
         file: String,
@@ -57,7 +57,7 @@ pub enum LibraryJob {
     OpenPlay {
         /// The question.
         ask: AskId,
-        /// Where.
+        /// The folder.
         folder: Folder,
         /// Their names in the order of playing.
         files: Vec<String>,
@@ -73,7 +73,7 @@ pub enum LibraryJob {
 pub struct Index {
     /// Which pass; comes back with the answer.
     pub pass: u64,
-    /// Where.
+    /// The folder.
     pub folder: Folder,
     /// Begin behind this name; `None`: with the newest.
     pub after: Option<String>,
@@ -92,7 +92,7 @@ pub struct Indexed {
     pub found: Vec<FileSummary>,
     /// Files that had been left unfinished and are not any more.
     pub recovered: Vec<Recovered>,
-    /// Where to go on; `None` at the end of the folder.
+    /// The place to go on at; `None` at the end of the folder.
     pub next: Option<String>,
     /// The names of the folder are not all read yet: the same step is to be asked for again.
     pub unfinished: bool,
@@ -105,7 +105,7 @@ pub struct ReadFrames {
     pub playback: PlaybackKey,
     /// Counts the seeks of the playback, so that an answer from before one is told apart.
     pub generation: u32,
-    /// Where.
+    /// The folder.
     pub folder: Folder,
     /// Its name.
     pub file: String,
@@ -117,7 +117,7 @@ pub struct ReadFrames {
     pub block: Block,
 }
 
-/// Why there is no answer about a file.
+/// The reason for which there is no answer about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LibraryError {
     /// There is no such recording.
@@ -158,7 +158,7 @@ pub struct SidecarSummary {
     pub segment: u32,
     /// The call.
     pub call: Call,
-    /// When the file begins.
+    /// The start of the file.
     pub start: Option<Wall>,
     /// Kept when room is made.
     pub protected: bool,
@@ -183,7 +183,7 @@ pub struct Details {
     pub found: FileSummary,
     /// Its sidecar.
     pub sidecar: Option<Sidecar>,
-    /// Why it does not begin like a recording, if it does not.
+    /// The fault of its beginning, if it does not begin like a recording.
     pub damage: Option<String>,
 }
 

@@ -49,7 +49,7 @@ pub enum Job {
     MeasureSpeed(Folder),
     /// Delete the oldest finalised recording in the folder.
     DeleteOldest {
-        /// Where.
+        /// The folder.
         folder: Folder,
         /// Ids of the calls that are running: between two files of one, storage has none of it open.
         running: Vec<String>,
@@ -80,7 +80,7 @@ pub enum Done {
         pieces: Vec<Piece>,
         /// Octets of audio in the file that are durable, whether or not there was an error.
         durable_octets: u64,
-        /// How long the disk took.
+        /// The time that the disk took.
         took: Duration,
         /// Room left if it was looked at, or why writing failed; the file takes no more then.
         result: Result<Option<Space>, Fault>,

@@ -59,7 +59,7 @@ pub struct Checkpoints<F: Fs, L: Ledger<F>> {
     interval: Duration,
     ledger: L,
     closing: Vec<Closing<F::File, L::Line>>,
-    /// A file that was open at the last checkpoint: a failed write-back is told to who was there.
+    /// A file that was open at the last checkpoint: the kernel tells it of a failed write-back.
     witness: Option<F::File>,
     /// Tried again at each checkpoint; beyond the limit the next start has to do it.
     late: Vec<Late>,

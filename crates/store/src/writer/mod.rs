@@ -92,7 +92,7 @@ pub trait SyncPolicy<F: Fs + Disks> {
         job: Job,
     ) -> Option<Done>;
 
-    /// When a checkpoint is due, if one is; `is_writing`: there are open files.
+    /// The time of the next checkpoint, if one is due; `is_writing`: there are open files.
     fn poll_deadline(&self, is_writing: bool) -> Option<Mono>;
 
     /// Makes everything durable, and adds the answers to jobs that waited for it.
@@ -201,7 +201,7 @@ impl<F: Fs + Disks, P: SyncPolicy<F>> Writer<F, P> {
         })
     }
 
-    /// When a checkpoint is due, if one is.
+    /// The time of the next checkpoint, if one is due.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Mono> {
         self.policy.poll_deadline(!self.files.0.is_empty())

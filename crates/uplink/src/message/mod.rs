@@ -42,7 +42,7 @@ pub struct StartRequest {
     pub device: String,
     /// Both ends of the call.
     pub parties: Parties,
-    /// Who called whom; `None` if missing or neither `in` nor `out`.
+    /// The direction of the call; `None` if missing or neither `in` nor `out`.
     pub direction: Option<Direction>,
     /// Encoding name, such as `PCMA`.
     pub codec: String,
@@ -75,7 +75,7 @@ pub struct StartResponse {
     pub id: String,
     /// Whether the server records.
     pub outcome: Outcome,
-    /// Why not, for the phone's prompt; may be empty.
+    /// The reason of a refusal, for the phone's prompt; may be empty.
     pub reason: String,
     /// Host that takes the RTP; empty means the TCP peer.
     pub server: String,
@@ -92,7 +92,7 @@ pub struct StopRequest {
     pub id: String,
     /// Both ends of the call, as they are known by now.
     pub parties: Parties,
-    /// Why it ends; may be empty.
+    /// The reason of the end; may be empty.
     pub reason: String,
     /// With the extension, how many items the recording has.
     pub items: Option<u64>,
@@ -125,7 +125,7 @@ pub enum Message {
     },
 }
 
-/// Why a text is no message.
+/// The reason for which a text is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseError {
     /// A key that the message can't do without is missing.
@@ -199,7 +199,7 @@ fn is_beginning(value: &[u8], whole: &str) -> bool {
         && value.len() < whole.len()
 }
 
-/// How much of a message a text holds.
+/// The completeness of a message in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Completeness {
     /// Can't be a message yet.
@@ -236,11 +236,11 @@ const KEYS: [&str; 19] = [
     "items",
 ];
 
-/// Where the values of the known keys are. It grows with the text: no octet is looked at twice.
+/// The places of the values of known keys. It grows with the text: no octet is looked at twice.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Index {
     looked: usize,
-    /// Where the pair under way begins.
+    /// The start of the pair under way.
     pair: usize,
     /// Its `=` has been seen.
     in_value: bool,

@@ -66,7 +66,7 @@ pub enum Action {
     /// Connect to this address for media by TCP, in place of a former connection, and send the items from the granted
     /// one on.
     StreamTo {
-        /// Where to.
+        /// The target.
         target: SocketAddr,
         /// As the server said it.
         granted: Granted,
@@ -86,7 +86,7 @@ pub enum Action {
     Ended(End),
 }
 
-/// How a session ended.
+/// The end of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// We stopped it.
@@ -113,7 +113,7 @@ pub enum End {
     },
 }
 
-/// Why a session broke.
+/// The reason for which a session broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The name has no address, or no address takes the connection in time.

@@ -282,7 +282,7 @@ impl Client {
         }
     }
 
-    /// When [`timer`](Self::timer) is due.
+    /// The time at which [`timer`](Self::timer) is due.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Mono> {
         let own = match self.state {
@@ -428,7 +428,7 @@ impl Client {
         }
         // The reader of messages lets no success without a port pass.
         let Some(port) = answer.port else { return };
-        // Who was not asked has nothing to grant.
+        // A server that was not asked has nothing to grant.
         let granted = answer.extension.filter(|_| self.params.extension.is_some());
         match self.judge(peer, &answer.server, port) {
             Target::At(target) => self.stream_to(peer, target, granted, now, out),

@@ -182,7 +182,8 @@ fn range(first: u32, last: u32) -> String {
     if first == last { format!("segment {first} is") } else { format!("segments {first} to {last} are") }
 }
 
-/// Why a file's audio, which plays at the pace of its codec, is not as long as its header counts.
+/// The reason for which a file's audio, which plays at the pace of its codec, is not as long as its header
+/// counts.
 pub(super) fn pace_remark(facts: &Facts) -> Option<String> {
     if facts.increment == facts.frame_octets || facts.frames == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! Where a WAV goes.
+//! The output file of an export.
 //!
 //! Owns: that it appears whole or not at all, over no existing file unless forced, and never over a
 //! recording; that others can't read it; and that a failed export leaves nothing behind.

@@ -23,7 +23,7 @@ const TOTAL_OCTETS: u64 = 4 << 30;
 /// Room that `low` leaves beside the reserve: five minutes of audio.
 const LOW_OCTETS: u64 = 300 * 8000 + 64 * 1024;
 
-/// How long a slow stick takes for a sync: long enough to be told, too short to count as stalled.
+/// The time of a slow stick's sync: long enough to be told, too short to count as stalled.
 const SLOW_SYNC: Duration = Duration::from_millis(1500);
 
 /// The number of the stick's file system; any will do.
@@ -38,7 +38,7 @@ struct State {
     failed: bool,
     stalled: bool,
     slow: bool,
-    /// How often it has been put in.
+    /// The number of insertions.
     insertion: u64,
     /// Free octets beside the files.
     room_octets: u64,
@@ -67,11 +67,11 @@ const GOOD: State = State {
     room_octets: TOTAL_OCTETS,
 };
 
-/// The stick, for the storage thread and for those who give commands.
+/// The stick, for the storage thread and for the thread of commands.
 #[derive(Clone, Debug)]
 pub(super) struct Stick {
     root: Arc<PathBuf>,
-    /// Where recordings are, below `root`.
+    /// The folder of recordings, below `root`.
     folder: Arc<PathBuf>,
     reserve_octets: u64,
     state: Arc<(Mutex<State>, Condvar)>,

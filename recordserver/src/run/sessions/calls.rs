@@ -26,7 +26,7 @@ const MAX_LAST_DRAINS: usize = 16;
 /// Ports that are tried for one call, if other programs have them.
 const PORT_ATTEMPTS: usize = 16;
 
-/// Who asks for a call.
+/// The phone that asks for a call.
 struct Asked {
     control: Control,
     peer: SocketAddr,
@@ -83,7 +83,7 @@ fn open_call(
     }
     let mut device = device_folder(&opening.device, sessions.names);
     if !sessions.gate.admits_device(&device, peer.ip(), now.mono) {
-        // Who invents devices fills one folder.
+        // A phone that invents devices fills one folder.
         device = device_folder(&prefix(peer.ip()).to_string(), sessions.names);
     }
     let folder = Folder {

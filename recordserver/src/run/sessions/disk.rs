@@ -66,7 +66,7 @@ pub(super) struct Storage {
     unanswered: usize,
     disk: Disk,
     has_fault: bool,
-    /// When recordings were ended for want of room.
+    /// The last time at which recordings were ended for want of room.
     made_room: Option<Mono>,
     closing: HashMap<FileKey, Closing>,
     /// The first day with a recording that the disk did not let us finish: the next start has to.

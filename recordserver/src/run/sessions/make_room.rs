@@ -1,8 +1,9 @@
-//! Who gets in, and who has to make room for whom when it is tight.
+//! Admission of connections and sessions, and making room when it is tight.
 //!
 //! Owns: the counts of each address, the order in which limits are asked, and the choice of connections and recordings
 //! that are given up: only such as have said or sent nothing, of the address that has most of them, the oldest first.
-//! Never: the limits themselves, which [`crate::admission`] and [`crate::rates`] count; the end of whom it chooses.
+//! Never: the limits themselves, which [`crate::admission`] and [`crate::rates`] count; the end of the chosen
+//! ones.
 
 use super::disk::MAX_WAITING_JOBS;
 use crate::admission::{Admission, Limits, prefix};
@@ -17,7 +18,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Silent connections that are looked at to find one that makes room: so many of the oldest, and of the newest, where
-/// those are who open them all the time.
+/// those belong to clients that open them all the time.
 const LOOKED_AT: usize = 64;
 
 /// A connection without a recording is left alone for so long, unless its address has far more of them than who
@@ -43,10 +44,11 @@ const LEAST_SHARE: usize = 4;
 /// Of a text that a phone chose, in the log.
 const MAX_LOGGED_CHARS: usize = 64;
 
-/// Who gets in.
+/// Admission.
 pub(super) struct Gate {
     admission: Admission,
-    /// Connections without a recording, and since when: who has been silent for longest comes first.
+    /// Connections without a recording, by the time since when they are silent: the longest silent comes
+    /// first.
     silent: BTreeMap<(Mono, usize), IpAddr>,
     starts: Rates,
     empty_files: Rates,
@@ -254,7 +256,7 @@ impl Gate {
         }
     }
 
-    /// A line of the log about somebody who was refused, unless there were too many.
+    /// Logs a refusal, unless there were too many.
     pub(super) fn tell(&mut self, from: IpAddr, now: Mono, text: impl FnOnce() -> String) {
         match self.throttle.line(from, now) {
             Some(0) => log::warn!("{}", text()),
@@ -270,7 +272,7 @@ fn silent_calls(calls: &Calls, time: Duration, now: Mono) -> Vec<CallKey> {
     calls.iter().map(|(key, _)| key).filter(silent).collect()
 }
 
-/// How long a recording has gone on without ever having had a packet.
+/// The age of a recording that never had a packet.
 fn silent_for(calls: &Calls, key: CallKey, now: Mono) -> Option<Duration> {
     let call = calls.get(key)?;
     let recording = &call.recording;

@@ -119,7 +119,7 @@ impl Sealer {
     }
 }
 
-/// How the audio of a file ends.
+/// The end of the audio of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// With its last chunk.
@@ -133,12 +133,12 @@ pub enum End {
     Altered {
         /// Its number, from 0.
         chunk: u64,
-        /// Where it begins in the file.
+        /// Its start in the file.
         at: u64,
     },
     /// Octets follow the last chunk.
     Beyond {
-        /// Where they begin.
+        /// Their start.
         at: u64,
     },
 }
@@ -173,7 +173,7 @@ pub struct Opener<R> {
     chunk: Vec<u8>,
 }
 
-/// Why a file is not opened at all.
+/// The reason for which a file is not opened at all.
 #[derive(Debug)]
 pub enum OpenError {
     /// It does not begin like an encrypted recording.
@@ -260,7 +260,7 @@ impl<R: Read> Opener<R> {
         self.data_octets
     }
 
-    /// How it ended, when `next` has given nothing more.
+    /// The kind of end, once `next` returns nothing more.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }

@@ -33,7 +33,7 @@ fn read(file: &[u8]) -> Result<(Vec<u8>, End), OpenError> {
     Ok((audio, opener.end().cloned().expect("an end")))
 }
 
-/// Where chunk `number` of equal chunks of `octets` begins.
+/// The start of chunk `number` of equal chunks of `octets`.
 fn chunk_at(file: &[u8], number: usize, octets: usize) -> usize {
     let first = usize::try_from(Front::parse(file).unwrap().first_chunk()).unwrap();
     first + number * (octets + CHUNK_OVERHEAD_OCTETS)
