@@ -115,7 +115,8 @@ enum Command {
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
     },
-    /// Back up the catalogue and the keys, with a list of the media, and prove it; works while the server runs
+    /// Back up the catalogue and the keys, with a list of the media, and prove it; works while the server
+    /// runs
     Backup {
         /// A folder that is empty, or not there yet
         #[arg(value_name = "DIR")]
@@ -134,7 +135,8 @@ enum Command {
     /// Measure searching, on calls that nobody made
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Wrap the keys of encrypted recordings for the recipients that the settings have now; goes on where it ended
+    /// Wrap the keys of encrypted recordings for the recipients that the settings have now; goes on where it
+    /// ended
     RotateKeys,
 }
 

@@ -1,8 +1,9 @@
 //! Telephone numbers as the catalogue looks for them.
 //!
-//! Owns: which digits a number has, and the integer keys under which its end and its beginning are found. A key is looked
-//! up by equality, so an index of (key, call) has its hits in the order of time, and "the newest 50 that end in 4711"
-//! reads 50 entries, however many there are. [`ends`] and [`begins`] say which keys a search has to look up.
+//! Owns: which digits a number has, and the integer keys under which its end and its beginning are found. A
+//! key is looked up by equality, so an index of (key, call) has its hits in the order of time, and "the
+//! newest 50 that end in 4711" reads 50 entries, however many there are. [`ends`] and [`begins`] say which
+//! keys a search has to look up.
 
 /// Digits that are kept of a number.
 const MAX_DIGITS: usize = 32;

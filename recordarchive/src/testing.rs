@@ -19,7 +19,8 @@ use std::sync::Arc;
 /// A moment of which the tests are: 2026-11-27, 10:15 UTC.
 pub(crate) const NOW_US: i64 = 1_795_774_500_000_000;
 
-/// Says that a test did not run; fails instead where everything has to run (`CI` or `RECORDER_TESTS_REQUIRE_ALL` is set).
+/// Says that a test did not run; fails instead where everything has to run (`CI` or
+/// `RECORDER_TESTS_REQUIRE_ALL` is set).
 pub(crate) fn skip(reason: &str) {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if let Some(name) = ["CI", "RECORDER_TESTS_REQUIRE_ALL"].into_iter().find(is_set) {

@@ -69,7 +69,8 @@ impl Failure {
         }
     }
 
-    /// `{"error": {"code", "message", "data": {"reason"}}}`, in the shape of a JSON-RPC error for every failure.
+    /// `{"error": {"code", "message", "data": {"reason"}}}`, in the shape of a JSON-RPC error for every
+    /// failure.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let reason = match self {

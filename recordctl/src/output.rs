@@ -54,8 +54,8 @@ impl LiveLine {
         Self { in_place: std::io::stdout().is_terminal(), drawn: false }
     }
 
-    /// Columns that a text may take without going on in the next line; none where each text is a line of its own. Asked
-    /// each time: windows are made wider and narrower.
+    /// Columns that a text may take without going on in the next line; none where each text is a line of its
+    /// own. Asked each time: windows are made wider and narrower.
     pub(super) fn columns(&self) -> Option<usize> {
         // In the last column the cursor would stand in the next line, on some terminals.
         self.in_place

@@ -34,7 +34,8 @@ const OF_SESSION: u64 = 3;
 /// A recording, and a connection that is refused.
 const LEAST_FOR_PHONES: u64 = 5;
 
-/// Memory of a connection, and of each descriptor of a recording, at worst: a message and answers that nobody reads; blocks are apart.
+/// Memory of a connection, and of each descriptor of a recording, at worst: a message and answers that nobody
+/// reads; blocks are apart.
 const OF_DESCRIPTOR_OCTETS: u64 = 32 * 1024;
 
 /// Limits below have no places that are kept for known addresses.
@@ -80,7 +81,8 @@ impl Limits {
         })
     }
 
-    /// The descriptors that `octets` of memory are enough for, if a quarter of it is for phones and half for audio.
+    /// The descriptors that `octets` of memory are enough for, if a quarter of it is for phones and half for
+    /// audio.
     #[must_use]
     pub fn descriptors_for(octets: u64) -> u64 {
         let phones = octets / 4 / OF_DESCRIPTOR_OCTETS;

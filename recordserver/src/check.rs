@@ -1,6 +1,7 @@
 //! `--check-config` beyond the text: errors that would show only when the server starts.
 //!
-//! Owns: looking at the folders, the group and the address that the settings name. Starts nothing and leaves nothing behind.
+//! Owns: looking at the folders, the group and the address that the settings name. Starts nothing and leaves
+//! nothing behind.
 
 use crate::advice::{Wanted, refused};
 use crate::config::Config;

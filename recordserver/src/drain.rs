@@ -82,7 +82,8 @@ fn listener(socket: &Path) -> io::Result<i32> {
     Ok(getsockopt(&stream, sockopt::PeerCredentials)?.pid())
 }
 
-/// Whether the process `server` listens there no more: nobody does, or the next one that a service manager has started.
+/// Whether the process `server` listens there no more: nobody does, or the next one that a service manager
+/// has started.
 fn has_ended(socket: &Path, server: i32) -> bool {
     match listener(socket) {
         Ok(now) => now != server,

@@ -157,8 +157,8 @@ impl Journal {
         self.open(fs).map(drop).map_err(|error| self.fault(&error))
     }
 
-    /// Appends lines, all or none, in a new file if they do not fit the present one. They are not durable yet: the file
-    /// that has them is returned.
+    /// Appends lines, all or none, in a new file if they do not fit the present one. They are not durable
+    /// yet: the file that has them is returned.
     ///
     /// # Errors
     /// A text for the administrator.

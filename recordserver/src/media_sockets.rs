@@ -124,7 +124,8 @@ impl Media {
     /// other one meanwhile to `take`. Does nothing if it is so. `contested`: others have sent, too.
     ///
     /// # Errors
-    /// As the system says, for want of a descriptor or a route. The call goes on all the same, without that protection.
+    /// As the system says, for want of a descriptor or a route. The call goes on all the same, without that
+    /// protection.
     pub fn follow(
         &mut self,
         sender: SocketAddr,
@@ -166,7 +167,8 @@ impl Media {
         dropped
     }
 
-    /// Another socket on the same port. The permission to share it is taken back at once: no other program gets in.
+    /// Another socket on the same port. The permission to share it is taken back at once: no other program
+    /// gets in.
     fn second(&self) -> io::Result<UdpSocket> {
         let addr = self.socket.local_addr()?;
         let family = if addr.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
@@ -185,8 +187,8 @@ impl Media {
 }
 
 fn prepare(socket: &UdpSocket, buffer_octets: usize, phone: IpAddr) {
-    // All of these may fail: a smaller buffer serves for a shorter time, without stamps a packet arrives when it is
-    // looked at, and without the filter strangers cost a look.
+    // All of these may fail: a smaller buffer serves for a shorter time, without stamps a packet arrives when
+    // it is looked at, and without the filter strangers cost a look.
     let _ = setsockopt(socket, sockopt::RcvBuf, &buffer_octets);
     let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &true);
     let _ = only_from(socket.as_fd(), phone);

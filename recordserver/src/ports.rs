@@ -1,8 +1,8 @@
 //! UDP ports for RTP: one per session, out of a range.
 //!
-//! They are given out at random, so that nobody can send to a port before its session knows it. Invariant: a port is
-//! either free or given out. A freed port goes to the end of the queue, and one of the older half is taken,
-//! so that late packets of one call do not meet the next one as long as there are other ports.
+//! They are given out at random, so that nobody can send to a port before its session knows it. Invariant: a
+//! port is either free or given out. A freed port goes to the end of the queue, and one of the older half is
+//! taken, so that late packets of one call do not meet the next one as long as there are other ports.
 
 use std::collections::VecDeque;
 use std::fmt;

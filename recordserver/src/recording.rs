@@ -47,7 +47,8 @@ pub struct Recording {
     stream: StreamRecorder,
     /// The counts when the present file began.
     counts_before: Counts,
-    /// Packets of the call that the kernel dropped because they were not fetched in time: in all, and before this file.
+    /// Packets of the call that the kernel dropped because they were not fetched in time: in all, and before
+    /// this file.
     overruns: u64,
     overruns_before: u64,
     sidecar: Sidecar,
@@ -71,7 +72,8 @@ struct Ending<'a> {
 }
 
 impl Recording {
-    /// A recording that was asked for by a phone at `peer`, has this `id` at the server, and goes to `folder`.
+    /// A recording that was asked for by a phone at `peer`, has this `id` at the server, and goes to
+    /// `folder`.
     #[must_use]
     pub fn new(
         rules: Rules,

@@ -1,10 +1,10 @@
 //! At the start: recordings that a crash or a power cut left unfinished are put right.
 //!
 //! An archive of years is not read through for that: a small file in the storage folder tells the first day
-//! that may have unfinished recordings, and an end with everything finished removes it. Owns: that file, the lock on the storage
-//! folder that keeps a second server out, and which day folders are looked at. The repair of a recording is
-//! the library's [`recover`]. Finished files of these days that the [`journal`](crate::journal) has no line
-//! of get one.
+//! that may have unfinished recordings, and an end with everything finished removes it. Owns: that file, the
+//! lock on the storage folder that keeps a second server out, and which day folders are looked at. The repair
+//! of a recording is the library's [`recover`]. Finished files of these days that the
+//! [`journal`](crate::journal) has no line of get one.
 
 use crate::folders::day_folder;
 use crate::journal::{Journal, Line, MAX_LINES, locked};
@@ -416,7 +416,8 @@ mod tests {
 
     const NAME: &str = "Record_20260301-091500.wav";
 
-    /// A day with a recording that was cut off, in a folder of which nothing can be changed as long as it is told so.
+    /// A day with a recording that was cut off, in a folder of which nothing can be changed as long as it is
+    /// told so.
     fn leave_unfinished(day: &Path) -> PathBuf {
         let mut audio = FileHeader::new(Codec::Pcma, 20).encode().to_vec();
         audio.resize(HEADER_OCTETS + 330, 1);

@@ -17,8 +17,8 @@ use store::sidecar_file::create_anew;
 /// Name of the file in the storage folder.
 pub const USED_IDS: &str = ".recordserver-ids";
 
-/// Octets of the filter: after a million recordings one new id in 1,500 is taken for a used one, after ten millions
-/// every fifth.
+/// Octets of the filter: after a million recordings one new id in 1,500 is taken for a used one, after ten
+/// millions every fifth.
 pub const FILTER_OCTETS: usize = 4 << 20;
 
 /// Bits of an id.
@@ -121,7 +121,8 @@ impl UsedIds {
         }
     }
 
-    /// The id of a recording that a phone calls `id`: the same, or if that was used with something random behind it.
+    /// The id of a recording that a phone calls `id`: the same, or if that was used with something random
+    /// behind it.
     pub fn claim(&mut self, id: &str) -> String {
         let mut claimed = id.to_owned();
         for _ in 0..MAX_TRIES {

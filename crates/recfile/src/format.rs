@@ -30,7 +30,8 @@ pub enum Problem {
     StaleDataSize {
         /// `dataSize` of the header.
         declared: u32,
-        /// Octets of the whole frames in the file. Over 4 GiB the field says the most whole frames that it can.
+        /// Octets of the whole frames in the file. Over 4 GiB the field says the most whole frames that it
+        /// can.
         actual: u64,
     },
     /// The file ends within a frame.

@@ -53,8 +53,8 @@ pub const STATE_OCTETS: usize = 4 * STATE_NUMBERS;
 const STATE_NUMBERS: usize = 2 * 22 + 24;
 
 impl G722Decoder {
-    /// The state, to go on from later: decoding from a saved state gives the very samples that decoding from the start
-    /// gives.
+    /// The state, to go on from later: decoding from a saved state gives the very samples that decoding from
+    /// the start gives.
     #[must_use]
     pub fn save(&self) -> [u8; STATE_OCTETS] {
         let pairs = self.pairs.iter().flat_map(|&(sum, difference)| [sum, difference]);

@@ -200,7 +200,8 @@ impl<R: Read + Seek> Reader<R> {
     }
 }
 
-/// The length of packets that stand farther on, where the beginning shows none: early media of another type, say.
+/// The length of packets that stand farther on, where the beginning shows none: early media of another type,
+/// say.
 fn packets_elsewhere(source: &mut (impl Read + Seek), len: u64, format: &Format) -> io::Result<Option<u32>> {
     let window = 5 * u64::from(format.header.rtp_len + RTP_HEADER_OCTETS);
     let available = len.saturating_sub(HEADER_OCTETS as u64);

@@ -97,7 +97,8 @@ impl Front {
     /// Reads the beginning of a file; [`FRONT_PROBE_OCTETS`] are enough.
     ///
     /// # Errors
-    /// [`HeaderError`]: of a recording that is not encrypted, too, and of one whose key header is cut off or none.
+    /// [`HeaderError`]: of a recording that is not encrypted, too, and of one whose key header is cut off or
+    /// none.
     pub fn parse(head: &[u8]) -> Result<Self, HeaderError> {
         let bare = Self::bare_header(head).ok_or(HeaderError::NotARecording)?;
         let header = FileHeader::parse(&bare)?;
@@ -175,8 +176,9 @@ impl Front {
         Extent { data_octets: 0, chunks: 0, finished: false, end: self.first_chunk(), beyond: 0 }
     }
 
-    /// Follows the chunks of a file of `len` octets to the last whole one: from where the file says that it was at the
-    /// last flush, if that can be so, else from the first one. `None` if there are over `max_chunks` to follow.
+    /// Follows the chunks of a file of `len` octets to the last whole one: from where the file says that it
+    /// was at the last flush, if that can be so, else from the first one. `None` if there are over
+    /// `max_chunks` to follow.
     ///
     /// # Errors
     /// Those of `read`, which gives the four octets at an offset.
@@ -337,8 +339,8 @@ impl Chunk {
     }
 }
 
-/// Octets of audio that fit into a file of `file_limit` octets with so many recipients, if each chunk is full; each
-/// that is not takes [`CHUNK_OVERHEAD_OCTETS`] away. A last chunk is left room for.
+/// Octets of audio that fit into a file of `file_limit` octets with so many recipients, if each chunk is
+/// full; each that is not takes [`CHUNK_OVERHEAD_OCTETS`] away. A last chunk is left room for.
 #[must_use]
 pub fn max_sealed_octets(file_limit: u64, recipients: usize) -> u64 {
     let head = (FRONT_OCTETS + key_header_octets_for(recipients) + NONCE_OCTETS) as u64;

@@ -37,7 +37,8 @@ pub struct Packets {
     pub duplicate: u64,
     /// Given up on our side: the buffer was full, or the packet was no usable RTP.
     pub dropped: u64,
-    /// Of those that are lost: reached the machine, and were dropped by the system because nobody fetched them in time.
+    /// Of those that are lost: reached the machine, and were dropped by the system because nobody fetched
+    /// them in time.
     pub overrun: u64,
     /// Sent by others than the call's sender. Part of no other number.
     pub strangers: u64,
@@ -79,7 +80,8 @@ pub enum SidecarState {
     Ended,
 }
 
-/// A decision that keeps a recording, as an archive took it. A sidecar has it too, so that it outlives the archive's database.
+/// A decision that keeps a recording, as an archive took it. A sidecar has it too, so that it outlives the
+/// archive's database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -180,7 +182,8 @@ pub struct Sidecar {
     pub holds: Vec<Hold>,
     /// Made whole after an interruption.
     pub recovered: bool,
-    /// SHA-256 of the `data_bytes` octets behind the header, hexadecimal; of an encrypted file of the audio inside.
+    /// SHA-256 of the `data_bytes` octets behind the header, hexadecimal; of an encrypted file of the audio
+    /// inside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// Whether the hash is of the repaired file, not of the one recorded.

@@ -229,8 +229,8 @@ pub fn shown_json(json: &str, for_terminal: bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A line that ought to be JSON in UTF-8 and has strings that are not: octets that are no text become U+FFFD, control
-/// characters within strings are escaped. Errors outside of strings stay.
+/// A line that ought to be JSON in UTF-8 and has strings that are not: octets that are no text become U+FFFD,
+/// control characters within strings are escaped. Errors outside of strings stay.
 #[must_use]
 pub fn mended_json(line: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(line);
@@ -256,8 +256,8 @@ pub fn mended_json(line: &[u8]) -> Cow<'_, str> {
     Cow::Owned(mended)
 }
 
-/// The JSON text `json` with U+FFFD for each half of a surrogate pair that stands alone: a name that was cut in the
-/// middle of an emoji.
+/// The JSON text `json` with U+FFFD for each half of a surrogate pair that stands alone: a name that was cut
+/// in the middle of an emoji.
 #[must_use]
 pub fn paired_json(json: &str) -> Cow<'_, str> {
     let octets = json.as_bytes();

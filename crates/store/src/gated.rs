@@ -1,4 +1,5 @@
-//! A filesystem behind a gate that sees every operation before it is done, and may fail, shorten or answer it.
+//! A filesystem behind a gate that sees every operation before it is done, and may fail, shorten or answer
+//! it.
 //!
 //! Owns: the list of operations, and the possible results of one. Never: when something goes wrong; that is
 //! the gate's. The simulated stick and the tests of faults are gates.

@@ -1,7 +1,7 @@
 //! The kernel's mount table: which filesystem is where, and which one a path leads to.
 //!
-//! Owns: reading the table. Paths are octets and need not be text: a stick's label may be in any code. Invariant: a
-//! line that can't be read costs that line, never another one.
+//! Owns: reading the table. Paths are octets and need not be text: a stick's label may be in any code.
+//! Invariant: a line that can't be read costs that line, never another one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! The names of the recordings in a folder, in the order of their making, some at a time.
 //!
-//! Owns: the order, and how many are remembered. Invariants: memory does not depend on how many there are; a folder is
-//! read bit by bit, so that its reader can be interrupted. On vfat each look at a file reads the folder up to
-//! its name, so the caller takes only the names that it needs.
+//! Owns: the order, and how many are remembered. Invariants: memory does not depend on how many there are; a
+//! folder is read bit by bit, so that its reader can be interrupted. On vfat each look at a file reads the
+//! folder up to its name, so the caller takes only the names that it needs.
 
 use super::fs::Fs;
 use super::patience::Patience;

@@ -167,8 +167,9 @@ impl Oldest {
         self.names.truncate(count);
     }
 
-    /// Whether a file of this name, and all that follow it, are younger than enough others. The name of a set clock tells
-    /// when the file begins, but for the time zone; and its place in the order is no earlier than that.
+    /// Whether a file of this name, and all that follow it, are younger than enough others. The name of a set
+    /// clock tells when the file begins, but for the time zone; and its place in the order is no earlier than
+    /// that.
     fn is_enough(&self, name: &str) -> bool {
         let youngest = self.found.last().filter(|_| self.found.len() == MAX_OLDEST);
         youngest.is_some_and(|youngest| self.is_younger(name, youngest))
@@ -199,8 +200,8 @@ pub(super) struct Search<'a, F, O> {
 }
 
 impl<F: Fs, O: OpenFiles> Search<'_, F, O> {
-    /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running (of this agent:
-    /// `ours`); or looks for it for a while.
+    /// Deletes the oldest recording that is ours, finished, not protected and of no call that is running (of
+    /// this agent: `ours`); or looks for it for a while.
     pub(super) fn delete_oldest(&mut self, folder: Folder, ours: Vec<String>) -> Done {
         let path = folder.path();
         if check_on_disk(self.fs, &folder).is_err() {
@@ -378,7 +379,8 @@ impl<F: Fs, O: OpenFiles> Search<'_, F, O> {
         })
     }
 
-    /// Whether nothing has changed since the search, and it is a plain file that no other program is at work on.
+    /// Whether nothing has changed since the search, and it is a plain file that no other program is at work
+    /// on.
     fn may_still_go(&self, path: &Path, seen: &Candidate) -> bool {
         let same = self.candidate(path, seen.name.clone()).is_some_and(|now| now == *seen);
         let file = self.fs.open_read(&path.join(&seen.name));

@@ -34,7 +34,8 @@ pub fn check_on_disk<F: Fs>(fs: &F, folder: &Folder) -> Result<(), Fault> {
     Err(Fault { kind: FaultKind::OffDisk, detail })
 }
 
-/// A disk that was pulled gives the same errors as a broken one, or turns read-only, until somebody unmounts it.
+/// A disk that was pulled gives the same errors as a broken one, or turns read-only, until somebody unmounts
+/// it.
 pub(super) fn why_really<F: Disks>(fs: &F, device: u64, fault: Fault) -> Fault {
     let pulled = matches!(fault.kind, FaultKind::Io | FaultKind::ReadOnly) && fs.is_pulled(device);
     Fault { kind: if pulled { FaultKind::Pulled } else { fault.kind }, ..fault }

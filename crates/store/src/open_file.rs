@@ -296,7 +296,8 @@ fn highest_number<F: Fs>(fs: &F, folder: &Path, stamp: Wall) -> u32 {
     highest
 }
 
-/// A disk may have been unmounted after it was looked at: then the file just created is somewhere else. It goes again.
+/// A disk may have been unmounted after it was looked at: then the file just created is somewhere else. It
+/// goes again.
 ///
 /// # Errors
 /// [`FaultKind::NoStorage`] if the open file is not on `device`, or as the system says.

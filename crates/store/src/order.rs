@@ -1,9 +1,10 @@
 //! The order in which files are made on a disk, independent of the clock.
 //!
-//! A phone without a battery clock comes up in 1970, or with any date, and may never learn the right one. So each file gets
-//! a number that rises: the calendar time in milliseconds as long as that does, and one more than the highest before where
-//! the clock is behind. Owns: the number, and the small file in the recording folder that keeps it over a restart; with a
-//! clock that goes on there is none. Never: fails; a number that could not be kept may come twice.
+//! A phone without a battery clock comes up in 1970, or with any date, and may never learn the right one. So
+//! each file gets a number that rises: the calendar time in milliseconds as long as that does, and one more
+//! than the highest before where the clock is behind. Owns: the number, and the small file in the recording
+//! folder that keeps it over a restart; with a clock that goes on there is none. Never: fails; a number that
+//! could not be kept may come twice.
 
 use super::fs::Fs;
 use super::patience::Patience;
@@ -57,7 +58,8 @@ fn was_behind<F: Fs>(fs: &F, folder: &Path) -> bool {
     fs.open_read(&folder.join(NAME)).is_ok()
 }
 
-/// The latest time that clocks have shown, as far as names tell; in a folder that takes too long, some of them do.
+/// The latest time that clocks have shown, as far as names tell; in a folder that takes too long, some of
+/// them do.
 fn shown_by_names<F: Fs>(fs: &F, folder: &Path, utc_offset_s: i32, patience: Patience) -> u64 {
     let (mut latest, mut place) = (0, Some(0));
     while let Some(from) = place {

@@ -3,8 +3,8 @@
 use media::time::Mono;
 use std::time::Duration;
 
-/// A pass over a folder is interrupted after this time, and goes on when the jobs behind it are done: a stick may have any
-/// number of files, and a slow one takes a second for few of them.
+/// A pass over a folder is interrupted after this time, and goes on when the jobs behind it are done: a stick
+/// may have any number of files, and a slow one takes a second for few of them.
 pub(super) const STEP: Duration = Duration::from_millis(20);
 
 /// The end of a step.

@@ -214,7 +214,8 @@ impl Sealing {
         }
     }
 
-    /// Writes the last chunk: `missing` octets of silence. A disk without room for it leaves the file without an end.
+    /// Writes the last chunk: `missing` octets of silence. A disk without room for it leaves the file without
+    /// an end.
     pub(super) fn finish<F: Fs>(
         &mut self,
         fs: &F,

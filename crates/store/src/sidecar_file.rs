@@ -31,8 +31,8 @@ pub(super) fn is_leftover(name: &str) -> bool {
     stem.is_some_and(|stem| is_record_file_name(&format!("{stem}.wav")))
 }
 
-/// Removes sidecars that were being written when the power went. Called between two jobs, so that none of this process
-/// is under way.
+/// Removes sidecars that were being written when the power went. Called between two jobs, so that none of
+/// this process is under way.
 pub(super) fn remove_leftovers<F: Fs>(fs: &F, folder: &Path, names: &[String]) {
     for name in names {
         let _ = fs.remove(&folder.join(name));

@@ -48,8 +48,8 @@ impl Drop for Sleeper {
     }
 }
 
-/// Starts the thread. At most `capacity` jobs wait; `wake` is called after an urgent answer, and when there is no room
-/// for all answers of a checkpoint.
+/// Starts the thread. At most `capacity` jobs wait; `wake` is called after an urgent answer, and when there
+/// is no room for all answers of a checkpoint.
 ///
 /// The thread ends when the handle is dropped.
 ///
@@ -103,8 +103,8 @@ fn serve<F: Fs + Disks, P: SyncPolicy<F>>(
         let urgent = ready.iter().any(Done::is_urgent);
         for answer in ready.drain(..) {
             let sent = answers.try_send(answer).or_else(|error| match error {
-                // A checkpoint has more answers than there is room: the loop, which never waits for this thread,
-                // makes some.
+                // A checkpoint has more answers than there is room: the loop, which never waits for this
+                // thread, makes some.
                 TrySendError::Full(answer) => {
                     wake();
                     answers.send(answer).map_err(drop)

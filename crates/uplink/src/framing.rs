@@ -10,8 +10,9 @@
 //! Silence may be wrong: a segment was lost, and the rest of the last value comes later. Octets that can't be
 //! the beginning of a message are such a rest, and the message is read once more, whole.
 //!
-//! Invariants: how the stream was cut into pieces makes no difference as long as the pauses are shorter; nor does it cost
-//! more than a bounded look per piece, however much is held: octets that were looked at are remembered.
+//! Invariants: how the stream was cut into pieces makes no difference as long as the pauses are shorter; nor
+//! does it cost more than a bounded look per piece, however much is held: octets that were looked at are
+//! remembered.
 
 use super::message::{Command, Completeness, Index, MAX_MESSAGE_OCTETS, Message, Pairs, ParseError, trimmed};
 use media::time::Mono;
@@ -24,7 +25,8 @@ pub const QUIET: Duration = Duration::from_millis(30);
 /// Silence on the wire that ends a message that could still go on.
 pub const PATIENT_QUIET: Duration = Duration::from_millis(250);
 
-/// So long after a message that silence ended, a rest of it may come: a lost segment is sent again, and lost again.
+/// So long after a message that silence ended, a rest of it may come: a lost segment is sent again, and lost
+/// again.
 const LATEST_REST: Duration = Duration::from_secs(10);
 
 /// The end of line that a peer sends after a message.

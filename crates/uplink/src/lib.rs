@@ -1,9 +1,9 @@
 //! Server recording: the messages, how they are cut out of a TCP stream, and the agent's side of a session.
 //!
 //! Owns: everything about the protocol that can be said without a socket. [`message`] is the text of
-//! one message, [`framing`] finds messages in a stream that has no framing, [`media_hosts`] says where audio may
-//! go, [`media_stream`] is audio over TCP,
-//! [`phone`] is the state machine of one recording. Never: sockets, clocks, name look-ups; they are inputs and actions.
+//! one message, [`framing`] finds messages in a stream that has no framing, [`media_hosts`] says where audio
+//! may go, [`media_stream`] is audio over TCP, [`phone`] is the state machine of one recording. Never:
+//! sockets, clocks, name look-ups; they are inputs and actions.
 
 pub mod framing;
 pub mod media_hosts;

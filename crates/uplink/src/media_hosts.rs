@@ -70,7 +70,8 @@ impl MediaHosts {
         }
     }
 
-    /// The address, of those that a name of the config has, that gets the audio: best of the family of `peer`.
+    /// The address, of those that a name of the config has, that gets the audio: best of the family of
+    /// `peer`.
     #[must_use]
     pub fn choose(peer: SocketAddr, port: u16, found: &[SocketAddr]) -> Option<SocketAddr> {
         let fit = || found.iter().filter(|addr| fault_of(addr.ip(), peer).is_none());
@@ -151,7 +152,8 @@ pub(super) fn ip_literal(host: &str) -> Option<IpAddr> {
     bare.parse().ok()
 }
 
-/// `host` without the zone of a link-local address (RFC 4007): the peer's name for its interface says nothing here.
+/// `host` without the zone of a link-local address (RFC 4007): the peer's name for its interface says nothing
+/// here.
 fn without_zone(host: &str) -> &str {
     match host.split_once('%') {
         Some((address, _)) => address.strip_prefix('[').unwrap_or(address),

@@ -5,8 +5,9 @@
 //! connection may start another when the first has ended. Never: sockets, files, ports, limits; whether
 //! there is room for a recording is asked by [`Action::Open`] and answered by the caller.
 //!
-//! Invariants: every [`Action::Open`] that was granted is followed by exactly one [`Action::Finish`], or with the
-//! extension by one of [`Action::FinishAfter`] and [`Action::Detach`]; [`Action::Close`] comes once and last.
+//! Invariants: every [`Action::Open`] that was granted is followed by exactly one [`Action::Finish`], or with
+//! the extension by one of [`Action::FinishAfter`] and [`Action::Detach`]; [`Action::Close`] comes once and
+//! last.
 
 use crate::framing::{FrameError, Framer};
 use crate::message::extension::{Asked, Granted};
@@ -18,7 +19,8 @@ use recfile::text::kept;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Longest `id` and `device`, and longest reason of a phone, in characters, that sidecar, log and status have.
+/// Longest `id` and `device`, and longest reason of a phone, in characters, that sidecar, log and status
+/// have.
 pub const MAX_TEXT_CHARS: usize = 256;
 
 /// Refused start requests on one connection after which it is closed.

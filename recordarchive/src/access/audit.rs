@@ -1,7 +1,7 @@
 //! The audit log: its entries, and the hash chain that shows whether one was changed.
 //!
-//! Owns: the octets that are hashed. They are the very ones that are stored, so nothing has to be written anew to be
-//! checked. Never: storage; the catalogue appends, and makes a fork of the chain impossible.
+//! Owns: the octets that are hashed. They are the very ones that are stored, so nothing has to be written
+//! anew to be checked. Never: storage; the catalogue appends, and makes a fork of the chain impossible.
 
 use sha2::{Digest, Sha256};
 

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 /// First line of each; it also keeps a signature from being taken for one of something else.
 const HEADER: &str = "recordarchive checkpoint 1";
 
-/// Files that one checkpoint covers; further ones are for the next. So neither making nor checking one takes long.
+/// Files that one checkpoint covers; further ones are for the next. So neither making nor checking one takes
+/// long.
 pub(crate) const MAX_COVERED: i64 = 65_536;
 
 /// The state at a moment.

@@ -1,8 +1,8 @@
 //! Roles, permissions and conditions: who may do what.
 //!
-//! Owns: permissions, roles, grants, and the one function that decides: [`authorize`] turns an actor and a permission into
-//! a [`Condition`] on calls. Lists push it into their query, single objects are asked for with it, and there is no other way
-//! to a call, its recordings or its audio. Never: databases and requests.
+//! Owns: permissions, roles, grants, and the one function that decides: [`authorize`] turns an actor and a
+//! permission into a [`Condition`] on calls. Lists push it into their query, single objects are asked for
+//! with it, and there is no other way to a call, its recordings or its audio. Never: databases and requests.
 
 pub(crate) mod audit;
 pub(crate) mod checkpoint;

@@ -1,7 +1,7 @@
 //! Passwords, session keys and tokens: how they are made, kept and compared.
 //!
-//! Invariant: nothing that opens a door is kept as it is. Passwords are hashed slowly (Argon2id), random keys quickly
-//! (SHA-256): 256 bits can't be guessed.
+//! Invariant: nothing that opens a door is kept as it is. Passwords are hashed slowly (Argon2id), random keys
+//! quickly (SHA-256): 256 bits can't be guessed.
 
 use crate::id::{hex, random_octets};
 use argon2::Argon2;

@@ -1,7 +1,7 @@
 //! The key of a site: it signs checkpoints of the audit log and manifests of exports.
 //!
-//! Owns: how it is kept as text, and its public half as `minisign` reads it. A checkpoint begins with words of its own
-//! ([`super::checkpoint`]), a manifest with a brace, so neither can stand for the other.
+//! Owns: how it is kept as text, and its public half as `minisign` reads it. A checkpoint begins with words
+//! of its own ([`super::checkpoint`]), a manifest with a brace, so neither can stand for the other.
 
 use crate::id::{hex, random_octets, unhex};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};

@@ -71,7 +71,8 @@ impl Server {
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
         let stat = std::fs::read_to_string(format!("{folder}/stat")).unwrap_or_default();
-        // Behind the name, which may have blanks: the 12th and 13th are user and system time in hundredths of a second.
+        // Behind the name, which may have blanks: the 12th and 13th are user and system time in hundredths of
+        // a second.
         let behind = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let ticks: u64 =
             behind.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok()).sum();

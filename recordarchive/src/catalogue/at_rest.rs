@@ -1,4 +1,5 @@
-//! Encryption at rest in the catalogue: the wrapped identity of each recording, and which plain files are left.
+//! Encryption at rest in the catalogue: the wrapped identity of each recording, and which plain files are
+//! left.
 
 use super::Done;
 use super::model::Place;
@@ -67,14 +68,15 @@ pub(crate) trait AtRest: Send + Sync {
     async fn put_key(&self, recording: i64, wrapped: &[u8], label: &str) -> Done<Vec<u8>>;
     /// Whether a segment is at this place.
     async fn is_listed(&self, root: &str, folder: &str, name: &str) -> Done<bool>;
-    /// Notes that a segment is an encrypted file now, and that its plain one is to be removed; false if it is another file
-    /// meanwhile, or its call is being deleted.
+    /// Notes that a segment is an encrypted file now, and that its plain one is to be removed; false if it is
+    /// another file meanwhile, or its call is being deleted.
     async fn encrypted(&self, segment: &PlainSegment, to: &Place, entry: &Entry) -> Done<bool>;
     /// Plain files that are to be removed, at most `limit`.
     async fn plain_copies(&self, limit: u32) -> Done<Vec<PlainCopy>>;
     /// Notes that a plain file is removed.
     async fn freed(&self, copy: &PlainCopy) -> Done<()>;
-    /// Identities behind a recording's key that are wrapped for others than `label`, in order; at most `limit`.
+    /// Identities behind a recording's key that are wrapped for others than `label`, in order; at most
+    /// `limit`.
     async fn keys_to_rewrap(&self, behind: i64, label: &str, limit: u32) -> Done<Vec<(i64, Vec<u8>)>>;
     /// Puts identities that were wrapped anew in the place of those that they were; how many.
     async fn rewrap(&self, keys: &[Rewrapped], label: &str, entry: &Entry) -> Done<usize>;

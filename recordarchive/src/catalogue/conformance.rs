@@ -418,7 +418,8 @@ fn audit_has_no_fork_when_many_processes_write_at_once() {
     });
 }
 
-/// `RECORDARCHIVE_LONG=1 cargo test --release -p recordarchive audit_of_many -- --nocapture`: a million, and their rate.
+/// `RECORDARCHIVE_LONG=1 cargo test --release -p recordarchive audit_of_many -- --nocapture`: a million, and
+/// their rate.
 #[test]
 fn audit_of_many_writers_is_one_chain_with_every_entry() {
     const WRITERS: usize = 200;

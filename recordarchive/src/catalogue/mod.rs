@@ -1,7 +1,8 @@
 //! The catalogue: the known calls, and the decisions of people about them.
 //!
-//! Owns: the trait [`Catalogue`], its models, and the conformance suite that every database has to pass. The media are the
-//! truth about calls, the catalogue about decisions: [`Catalogue::take`] can be repeated for every file at any time.
+//! Owns: the trait [`Catalogue`], its models, and the conformance suite that every database has to pass. The
+//! media are the truth about calls, the catalogue about decisions: [`Catalogue::take`] can be repeated for
+//! every file at any time.
 //! Invariants: a change and its audit entry are one transaction; every read of a call takes an
 //! [`crate::access::Condition`]; a list is ordered by a key, never by an offset.
 
@@ -85,8 +86,8 @@ pub(crate) trait Catalogue:
 
     /// Calls that fit and that the condition admits, the newest first.
     async fn search(&self, search: &Search, condition: &Condition) -> Done<Page>;
-    /// The keys of the calls that fit and that the condition admits, the newest first, at most `search.limit`; a key is
-    /// the start of its call in microseconds, or a little later.
+    /// The keys of the calls that fit and that the condition admits, the newest first, at most
+    /// `search.limit`; a key is the start of its call in microseconds, or a little later.
     async fn keys(&self, search: &Search, condition: &Condition) -> Done<Vec<i64>>;
     /// A call, if the condition admits it.
     async fn call(&self, id: Id, condition: &Condition) -> Done<Option<CallView>>;
@@ -110,8 +111,8 @@ pub(crate) trait Catalogue:
         condition: &Condition,
         entry: &Entry,
     ) -> Done<Option<Hold>>;
-    /// Asks for the release of a hold, or releases it if another person asked before; `None` if the condition does not
-    /// admit all of its calls.
+    /// Asks for the release of a hold, or releases it if another person asked before; `None` if the condition
+    /// does not admit all of its calls.
     async fn release_hold(
         &self,
         id: Id,
@@ -123,14 +124,16 @@ pub(crate) trait Catalogue:
     async fn holds(&self, behind: Option<i64>, limit: u32, condition: &Condition) -> Done<HoldPage>;
     /// A hold with the ids of its calls, if the condition admits all of them.
     async fn hold(&self, id: Id, condition: &Condition) -> Done<Option<(Hold, Vec<String>)>>;
-    /// Calls whose sidecars do not have the holds yet that they should have, due before `now_us`; at most `limit`.
+    /// Calls whose sidecars do not have the holds yet that they should have, due before `now_us`; at most
+    /// `limit`.
     async fn unwritten_holds(&self, now_us: i64, limit: u32) -> Done<Vec<Kept>>;
     /// Notes that the sidecars of a call have its holds, unless they changed meanwhile.
     async fn holds_written(&self, kept: &Kept) -> Done<()>;
     /// Notes that the sidecars of a call can't be written, and are to be tried again.
     async fn holds_unwritten(&self, kept: &Kept, again_us: i64) -> Done<()>;
 
-    /// Notes that somebody asks for the deletion of calls; `None` if the condition does not admit one of them.
+    /// Notes that somebody asks for the deletion of calls; `None` if the condition does not admit one of
+    /// them.
     async fn ask_deletion(
         &self,
         id: Id,
@@ -152,9 +155,11 @@ pub(crate) trait Catalogue:
     async fn deletions(&self, behind: Option<i64>, limit: u32, condition: &Condition) -> Done<DeletionPage>;
     /// Calls in the trash whose time is over, at most `limit`.
     async fn doomed(&self, now_us: i64, limit: u32) -> Done<Vec<Doomed>>;
-    /// Notes the intent to remove the files of calls; false for one that a hold or a policy keeps, or that is trash no more.
+    /// Notes the intent to remove the files of calls; false for one that a hold or a policy keeps, or that is
+    /// trash no more.
     async fn begin_deletions(&self, doomed: &[Doomed], now_us: i64) -> Done<Vec<bool>>;
-    /// Puts tombstones in the place of calls whose files are removed; false for one that has others meanwhile.
+    /// Puts tombstones in the place of calls whose files are removed; false for one that has others
+    /// meanwhile.
     async fn finish_deletions(&self, doomed: &[Doomed], now_us: i64) -> Done<Vec<bool>>;
     /// Has a call in the trash wait until `due_us`.
     async fn put_off_deletion(&self, doomed: &Doomed, due_us: i64) -> Done<()>;
@@ -210,7 +215,8 @@ pub(crate) trait Catalogue:
     async fn log(&self, entries: &[Entry]) -> Done<()>;
     /// Entries behind a number, at most `limit`, in order.
     async fn audit(&self, behind: i64, limit: u32) -> Done<Vec<Link>>;
-    /// The newest entries before a number (`None`: all), at most `limit`, the newest first; of one actor, if asked for.
+    /// The newest entries before a number (`None`: all), at most `limit`, the newest first; of one actor, if
+    /// asked for.
     async fn audit_newest(&self, before: Option<i64>, actor: Option<&str>, limit: u32) -> Done<Vec<Link>>;
     /// The newest entries about one of these objects, at most `limit` of each, in order.
     async fn audit_about(&self, objects: &[String], limit: u32) -> Done<Vec<Link>>;
@@ -224,12 +230,13 @@ pub(crate) trait Catalogue:
     async fn export(&self, id: Id, account: Id) -> Done<Option<Export>>;
     /// Exports that wait for another person, the oldest first.
     async fn waiting_exports(&self) -> Done<Vec<Export>>;
-    /// Has another person decide about an export that waits, which is kept until `until_us`; false if there is none.
+    /// Has another person decide about an export that waits, which is kept until `until_us`; false if there
+    /// is none.
     async fn decide_export(&self, id: Id, approves: bool, until_us: i64, entry: &Entry) -> Done<bool>;
     /// The export that is to be made next, and those whose time is over.
     async fn exports_to_do(&self, now_us: i64) -> Done<(Option<Export>, Vec<Export>)>;
-    /// Makes and keeps a signed checkpoint; `None` if nothing was logged or sealed since the last. Of the files sealed since,
-    /// it covers the first [`crate::access::checkpoint::MAX_COVERED`].
+    /// Makes and keeps a signed checkpoint; `None` if nothing was logged or sealed since the last. Of the
+    /// files sealed since, it covers the first [`crate::access::checkpoint::MAX_COVERED`].
     async fn make_checkpoint(&self, key: &SiteKey, at_us: i64) -> Done<Option<Signed>>;
     /// The newest checkpoint.
     async fn newest_checkpoint(&self) -> Done<Option<Signed>>;

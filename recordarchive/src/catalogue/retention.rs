@@ -1,4 +1,5 @@
-//! Policies in the catalogue: those in force, those that wait for a second person, and the calls that are due by them.
+//! Policies in the catalogue: those in force, those that wait for a second person, and the calls that are due
+//! by them.
 
 use super::Done;
 use super::holds::Step;
@@ -65,14 +66,16 @@ pub(crate) trait Retention: Send + Sync {
     async fn right_time(&self) -> Done<Option<i64>>;
     /// Notes that it is taken for right now.
     async fn note_right_time(&self, now_us: i64) -> Done<()>;
-    /// Calls that are not in the trash, in the order of their keys, behind one and before another; at most `limit`.
+    /// Calls that are not in the trash, in the order of their keys, behind one and before another; at most
+    /// `limit`.
     async fn candidates(&self, behind: i64, before: i64, limit: u32) -> Done<Vec<Candidate>>;
     /// Puts those of these calls in the trash that are due by a policy; how many.
     async fn condemn(&self, calls: &[i64], now_us: i64) -> Done<usize>;
-    /// Has calls in the trash be due now that are due after `later_us`, those first that would be next, and none that a
-    /// hold keeps; at most `limit`. How many.
+    /// Has calls in the trash be due now that are due after `later_us`, those first that would be next, and
+    /// none that a hold keeps; at most `limit`. How many.
     async fn hasten(&self, now_us: i64, later_us: i64, limit: u32) -> Done<usize>;
-    /// Takes those calls out of the trash that a policy put there and that a hold keeps now, or that are not due any
-    /// more: among `limit` of the trash behind one. How many, and the key of the last one that was looked at.
+    /// Takes those calls out of the trash that a policy put there and that a hold keeps now, or that are not
+    /// due any more: among `limit` of the trash behind one. How many, and the key of the last one that was
+    /// looked at.
     async fn spare(&self, behind: i64, now_us: i64, limit: u32) -> Done<(usize, Option<i64>)>;
 }

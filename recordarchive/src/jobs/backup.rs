@@ -121,8 +121,8 @@ pub(crate) async fn backup(
     Ok(summary)
 }
 
-/// Puts a backup into an archive that has no catalogue yet. Media of the old archive's own folder are those of
-/// `media_folder` from now on. Returns the summary, and the media of its list that are not there.
+/// Puts a backup into an archive that has no catalogue yet. Media of the old archive's own folder are those
+/// of `media_folder` from now on. Returns the summary, and the media of its list that are not there.
 ///
 /// # Errors
 /// A text for the administrator. There is no catalogue then.

@@ -1,6 +1,8 @@
-//! Checkpoints of the audit log: one each minute in which something was logged or sealed, and a copy in a second place.
+//! Checkpoints of the audit log: one each minute in which something was logged or sealed, and a copy in a
+//! second place.
 //!
-//! Owns: the site's key in `DATA/keys`, and the files of the second place: one a day, to which signed texts are appended.
+//! Owns: the site's key in `DATA/keys`, and the files of the second place: one a day, to which signed texts
+//! are appended.
 //! Invariant: a checkpoint that the second place missed is written to it later; its contents are never
 //! changed.
 

@@ -123,7 +123,8 @@ pub(crate) async fn execute(catalogue: &dyn Catalogue, derived: &Store, now_us: 
     Ok(gone)
 }
 
-/// Does something with the files of calls: those for which it is done, and those for which it is not, which is told.
+/// Does something with the files of calls: those for which it is done, and those for which it is not, which
+/// is told.
 async fn on_disk(
     doomed: Vec<Doomed>,
     work: impl FnOnce(&[Doomed]) -> Vec<Result<(), String>> + Send + 'static,
@@ -141,9 +142,9 @@ async fn on_disk(
     })
 }
 
-/// Whether nobody records the file, and its sidecar has no hold. One that the catalogue does not know would come from
-/// another archive; one that was released is out of the sidecar soon.
-/// No policy deletes a file that its recorder protects.
+/// Whether nobody records the file, and its sidecar has no hold. One that the catalogue does not know would
+/// come from another archive; one that was released is out of the sidecar soon. No policy deletes a file that
+/// its recorder protects.
 fn is_free(file: &Place, is_by_policy: bool) -> Result<(), String> {
     let path = path(file);
     let told = |what: &str| format!("{} is not deleted: {what}", path.display());

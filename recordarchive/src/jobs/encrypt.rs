@@ -1,9 +1,10 @@
 //! Encryption at rest: each plain file becomes an encrypted one in `DATA/media`, and then goes.
 //!
-//! Owns: the order of its steps. A copy is written under a name that nothing looks at, read back from its start to its end
-//! and compared, and put in place; then the catalogue names it and notes the plain one for removal, in one transaction; then
-//! that is removed. So an end between any two of them leaves a recording that plays, and work that goes on. Never: a plain
-//! file that goes before its copy was compared. Only one process does this at a time.
+//! Owns: the order of its steps. A copy is written under a name that nothing looks at, read back from its
+//! start to its end and compared, and put in place; then the catalogue names it and notes the plain one for
+//! removal, in one transaction; then that is removed. So an end between any two of them leaves a recording
+//! that plays, and work that goes on. Never: a plain file that goes before its copy was compared. Only one
+//! process does this at a time.
 
 use crate::access::Condition;
 use crate::access::audit::Entry;
@@ -212,7 +213,8 @@ impl Encryptor {
         Ok(Ok(true))
     }
 
-    /// A name that no segment has. A file that is there, and is none of the catalogue's, is one that was not finished.
+    /// A name that no segment has. A file that is there, and is none of the catalogue's, is one that was not
+    /// finished.
     async fn free_name(&self, root: &str, folder: &str, name: &str) -> Done<Option<String>> {
         let plain = plain_name(name);
         let stem = plain.rsplit_once('.').map_or(plain, |(stem, _)| stem);

@@ -1,7 +1,7 @@
 //! Import of a stick, a folder or single files: copied, checked, and then in the catalogue.
 //!
-//! Invariants: a recording that is there already is not copied again; a copy is compared with its original before it
-//! counts; nothing is changed where the files come from.
+//! Invariants: a recording that is there already is not copied again; a copy is compared with its original
+//! before it counts; nothing is changed where the files come from.
 
 use super::intake::{Counts, folders};
 use crate::catalogue::Catalogue;

@@ -1,9 +1,9 @@
 //! An intake: a folder that a recorder writes to, and that is played from where it is.
 //!
-//! Owns: when a file is looked at. The journal tells of new ones at once; a reconciliation compares folders and catalogue,
-//! and finds files that no journal told of. Invariants: a file that can't be taken is looked at again only
-//! when it changes; one that is gone is noted as missing, never forgotten; a folder that can't be read says
-//! nothing about its files.
+//! Owns: when a file is looked at. The journal tells of new ones at once; a reconciliation compares folders
+//! and catalogue, and finds files that no journal told of. Invariants: a file that can't be taken is looked
+//! at again only when it changes; one that is gone is noted as missing, never forgotten; a folder that can't
+//! be read says nothing about its files.
 
 use super::import;
 use super::journal::Journal;
@@ -208,7 +208,8 @@ impl Intake {
         !self.is_encrypted || name.ends_with(ENCRYPTED_ENDING)
     }
 
-    /// The identity of an encrypted file; none if the catalogue has none, and an error where it can't be opened.
+    /// The identity of an encrypted file; none if the catalogue has none, and an error where it can't be
+    /// opened.
     async fn identity(&self, place: &Place) -> Done<Result<Option<Identity>, String>> {
         let said = sidecar(&path(place), &place.name).ok().flatten().unwrap_or_default();
         let wrapped = self.catalogue.wrapped_key(place, &device(place), &said.recording).await?;

@@ -1,7 +1,8 @@
 //! The journal of `recordserver`: a line of JSON for each finished file, read from where the last look ended.
 //!
-//! It is a hint that makes a recording findable at once; the folders are the truth. Invariants: half a line waits for the
-//! rest; a rotated or shortened journal is read from its start; a line that names a file outside is passed over.
+//! It is a hint that makes a recording findable at once; the folders are the truth. Invariants: half a line
+//! waits for the rest; a rotated or shortened journal is read from its start; a line that names a file
+//! outside is passed over.
 
 use serde::Deserialize;
 use std::fs::File;

@@ -1,8 +1,9 @@
 //! Running recordings of an intake: files that a recorder writes at this moment.
 //!
-//! Owns: how they are found. A recorder keeps its file locked, and has its sidecar say that it records; its status interface
-//! names files and counts packets. Invariants: no lock of a recorder's is ever in the way, so a file that may have just been
-//! made is not touched; only folders of these days are looked at, and only again when something came or went.
+//! Owns: how they are found. A recorder keeps its file locked, and has its sidecar say that it records; its
+//! status interface names files and counts packets. Invariants: no lock of a recorder's is ever in the way,
+//! so a file that may have just been made is not touched; only folders of these days are looked at, and only
+//! again when something came or went.
 
 use super::status::Status;
 use crate::events::{About, Event, Events};

@@ -1,4 +1,5 @@
-//! Policies at work: calls that are due go to the trash, and those that are not due any more come back from it.
+//! Policies at work: calls that are due go to the trash, and those that are not due any more come back from
+//! it.
 //!
 //! Owns: the walk through the catalogue, page by page. [`crate::retention`] is asked twice whether a call is
 //! due: here, so that the catalogue's writer is not held up by calls that stay, and again in the transaction

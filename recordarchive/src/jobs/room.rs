@@ -1,4 +1,5 @@
-//! Room on the disks of the archive: `storage.low` is told when it gets short, once until there is more again.
+//! Room on the disks of the archive: `storage.low` is told when it gets short, once until there is more
+//! again.
 
 use crate::events::{About, Event, Events};
 use nix::sys::statvfs::statvfs;

@@ -1,5 +1,5 @@
-//! Verification: every file against its hash and its seal, the audit log against itself and against signed checkpoints here
-//! and in the second place, the database against its own rules.
+//! Verification: every file against its hash and its seal, the audit log against itself and against signed
+//! checkpoints here and in the second place, the database against its own rules.
 
 use super::checkpoint::SecondPlace;
 use crate::access::audit::Check;

@@ -58,8 +58,8 @@ pub(crate) fn place(root: &Path, folder: &str, name: &str) -> io::Result<Place> 
     })
 }
 
-/// Looks at a file. `source` is where it came from, unless its sidecar knows; `identity` opens one that the archive
-/// encrypted.
+/// Looks at a file. `source` is where it came from, unless its sidecar knows; `identity` opens one that the
+/// archive encrypted.
 pub(crate) fn look(
     place: Place,
     site: &Site,
@@ -160,8 +160,9 @@ fn try_look(
     })))
 }
 
-/// The recording that is being written to a file, if it is. `is_told`: its recorder says so. One that is `is_young` is
-/// locked by its recorder, or about to be: its lock is not tried unless its sidecar is there, which comes later.
+/// The recording that is being written to a file, if it is. `is_told`: its recorder says so. One that is
+/// `is_young` is locked by its recorder, or about to be: its lock is not tried unless its sidecar is there,
+/// which comes later.
 pub(crate) fn running(place: &Place, site: &Site, is_told: bool, is_young: bool) -> Option<Running> {
     let path = super::path(place);
     let said = sidecar(&path, &place.name).ok()?;

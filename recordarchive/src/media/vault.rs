@@ -1,10 +1,10 @@
 //! The keys of media that the archive encrypts at rest.
 //!
-//! Owns: the key-encryption key (recipients and the identity file), and how the identity of a recording is wrapped with it.
-//! Each recording has an identity of its own, which the catalogue keeps wrapped; its files are age files for that identity.
-//! So keys are changed without touching audio, and without its wrapped identity the audio can't be opened,
-//! wherever it lies. Invariants: no secret is ever in a log, an error or a `Debug`; an identity file that
-//! others can read is refused.
+//! Owns: the key-encryption key (recipients and the identity file), and how the identity of a recording is
+//! wrapped with it. Each recording has an identity of its own, which the catalogue keeps wrapped; its files
+//! are age files for that identity. So keys are changed without touching audio, and without its wrapped
+//! identity the audio can't be opened, wherever it lies. Invariants: no secret is ever in a log, an error or
+//! a `Debug`; an identity file that others can read is refused.
 
 use super::age_file::{AgeReader, entropy};
 use crate::catalogue::model::Place;

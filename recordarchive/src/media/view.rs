@@ -1,8 +1,8 @@
 //! A recording as one WAV that nobody wrote: its segments joined, read where they are.
 //!
-//! Owns: which octets of the WAV come from where. G.711 is read at an offset; G.722 is decoded from a saved state of the
-//! decoder, so any part is the very one that decoding from the start gives. Invariants: the length is exact before
-//! anything is read; a file that has become shorter is an error, never silence.
+//! Owns: which octets of the WAV come from where. G.711 is read at an offset; G.722 is decoded from a saved
+//! state of the decoder, so any part is the very one that decoding from the start gives. Invariants: the
+//! length is exact before anything is read; a file that has become shorter is an error, never silence.
 
 use super::derived::State;
 use super::vault::{Media, Vault};

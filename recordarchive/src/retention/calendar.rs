@@ -8,8 +8,8 @@ use std::fmt;
 /// A calendar that moves this much against the time that went by has jumped.
 const MAX_JUMP_US: i64 = DAY_US;
 
-/// An archive that was away for longer, by the calendar, deletes nothing for as long after its start: time for the clock to
-/// be put right, which is seen as a jump.
+/// An archive that was away for longer, by the calendar, deletes nothing for as long after its start: time
+/// for the clock to be put right, which is seen as a jump.
 const MAX_AWAY_US: i64 = DAY_US;
 
 /// The reason for which nothing is deleted.

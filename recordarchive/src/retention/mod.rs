@@ -1,8 +1,8 @@
 //! Retention: which policy a call falls under, how long it is kept at least, and when it is due to go.
 //!
-//! Owns: policies, their limits, and the one decision about a call, [`fate`]. Never: clocks, databases, and holds, which
-//! win over all of this and are looked at by the code that carries it out. Invariant: nothing is due before
-//! the longest `keep_days` of all policies that fit.
+//! Owns: policies, their limits, and the one decision about a call, [`fate`]. Never: clocks, databases, and
+//! holds, which win over all of this and are looked at by the code that carries it out. Invariant: nothing is
+//! due before the longest `keep_days` of all policies that fit.
 
 pub(crate) mod calendar;
 pub(crate) mod compare;

@@ -1,5 +1,5 @@
-//! A hundred thousand schedules by chance: policies, holds, requests, restarts, and clocks that jump. Nothing goes before its
-//! time, by a time that no clock of the archive shows, and nothing that is held.
+//! A hundred thousand schedules by chance: policies, holds, requests, restarts, and clocks that jump. Nothing
+//! goes before its time, by a time that no clock of the archive shows, and nothing that is held.
 
 use super::calendar::Steady;
 use super::decide::{InTrash, Standing};

@@ -1,7 +1,7 @@
 //! Audio: ranges of a WAV that is read where it lies.
 //!
-//! Invariants: no octet of audio leaves before its audit entry is on the disk; the length that is said is the length that
-//! comes; at most one piece of each answer is in memory.
+//! Invariants: no octet of audio leaves before its audit entry is on the disk; the length that is said is the
+//! length that comes; at most one piece of each answer is in memory.
 
 use super::App;
 use super::caller::caller;

@@ -1,7 +1,8 @@
 //! Data of other systems: events and the call records of an exchange, taken in bulk and shown with their
 //! calls.
 //!
-//! Owns: how they are written, and their limits. Links to calls are made by [`crate::catalogue::event`]'s rule.
+//! Owns: how they are written, and their limits. Links to calls are made by [`crate::catalogue::event`]'s
+//! rule.
 
 use super::App;
 use super::caller::caller;

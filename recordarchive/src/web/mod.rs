@@ -1,8 +1,9 @@
 //! The HTTP API: routes, errors, and callers.
 //!
-//! Owns: the table of routes, the state that requests share, headers that every answer has. Never: decisions about calls,
-//! which are [`crate::access::authorize`]'s. Invariants: each route of the API names its permission; an answer about a call
-//! comes after its audit entry; an object that the user may not see is 404, as if it did not exist.
+//! Owns: the table of routes, the state that requests share, headers that every answer has. Never: decisions
+//! about calls, which are [`crate::access::authorize`]'s. Invariants: each route of the API names its
+//! permission; an answer about a call comes after its audit entry; an object that the user may not see is
+//! 404, as if it did not exist.
 
 mod admin;
 mod audio;

@@ -29,7 +29,8 @@ pub struct DecryptArgs {
     /// Encrypted recordings, or folders of them
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The recording to write, and beside it its sidecar; with several files or folders, the folder to write into
+    /// The recording to write, and beside it its sidecar; with several files or folders, the folder to write
+    /// into
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Keys.
@@ -175,7 +176,8 @@ impl DecryptArgs {
     }
 }
 
-/// Fills the last frame up with silence, as the agent does at the end of a recording; gives the header that tells of it.
+/// Fills the last frame up with silence, as the agent does at the end of a recording; gives the header that
+/// tells of it.
 fn complete(header: &FileHeader, octets: u64, out: &mut impl Write) -> io::Result<FileHeader> {
     let frame = u64::from(header.rtp_len).max(1);
     let whole = octets.div_ceil(frame) * frame;

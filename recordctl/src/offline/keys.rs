@@ -15,7 +15,8 @@ const MAX_IDENTITIES: usize = 64;
 /// `--identity`, of every command that reads recordings.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct IdentityArgs {
-    /// The key file that opens encrypted recordings (AGE-SECRET-KEY-1…, mode 0600); may be given several times
+    /// The key file that opens encrypted recordings (AGE-SECRET-KEY-1…, mode 0600); may be given several
+    /// times
     #[arg(long = "identity", value_name = "KEYFILE")]
     pub identities: Vec<PathBuf>,
 }

@@ -187,8 +187,8 @@ fn end_that_is_missing(recording: &Recording) -> Option<String> {
     (!said && outside.extent.beyond == 0).then(|| cut_off.to_string())
 }
 
-/// Reads every octet of the audio: a worn stick, or a directory entry ahead of its data, shows only so. Gives the hash
-/// of the audio; of an encrypted file without its key there is none.
+/// Reads every octet of the audio: a worn stick, or a directory entry ahead of its data, shows only so. Gives
+/// the hash of the audio; of an encrypted file without its key there is none.
 fn read_all(
     recording: &mut Recording,
     end: u64,
@@ -200,7 +200,8 @@ fn read_all(
         return read_to(&mut file, 0, len, progress).map(|_| None);
     }
     let file = open_file(&recording.path).map_err(|error| error.to_string())?;
-    // More than a recording can have: no sidecar has a hash of it, and most of it may never have been written.
+    // More than a recording can have: no sidecar has a hash of it, and most of it may never have been
+    // written.
     if end > LONGEST_HASHED {
         return read_written(file, end, progress).map(|()| None);
     }

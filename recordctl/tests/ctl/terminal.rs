@@ -23,8 +23,8 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Neither side is inherited by a child that another test starts at this moment: a terminal is gone when nobody has
-    /// it any more.
+    /// Neither side is inherited by a child that another test starts at this moment: a terminal is gone when
+    /// nobody has it any more.
     #[expect(unsafe_code, reason = "there is no terminal without these calls, which have no wrapper here")]
     fn new(columns: u16) -> Self {
         let there = |is_there: bool| assert!(is_there, "no terminal: {}", std::io::Error::last_os_error());

@@ -1,6 +1,7 @@
 //! The config file: its keys, and a mistake with the line that it stands on.
 //!
-//! Owns: names of sections and keys, the form of a message. Never: defaults and ranges, which are the parent's.
+//! Owns: names of sections and keys, the form of a message. Never: defaults and ranges, which are the
+//! parent's.
 
 use settings::{ConfigError, Document, Problem, Sections, number};
 use toml::de::DeValue;

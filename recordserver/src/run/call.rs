@@ -1,7 +1,8 @@
 //! The calls that are recorded, each by its key; a call does not know its connection.
 //!
-//! Owns: which call a file belongs to. A call outlives nothing that controls it, and knows of it only by [`Control`]: a
-//! connection of a phone today. Invariants: no key is used twice; files of a call that is over belong to none.
+//! Owns: which call a file belongs to. A call outlives nothing that controls it, and knows of it only by
+//! [`Control`]: a connection of a phone today. Invariants: no key is used twice; files of a call that is over
+//! belong to none.
 
 use crate::media_sockets::Media;
 use crate::quota;

@@ -1,4 +1,5 @@
-//! `recordserver --drain`: no new calls, those that go on are not disturbed, and the server ends with the last one.
+//! `recordserver --drain`: no new calls, those that go on are not disturbed, and the server ends with the
+//! last one.
 
 use crate::limits::{Phone, port, rtp};
 use crate::support::{Server, program, recorded, recorded_if_any};

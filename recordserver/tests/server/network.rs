@@ -1,5 +1,5 @@
-//! Bad networks: loss and disorder on the way, a server that is not scheduled, and a link that is cut without a word, in network namespaces
-//! of the test's own (needs root and iproute2; says so where it can't run).
+//! Bad networks: loss and disorder on the way, a server that is not scheduled, and a link that is cut without
+//! a word, in network namespaces of the test's own (needs root and iproute2; says so where it can't run).
 
 use crate::support::{PHONE, Server, program, recorded, recorded_if_any};
 use nix::sys::signal::Signal;

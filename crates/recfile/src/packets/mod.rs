@@ -1,10 +1,11 @@
-//! Files of whole RTP packets, as other firmware writes them: how they are told, where the packets are, in which order
-//! they play.
+//! Files of whole RTP packets, as other firmware writes them: how they are told, where the packets are, in
+//! which order they play.
 //!
-//! Owns: the evidence. Two packets are in step if their SSRC is one and sequence number and timestamp went on by the same
-//! number of packets: no audio looks like that by accident. The SSRC may change, packets may be damaged, stored in
-//! another order or twice, carry padding, extensions or contributing sources, and comfort noise, telephone events or RTCP
-//! may lie between them. Never: fills gaps; packets that were lost are missing in such a file.
+//! Owns: the evidence. Two packets are in step if their SSRC is one and sequence number and timestamp went on
+//! by the same number of packets: no audio looks like that by accident. The SSRC may change, packets may be
+//! damaged, stored in another order or twice, carry padding, extensions or contributing sources, and comfort
+//! noise, telephone events or RTCP may lie between them. Never: fills gaps; packets that were lost are
+//! missing in such a file.
 //! Invariant: memory has a bound for any file; no octet of a header is audio as long as headers can be told.
 
 use crate::header::FileHeader;

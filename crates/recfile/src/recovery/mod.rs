@@ -18,7 +18,8 @@ use std::io;
 /// Reason that a recovered sidecar gives for its end: nobody was there to note the real one.
 pub const END_REASON_INTERRUPTED: &str = "interrupted";
 
-/// Chunks of an encrypted file behind its last flush that the agent follows: more than any cut leaves. A person waits.
+/// Chunks of an encrypted file behind its last flush that the agent follows: more than any cut leaves. A
+/// person waits.
 const MAX_CHUNKS: [(Mode, u32); 2] = [(Mode::Automatic, 16 * 1024), (Mode::Explicit, 1 << 24)];
 
 /// The kind of repair: by the agent or by a person.
@@ -165,7 +166,8 @@ pub fn plan(file: &FileState<'_>, mode: Mode) -> Plan {
             None => return Plan::nothing(Verdict::Unrepairable(Unrepairable::Header(error))),
         },
     };
-    // Where packets of different lengths end is not known here: of such a file of other firmware only the header is read anew.
+    // Where packets of different lengths end is not known here: of such a file of other firmware only the
+    // header is read anew.
     let is_even = format.uneven_octets == 0;
     let frames =
         if is_even { repair_audio(&format, file, &mut steps) } else { format.facts(file.len).frames };
@@ -324,7 +326,8 @@ fn repair_header(format: &Format, frames: u64, steps: &mut Vec<Step>) {
 }
 
 /// Whether the sidecar of a finished file says something else about its audio than the file itself. Less than
-/// a frame of difference is rounding, and of whole packets the payload alone may be counted, as in `dataSize`.
+/// a frame of difference is rounding, and of whole packets the payload alone may be counted, as in
+/// `dataSize`.
 #[must_use]
 pub fn sidecar_disagrees(sidecar: &Sidecar, format: &Format, frames: u64) -> bool {
     let apart_ms = sidecar.duration_ms.abs_diff(format.frames_to_ms(frames));

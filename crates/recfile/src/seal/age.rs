@@ -352,7 +352,8 @@ impl Stream {
         Self { cipher: ChaCha20Poly1305::new(&Key::from(key)) }
     }
 
-    /// Encrypts chunk number `chunk` in place; gives its tag. Never twice for one number with different octets.
+    /// Encrypts chunk number `chunk` in place; gives its tag. Never twice for one number with different
+    /// octets.
     ///
     /// # Errors
     /// [`SealError::Altered`] for more octets than the cipher takes, which no caller has.

@@ -1,10 +1,11 @@
 //! Encryption of recordings to a public key, and the signature that proves their origin.
 //!
-//! Owns: keys, the header that wraps a file's key ([`age`], the format of age-encryption.org), the chunks that hold
-//! audio ([`audio`]), the encrypted part of a sidecar ([`sidecar`]), hash and signature ([`origin`]). Where
-//! things stand in an encrypted file is [`crate::sealed`], which needs no key. Pure: randomness comes in as
-//! [`Entropy`], octets go out. Invariants: the phone never holds a secret that opens its own files; no nonce
-//! is used twice with one key for different octets; only authenticated octets are returned.
+//! Owns: keys, the header that wraps a file's key ([`age`], the format of age-encryption.org), the chunks
+//! that hold audio ([`audio`]), the encrypted part of a sidecar ([`sidecar`]), hash and signature
+//! ([`origin`]). Where things stand in an encrypted file is [`crate::sealed`], which needs no key. Pure:
+//! randomness comes in as [`Entropy`], octets go out. Invariants: the phone never holds a secret that opens
+//! its own files; no nonce is used twice with one key for different octets; only authenticated octets are
+//! returned.
 
 pub mod age;
 pub mod audio;

@@ -1,8 +1,8 @@
 //! Making a disk safe to pull: synced, and mounted nowhere.
 //!
-//! Owns: which mounts belong to the disk, and undoing them. A stick may be mounted at several places, be bound to
-//! others, and have several partitions; pulling it pulls them all. Invariants: never unmounted are a disk
-//! that can't be pulled, the system's own disk, and mounts of others over the stick.
+//! Owns: which mounts belong to the disk, and undoing them. A stick may be mounted at several places, be
+//! bound to others, and have several partitions; pulling it pulls them all. Invariants: never unmounted are a
+//! disk that can't be pulled, the system's own disk, and mounts of others over the stick.
 
 use super::scan::{Links, block_of, stick_of};
 use crate::jobs::{Eject, Ejected, Left, StickId};

@@ -148,8 +148,8 @@ fn folder_fault(root: &Path, name: &str, device: u64) -> Option<FaultKind> {
     }
 }
 
-/// Whether a mount can be taken for a stick at all. The system itself may run from a USB disk: that is no stick, it
-/// would hide the one that is put in, and ejecting it would leave the system read-only.
+/// Whether a mount can be taken for a stick at all. The system itself may run from a USB disk: that is no
+/// stick, it would hide the one that is put in, and ejecting it would leave the system read-only.
 fn may_be_stick(mount: &Mount) -> bool {
     is_node(&mount.source) && mount.point != Path::new("/")
 }
@@ -193,7 +193,8 @@ fn identity(whole: &Path) -> StickId {
     StickId(format!("{} {sequence} {}", whole.display(), usb_number.trim()))
 }
 
-/// Whether a disk is still where it was, mounted or not. One that the system tells nothing of is taken to be there.
+/// Whether a disk is still where it was, mounted or not. One that the system tells nothing of is taken to be
+/// there.
 fn is_there(stick: &StickId) -> bool {
     let Some((whole, _)) = stick.0.rsplit_once(' ').and_then(|(rest, _)| rest.rsplit_once(' ')) else {
         return stick.is_known();
@@ -271,8 +272,8 @@ fn name_of_stick(link: &str) -> &str {
 
 /// Whether a mount is of a stick or card: by the links that udev makes, or by where the kernel put its disk.
 ///
-/// A phone without udev has no links, so the kernel's own `removable` flag and a USB port on the way to the disk
-/// count too.
+/// A phone without udev has no links, so the kernel's own `removable` flag and a USB port on the way to the
+/// disk count too.
 fn is_removable(mount: &Mount, links: &Links) -> bool {
     let Some(block) = block_of(mount) else { return false };
     let whole = whole_disk(block);

@@ -13,8 +13,8 @@ pub enum Target {
     Directory(PathBuf),
 }
 
-/// One physical disk as long as it is in its slot: another one, or the same one pulled and put back, has another.
-/// Empty if the system does not tell.
+/// One physical disk as long as it is in its slot: another one, or the same one pulled and put back, has
+/// another. Empty if the system does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StickId(pub String);
 

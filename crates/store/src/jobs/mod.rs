@@ -110,7 +110,8 @@ pub enum Done {
         /// Room left.
         space: Option<Space>,
     },
-    /// To `DeleteOldest`: the folder is not all looked through yet. To be asked for again; other jobs go first.
+    /// To `DeleteOldest`: the folder is not all looked through yet. To be asked for again; other jobs go
+    /// first.
     Searching,
     /// To `Eject`; an error if it could not be synced.
     Ejected(Result<Ejected, Fault>),

@@ -55,8 +55,8 @@ impl<F: Fs> Ledger<F> for NoLedger {
     }
 }
 
-/// Opens files, then closes them, as fast as there is room for jobs; looks for answers only if there is none, and at the
-/// end. Gives how many files were opened, and closed.
+/// Opens files, then closes them, as fast as there is room for jobs; looks for answers only if there is none,
+/// and at the end. Gives how many files were opened, and closed.
 fn open_and_close<P>(policy: P) -> (u64, u64)
 where
     P: SyncPolicy<Gated<RealFs, Quick>> + Send + 'static,

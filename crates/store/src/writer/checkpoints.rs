@@ -3,9 +3,10 @@
 //! A sync makes the disk empty its cache, and it takes the disk as long for one file as for thousands.
 //! So appending is left to the page cache, and from time to time a checkpoint makes everything durable by one
 //! `syncfs`. Order of a checkpoint: `syncfs`, then `dataSize` of every file and the final sidecars (written
-//! before, renamed now) with their lines in the ledger, then, if a file is closed, `syncfs` again. So `dataSize` never
-//! promises what the disk does not have, and a file that was reported closed is on the disk. Invariants: every job is
-//! answered once, all but closing at once; after a failed sync no file of that time takes more or counts as whole.
+//! before, renamed now) with their lines in the ledger, then, if a file is closed, `syncfs` again. So
+//! `dataSize` never promises what the disk does not have, and a file that was reported closed is on the disk.
+//! Invariants: every job is answered once, all but closing at once; after a failed sync no file of that time
+//! takes more or counts as whole.
 
 use super::{Files, OpenRecording, Room, SyncPolicy};
 use crate::disks::Disks;
@@ -202,7 +203,8 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
         for (key, result) in results {
             let result = match (&synced, result) {
                 (Err(error), Ok(())) => Err(sync_fault(Path::new("recordings"), error)),
-                // The recording is whole. It counts as left, for the next start to find if it gets no line before.
+                // The recording is whole. It counts as left, for the next start to find if it gets no line
+                // before.
                 (_, result) => result.and_then(|()| listed.clone()).map(|()| space),
             };
             done.push(Done::Closed { file: key, result });

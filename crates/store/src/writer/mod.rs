@@ -273,7 +273,8 @@ impl<F: Fs + Disks, P: SyncPolicy<F>> Writer<F, P> {
             Some(fault) => Err(fault),
             None => Ok(room.if_due(fs, &file.folder, started, P::SPACE_INTERVAL)),
         };
-        // A full disk still has a file to finish. Any other failure is final, and the descriptor goes at once.
+        // A full disk still has a file to finish. Any other failure is final, and the descriptor goes at
+        // once.
         if result.as_ref().is_err_and(|fault| !fault.kind.lets_finish()) {
             files.0.remove(&key);
         }

@@ -1,5 +1,5 @@
-//! Frames: two octets of length, then an RTP packet (RFC 4571) or, where no packet of RTP version 2 can begin so, a word
-//! between our two programs.
+//! Frames: two octets of length, then an RTP packet (RFC 4571) or, where no packet of RTP version 2 can begin
+//! so, a word between our two programs.
 
 use crate::message::extension::MAX_RESUME_OCTETS;
 use std::fmt;
@@ -141,7 +141,8 @@ pub fn hello(number: u64, token: &str) -> Vec<u8> {
     named(HELLO, number, token)
 }
 
-/// The server's only frame: all items before `next` are on its disk. The phone shows `token` when it comes back.
+/// The server's only frame: all items before `next` are on its disk. The phone shows `token` when it comes
+/// back.
 #[must_use]
 pub fn ack(next: u64, token: &str) -> Vec<u8> {
     named(ACK, next, token)
@@ -172,8 +173,8 @@ pub struct Acks {
 }
 
 impl Acks {
-    /// Takes octets of the server, and hands out each acknowledgement: the first item that is not on its disk, and
-    /// its token.
+    /// Takes octets of the server, and hands out each acknowledgement: the first item that is not on its
+    /// disk, and its token.
     ///
     /// # Errors
     /// The octets are no frames of a server.

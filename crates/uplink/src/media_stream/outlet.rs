@@ -1,8 +1,9 @@
 //! The phone's end of a media stream: the items that the server has not got on its disk.
 //!
-//! Owns: their frames, in blocks of the pool that all recordings share, and how far they were sent. Invariants: an item
-//! is kept until the one behind it is acknowledged, so that a server that begins anew can hear how the two belong
-//! together; an item for which the pool has no room is not numbered and was not there for the server.
+//! Owns: their frames, in blocks of the pool that all recordings share, and how far they were sent.
+//! Invariants: an item is kept until the one behind it is acknowledged, so that a server that begins anew can
+//! hear how the two belong together; an item for which the pool has no room is not numbered and was not there
+//! for the server.
 
 use super::frame::{FrameError, LENGTH_OCTETS, MAX_FRAME_OCTETS, Timed, begins_item, timed};
 use media::blocks::{BLOCK_OCTETS, Block, BlockPool};
@@ -133,8 +134,8 @@ impl Outlet {
         (self.first, self.due) = (self.next, self.next);
     }
 
-    /// Hands out each kept item from `due` on: the time of its arrival and the packet; `None` for the begin or the end
-    /// of a pause.
+    /// Hands out each kept item from `due` on: the time of its arrival and the packet; `None` for the begin
+    /// or the end of a pause.
     pub fn replay(&self, mut take: impl FnMut(u32, Option<&[u8]>)) {
         let (mut at, mut number) = (0, self.first);
         let mut packet = Vec::with_capacity(MAX_FRAME_OCTETS);

@@ -1,7 +1,8 @@
-//! The keys that our own programs add behind those of the source document (docs/uplink-protocol.md, "Extension").
+//! The keys that our own programs add behind those of the source document (docs/uplink-protocol.md,
+//! "Extension").
 //!
-//! Owns: their names, and what makes them of use. Never: what follows from them. A message of which one is of no use
-//! is read as one without the extension: the recording comes first.
+//! Owns: their names, and what makes them of use. Never: what follows from them. A message of which one is of
+//! no use is read as one without the extension: the recording comes first.
 
 use super::{Pairs, push_pair};
 

@@ -384,8 +384,8 @@ impl<'a> Pairs<'a> {
         self.plain("server").and_then(|server| host_and_port(&server).1)
     }
 
-    /// Whether a value is empty that can't be, or only the beginning of one that we know: the rest of the message may be
-    /// in the next segment.
+    /// Whether a value is empty that can't be, or only the beginning of one that we know: the rest of the
+    /// message may be in the next segment.
     fn lacks_a_value(&self, command: Command) -> bool {
         let is_cut = |key, known: &[&str]| {
             self.plain(key).is_some_and(|value| {

@@ -52,7 +52,8 @@ pub enum Action {
         /// Host name.
         host: String,
     },
-    /// Connect by TCP without waiting, and answer with [`super::Client::connected`] or [`super::Client::connect_failed`].
+    /// Connect by TCP without waiting, and answer with [`super::Client::connected`] or
+    /// [`super::Client::connect_failed`].
     Connect {
         /// To be repeated in the answer.
         generation: Generation,
@@ -63,8 +64,8 @@ pub enum Action {
     Send(Vec<u8>),
     /// Forward RTP to this address from now on, or to none.
     SetRtpTarget(Option<SocketAddr>),
-    /// Connect to this address for media by TCP, in place of a former connection, and send the items from the granted
-    /// one on.
+    /// Connect to this address for media by TCP, in place of a former connection, and send the items from the
+    /// granted one on.
     StreamTo {
         /// The target.
         target: SocketAddr,

@@ -1,8 +1,9 @@
 //! One server recording over as many sessions as it takes.
 //!
-//! Owns: when a session that broke is followed by the next one, and what the server is told of the recording's state
-//! then. A recording without the extension has one session, as the source document has it. Never: the items
-//! themselves, how much of them may wait. Invariant: exactly one [`Action::Ended`], as the last action.
+//! Owns: when a session that broke is followed by the next one, and what the server is told of the
+//! recording's state then. A recording without the extension has one session, as the source document has it.
+//! Never: the items themselves, how much of them may wait. Invariant: exactly one [`Action::Ended`], as the
+//! last action.
 
 use super::{Action, Client, End, FINISH_WITHIN, Generation, Params, Settings};
 use crate::message::extension::Asked;
@@ -176,8 +177,8 @@ impl Lasting {
         self.client.update(call);
     }
 
-    /// Ends the recording, which has so many items. With the extension the rest of them has [`FINISH_WITHIN`] to get to
-    /// the server's disk.
+    /// Ends the recording, which has so many items. With the extension the rest of them has [`FINISH_WITHIN`]
+    /// to get to the server's disk.
     pub fn stop(&mut self, reason: &str, items: u64, now: Mono, out: &mut Vec<Action>) {
         if self.stop.is_some() || self.is_over {
             return;
@@ -243,7 +244,8 @@ impl Lasting {
 
     fn take(&mut self, actions: Vec<Action>, now: Mono, out: &mut Vec<Action>) {
         self.generation = self.client.generation;
-        // Who once granted the extension and now does not could not be told of packets that are to come again.
+        // Who once granted the extension and now does not could not be told of packets that are to come
+        // again.
         let lacks_it = self.is_extended()
             && actions.iter().any(|action| matches!(action, Action::SetRtpTarget(Some(_))));
         for action in actions {

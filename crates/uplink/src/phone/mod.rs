@@ -29,8 +29,8 @@ use std::time::Duration;
 /// Addresses of one host that are tried before the server counts as unreachable.
 pub const MAX_ADDRESSES: usize = 4;
 
-/// So long after an answer that silence ended, RTP that is refused proves nothing: a lost segment with the last digits of
-/// the port is sent again within that time.
+/// So long after an answer that silence ended, RTP that is refused proves nothing: a lost segment with the
+/// last digits of the port is sent again within that time.
 const PORT_MAY_GROW: Duration = Duration::from_secs(1);
 
 /// With the extension the rest of a recording has so long to get to the server's disk.

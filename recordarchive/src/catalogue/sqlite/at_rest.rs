@@ -1,7 +1,7 @@
 //! Encryption at rest in SQLite.
 //!
-//! Invariants: a segment becomes an encrypted file in the transaction that notes its plain one for removal; an identity is
-//! replaced by the same one in another wrapping, or not at all.
+//! Invariants: a segment becomes an encrypted file in the transaction that notes its plain one for removal;
+//! an identity is replaced by the same one in another wrapping, or not at all.
 
 use super::people::id;
 use super::{SqliteCatalogue, Tx, files, holds, log};

@@ -1,5 +1,5 @@
-//! Many calls at once into a catalogue that has none, for measurements: the rows that taking them in one by one would make,
-//! without a search for rows that can't exist.
+//! Many calls at once into a catalogue that has none, for measurements: the rows that taking them in one by
+//! one would make, without a search for rows that can't exist.
 
 use super::search::extension_word;
 use super::{BULK_PRAGMAS, SqliteCatalogue};
@@ -30,8 +30,8 @@ struct Filled {
     recordings: i64,
 }
 
-/// Puts calls, the earliest first, into the new catalogue `path`; `told` hears how many are in it. Each is of one recording
-/// of one segment, and no two are of one call.
+/// Puts calls, the earliest first, into the new catalogue `path`; `told` hears how many are in it. Each is of
+/// one recording of one segment, and no two are of one call.
 pub(crate) async fn fill(
     path: &Path,
     calls: impl Iterator<Item = Found>,
@@ -63,8 +63,9 @@ pub(crate) async fn fill(
     Ok(count)
 }
 
-/// How long the same questions take as others put them, once each: the last four digits as FreePBX looks for them, in
-/// both columns without an index that knows ends, and the thousandth page by an offset, as rdio-scanner turns pages.
+/// How long the same questions take as others put them, once each: the last four digits as FreePBX looks for
+/// them, in both columns without an index that knows ends, and the thousandth page by an offset, as
+/// rdio-scanner turns pages.
 pub(crate) async fn as_peers_ask(
     catalogue: &SqliteCatalogue,
     tail: &str,

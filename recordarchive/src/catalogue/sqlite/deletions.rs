@@ -1,7 +1,7 @@
 //! Deletions in SQLite.
 //!
-//! Invariant: a call that a hold keeps is not made trash, and no removal of its files begins; a call whose removal began
-//! gets no hold. Nor does one go that a policy keeps.
+//! Invariant: a call that a hold keeps is not made trash, and no removal of its files begins; a call whose
+//! removal began gets no hold. Nor does one go that a policy keeps.
 
 use super::people::id;
 use super::search::{Sql, condition_sql};

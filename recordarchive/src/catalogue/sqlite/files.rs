@@ -1,7 +1,7 @@
 //! Files in SQLite: intake, and the metadata of known files.
 //!
-//! Invariant: a file that is taken twice changes nothing, and a file never takes the place of another one that has other
-//! audio. A recording keeps its id, and a call its notes, even if their files change or go.
+//! Invariant: a file that is taken twice changes nothing, and a file never takes the place of another one
+//! that has other audio. A recording keeps its id, and a call its notes, even if their files change or go.
 
 use super::search::extension_word;
 use super::{Tx, checkpoints, deletions, events, holds, people};
@@ -19,7 +19,8 @@ use std::collections::BTreeSet;
 const SAME_PHONE_US: i64 = DAY_US;
 /// Of several phones within this: a call id need not be unique between phones.
 const OTHER_PHONE_US: i64 = 60 * SECOND_US;
-/// The call of a call id, time, and device. Without `!= ''` it would read all calls: the index has none without an id.
+/// The call of a call id, time, and device. Without `!= ''` it would read all calls: the index has none
+/// without an id.
 const SAME_CALL: &str = "SELECT c.key FROM call c WHERE c.external_id = ?1 AND c.external_id != ''
        AND abs(c.started_us - ?2) <= CASE WHEN c.device = ?3 THEN ?4 ELSE ?5 END
      ORDER BY abs(c.started_us - ?2) LIMIT 1";
@@ -213,7 +214,8 @@ async fn remove_segment(tx: &mut Tx, recording: i64, number: i64) -> Done<()> {
     Ok(())
 }
 
-/// Removes a recording without files, and its call if it has no other, unless people have said something about it.
+/// Removes a recording without files, and its call if it has no other, unless people have said something
+/// about it.
 async fn drop_if_empty(tx: &mut Tx, recording: i64) -> Done<()> {
     let call: i64 = sqlx::query_scalar("SELECT call FROM recording WHERE key = ?")
         .bind(recording)

@@ -4,8 +4,8 @@ use super::SqliteCatalogue;
 use crate::catalogue::Done;
 use std::path::Path;
 
-/// Lists everything below one folder as below another one, in a catalogue that nobody uses. A file that is listed there
-/// already stays as it is. Everything is in the one file afterwards.
+/// Lists everything below one folder as below another one, in a catalogue that nobody uses. A file that is
+/// listed there already stays as it is. Everything is in the one file afterwards.
 pub(crate) async fn move_root(catalogue: &Path, from: &str, to: &str) -> Done<()> {
     let catalogue = SqliteCatalogue::open(catalogue).await?;
     let done = moved(&catalogue, from, to).await;

@@ -251,8 +251,8 @@ pub(super) async fn of_calls(
     Ok(found)
 }
 
-/// Takes in the holds that a file's sidecar has. One that was released here stays released; one that is not known
-/// was placed by a catalogue that is lost.
+/// Takes in the holds that a file's sidecar has. One that was released here stays released; one that is not
+/// known was placed by a catalogue that is lost.
 pub(super) async fn take(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
     for decision in &file.holds {
         let Some(hold) = Id::parse(&decision.id) else { continue };

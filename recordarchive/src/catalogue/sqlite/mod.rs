@@ -1,7 +1,7 @@
 //! The catalogue in one SQLite file.
 //!
-//! Owns: the connections, one that writes and several that read, and the schema. Never: decisions; each file beside this
-//! one has the statements of one part of the trait.
+//! Owns: the connections, one that writes and several that read, and the schema. Never: decisions; each file
+//! beside this one has the statements of one part of the trait.
 
 mod at_rest;
 pub(crate) mod bulk;
@@ -42,7 +42,8 @@ use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 use std::path::Path;
 use std::time::Duration;
 
-/// The schema, step by step: `user_version` of the file counts those that it has. A step that was released stays as it is.
+/// The schema, step by step: `user_version` of the file counts those that it has. A step that was released
+/// stays as it is.
 const SCHEMA: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("totp.sql"),

@@ -1,7 +1,7 @@
 //! Policies in SQLite.
 //!
-//! Invariants: whether it takes a second person is decided in the transaction that sets; a call is put in the trash in the
-//! transaction that looked at its policies, its tags and its holds.
+//! Invariants: whether it takes a second person is decided in the transaction that sets; a call is put in the
+//! trash in the transaction that looked at its policies, its tags and its holds.
 
 use super::people::id;
 use super::search::{NO_TRASH, Sql};

@@ -1,9 +1,9 @@
 //! Lists of calls in SQLite: every search is a few streams that an index yields in the order of time.
 //!
-//! Owns: which index drives a search. A stream is a statement of which each row costs the same and the first `limit + 1` are
-//! enough; the newest of all streams are the page. Terms that do not drive are filters, and so is the
-//! condition of the user, unless it drives. Invariant: no stream sorts, none reads a whole table (the tests
-//! ask `EXPLAIN`).
+//! Owns: which index drives a search. A stream is a statement of which each row costs the same and the first
+//! `limit + 1` are enough; the newest of all streams are the page. Terms that do not drive are filters, and
+//! so is the condition of the user, unless it drives. Invariant: no stream sorts, none reads a whole table
+//! (the tests ask `EXPLAIN`).
 
 use super::calls::{COLUMNS, PARTIES, views};
 use crate::access::{Clause, Condition};
@@ -381,8 +381,8 @@ impl super::SqliteCatalogue {
         explain(self.readers(), search, condition).await
     }
 
-    /// Keys of all calls that the condition admits, as statements about single calls ask it; without those in the trash,
-    /// or with them.
+    /// Keys of all calls that the condition admits, as statements about single calls ask it; without those in
+    /// the trash, or with them.
     pub(crate) async fn admitted(&self, condition: &Condition, with_trash: bool) -> Vec<i64> {
         let mut sql = Sql::new("SELECT c.key FROM call c WHERE 1".into());
         condition_sql(condition, &mut sql);

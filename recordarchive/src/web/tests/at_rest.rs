@@ -1,4 +1,5 @@
-//! Media that the archive encrypts: heard, checked, exported, held and deleted as plain ones, and nothing of them left.
+//! Media that the archive encrypts: heard, checked, exported, held and deleted as plain ones, and nothing of
+//! them left.
 
 use super::exports::{run_in, unpacked};
 use super::{Anchors, Archive, Intake, site, verify};

@@ -58,8 +58,8 @@ fn in_packets(codec: Codec, payload: &[u8]) -> Vec<u8> {
     payload.chunks(FRAME).enumerate().flat_map(packet).collect()
 }
 
-/// Speech with a pause and more than ten seconds in the first file, packets in the second, a gap and an odd count of octets
-/// in the third.
+/// Speech with a pause and more than ten seconds in the first file, packets in the second, a gap and an odd
+/// count of octets in the third.
 fn recorded(folder: &Path, codec: Codec) -> Told {
     let mut chance = Chance::new(u64::from(codec.payload_type().0));
     let speech = speech(codec);

@@ -1,5 +1,5 @@
-//! What is listed can be opened, and what can't be opened is in no list: accounts and calls by chance, beside a rule that is
-//! written a second time here, from the document.
+//! What is listed can be opened, and what can't be opened is in no list: accounts and calls by chance, beside
+//! a rule that is written a second time here, from the document.
 
 use super::Archive;
 use crate::access::audit::Entry;
@@ -145,7 +145,8 @@ fn any_limit(chance: &mut Chance) -> Option<Vec<Permission>> {
     Some(limit)
 }
 
-/// A catalogue without files: calls by chance, some with notes, tags, events and holds, and some in the trash.
+/// A catalogue without files: calls by chance, some with notes, tags, events and holds, and some in the
+/// trash.
 struct World {
     _folder: tempfile::TempDir,
     catalogue: std::sync::Arc<SqliteCatalogue>,

@@ -1,6 +1,7 @@
 //! The files that an export reads and the ones it must not touch.
 //!
-//! Owns: which spellings are one file, and how many recordings are open at once: one, however many make a WAV.
+//! Owns: which spellings are one file, and how many recordings are open at once: one, however many make a
+//! WAV.
 
 use super::super::recording::{AudioFile, open_file};
 use recfile::reader::ReadError;

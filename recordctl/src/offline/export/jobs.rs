@@ -1,7 +1,7 @@
 //! Which recordings make which WAV, and the remarks on them.
 //!
-//! Owns: order and grouping of segments, the names of the WAVs, and the remarks on audio that is not there. Nothing is open
-//! here: a folder may hold more recordings than a process may open files.
+//! Owns: order and grouping of segments, the names of the WAVs, and the remarks on audio that is not there.
+//! Nothing is open here: a folder may hold more recordings than a process may open files.
 
 use super::super::console::clock;
 use super::super::recording::Recording;

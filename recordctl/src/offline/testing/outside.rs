@@ -80,7 +80,8 @@ fn a_sidecar_that_cannot_be_read_is_a_finding_and_the_audio_stays_at_hand() {
 #[test]
 fn a_folder_that_cannot_be_searched_is_named_and_hides_only_itself() {
     let folder = tempfile::tempdir().unwrap();
-    // So deep that a path ends in it, and a folder with a long name can't be opened by its path: not by root either.
+    // So deep that a path ends in it, and a folder with a long name can't be opened by its path: not by root
+    // either.
     let mut deep = folder.path().to_owned();
     while deep.as_os_str().len() < 3800 {
         deep.push("d".repeat(100));

@@ -1,7 +1,7 @@
 //! `simulate-agent`: a desktop stands for the phone, so that a user interface can be built without one.
 //!
-//! The agent and its loop are the real ones; simulated are the stick, the call's speech and the SIP stack, each
-//! by a thread of its own. Commands come from stdin, a script and a socket. Never part of `recordd`.
+//! The agent and its loop are the real ones; simulated are the stick, the call's speech and the SIP stack,
+//! each by a thread of its own. Commands come from stdin, a script and a socket. Never part of `recordd`.
 
 mod command;
 mod disk;
@@ -156,12 +156,14 @@ impl SimulateAgentArgs {
         let here = Arc::clone(simulation);
         std::thread::spawn(move || {
             here.obey(std::io::stdin(), &mut std::io::stdout());
-            // A terminal that is gone, or Ctrl-D: nobody is there any more. A file or a pipe may just have no more to say.
+            // A terminal that is gone, or Ctrl-D: nobody is there any more. A file or a pipe may just have no
+            // more to say.
             if at_terminal {
                 here.end();
             }
         });
-        // The loop of a phone lives on when a terminal closes; a simulation goes with its terminal, unless `nohup` says no.
+        // The loop of a phone lives on when a terminal closes; a simulation goes with its terminal, unless
+        // `nohup` says no.
         let mut hang_up = SigSet::empty();
         hang_up.add(Signal::SIGHUP);
         if !ignores_hang_up() {

@@ -15,8 +15,8 @@ use store::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Piece, Space};
 use store::thread::Handle;
 use uplink::server::EndReason;
 
-/// Jobs that wait for room in the queue to the disk: beyond that, audio stays in its blocks, and recordings begin only
-/// of addresses that wait for few; beyond twice as many, none.
+/// Jobs that wait for room in the queue to the disk: beyond that, audio stays in its blocks, and recordings
+/// begin only of addresses that wait for few; beyond twice as many, none.
 pub(super) const MAX_WAITING_JOBS: usize = 4096;
 
 /// When room is short, recordings are ended this often; an end shows at the next look at the disk.
@@ -175,8 +175,9 @@ impl Storage {
         }
     }
 
-    /// Those that end first, which grow fastest. Those that are ahead of the clock end below half of the reserve; below a
-    /// quarter a part of the others does, again and again until there is room, and below an eighth all.
+    /// Those that end first, which grow fastest. Those that are ahead of the clock end below half of the
+    /// reserve; below a quarter a part of the others does, again and again until there is room, and below an
+    /// eighth all.
     fn fastest(&mut self, calls: &Calls, reserve_octets: u64, now: Mono) -> Vec<CallKey> {
         let free = self.disk.space.free_octets;
         let all = free < reserve_octets / 8;

@@ -1,7 +1,8 @@
 //! Admission of connections and sessions, and making room when it is tight.
 //!
-//! Owns: the counts of each address, the order in which limits are asked, and the choice of connections and recordings
-//! that are given up: only such as have said or sent nothing, of the address that has most of them, the oldest first.
+//! Owns: the counts of each address, the order in which limits are asked, and the choice of connections and
+//! recordings that are given up: only such as have said or sent nothing, of the address that has most of
+//! them, the oldest first.
 //! Never: the limits themselves, which [`crate::admission`] and [`crate::rates`] count; the end of the chosen
 //! ones.
 
@@ -17,12 +18,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Silent connections that are looked at to find one that makes room: so many of the oldest, and of the newest, where
-/// those belong to clients that open them all the time.
+/// Silent connections that are looked at to find one that makes room: so many of the oldest, and of the
+/// newest, where those belong to clients that open them all the time.
 const LOOKED_AT: usize = 64;
 
-/// A connection without a recording is left alone for so long, unless its address has far more of them than who
-/// needs the room.
+/// A connection without a recording is left alone for so long, unless its address has far more of them than
+/// who needs the room.
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
 /// The same for a recording that no packet came for.
@@ -107,7 +108,8 @@ impl Gate {
         self.silent.remove(&(since, token));
     }
 
-    /// The connection that makes room for `from`, which was refused: of the address with most silent ones, or of its own.
+    /// The connection that makes room for `from`, which was refused: of the address with most silent ones, or
+    /// of its own.
     pub(super) fn silent_one(&self, from: IpAddr, refusal: Refusal, now: Mono) -> Option<usize> {
         let own = refusal == Refusal::ConnectionsOfAddress;
         let mine = self.admission.silent_of(from);
@@ -167,7 +169,8 @@ impl Gate {
         self.devices.admits(folder, from, now)
     }
 
-    /// One address can't fill the queue to the disk for the others: the more waits, the less of it may be its own.
+    /// One address can't fill the queue to the disk for the others: the more waits, the less of it may be its
+    /// own.
     fn queue_has_room(&self, from: IpAddr, waiting: usize) -> Result<(), Refusal> {
         if waiting > 2 * MAX_WAITING_JOBS {
             return Err(Refusal::Storage);
@@ -234,8 +237,8 @@ impl Gate {
         keys
     }
 
-    /// Recordings that no packet has come for, and that have less time than usual when it is tight: with so many of all
-    /// ports that are free, and descriptors in use.
+    /// Recordings that no packet has come for, and that have less time than usual when it is tight: with so
+    /// many of all ports that are free, and descriptors in use.
     pub(super) fn idle_when_tight(
         &self,
         (free, ports): (usize, usize),

@@ -1,8 +1,9 @@
 //! The audio of an encrypted recording: chunks that are written while the call goes on, and read in order.
 //!
-//! Owns: the key of a file's audio and the chunks themselves. Layout: [`crate::sealed`]. A chunk opens only in its
-//! file, at its place, behind all those before it, and the last one says that it is the last. So a
-//! file that was cut between two chunks is known to be cut, and one that was cut within a chunk loses this one.
+//! Owns: the key of a file's audio and the chunks themselves. Layout: [`crate::sealed`]. A chunk opens only
+//! in its file, at its place, behind all those before it, and the last one says that it is the last. So a
+//! file that was cut between two chunks is known to be cut, and one that was cut within a chunk loses this
+//! one.
 
 use super::age::{FileKey, Header, Identity, NONCE_OCTETS, Recipient, Stream, TAG_OCTETS};
 use super::{Entropy, SealError};
@@ -14,7 +15,8 @@ use std::io::{self, Read};
 /// The purpose of the key.
 const INFO: &[u8] = b"recordd audio 1";
 
-/// Key of the chunks. The part of the header that does not change goes into it: under another one nothing opens.
+/// Key of the chunks. The part of the header that does not change goes into it: under another one nothing
+/// opens.
 pub(super) fn stream_of(key: &FileKey, nonce: &[u8], front: &[u8]) -> Stream {
     let fixed = &front[..front.len().min(FIXED_OCTETS)];
     Stream::new(key.derive(nonce, &[INFO, fixed]))
