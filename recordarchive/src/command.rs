@@ -18,6 +18,7 @@ use crate::jobs::checkpoint::{self, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::verify::Anchors;
 use crate::jobs::{backup, import, verify};
+use crate::oidc::provider::Provider;
 use crate::time::{day_begins, rfc3339};
 use clap::{Args, Parser, Subcommand};
 use recfile::text::{logged, shown, shown_lines};
@@ -481,6 +482,15 @@ async fn doctor(config: &Config) -> Outcome {
     say(totals.quarantine == 0, format!("{} file(s) that can't be taken", totals.quarantine));
     for file in catalogue.quarantine(LISTED).await? {
         print(&format!("       {}: {}", crate::media::path(&file.place).display(), shown(&file.reason)));
+    }
+    if let Some(settings) = config.oidc.clone() {
+        let issuer = settings.issuer.clone();
+        let checked = match Provider::new(settings, &config.base_url()) {
+            Ok(provider) => provider.check(now_us).await,
+            Err(problem) => Err(problem),
+        };
+        let good = checked.is_ok();
+        say(good, format!("log-in by {issuer}: {}", checked.unwrap_or_else(|problem| problem)));
     }
     for (good, text) in at_rest::doctor(config, &*catalogue).await? {
         say(good, text);

@@ -2,8 +2,11 @@
 //!
 //! Owns: names, defaults and ranges. Never: opening anything.
 
+mod oidc;
+
 use crate::client::is_https_or_local;
 use crate::media::vault::Encryption;
+use crate::oidc::Settings as Oidc;
 use crate::site::Site;
 use jiff::tz::TimeZone;
 use log::LevelFilter;
@@ -22,6 +25,7 @@ pub(crate) const SECTIONS: &Sections = &[
     ("database", &["url"]),
     ("site", &["name", "time_zone", "country_code"]),
     ("auth", &["session_idle", "session_max"]),
+    ("auth.oidc", oidc::KEYS),
     ("audit", &["checkpoints"]),
     ("export", &["approval"]),
     ("encryption", &["recipients", "identity_file"]),
@@ -70,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) session_idle_s: i64,
     /// Every session ends after this time.
     pub(crate) session_max_s: i64,
+    /// The provider that knows people.
+    pub(crate) oidc: Option<Oidc>,
     /// Folder for copies of the audit log's checkpoints.
     pub(crate) checkpoints: Option<PathBuf>,
     /// An export takes another person who approves it.
@@ -94,6 +100,7 @@ impl Default for Config {
             site: Site::default(),
             session_idle_s: 30 * 60,
             session_max_s: 12 * 3600,
+            oidc: None,
             checkpoints: None,
             export_approval: false,
             encryption: None,
@@ -141,6 +148,8 @@ impl Config {
         let auth = document.section("auth");
         auth.read("session_idle", &mut config.session_idle_s, |value| number(value, 60, 7 * 86_400))?;
         auth.read("session_max", &mut config.session_max_s, |value| number(value, 60, 30 * 86_400))?;
+        let is_known = !config.public_url.is_empty();
+        config.oidc = oidc::read(&document.section("auth.oidc"), is_known)?;
         document.section("audit").read("checkpoints", &mut config.checkpoints, |value| {
             let found = text(value)?;
             let path = found.strip_prefix("file:").filter(|path| path.starts_with('/'));
@@ -284,6 +293,8 @@ fn read_site(section: &Section<'_, '_>, site: &mut Site) -> Result<(), ConfigErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Role;
+    use crate::oidc::GroupRole;
 
     #[test]
     fn the_shipped_configuration_loads_and_shows_every_key() {
@@ -296,6 +307,34 @@ mod tests {
                 assert!(text.lines().any(shown), "{key}");
             }
         }
+    }
+
+    const PUBLIC: &str = "[web]\npublic_url = \"https://archive.example\"\n";
+
+    fn oidc(line: &str, before: &str) -> String {
+        let keys = "issuer = \"https://a\"\nclient_id = \"b\"\nclient_secret_file = \"/c\"";
+        format!("{before}[auth.oidc]\n{keys}\n{line}\n")
+    }
+
+    #[test]
+    fn roles_of_groups_are_read_with_their_extensions_in_a_table_of_their_own_or_a_line() {
+        let line =
+            "roles = { Boss = \"admin\", \"Desk 2\" = { role = \"supervisor\", extensions = [\"201\"] } }";
+        let own = "[auth.oidc.roles]\nBoss = \"admin\"\n\"Desk 2\" = { extensions = [\"201\"], role = \"supervisor\" }";
+        let of = |group: &str, role, extensions: &[&str]| GroupRole {
+            group: group.into(),
+            role,
+            extensions: extensions.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        for text in [line, own] {
+            let read = Config::parse(&oidc(text, PUBLIC), "a.toml").unwrap().oidc.unwrap();
+            let wanted = [of("Boss", Role::Admin, &[]), of("Desk 2", Role::Supervisor, &["201"])];
+            assert_eq!((read.roles.as_slice(), read.groups_claim.as_str()), (&wanted[..], "groups"));
+        }
+        let agents = "roles = { a = \"agent\" }\nextensions_claim = \"ext\"\ngroups_claim = \"roles\"";
+        let read = Config::parse(&oidc(agents, PUBLIC), "a.toml").unwrap().oidc.unwrap();
+        assert_eq!((read.extensions_claim.as_str(), read.groups_claim.as_str()), ("ext", "roles"));
+        assert_eq!(Config::parse("[auth]\nsession_max = 3600", "a.toml").unwrap().oidc, None);
     }
 
     #[test]
@@ -315,6 +354,15 @@ mod tests {
             ("[site]\ntime_zone = \"Mars\"", "Europe/Berlin"),
             ("[database]\nurl = \"postgres://db\"", "sqlite:PATH"),
             ("[auth]\nsession_idle = 1", "from 60"),
+            ("[auth.oidc]\nissuer = \"http://far.example\"", "a.toml:2: key `auth.oidc.issuer`"),
+            ("\n[auth.oidc]\nissuer = \"https://a\"", "a.toml:2: key `auth.oidc.client_id`: it is missing"),
+            ("[auth.oidc]\nroles = [\"a\"]", "a.toml:2: key `auth.oidc.roles`"),
+            ("[auth.oidc]\nroles = { a = \"root\" }", "one of agent, supervisor"),
+            ("[auth.oidc]\nroles = { a = { role = \"agent\", extensions = [\"x\"] } }", "such as [\"201\""),
+            ("[auth.oidc]\nroles = { a = { rule = \"agent\" } }", "role and extensions"),
+            (&oidc("roles = {}", PUBLIC), "1 to 200"),
+            (&oidc("roles = { a = \"agent\" }", PUBLIC), "extensions_claim"),
+            (&oidc("roles = { a = \"admin\" }", ""), "[web] public_url"),
             ("[encryption]\nrecipients = [\"age1x\"]", "age1"),
             ("[encryption]\nrecipients = []", "1 to 8"),
             ("[encryption]\nidentity_file = \"/a\"", "recipients beside it"),

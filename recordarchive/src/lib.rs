@@ -18,6 +18,7 @@ mod jobs;
 mod live;
 mod media;
 mod number;
+mod oidc;
 mod query;
 mod retention;
 mod site;

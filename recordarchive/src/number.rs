@@ -24,6 +24,11 @@ pub(crate) fn digits(raw: &str, country_code: Option<&str>) -> String {
     }
 }
 
+/// Whether a text is the extension of an account: digits alone.
+pub(crate) fn is_extension(text: &str) -> bool {
+    (1..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_digit())
+}
+
 /// The masked form of a number, for users who may not see all of it.
 pub(crate) fn masked(number: &str) -> String {
     let count = number.chars().count();

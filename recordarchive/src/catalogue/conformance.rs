@@ -1,5 +1,6 @@
 //! The contract that every database keeps. A new one has to pass [`all`] on an empty catalogue of its own.
 
+use super::identity::{Entered, Entrance, Person, PersonRole};
 use super::model::{Account, Decision, Note, Scope, Search, Session, Step, Taken};
 use super::retention::Proposal;
 use super::{Catalogue, Failure};
@@ -23,6 +24,7 @@ pub(crate) async fn all(catalogue: &dyn Catalogue) {
     audit_is_one_chain(catalogue).await;
     policies_are_set_and_calls_go_by_them(catalogue).await;
     hooks_go_on_where_they_were(catalogue).await;
+    people_of_a_provider_are_accounts_by_issuer_and_subject(catalogue).await;
 }
 
 fn search(line: &str) -> Search {
@@ -284,6 +286,89 @@ async fn accounts_sessions_and_tokens(catalogue: &dyn Catalogue) {
     assert_eq!(who(NOW_US - 1, NOW_US - 1).await, None);
     assert_eq!(catalogue.token(&key_hash("t")).await.unwrap(), None);
     assert!(!catalogue.disable("otto", &entry("account.disable")).await.unwrap());
+}
+
+async fn people_of_a_provider_are_accounts_by_issuer_and_subject(catalogue: &dyn Catalogue) {
+    let mut number = 0;
+    let mut enter = async |person: &Person, at_us: i64| {
+        number += 1;
+        let entrance = Entrance {
+            key_hash: key_hash(&format!("oidc {number}")),
+            state_hash: key_hash(&format!("state {number}")),
+            until_us: at_us + 600,
+            now_us: at_us,
+        };
+        let entered = catalogue.enter(person, &entrance, &Entry::new(at_us, "", "login", "")).await.unwrap();
+        (entered, entrance)
+    };
+    let who = async |entrance: &Entrance| {
+        let (hash, now_us) = (&entrance.key_hash, entrance.now_us);
+        catalogue.session(hash, now_us, now_us - 1, now_us - 1).await.unwrap()
+    };
+    let grants = async |name: &str| {
+        let all = catalogue.accounts().await.unwrap();
+        all.into_iter().find(|(account, _)| account.name == name).unwrap().1
+    };
+    let mut person = Person {
+        issuer: "https://idp.example".into(),
+        subject: "1".into(),
+        // There is a local account of this name, which is disabled.
+        name: "anna".into(),
+        display: "Anna".into(),
+        roles: vec![PersonRole { role: Role::Agent, extensions: vec!["690".into()] }],
+        own: vec!["601".into(), "690".into()],
+    };
+    let (entered, entrance) = enter(&person, NOW_US).await;
+    assert_eq!(entered, Entered::In("anna-2".into()));
+    let actor = who(&entrance).await.unwrap();
+    assert_eq!((actor.name.as_str(), actor.limit), ("anna-2", None));
+    let identity = catalogue.identity(actor.account).await.unwrap().unwrap();
+    assert_eq!((identity.display.as_str(), identity.issuer.as_str()), ("Anna", "https://idp.example"));
+    let used = |extension: &str, from_us, to_us| Use { extension: extension.into(), from_us, to_us };
+    let always = |extension| used(extension, i64::MIN, None);
+    assert_eq!(grants("anna-2").await[0].uses, [always("690"), always("601")]);
+    // The same log-in comes again.
+    let again = catalogue.enter(&person, &entrance, &Entry::new(NOW_US, "", "login", "")).await.unwrap();
+    assert_eq!(again, Entered::Again);
+    // Another name, another role, another extension: the same account, whose name stays.
+    (person.name, person.display) = ("admin".into(), "Anna B".into());
+    person.own = vec!["602".into()];
+    person.roles.push(PersonRole { role: Role::Auditor, extensions: Vec::new() });
+    let (entered, entrance) = enter(&person, NOW_US + 10).await;
+    assert_eq!(entered, Entered::In("anna-2".into()));
+    assert_eq!(who(&entrance).await.unwrap().grants, grants("anna-2").await);
+    let had = grants("anna-2").await;
+    assert_eq!(had.iter().map(|grant| grant.role).collect::<Vec<_>>(), [Role::Agent, Role::Auditor]);
+    let former = used("601", i64::MIN, Some(NOW_US + 10));
+    assert_eq!(had[0].uses, [always("690"), former.clone(), always("602")]);
+    assert_eq!(catalogue.identity(actor.account).await.unwrap().unwrap().display, "Anna B");
+    // Who has the extension next has it from then on.
+    let other =
+        Person { subject: "2".into(), name: "bert".into(), own: vec!["601".into()], ..person.clone() };
+    assert_eq!(enter(&other, NOW_US + 20).await.0, Entered::In("bert".into()));
+    assert_eq!(grants("bert").await[0].uses, [always("690"), used("601", NOW_US + 20, None)]);
+    // The same subject of another provider is somebody else.
+    let stranger = Person { issuer: "https://other.example".into(), ..person.clone() };
+    assert_eq!(enter(&stranger, NOW_US + 20).await.0, Entered::In("admin-2".into()));
+    assert_eq!(catalogue.identities().await.unwrap().len(), 3);
+    // Nothing changed: the grants are as they were.
+    assert_eq!(enter(&person, NOW_US + 30).await.0, Entered::In("anna-2".into()));
+    assert_eq!(grants("anna-2").await, had);
+    // What is disabled here stays out, whatever the provider says.
+    let entry = Entry::new(NOW_US, "admin", "account.disable", "anna-2");
+    assert!(catalogue.disable("anna-2", &entry).await.unwrap());
+    person.roles = vec![PersonRole { role: Role::Admin, extensions: Vec::new() }];
+    let (entered, entrance) = enter(&person, NOW_US + 40).await;
+    assert_eq!((entered, who(&entrance).await), (Entered::Disabled("anna-2".into()), None));
+    assert_eq!(grants("anna-2").await, had);
+    let actions: Vec<String> = catalogue
+        .audit_newest(None, Some("anna-2"), 9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|link| link.entry.action)
+        .collect();
+    assert_eq!(actions, ["login", "login", "account.role", "login", "account.add"]);
 }
 
 async fn hooks_go_on_where_they_were(catalogue: &dyn Catalogue) {

@@ -14,6 +14,7 @@ pub(crate) mod event;
 pub(crate) mod export;
 mod holds;
 pub(crate) mod hooks;
+pub(crate) mod identity;
 pub(crate) mod model;
 pub(crate) mod retention;
 pub(crate) mod same;
@@ -63,7 +64,7 @@ pub(crate) type Done<T> = Result<T, Failure>;
 /// The store of an archive.
 #[async_trait]
 pub(crate) trait Catalogue:
-    at_rest::AtRest + retention::Retention + hooks::Hooks + same::Sameness + Send + Sync
+    at_rest::AtRest + retention::Retention + hooks::Hooks + identity::Identities + same::Sameness + Send + Sync
 {
     /// Takes files in: new ones, and those that are known already, as they are now. All or none.
     async fn take(&self, files: &[Found]) -> Done<Vec<Taken>>;

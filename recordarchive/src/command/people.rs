@@ -21,6 +21,18 @@ fn password() -> Result<String, Ended> {
     hash_password(text.trim_end_matches(['\r', '\n'])).map_err(Ended::Usage)
 }
 
+/// Refuses what would let somebody in past the provider that knows them.
+async fn is_local(catalogue: &dyn Catalogue, name: &str) -> Outcome {
+    let Some(account) = catalogue.account(name).await? else { return Ok(()) };
+    match catalogue.identity(account.id).await? {
+        Some(of) => Err(Ended::Failed(format!(
+            "{name:?} is an account of {}, which alone lets them in: make another account, by \"user add\"",
+            of.issuer
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Looks after accounts.
 pub(super) async fn people(catalogue: &dyn Catalogue, user: User, config: &Config) -> Outcome {
     let now_us = clock::now_us();
@@ -51,6 +63,7 @@ pub(super) async fn people(catalogue: &dyn Catalogue, user: User, config: &Confi
             Ok(())
         }
         User::List => {
+            let identities = catalogue.identities().await?;
             for (account, grants) in catalogue.accounts().await? {
                 let roles = grants.iter().map(|grant| {
                     let extensions: Vec<&str> =
@@ -59,7 +72,9 @@ pub(super) async fn people(catalogue: &dyn Catalogue, user: User, config: &Confi
                 });
                 let roles = roles.collect::<Vec<_>>().join("; ");
                 let state = if account.disabled { "  disabled" } else { "" };
-                print(&format!("{:20} {}{state}", account.name, roles.trim_end()));
+                let of = identities.iter().find(|identity| identity.account == account.id);
+                let of = of.map(|of| format!("  {} of {}", of.display, of.issuer)).unwrap_or_default();
+                print(&format!("{:20} {}{state}{of}", account.name, roles.trim_end()));
             }
             Ok(())
         }
@@ -70,6 +85,7 @@ pub(super) async fn people(catalogue: &dyn Catalogue, user: User, config: &Confi
             there_is_none(&name)
         }
         User::Totp { name, off } => {
+            is_local(catalogue, &name).await?;
             let secret = (!off).then(totp::new_secret);
             let entry = entry("account.totp", &name).with(&json!({"on": !off}));
             if !catalogue.set_totp(&name, secret.as_ref().map(|secret| &secret[..]), &entry).await? {
@@ -81,6 +97,7 @@ pub(super) async fn people(catalogue: &dyn Catalogue, user: User, config: &Confi
             Ok(())
         }
         User::Passwd { name } => {
+            is_local(catalogue, &name).await?;
             let hash = password()?;
             if catalogue.set_password(&name, &hash, &entry("account.password", &name)).await? {
                 return Ok(());
@@ -97,6 +114,7 @@ pub(super) async fn make_token(catalogue: &dyn Catalogue, token: Token) -> Outco
         let names = Permission::ALL.map(Permission::name).join(", ");
         return Err(Ended::Usage(format!("{wrong:?} is no permission; there are {names}")));
     }
+    is_local(catalogue, &user).await?;
     let token = new_token();
     let said = json!({"name": name, "scope": scope});
     let entry = Entry::new(clock::now_us(), COMMAND_LINE, "token.create", &user).with(&said);

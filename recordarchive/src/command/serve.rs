@@ -14,6 +14,7 @@ use crate::jobs::waves::{self, Waves};
 use crate::jobs::webhook::Webhook;
 use crate::jobs::{deletion, export, holds};
 use crate::media::derived::Store;
+use crate::oidc::provider::Provider;
 use crate::time::SECOND_US;
 use crate::web::{self, App};
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
         Some((cert, key)) => Some(web::tls::read(cert, key).map_err(Ended::Usage)?),
         None => None,
     };
+    let provider = config.oidc.clone().map(|settings| Provider::new(settings, &config.base_url()));
+    let provider = provider.transpose().map_err(Ended::Usage)?;
     let hooks = config.hooks.iter().cloned().map(Webhook::new).collect::<Result<Vec<_>, _>>();
     let hooks = hooks.map_err(Ended::Usage)?;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
@@ -55,7 +58,7 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
         catalogue.offer_setup(&key_hash(&key), clock::now_us() + SETUP_US).await?;
         print(&format!("make the first account within an hour: {}/setup?key={key}", config.base_url()));
     }
-    let app = App::with_vault(Arc::clone(&catalogue), config.clone(), vault.clone());
+    let app = App::made_of(Arc::clone(&catalogue), config.clone(), vault.clone(), provider);
     let derived = Store::new(&config.data).with_vault(vault.clone());
     let mut tasks = tokio::task::JoinSet::new();
     let (waves, wanted) = Waves::queue();

@@ -10,6 +10,7 @@ use crate::access::{Grant, Permission, Role, Use, permit};
 use crate::catalogue::model::Account;
 use crate::clock;
 use crate::id::Id;
+use crate::number::is_extension;
 use crate::time::rfc3339;
 use axum::Json;
 use axum::body::Bytes;
@@ -25,8 +26,6 @@ use std::sync::Arc;
 const LISTED: u32 = 100;
 /// Extensions of an account.
 const MAX_EXTENSIONS: usize = 200;
-/// Digits of an extension.
-const MAX_EXTENSION_CHARS: usize = 32;
 
 /// `GET /accounts`
 pub(super) async fn accounts(
@@ -36,6 +35,7 @@ pub(super) async fn accounts(
 ) -> Result<Response, Problem> {
     let actor = caller(&app, &method, &headers).await?;
     permit(&actor, Permission::AccountEdit, clock::now_us())?;
+    let identities = app.catalogue.identities().await?;
     let shown = |(account, grants): &(Account, Vec<Grant>)| {
         let grants: Vec<Value> = grants
             .iter()
@@ -44,7 +44,9 @@ pub(super) async fn accounts(
                 json!({"role": grant.role.name(), "extensions": extensions, "expires": grant.expires_us.map(rfc3339)})
             })
             .collect();
-        json!({"name": account.name, "disabled": account.disabled, "grants": grants})
+        let identity = identities.iter().find(|identity| identity.account == account.id);
+        let (display, provider) = identity.map(|of| (&of.display, &of.issuer)).unzip();
+        json!({"name": account.name, "display": display, "provider": provider, "disabled": account.disabled, "grants": grants})
     };
     let accounts: Vec<Value> = app.catalogue.accounts().await?.iter().map(shown).collect();
     Ok(Json(json!({"accounts": accounts})).into_response())
@@ -74,10 +76,7 @@ pub(super) async fn add_account(
     let name = account_name(&new.name).map_err(Problem::bad)?;
     let there_is_none = || Problem::bad(format!("there is no role {:?}", new.role));
     let role = Role::from_name(&new.role).ok_or_else(there_is_none)?;
-    let fits = |extension: &String| {
-        (1..=MAX_EXTENSION_CHARS).contains(&extension.len())
-            && extension.bytes().all(|octet| octet.is_ascii_digit())
-    };
+    let fits = |extension: &String| is_extension(extension);
     if new.extensions.len() > MAX_EXTENSIONS || !new.extensions.iter().all(fits) {
         return Err(Problem::bad(format!("at most {MAX_EXTENSIONS} extensions, each of digits")));
     }

@@ -19,9 +19,14 @@ pub(super) fn is_secure(app: &App) -> bool {
 
 /// The session key in a request.
 pub(super) fn session_key<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
+    cookie(headers, cookie_name(app))
+}
+
+/// The value of a cookie in a request.
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == cookie_name(app)).map(|(_, value)| value)
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
 /// Refuses a request that another site's page made a browser send.

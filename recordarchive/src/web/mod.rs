@@ -15,6 +15,7 @@ mod evidence;
 mod exports;
 mod holds;
 mod live;
+mod oidc;
 mod openapi;
 mod page;
 mod params;
@@ -38,6 +39,7 @@ use crate::live::Live;
 use crate::media::derived::Store;
 use crate::media::vault::Vault;
 use crate::media::view::States;
+use crate::oidc::provider::{CALLBACK, Provider};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -67,6 +69,10 @@ pub(crate) struct App {
     heard: Mutex<Heard>,
     attempts: Mutex<Attempts>,
     hashes: Semaphore,
+    /// The provider that knows people.
+    provider: Option<Provider>,
+    /// Its strangers.
+    refusals: Mutex<oidc::Refusals>,
     /// Events, for streams.
     events: Events,
     streams: Arc<Semaphore>,
@@ -87,7 +93,18 @@ impl App {
     }
 
     /// The same, with the vault for encrypted recordings.
+    #[cfg(test)]
     pub(crate) fn with_vault(catalogue: Arc<dyn Catalogue>, config: Config, vault: Vault) -> Arc<Self> {
+        Self::made_of(catalogue, config, vault, None)
+    }
+
+    /// The same, with the provider of log-ins.
+    pub(crate) fn made_of(
+        catalogue: Arc<dyn Catalogue>,
+        config: Config,
+        vault: Vault,
+        provider: Option<Provider>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             catalogue,
             derived: Store::new(&config.data).with_vault(vault.clone()),
@@ -98,6 +115,8 @@ impl App {
             heard: Mutex::default(),
             attempts: Mutex::default(),
             hashes: Semaphore::new(HASHES_AT_ONCE),
+            provider,
+            refusals: Mutex::default(),
             events: Events::default(),
             streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)),
             live: Arc::default(),
@@ -181,6 +200,8 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
     Router::new()
         .nest("/api/v1", api)
         .route("/setup", get(people::setup_page).post(people::set_up))
+        .route("/login/oidc", get(oidc::begin))
+        .route(CALLBACK, get(oidc::back))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

@@ -197,7 +197,7 @@ fn schemas() -> Value {
         "Problem": object(&[("type", text.clone()), ("title", text.clone()), ("status", number.clone()),
             ("detail", text.clone())]),
         "Credentials": object(&[("user", text.clone()), ("password", text.clone()), ("totp?", text.clone())]),
-        "Session": object(&[("user", text.clone()), ("permissions", list(text.clone()))]),
+        "Session": object(&[("user", text.clone()), ("display", or_null("string")), ("permissions", list(text.clone()))]),
         "Tags": object(&[("tags", json!({"type": "array", "maxItems": 50,
             "items": {"type": "string", "minLength": 1, "maxLength": 64}}))]),
         "NewNote": object(&[("text", json!({"type": "string", "minLength": 1, "maxLength": 4000})),

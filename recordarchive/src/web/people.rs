@@ -115,11 +115,15 @@ pub(super) async fn log_in(
     let key = new_key();
     let session = Session { key_hash: key_hash(&key), account: account.id, began_us: now_us };
     app.catalogue.open_session(&session, &Entry::new(now_us, &user, "login", &user)).await?;
-    Ok(([(header::SET_COOKIE, cookie(&app, &key, app.config.session_max_s))], Json(json!({"user": user})))
+    Ok((
+        [(header::SET_COOKIE, session_cookie(&app, &key, app.config.session_max_s))],
+        Json(json!({"user": user})),
+    )
         .into_response())
 }
 
-fn cookie(app: &App, key: &str, max_age_s: i64) -> String {
+/// The cookie of a session.
+pub(super) fn session_cookie(app: &App, key: &str, max_age_s: i64) -> String {
     let secure = if is_secure(app) { "; Secure" } else { "" };
     format!("{}={key}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age_s}{secure}", cookie_name(app))
 }
@@ -134,7 +138,7 @@ pub(super) async fn log_out(
     let key = session_key(&app, &headers).ok_or_else(Problem::who)?;
     let entry = Entry::new(clock::now_us(), &actor.name, "logout", &actor.name);
     app.catalogue.close_session(&key_hash(key), &entry).await?;
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie(&app, "", 0))]).into_response())
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, session_cookie(&app, "", 0))]).into_response())
 }
 
 #[derive(Deserialize)]
@@ -182,7 +186,9 @@ pub(super) async fn session(
     // With a reason, if one is needed: it is asked for when there is something to hear.
     let is_held = |permission: &Permission| authorize(&actor, *permission, Some("-"), now_us).is_ok();
     let held = Permission::ALL.into_iter().filter(is_held).map(Permission::name);
-    Ok(Json(json!({"user": actor.name, "permissions": held.collect::<Vec<_>>()})).into_response())
+    let held: Vec<_> = held.collect();
+    let display = app.catalogue.identity(actor.account).await?.map(|identity| identity.display);
+    Ok(Json(json!({"user": actor.name, "display": display, "permissions": held})).into_response())
 }
 
 /// `GET /setup`: the page of the set-up link.

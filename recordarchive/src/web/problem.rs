@@ -20,6 +20,10 @@ impl Problem {
         Self { status, detail: detail.into(), retry_after_s: None }
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }

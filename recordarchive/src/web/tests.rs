@@ -10,6 +10,7 @@ mod exports;
 mod holds;
 mod killed;
 mod live;
+mod oidc;
 mod page;
 mod policies;
 mod readable;
@@ -32,6 +33,7 @@ use crate::jobs::import::import;
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::verify::{Anchors, verify};
 use crate::media::vault::Vault;
+use crate::oidc::provider::Provider;
 use crate::testing::{catalogue, record, run, site};
 use ::media::codec::Codec;
 use axum::Router;
@@ -87,7 +89,11 @@ impl Archive {
         let catalogue = catalogue(folder.path()).await;
         let mut config = Config { data: folder.path().into(), site: site(), ..Config::default() };
         change(&mut config);
-        let app = App::with_vault(Arc::clone(&catalogue) as Arc<dyn Catalogue>, config, vault);
+        let app = {
+            let made = |settings| Provider::new(settings, &config.base_url()).unwrap();
+            let provider = config.oidc.clone().map(made);
+            App::made_of(Arc::clone(&catalogue) as Arc<dyn Catalogue>, config, vault, provider)
+        };
         let routes = routes(Arc::clone(&app));
         let archive = Self { folder, catalogue, app, routes };
         for (name, role, extensions) in [

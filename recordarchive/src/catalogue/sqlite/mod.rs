@@ -14,6 +14,7 @@ mod files;
 pub(crate) mod folders;
 mod holds;
 mod hooks;
+mod identities;
 mod log;
 mod people;
 mod policies;
@@ -58,6 +59,7 @@ const SCHEMA: &[&str] = &[
     include_str!("same.sql"),
     include_str!("at_rest.sql"),
     include_str!("numbers.sql"),
+    include_str!("identities.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
@@ -401,9 +403,8 @@ impl Catalogue for SqliteCatalogue {
     }
 
     async fn extension_from(&self, extension: &str, now_us: i64) -> Done<i64> {
-        let had = sqlx::query_scalar::<_, i64>("SELECT 1 FROM extension WHERE extension = ? LIMIT 1");
-        let had = had.bind(extension).fetch_optional(self.readers()).await?;
-        Ok(if had.is_some() { now_us } else { i64::MIN })
+        let mut connection = self.readers().acquire().await?;
+        people::extension_from(&mut connection, extension, now_us).await
     }
 
     async fn totp(&self, account: Id) -> Done<Option<Vec<u8>>> {

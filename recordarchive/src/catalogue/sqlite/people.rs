@@ -38,6 +38,14 @@ pub(super) async fn add(tx: &mut Tx, account: &Account, grant: &Grant) -> Done<(
         }
         Err(error) => return Err(error.into()),
     };
+    add_grant(tx, key, grant).await?;
+    for used in &grant.uses {
+        note_extension(tx, key, &used.extension).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn add_grant(tx: &mut Tx, key: i64, grant: &Grant) -> Done<()> {
     let uses = serde_json::to_string(&grant.uses).map_err(|error| Failure::Database(error.to_string()))?;
     sqlx::query("INSERT INTO role (account, role, uses, expires_us) VALUES (?, ?, ?, ?)")
         .bind(key)
@@ -46,17 +54,28 @@ pub(super) async fn add(tx: &mut Tx, account: &Account, grant: &Grant) -> Done<(
         .bind(grant.expires_us)
         .execute(&mut **tx)
         .await?;
-    for used in &grant.uses {
-        sqlx::query("INSERT OR IGNORE INTO extension (extension, account) VALUES (?, ?)")
-            .bind(&used.extension)
-            .bind(key)
-            .execute(&mut **tx)
-            .await?;
-    }
     Ok(())
 }
 
-async fn grants(connection: &mut SqliteConnection, key: i64) -> Done<Vec<Grant>> {
+/// Notes that an account has an extension.
+pub(super) async fn note_extension(tx: &mut Tx, key: i64, extension: &str) -> Done<()> {
+    let query = sqlx::query("INSERT OR IGNORE INTO extension (extension, account) VALUES (?, ?)");
+    query.bind(extension).bind(key).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// When an extension begins to be somebody's: from the start if nobody had it before, else now.
+pub(super) async fn extension_from(
+    connection: &mut SqliteConnection,
+    extension: &str,
+    now_us: i64,
+) -> Done<i64> {
+    let had = sqlx::query_scalar::<_, i64>("SELECT 1 FROM extension WHERE extension = ? LIMIT 1");
+    let had = had.bind(extension).fetch_optional(connection).await?;
+    Ok(if had.is_some() { now_us } else { i64::MIN })
+}
+
+pub(super) async fn grants(connection: &mut SqliteConnection, key: i64) -> Done<Vec<Grant>> {
     let rows = sqlx::query("SELECT role, uses, expires_us FROM role WHERE account = ?").bind(key);
     let mut grants = Vec::new();
     for row in rows.fetch_all(connection).await? {

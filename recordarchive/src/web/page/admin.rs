@@ -84,6 +84,7 @@ struct AccountGrant {
 #[derive(Deserialize)]
 struct Account {
     name: String,
+    display: Option<String>,
     disabled: bool,
     grants: Vec<AccountGrant>,
 }

@@ -98,7 +98,8 @@ impl Pages {
     /// The frame of a page at this path.
     async fn frame(&self, headers: &HeaderMap, path: &'static str) -> Result<Frame, Told> {
         let session: model::Session = self.ask(headers, "/session").await?;
-        Ok(Frame { user: session.user, permissions: session.permissions, path })
+        let display = session.display.unwrap_or_else(|| session.user.clone());
+        Ok(Frame { user: session.user, display, permissions: session.permissions, path })
     }
 
     /// A page, or the one shown instead.
@@ -123,6 +124,8 @@ impl Pages {
 /// The frame around every page.
 struct Frame {
     user: String,
+    /// How people call them.
+    display: String,
     permissions: Vec<String>,
     path: &'static str,
 }
@@ -172,6 +175,18 @@ struct ToldPage {
 #[template(path = "login.html")]
 struct LogIn {
     next: String,
+    /// The host of the provider, if there is one.
+    provider: Option<String>,
+}
+
+/// The page for somebody whom the provider's word does not let in.
+#[derive(Template)]
+#[template(path = "not-in.html")]
+pub(super) struct NotIn {
+    /// What happened.
+    pub(super) detail: String,
+    /// What helps.
+    pub(super) more: String,
 }
 
 /// The page of the set-up link.
@@ -188,12 +203,17 @@ struct Next {
 }
 
 /// `GET /login`
-async fn log_in(State(_): State<Pages>, Query(Next { next }): Query<Next>) -> Response {
-    // A path of ours, and no other site's.
+async fn log_in(State(pages): State<Pages>, Query(Next { next }): Query<Next>) -> Response {
+    let provider = pages.app.provider.as_ref().map(|provider| provider.host().to_owned());
+    render(StatusCode::OK, &LogIn { next: own_path(next), provider })
+}
+
+/// A path of the archive's own, and of no other site.
+pub(super) fn own_path(next: Option<String>) -> String {
     let is_ours = |next: &String| {
-        next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t'])
+        next.starts_with('/') && !next.starts_with("//") && !next.chars().any(|c| c == '\\' || c.is_control())
     };
-    render(StatusCode::OK, &LogIn { next: next.filter(is_ours).unwrap_or_else(|| "/".into()) })
+    next.filter(is_ours).unwrap_or_else(|| "/".into())
 }
 
 pub(super) fn render<T: Template>(status: StatusCode, page: &T) -> Response {

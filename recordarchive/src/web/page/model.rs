@@ -9,6 +9,7 @@ use serde_json::Value;
 #[derive(Deserialize)]
 pub(super) struct Session {
     pub(super) user: String,
+    pub(super) display: Option<String>,
     pub(super) permissions: Vec<String>,
 }
 
