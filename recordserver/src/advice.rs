@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_a_server_is_told_why_there_is_no_answer() {
+    fn an_error_without_an_answer_of_the_server_tells_the_cause() {
         let (socket, http) =
             (Place::Socket("/srv/s".into()), Place::Http("127.0.0.1:9755".parse().expect("an address")));
         for (kind, said, never) in [

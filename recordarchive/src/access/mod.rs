@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_decide_about_a_call_may_see_it() {
+    fn a_user_who_may_decide_about_a_call_may_see_it() {
         for role in Role::ALL {
             let may = role.permissions();
             let deciding = [

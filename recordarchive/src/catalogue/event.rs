@@ -161,7 +161,7 @@ mod tests {
         assert!(!by(&["201"], &["202", "301234711"], true).is_about(&call), "one side alone");
         assert!(!by(&[], &["201"], true).is_about(&call), "half a pair");
         let same = NewEvent { call_id: "abc".into(), ..event(0, 1) };
-        assert!(same.is_about(&call), "by its id, whatever the clocks say");
+        assert!(same.is_about(&call), "by its id, for any clocks");
         let later = NewEvent { call_id: "abc".into(), ..event(200_000, 200_001) };
         assert!(!later.is_about(&call), "an id may come again on another day");
     }

@@ -21,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 pub(super) fn vault(config: &Config) -> Result<Vault, Ended> {
     let file = config.encryption.as_ref().map(|encryption| &encryption.identity_file);
     if let Some(file) = file.filter(|file| file.starts_with(&config.data)) {
-        let what = "it would be copied together with what it opens: keep it elsewhere";
+        let what = "a copy of the media would have their key: keep it elsewhere";
         return Err(Ended::Usage(format!("{}: it is in {}, {what}", file.display(), config.data.display())));
     }
     Vault::read(config.encryption.as_ref()).map_err(Ended::Usage)

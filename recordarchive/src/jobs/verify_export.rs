@@ -87,7 +87,7 @@ pub(crate) fn check(path: &Path, key: Option<PublicKey>) -> Result<Checked, Stri
     for listed in &said.files {
         match hashed(&mut zip, &listed.name) {
             Ok((octets, sha256)) if (octets, &sha256) == (listed.octets, &listed.sha256) => good += 1,
-            Ok(_) => problems.push(format!("{}: it is not what was exported", listed.name)),
+            Ok(_) => problems.push(format!("{}: it was changed since the export", listed.name)),
             Err(problem) => problems.push(problem),
         }
     }
@@ -110,7 +110,7 @@ pub(crate) fn check(path: &Path, key: Option<PublicKey>) -> Result<Checked, Stri
         && told.get(MANIFEST) == Some(&manifest_hash.as_str())
         && told.len() == wanted.len() + 1;
     if !fits {
-        problems.push(format!("{SUMS}: it does not say what the manifest says"));
+        problems.push(format!("{SUMS}: it differs from the manifest"));
     }
     Ok(Checked { good, calls: said.calls.len(), key: said.public_key, problems })
 }

@@ -245,7 +245,7 @@ mod tests {
                 let mut part = Vec::new();
                 let read = reader.by_ref().take(count as u64).read_to_end(&mut part);
                 let from = usize::try_from(from).unwrap();
-                prop_assert!(part == plain[from..from + part.len()], "nothing but what was written");
+                prop_assert!(part == plain[from..from + part.len()], "nothing but the written octets");
                 if flip.is_none() {
                     prop_assert!(read.is_ok() && part.len() == count.min(plain.len() - from));
                 }

@@ -126,9 +126,7 @@ fn try_look(
         && said.data_bytes == facts.data_octets
         && !said_hash.eq_ignore_ascii_case(&crate::id::hex(&sha256))
     {
-        return Ok(Look::Broken(
-            "its audio is not what was recorded: the hash in its sidecar differs".into(),
-        ));
+        return Ok(Look::Broken("its audio is not the recorded one: the hash in its sidecar differs".into()));
     }
     let device = device(&place);
     let from_server = said.peer.is_some() || !device.is_empty();

@@ -245,7 +245,7 @@ pub(crate) mod tests {
         let vault = Vault::read(Some(&one)).unwrap();
         let wrapped = vault.generate().unwrap();
         let secret = vault.unwrap(&wrapped).unwrap().secret_text();
-        assert!(!format!("{vault:?}").contains("AGE-SECRET"), "no secret in what is logged");
+        assert!(!format!("{vault:?}").contains("AGE-SECRET"), "no secret in the log");
         let other = Vault::read(Some(&two)).unwrap();
         for refused in [other.unwrap(&wrapped).unwrap_err(), Vault::default().unwrap(&wrapped).unwrap_err()] {
             assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);

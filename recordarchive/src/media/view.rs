@@ -358,7 +358,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
         #[test]
-        fn any_part_of_g722_is_that_of_the_whole_whatever_was_read_before(
+        fn any_part_of_g722_is_that_of_the_whole_after_any_reads(
             parts in proptest::collection::vec((0..660_000_u64, 1..5000_usize), 1..6),
         ) {
             let folder = tempfile::tempdir().unwrap();

@@ -105,7 +105,7 @@ fn half_a_request_is_given_up_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn who_asks_and_does_not_read_is_in_nobodys_way() {
+fn a_client_that_asks_and_does_not_read_is_in_nobodys_way() {
     // More than the system keeps for a connection.
     let addr = serving(has((0..60_000).map(session).collect()));
     let deaf: Vec<_> = (0..MAX_CLIENTS).map(|_| say(addr, "GET /sessions HTTP/1.0\r\n\r\n")).collect();

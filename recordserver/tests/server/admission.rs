@@ -117,7 +117,7 @@ fn recordings_without_a_packet_leave_files_up_to_a_limit_and_those_with_audio_al
 }
 
 #[test]
-fn who_invents_devices_fills_one_folder_and_loses_no_recording() {
+fn a_phone_that_invents_devices_fills_one_folder_and_loses_no_recording() {
     let settings = "rtp_ports = \"23350-23369\"\n[limits]\nnew_devices_per_hour = 3\n";
     let server = Server::start(settings);
     std::fs::create_dir(server.folder.path().join("rec/not-known-at-the-start")).expect("folder");

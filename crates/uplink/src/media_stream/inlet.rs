@@ -49,7 +49,7 @@ enum State {
     },
 }
 
-/// Reads one connection. Memory for one frame and what is read at once.
+/// Reads one connection. Memory for one frame and one read.
 #[derive(Debug)]
 pub struct Inlet {
     pending: Vec<u8>,

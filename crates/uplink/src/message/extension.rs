@@ -1,8 +1,8 @@
 //! The keys that our own programs add behind those of the source document (docs/uplink-protocol.md,
 //! "Extension").
 //!
-//! Owns: their names, and what makes them of use. Never: what follows from them. A message of which one is of
-//! no use is read as one without the extension: the recording comes first.
+//! Owns: their names, and their validity. Never: their effects. A message of which one is of no use is read
+//! as one without the extension: the recording comes first.
 
 use super::{Pairs, push_pair};
 
@@ -28,7 +28,7 @@ pub struct Asked {
 pub struct Granted {
     /// The first item that the server wants.
     pub next: u64,
-    /// What the phone shows when it connects for media, and when it comes back.
+    /// The phone's token for the media connection, and for a return.
     pub resume: String,
 }
 

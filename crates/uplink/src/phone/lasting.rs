@@ -1,9 +1,9 @@
 //! One server recording over as many sessions as it takes.
 //!
-//! Owns: when a session that broke is followed by the next one, and what the server is told of the
-//! recording's state then. A recording without the extension has one session, as the source document has it.
-//! Never: the items themselves, how much of them may wait. Invariant: exactly one [`Action::Ended`], as the
-//! last action.
+//! Owns: when a session that broke is followed by the next one, and the state of the recording that the
+//! server gets then. A recording without the extension has one session, as the source document has it. Never:
+//! the items themselves, how much of them may wait. Invariant: exactly one [`Action::Ended`], as the last
+//! action.
 
 use super::{Action, Client, End, FINISH_WITHIN, Generation, Params, Settings};
 use crate::message::extension::Asked;

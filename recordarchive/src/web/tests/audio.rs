@@ -172,7 +172,7 @@ async fn heard(archive: &Archive, path: &str, chance: &mut Chance) -> Vec<u8> {
 }
 
 /// The audio of a codec, whole and by a thousand ranges, equals ffmpeg's decoding of the file.
-fn is_what_ffmpeg_hears(codec: Codec) {
+fn equals_ffmpegs_decoding(codec: Codec) {
     if !has_program("ffmpeg") {
         skip("ffmpeg is not installed");
         return;
@@ -209,16 +209,16 @@ fn is_what_ffmpeg_hears(codec: Codec) {
 }
 
 #[test]
-fn audio_in_a_law_is_what_ffmpeg_decodes_of_the_files_whole_and_in_any_range() {
-    is_what_ffmpeg_hears(Codec::Pcma);
+fn audio_in_a_law_equals_ffmpegs_decoding_of_the_files_whole_and_in_any_range() {
+    equals_ffmpegs_decoding(Codec::Pcma);
 }
 
 #[test]
-fn audio_in_mu_law_is_what_ffmpeg_decodes_of_the_files_whole_and_in_any_range() {
-    is_what_ffmpeg_hears(Codec::Pcmu);
+fn audio_in_mu_law_equals_ffmpegs_decoding_of_the_files_whole_and_in_any_range() {
+    equals_ffmpegs_decoding(Codec::Pcmu);
 }
 
 #[test]
-fn audio_in_g722_is_what_ffmpeg_decodes_of_the_files_whole_and_in_any_range() {
-    is_what_ffmpeg_hears(Codec::G722);
+fn audio_in_g722_equals_ffmpegs_decoding_of_the_files_whole_and_in_any_range() {
+    equals_ffmpegs_decoding(Codec::G722);
 }

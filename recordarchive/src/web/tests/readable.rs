@@ -1,5 +1,5 @@
-//! What is listed can be opened, and what can't be opened is in no list: accounts and calls by chance, beside
-//! a rule that is written a second time here, from the document.
+//! Lists have exactly the objects that can be opened: accounts and calls by chance, compared with a second
+//! rule, written here from the document.
 
 use super::Archive;
 use crate::access::audit::Entry;
@@ -248,7 +248,7 @@ impl World {
         for number in 0..12 {
             let (at, ids) = self.some(chance, 3);
             let id = Id::random(NOW_US + number);
-            // What is held, or in the trash already, is refused.
+            // Calls that are held, or in the trash already, are refused.
             let asks =
                 self.catalogue.ask_deletion(id, &ids, "old", &Condition::All, &entry("deletion.ask")).await;
             if asks.is_err() {
@@ -510,7 +510,7 @@ impl Served {
         }
     }
 
-    /// What is listed, page by page; how many the days of it have; or nothing, if it is refused.
+    /// The listed objects, page by page, and the counts of their days; or nothing, if it is refused.
     async fn listed(&self, who: &str) -> Option<BTreeSet<Id>> {
         let (mut ids, mut cursor) = (BTreeSet::new(), String::new());
         loop {
