@@ -30,6 +30,7 @@ const LIMIT: usize = 50;
 const PAGES: usize = 1000;
 /// Recordings that wait for the archive at once.
 const BACKLOG: u64 = 20_000;
+const BACKLOG_PHONES: u64 = 50;
 /// Calls that end in a second, and for how long.
 const ENDING_PER_S: u64 = 50;
 const ENDING_S: u64 = 20;
@@ -315,11 +316,12 @@ impl Bench {
                 _ => String::new(),
             };
             let recording = Recording {
-                device: format!("backlog-{:06}-{:02}", self.run, number % 50),
+                device: format!("backlog-{:06}-{:02}", self.run, number % BACKLOG_PHONES),
                 remote: format!("+4966{:06}{number:05}", self.run),
                 name,
                 codec: Codec::Pcma,
-                started_us: begun_us + i64::try_from(number).unwrap_or(0) * 1000,
+                // A file is named by its second: each phone has one a second.
+                started_us: begun_us + i64::try_from(number / BACKLOG_PHONES).unwrap_or(0) * SECOND_US,
                 duration_ms: 100,
             };
             places.push(recording.write(&self.intake).map_err(|error| told(&self.intake, &error))?);

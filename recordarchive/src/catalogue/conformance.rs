@@ -83,6 +83,9 @@ async fn files_are_taken_once_and_heal(catalogue: &dyn Catalogue) {
     let named = found(2, "+49305550002", "302");
     assert_eq!(catalogue.take(&[named]).await.unwrap(), [Taken::Updated { recording }]);
     assert_eq!(hits(catalogue, "5550002").await, ["c2"]);
+    // And a copy of it that has none is that recording, which had its name once.
+    bare.place.name = "Record_2-2.wav".into();
+    assert_eq!(catalogue.take(&[bare]).await.unwrap(), [Taken::Duplicate]);
 }
 
 async fn numbers_are_found_by_end_and_beginning(catalogue: &dyn Catalogue) {

@@ -23,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// Files of one transaction.
 const BATCH: usize = 64;
@@ -126,11 +127,12 @@ impl Intake {
     /// Takes the files that a journal told of.
     pub(crate) async fn take(&self, files: Vec<(String, String)>) -> Done<Counts> {
         let mut counts = Counts::default();
-        let places = files.into_iter().filter_map(|(folder, name)| place(&self.root, &folder, &name).ok());
-        let places: Vec<Place> = places.collect();
-        for batch in places.chunks(BATCH) {
-            self.take_places(batch.to_vec(), &mut counts).await?;
-        }
+        let root = self.root.clone();
+        let places = tokio::task::spawn_blocking(move || {
+            let places = files.into_iter().filter_map(|(folder, name)| place(&root, &folder, &name).ok());
+            places.collect::<Vec<_>>()
+        });
+        self.take_places(&places.await.unwrap_or_default(), &mut counts).await?;
         Ok(counts)
     }
 
@@ -198,10 +200,7 @@ impl Intake {
         if !back.is_empty() {
             self.catalogue.set_missing(root, folder, &back, false).await?;
         }
-        for batch in new.chunks(BATCH) {
-            self.take_places(batch.to_vec(), counts).await?;
-        }
-        Ok(())
+        self.take_places(&new, counts).await
     }
 
     fn is_wanted(&self, name: &str) -> bool {
@@ -217,12 +216,28 @@ impl Intake {
         Ok(self.vault.unwrap(&wrapped).map(Some).map_err(|error| error.to_string()))
     }
 
-    async fn take_places(&self, places: Vec<Place>, counts: &mut Counts) -> Done<()> {
+    /// Looks at files and takes them in, some at a time: while some are written to the catalogue, the next are looked at.
+    async fn take_places(&self, places: &[Place], counts: &mut Counts) -> Done<()> {
+        let mut batches = places.chunks(BATCH);
+        let mut looks = match batches.next() {
+            Some(batch) => self.look(batch, counts).await?,
+            None => return Ok(()),
+        };
+        loop {
+            let looked = looks.await.unwrap_or_default();
+            let Some(batch) = batches.next() else { return self.put(looked, counts).await };
+            looks = self.look(batch, counts).await?;
+            self.put(looked, counts).await?;
+        }
+    }
+
+    /// Begins to look at files.
+    async fn look(&self, places: &[Place], counts: &mut Counts) -> Done<JoinHandle<Vec<(Place, Look)>>> {
         let mut opened = Vec::with_capacity(places.len());
         for place in places {
-            let identity = if place.is_encrypted() { self.identity(&place).await? } else { Ok(None) };
+            let identity = if place.is_encrypted() { self.identity(place).await? } else { Ok(None) };
             match identity {
-                Ok(identity) => opened.push((place, identity)),
+                Ok(identity) => opened.push((place.clone(), identity)),
                 // It is no fault of the file: it is looked at again.
                 Err(problem) => {
                     counts.busy += 1;
@@ -231,13 +246,16 @@ impl Intake {
             }
         }
         let (site, source) = (self.site.clone(), self.source);
-        let looks = tokio::task::spawn_blocking(move || {
+        Ok(tokio::task::spawn_blocking(move || {
             let looked = opened
                 .into_iter()
                 .map(|(place, identity)| (place.clone(), look(place, &site, source, identity.as_ref())));
-            looked.collect::<Vec<_>>()
-        });
-        let looks = looks.await.unwrap_or_default();
+            looked.collect()
+        }))
+    }
+
+    /// Takes in what was looked at.
+    async fn put(&self, looks: Vec<(Place, Look)>, counts: &mut Counts) -> Done<()> {
         let mut found: Vec<Found> = Vec::new();
         let mut broken = Vec::new();
         for (place, look) in looks {

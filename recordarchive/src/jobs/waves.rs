@@ -13,6 +13,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Recordings that wait for their wave.
 const MAX_WAITING: usize = 10_000;
+/// Recordings whose waves are made one behind the other, without going back to the catalogue.
+const MAX_TOGETHER: usize = 64;
 
 /// The queue for wanted waves.
 #[derive(Clone, Debug)]
@@ -37,23 +39,29 @@ impl Waves {
 
 /// Makes waves until nobody wants any more.
 pub(crate) async fn make(catalogue: Arc<dyn Catalogue>, store: Store, mut wanted: Receiver<Id>) {
-    while let Some(recording) = wanted.recv().await {
-        let media = match catalogue.media(recording, &Condition::All).await {
-            Ok(Some(media)) => media,
-            Ok(None) => continue,
-            Err(error) => {
-                log::warn!("waves: {error}");
-                continue;
+    let mut together = Vec::new();
+    while wanted.recv_many(&mut together, MAX_TOGETHER).await > 0 {
+        let mut all = Vec::with_capacity(together.len());
+        for recording in together.drain(..) {
+            match catalogue.media(recording, &Condition::All).await {
+                Ok(media) => all.extend(media),
+                Err(error) => log::warn!("waves: {error}"),
             }
-        };
+        }
         let store = store.clone();
-        let made = tokio::task::spawn_blocking(move || store.make(&media).map(drop)).await;
-        match made.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            // An encrypted one has none.
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                log::info!("waves: none of recording {recording} yet: {error}");
+        let made = tokio::task::spawn_blocking(move || {
+            for media in &all {
+                match store.make(media) {
+                    // An encrypted one has none.
+                    Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                        log::info!("waves: none of recording {} yet: {error}", media.id);
+                    }
+                    _ => {}
+                }
             }
-            _ => {}
+        });
+        if let Err(error) = made.await {
+            log::error!("waves: {error}");
         }
     }
 }

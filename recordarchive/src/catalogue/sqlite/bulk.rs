@@ -1,22 +1,19 @@
 //! Many calls at once into a catalogue that has none, for measurements: the rows that taking them in one by
 //! one would make, without a search for rows that can't exist.
 
-use super::search::extension_word;
+use super::rows::{self, New, ROWS};
 use super::{BULK_PRAGMAS, SqliteCatalogue};
 use crate::catalogue::model::Found;
 use crate::catalogue::{Done, Failure};
-use crate::id::Id;
-use crate::number::Keys;
-use crate::query::words;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, QueryBuilder, Sqlite};
-use std::collections::{BTreeSet, HashMap};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Calls of a statement: a row has up to 18 values, and a statement up to 32,766.
-const BATCH: usize = 500;
+/// Calls of a transaction.
+const BATCH: usize = 8 * ROWS;
 
 /// Keys that were given, by name.
 type Names = HashMap<String, i64>;
@@ -114,24 +111,10 @@ fn named(names: &mut Names, name: &str) -> (i64, bool) {
     (key, true)
 }
 
-/// A call with the keys that it got.
-struct Row<'a> {
-    found: &'a Found,
-    key: i64,
-    call: Id,
-    recording: i64,
-    device: i64,
-    site: i64,
-    folder: i64,
-}
-
 impl Filled {
-    async fn rows<'a>(
-        &mut self,
-        connection: &mut SqliteConnection,
-        batch: &'a [Found],
-    ) -> Done<Vec<Row<'a>>> {
-        let mut rows = Vec::with_capacity(batch.len());
+    /// Gives a batch its keys, and puts it in.
+    async fn put(&mut self, connection: &mut SqliteConnection, batch: &[Found]) -> Done<()> {
+        let mut new = Vec::with_capacity(batch.len());
         for found in batch {
             let (device, is_new) = named(&mut self.devices, &found.device);
             if is_new {
@@ -148,125 +131,25 @@ impl Filled {
                 let add = sqlx::query("INSERT INTO folder (key, root, path) VALUES (?, ?, ?)").bind(folder);
                 add.bind(&found.place.root).bind(&found.place.folder).execute(&mut *connection).await?;
             }
-            let (call, key) = super::files::identity(found);
+            let (call_id, key) = rows::identity(found);
             self.last_key = key.max(self.last_key + 1);
             self.recordings += 1;
-            rows.push(Row {
-                found,
-                key: self.last_key,
-                call,
-                recording: self.recordings,
-                device,
-                site,
-                folder,
-            });
+            let (recording, sealed) = (self.recordings, self.recordings);
+            let keys =
+                New { recording, sealed, device, site, folder, ..New::of(found, self.last_key, call_id) };
+            new.push(keys);
         }
-        Ok(rows)
-    }
-
-    async fn put(&mut self, connection: &mut SqliteConnection, batch: &[Found]) -> Done<()> {
-        let rows = self.rows(connection, batch).await?;
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO call (key, id, external_id, direction, started_us, duration_ms, device, site, extension, gap_ms,
-                               end_reason, codec) ",
-        );
-        sql.push_values(&rows, |mut sql, row| {
-            let found = row.found;
-            sql.push_bind(row.key).push_bind(row.call.0.to_vec()).push_bind(found.external_id.clone());
-            sql.push_bind(found.direction.map_or("", recfile::call::Direction::as_str));
-            sql.push_bind(found.started_us).push_bind(found.duration_ms).push_bind(row.device);
-            sql.push_bind(row.site).push_bind(found.local.extension().to_owned());
-            sql.push_bind(found.gap_ms).push_bind(found.end_reason.clone()).push_bind(found.codec.clone());
-        });
-        sql.build().execute(&mut *connection).await?;
-        let parties = rows.iter().flat_map(|row| {
-            [(0_i64, &row.found.remote), (1, &row.found.local)].map(|(role, party)| (row.key, role, party))
-        });
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO party (call, role, number, digits, name, tail4, tail7, head4, head6, head9) ",
-        );
-        sql.push_values(parties, |mut sql, (key, role, party)| {
-            let keys = Keys::of(&party.digits);
-            sql.push_bind(key).push_bind(role).push_bind(party.number.clone());
-            sql.push_bind(party.digits.clone()).push_bind(party.name.clone());
-            sql.push_bind(keys.map(|keys| keys.tail4)).push_bind(keys.and_then(|keys| keys.tail7));
-            sql.push_bind(keys.and_then(|keys| keys.head4)).push_bind(keys.and_then(|keys| keys.head6));
-            sql.push_bind(keys.and_then(|keys| keys.head9));
-        });
-        sql.build().execute(&mut *connection).await?;
-        self.put_words(connection, &rows).await?;
-        self.put_media(connection, &rows).await
-    }
-
-    async fn put_words(&self, connection: &mut SqliteConnection, rows: &[Row<'_>]) -> Done<()> {
-        let texts = rows.iter().filter_map(|row| {
-            let found = row.found;
-            let unnumbered =
-                [&found.remote, &found.local].into_iter().filter(|party| party.digits.is_empty());
-            let texts =
-                [&found.remote.name, &found.local.name].into_iter().chain(unnumbered.map(|it| &it.number));
-            let mut all: BTreeSet<String> = texts.flat_map(|text| words(text)).collect();
-            if all.is_empty() {
-                return None;
-            }
-            all.extend(extension_word(found.local.extension()));
-            Some((row.key, all.into_iter().collect::<Vec<_>>().join(" ")))
-        });
-        let texts: Vec<(i64, String)> = texts.collect();
-        if texts.is_empty() {
-            return Ok(());
-        }
-        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO word (rowid, words) ");
-        sql.push_values(texts, |mut sql, (key, text)| {
-            sql.push_bind(key).push_bind(text);
-        });
-        // Its text differs with the number of words: there is no use in keeping it.
-        sql.build().persistent(false).execute(&mut *connection).await?;
-        Ok(())
-    }
-
-    async fn put_media(&self, connection: &mut SqliteConnection, rows: &[Row<'_>]) -> Done<()> {
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO recording (key, id, call, device, recording, source, codec, started_us, encrypted) ",
-        );
-        sql.push_values(rows, |mut sql, row| {
-            let found = row.found;
-            let names = [found.device.as_bytes(), found.recording.as_bytes()];
-            sql.push_bind(row.recording).push_bind(Id::derived(found.started_us, &names).0.to_vec());
-            sql.push_bind(row.key).push_bind(row.device).push_bind(found.recording.clone());
-            sql.push_bind(found.source).push_bind(found.codec.clone());
-            sql.push_bind(found.started_us).push_bind(found.encrypted);
-        });
-        sql.build().execute(&mut *connection).await?;
-        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO sealed (seq, sha256) ");
-        sql.push_values(rows, |mut sql, row| {
-            sql.push_bind(row.recording).push_bind(row.found.sha256.to_vec());
-        });
-        sql.build().execute(&mut *connection).await?;
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO segment (recording, number, folder, name, octets, modified_ms, sidecar_ms, started_us, duration_ms,
-                                  audio_octets, is_plain, gap_ms, lost, end_reason, sha256, sealed) ",
-        );
-        sql.push_values(rows, |mut sql, row| {
-            let (found, place) = (row.found, &row.found.place);
-            sql.push_bind(row.recording).push_bind(i64::from(found.segment)).push_bind(row.folder);
-            sql.push_bind(place.name.clone()).push_bind(place.octets).push_bind(place.modified_ms);
-            sql.push_bind(place.sidecar_ms).push_bind(found.started_us).push_bind(found.duration_ms);
-            sql.push_bind(found.audio_octets).push_bind(found.is_plain).push_bind(found.gap_ms);
-            sql.push_bind(found.lost).push_bind(found.end_reason.clone());
-            sql.push_bind(found.sha256.to_vec()).push_bind(row.recording);
-        });
-        sql.build().execute(&mut *connection).await?;
-        Ok(())
+        rows::insert(connection, &new.iter().collect::<Vec<_>>()).await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::SCHEMA;
+    use super::super::{SCHEMA, files};
     use super::*;
     use crate::bench::synthetic::Year;
     use crate::catalogue::Catalogue;
+    use crate::number::Keys;
     use crate::testing::run;
     use sqlx::Row as _;
 
@@ -291,7 +174,11 @@ mod tests {
             let at_once = SqliteCatalogue::open(&at_once).await.unwrap();
             let one_by_one = SqliteCatalogue::open(&one_by_one).await.unwrap();
             let calls: Vec<Found> = Year::new(1200, 1).collect();
-            one_by_one.take(&calls).await.unwrap();
+            let mut tx = one_by_one.begin().await.unwrap();
+            for call in &calls {
+                files::take(&mut tx, call).await.unwrap();
+            }
+            tx.commit().await.unwrap();
             for table in ["device", "site", "folder", "call", "party", "recording", "segment", "sealed"] {
                 let rows = dump(&at_once, table).await;
                 assert!(!rows.is_empty());

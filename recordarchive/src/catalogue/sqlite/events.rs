@@ -10,8 +10,8 @@ use crate::catalogue::event::{
 };
 use crate::id::Id;
 use crate::number::Keys;
-use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite};
 use std::collections::BTreeSet;
 
 /// Calls that one key of an event finds at most, and events that one key of a call finds.
@@ -188,16 +188,55 @@ async fn call_keys(tx: &mut Tx, call: i64) -> Done<Option<CallKeys>> {
 
 /// Links a call that has come, or has changed, to the events that are there.
 pub(super) async fn link_call(tx: &mut Tx, call: i64) -> Done<()> {
-    let Some(keys) = call_keys(tx, call).await? else { return Ok(()) };
-    let (from, to) = (keys.from_us - MAX_EVENT_US - SAME_ID_US, keys.to_us + SAME_ID_US);
+    match call_keys(tx, call).await? {
+        Some(keys) => link_by(tx, call, &keys).await,
+        None => Ok(()),
+    }
+}
+
+/// The keys of events that may belong to a call, and when such an event begins.
+fn wanted(keys: &CallKeys) -> (impl Iterator<Item = (i64, &str)>, i64, i64) {
     let numbers = keys.numbers.iter().map(|digits| (1, number_key(digits)));
     let all = [(0, keys.extension.as_str()), (2, keys.call_id.as_str())].into_iter().chain(numbers);
-    for (kind, text) in all.filter(|(_, text)| !text.is_empty()) {
+    let (from, to) = (keys.from_us - MAX_EVENT_US - SAME_ID_US, keys.to_us + SAME_ID_US);
+    (all.filter(|(_, text)| !text.is_empty()), from, to)
+}
+
+/// Links new calls to the events that are there: one statement says which of them have any.
+pub(super) async fn link_calls(tx: &mut Tx, calls: &[(i64, CallKeys)]) -> Done<()> {
+    let mut rows = Vec::new();
+    for (at, (_, keys)) in (0_i64..).zip(calls) {
+        let (all, from, to) = wanted(keys);
+        rows.extend(all.map(|(kind, text)| (at, kind, text, from, to)));
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut sql = QueryBuilder::<Sqlite>::new("WITH wanted (place, kind, text, from_us, to_us) AS (");
+    sql.push_values(rows, |mut sql, (at, kind, text, from, to)| {
+        sql.push_bind(at).push_bind(kind).push_bind(text.to_owned()).push_bind(from).push_bind(to);
+    });
+    sql.push(
+        ") SELECT DISTINCT w.place FROM wanted w WHERE EXISTS (SELECT 1 FROM event_key k
+           WHERE k.kind = w.kind AND k.text = w.text AND k.from_us BETWEEN w.from_us AND w.to_us)",
+    );
+    let found: Vec<i64> = sql.build_query_scalar().persistent(false).fetch_all(&mut **tx).await?;
+    for at in found {
+        if let Some((call, keys)) = usize::try_from(at).ok().and_then(|at| calls.get(at)) {
+            link_by(tx, *call, keys).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn link_by(tx: &mut Tx, call: i64, keys: &CallKeys) -> Done<()> {
+    let (all, from, to) = wanted(keys);
+    for (kind, text) in all {
         let query = "SELECT e.* FROM event_key k JOIN event e ON e.key = k.event
                      WHERE k.kind = ? AND k.text = ? AND k.from_us BETWEEN ? AND ? ORDER BY k.from_us DESC LIMIT ?";
         let query = sqlx::query(query).bind(kind).bind(text).bind(from).bind(to).bind(MAX_LINKS);
         for row in query.fetch_all(&mut **tx).await? {
-            if event(&row).is_about(&keys) {
+            if event(&row).is_about(keys) {
                 link(tx, call, row.get("key")).await?;
             }
         }

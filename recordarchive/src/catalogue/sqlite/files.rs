@@ -3,17 +3,14 @@
 //! Invariant: a file that is taken twice changes nothing, and a file never takes the place of another one
 //! that has other audio. A recording keeps its id, and a call its notes, even if their files change or go.
 
-use super::search::extension_word;
-use super::{Tx, checkpoints, deletions, events, holds, people};
+use super::{Tx, checkpoints, deletions, events, holds, people, rows};
 use crate::catalogue::Done;
 use crate::catalogue::model::{Broken, Found, KnownFile, Place, SegmentFile, Taken, Totals};
 use crate::id::Id;
 use crate::number::Keys;
-use crate::query::words;
 use crate::time::{DAY_US, SECOND_US};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, FromRow, Row};
-use std::collections::BTreeSet;
 
 /// Recordings of one phone with the same call id are of one call within this time.
 const SAME_PHONE_US: i64 = DAY_US;
@@ -24,8 +21,6 @@ const OTHER_PHONE_US: i64 = 60 * SECOND_US;
 const SAME_CALL: &str = "SELECT c.key FROM call c WHERE c.external_id = ?1 AND c.external_id != ''
        AND abs(c.started_us - ?2) <= CASE WHEN c.device = ?3 THEN ?4 ELSE ?5 END
      ORDER BY abs(c.started_us - ?2) LIMIT 1";
-/// Words of a call that are indexed.
-const MAX_WORDS: usize = 400;
 /// Moves of a key by one microsecond, before they get longer.
 const SMALL_MOVES: i64 = 1000;
 
@@ -85,12 +80,22 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
         .bind(&file.place.name)
         .fetch_optional(&mut **tx)
         .await?;
-    let known: Option<(i64, Vec<u8>)> =
+    let mut known: Option<(i64, Vec<u8>)> =
         sqlx::query_as("SELECT key, id FROM recording WHERE device = ? AND recording = ?")
             .bind(device)
             .bind(&file.recording)
             .fetch_optional(&mut **tx)
             .await?;
+    let is_renamed = match &here {
+        Some(here) => known.is_none() && is_alone(tx, here.recording).await?,
+        None => false,
+    };
+    if known.is_none() && !is_renamed {
+        // Its file may have said meanwhile that it is called otherwise: it has its id still.
+        let query = sqlx::query_as("SELECT key, id FROM recording WHERE id = ?");
+        let query = query.bind(rows::recording_id(file).0.to_vec());
+        known = query.fetch_optional(&mut **tx).await?;
+    }
     let same: Option<Listed> = match &known {
         Some((key, _)) => {
             sqlx::query_as("SELECT * FROM segment WHERE recording = ? AND number = ?")
@@ -118,12 +123,11 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
         }
     }
     let is_update = here.is_some() || same.is_some();
-    let mut known = known;
     if let Some(here) = here
         && known.as_ref().is_none_or(|(key, _)| (*key, segment) != (here.recording, here.number))
     {
         // The file says now that it is something else: its sidecar came later, or was put right.
-        if known.is_none() && is_alone(tx, here.recording).await? {
+        if is_renamed {
             sqlx::query("UPDATE recording SET device = ?, recording = ? WHERE key = ?")
                 .bind(device)
                 .bind(&file.recording)
@@ -243,8 +247,7 @@ async fn drop_if_empty(tx: &mut Tx, recording: i64) -> Done<()> {
 }
 
 async fn add_recording(tx: &mut Tx, file: &Found, device: i64) -> Done<(i64, Id)> {
-    let names = [file.device.as_bytes(), file.recording.as_bytes()];
-    let id = Id::derived(file.started_us, &names);
+    let id = rows::recording_id(file);
     let call = match call_of(tx, file, device).await? {
         Some(call) => call,
         None => add_call(tx, file, device).await?,
@@ -269,6 +272,11 @@ async fn add_recording(tx: &mut Tx, file: &Found, device: i64) -> Done<(i64, Id)
 
 /// The call that a new recording is of, if it is there.
 async fn call_of(tx: &mut Tx, file: &Found, device: i64) -> Done<Option<i64>> {
+    // That of this recording may have outlived it: people have said something about it, or it has others.
+    let own = sqlx::query_scalar("SELECT key FROM call WHERE id = ?").bind(rows::identity(file).0.0.to_vec());
+    if let Some(own) = own.fetch_optional(&mut **tx).await? {
+        return Ok(Some(own));
+    }
     if file.external_id.is_empty() {
         return Ok(None);
     }
@@ -276,17 +284,9 @@ async fn call_of(tx: &mut Tx, file: &Found, device: i64) -> Done<Option<i64>> {
     Ok(query.bind(SAME_PHONE_US).bind(OTHER_PHONE_US).fetch_optional(&mut **tx).await?)
 }
 
-/// Id and key of the call that begins with a file, unless another call has the key.
-pub(super) fn identity(file: &Found) -> (Id, i64) {
-    let id = Id::derived(file.started_us, &[b"call", file.device.as_bytes(), file.recording.as_bytes()]);
-    // Clocks show milliseconds: the microseconds tell apart recordings that begin in the same one.
-    let spread = i64::from(u16::from_be_bytes([id.0[14], id.0[15]])) % 1000;
-    (id, file.started_us.div_euclid(1000) * 1000 + spread)
-}
-
 async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
     let site = intern(tx, "site", &file.site).await?;
-    let (id, begin) = identity(file);
+    let (id, begin) = rows::identity(file);
     let mut moves = 0;
     let key = loop {
         let key = begin + if moves < SMALL_MOVES { moves } else { moves * moves };
@@ -381,13 +381,8 @@ pub(super) async fn index_words(tx: &mut Tx, call: i64) -> Done<()> {
         .bind(call)
         .fetch_one(&mut **tx)
         .await?;
-    let mut all: BTreeSet<String> = texts.iter().flat_map(|text| words(text)).take(MAX_WORDS).collect();
     sqlx::query("DELETE FROM word WHERE rowid = ?").bind(call).execute(&mut **tx).await?;
-    if all.is_empty() {
-        return Ok(());
-    }
-    all.extend(extension_word(&extension));
-    let text = all.into_iter().collect::<Vec<_>>().join(" ");
+    let Some(text) = rows::indexed(texts.iter().map(String::as_str), &extension) else { return Ok(()) };
     let query = sqlx::query("INSERT INTO word (rowid, words) VALUES (?, ?)").bind(call).bind(text);
     query.execute(&mut **tx).await?;
     Ok(())

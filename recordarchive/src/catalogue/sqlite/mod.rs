@@ -16,8 +16,10 @@ mod holds;
 mod hooks;
 mod identities;
 mod log;
+mod new;
 mod people;
 mod policies;
+mod rows;
 mod same;
 pub(crate) mod search;
 mod totp;
@@ -145,10 +147,7 @@ impl SqliteCatalogue {
 impl Catalogue for SqliteCatalogue {
     async fn take(&self, files: &[Found]) -> Done<Vec<Taken>> {
         let mut tx = self.begin().await?;
-        let mut taken = Vec::with_capacity(files.len());
-        for file in files {
-            taken.push(files::take(&mut tx, file).await?);
-        }
+        let taken = new::take(&mut tx, files).await?;
         tx.commit().await?;
         Ok(taken)
     }
