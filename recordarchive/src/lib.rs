@@ -19,6 +19,7 @@ mod live;
 mod media;
 mod number;
 mod oidc;
+mod private;
 mod query;
 mod retention;
 mod site;

@@ -8,10 +8,10 @@
 
 use super::age_file::{AgeReader, entropy};
 use crate::catalogue::model::Place;
+use crate::private;
 use recfile::seal::age::{self, Identity, Recipient};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::fs::{Fs, RealFs};
@@ -53,12 +53,7 @@ impl Vault {
         let Some(Encryption { recipients, identity_file: path }) = settings else { return Ok(Self(None)) };
         let hint =
             "without it nothing that is encrypted can be played: put it back from where you keep a copy";
-        let file = File::open(path).map_err(|error| told(path, &format!("{error}; {hint}")))?;
-        let mode = file.metadata().map_err(|error| told(path, &error))?.mode();
-        if mode & 0o077 != 0 {
-            let wanted = "others than its owner can read or change it: chmod 600";
-            return Err(told(path, &format!("{wanted} {}", path.display())));
-        }
+        let file = private::open(path, hint)?;
         let mut text = String::new();
         let read = file.take(MAX_FILE_OCTETS as u64).read_to_string(&mut text);
         read.map_err(|error| told(path, &error))?;

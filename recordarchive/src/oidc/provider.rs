@@ -5,6 +5,7 @@ use super::attempt::Attempt;
 use super::person::{Said, Unfit, person};
 use crate::catalogue::identity::Person;
 use crate::client::{Client, is_https_or_local};
+use crate::private;
 use crate::time::SECOND_US;
 use chrono::{DateTime, Utc};
 use openidconnect::core::{
@@ -22,10 +23,8 @@ use openidconnect::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -215,7 +214,9 @@ impl Provider {
             return Err(Trouble::NotBegun);
         }
         if let Some(iss) = back.iss.filter(|iss| *iss != self.settings.issuer) {
-            return Err(Trouble::Untrue(format!("{iss:?} sends the browser back, not the provider")));
+            return Err(Trouble::Untrue(shortened(&format!(
+                "{iss:?} sends the browser back, not the provider"
+            ))));
         }
         if let Some(error) = back.error {
             let said = back.error_description.unwrap_or_default();
@@ -236,7 +237,8 @@ impl Provider {
             known = self.known(now_us, KEYS_AGAIN_US).await?;
             read = claims(&known.party, &token, &nonce, now_us);
         }
-        let claims = read.map_err(|error| Trouble::Untrue(format!("the token does not hold: {error}")))?;
+        let claims =
+            read.map_err(|error| Trouble::Untrue(shortened(&format!("the token does not hold: {error}"))))?;
         not_before(claims, now_us)?;
         let said = Said {
             subject: claims.subject(),
@@ -418,11 +420,7 @@ fn not_before(claims: Verified<'_>, now_us: i64) -> Result<(), Trouble> {
 fn read_secret(path: &Path) -> Result<String, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let hint = "auth.oidc.client_secret_file is to have what the provider gave as client secret";
-    let file = File::open(path).map_err(|error| told(&format!("{error}; {hint}")))?;
-    if file.metadata().map_err(|error| told(&error))?.mode() & 0o077 != 0 {
-        let wanted = "others than its owner can read or change it: chmod 600";
-        return Err(told(&format!("{wanted} {}", path.display())));
-    }
+    let file = private::open(path, hint)?;
     let mut text = String::new();
     let read = file.take(MAX_SECRET_OCTETS).read_to_string(&mut text);
     read.map_err(|error| told(&error))?;
