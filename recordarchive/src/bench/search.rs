@@ -97,7 +97,7 @@ pub(crate) async fn search(config: &Config, rounds: usize) -> Result<String, Str
     let agent = account(&*catalogue, "bench-agent", Role::Agent, &own).await?;
     let server = Server::start(&config.data, &intake)?;
     let table =
-        format!("{calls} calls\n\n| what | p50 ms | p99 ms | longest ms |\n| --- | --- | --- | --- |\n");
+        format!("{calls} calls\n\n| request | p50 ms | p99 ms | longest ms |\n| --- | --- | --- | --- |\n");
     let run = clock::now_us() / SECOND_US % 1_000_000;
     let mut bench = Bench { server, catalogue, intake, year, run, rounds, everybody, agent, table };
     bench.lists().await?;
