@@ -55,6 +55,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "terminator",
             "on_failure",
             "media_hosts",
+            "extensions",
             "dscp_control",
             "dscp_media",
         ],
@@ -242,6 +243,8 @@ pub struct Uplink {
     pub on_failure: OnFailure,
     /// Hosts beside the server that a start answer may send audio to.
     pub media_hosts: MediaHosts,
+    /// Whether a server of ours is asked to let recordings outlive their connections (docs/uplink-protocol.md).
+    pub extensions: bool,
     /// DSCP of the commands, 0 to 63 (RFC 2474); 0: not marked. CS3 by default (RFC 4594, section 4.2).
     pub dscp_control: u8,
     /// DSCP of the audio, 0 to 63; 0: not marked. EF by default (RFC 4594, section 4.1).
@@ -315,6 +318,7 @@ impl Default for Uplink {
             terminator: Terminator::None,
             on_failure: OnFailure::Stop,
             media_hosts: MediaHosts::default(),
+            extensions: false,
             dscp_control: 24,
             dscp_media: 46,
         }
@@ -493,6 +497,7 @@ impl Uplink {
             choice(value, &[("stop", OnFailure::Stop), ("local", OnFailure::Local)])
         })?;
         section.read("media_hosts", &mut it.media_hosts, media_hosts)?;
+        section.read("extensions", &mut it.extensions, flag)?;
         section.read("dscp_control", &mut it.dscp_control, |value| number(value, 0, 63))?;
         section.read("dscp_media", &mut it.dscp_media, |value| number(value, 0, 63))?;
         if it.is_configured() && it.server_port == 0 {

@@ -159,6 +159,13 @@ fn event(name: &str, all: &mut SchemaGenerator) -> Value {
             let rtp = all.subschema_for::<Option<RtpAddress>>();
             told(json!({"recording": text, "server": text, "rtp": rtp}))
         }
+        "uplink.degraded" => {
+            let waiting = json!({"type": "integer", "minimum": 0});
+            told(json!({"recording": text, "detail": text, "waiting_ms": waiting}))
+        }
+        "uplink.restored" => {
+            told(json!({"recording": text, "waiting_ms": {"type": "integer", "minimum": 0}}))
+        }
         "uplink.lost" => {
             let text_key = all.subschema_for::<Option<TextKey>>();
             let reason = all.subschema_for::<Reason>();

@@ -24,6 +24,13 @@ pub enum UplinkAction {
     RelayTo(Option<SocketAddr>),
     /// Close the connection, or give up connecting.
     Close,
+    /// Connect by TCP for media; an older media connection of the recording is dropped. Answered by
+    /// [`super::UplinkInput::MediaConnected`] or [`super::UplinkInput::MediaClosed`].
+    ConnectMedia(Generation, SocketAddr),
+    /// Send this on the media connection.
+    SendMedia(Vec<u8>),
+    /// Close the media connection, or give up connecting.
+    CloseMedia,
 }
 
 /// The decision on a datagram.

@@ -96,4 +96,10 @@ pub enum UplinkInput<'a> {
     RelayFailed(u32),
     /// The server's RTP port is closed.
     RelayRefused,
+    /// Answer to [`super::UplinkAction::ConnectMedia`]: it stands.
+    MediaConnected(Generation),
+    /// Octets came on the media connection.
+    MediaReceived(&'a [u8]),
+    /// The media connection of this generation is gone, or could not be made.
+    MediaClosed(Generation, Option<String>),
 }

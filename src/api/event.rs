@@ -84,7 +84,23 @@ pub enum Event {
         /// The target of the audio.
         rtp: Option<RtpAddress>,
     },
-    /// The connection of a recording broke.
+    /// The connection of a recording broke; the recording goes on, and the server is looked for.
+    UplinkDegraded {
+        /// Id of the recording.
+        recording: String,
+        /// Why, in the system's words.
+        detail: String,
+        /// Audio that waits in memory, in milliseconds.
+        waiting_ms: u64,
+    },
+    /// The server is back, and the recording goes on there.
+    UplinkRestored {
+        /// Id of the recording.
+        recording: String,
+        /// Audio that waits in memory, in milliseconds.
+        waiting_ms: u64,
+    },
+    /// The server failed, or refused to go on.
     UplinkLost {
         /// Id of the recording.
         recording: String,
@@ -126,7 +142,7 @@ pub struct StateChange {
 
 impl Event {
     /// Every name, [`EVENTS_LOST`] included.
-    pub const NAMES: [&'static str; 22] = [
+    pub const NAMES: [&'static str; 24] = [
         "recording.started",
         "recording.progress",
         "recording.segment",
@@ -144,6 +160,8 @@ impl Event {
         "storage.state",
         "storage.recovered",
         "uplink.connected",
+        "uplink.degraded",
+        "uplink.restored",
         "uplink.lost",
         "playback.progress",
         "playback.ended",
@@ -172,6 +190,8 @@ impl Event {
             Self::StorageState(_) => "storage.state",
             Self::StorageRecovered { .. } => "storage.recovered",
             Self::UplinkConnected { .. } => "uplink.connected",
+            Self::UplinkDegraded { .. } => "uplink.degraded",
+            Self::UplinkRestored { .. } => "uplink.restored",
             Self::UplinkLost { .. } => "uplink.lost",
             Self::PlaybackProgress(_) => "playback.progress",
             Self::PlaybackEnded(_) => "playback.ended",
@@ -212,6 +232,12 @@ impl Event {
             Self::StorageRecovered { files } => serde_json::to_vec(&json!({ "files": files })),
             Self::UplinkConnected { recording, server, rtp } => {
                 serde_json::to_vec(&json!({ "recording": recording, "server": server, "rtp": rtp }))
+            }
+            Self::UplinkDegraded { recording, detail, waiting_ms } => serde_json::to_vec(
+                &json!({ "recording": recording, "detail": detail, "waiting_ms": waiting_ms }),
+            ),
+            Self::UplinkRestored { recording, waiting_ms } => {
+                serde_json::to_vec(&json!({ "recording": recording, "waiting_ms": waiting_ms }))
             }
             Self::UplinkLost { recording, reason, detail, text_key } => serde_json::to_vec(&json!({
                 "recording": recording, "reason": reason, "detail": detail, "text_key": text_key,
@@ -285,6 +311,12 @@ pub(crate) mod tests {
                 server: "192.0.2.1:9099".to_owned(),
                 rtp: None,
             },
+            Event::UplinkDegraded {
+                recording: "r1".to_owned(),
+                detail: "connection reset".to_owned(),
+                waiting_ms: 40,
+            },
+            Event::UplinkRestored { recording: "r1".to_owned(), waiting_ms: 5040 },
             Event::UplinkLost {
                 recording: "r1".to_owned(),
                 reason: Reason::UplinkLost,
@@ -304,7 +336,7 @@ pub(crate) mod tests {
     #[test]
     fn every_event_has_a_listed_name_and_an_object_without_seq() {
         let names: Vec<_> = one_of_each().iter().map(Event::name).collect();
-        assert_eq!(names, Event::NAMES[..21]);
+        assert_eq!(names, Event::NAMES[..23]);
         for event in one_of_each() {
             assert!(params(&event).is_object(), "{}", event.name());
             assert_eq!(params(&event).get("seq"), None);

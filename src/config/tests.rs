@@ -84,6 +84,7 @@ fn every_key_reaches_its_setting() {
         terminator = "crlf"
         on_failure = "local"
 media_hosts = ["192.0.2.10", "2001:db8::/32", "media.example.org"]
+        extensions = true
         dscp_control = 0
         dscp_media = 63
         [sandbox]
@@ -130,6 +131,7 @@ media_hosts = ["192.0.2.10", "2001:db8::/32", "media.example.org"]
             terminator: Terminator::CrLf,
             on_failure: OnFailure::Local,
             media_hosts: MediaHosts::parse(["192.0.2.10", "2001:db8::/32", "media.example.org"]).unwrap(),
+            extensions: true,
             dscp_control: 0,
             dscp_media: 63,
         },

@@ -56,12 +56,15 @@ fn allowed(config: &Config, sticks: &[PathBuf]) -> Allowed {
         }
     };
     let uplink = &config.uplink;
+    // A server of ours takes media at the next port.
+    let media_port = uplink.server_port.checked_add(1).filter(|_| uplink.extensions);
+    let servers = [Some(uplink.server_port), media_port, Some(DNS_PORT)];
     Allowed {
         write,
         read: config.sandbox.read.clone(),
         remove: config.control.socket.parent().map(Path::to_owned).into_iter().collect(),
         sockets: Vec::new(),
-        connect: if uplink.is_configured() { vec![uplink.server_port, DNS_PORT] } else { Vec::new() },
+        connect: servers.into_iter().flatten().filter(|_| uplink.is_configured()).collect(),
     }
 }
 
@@ -96,5 +99,7 @@ mod tests {
         assert!(allowed_by("", &[]).connect.is_empty());
         let found = allowed_by("uplink.server_addr = 'rec.example.org'\nuplink.server_port = 9099", &[]);
         assert_eq!(found.connect, [9099, DNS_PORT]);
+        let text = "uplink = {server_addr = '192.0.2.1', server_port = 9099, extensions = true}";
+        assert_eq!(allowed_by(text, &[]).connect, [9099, 9100, DNS_PORT]);
     }
 }

@@ -32,7 +32,7 @@ use os::secret_file;
 use playback_sockets::PlaybackSockets;
 use recfile::seal::origin::SignKey;
 use rtp_ports::{Due, Inbox, RtpPorts};
-use server_connections::ServerConnections;
+use server_connections::{Channel, ServerConnections};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -486,6 +486,7 @@ impl Runtime {
                     poll.registry(),
                     Token(*next_token),
                     recording,
+                    Channel::Control,
                     generation,
                     addr,
                 );
@@ -494,7 +495,7 @@ impl Runtime {
                     answers.push_back(Input::Uplink(recording, input));
                 }
             }
-            UplinkAction::Send(octets) => server_connections.send(recording, &octets),
+            UplinkAction::Send(octets) => server_connections.send(recording, Channel::Control, &octets),
             UplinkAction::RelayTo(None) => rtp.relay(poll.registry(), recording, None),
             UplinkAction::RelayTo(Some(target)) => match server_connections.media_socket(recording, target) {
                 Ok(socket) => rtp.relay(poll.registry(), recording, Some(socket)),
@@ -504,7 +505,21 @@ impl Runtime {
                     answers.push_back(Input::Uplink(recording, input));
                 }
             },
-            UplinkAction::Close => server_connections.close(poll.registry(), recording),
+            UplinkAction::Close => server_connections.close(poll.registry(), recording, Channel::Control),
+            UplinkAction::ConnectMedia(generation, addr) => {
+                *next_token += 1;
+                let channel = Channel::Media;
+                let token = Token(*next_token);
+                let result =
+                    server_connections.connect(poll.registry(), token, recording, channel, generation, addr);
+                if let Err(error) = result {
+                    let error = Some(format!("cannot send media to {addr}: {error}"));
+                    let input = UplinkInput::MediaClosed(generation, error);
+                    answers.push_back(Input::Uplink(recording, input));
+                }
+            }
+            UplinkAction::SendMedia(octets) => server_connections.send(recording, Channel::Media, &octets),
+            UplinkAction::CloseMedia => server_connections.close(poll.registry(), recording, Channel::Media),
         }
     }
 

@@ -30,6 +30,9 @@ const MAX_ADDRESSES: usize = 16;
 /// Octets that may wait to be sent: many messages, so that more means a server that does not read.
 const MAX_UNSENT_OCTETS: usize = 64 * 1024;
 
+/// The same of a media connection, where the agent's window is all that waits.
+const MAX_UNSENT_MEDIA_OCTETS: usize = 320 * 1024;
+
 /// Octets read from a connection at a time, and how often in a turn.
 const READ_OCTETS: usize = 4096;
 const READS_PER_TURN: usize = 8;
@@ -47,8 +50,18 @@ struct Looked {
     addresses: Vec<SocketAddr>,
 }
 
+/// The connections that a recording has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channel {
+    /// Commands.
+    Control,
+    /// Media, with the extension.
+    Media,
+}
+
 struct Link {
     recording: RecordingKey,
+    channel: Channel,
     generation: Generation,
     stream: TcpStream,
     connecting: bool,
@@ -115,7 +128,7 @@ impl ServerConnections {
         }
     }
 
-    /// Begins to connect; an older connection of the recording is dropped.
+    /// Begins to connect; an older connection of the recording for the same is dropped.
     ///
     /// # Errors
     /// As the system says.
@@ -124,14 +137,20 @@ impl ServerConnections {
         registry: &Registry,
         token: Token,
         recording: RecordingKey,
+        channel: Channel,
         generation: Generation,
         addr: SocketAddr,
     ) -> io::Result<()> {
-        self.close(registry, recording);
-        let mut stream = open(addr, self.dscp_control)?;
+        self.close(registry, recording, channel);
+        let dscp = match channel {
+            Channel::Control => self.dscp_control,
+            Channel::Media => self.dscp_media,
+        };
+        let mut stream = open(addr, dscp)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let link = Link {
             recording,
+            channel,
             generation,
             stream,
             connecting: true,
@@ -144,8 +163,8 @@ impl ServerConnections {
     }
 
     /// Sends `octets`, or keeps them until the connection takes them.
-    pub(super) fn send(&mut self, recording: RecordingKey, octets: &[u8]) {
-        if let Some(link) = self.links.values_mut().find(|link| link.recording == recording) {
+    pub(super) fn send(&mut self, recording: RecordingKey, channel: Channel, octets: &[u8]) {
+        if let Some(link) = self.links.values_mut().find(|link| link.is(recording, channel)) {
             link.unsent.extend_from_slice(octets);
             // An error shows again when the connection is looked at.
             let _ = link.flush();
@@ -158,7 +177,7 @@ impl ServerConnections {
     /// # Errors
     /// As the system says.
     pub(super) fn media_socket(&self, recording: RecordingKey, target: SocketAddr) -> io::Result<UdpSocket> {
-        let link = self.links.values().find(|link| link.recording == recording);
+        let link = self.links.values().find(|link| link.is(recording, Channel::Control));
         let own = link.and_then(|link| link.stream.local_addr().ok());
         let own = own.filter(|own| own.is_ipv4() == target.is_ipv4());
         let socket = match own.map(|own| media_socket_from(own, target)) {
@@ -172,9 +191,9 @@ impl ServerConnections {
     }
 
     /// Closes the connection of a recording, or gives up connecting.
-    pub(super) fn close(&mut self, registry: &Registry, recording: RecordingKey) {
+    pub(super) fn close(&mut self, registry: &Registry, recording: RecordingKey, channel: Channel) {
         self.links.retain(|_, link| {
-            let keep = link.recording != recording;
+            let keep = !link.is(recording, channel);
             if !keep {
                 // Unread octets would turn the close into a reset.
                 let _ = link.read(&mut |_| {});
@@ -207,11 +226,12 @@ impl ServerConnections {
             if !link.has_work() {
                 return true;
             }
-            let (recording, generation) = (link.recording, link.generation);
+            let (recording, channel, generation) = (link.recording, link.channel, link.generation);
             let mut tell = |input: UplinkInput<'_>| pass(Input::Uplink(recording, input));
             if link.connecting {
                 match link.finish_connecting() {
                     Ok(false) => return true,
+                    Ok(true) if channel == Channel::Media => tell(UplinkInput::MediaConnected(generation)),
                     Ok(true) => {
                         let local = link.stream.local_addr().ok();
                         let mac = local.and_then(|local| mac_address(local.ip()));
@@ -219,7 +239,10 @@ impl ServerConnections {
                     }
                     Err(error) => {
                         let _ = registry.deregister(&mut link.stream);
-                        tell(UplinkInput::ConnectFailed(generation, error.to_string()));
+                        tell(match channel {
+                            Channel::Control => UplinkInput::ConnectFailed(generation, error.to_string()),
+                            Channel::Media => UplinkInput::MediaClosed(generation, Some(error.to_string())),
+                        });
                         return false;
                     }
                 }
@@ -230,7 +253,10 @@ impl ServerConnections {
                     let _ = registry.deregister(&mut link.stream);
                     let silent = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::TimedOut);
                     let error = error.map(|error| error.to_string());
-                    tell(UplinkInput::Closed { error, silent });
+                    tell(match channel {
+                        Channel::Control => UplinkInput::Closed { error, silent },
+                        Channel::Media => UplinkInput::MediaClosed(generation, error),
+                    });
                     false
                 }
             }
@@ -239,6 +265,10 @@ impl ServerConnections {
 }
 
 impl Link {
+    fn is(&self, recording: RecordingKey, channel: Channel) -> bool {
+        (self.recording, self.channel) == (recording, channel)
+    }
+
     fn has_work(&self) -> bool {
         if self.connecting {
             return self.writable;
@@ -265,12 +295,21 @@ impl Link {
     }
 
     fn work(&mut self, tell: &mut impl FnMut(UplinkInput<'_>)) -> Fate {
-        if self.unsent.len() > MAX_UNSENT_OCTETS {
+        let most = match self.channel {
+            Channel::Control => MAX_UNSENT_OCTETS,
+            Channel::Media => MAX_UNSENT_MEDIA_OCTETS,
+        };
+        if self.unsent.len() > most {
             return Fate::Over(Some(io::Error::other("the server does not read")));
         }
         let sent = self.flush();
         // The server's last message counts even if nothing can be sent to it any more.
-        match self.read(&mut |octets| tell(UplinkInput::Received(octets))) {
+        let channel = self.channel;
+        let mut take = |octets: &[u8]| match channel {
+            Channel::Control => tell(UplinkInput::Received(octets)),
+            Channel::Media => tell(UplinkInput::MediaReceived(octets)),
+        };
+        match self.read(&mut take) {
             Ok(true) => Fate::Over(None),
             Ok(false) => match sent {
                 Ok(()) => Fate::Open,

@@ -76,6 +76,15 @@ impl Recordings {
         let Some(verdict) = it.datagram(datagram, pool) else { return Forward::Nothing };
         let released = it.take_released();
         let Some(to_server) = it.destination.as_server_mut() else { return Forward::Nothing };
+        if to_server.link.is_some() {
+            at_server::by_stream::keep(
+                it,
+                released.as_ref(),
+                goes_on(verdict).then_some((octets, arrival)),
+                pool,
+            );
+            return Forward::Nothing;
+        }
         if let Some(waiting) = &released {
             waiting.iter().for_each(|(octets, at)| to_server.keep(octets, at));
         }
@@ -404,7 +413,7 @@ impl Recordings {
         it.settle(turn.now.mono, turn.pool);
         match &mut it.destination {
             Destination::File(_) => {}
-            Destination::Server(to_server) => to_server.pause(),
+            Destination::Server(to_server) => to_server.pause(turn.now.mono, turn.pool),
             Destination::Pbx(_) => {
                 at_pbx::switch(it, Purpose::Pause, caller, turn)?;
                 return Ok(None);
@@ -432,7 +441,7 @@ impl Recordings {
         };
         match &mut it.destination {
             Destination::File(_) => it.stream.note_pause(turn.now.mono.since(since)),
-            Destination::Server(_) => {}
+            Destination::Server(to_server) => to_server.resume(turn.now.mono, turn.pool),
             Destination::Pbx(_) => {
                 at_pbx::switch(it, Purpose::Resume, caller, turn)?;
                 return Ok(None);
@@ -486,6 +495,7 @@ impl Recordings {
             remember_sender(&it, &mut self.last_senders, turn);
         }
         let had_begun = outcome.had_begun(&it);
+        at_server::by_stream::leave(&mut it, key, turn);
         on_disk::leave_file(&mut it, &mut outcome, &mut self.pending_finalisations, turn);
         if !matches!(outcome, Outcome::NoPort(_) | Outcome::Discarded) {
             turn.actions.push(Action::CloseRtp(key));

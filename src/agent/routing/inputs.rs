@@ -1,6 +1,7 @@
 //! The inputs that are not about clients, and which part each goes to.
 
 use crate::agent::clients::Rest;
+use crate::agent::recordings::at_server::by_stream::{check_room, flush};
 use crate::agent::recordings::notices::{check_media, let_go, tick as tell_due};
 use crate::agent::recordings::on_disk::going_on::check_lost;
 use crate::agent::recordings::{at_pbx, at_server};
@@ -39,6 +40,9 @@ fn take(parts: &mut Parts, input: Input<'_>, turn: &mut Turn<'_>) {
             let remaining_s = parts.remaining_s();
             if let Some(it) = parts.recordings.get_mut(key) {
                 check_media(it, key, remaining_s, turn);
+                flush(it, key, turn);
+                let then = check_room(it, key, turn);
+                parts.follow(key, then, turn);
             }
             parts.write(key, turn);
         }

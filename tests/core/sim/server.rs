@@ -74,6 +74,9 @@ impl Server {
             }
             UplinkAction::Close => drop(self.links.remove(&key)),
             UplinkAction::Resolve(..) => panic!("the server is given by address"),
+            UplinkAction::ConnectMedia(..) | UplinkAction::SendMedia(_) | UplinkAction::CloseMedia => {
+                panic!("the server grants no extension")
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! A recording that goes to the server: the session, its end, and the consequences.
 
+pub(in crate::agent) mod by_stream;
+
 use crate::agent::recordings::notices::check_overrun;
 use crate::agent::recordings::outcome::{Outcome, Then};
 use crate::agent::recordings::recording::Recording;
@@ -24,7 +26,7 @@ use recfile::header::MAX_FILE_OCTETS;
 use std::net::SocketAddr;
 use std::time::Duration;
 use store::jobs::Folder;
-use uplink::phone::{Action as ClientAction, Client, End, Failure, Params, Settings};
+use uplink::phone::{Action as ClientAction, End, Failure, Lasting, Params, Settings};
 use uplink::session_id;
 
 /// Makes the session of a new recording; it begins when the RTP port is bound.
@@ -60,7 +62,7 @@ pub(super) fn destination(
         extension: None,
     };
     let mut first = Vec::new();
-    let client = Client::start(settings, params, turn.now.mono, &mut first);
+    let client = Lasting::start(settings, params, uplink.extensions, turn.now.mono, &mut first);
     let remember = uplink.on_failure == OnFailure::Local;
     Ok(Destination::Server(Box::new(ToServer::new(client, first, ptime_ms, remember))))
 }
@@ -106,7 +108,16 @@ pub(super) fn take(
             }
             give(it, key, turn, |client, now, out| client.peer_closed(error.as_deref(), now, out))
         }
-        UplinkInput::RelayRefused => give(it, key, turn, Client::udp_refused),
+        UplinkInput::RelayRefused => give(it, key, turn, Lasting::udp_refused),
+        UplinkInput::MediaConnected(generation) => {
+            by_stream::connected(it, key, generation, turn);
+            Then::Nothing
+        }
+        UplinkInput::MediaReceived(octets) => by_stream::received(it, key, octets, turn),
+        UplinkInput::MediaClosed(generation, error) => {
+            let detail = error.unwrap_or_else(|| "the server closed the media connection".into());
+            by_stream::lost(it, key, generation, &detail, turn)
+        }
     }
 }
 
@@ -117,7 +128,10 @@ pub(in crate::agent) fn tick(it: &mut Recording, key: RecordingKey, turn: &mut T
 
 /// Asks the server to end it.
 pub(super) fn stop(it: &mut Recording, key: RecordingKey, reason: EndReason, turn: &mut Turn<'_>) -> Then {
-    give(it, key, turn, |client, now, out| client.stop(reason.as_str(), now, out))
+    by_stream::flush(it, key, turn);
+    let link = it.destination.as_server_mut().and_then(|to_server| to_server.link.as_ref());
+    let items = link.map_or(0, |link| link.outlet().items());
+    give(it, key, turn, |client, now, out| client.stop(reason.as_str(), items, now, out))
 }
 
 /// Hands an input to the session and carries out the consequences.
@@ -125,7 +139,7 @@ fn give(
     it: &mut Recording,
     key: RecordingKey,
     turn: &mut Turn<'_>,
-    give: impl FnOnce(&mut Client, Mono, &mut Vec<ClientAction>),
+    give: impl FnOnce(&mut Lasting, Mono, &mut Vec<ClientAction>),
 ) -> Then {
     let Some(to_server) = it.destination.as_server_mut() else { return Then::Nothing };
     let mut out = Vec::new();
@@ -134,6 +148,7 @@ fn give(
 }
 
 fn act(it: &mut Recording, key: RecordingKey, out: Vec<ClientAction>, turn: &mut Turn<'_>) -> Then {
+    let mut impossible = None;
     for action in out {
         let action = match action {
             ClientAction::Resolve { generation, host } => UplinkAction::Resolve(generation, host),
@@ -148,8 +163,16 @@ fn act(it: &mut Recording, key: RecordingKey, out: Vec<ClientAction>, turn: &mut
                 note_target(it, target, turn);
                 UplinkAction::RelayTo(target)
             }
-            // Only with the extension, which is not asked for.
-            ClientAction::StreamTo { .. } | ClientAction::Interrupted { .. } | ClientAction::Restored => {
+            ClientAction::StreamTo { target, granted } => {
+                impossible = by_stream::begin(it, key, target, &granted, turn);
+                continue;
+            }
+            ClientAction::Interrupted { detail } => {
+                by_stream::interrupted(it, key, detail, turn);
+                continue;
+            }
+            ClientAction::Restored => {
+                by_stream::restored(it, turn);
                 continue;
             }
             ClientAction::Close => UplinkAction::Close,
@@ -162,7 +185,10 @@ fn act(it: &mut Recording, key: RecordingKey, out: Vec<ClientAction>, turn: &mut
         };
         turn.actions.push(Action::Uplink(key, action));
     }
-    Then::Nothing
+    match impossible {
+        Some(detail) => give(it, key, turn, |client, now, out| client.media_lost(&detail, now, out)),
+        None => Then::Nothing,
+    }
 }
 
 fn note_target(it: &mut Recording, target: Option<SocketAddr>, turn: &mut Turn<'_>) {
@@ -282,6 +308,10 @@ pub(in crate::agent) fn go_on_at_phone(
     };
     let mut again = Counts::default();
     let mut saved = 0;
+    if let Some(mut link) = to_server.link.take() {
+        by_stream::replay(&mut it.stream, it.started, &link, &mut again, pool);
+        link.clear(pool);
+    }
     if let Some(backlog) = to_server.take_backlog() {
         backlog.replay(turn.now.mono.minus(span), |kept| {
             if kept.after_pause {
