@@ -1,5 +1,5 @@
 // Chromium logs in by a certified provider of OpenID Connect, which runs in this process.
-// Environment: BUILD, a folder with recordarchive; WORK, a folder; MODULES, where npm put what this takes.
+// Environment: BUILD, a folder with recordarchive; WORK, a folder; MODULES, the folder of npm's modules.
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
@@ -79,7 +79,7 @@ async function window() {
   return page;
 }
 
-// A command of the archive: status, and what it says. The provider is to answer meanwhile.
+// A command of the archive: status and output. The provider in this process has to answer meanwhile.
 const run = (...words) => new Promise((done) => {
   execFile(program, [...common, ...words], { timeout: 20_000 },
     (error, stdout, stderr) => done({ status: error ? error.code : 0, stdout, stderr }));
@@ -121,7 +121,7 @@ test("a person of no such group is told which there are", async () => {
   await page.getByRole("link", { name: "Log in with 127.0.0.1" }).waitFor();
 });
 
-test("a person who refuses at the provider is told so", async () => {
+test("a refusal at the provider is told", async () => {
   const page = await window();
   await page.goto(`${base}/login`);
   await page.getByRole("link", { name: "Log in with 127.0.0.1" }).click();

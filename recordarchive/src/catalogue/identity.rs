@@ -1,4 +1,4 @@
-//! People whom a provider knows: their accounts, and how they log in.
+//! People of a provider: their accounts and log-ins.
 
 use super::Done;
 use crate::access::Role;
@@ -9,18 +9,18 @@ use async_trait::async_trait;
 /// Extensions that an account keeps that were its own once.
 pub(crate) const MAX_FORMER: usize = 100;
 
-/// Somebody as the provider tells them.
+/// A person, as the provider tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Person {
-    /// The provider.
+    /// The provider's URL.
     pub(crate) issuer: String,
-    /// Who it is there, for ever.
+    /// Their lasting id there.
     pub(crate) subject: String,
-    /// What their account is to be called, if nobody's is yet.
+    /// The name of a new account, if no other has it.
     pub(crate) name: String,
-    /// How people call them.
+    /// The name for people.
     pub(crate) display: String,
-    /// What they may.
+    /// Their roles.
     pub(crate) roles: Vec<PersonRole>,
     /// Their extensions, for roles that are by extension.
     pub(crate) own: Vec<String>,
@@ -31,11 +31,11 @@ pub(crate) struct Person {
 pub(crate) struct PersonRole {
     /// The role.
     pub(crate) role: Role,
-    /// For the calls of these extensions, whenever; none: what the role is for.
+    /// For the calls of these extensions at any time; none: for the usual calls of the role.
     pub(crate) extensions: Vec<String>,
 }
 
-/// A session that a provider's word begins.
+/// A session to begin for a person of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entrance {
     /// SHA-256 of its key.
@@ -48,7 +48,7 @@ pub(crate) struct Entrance {
     pub(crate) now_us: i64,
 }
 
-/// What became of a log-in.
+/// The result of a log-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
     /// The session is there, for the account of this name.
@@ -64,21 +64,21 @@ pub(crate) enum Entered {
 pub(crate) struct Identity {
     /// The account.
     pub(crate) account: Id,
-    /// The provider.
+    /// The provider's URL.
     pub(crate) issuer: String,
-    /// How people call them.
+    /// The name for people.
     pub(crate) display: String,
 }
 
-/// The part of the catalogue that is about people whom a provider knows.
+/// The part of the catalogue about people of a provider.
 #[async_trait]
 pub(crate) trait Identities: Send + Sync {
-    /// Lets somebody in: makes their account if they have none, gives it their name and roles of now, and begins the
+    /// Lets a person in: makes their account if they have none, gives it their name and roles of now, and begins the
     /// session. The account is theirs by issuer and subject alone, and its own name never changes. The audit entries are
     /// `entry`'s, with the account's name.
     async fn enter(&self, person: &Person, entrance: &Entrance, entry: &Entry) -> Done<Entered>;
-    /// The accounts of people whom a provider knows.
+    /// All accounts of people of a provider.
     async fn identities(&self) -> Done<Vec<Identity>>;
-    /// What the provider knows of an account.
+    /// The provider's side of an account, if it has one.
     async fn identity(&self, account: Id) -> Done<Option<Identity>>;
 }

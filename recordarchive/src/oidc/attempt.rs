@@ -1,16 +1,16 @@
 //! An attempt to log in, from the way to the provider to the way back.
 //!
-//! Owns: what the browser keeps meanwhile, one cookie, and what is derived from it. The provider sees state, nonce and the
-//! challenge, and none of them tells the key; so nothing is stored here, and any node of the archive can go on.
+//! Owns: the browser's cookie for this time, and the texts derived from it. The provider sees state, nonce and challenge,
+//! and none of them tells the key; so nothing is stored here, and any node of the archive can go on.
 
 use crate::id::{hex, random_octets, unhex};
 use crate::time::SECOND_US;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// How long somebody may take at the provider.
+/// Longest stay at the provider.
 pub(crate) const MAX_AGE_S: i64 = 600;
-/// Longest path that somebody is sent to at the end.
+/// Longest path of the page at the end.
 const MAX_NEXT_OCTETS: usize = 1024;
 
 /// An attempt to log in.
@@ -22,13 +22,13 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    /// A new one, of somebody who wants to see the page `next`.
+    /// A new one, with the page `next` at its end.
     pub(crate) fn new(now_us: i64, next: &str) -> Self {
         let next = if next.len() <= MAX_NEXT_OCTETS { next } else { "/" };
         Self { key: random_octets(), begun_s: now_us.div_euclid(SECOND_US), next: next.into() }
     }
 
-    /// What the browser keeps.
+    /// The value of the cookie.
     pub(crate) fn cookie(&self) -> String {
         format!("{}.{}.{}", hex(&self.key), self.begun_s, hex(self.next.as_bytes()))
     }
@@ -43,7 +43,7 @@ impl Attempt {
         (is_young && next.len() <= MAX_NEXT_OCTETS).then_some(Self { key, begun_s, next })
     }
 
-    /// The page that they want to see.
+    /// The page at its end.
     pub(crate) fn next(&self) -> &str {
         &self.next
     }
@@ -53,17 +53,17 @@ impl Attempt {
         (self.begun_s + MAX_AGE_S + 1) * SECOND_US
     }
 
-    /// What comes back with the browser.
+    /// The text that comes back with the browser.
     pub(crate) fn state(&self) -> String {
         self.derived("state")
     }
 
-    /// What comes back in the token.
+    /// The text that comes back in the token.
     pub(crate) fn nonce(&self) -> String {
         self.derived("nonce")
     }
 
-    /// By what the provider knows that who began asks for the token.
+    /// The secret that shows the provider that the same party began and asks for the token.
     pub(crate) fn verifier(&self) -> String {
         self.derived("verifier")
     }
@@ -103,7 +103,7 @@ mod tests {
         let later = Attempt { begun_s: attempt.begun_s + 1, ..attempt.clone() };
         let mut all: Vec<String> =
             [&attempt, &later, &Attempt::new(NOW_US, "/")].into_iter().flat_map(texts).collect();
-        // What a verifier of PKCE may be.
+        // A verifier of PKCE has 43 to 128 letters and digits.
         assert!(all.iter().all(|text| text.len() == 64 && unhex(text).is_some()), "{all:?}");
         all.sort();
         all.dedup();

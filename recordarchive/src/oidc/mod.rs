@@ -1,7 +1,7 @@
 //! Logging in by a provider that knows people: OpenID Connect's authorization code flow with PKCE.
 //!
-//! Owns: what is asked of the provider and what its answers mean. [`provider`] talks to it, [`attempt`] binds a log-in to the
-//! browser that began it, [`person`] reads who it is. Never: sessions and accounts, which are the web server's and the
+//! Owns: requests to the provider, and the meaning of its answers. [`provider`] talks to it, [`attempt`] binds a log-in to
+//! the browser that began it, [`person`] reads the person. Never: sessions and accounts, which are the web server's and the
 //! catalogue's. Invariants: nobody is let in but by a token that this provider signed for this archive and this browser,
 //! moments ago; the client's secret is in no log, error or `Debug`.
 
@@ -14,12 +14,12 @@ pub(crate) mod tests;
 use crate::access::Role;
 use std::path::PathBuf;
 
-/// What `[auth.oidc]` says.
+/// The settings of `[auth.oidc]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// The provider, as it writes itself.
+    /// The provider's URL, as it writes its issuer.
     pub(crate) issuer: String,
-    /// What it calls the archive.
+    /// The archive's name at the provider.
     pub(crate) client_id: String,
     /// File with the archive's secret at the provider.
     pub(crate) secret_file: PathBuf,
@@ -31,7 +31,7 @@ pub(crate) struct Settings {
     pub(crate) roles: Vec<GroupRole>,
 }
 
-/// What the people of a group may.
+/// The role of the people of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupRole {
     /// Its name in the claim.

@@ -1,4 +1,4 @@
-//! Who a token is about, and what their groups let them do.
+//! The person of a token, and the roles of their groups.
 //!
 //! Invariants: a person is known by issuer and subject alone; texts of the provider are cut and cleaned here.
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 const MAX_SUBJECT_OCTETS: usize = 255;
 /// Characters of an account's name, so that a number fits behind.
 const MAX_NAME_CHARS: usize = 48;
-/// Characters of what people call somebody.
+/// Characters of a displayed name.
 const MAX_DISPLAY_CHARS: usize = 100;
 /// Extensions of a person.
 const MAX_OWN: usize = 20;
@@ -21,7 +21,7 @@ const MAX_OWN: usize = 20;
 pub(crate) enum Unfit {
     /// None of their groups has a role.
     NoRole {
-        /// How the provider calls them.
+        /// Their name at the provider.
         who: String,
         /// The claim with groups.
         claim: String,
@@ -34,15 +34,15 @@ pub(crate) enum Unfit {
     Subject,
 }
 
-/// What a token says, besides what was verified.
+/// The claims of a token that holds.
 pub(crate) struct Said<'t> {
-    /// Who it is, for ever.
+    /// The lasting id.
     pub(crate) subject: &'t str,
-    /// What they log in as.
+    /// The name for logging in.
     pub(crate) user: Option<&'t str>,
     /// Their address, if the provider tells it.
     pub(crate) mail: Option<&'t str>,
-    /// How people call them.
+    /// The name for people.
     pub(crate) name: Option<&'t str>,
     /// All claims that are not of the standard.
     pub(crate) claims: &'t Map<String, Value>,

@@ -1,4 +1,4 @@
-//! What the provider is asked, and whether its answers hold.
+//! Requests to the provider, and checks of its answers.
 
 use super::Settings;
 use super::attempt::Attempt;
@@ -28,6 +28,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, Semaphore};
 
 /// Where the provider sends browsers back to.
@@ -38,13 +39,13 @@ const MAX_ANSWER_OCTETS: usize = 1 << 20;
 const MAX_SECRET_OCTETS: u64 = 4096;
 /// Longest code that a browser brings.
 const MAX_CODE_OCTETS: usize = 4096;
-/// How long what the provider says of itself is taken as it is.
+/// Age up to which the provider's description is used without another look.
 const FRESH_US: i64 = 3600 * SECOND_US;
-/// How long it does while the provider can't be asked.
+/// The same, while the provider does not answer.
 const STALE_US: i64 = 24 * 3600 * SECOND_US;
 /// After a failure the provider is asked again this much later.
 const AGAIN_US: i64 = 5 * SECOND_US;
-/// A key that is not known is looked for again if what is known is as old as this.
+/// An unknown key is looked for in a new description if the known one is as old as this.
 const KEYS_AGAIN_US: i64 = 10 * SECOND_US;
 /// How far the provider's clock may be from this one.
 const SKEW_US: i64 = 60 * SECOND_US;
@@ -103,7 +104,7 @@ type Party<HasTokenUrl = EndpointSet> = openidconnect::Client<
     EndpointMaybeSet,
 >;
 
-/// Why somebody is not let in.
+/// Why a person is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// The provider can't be asked, for an administrator.
@@ -120,22 +121,22 @@ pub(crate) enum Trouble {
     Unfit(Unfit),
 }
 
-/// What comes back with the browser.
+/// The parameters that come back with the browser.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Back {
-    /// What the token is asked for with.
+    /// The code for the token.
     pub(crate) code: Option<String>,
-    /// What ties it to its attempt.
+    /// The state of the attempt.
     pub(crate) state: Option<String>,
     /// Why there is no code.
     pub(crate) error: Option<String>,
     /// The same for a person.
     pub(crate) error_description: Option<String>,
-    /// Who sends the browser back (RFC 9207).
+    /// The issuer that sends the browser back (RFC 9207).
     pub(crate) iss: Option<String>,
 }
 
-/// What is known of the provider.
+/// The provider's description.
 struct Known {
     party: Party,
     scopes: Vec<Scope>,
@@ -156,14 +157,16 @@ pub(crate) struct Provider {
     redirect: RedirectUrl,
     client: Client,
     cache: Mutex<Cache>,
+    /// Looks at the provider's description so far.
+    looks: AtomicU64,
     exchanges: Semaphore,
 }
 
 impl Provider {
-    /// That of the settings; `base_url` is what browsers call the archive. Reads the secret, and asks nobody yet.
+    /// That of the settings; `base_url` is the archive's address for browsers. Reads the secret, and asks nobody yet.
     ///
     /// # Errors
-    /// What is wrong with which file or setting, for a person.
+    /// A text for the administrator that names the file or setting.
     pub(crate) fn new(settings: Settings, base_url: &str) -> Result<Self, String> {
         let secret = ClientSecret::new(read_secret(&settings.secret_file)?);
         let redirect = RedirectUrl::new(format!("{base_url}{CALLBACK}"));
@@ -176,11 +179,12 @@ impl Provider {
             redirect,
             client,
             cache: Mutex::default(),
+            looks: AtomicU64::new(0),
             exchanges: Semaphore::new(EXCHANGES_AT_ONCE),
         })
     }
 
-    /// The provider, as it writes itself.
+    /// The provider's URL, as it writes its issuer.
     pub(crate) fn issuer(&self) -> &str {
         &self.settings.issuer
     }
@@ -191,7 +195,7 @@ impl Provider {
         rest.split(['/', ':']).next().unwrap_or_default()
     }
 
-    /// Where a browser goes to log in.
+    /// The address of the provider's log-in for a browser.
     pub(crate) async fn begin(&self, attempt: &Attempt, now_us: i64) -> Result<String, Trouble> {
         let known = self.known(now_us, FRESH_US).await?;
         let (state, nonce) = (attempt.state(), attempt.nonce());
@@ -208,7 +212,7 @@ impl Provider {
         Ok(url.into())
     }
 
-    /// Who came back.
+    /// The person that came back.
     pub(crate) async fn finish(&self, attempt: &Attempt, back: Back, now_us: i64) -> Result<Person, Trouble> {
         if back.state.as_deref() != Some(&attempt.state()) {
             return Err(Trouble::NotBegun);
@@ -260,7 +264,7 @@ impl Provider {
                 "the provider does not take the code: {}",
                 shortened(&said.to_string())
             )),
-            // What it could not read may have a token in it, and is told to nobody.
+            // The unreadable text may have a token in it, and stays out of all messages.
             RequestTokenError::Parse(error, _) => {
                 Trouble::Untrue(format!("the provider's answer can't be read at {}", error.path()))
             }
@@ -270,30 +274,37 @@ impl Provider {
         answer.id_token().cloned().ok_or_else(none)
     }
 
-    /// What is known of the provider, and as young as this, if it can be asked.
+    /// The provider's description, as young as this if the provider answers.
     async fn known(&self, now_us: i64, fresh_us: i64) -> Result<Arc<Known>, Trouble> {
+        let before = self.looks.load(Ordering::Relaxed);
         // One asks, the others wait for the answer.
         let mut cache = self.cache.lock().await;
+        // A log-in that has waited for a failure takes it: else each in turn would wait for a failure of its own.
+        let has_waited = self.looks.load(Ordering::Relaxed) != before;
         // A clock that was set back makes everything old.
         let within = |at_us: i64, age_us: i64| (0..age_us).contains(&(now_us - at_us));
         if let Some(known) = cache.known.as_ref().filter(|known| within(known.asked_us, fresh_us)) {
             return Ok(Arc::clone(known));
         }
-        let failed = cache.failed.as_ref().filter(|(at_us, _)| within(*at_us, AGAIN_US));
+        let failed = cache.failed.as_ref().filter(|(at_us, _)| has_waited || within(*at_us, AGAIN_US));
         let why = match failed {
             Some((_, why)) => why.clone(),
-            None => match self.discover(now_us).await {
-                Ok(known) => {
-                    let known = Arc::new(known);
-                    *cache = Cache { known: Some(Arc::clone(&known)), failed: None };
-                    return Ok(known);
+            None => {
+                let found = self.discover(now_us).await;
+                self.looks.fetch_add(1, Ordering::Relaxed);
+                match found {
+                    Ok(known) => {
+                        let known = Arc::new(known);
+                        *cache = Cache { known: Some(Arc::clone(&known)), failed: None };
+                        return Ok(known);
+                    }
+                    Err(why) => {
+                        log::warn!("oidc: {}: {why}", self.settings.issuer);
+                        cache.failed = Some((now_us, why.clone()));
+                        why
+                    }
                 }
-                Err(why) => {
-                    log::warn!("oidc: {}: {why}", self.settings.issuer);
-                    cache.failed = Some((now_us, why.clone()));
-                    why
-                }
-            },
+            }
         };
         let stale = cache.known.as_ref().filter(|known| within(known.asked_us, STALE_US));
         stale.map(Arc::clone).ok_or(Trouble::Away(why))
@@ -305,7 +316,7 @@ impl Provider {
         let said = CoreProviderMetadata::discover_async(issuer, &ask).await;
         let said = said.map_err(|error| match error {
             DiscoveryError::Request(error) => error.to_string(),
-            DiscoveryError::Parse(error) => format!("what it says of itself can't be read: {error}"),
+            DiscoveryError::Parse(error) => format!("its description can't be read: {error}"),
             DiscoveryError::Response(_, _, what)
             | DiscoveryError::Validation(what)
             | DiscoveryError::Other(what) => shortened(&what),
@@ -358,7 +369,7 @@ impl Provider {
     }
 }
 
-/// What asks the provider; it borrows nothing, so that what waits for it may go from thread to thread.
+/// The client for the provider. It borrows nothing, so that a waiting log-in may go from thread to thread.
 fn asking(client: Client) -> impl Fn(HttpRequest) -> Answer {
     move |request| {
         let client = client.clone();
@@ -419,7 +430,7 @@ fn not_before(claims: Verified<'_>, now_us: i64) -> Result<(), Trouble> {
 /// The secret in a file that is its owner's alone.
 fn read_secret(path: &Path) -> Result<String, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let hint = "auth.oidc.client_secret_file is to have what the provider gave as client secret";
+    let hint = "auth.oidc.client_secret_file is to have the client secret from the provider";
     let file = private::open(path, hint)?;
     let mut text = String::new();
     let read = file.take(MAX_SECRET_OCTETS).read_to_string(&mut text);

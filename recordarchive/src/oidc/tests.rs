@@ -14,6 +14,8 @@ use axum::http::Uri;
 use peer::{Key, Lie, Peer};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 struct World {
     folder: tempfile::TempDir,
@@ -156,13 +158,13 @@ fn a_clock_may_be_a_minute_off_and_no_more() {
 }
 
 #[test]
-fn a_new_key_of_the_provider_is_found_and_what_is_known_lasts_while_it_is_away() {
+fn a_new_key_of_the_provider_is_found_and_its_description_lasts_while_it_is_away() {
     run(async {
         let world = World::new(Key::es256()).await;
         let at = |s: i64| NOW_US + s * SECOND_US;
         assert!(world.log_in(at(0)).await.is_ok());
         assert!(world.log_in(at(60)).await.is_ok());
-        assert_eq!(world.peer.set().described, 1, "what is known is taken as it is");
+        assert_eq!(world.peer.set().described, 1, "a fresh description is not asked for again");
         (world.peer.set().key, world.peer.set().kid) = (Key::es256(), "two");
         assert!(world.log_in(at(120)).await.is_ok(), "a new key under a new id");
         world.peer.set().key = Key::es256();
@@ -170,7 +172,7 @@ fn a_new_key_of_the_provider_is_found_and_what_is_known_lasts_while_it_is_away()
         assert_eq!(world.peer.set().described, 2);
         assert!(world.log_in(at(140)).await.is_ok(), "a new key under the same id");
         assert_eq!(world.peer.set().described, 3);
-        // An hour later it is asked again, and what was known has to do.
+        // An hour later it is asked again, and the old description has to do.
         world.peer.set().away = true;
         assert!(world.log_in(at(4000)).await.is_ok());
         assert_eq!(world.peer.set().described, 4);
@@ -181,6 +183,31 @@ fn a_new_key_of_the_provider_is_found_and_what_is_known_lasts_while_it_is_away()
         assert!(matches!(world.log_in(at(100_001)).await, Err(Trouble::Away(_))));
         assert!(world.log_in(at(100_006)).await.is_ok(), "and it is tried again");
         assert!(world.log_in(at(0)).await.is_ok(), "whatever the clock does");
+    });
+}
+
+#[test]
+fn a_failure_of_a_slow_provider_is_that_of_all_who_wait_for_it() {
+    run(async {
+        let world = World::new(Key::es256()).await;
+        let gate = Arc::new(Semaphore::new(0));
+        (world.peer.set().away, world.peer.set().gate) = (true, Some(Arc::clone(&gate)));
+        // Each came later than a failure would be remembered for.
+        let begin = async |s: i64| {
+            let now_us = NOW_US + s * SECOND_US;
+            world.provider.begin(&Attempt::new(now_us, "/"), now_us).await
+        };
+        let open = async {
+            while world.peer.set().described == 0 {
+                tokio::task::yield_now().await;
+            }
+            gate.add_permits(3);
+        };
+        let (first, second, third, ()) = tokio::join!(begin(0), begin(10), begin(20), open);
+        for answer in [first, second, third] {
+            assert!(matches!(answer, Err(Trouble::Away(_))), "{answer:?}");
+        }
+        assert_eq!(world.peer.set().described, 1);
     });
 }
 

@@ -1,7 +1,7 @@
 //! Logging in by the provider: the way there, and the way back.
 //!
-//! Owns: two routes, the cookie between them, and what people are told. Invariants: the session is begun, and the account
-//! changed, in one transaction with the audit entry; a refusal tells a person what to do, and the audit log why.
+//! Owns: two routes, the cookie between them, and the pages of refusals. Invariants: the session is begun, and the account
+//! changed, in one transaction with the audit entry; a refusal tells the person the next step, and the audit log the cause.
 
 use super::App;
 use super::caller::is_secure;
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
 
-/// Who the audit log names while nobody is known.
+/// The actor in the audit log while the person is unknown.
 const NOBODY: &str = "(oidc)";
 /// Refusals of strangers that the audit log has of a minute; more are counted in the next one.
 const MAX_REFUSALS_A_MINUTE: u32 = 60;
@@ -53,7 +53,7 @@ impl Refusals {
     }
 }
 
-/// Why somebody is not let in.
+/// Why a person is not let in.
 enum Refusal {
     /// The provider or its answer is the reason.
     Trouble(Trouble),
@@ -130,7 +130,7 @@ pub(super) async fn back(
             if let Err(problem) = note(&app, provider, &refusal, now_us).await {
                 return problem.into_response();
             }
-            // Another page's request does not end what goes on in this browser.
+            // Another page's request does not end an attempt of this browser.
             let is_over = !matches!(refusal, Refusal::Trouble(Trouble::NotBegun));
             (told(provider, &refusal), is_over)
         }
@@ -166,7 +166,7 @@ async fn enter(
     }
 }
 
-/// Notes a refusal in the audit log, and what an administrator should know in the log.
+/// Notes a refusal in the audit log, and faults of the provider in the log.
 async fn note(app: &App, provider: &Provider, refusal: &Refusal, now_us: i64) -> Result<(), Problem> {
     let mut is_stranger = true;
     let (who, result, why) = match refusal {
@@ -215,7 +215,7 @@ fn told(provider: &Provider, refusal: &Refusal) -> Response {
         Refusal::Trouble(Trouble::Away(_)) => (
             S::SERVICE_UNAVAILABLE,
             format!("{host} does not answer at the moment."),
-            "Try again soon. Those who have a password here can log in with it meanwhile.".into(),
+            "Try again soon. People with a password here can log in with it meanwhile.".into(),
         ),
         Refusal::Trouble(Trouble::Busy) => {
             (S::SERVICE_UNAVAILABLE, "Too many people log in at once.".into(), "Try again soon.".into())
@@ -230,7 +230,7 @@ fn told(provider: &Provider, refusal: &Refusal) -> Response {
             (S::FORBIDDEN, format!("{host} did not let you in."), format!("It says: {said}"))
         }
         Refusal::Trouble(Trouble::Untrue(_) | Trouble::Unfit(Unfit::Subject)) => {
-            let more = "The log of the archive says why: tell who looks after it.".into();
+            let more = "The log of the archive tells the cause: ask an administrator.".into();
             (S::FORBIDDEN, format!("The answer of {host} can't be trusted."), more)
         }
         Refusal::Trouble(Trouble::Unfit(Unfit::NoRole { who, claim, wanted, left_out })) => {
@@ -241,11 +241,11 @@ fn told(provider: &Provider, refusal: &Refusal) -> Response {
             (S::FORBIDDEN, what, more + if *left_out { &unsaid } else { "" })
         }
         Refusal::Disabled(name) => {
-            let more = "Ask who looks after accounts here.".into();
+            let more = "Ask an administrator.".into();
             (S::FORBIDDEN, format!("The account {name} is disabled."), more)
         }
         Refusal::Failed(problem) => {
-            let more = "The log of the archive says why: tell who looks after it.".into();
+            let more = "The log of the archive tells the cause: ask an administrator.".into();
             (problem.status(), "The archive does not work at the moment.".into(), more)
         }
     };

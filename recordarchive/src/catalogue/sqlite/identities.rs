@@ -1,4 +1,4 @@
-//! People whom a provider knows, in SQLite.
+//! People of a provider in SQLite.
 
 use super::people::{self, id};
 use super::{SqliteCatalogue, Tx, log};
@@ -13,7 +13,7 @@ use serde_json::json;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-/// Names that are tried for an account until one is nobody's.
+/// Names that are tried for a new account.
 const MAX_NAMES: u32 = 1000;
 
 #[async_trait]
@@ -96,7 +96,7 @@ async fn enter(tx: &mut Tx, person: &Person, entrance: &Entrance, entry: &Entry)
     Ok(Entered::In(name))
 }
 
-/// What the audit log says of an account that a provider's word made or changed.
+/// The detail of an audit entry about an account that a log-in made or changed.
 fn told(person: &Person, grants: &[Grant]) -> serde_json::Value {
     let role = |grant: &Grant| {
         let extensions: Vec<&str> = grant.uses.iter().map(|used| used.extension.as_str()).collect();
@@ -108,7 +108,7 @@ fn told(person: &Person, grants: &[Grant]) -> serde_json::Value {
     })
 }
 
-/// Makes an account under the first name that is nobody's.
+/// Makes an account under the first free name.
 async fn add(tx: &mut Tx, person: &Person, now_us: i64) -> Done<(i64, Id, String)> {
     let account = Id::random(now_us);
     for number in 1..=MAX_NAMES {
@@ -131,8 +131,8 @@ async fn add(tx: &mut Tx, person: &Person, now_us: i64) -> Done<(i64, Id, String
     Err(Failure::Conflict(format!("there are {MAX_NAMES} accounts {:?} already", person.name)))
 }
 
-/// What somebody may now. An extension of their own is theirs from when it became so, and stays theirs for the calls until
-/// it went to somebody else.
+/// The grants of a person from now on. An extension of their own counts from the log-in that brought it, and up to the one
+/// that has it no more.
 async fn grants(tx: &mut Tx, person: &Person, had: &[Grant], now_us: i64) -> Done<Vec<Grant>> {
     let mut grants = Vec::with_capacity(person.roles.len());
     for of in &person.roles {

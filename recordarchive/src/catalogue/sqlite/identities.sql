@@ -1,4 +1,4 @@
--- People whom a provider knows: each is an account by issuer and subject, whatever they are called.
+-- People of a provider: each is an account by issuer and subject, under any name.
 CREATE TABLE identity (
     account INTEGER PRIMARY KEY REFERENCES account,
     issuer TEXT NOT NULL,

@@ -22,6 +22,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::Semaphore;
 
 pub(crate) const SECRET: &str = "a secret: of 30 % & more / +";
 
@@ -85,7 +86,7 @@ fn coded(octets: &[u8]) -> String {
     base64::encode(octets).replace('+', "-").replace('/', "_")
 }
 
-/// What the provider does wrong.
+/// A fault of the provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Lie {
     #[default]
@@ -107,7 +108,7 @@ pub(crate) enum Lie {
     NoJson,
 }
 
-/// What it was asked for with a code.
+/// The request of a code.
 struct Asked {
     challenge: String,
     nonce: String,
@@ -132,6 +133,8 @@ pub(crate) struct Inner {
     pub(crate) described: u32,
     /// The time by which tokens are issued, in seconds.
     pub(crate) now_s: Option<i64>,
+    /// Descriptions wait for a permit of it.
+    pub(crate) gate: Option<Arc<Semaphore>>,
     codes: HashMap<String, Asked>,
 }
 
@@ -161,6 +164,7 @@ impl Peer {
             secret_in_body: false,
             described: 0,
             now_s: None,
+            gate: None,
             codes: HashMap::new(),
         };
         let peer = Self { inner: Arc::new(Mutex::new(inner)), addr };
@@ -210,8 +214,15 @@ impl Peer {
 }
 
 async fn describe(State(peer): State<Peer>) -> Response {
-    let mut inner = peer.set();
-    inner.described += 1;
+    let gate = {
+        let mut inner = peer.set();
+        inner.described += 1;
+        inner.gate.clone()
+    };
+    if let Some(gate) = gate {
+        gate.acquire().await.unwrap().forget();
+    }
+    let inner = peer.set();
     if inner.away {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
@@ -303,7 +314,7 @@ async fn token(State(peer): State<Peer>, headers: HeaderMap, body: String) -> Re
 }
 
 impl Inner {
-    /// A token, with what is wrong with it.
+    /// A token, with its fault.
     fn token(&self, nonce: &str) -> String {
         let now_s = self.now_s.unwrap_or_else(|| crate::clock::now_us() / 1_000_000);
         let mut claims = self.claims.clone();

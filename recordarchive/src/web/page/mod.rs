@@ -124,7 +124,7 @@ impl Pages {
 /// The frame around every page.
 struct Frame {
     user: String,
-    /// How people call them.
+    /// The name for people.
     display: String,
     permissions: Vec<String>,
     path: &'static str,
@@ -179,13 +179,13 @@ struct LogIn {
     provider: Option<String>,
 }
 
-/// The page for somebody whom the provider's word does not let in.
+/// The page of a refused log-in by the provider.
 #[derive(Template)]
 #[template(path = "not-in.html")]
 pub(super) struct NotIn {
-    /// What happened.
+    /// The refusal.
     pub(super) detail: String,
-    /// What helps.
+    /// The next step.
     pub(super) more: String,
 }
 

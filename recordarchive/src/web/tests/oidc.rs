@@ -1,4 +1,4 @@
-//! Logging in by a provider, from the button to the page that somebody wanted to see.
+//! Logging in by a provider, from the button to the page at its end.
 
 use super::{Answer, Archive, PASSWORD};
 use crate::access::audit::Entry;
@@ -16,7 +16,7 @@ struct World {
     _folder: tempfile::TempDir,
 }
 
-/// What a browser has: cookies by their names.
+/// A browser's cookies, by their names.
 #[derive(Default)]
 struct Browser(Vec<(String, String)>);
 
@@ -65,7 +65,7 @@ impl World {
         answer
     }
 
-    /// From the log-in page to the provider, and what it sends the browser back with.
+    /// From the log-in page to the provider; the path and query that it sends the browser back to.
     async fn visit(&self, browser: &mut Browser) -> String {
         let begun = self.get(browser, "/login/oidc?next=%2Fcalls%2F1%3Fa%3Db").await;
         assert_eq!(begun.status, StatusCode::SEE_OTHER);
@@ -78,7 +78,7 @@ impl World {
         self.get(browser, &back).await
     }
 
-    /// Who the archive takes a browser for.
+    /// The session of a browser.
     async fn session(&self, browser: &mut Browser) -> Value {
         self.get(browser, "/api/v1/session").await.json()
     }
@@ -91,7 +91,7 @@ impl World {
 }
 
 #[test]
-fn a_person_logs_in_with_the_button_and_is_who_the_provider_says_each_time_anew() {
+fn a_person_logs_in_with_the_button_and_has_name_and_roles_of_the_provider_each_time_anew() {
     run(async {
         let world = World::new().await;
         let mut browser = Browser::default();
@@ -143,7 +143,7 @@ fn a_person_logs_in_with_the_button_and_is_who_the_provider_says_each_time_anew(
 }
 
 #[test]
-fn a_refusal_is_a_page_that_says_what_to_do_and_an_entry_that_says_why() {
+fn a_refusal_is_a_page_with_the_next_step_and_an_entry_with_the_cause() {
     run(async {
         let world = World::new().await;
         let refused = async |status: StatusCode, page: &str, why: &str| {
