@@ -13,8 +13,8 @@ pub(crate) fn open(path: &Path, hint: &str) -> Result<File, String> {
     open_among(path, hint, credentials.as_deref().map(Path::new))
 }
 
-/// The same, where the service manager keeps credentials in this folder. It lets nobody but the service enter, and shows
-/// the service's own right to read as the group's.
+/// The same, where the service manager keeps credentials in this folder. It lets nobody but the service
+/// enter, and shows the service's own right to read as the group's.
 fn open_among(path: &Path, hint: &str, credentials: Option<&Path>) -> Result<File, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = File::open(path).map_err(|error| told(&format!("{error}; {hint}")))?;

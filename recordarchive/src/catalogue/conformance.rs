@@ -357,7 +357,7 @@ async fn people_of_a_provider_are_accounts_by_issuer_and_subject(catalogue: &dyn
     // Nothing changed: the grants are as they were.
     assert_eq!(enter(&person, NOW_US + 30).await.0, Entered::In("anna-2".into()));
     assert_eq!(grants("anna-2").await, had);
-    // What is disabled here stays out, whatever the provider says.
+    // An account disabled here stays out, even if the provider lets it in.
     let entry = Entry::new(NOW_US, "admin", "account.disable", "anna-2");
     assert!(catalogue.disable("anna-2", &entry).await.unwrap());
     person.roles = vec![PersonRole { role: Role::Admin, extensions: Vec::new() }];

@@ -73,9 +73,9 @@ pub(crate) struct Identity {
 /// The part of the catalogue about people of a provider.
 #[async_trait]
 pub(crate) trait Identities: Send + Sync {
-    /// Lets a person in: makes their account if they have none, gives it their name and roles of now, and begins the
-    /// session. The account is theirs by issuer and subject alone, and its own name never changes. The audit entries are
-    /// `entry`'s, with the account's name.
+    /// Lets a person in: makes their account if they have none, gives it their name and roles of now, and
+    /// begins the session. The account is theirs by issuer and subject alone, and its own name never changes.
+    /// The audit entries are `entry`'s, with the account's name.
     async fn enter(&self, person: &Person, entrance: &Entrance, entry: &Entry) -> Done<Entered>;
     /// All accounts of people of a provider.
     async fn identities(&self) -> Done<Vec<Identity>>;

@@ -21,7 +21,7 @@ fn password() -> Result<String, Ended> {
     hash_password(text.trim_end_matches(['\r', '\n'])).map_err(Ended::Usage)
 }
 
-/// Refuses what would let somebody in past the provider that knows them.
+/// Refuses changes that would let a person in past their provider.
 async fn is_local(catalogue: &dyn Catalogue, name: &str) -> Outcome {
     let Some(account) = catalogue.account(name).await? else { return Ok(()) };
     match catalogue.identity(account.id).await? {

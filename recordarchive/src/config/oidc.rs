@@ -17,7 +17,8 @@ const MAX_EXTENSIONS: usize = 200;
 const ROLES: &str =
     "roles = { \"GROUP\" = \"ROLE\" }, or { role = \"ROLE\", extensions = [\"201\"] } for a group";
 
-/// Reads it; `None` if it is not there. The provider sends browsers back, so the archive's own address has to be set.
+/// Reads it; `None` if it is not there. The provider sends browsers back, so the archive's own address has to
+/// be set.
 pub(super) fn read(section: &Section<'_, '_>, has_public_url: bool) -> Result<Option<Settings>, ConfigError> {
     if !section.is_there() {
         return Ok(None);

@@ -216,7 +216,8 @@ impl Intake {
         Ok(self.vault.unwrap(&wrapped).map(Some).map_err(|error| error.to_string()))
     }
 
-    /// Looks at files and takes them in, some at a time: while some are written to the catalogue, the next are looked at.
+    /// Looks at files and takes them in, some at a time: while some are written to the catalogue, the next
+    /// are looked at.
     async fn take_places(&self, places: &[Place], counts: &mut Counts) -> Done<()> {
         let mut batches = places.chunks(BATCH);
         let mut looks = match batches.next() {
@@ -254,7 +255,7 @@ impl Intake {
         }))
     }
 
-    /// Takes in what was looked at.
+    /// Takes in the files that were looked at.
     async fn put(&self, looks: Vec<(Place, Look)>, counts: &mut Counts) -> Done<()> {
         let mut found: Vec<Found> = Vec::new();
         let mut broken = Vec::new();

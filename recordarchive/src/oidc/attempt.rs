@@ -1,7 +1,8 @@
 //! An attempt to log in, from the way to the provider to the way back.
 //!
-//! Owns: the browser's cookie for this time, and the texts derived from it. The provider sees state, nonce and challenge,
-//! and none of them tells the key; so nothing is stored here, and any node of the archive can go on.
+//! Owns: the browser's cookie for this time, and the texts derived from it. The provider sees state, nonce
+//! and challenge, and none of them tells the key; so nothing is stored here, and any node of the archive can
+//! go on.
 
 use crate::id::{hex, random_octets, unhex};
 use crate::time::SECOND_US;

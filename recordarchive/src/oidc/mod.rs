@@ -1,9 +1,10 @@
 //! Logging in by a provider that knows people: OpenID Connect's authorization code flow with PKCE.
 //!
-//! Owns: requests to the provider, and the meaning of its answers. [`provider`] talks to it, [`attempt`] binds a log-in to
-//! the browser that began it, [`person`] reads the person. Never: sessions and accounts, which are the web server's and the
-//! catalogue's. Invariants: nobody is let in but by a token that this provider signed for this archive and this browser,
-//! moments ago; the client's secret is in no log, error or `Debug`.
+//! Owns: requests to the provider, and the meaning of its answers. [`provider`] talks to it, [`attempt`]
+//! binds a log-in to the browser that began it, [`person`] reads the person. Never: sessions and accounts,
+//! which are the web server's and the catalogue's. Invariants: nobody is let in but by a token that this
+//! provider signed for this archive and this browser, moments ago; the client's secret is in no log, error or
+//! `Debug`.
 
 pub(crate) mod attempt;
 pub(crate) mod person;

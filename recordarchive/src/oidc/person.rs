@@ -77,7 +77,8 @@ pub(crate) fn person(settings: &Settings, said: &Said<'_>) -> Result<Person, Unf
         }
     }
     if roles.is_empty() {
-        // A claim that is told of in `_claim_names` is to be fetched elsewhere, with rights that the archive has not.
+        // A claim that is told of in `_claim_names` is to be fetched elsewhere, with rights that the archive
+        // has not.
         let elsewhere = said.claims.get("_claim_names").and_then(|names| names.get(&settings.groups_claim));
         return Err(Unfit::NoRole {
             who: name,

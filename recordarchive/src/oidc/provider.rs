@@ -163,7 +163,8 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    /// That of the settings; `base_url` is the archive's address for browsers. Reads the secret, and asks nobody yet.
+    /// That of the settings; `base_url` is the archive's address for browsers. Reads the secret, and asks
+    /// nobody yet.
     ///
     /// # Errors
     /// A text for the administrator that names the file or setting.
@@ -279,7 +280,8 @@ impl Provider {
         let before = self.looks.load(Ordering::Relaxed);
         // One asks, the others wait for the answer.
         let mut cache = self.cache.lock().await;
-        // A log-in that has waited for a failure takes it: else each in turn would wait for a failure of its own.
+        // A log-in that has waited for a failure takes it: else each in turn would wait for a failure of its
+        // own.
         let has_waited = self.looks.load(Ordering::Relaxed) != before;
         // A clock that was set back makes everything old.
         let within = |at_us: i64, age_us: i64| (0..age_us).contains(&(now_us - at_us));

@@ -147,7 +147,8 @@ fn a_person_without_a_group_that_has_a_role_is_unfit() {
 fn a_clock_may_be_a_minute_off_and_no_more() {
     run(async {
         let world = World::new(Key::es256()).await;
-        // Issued at now + 59 s by the provider's clock, and expired 59 s ago: five minutes is how long it is good.
+        // Issued at now + 59 s by the provider's clock, and expired 59 s ago: five minutes is how long it is
+        // good.
         for (off_s, is_in) in [(59, true), (62, false), (-359, true), (-361, false)] {
             world.peer.set().now_s = Some(NOW_US / SECOND_US + off_s);
             let (attempt, back) = world.back(NOW_US).await.unwrap();

@@ -1,7 +1,8 @@
 //! Logging in by the provider: the way there, and the way back.
 //!
-//! Owns: two routes, the cookie between them, and the pages of refusals. Invariants: the session is begun, and the account
-//! changed, in one transaction with the audit entry; a refusal tells the person the next step, and the audit log the cause.
+//! Owns: two routes, the cookie between them, and the pages of refusals. Invariants: the session is begun,
+//! and the account changed, in one transaction with the audit entry; a refusal tells the person the next
+//! step, and the audit log the cause.
 
 use super::App;
 use super::caller::is_secure;

@@ -131,8 +131,8 @@ async fn add(tx: &mut Tx, person: &Person, now_us: i64) -> Done<(i64, Id, String
     Err(Failure::Conflict(format!("there are {MAX_NAMES} accounts {:?} already", person.name)))
 }
 
-/// The grants of a person from now on. An extension of their own counts from the log-in that brought it, and up to the one
-/// that has it no more.
+/// The grants of a person from now on. An extension of their own counts from the log-in that brought it, and
+/// up to the one that has it no more.
 async fn grants(tx: &mut Tx, person: &Person, had: &[Grant], now_us: i64) -> Done<Vec<Grant>> {
     let mut grants = Vec::with_capacity(person.roles.len());
     for of in &person.roles {

@@ -1,8 +1,9 @@
 //! Taking files in, many at once.
 //!
-//! Owns: which of them are new. A file of which nothing is known yet, neither its place, nor its recording, nor its call, is
-//! no more than rows, which [`rows`] inserts; all others go one by one ([`files::take`]), behind those of their batch that
-//! are new. Invariant: what is there afterwards is what taking them one by one, in their order, makes.
+//! Owns: which of them are new. A file of which nothing is known yet, neither its place, nor its recording,
+//! nor its call, is no more than rows, which [`rows`] inserts; all others go one by one ([`files::take`]),
+//! behind those of their batch that are new. Invariant: the result is the same as that of taking them one by
+//! one, in their order.
 
 use super::Tx;
 use super::events;
@@ -15,8 +16,8 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-/// Any of these, and a file is not new. A call with its call id may become its call, whenever it is: an earlier file of the
-/// batch may change when that call began.
+/// Any of these, and a file is not new. A call with its call id may become its call, whenever it is: an
+/// earlier file of the batch may change when that call began.
 const IS_KNOWN: &str = "
     EXISTS (SELECT 1 FROM segment s WHERE s.folder = n.folder AND s.name = n.name)
     OR EXISTS (SELECT 1 FROM recording r WHERE r.device = n.device AND r.recording = n.recording)
@@ -67,7 +68,7 @@ fn candidates(files: &[Found]) -> Vec<(usize, New<'_>)> {
     let mut found = Vec::with_capacity(files.len());
     for (at, file) in files.iter().enumerate() {
         let (call_id, call) = rows::identity(file);
-        // Each is noted, whatever the others say.
+        // Each is noted, independent of the others.
         let is_first = [
             places.insert((&file.place.root, &file.place.folder, &file.place.name)),
             recordings.insert((&file.device, &file.recording)),
@@ -207,7 +208,7 @@ mod tests {
 
     type State = (Vec<CallView>, Vec<Broken>, Vec<Vec<KnownFile>>, Vec<String>);
 
-    /// What is there, but for keys.
+    /// The contents of the catalogue, but for keys.
     async fn state(catalogue: &SqliteCatalogue) -> State {
         let query = Query::default();
         let search = Search { query, from_us: 0, to_us: i64::MAX, behind: None, limit: 1000 };
@@ -249,7 +250,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
         #[test]
-        fn take_of_many_files_makes_what_taking_one_by_one_makes(
+        fn take_of_many_files_equals_taking_them_one_by_one(
             batches in proptest::collection::vec(proptest::collection::vec(file(), 1..24), 1..4)
         ) {
             run(async {

@@ -1,7 +1,8 @@
-//! The rows of files that are new, each with a call and a recording of its own: many at once, with a statement for each table.
+//! The rows of files that are new, each with a call and a recording of its own: many at once, with a
+//! statement for each table.
 //!
-//! Owns: what these rows are. Never: whether a file is new, and which keys it gets; who asks knows. Invariant: they are
-//! the rows that taking the same files one by one makes (a test compares them).
+//! Owns: the values of these rows. Never: whether a file is new, and which keys it gets; the caller knows.
+//! Invariant: they are the rows that taking the same files one by one makes (a test compares them).
 
 use super::search::extension_word;
 use crate::catalogue::Done;
@@ -56,12 +57,12 @@ pub(super) fn recording_id(file: &Found) -> Id {
 /// Id and key of the call that begins with a file, unless another call has the key.
 pub(super) fn identity(file: &Found) -> (Id, i64) {
     let id = Id::derived(file.started_us, &[b"call", file.device.as_bytes(), file.recording.as_bytes()]);
-    // Clocks show milliseconds: the microseconds spread what begins in the same one.
+    // Clocks show milliseconds: the microseconds tell apart recordings that begin in the same one.
     let spread = i64::from(u16::from_be_bytes([id.0[14], id.0[15]])) % 1000;
     (id, file.started_us.div_euclid(1000) * 1000 + spread)
 }
 
-/// What the index of words has of a call with these texts; nothing without a word.
+/// The text of a call in the index of words; nothing without a word.
 pub(super) fn indexed<'t>(texts: impl Iterator<Item = &'t str>, extension: &str) -> Option<String> {
     let mut all: BTreeSet<String> = texts.flat_map(words).take(MAX_WORDS).collect();
     if all.is_empty() {

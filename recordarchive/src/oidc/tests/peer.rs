@@ -1,4 +1,5 @@
-//! A provider in the process of the test: it signs tokens with keys that it makes, and lies where it is told to.
+//! A provider in the process of the test: it signs tokens with keys that it makes, and lies where it is told
+//! to.
 
 use super::super::{GroupRole, Settings};
 use crate::access::Role;

@@ -1,4 +1,5 @@
-//! Backups of an archive that encrypts, restored into another folder with what an administrator has left.
+//! Backups of an archive that encrypts, restored into another folder with the files that an administrator
+//! still has.
 
 use super::at_rest::{Sealed, files};
 use super::{Anchors, App, Intake, routes, site, verify};
@@ -171,7 +172,7 @@ fn a_backup_of_before_a_rotation_takes_the_old_identity_and_has_no_key_of_what_c
         assert_eq!(restored.get(&without_old, &audio).await.0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(restored.get(&with_both, &audio).await, (StatusCode::OK, heard));
         assert_eq!(restored.problems(&with_both).await, [""; 0]);
-        // What was encrypted after the backup can't be opened by anybody: it is told.
+        // Nobody can open files encrypted after the backup: the archive reports them.
         let counts = restored.look(&with_both, false).await;
         assert_eq!(counts, Counts { updated: 3, broken: 1, ..Counts::default() });
         let reason = &restored.catalogue.quarantine(10).await.unwrap()[0].reason;
