@@ -3,5 +3,6 @@
 mod both;
 mod client;
 mod framing;
+mod lasting;
 mod media_stream;
 mod vectors;

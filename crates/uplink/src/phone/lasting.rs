@@ -196,11 +196,14 @@ impl Lasting {
     /// When [`timer`](Self::timer) is due.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Mono> {
+        if self.is_over {
+            return None;
+        }
         let phase = match self.phase {
             Phase::Session => self.client.poll_deadline(),
             Phase::Waiting { until } => Some(until),
         };
-        let stop = self.stop.as_ref().filter(|_| self.is_extended() && !self.is_over).map(|stop| stop.until);
+        let stop = self.stop.as_ref().filter(|_| self.is_extended()).map(|stop| stop.until);
         [phase, stop].into_iter().flatten().min()
     }
 
