@@ -66,6 +66,29 @@ fn a_token_signed_by_either_kind_of_key_tells_who_it_is() {
 }
 
 #[test]
+fn a_token_with_claims_as_some_providers_write_them_is_read() {
+    run(async {
+        let world = World::new(Key::es256()).await;
+        {
+            let mut peer = world.peer.set();
+            for (name, value) in [
+                ("email", json!("anna@office.example")),
+                // Auth0, Cognito.
+                ("updated_at", json!("2026-11-27T10:15:00.123Z")),
+                ("email_verified", json!("true")),
+                ("address", json!({"country": "DE"})),
+                ("groups", json!("leads")),
+                ("ver", json!("2.0")),
+            ] {
+                peer.claims[name] = value;
+            }
+            peer.claims.as_object_mut().unwrap().remove("preferred_username");
+        }
+        assert_eq!(world.log_in(NOW_US).await.unwrap().name, "anna@office.example");
+    });
+}
+
+#[test]
 fn a_token_that_does_not_hold_lets_nobody_in() {
     run(async {
         let world = World::new(Key::es256()).await;
