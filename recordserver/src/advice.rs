@@ -10,6 +10,8 @@ use std::io::{self, ErrorKind};
 pub enum Wanted {
     /// The TCP port of phones.
     Listen,
+    /// The TCP port of audio.
+    Media,
     /// Metrics and status by HTTP.
     Http,
     /// The Unix socket for status.
@@ -22,6 +24,7 @@ impl Wanted {
     fn option(self) -> &'static str {
         match self {
             Self::Listen => "--listen",
+            Self::Media => "media_listen",
             Self::Http => "--http",
             Self::StatusSocket => "--status-socket",
             Self::Storage => "--storage",
@@ -29,7 +32,7 @@ impl Wanted {
     }
 
     fn advice(self, kind: ErrorKind) -> &'static str {
-        let is_address = matches!(self, Self::Listen | Self::Http);
+        let is_address = matches!(self, Self::Listen | Self::Media | Self::Http);
         match kind {
             ErrorKind::AddrInUse if is_address => "end what has it, or choose another address",
             ErrorKind::AddrInUse | ErrorKind::AlreadyExists => "remove it, or choose another path",

@@ -28,6 +28,9 @@ pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 /// An example for `listen`.
 const EXAMPLE_LISTEN: &str = "0.0.0.0:5055";
 
+/// An example for `media_listen`.
+const EXAMPLE_MEDIA: &str = "0.0.0.0:5056";
+
 /// `--help`.
 pub const HELP: &str = "\
 Records what phones upload: control commands by TCP, audio by RTP.
@@ -90,6 +93,15 @@ pub struct StatusSocket {
     pub mode: u32,
 }
 
+/// Where audio comes by TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaListen {
+    /// One port for all recordings.
+    pub addr: SocketAddr,
+    /// Whether the server does without the extension if the port can't be had.
+    pub may_fail: bool,
+}
+
 /// The rates that one address may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paces {
@@ -108,6 +120,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Folder for all recordings.
     pub storage: PathBuf,
+    /// Where phones that ask for the extension send their audio, by TCP; `None`: nobody is granted it.
+    pub media: Option<MediaListen>,
     /// UDP ports for RTP.
     pub rtp_ports: PortRange,
     /// Host that is given to phones; empty: the address that they are connected to.
@@ -122,6 +136,8 @@ pub struct Config {
     pub paces: Paces,
     /// Time limits of connections.
     pub timing: Timing,
+    /// A recording whose phone is gone is kept open for it for so long, with the extension.
+    pub resume_within: Duration,
     /// Octets of the disk that are left free: new sessions are refused below it.
     pub reserve_octets: u64,
     /// Size at which a recording goes on in a new file, header included; `None`: no limit but the format's.
@@ -310,6 +326,22 @@ fn http(options: &Options, file: &File<'_>) -> Result<Http, String> {
     options.http.map_or_else(|| Ok(in_file()?.unwrap_or(Http::Default)), Ok)
 }
 
+fn media(listen: SocketAddr, file: &File<'_>) -> Result<Option<MediaListen>, String> {
+    let extensions = file.above("extensions", |value| {
+        value.as_bool().ok_or(Problem::WrongType { wanted: "true or false", found: value.type_str() })
+    })?;
+    let told = file.above("media_listen", |value| {
+        let text = text(value)?;
+        let wanted = |_| Problem::Refused(format!("\"{text}\" is no ADDR:PORT such as \"{EXAMPLE_MEDIA}\""));
+        text.parse().map_err(wanted)
+    })?;
+    // Port 0 is any, and so is the next one.
+    let next = if listen.port() == 0 { Some(0) } else { listen.port().checked_add(1) };
+    let next = next.map(|port| MediaListen { addr: SocketAddr::new(listen.ip(), port), may_fail: true });
+    let media = told.map(|addr| MediaListen { addr, may_fail: false }).or(next);
+    Ok(media.filter(|_| extensions.unwrap_or(true)))
+}
+
 fn storage(options: &Options, file: &File<'_>) -> Result<Option<PathBuf>, String> {
     options.storage.clone().map_or_else(|| file.above("storage", path), |storage| Ok(Some(storage)))
 }
@@ -401,11 +433,13 @@ fn checked(options: Options, file: &File<'_>) -> Result<Config, String> {
     Ok(Config {
         listen,
         storage,
+        media: media(listen, file)?,
         rtp_ports: rtp_ports.unwrap_or(PortRange::DEFAULT),
         public_addr: public_addr.unwrap_or_default(),
         http,
         status_socket,
         timing: timing(file)?,
+        resume_within: Duration::from_secs(file.limit("resume_within_s", 0, 86_400)?.unwrap_or(600)),
         limits: limits(file)?,
         paces: paces(file)?,
         reserve_octets: file.above("reserve", |value| size_or_none(value, 0, u64::MAX))?.unwrap_or(1 << 30),

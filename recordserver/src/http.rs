@@ -83,8 +83,11 @@ pub struct SessionStatus {
     pub peer: SocketAddr,
     /// Encoding name.
     pub codec: String,
-    /// UDP port of the session.
+    /// Port that its audio comes to.
     pub rtp_port: u16,
+    /// The way of its audio: `udp` or `tcp`.
+    #[serde(default)]
+    pub transport: String,
     /// The start, RFC 3339.
     pub start: String,
     /// The time since then.

@@ -6,6 +6,11 @@
 //! codec, goes on in the next. Invariants: jobs of a file come in the order open, append …, close; no file
 //! passes its limit.
 
+mod over_tcp;
+
+pub use over_tcp::Mark;
+
+use crate::items::Items;
 use media::blocks::BlockPool;
 use media::codec::Codec;
 use media::counts::{Counts, DropCause, Verdict};
@@ -13,12 +18,15 @@ use media::recorder::segment_log::{Boundary, Format, SegmentLog};
 use media::recorder::{self, Datagram, StreamRecorder};
 use media::source_lock;
 use media::time::{Mono, Now};
+use over_tcp::OverTcp;
 use recfile::call::{Altered, Call, CallUpdate};
 use recfile::header::{FileHeader, max_data_octets};
 use recfile::sidecar::{Packets, Sidecar, SidecarState};
 use std::net::SocketAddr;
 use std::time::Duration;
 use store::jobs::{FileKey, Folder, Job, Open, Piece};
+use uplink::media_stream::FrameError;
+use uplink::media_stream::inlet::Arrival;
 use uplink::message::Parties;
 use uplink::server::{EndReason, Opening};
 
@@ -59,6 +67,9 @@ pub struct Recording {
     /// Octets that the disk was given, and those of them that it was to make durable.
     handed_octets: u64,
     flushed_octets: u64,
+    /// Those before the present file.
+    file_began_octets: u64,
+    over_tcp: Option<OverTcp>,
     failed: bool,
 }
 
@@ -73,7 +84,7 @@ struct Ending<'a> {
 
 impl Recording {
     /// A recording that was asked for by a phone at `peer`, has this `id` at the server, and goes to
-    /// `folder`.
+    /// `folder`. Its audio comes as items over TCP if `opening` has the extension.
     #[must_use]
     pub fn new(
         rules: Rules,
@@ -104,10 +115,17 @@ impl Recording {
             max_codec_changes: MAX_CODEC_CHANGES,
         };
         let max_octets = max_data_octets(rules.max_file_octets);
+        let mut stream = StreamRecorder::in_segments(stream_rules, max_octets, now.mono);
+        let over_tcp = opening.extension.as_ref().map(|asked| OverTcp::new(asked, peer, now.mono));
+        let mut rules = rules;
+        if over_tcp.is_some() {
+            stream.trust_sender();
+            rules.flush_interval = rules.flush_interval.min(over_tcp::FLUSH_INTERVAL);
+        }
         Self {
             rules,
             folder,
-            stream: StreamRecorder::in_segments(stream_rules, max_octets, now.mono),
+            stream,
             counts_before: Counts::default(),
             overruns: 0,
             overruns_before: 0,
@@ -117,6 +135,8 @@ impl Recording {
             flushed: now.mono,
             handed_octets: 0,
             flushed_octets: 0,
+            file_began_octets: 0,
+            over_tcp,
             failed: false,
         }
     }
@@ -150,6 +170,38 @@ impl Recording {
         self.stream.datagram(Datagram { octets: &[], truncated: true, source, arrival }, pool);
     }
 
+    /// Takes a frame of the media connection; whether it was an item that had not come before.
+    ///
+    /// # Errors
+    /// An item before it is missing.
+    pub fn item(
+        &mut self,
+        arrival: Arrival<'_>,
+        now: Mono,
+        pool: &mut BlockPool,
+    ) -> Result<bool, FrameError> {
+        let Self { over_tcp, stream, .. } = self;
+        over_tcp.as_mut().map_or(Ok(false), |over_tcp| over_tcp.take(arrival, stream, now, pool))
+    }
+
+    /// The items that its audio comes in; `None` if it is not recorded over TCP.
+    #[must_use]
+    pub fn items(&self) -> Option<&Items> {
+        self.over_tcp.as_ref().map(|over_tcp| &over_tcp.items)
+    }
+
+    /// The newest place at which it could go on in another file and that the jobs so far give the disk all of, if there
+    /// is another one than before.
+    pub fn take_written(&mut self) -> Option<Mark> {
+        self.over_tcp.as_mut()?.take_written()
+    }
+
+    fn note_written(&mut self) {
+        if let Some(over_tcp) = &mut self.over_tcp {
+            over_tcp.note_written(self.handed_octets, self.file_began_octets, self.sidecar.segment);
+        }
+    }
+
     /// Looks at the packets that wait until their sender is trusted; true if they were RTP of this call.
     pub fn tick(&mut self, now: Mono, pool: &mut BlockPool) -> bool {
         self.stream.tick(now, pool)
@@ -178,6 +230,7 @@ impl Recording {
         if flush || !pieces.is_empty() {
             self.append(file, (pieces, octets), flush, now.mono, jobs);
         }
+        self.note_written();
     }
 
     /// Segments that get no more audio go to the disk, in order.
@@ -218,6 +271,9 @@ impl Recording {
             self.sidecar.call.update(&CallUpdate::from(&parties));
         }
         self.settle(now.mono, pool);
+        if let Some(duration) = self.over_tcp.as_mut().and_then(|over_tcp| over_tcp.items.end(now.mono)) {
+            self.stream.note_pause(duration);
+        }
         self.stream.finish(pool);
         if self.failed {
             jobs.extend(self.file.take().map(Job::Abandon));
@@ -345,6 +401,7 @@ impl Recording {
             self.flushed = now;
         }
         jobs.push(Job::Append { file, pieces, flush });
+        self.note_written();
     }
 
     fn close(&mut self, file: FileKey, ending: Ending<'_>, now: Now, jobs: &mut Vec<Job>) {
@@ -366,6 +423,7 @@ impl Recording {
         sidecar.note(log);
         jobs.push(Job::Close { file, sidecar: Box::new(sidecar) });
         self.file = None;
+        self.file_began_octets = self.handed_octets;
     }
 }
 

@@ -97,7 +97,7 @@ impl EndReason {
 pub enum Action {
     /// Send this.
     Send(Vec<u8>),
-    /// The phone asks for a recording: answer at once with [`Session::granted`] or [`Session::refused`].
+    /// The phone asks for a recording: answer with [`Session::granted`] or [`Session::refused`].
     Open(Box<Opening>),
     /// The recording is over: take the RTP that has arrived, free the port, finalise the file.
     Finish {

@@ -13,6 +13,8 @@ static SECTIONS: &Sections = &[
         &[
             "listen",
             "storage",
+            "extensions",
+            "media_listen",
             "rtp_ports",
             "public_addr",
             "http",
@@ -39,6 +41,7 @@ static SECTIONS: &Sections = &[
             "empty_files_per_hour",
             "start_timeout_ms",
             "idle_timeout_s",
+            "resume_within_s",
         ],
     ),
     ("log", &["level"]),

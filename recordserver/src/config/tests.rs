@@ -38,9 +38,22 @@ fn the_example_file_has_every_setting_at_its_default() {
     // Given, the port must be free; as a default it need not.
     defaults.http = Http::At(DEFAULT_HTTP);
     defaults.status_socket.may_fail = false;
+    defaults.media = defaults.media.map(|media| MediaListen { may_fail: false, ..media });
     assert_eq!(from_example, defaults);
     let keys = example.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 24, "a new setting belongs into the example");
+    assert_eq!(keys, 27, "a new setting belongs into the example");
+}
+
+#[test]
+fn audio_by_tcp_comes_to_the_next_port_unless_it_is_told_to_come_elsewhere_or_not_at_all() {
+    let at = |line: &str, toml: &str| run(&format!("{line} --storage /a --config server.toml"), toml).media;
+    let next = MediaListen { addr: "127.0.0.1:5056".parse().unwrap(), may_fail: true };
+    assert_eq!(at("--listen 127.0.0.1:5055", ""), Some(next));
+    let told = MediaListen { addr: "[::]:443".parse().unwrap(), may_fail: false };
+    assert_eq!(at("--listen 127.0.0.1:5055", "media_listen = \"[::]:443\""), Some(told));
+    assert_eq!(at("--listen 127.0.0.1:0", "").map(|media| media.addr.port()), Some(0));
+    assert_eq!(at("--listen 127.0.0.1:65535", ""), None);
+    assert_eq!(at("--listen 127.0.0.1:5055", "extensions = false"), None);
 }
 
 #[test]

@@ -9,6 +9,7 @@ fn session(port: u16) -> SessionStatus {
         peer: "192.0.2.1:4000".parse().expect("address"),
         codec: "PCMA".into(),
         rtp_port: port,
+        transport: "udp".into(),
         start: "2026-03-01T09:15:00+01:00".into(),
         elapsed_ms: 61_000,
         packets: 3050,

@@ -1,7 +1,7 @@
 //! The calls that are recorded, each by its key; a call does not know its connection.
 //!
-//! Owns: which call a file belongs to. A call outlives nothing that controls it, and knows of it only by
-//! [`Control`]: a connection of a phone today. Invariants: no key is used twice; files of a call that is over
+//! Owns: which call a file belongs to. A call knows its owner only by [`Control`], and outlives a phone's
+//! connection if its audio comes by TCP. Invariants: no key is used twice; files of a call that is over
 //! belong to none.
 
 use crate::media_sockets::Media;
@@ -11,6 +11,8 @@ use media::time::{Mono, Now};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use store::jobs::FileKey;
+use uplink::message::Parties;
+use uplink::server::EndReason;
 
 /// Names one call of this run. Later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +25,37 @@ pub(super) enum Control {
     Uplink(usize),
 }
 
+/// The way that its audio takes.
+pub(super) enum Transport {
+    /// RTP by UDP, to a port of its own.
+    Udp { media: Media, port: u16 },
+    /// Items by TCP.
+    Tcp(Box<ByTcp>),
+}
+
+/// What belongs to a call whose audio comes by TCP.
+#[derive(Default)]
+pub(super) struct ByTcp {
+    /// Its media connection, by its token.
+    pub(super) conn: Option<usize>,
+    /// The phone has ended it, and may have items on their way.
+    pub(super) finishing: Option<Finishing>,
+    /// It is ahead of the clock, as others of its address: nothing is read.
+    pub(super) is_held: bool,
+}
+
+/// How a call is to end.
+pub(super) struct Finishing {
+    /// How many items there are.
+    pub(super) items: u64,
+    pub(super) reason: EndReason,
+    pub(super) parties: Parties,
+    /// It ends then, whatever is missing.
+    pub(super) until: Mono,
+    /// The connection that is to hear of it.
+    pub(super) conn: usize,
+}
+
 /// A recording that is going on, with its socket.
 pub(super) struct Call {
     pub(super) control: Control,
@@ -30,8 +63,7 @@ pub(super) struct Call {
     pub(super) peer: SocketAddr,
     pub(super) id: String,
     pub(super) device: String,
-    pub(super) media: Media,
-    pub(super) port: u16,
+    pub(super) transport: Transport,
     pub(super) recording: Recording,
     pub(super) begun: Now,
     /// Below the storage folder, once it is known.
@@ -44,13 +76,42 @@ pub(super) struct Call {
 impl Call {
     /// The octets that it is ahead of the clock.
     pub(super) fn ahead(&self, now: Mono) -> u64 {
-        quota::ahead(self.recording.octets(), now.since(self.begun.mono))
+        quota::ahead(self.recording.octets(), now.since(self.audio_began()))
     }
 
     /// Octets per second since it began.
     pub(super) fn pace(&self, now: Mono) -> u64 {
-        let ms = u64::try_from(now.since(self.begun.mono).as_millis()).unwrap_or(u64::MAX).max(1000);
+        let ms = u64::try_from(now.since(self.audio_began()).as_millis()).unwrap_or(u64::MAX).max(1000);
         self.recording.octets().saturating_mul(1000) / ms
+    }
+
+    /// Over TCP, a phone may have been recording before it asked.
+    fn audio_began(&self) -> Mono {
+        self.recording.items().map_or(self.begun.mono, |items| items.begun().min(self.begun.mono))
+    }
+
+    /// Its part over TCP.
+    pub(super) fn tcp(&self) -> Option<&ByTcp> {
+        match &self.transport {
+            Transport::Udp { .. } => None,
+            Transport::Tcp(tcp) => Some(tcp),
+        }
+    }
+
+    /// The same, to change it.
+    pub(super) fn tcp_mut(&mut self) -> Option<&mut ByTcp> {
+        match &mut self.transport {
+            Transport::Udp { .. } => None,
+            Transport::Tcp(tcp) => Some(tcp),
+        }
+    }
+
+    /// Its UDP port.
+    pub(super) fn udp_port(&self) -> Option<u16> {
+        match self.transport {
+            Transport::Udp { port, .. } => Some(port),
+            Transport::Tcp(_) => None,
+        }
     }
 }
 

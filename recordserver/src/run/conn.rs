@@ -44,20 +44,25 @@ pub(super) struct Conn {
     reads: (u32, Mono),
 }
 
+/// Options of a phone's connection.
+pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
+    // A phone that is gone without a word is noticed within 10 s.
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &3)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &2)?;
+    setsockopt(stream, sockopt::TcpKeepCount, &3)?;
+    // Emulators do not know it; the keep-alive notices most of it, too.
+    let _ = setsockopt(stream, sockopt::TcpUserTimeout, &9000);
+    stream.set_nodelay(true)
+}
+
 impl Conn {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, session: Session, now: Mono) -> io::Result<Self> {
         let mut local = stream.local_addr()?;
         if let IpAddr::V4(ip) = local.ip().to_canonical() {
             local = SocketAddr::new(ip.into(), local.port());
         }
-        // A phone that is gone without a word is noticed within 10 s.
-        setsockopt(&stream, sockopt::KeepAlive, &true)?;
-        setsockopt(&stream, sockopt::TcpKeepIdle, &3)?;
-        setsockopt(&stream, sockopt::TcpKeepInterval, &2)?;
-        setsockopt(&stream, sockopt::TcpKeepCount, &3)?;
-        // Emulators do not know it; the keep-alive notices most of it, too.
-        let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &9000);
-        stream.set_nodelay(true)?;
+        set_up(&stream)?;
         Ok(Self {
             stream,
             peer,

@@ -8,12 +8,13 @@
 mod call;
 mod confinement;
 mod conn;
+mod media_conn;
 mod sessions;
 
 use crate::admission::Limits;
 use crate::advice::{Wanted, refused};
 use crate::check;
-use crate::config::{Config, Http, StatusSocket};
+use crate::config::{Config, Http, MediaListen, StatusSocket};
 use crate::drain;
 use crate::folders::Names;
 use crate::http::{self, Rows, SocketFile};
@@ -22,12 +23,13 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::rates::Devices;
 use crate::recover::{Marker, Recovered};
+use crate::tokens::{SECRET, Signer};
 use crate::used_ids::USED_IDS;
 use crossbeam_channel::{Receiver as Queue, Sender, bounded};
 use media::time::{Mono, Now};
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -36,6 +38,7 @@ use os::notify::Notifier;
 use os::{file_limit, share_heap};
 use sessions::{Found, Sessions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -48,6 +51,7 @@ use store::writer::checkpoints::Checkpoints;
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
+const MEDIA: Token = Token(3);
 const FIRST_CONNECTION: usize = 16;
 
 /// RTP waits at most this long in its socket: five packets of a call at 20 ms each.
@@ -106,6 +110,8 @@ pub fn run(config: Config) -> io::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
 
+    let media = media_listener(config.media, poll.registry())?;
+
     let metrics = Arc::new(Metrics::new());
     let http = http_listener(config.http)?;
     let storage_waker = Arc::clone(&waker);
@@ -138,6 +144,16 @@ pub fn run(config: Config) -> io::Result<()> {
     }
     // In the storage folder, which is ours alone by now.
     let (asked, _socket) = serve_status(&config, http, &metrics, &waker)?;
+    let tokens = match &media {
+        Some(media) => {
+            let addr = media.local_addr()?;
+            log::info!("audio by TCP at {addr}, of phones that ask for it");
+            let signer = Signer::of_storage(&config.storage)
+                .map_err(|error| of_storage(&format!("use the secret {SECRET} in"), &error))?;
+            Some((addr.port(), signer))
+        }
+        None => None,
+    };
     log::info!("listening on {}, recordings to {}", listener.local_addr()?, config.storage.display());
     let names = Names::probe(&config.storage);
     if names == Names::WithoutColons {
@@ -157,12 +173,13 @@ pub fn run(config: Config) -> io::Result<()> {
     }
     tell_fitted(config.limits, descriptors);
     let devices = known_devices(&config).map_err(|error| of_storage("list", &error))?;
-    let found = Found { disk, names, devices, used_ids, descriptors };
+    let found = Found { disk, names, devices, used_ids, descriptors, media: tokens };
     notifier.ready(clock::mono());
     let sessions = Sessions::new(config, registry, storage, found, metrics);
     Loop {
         poll,
         listener,
+        media,
         signals,
         sessions,
         asked,
@@ -171,6 +188,7 @@ pub fn run(config: Config) -> io::Result<()> {
         notifier,
         clock,
         accepts: false,
+        accepts_media: false,
         answered: clock::mono(),
         swept: clock::mono(),
         scanned: clock::mono(),
@@ -181,6 +199,7 @@ pub fn run(config: Config) -> io::Result<()> {
 struct Loop {
     poll: Poll,
     listener: TcpListener,
+    media: Option<TcpListener>,
     signals: SignalFd,
     sessions: Sessions,
     asked: Queue<Asked>,
@@ -190,6 +209,8 @@ struct Loop {
     clock: Clock,
     /// There may be connections to accept that no event will tell of.
     accepts: bool,
+    /// The same for media.
+    accepts_media: bool,
     /// The status interface had an answer.
     answered: Mono,
     swept: Mono,
@@ -209,6 +230,7 @@ impl Loop {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accepts = true,
+                    MEDIA => self.accepts_media = true,
                     WAKER => {}
                     SIGNALS => {
                         while let Ok(Some(signal)) = self.signals.read_signal() {
@@ -232,6 +254,7 @@ impl Loop {
                 }
             }
             self.accept(now);
+            self.accept_media(now);
             self.sessions.done(now);
             self.sessions.resume(now);
             self.sessions.timers(now);
@@ -278,7 +301,8 @@ impl Loop {
 
     fn timeout(&self, down: Option<Mono>) -> Duration {
         let now = clock::mono();
-        let sweep = (self.sessions.needs_sweep() || self.accepts).then_some(self.swept + SWEEP_INTERVAL);
+        let sweep = (self.sessions.needs_sweep() || self.accepts || self.accepts_media)
+            .then_some(self.swept + SWEEP_INTERVAL);
         let scan = Some(self.scanned + SCAN_INTERVAL);
         let answer = (!self.asked.is_empty()).then_some(self.answered + ANSWER_INTERVAL);
         let next = [
@@ -312,18 +336,54 @@ impl Loop {
             if !self.accepts {
                 return;
             }
-            match self.listener.accept() {
-                Ok((stream, peer)) => self.sessions.connected(stream, peer, now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.accepts = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    // Out of descriptors or memory: they wait in the backlog until the next sweep.
-                    self.sessions.accept_failed(&error, now.mono);
-                    return;
-                }
+            match accepted(&self.listener) {
+                Ok(Some((stream, peer))) => self.sessions.connected(stream, peer, now),
+                Ok(None) => self.accepts = false,
+                // They wait in the backlog until the next sweep.
+                Err(error) => return self.sessions.accept_failed(&error, now.mono),
             }
         }
+    }
+
+    fn accept_media(&mut self, now: Now) {
+        for _ in 0..ACCEPT_BUDGET {
+            let Some(listener) = self.media.as_ref().filter(|_| self.accepts_media) else { return };
+            match accepted(listener) {
+                Ok(Some((stream, peer))) => self.sessions.media_connected(stream, peer, now),
+                Ok(None) => self.accepts_media = false,
+                Err(error) => return self.sessions.accept_failed(&error, now.mono),
+            }
+        }
+    }
+}
+
+/// The next connection; `None` if there is none for now. It fails for want of descriptors or memory.
+fn accepted(listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    loop {
+        match listener.accept() {
+            Ok(accepted) => return Ok(Some(accepted)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Takes the port for audio by TCP, if it is wanted.
+fn media_listener(wanted: Option<MediaListen>, registry: &Registry) -> io::Result<Option<TcpListener>> {
+    let Some(MediaListen { addr, may_fail }) = wanted else { return Ok(None) };
+    let failed = |error: &io::Error| refused(&format!("listen on {addr} for audio"), Wanted::Media, error);
+    match TcpListener::bind(addr) {
+        Ok(mut listener) => {
+            registry.register(&mut listener, MEDIA, Interest::READABLE)?;
+            Ok(Some(listener))
+        }
+        Err(error) if may_fail => {
+            log::warn!("no audio by TCP: {}", failed(&error));
+            Ok(None)
+        }
+        Err(error) => Err(failed(&error)),
     }
 }
 

@@ -1,12 +1,12 @@
 //! All connected phones: the work of the loop for them, and the state that they share.
 //!
-//! Owns: connections, RTP ports, blocks, the queue to the disk. Invariants: a call has a port and a place
-//! among the counted sessions exactly as long as it is in its connection; blocks given to a job come back
-//! with its answer.
+//! Owns: connections, RTP ports, blocks, the queue to the disk. Invariants: a call has a port, if it needs one, and a place
+//! among the counted sessions exactly as long as it is among the calls; blocks given to a job come back with its answer.
 
 mod calls;
 mod disk;
 mod make_room;
+mod streams;
 
 use super::FIRST_CONNECTION;
 use super::call::{CallKey, Calls, Control};
@@ -21,8 +21,10 @@ use crate::quota::Quota;
 use crate::rates::Devices;
 use crate::recording::Rules;
 use crate::refusal::Refusal;
+use crate::tokens::Signer;
 use crate::used_ids::UsedIds;
-use disk::Storage;
+use calls::Opened;
+use disk::{Answer, Storage};
 use make_room::{Gate, OF_CALL, short};
 use media::blocks::BlockPool;
 use media::time::{Mono, Now};
@@ -36,8 +38,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use store::jobs::Disk;
+use store::jobs::{Disk, FileKey};
 use store::thread::Handle;
+use streams::Streams;
+use uplink::message::Parties;
 use uplink::server::{Action, EndReason, Session};
 
 /// Octets read from a connection at once, and how often before others have their turn.
@@ -58,6 +62,8 @@ pub(super) struct Found {
     pub(super) used_ids: UsedIds,
     /// The number that the process may open.
     pub(super) descriptors: u64,
+    /// Where audio comes by TCP, if it may.
+    pub(super) media: Option<(u16, Signer)>,
 }
 
 pub(super) struct Sessions {
@@ -71,6 +77,8 @@ pub(super) struct Sessions {
     timers: BTreeSet<(Mono, usize)>,
     /// Connections that may have more to read, and from when on they are read again; each at most once.
     unread: VecDeque<(Mono, usize)>,
+    /// Media connections.
+    streams: Streams,
     gate: Gate,
     used_ids: UsedIds,
     calls: Calls,
@@ -92,7 +100,7 @@ impl Sessions {
         found: Found,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Found { disk, names, devices, used_ids, descriptors } = found;
+        let Found { disk, names, devices, used_ids, descriptors, media } = found;
         let rules = Rules {
             // The other half is for the time until the writer's checkpoint.
             flush_interval: config.flush_interval / 2,
@@ -107,6 +115,7 @@ impl Sessions {
             next_conn: FIRST_CONNECTION,
             timers: BTreeSet::new(),
             unread: VecDeque::new(),
+            streams: Streams::new(media, descriptors),
             gate: Gate::new(&config, devices, descriptors),
             used_ids,
             calls: Calls::default(),
@@ -129,7 +138,7 @@ impl Sessions {
     }
 
     pub(super) fn needs_sweep(&self) -> bool {
-        self.calls.len() > 0 || self.storage.waiting() > 0
+        self.calls.len() > 0 || self.storage.waiting() > 0 || self.streams.strays() > 0
     }
 
     /// The time at which a connection that may have more to read is due.
@@ -198,13 +207,18 @@ impl Sessions {
         self.gate.connect(from)
     }
 
+    /// A phone has connected for media.
+    pub(super) fn media_connected(&mut self, stream: TcpStream, peer: SocketAddr, now: Now) {
+        streams::connected(self, stream, peer, now);
+    }
+
     pub(super) fn accept_failed(&mut self, error: &io::Error, now: Mono) {
         self.complain(now, || format!("cannot accept connections: {error}"));
     }
 
     /// The socket of a connection has something.
     pub(super) fn ready(&mut self, token: Token, now: Now) {
-        let Some(conn) = self.conns.get_mut(&token.0) else { return };
+        let Some(conn) = self.conns.get_mut(&token.0) else { return streams::ready(self, token.0, now) };
         if let Err(error) = conn.flush() {
             self.broken(token.0, &error, now);
             return;
@@ -301,12 +315,17 @@ impl Sessions {
                     }
                 }
                 Action::Open(_) if conn.gone => {}
-                Action::Open(opening) => {
+                Action::Open(mut opening) => {
+                    if self.streams.port().is_none() {
+                        opening.extension = None;
+                    }
                     let answer = calls::open(self, token, &opening, now);
                     let Some(conn) = self.conns.get_mut(&token) else { return };
                     let mut more = Vec::new();
                     match answer {
-                        Ok((host, port)) => conn.session.granted(&host, port, None, now.mono, &mut more),
+                        Ok(Opened { host, port, extension }) => {
+                            conn.session.granted(&host, port, extension, now.mono, &mut more);
+                        }
                         Err(refusal) => {
                             conn.session.refused(&refusal.to_string(), now.mono, &mut more);
                             let peer = conn.peer;
@@ -335,8 +354,10 @@ impl Sessions {
                         self.gate.is_silent(token, conn.peer.ip(), conn.since);
                     }
                 }
-                // Nobody was granted the extension.
-                Action::FinishAfter { .. } | Action::Detach => {}
+                Action::FinishAfter { items, reason, parties } => {
+                    streams::finish_after(self, token, items, reason, parties, now);
+                }
+                Action::Detach => streams::detach(self, token, now),
                 Action::Close => {
                     let _ = conn.stream.shutdown(std::net::Shutdown::Write);
                     conn.linger = Some(now.mono + LINGER);
@@ -401,7 +422,7 @@ impl Sessions {
 
     /// Descriptors that phones cost at the moment.
     fn descriptors(&self) -> usize {
-        self.conns.len() + OF_CALL * self.calls.len() + self.storage.closing()
+        self.conns.len() + self.streams.strays() + OF_CALL * self.calls.len() + self.storage.closing()
     }
 
     fn end_idle(&mut self, keys: Vec<CallKey>, now: Now) {
@@ -441,7 +462,8 @@ impl Sessions {
                 device: call.device.chars().take(MAX_SHOWN_CHARS).collect(),
                 peer: call.peer,
                 codec: call.recording.codec().name().to_owned(),
-                rtp_port: call.port,
+                rtp_port: call.udp_port().or(self.streams.port()).unwrap_or_default(),
+                transport: if call.tcp().is_some() { "tcp" } else { "udp" }.to_owned(),
                 start: call.begun.wall.rfc3339(),
                 elapsed_ms: u64::try_from(now.since(call.begun.mono).as_millis()).unwrap_or(u64::MAX),
                 packets: call.recording.counts().received,
@@ -462,6 +484,22 @@ impl Sessions {
                 self.drive(token, now, |session, out| session.stop(reason.clone(), now.mono, out));
             }
         }
+    }
+
+    /// Ends a call, whoever controls it. Gives the file that is being closed.
+    fn stop_call(
+        &mut self,
+        key: CallKey,
+        reason: &EndReason,
+        parties: Option<Parties>,
+        now: Now,
+    ) -> Option<FileKey> {
+        calls::stop(self, key, reason, parties, now)
+    }
+
+    /// The recording that a phone has ended is on the disk, or is not.
+    fn answer(&mut self, answer: Answer, now: Now) {
+        streams::answer(self, answer, now);
     }
 
     /// Tells the owner of a call that it is to end.

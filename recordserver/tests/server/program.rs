@@ -2,6 +2,7 @@
 
 use crate::support::{Server, files, noise, program, recorded};
 use recfile::sidecar::SidecarState;
+use recordserver::tokens::SECRET;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -147,6 +148,8 @@ fn modes(folder: &Path) -> (Vec<u32>, Vec<u32>) {
             files.extend(below.0);
             folders.extend(below.1);
             folders.push(mode);
+        } else if entry.file_name() == SECRET {
+            assert_eq!(mode, 0o600, "its secret is the server's alone");
         } else {
             files.push(mode);
         }

@@ -477,3 +477,14 @@ proptest! {
         prop_assert_eq!(bench.out.len() as u64 + bench.lock.strangers(), bench.fed, "each is in one account");
     }
 }
+
+#[test]
+fn a_lock_that_trusts_takes_every_packet_at_once_whatever_its_ssrc_and_has_no_strangers() {
+    let mut bench = Bench::new();
+    bench.lock.trust();
+    for (ssrc, seq) in [(7, 0), (7, 1), (9, 500), (7, 2), (7, 40_000)] {
+        assert_eq!(bench.feed(PHONE, 1, ssrc, seq, u64::from(seq % 100) * 20), Admission::Ours);
+    }
+    assert_eq!((bench.out.len(), bench.lock.strangers(), bench.lock.is_contested()), (5, 0, false));
+    assert_eq!(bench.lock.source(), Some(addr(PHONE)));
+}

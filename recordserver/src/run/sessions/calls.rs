@@ -1,23 +1,24 @@
 //! Recordings from their request to their end: ports, the RTP that comes in, the jobs for the disk.
 
-use super::Sessions;
 use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
 use super::make_room::short;
+use super::{Sessions, streams};
 use crate::admission::prefix;
 use crate::folders::{day_folder, device_folder};
 use crate::media_sockets::Media;
 use crate::metrics::Metrics;
 use crate::recording::Recording;
 use crate::refusal::Refusal;
-use crate::run::call::{Call, CallKey, Control};
+use crate::run::call::{Call, CallKey, Control, Transport};
 use media::blocks::BlockPool;
 use media::counts::DropCause;
 use media::time::{Mono, Now};
 use os::receiver::{Datagram, Receiver};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use store::jobs::{Folder, Job};
+use store::jobs::{FileKey, Folder, Job};
 use uplink::message::Parties;
+use uplink::message::extension::Granted;
 use uplink::server::{EndReason, Opening};
 
 /// Looks into the socket of a call that ends: more than its receive buffer can hold.
@@ -34,20 +35,27 @@ struct Asked {
     local: SocketAddr,
 }
 
+/// What a phone is told of its recording.
+pub(super) struct Opened {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) extension: Option<Granted>,
+}
+
 pub(super) fn open(
     sessions: &mut Sessions,
     token: usize,
     opening: &Opening,
     now: Now,
-) -> Result<(String, u16), Refusal> {
+) -> Result<Opened, Refusal> {
     let conn = sessions.conns.get(&token).ok_or(Refusal::Storage)?;
     let asked = Asked { control: Control::Uplink(token), peer: conn.peer, local: conn.local };
-    let (key, host, port) = open_call(sessions, asked, opening, now)?;
+    let (key, opened) = open_call(sessions, asked, opening, now)?;
     if let Some(conn) = sessions.conns.get_mut(&token) {
         conn.call = Some(key);
         sessions.gate.is_not_silent(token, conn.since);
     }
-    Ok((host, port))
+    Ok(opened)
 }
 
 /// Begins to record a call; gives where its audio is to be sent.
@@ -56,7 +64,7 @@ fn open_call(
     asked: Asked,
     opening: &Opening,
     now: Now,
-) -> Result<(CallKey, String, u16), Refusal> {
+) -> Result<(CallKey, Opened), Refusal> {
     let Asked { control, peer, local } = asked;
     if sessions.going_down {
         return Err(Refusal::ShuttingDown);
@@ -65,10 +73,17 @@ fn open_call(
         return Err(Refusal::Draining);
     }
     sessions.storage.check(sessions.config.reserve_octets)?;
-    admit_call(sessions, peer.ip(), now)?;
-    let Some((media, port)) = bind(sessions, local, peer.ip(), now.mono) else {
-        sessions.gate.close(peer.ip());
-        return Err(Refusal::Ports);
+    let by_tcp = opening.extension.as_ref().and_then(|_| sessions.streams.port());
+    admit_call(sessions, peer.ip(), by_tcp.is_some(), now)?;
+    let (transport, port) = match by_tcp {
+        Some(port) => (Transport::Tcp(Box::default()), port),
+        None => match bind(sessions, local, peer.ip(), now.mono) {
+            Some((media, port)) => (Transport::Udp { media, port }, port),
+            None => {
+                sessions.gate.close(peer.ip());
+                return Err(Refusal::Ports);
+            }
+        },
     };
     let recording_id = sessions.used_ids.claim(&opening.id);
     let other = sessions.calls.iter().find(|(_, call)| call.id == opening.id).map(|(_, call)| call.peer);
@@ -93,7 +108,8 @@ fn open_call(
     };
     sessions.gate.tell_of_call(peer.ip(), now.mono, || {
         let (id, device, codec) = (short(&opening.id), short(&opening.device), opening.codec.name());
-        format!("session_started id={id:?} device={device:?} peer={peer} codec={codec} port={port}")
+        let tcp = if by_tcp.is_some() { " transport=tcp" } else { "" };
+        format!("session_started id={id:?} device={device:?} peer={peer} codec={codec} port={port}{tcp}")
     });
     let host = match sessions.config.public_addr.as_str() {
         "" => local.ip().to_string(),
@@ -104,8 +120,7 @@ fn open_call(
         peer,
         id: opening.id.clone(),
         device: opening.device.clone(),
-        media,
-        port,
+        transport,
         recording: Recording::new(sessions.rules, opening, recording_id, peer, folder, now),
         begun: now,
         file: String::new(),
@@ -119,7 +134,8 @@ fn open_call(
     let key = sessions.calls.insert(call);
     sessions.metrics.sessions_started.inc();
     sessions.show();
-    Ok((key, host, port))
+    let extension = by_tcp.and_then(|_| streams::granted(sessions, key));
+    Ok((key, Opened { host, port, extension }))
 }
 
 /// A socket on a free port of the range, on the address that the phone is connected to; on all
@@ -147,19 +163,21 @@ fn bind(sessions: &mut Sessions, local: SocketAddr, phone: IpAddr, now: Mono) ->
     None
 }
 
-/// Ends a call; the last update of its parties is kept.
+/// Ends a call; the last update of its parties is kept. Gives the file that is being closed, if there is one.
 pub(super) fn stop(
     sessions: &mut Sessions,
     key: CallKey,
     reason: &EndReason,
     parties: Option<Parties>,
     now: Now,
-) {
+) -> Option<FileKey> {
     let Sessions { calls, pool, receiver, metrics, storage, gate, .. } = sessions;
-    let Some(mut call) = calls.remove(key) else { return };
+    let mut call = calls.remove(key)?;
     // Packets sent before the end belong to the call, also if they are more than a sweep takes.
     for _ in 0..MAX_LAST_DRAINS {
-        call.media.look_at_all();
+        if let Transport::Udp { media, .. } = &mut call.transport {
+            media.look_at_all();
+        }
         if !drain(&mut call, receiver, pool, metrics, now.mono).more {
             break;
         }
@@ -189,6 +207,7 @@ pub(super) fn stop(
         lost: call.recording.lost(),
         strangers: call.recording.strangers(),
         octets: call.recording.octets(),
+        answer: None,
     };
     let closed = jobs.iter().rev().find_map(|job| match job {
         Job::Close { file, .. } => Some(*file),
@@ -207,7 +226,10 @@ pub(super) fn stop(
     for cause in DropCause::ALL {
         metrics.dropped(cause, counts.dropped_for(cause));
     }
-    sessions.ports.give_back(call.port);
+    match &call.transport {
+        Transport::Udp { port, .. } => sessions.ports.give_back(*port),
+        Transport::Tcp(tcp) => streams::is_over(sessions, tcp.conn, now.mono),
+    }
     sessions.quota.ended(ip, call.ahead(now.mono), now.mono);
     sessions.gate.close(ip);
     if heard {
@@ -222,11 +244,13 @@ pub(super) fn stop(
     }
     left.into_iter().for_each(|day| sessions.storage.leave(day));
     sessions.show();
+    closed
 }
 
 /// Takes the RTP of all calls and hands jobs that are due to the disk.
 pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
     hold_back(sessions, now.mono);
+    streams::sweep(sessions, now);
     let Sessions { conns, calls, pool, receiver, metrics, storage, .. } = sessions;
     let keeps_up = storage.waiting() <= MAX_WAITING_JOBS;
     let mut jobs = Vec::new();
@@ -266,22 +290,28 @@ fn hold_back(sessions: &mut Sessions, now: Mono) {
     }
     calls.each(|call, _| {
         let waits = call.ahead(now) > 0 && quota.is_used_up(call.peer.ip(), now);
-        call.recording.wait_for_clock(waits);
+        match call.tcp_mut() {
+            // What is not read stays at the phone.
+            Some(tcp) => tcp.is_held = waits,
+            None => call.recording.wait_for_clock(waits),
+        }
     });
 }
 
 /// Counts a recording, if need be in place of one that no packet came for.
-fn admit_call(sessions: &mut Sessions, from: IpAddr, now: Now) -> Result<(), Refusal> {
+fn admit_call(sessions: &mut Sessions, from: IpAddr, by_tcp: bool, now: Now) -> Result<(), Refusal> {
     sessions.gate.may_start(from, sessions.storage.waiting(), now.mono)?;
-    count_call(sessions, from).or_else(|refusal| {
+    count_call(sessions, from, by_tcp).or_else(|refusal| {
         let keys = sessions.gate.who_makes_room(from, refusal, &sessions.calls, now.mono);
         sessions.end_idle(keys, now);
-        count_call(sessions, from)
+        count_call(sessions, from, by_tcp)
     })
 }
 
-fn count_call(sessions: &mut Sessions, from: IpAddr) -> Result<(), Refusal> {
-    let (free, descriptors) = (sessions.ports.free(), sessions.descriptors());
+fn count_call(sessions: &mut Sessions, from: IpAddr, by_tcp: bool) -> Result<(), Refusal> {
+    // By TCP it needs none.
+    let free = if by_tcp { usize::MAX } else { sessions.ports.free() };
+    let descriptors = sessions.descriptors();
     sessions.gate.open(from, free, descriptors)
 }
 
@@ -300,7 +330,9 @@ fn drain(
     metrics: &Metrics,
     now: Mono,
 ) -> Drained {
-    let Call { media, recording, port, .. } = call;
+    let Call { transport: Transport::Udp { media, port }, recording, .. } = call else {
+        return Drained { heard: false, more: false };
+    };
     let codec = recording.codec();
     let (before, mut heard) = (recording.counts().received, false);
     let mut take = |datagram: &Datagram<'_>, recording: &mut Recording| {
@@ -332,18 +364,19 @@ fn drain(
 
 /// Asks the kernel, now and then, for its drops of the call's packets and of others'.
 fn book_dropped(call: &mut Call, metrics: &Metrics) {
-    let dropped = call.media.dropped();
+    let Transport::Udp { media, port } = &mut call.transport else { return };
+    let dropped = media.dropped();
     call.recording.kept_out(dropped.strangers);
     if dropped.overrun > 0 {
         call.recording.overran(dropped.overrun);
-        log::warn!("rtp_overrun port={} packets={}", call.port, dropped.overrun);
+        log::warn!("rtp_overrun port={port} packets={}", dropped.overrun);
         metrics.packets_overrun.inc_by(dropped.overrun);
     }
     let strangers = call.recording.strangers();
     metrics.packets_strangers.inc_by(strangers - std::mem::replace(&mut call.strangers_told, strangers));
     if !call.contested_told && call.recording.is_contested() {
         call.contested_told = true;
-        log::warn!("contested port={} strangers={strangers}", call.port);
+        log::warn!("contested port={port} strangers={strangers}");
     }
 }
 

@@ -25,6 +25,24 @@ const MAKE_ROOM_INTERVAL: Duration = Duration::from_secs(1);
 /// The fastest of so many equal parts of the recordings end each time.
 const MAKE_ROOM_PARTS: usize = 4;
 
+/// Who waits to hear of the end of a recording.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    /// The control connection.
+    pub(super) conn: usize,
+    /// The media connection, which ends after it.
+    pub(super) media: Option<usize>,
+    /// Whether all items were there.
+    pub(super) is_complete: bool,
+}
+
+impl Answer {
+    /// The same, after what the disk says.
+    fn and(self, is_kept: bool) -> Self {
+        Self { is_complete: self.is_complete && is_kept, ..self }
+    }
+}
+
 /// A recording that is over and waits for the disk.
 #[derive(Debug)]
 pub(super) struct Closing {
@@ -38,6 +56,8 @@ pub(super) struct Closing {
     pub(super) lost: u64,
     pub(super) strangers: u64,
     pub(super) octets: u64,
+    /// Who waits to hear of it.
+    pub(super) answer: Option<Answer>,
 }
 
 impl Closing {
@@ -150,6 +170,11 @@ impl Storage {
         self.closing.insert(file, last);
     }
 
+    /// The recording that ends with this file.
+    pub(super) fn last(&mut self, file: FileKey) -> Option<&mut Closing> {
+        self.closing.get_mut(&file)
+    }
+
     /// Recordings that are over and wait for the disk.
     pub(super) fn closing(&self) -> usize {
         self.closing.len()
@@ -232,6 +257,7 @@ pub(super) fn take_answers(sessions: &mut Sessions, now: Now) {
             Done::Closed { file, result } => {
                 sessions.calls.disown(file);
                 let last = sessions.storage.closing.remove(&file);
+                let answer = last.as_ref().and_then(|last| last.answer);
                 if let Some(last) = &last {
                     sessions.gate.catches_up(last.from);
                 }
@@ -249,6 +275,9 @@ pub(super) fn take_answers(sessions: &mut Sessions, now: Now) {
                         sessions.storage.leave(sessions.storage.unfinished_since(&sessions.calls, now));
                     }
                     (Ok(_), None) => {}
+                }
+                if let Some(answer) = answer {
+                    sessions.answer(answer.and(result.is_ok()), now);
                 }
                 if let Ok(Some(room)) = result {
                     space(sessions, room, now);

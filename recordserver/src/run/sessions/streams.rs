@@ -1,0 +1,427 @@
+//! Media connections: the items of calls whose audio comes by TCP, and what the phone is told of them.
+//!
+//! Owns: the connections, which of them have said whose they are, and how many others there may be. A connection that has
+//! not is watched; one of a call is read by the sweep, as UDP sockets are. Never: what an item is for a recording.
+//! Invariants: a call has one connection at most, the newest; while memory or the disk is short nothing is read, and the
+//! audio stays at the phone.
+
+use super::Sessions;
+use super::disk::{Answer, MAX_WAITING_JOBS};
+use super::make_room::short;
+use crate::admission::{Limits, prefix};
+use crate::items::Items;
+use crate::run::call::{Call, CallKey, Calls, Control, Finishing};
+use crate::run::media_conn::MediaConn;
+use crate::tokens::{CallName, Place, RecordingMark, Signer, random};
+use media::blocks::BlockPool;
+use media::time::{Mono, Now};
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use uplink::media_stream::inlet::Arrival;
+use uplink::message::extension::Granted;
+use uplink::message::{Outcome, Parties};
+use uplink::server::EndReason;
+
+/// A connection that does not say whose it is within this time is closed.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// Connections that have not said whose they are: in all, and of one address. The oldest one makes room.
+const MAX_NAMELESS: usize = 512;
+const MAX_NAMELESS_OF_ADDRESS: usize = 256;
+
+/// Octets read from a connection at once, and how often before others have their turn: a second of a call comes in less
+/// than one, what a phone kept through a minute's break in a few sweeps.
+const READ_OCTETS: usize = 16 * 1024;
+const READ_BUDGET: usize = 8;
+
+/// The rest of a recording that the phone has ended is waited for so long.
+const FINISH_WITHIN: Duration = Duration::from_secs(30);
+
+/// The connection of a call that is over is closed by the phone; if not, so long after the phone's answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// All media connections.
+pub(super) struct Streams {
+    /// The port that they come to, and who signs their tokens; `None` if there are none.
+    open: Option<(u16, Signer)>,
+    /// Another one after each start.
+    run: u64,
+    conns: BTreeMap<usize, MediaConn>,
+    /// Those that have not said whose they are, the oldest first, and their addresses.
+    nameless: BTreeMap<usize, IpAddr>,
+    max_nameless: usize,
+    /// Those whose call is over.
+    over: BTreeSet<usize>,
+}
+
+impl Streams {
+    pub(super) fn new(open: Option<(u16, Signer)>, descriptors: u64) -> Self {
+        let run = random().unwrap_or_else(|error| {
+            log::warn!("{error}: phones that come back after this run may not find their recordings");
+            0
+        });
+        let room = usize::try_from(Limits::for_phones(descriptors) / 8).unwrap_or(usize::MAX);
+        let max_nameless = MAX_NAMELESS.min(room.max(2));
+        Self {
+            open,
+            run,
+            conns: BTreeMap::new(),
+            nameless: BTreeMap::new(),
+            max_nameless,
+            over: BTreeSet::new(),
+        }
+    }
+
+    /// The TCP port for audio, if there is one.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.open.as_ref().map(|(port, _)| *port)
+    }
+
+    /// Connections that are of no call.
+    pub(super) fn strays(&self) -> usize {
+        self.nameless.len() + self.over.len()
+    }
+
+    /// The connection that has to make room for one of `from`, if any: of its address, or of the one that has most.
+    fn in_the_way(&self, from: IpAddr) -> Option<usize> {
+        let of = |address: IpAddr| self.nameless.iter().filter(move |(_, it)| **it == address);
+        let own = of(from).count();
+        if own >= MAX_NAMELESS_OF_ADDRESS.min(self.max_nameless / 2 + 1) {
+            return of(from).next().map(|(token, _)| *token);
+        }
+        if self.nameless.len() < self.max_nameless {
+            return None;
+        }
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        self.nameless.values().for_each(|address| *counts.entry(*address).or_default() += 1);
+        let most = counts.into_iter().max_by_key(|(address, count)| (*count, *address))?.0;
+        of(most).next().map(|(token, _)| *token)
+    }
+
+    /// The call of a token, if it is one of this run.
+    fn call(&self, token: &str) -> Option<CallKey> {
+        let (_, signer) = self.open.as_ref()?;
+        let place = signer.place(token)?;
+        (place.call.run == self.run).then_some(CallKey(place.call.call))
+    }
+
+    fn token(&self, key: CallKey, call: &Call, item: u64) -> Option<String> {
+        let (_, signer) = self.open.as_ref()?;
+        signer.token(&Place {
+            call: CallName { run: self.run, call: key.0 },
+            recording: RecordingMark::of(call.recording.id()),
+            folder: call.recording.folder().name.clone(),
+            item,
+            segment: 1,
+            octets: 0,
+        })
+    }
+}
+
+/// What a phone is told of a recording over TCP.
+pub(super) fn granted(sessions: &Sessions, key: CallKey) -> Option<Granted> {
+    let call = sessions.calls.get(key)?;
+    let next = call.recording.items()?.next();
+    Some(Granted { next, resume: sessions.streams.token(key, call, next)? })
+}
+
+/// A phone has connected for media.
+pub(super) fn connected(sessions: &mut Sessions, stream: TcpStream, peer: SocketAddr, now: Now) {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    if sessions.going_down {
+        return;
+    }
+    let address = prefix(peer.ip());
+    if let Some(token) = sessions.streams.in_the_way(address) {
+        tell(sessions, token, "others of its address wait, too", now.mono);
+        remove(sessions, token);
+    }
+    let token = sessions.next_conn;
+    sessions.next_conn += 1;
+    let conn = MediaConn::new(stream, peer, now.mono).and_then(|mut conn| {
+        conn.stream.register(&sessions.registry, Token(token), Interest::READABLE)?;
+        Ok(conn)
+    });
+    match conn {
+        Ok(conn) => {
+            sessions.streams.conns.insert(token, conn);
+            sessions.streams.nameless.insert(token, address);
+            read(sessions, token, now);
+        }
+        Err(error) => log::debug!("media_connection_failed peer={peer}: {error}"),
+    }
+}
+
+/// The socket of a connection that has not said whose it is has something.
+pub(super) fn ready(sessions: &mut Sessions, token: usize, now: Now) {
+    if sessions.streams.nameless.contains_key(&token) {
+        read(sessions, token, now);
+    }
+}
+
+/// Reads all connections of calls, and closes those that have been nameless for too long.
+pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
+    let late = |conn: &MediaConn| now.mono.since(conn.since) >= HELLO_WITHIN;
+    while let Some((&token, _)) = sessions.streams.nameless.first_key_value() {
+        if !sessions.streams.conns.get(&token).is_none_or(late) {
+            break;
+        }
+        tell(sessions, token, "it does not say whose it is", now.mono);
+        remove(sessions, token);
+    }
+    let over: Vec<usize> = sessions.streams.over.iter().copied().collect();
+    over.into_iter().for_each(|token| look_at_end(sessions, token, now.mono));
+    let tokens: Vec<usize> = sessions.streams.conns.keys().copied().collect();
+    for token in tokens {
+        if !sessions.streams.nameless.contains_key(&token) {
+            read(sessions, token, now);
+        }
+    }
+    let finishing = |(key, call): (CallKey, &Call)| call.tcp()?.finishing.as_ref().map(|_| key);
+    let keys: Vec<CallKey> = sessions.calls.iter().filter_map(finishing).collect();
+    keys.into_iter().for_each(|key| finish_if_due(sessions, key, now));
+    let paused =
+        sessions.calls.iter().filter(|(_, call)| call.recording.items().is_some_and(Items::is_paused));
+    let controls: Vec<Control> = paused.map(|(_, call)| call.control).collect();
+    controls.into_iter().for_each(|control| heard(sessions, control, now.mono));
+}
+
+/// Something of a call came, or it is known why nothing does.
+fn heard(sessions: &mut Sessions, control: Control, now: Mono) {
+    match control {
+        Control::Uplink(token) => {
+            sessions.conns.get_mut(&token).into_iter().for_each(|conn| conn.session.media(now));
+        }
+    }
+}
+
+/// Whether what is read now could find no room: three quarters of the memory are in use, or the disk is far behind.
+fn is_short(sessions: &Sessions) -> bool {
+    let pool = &sessions.pool;
+    pool.used_octets() > pool.limit_octets() / 4 * 3 || sessions.storage.waiting() > MAX_WAITING_JOBS
+}
+
+fn read(sessions: &mut Sessions, token: usize, now: Now) {
+    let mut buffer = [0; READ_OCTETS];
+    for _ in 0..READ_BUDGET {
+        let Some(conn) = sessions.streams.conns.get_mut(&token) else { return };
+        let before = conn.call;
+        if conn.over.is_some() {
+            return;
+        }
+        if let Some(key) = before {
+            let is_held = sessions.calls.get(key).and_then(Call::tcp).is_none_or(|tcp| tcp.is_held);
+            if is_held || is_short(sessions) {
+                return;
+            }
+        }
+        let Some(conn) = sessions.streams.conns.get_mut(&token) else { return };
+        let count = match conn.read(&mut buffer) {
+            Ok(Some(count)) => count,
+            Ok(None) => return,
+            Err(error) => {
+                tell(sessions, token, &error.to_string(), now.mono);
+                return remove(sessions, token);
+            }
+        };
+        if count == 0 {
+            return remove(sessions, token);
+        }
+        let taken = take(sessions, token, buffer.get(..count).unwrap_or_default(), now);
+        if let Err(problem) = taken {
+            tell(sessions, token, &problem, now.mono);
+            return remove(sessions, token);
+        }
+        let Some(conn) = sessions.streams.conns.get(&token) else { return };
+        if let (None, Some(key)) = (before, conn.call) {
+            is_named(sessions, token, key);
+        }
+        if count < buffer.len() {
+            return;
+        }
+    }
+}
+
+/// Takes octets of a connection.
+fn take(sessions: &mut Sessions, token: usize, octets: &[u8], now: Now) -> Result<(), String> {
+    let Sessions { streams, calls, pool, .. } = sessions;
+    let Some(mut conn) = streams.conns.remove(&token) else { return Ok(()) };
+    let mut items = 0_u64;
+    let result = take_frames(&mut conn, octets, streams, calls, pool, now, &mut items);
+    let key = conn.call;
+    streams.conns.insert(token, conn);
+    let call = key.and_then(|key| calls.get(key));
+    let control = call.map(|call| call.control);
+    sessions.metrics.packets_received.inc_by(items);
+    if let Some(control) = control.filter(|_| items > 0) {
+        heard(sessions, control, now.mono);
+    }
+    result
+}
+
+fn take_frames(
+    conn: &mut MediaConn,
+    octets: &[u8],
+    streams: &Streams,
+    calls: &mut Calls,
+    pool: &mut BlockPool,
+    now: Now,
+    items: &mut u64,
+) -> Result<(), String> {
+    let MediaConn { inlet, call: key, .. } = conn;
+    let mut problem = None;
+    let read = inlet.received(octets, |arrival| {
+        if problem.is_some() {
+            return;
+        }
+        if let Arrival::Hello { token, .. } = arrival {
+            *key = streams.call(token);
+        }
+        let call = key.and_then(|key| calls.get_mut(key)).filter(|call| call.tcp().is_some());
+        let Some(call) = call else {
+            problem = Some("it has no token of a recording that goes on".to_owned());
+            return;
+        };
+        match call.recording.item(arrival, now.mono, pool) {
+            Ok(is_new) => *items += u64::from(is_new),
+            Err(error) => problem = Some(error.to_string()),
+        }
+    });
+    match problem {
+        Some(problem) => Err(problem),
+        None => read.map_err(|error| error.to_string()),
+    }
+}
+
+/// A connection has said that it is of this call: the sweep reads it from here on, in place of a former one.
+fn is_named(sessions: &mut Sessions, token: usize, key: CallKey) {
+    sessions.streams.nameless.remove(&token);
+    if let Some(conn) = sessions.streams.conns.get_mut(&token) {
+        let _ = conn.stream.deregister(&sessions.registry);
+    }
+    let tcp = sessions.calls.get_mut(key).and_then(Call::tcp_mut);
+    let former = tcp.and_then(|tcp| tcp.conn.replace(token));
+    close(sessions, former);
+}
+
+/// A line of the log about a connection that is closed.
+fn tell(sessions: &mut Sessions, token: usize, problem: &str, now: Mono) {
+    let Some(conn) = sessions.streams.conns.get(&token) else { return };
+    let (peer, call) = (conn.peer, conn.call.and_then(|key| sessions.calls.get(key)));
+    let id = call.map(|call| short(&call.id)).unwrap_or_default();
+    sessions.gate.tell(peer.ip(), now, || {
+        format!("media_connection_closed peer={peer} id={id:?} problem={problem:?}")
+    });
+}
+
+/// The call of a media connection is over; the phone is about to hear of it.
+pub(super) fn is_over(sessions: &mut Sessions, token: Option<usize>, now: Mono) {
+    let conn = token.and_then(|token| Some((token, sessions.streams.conns.get_mut(&token)?)));
+    if let Some((token, conn)) = conn {
+        conn.over = Some(now + FINISH_WITHIN + LINGER);
+        sessions.streams.over.insert(token);
+    }
+}
+
+/// Closes a connection whose call is over once the phone has, or has had time to.
+fn look_at_end(sessions: &mut Sessions, token: usize, now: Mono) {
+    let mut buffer = [0; READ_OCTETS];
+    let Some(conn) = sessions.streams.conns.get_mut(&token) else { return };
+    let is_late = conn.over.is_none_or(|over| over <= now);
+    let is_open = conn.read(&mut buffer).is_ok_and(|count| count != Some(0));
+    if is_late || !is_open {
+        remove(sessions, token);
+    }
+}
+
+/// Closes the media connection of a call.
+fn close(sessions: &mut Sessions, token: Option<usize>) {
+    if let Some(token) = token {
+        remove(sessions, token);
+    }
+}
+
+fn remove(sessions: &mut Sessions, token: usize) {
+    let streams = &mut sessions.streams;
+    let Some(mut conn) = streams.conns.remove(&token) else { return };
+    streams.over.remove(&token);
+    if streams.nameless.remove(&token).is_some() {
+        let _ = conn.stream.deregister(&sessions.registry);
+    }
+    let tcp = conn.call.and_then(|key| sessions.calls.get_mut(key)).and_then(Call::tcp_mut);
+    if let Some(tcp) = tcp.filter(|tcp| tcp.conn == Some(token)) {
+        tcp.conn = None;
+    }
+}
+
+/// The phone has ended its recording, which has so many items.
+pub(super) fn finish_after(
+    sessions: &mut Sessions,
+    token: usize,
+    items: u64,
+    reason: EndReason,
+    parties: Parties,
+    now: Now,
+) {
+    let key = sessions.conns.get(&token).and_then(|conn| conn.call);
+    let tcp = key.and_then(|key| sessions.calls.get_mut(key)).and_then(Call::tcp_mut);
+    let (Some(key), Some(tcp)) = (key, tcp) else {
+        return answer(sessions, Answer { conn: token, media: None, is_complete: false }, now);
+    };
+    let until = now.mono + FINISH_WITHIN;
+    tcp.finishing = Some(Finishing { items, reason, parties, until, conn: token });
+    if let Some(media) = tcp.conn {
+        read(sessions, media, now);
+    }
+    finish_if_due(sessions, key, now);
+}
+
+/// Ends a call that the phone has ended, if all of its items are there or are not waited for any more.
+fn finish_if_due(sessions: &mut Sessions, key: CallKey, now: Now) {
+    let Some(call) = sessions.calls.get_mut(key) else { return };
+    let next = call.recording.items().map(Items::next).unwrap_or_default();
+    let Some(tcp) = call.tcp_mut() else { return };
+    let due = |it: &mut Finishing| next >= it.items || it.until <= now.mono;
+    let media = tcp.conn;
+    let Some(Finishing { items, reason, parties, conn, .. }) = tcp.finishing.take_if(due) else { return };
+    let is_complete = next >= items;
+    if !is_complete {
+        log::warn!("items_missing id={:?} items={items} came={next}", short(&call.id));
+    }
+    let has_audio = call.recording.octets() > 0;
+    if let Some(conn) = sessions.conns.get_mut(&conn) {
+        conn.call = None;
+    }
+    let file = sessions.stop_call(key, &reason, Some(parties), now);
+    match file.and_then(|file| sessions.storage.last(file)) {
+        Some(last) => last.answer = Some(Answer { conn, media, is_complete }),
+        // There was nothing to be kept, or it failed before.
+        None => answer(sessions, Answer { conn, media, is_complete: is_complete && !has_audio }, now),
+    }
+}
+
+/// The recording that a connection has ended is on the disk, or can't be brought there.
+pub(super) fn answer(sessions: &mut Sessions, answer: Answer, now: Now) {
+    let Answer { conn: token, media, is_complete } = answer;
+    let outcome = if is_complete { Outcome::Success } else { Outcome::Failed };
+    sessions.drive(token, now, |session, out| session.finished(outcome, now.mono, out));
+    if let Some(conn) = sessions.conns.get_mut(&token).filter(|conn| conn.call.is_none()) {
+        conn.since = now.mono;
+        sessions.gate.is_silent(token, conn.peer.ip(), conn.since);
+    }
+    if let Some(media) = media.and_then(|media| sessions.streams.conns.get_mut(&media)) {
+        media.over = Some(now.mono + LINGER);
+    }
+}
+
+/// The control connection of a call is gone.
+pub(super) fn detach(sessions: &mut Sessions, token: usize, now: Now) {
+    let key = sessions.conns.get_mut(&token).and_then(|conn| conn.call.take());
+    if let Some(key) = key {
+        sessions.stop_call(key, &EndReason::ConnectionLost, None, now);
+    }
+}

@@ -1,0 +1,274 @@
+//! A phone that speaks the extension, on sockets of its own, so that a test can cut them.
+
+use crate::support::{Server, files, noise, wait};
+use media::blocks::BlockPool;
+use media::time::Mono;
+use recfile::call::Call;
+use recfile::header::HEADER_OCTETS;
+use recfile::sidecar::Sidecar;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+use uplink::media_hosts::MediaHosts;
+use uplink::media_stream::outlet::Outlet;
+use uplink::media_stream::{Acks, hello};
+use uplink::phone::{Action, End, Lasting, Params, Settings};
+
+/// Octets of audio in a packet: 20 ms.
+pub(crate) const PACKET_OCTETS: usize = 160;
+
+/// Octets that go out at once.
+const SENT_AT_ONCE: usize = 4096;
+
+pub(crate) fn rtp(number: usize, payload: &[u8]) -> Vec<u8> {
+    let [.., high, low] = number.to_be_bytes();
+    let ticks = u32::try_from(number * PACKET_OCTETS % (1 << 32)).expect("32 bits");
+    let mut packet = vec![0x80, 8, high, low];
+    packet.extend(ticks.to_be_bytes());
+    packet.extend(7_u32.to_be_bytes());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+pub(crate) struct Phone {
+    pub(crate) server: SocketAddr,
+    lasting: Lasting,
+    pub(crate) outlet: Outlet,
+    pool: BlockPool,
+    pub(crate) control: Option<TcpStream>,
+    pub(crate) media: Option<TcpStream>,
+    acks: Acks,
+    /// Packets that were made, and their audio.
+    packets: usize,
+    audio: Vec<u8>,
+    pub(crate) end: Option<End>,
+    pub(crate) interruptions: usize,
+    pub(crate) acknowledged: usize,
+}
+
+impl Phone {
+    pub(crate) fn start(server: &Server, id: &str) -> Self {
+        let settings = Settings {
+            connect_timeout: Duration::from_secs(3),
+            response_timeout: Duration::from_secs(5),
+            terminator: b"\r\n",
+        };
+        let call = Call { remote_number: "+493023125001".into(), ..Call::default() };
+        let params = Params {
+            host: server.control.ip().to_string(),
+            port: server.control.port(),
+            id: id.into(),
+            device: Some("00:11:22:33:44:55".into()),
+            codec: "PCMA".into(),
+            call,
+            media_hosts: MediaHosts::default(),
+            extension: None,
+        };
+        let mut out = Vec::new();
+        let lasting = Lasting::start(settings, params, true, os::clock::mono(), &mut out);
+        let mut phone = Self {
+            server: server.control,
+            lasting,
+            outlet: Outlet::default(),
+            pool: BlockPool::new(64 << 20),
+            control: None,
+            media: None,
+            acks: Acks::default(),
+            packets: 0,
+            audio: noise(4_000_000),
+            end: None,
+            interruptions: 0,
+            acknowledged: 0,
+        };
+        phone.perform(out);
+        phone.until("the recording begins", |phone| phone.media.is_some());
+        phone
+    }
+
+    /// The audio of so many packets.
+    pub(crate) fn said(&self, packets: usize) -> &[u8] {
+        &self.audio[..packets * PACKET_OCTETS]
+    }
+
+    fn at_ms(&self) -> u32 {
+        u32::try_from(self.packets * 20).expect("short")
+    }
+
+    /// Makes so many packets.
+    pub(crate) fn says(&mut self, packets: usize) {
+        for _ in 0..packets {
+            let audio = &self.audio[self.packets * PACKET_OCTETS..][..PACKET_OCTETS];
+            let packet = rtp(self.packets, audio);
+            assert!(self.outlet.packet(&packet, self.at_ms(), &mut self.pool), "the test's memory is enough");
+            self.packets += 1;
+        }
+    }
+
+    pub(crate) fn pauses(&mut self) {
+        assert!(self.outlet.pause(self.at_ms(), &mut self.pool));
+    }
+
+    pub(crate) fn resumes_after(&mut self, ms: u32) {
+        assert!(self.outlet.resume(self.at_ms() + ms, &mut self.pool));
+    }
+
+    pub(crate) fn stops(&mut self) {
+        let mut out = Vec::new();
+        self.lasting.stop("hangup", self.outlet.items(), os::clock::mono(), &mut out);
+        self.perform(out);
+    }
+
+    /// Stops, and waits for the end.
+    pub(crate) fn ends(&mut self) -> End {
+        self.stops();
+        self.until("it ends", |phone| phone.end.is_some());
+        self.end.take().expect("just seen")
+    }
+
+    pub(crate) fn until(&mut self, what: &str, mut reached: impl FnMut(&mut Self) -> bool) {
+        let end = os::clock::mono() + Duration::from_secs(60);
+        while !reached(self) {
+            assert!(os::clock::mono() < end, "{what}: waited for in vain");
+            self.step();
+        }
+    }
+
+    /// One turn of the phone's loop.
+    pub(crate) fn step(&mut self) {
+        let (now, mut out) = (os::clock::mono(), Vec::new());
+        self.read_control(now, &mut out);
+        self.perform(out);
+        let mut out = Vec::new();
+        if let Err(problem) = self.exchange_media() {
+            self.media = None;
+            self.outlet.is_cut();
+            self.lasting.media_lost(&problem, now, &mut out);
+        }
+        self.lasting.timer(now, &mut out);
+        self.perform(out);
+        wait(Duration::from_millis(1));
+    }
+
+    fn read_control(&mut self, now: Mono, out: &mut Vec<Action>) {
+        let Some(control) = &mut self.control else { return };
+        let mut octets = [0; 4096];
+        match control.read(&mut octets) {
+            Ok(0) => {
+                self.control = None;
+                self.lasting.peer_closed(None, now, out);
+            }
+            Ok(count) => self.lasting.received(&octets[..count], now, out),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => {
+                self.control = None;
+                self.lasting.peer_closed(Some(&error.to_string()), now, out);
+            }
+        }
+    }
+
+    fn exchange_media(&mut self) -> Result<(), String> {
+        let Some(media) = &mut self.media else { return Ok(()) };
+        let unsent = self.outlet.unsent(SENT_AT_ONCE);
+        match media.write(&unsent) {
+            Ok(count) => self.outlet.note_sent(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        let mut octets = [0; 4096];
+        match media.read(&mut octets) {
+            Ok(0) => Err("closed".into()),
+            Ok(count) => {
+                let mut heard = Vec::new();
+                let read =
+                    self.acks.received(&octets[..count], |next, token| heard.push((next, token.to_owned())));
+                read.map_err(|error| error.to_string())?;
+                for (next, token) in heard {
+                    self.acknowledged += 1;
+                    self.outlet.acknowledge(next, &mut self.pool).map_err(|error| error.to_string())?;
+                    self.lasting.acknowledged(self.outlet.first(), &token);
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        let mut more = Vec::new();
+        let now = os::clock::mono();
+        for action in actions {
+            match action {
+                Action::Connect { generation, .. } => match connect(self.server) {
+                    Ok(stream) => {
+                        self.control = Some(stream);
+                        self.lasting.connected(generation, None, now, &mut more);
+                    }
+                    Err(error) => self.lasting.connect_failed(generation, &error, now, &mut more),
+                },
+                Action::Send(octets) => {
+                    // One that is gone is noticed when it is read.
+                    let _ = self.control.as_mut().map(|control| control.write_all(&octets));
+                }
+                Action::StreamTo { target, granted } => {
+                    self.acks = Acks::default();
+                    self.outlet.rewind(granted.next).expect("the server wants what is kept");
+                    let first = hello(granted.next, &granted.resume);
+                    self.media = connect(target).ok().and_then(|mut media| {
+                        media.write_all(&first).ok()?;
+                        Some(media)
+                    });
+                    if self.media.is_none() {
+                        self.outlet.is_cut();
+                        self.lasting.media_lost("no connection", now, &mut more);
+                    }
+                }
+                Action::Interrupted { .. } => {
+                    self.interruptions += 1;
+                    self.cut_media();
+                }
+                Action::Close => {
+                    self.control = None;
+                    self.cut_media();
+                }
+                Action::Ended(end) => self.end = Some(end),
+                Action::Started | Action::Restored | Action::SetRtpTarget(None) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        if !more.is_empty() {
+            self.perform(more);
+        }
+    }
+
+    pub(crate) fn cut_media(&mut self) {
+        self.media = None;
+        self.outlet.is_cut();
+    }
+}
+
+fn connect(addr: SocketAddr) -> Result<TcpStream, String> {
+    let stream =
+        TcpStream::connect_timeout(&addr, Duration::from_secs(2)).map_err(|error| error.to_string())?;
+    stream.set_nonblocking(true).map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    Ok(stream)
+}
+
+/// The sidecars and the audio of all files of a recording, in order, and the audio joined.
+pub(crate) fn segments(folder: &Path, id: &str) -> (Vec<Sidecar>, Vec<u8>) {
+    let mut found: Vec<(Sidecar, Vec<u8>)> = files(folder, "json")
+        .into_iter()
+        .filter_map(|path| {
+            let sidecar = Sidecar::parse(&std::fs::read(&path).ok()?).ok()?;
+            let file = std::fs::read(path.with_extension("wav")).ok()?;
+            (sidecar.recording == id).then(|| (sidecar, file[HEADER_OCTETS.min(file.len())..].to_vec()))
+        })
+        .collect();
+    found.sort_by_key(|(sidecar, _)| sidecar.segment);
+    let numbers: Vec<u32> = found.iter().map(|(sidecar, _)| sidecar.segment).collect();
+    assert!(numbers.iter().copied().eq(1..=u32::try_from(numbers.len()).expect("few")), "{numbers:?}");
+    let (sidecars, audio): (Vec<Sidecar>, Vec<Vec<u8>>) = found.into_iter().unzip();
+    (sidecars, audio.concat())
+}

@@ -1,0 +1,132 @@
+//! Recordings over TCP: the program against phones that speak the extension.
+
+use crate::lasting_phone::{Phone, segments};
+use crate::support::{Server, files, noise};
+use recfile::sidecar::SidecarState;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+use uplink::media_stream::hello;
+use uplink::phone::End;
+
+const CONFIRMED: End = End::Stopped { confirmed: true };
+
+/// A server without UDP ports for more than one call.
+fn server() -> Server {
+    Server::start("rtp_ports = \"23400-23400\"\nflush_interval_ms = 1000\n")
+}
+
+#[test]
+fn a_call_over_tcp_is_on_the_disk_bit_for_bit_when_its_end_is_confirmed() {
+    let server = server();
+    let mut phones: Vec<Phone> =
+        (0..3).map(|number| Phone::start(&server, &format!("tcp{number}"))).collect();
+    let status = server.get("/sessions");
+    assert!(status.contains("\"transport\":\"tcp\""), "{status}");
+    for (number, phone) in phones.iter_mut().enumerate() {
+        phone.says(500 + 100 * number);
+        assert_eq!(phone.ends(), CONFIRMED);
+        let (sidecars, audio) = segments(server.folder.path(), &format!("tcp{number}"));
+        assert_eq!(audio, phone.said(500 + 100 * number));
+        let [sidecar] = &sidecars[..] else { panic!("{sidecars:?}") };
+        assert_eq!(
+            (sidecar.state, sidecar.end_reason.as_deref()),
+            (SidecarState::Ended, Some("stopped: hangup"))
+        );
+        assert_eq!((sidecar.packets.lost, sidecar.gaps_total), (0, 0));
+    }
+    assert_eq!(server.terminate().0.code(), Some(0));
+}
+
+#[test]
+fn pauses_of_the_phone_are_pauses_in_the_sidecar() {
+    let server = server();
+    let mut phone = Phone::start(&server, "paused");
+    phone.says(100);
+    phone.pauses();
+    phone.resumes_after(7000);
+    phone.says(50);
+    phone.pauses();
+    phone.resumes_after(100);
+    phone.says(1);
+    assert_eq!(phone.ends(), CONFIRMED);
+    let (sidecars, audio) = segments(server.folder.path(), "paused");
+    assert_eq!(audio, phone.said(151));
+    let pauses: Vec<(u64, u64)> = sidecars[0].pauses.iter().map(|it| (it.at_ms, it.duration_ms)).collect();
+    assert_eq!(pauses, [(2000, 7000), (3000, 100)]);
+    assert_eq!(sidecars[0].gaps_total, 0);
+}
+
+#[test]
+fn a_call_without_packets_ends_as_it_should() {
+    let server = server();
+    let mut phone = Phone::start(&server, "empty");
+    assert_eq!(phone.ends(), CONFIRMED);
+    let (sidecars, _) = segments(server.folder.path(), "empty");
+    assert!(sidecars[0].no_media);
+}
+
+#[test]
+fn a_token_that_is_not_the_servers_closes_the_connection_and_harms_nobody() {
+    let server = server();
+    let mut phone = Phone::start(&server, "mine");
+    let target = phone.media.as_ref().expect("it streams").peer_addr().expect("address");
+    for token in ["", "x", "AQAA", &"A".repeat(240)] {
+        closes(target, &hello(0, token));
+    }
+    closes(target, &noise(4096));
+    closes(target, &[0, 0]);
+    phone.says(50);
+    assert_eq!(phone.ends(), CONFIRMED);
+    assert_eq!(segments(server.folder.path(), "mine").1, phone.said(50));
+    let log = server.terminate_for_log();
+    assert!(log.contains("no token of a recording"), "{log}");
+}
+
+/// Says this, and waits until the server closes.
+fn closes(target: SocketAddr, octets: &[u8]) {
+    let mut stream = TcpStream::connect(target).expect("connection");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("option");
+    let _ = stream.write_all(octets);
+    match stream.read(&mut [0; 16]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn connections_that_say_nothing_are_bounded_and_keep_no_phone_out() {
+    let server = server();
+    let mut phone = Phone::start(&server, "first");
+    let target = phone.media.as_ref().expect("it streams").peer_addr().expect("address");
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", server.process.id())).expect("proc").count();
+    let before = open();
+    let mut silent: Vec<TcpStream> = (0..700).filter_map(|_| TcpStream::connect(target).ok()).collect();
+    silent.iter_mut().for_each(|stream| drop(stream.write_all(&[0])));
+    let mut second = Phone::start(&server, "second");
+    assert!(open() < before + 300, "{} after {before}", open());
+    phone.says(50);
+    second.says(50);
+    assert_eq!((phone.ends(), second.ends()), (CONFIRMED, CONFIRMED));
+    closes(target, &[]);
+}
+
+#[test]
+fn a_phone_that_does_not_ask_and_a_server_that_does_not_grant_go_on_by_udp() {
+    let server = server();
+    let phone = server.phone(&["--id", "old"]).output().expect("python3");
+    assert!(phone.status.success(), "{}", String::from_utf8_lossy(&phone.stdout));
+    let said = String::from_utf8_lossy(&phone.stdout).into_owned();
+    assert!(!said.contains("ext="), "{said}");
+    drop(server);
+    let server = Server::start("rtp_ports = \"23401-23401\"\nextensions = false\n");
+    let mut stream = TcpStream::connect(server.control).expect("connection");
+    let request = "cmd=RecordStartRequest&id=7f3a&codec=PCMA&ext=1&from=0&elapsed=0\n";
+    stream.write_all(request.as_bytes()).expect("request");
+    let mut answer = [0; 4096];
+    let count = stream.read(&mut answer).expect("answer");
+    let answer = String::from_utf8_lossy(&answer[..count]).into_owned();
+    assert!(answer.ends_with("port=23401\n") && !answer.contains("ext="), "{answer}");
+    assert!(!files(server.folder.path(), "json").iter().any(|path| path.ends_with(".uplink-secret")));
+}
