@@ -7,6 +7,8 @@ use crate::config::Config;
 use media::time::{Mono, Now};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use uplink::media_stream::ack;
+use uplink::media_stream::inlet::{Arrival, Inlet};
 use uplink::phone::Generation;
 
 const UI: ClientId = ClientId(1);
@@ -22,10 +24,15 @@ struct Bench {
 impl Bench {
     /// An agent whose client has subscribed to everything.
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// The same with more settings of `[uplink]`.
+    fn with(more: &str) -> Self {
         let text =
             "[uplink]\nserver_addr = \"192.0.2.1\"\nserver_port = 9099\nmedia_hosts = [\"192.0.2.9\"]\n";
         let now = Now::default();
-        let agent = Agent::new(Config::parse(text, "test").unwrap(), 7, now);
+        let agent = Agent::new(Config::parse(&format!("{text}{more}"), "test").unwrap(), 7, now);
         let mut bench =
             Self { agent, now, recording: RecordingKey(0), generation: Generation(0), log: String::new() };
         bench.step(Input::ClientOpened(UI));
@@ -71,11 +78,7 @@ impl Bench {
         assert_eq!(addr, SocketAddr::from(([192, 0, 2, 1], 9099)));
         self.generation = generation;
         let actions = self.uplink(UplinkInput::Connected(generation, Some("0C:11:05:0A:0B:0C".into())));
-        let sent = actions.into_iter().find_map(|action| match action {
-            Action::Uplink(_, UplinkAction::Send(octets)) => String::from_utf8(octets).ok(),
-            _ => None,
-        });
-        let sent = sent.expect("a start request");
+        let sent = commands(&actions);
         assert!(sent.contains("&device=0C:11:05:0A:0B:0C&"), "{sent}");
         sent.split('&').find_map(|pair| pair.strip_prefix("id=")).expect("an id").to_owned()
     }
@@ -125,6 +128,45 @@ fn replies(actions: &[Action]) -> String {
         _ => None,
     });
     lines.collect()
+}
+
+/// The commands that are sent to the server.
+fn commands(actions: &[Action]) -> String {
+    let sent = actions.iter().filter_map(|action| match action {
+        Action::Uplink(_, UplinkAction::Send(octets)) => Some(String::from_utf8_lossy(octets).into_owned()),
+        _ => None,
+    });
+    sent.collect()
+}
+
+/// The octets that are sent on the media connection.
+fn media(actions: &[Action]) -> Vec<u8> {
+    let sent = actions.iter().filter_map(|action| match action {
+        Action::Uplink(_, UplinkAction::SendMedia(octets)) => Some(octets.as_slice()),
+        _ => None,
+    });
+    sent.flatten().copied().collect()
+}
+
+/// The media connection that is asked for.
+fn media_connection(actions: &[Action]) -> Option<(Generation, SocketAddr)> {
+    actions.iter().find_map(|action| match action {
+        Action::Uplink(_, UplinkAction::ConnectMedia(generation, addr)) => Some((*generation, *addr)),
+        _ => None,
+    })
+}
+
+/// Numbers and sequence numbers of the packets in octets of a media connection; `inlet` has those before.
+fn packets(inlet: &mut Inlet, octets: &[u8]) -> Vec<(u64, u8)> {
+    let mut all = Vec::new();
+    inlet
+        .received(octets, |arrival| {
+            if let Arrival::Packet { number, octets, .. } = arrival {
+                all.push((number, octets[3]));
+            }
+        })
+        .expect("a media stream");
+    all
 }
 
 fn events(actions: &[Action]) -> Vec<&'static str> {
@@ -268,4 +310,85 @@ fn an_end_that_the_server_does_not_confirm_leaves_no_recording_unfinished_here()
     // No tick, so the session's timer has not run, as with a response_timeout_ms of more than that.
     let actions = bench.step(Input::MountsChanged);
     assert!(actions.iter().any(|action| matches!(action, Action::Exit { finalised: true })), "{actions:?}");
+}
+
+/// The answer of a server that grants the extension from an item on.
+fn granted(id: &str, next: u64) -> String {
+    format!(
+        "cmd=RecordStartResponse&id={id}&result=success&reason=&server=&port=9100&ext=1&next={next}&resume=t{next}\n"
+    )
+}
+
+#[test]
+fn packets_wait_with_the_extension_until_the_server_has_them_and_go_again_after_an_interruption() {
+    let mut bench = Bench::with("extensions = true\n");
+    let id = bench.request();
+    let actions = bench.uplink(UplinkInput::Received(granted(&id, 0).as_bytes()));
+    let (made, addr) = media_connection(&actions).expect("a media connection");
+    assert_eq!(addr, SocketAddr::from(([192, 0, 2, 1], 9100)));
+    assert_eq!(events(&actions), ["uplink.connected", "recording.started"]);
+    let mut inlet = Inlet::default();
+    let hello = media(&bench.uplink(UplinkInput::MediaConnected(made)));
+    assert_eq!(packets(&mut inlet, &hello), []);
+    for seq in 1..=5 {
+        assert!(matches!(bench.talk(seq), Forward::Nothing));
+    }
+    let recording = bench.recording;
+    let sent = media(&bench.step(Input::Drained(recording)));
+    assert_eq!(packets(&mut inlet, &sent), [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]);
+    bench.uplink(UplinkInput::MediaReceived(&ack(4, "later")));
+    // The server is gone; the call goes on.
+    let closed = UplinkInput::Closed { error: Some("reset".into()), silent: false };
+    let actions = bench.uplink(closed);
+    assert_eq!(events(&actions), ["uplink.degraded"]);
+    assert!(matches!(bench.talk(6), Forward::Nothing));
+    assert!(media(&bench.step(Input::Drained(recording))).is_empty());
+    bench.now.mono = bench.now.mono + Duration::from_millis(300);
+    let actions = bench.step(Input::Tick);
+    let connect = actions.iter().find_map(|action| match action {
+        Action::Uplink(_, UplinkAction::Connect(generation, _)) => Some(*generation),
+        _ => None,
+    });
+    let actions = bench.uplink(UplinkInput::Connected(connect.expect("a connection is asked for"), None));
+    let request = commands(&actions);
+    assert!(request.ends_with("&codec=PCMA&ext=1&from=3&elapsed=300&resume=later"), "{request}");
+    let actions = bench.uplink(UplinkInput::Received(granted(&id, 3).as_bytes()));
+    assert_eq!(events(&actions), ["uplink.restored"]);
+    let (made, _) = media_connection(&actions).expect("a media connection");
+    let sent = media(&bench.uplink(UplinkInput::MediaConnected(made)));
+    assert_eq!(packets(&mut Inlet::default(), &sent), [(3, 4), (4, 5), (5, 6)]);
+    let stop = commands(&bench.ask(r#"{"jsonrpc":"2.0","id":2,"method":"record.stop"}"#));
+    assert!(stop.ends_with("&items=6"), "{stop}");
+    bench.uplink(UplinkInput::MediaReceived(&ack(6, "last")));
+    let answer = format!("cmd=RecordStopResponse&id={id}&result=success\n");
+    let actions = bench.uplink(UplinkInput::Received(answer.as_bytes()));
+    assert_eq!(events(&actions), ["recording.ended"]);
+    let closes = |action: &Action| matches!(action, Action::Uplink(_, UplinkAction::CloseMedia));
+    assert!(actions.iter().any(closes), "{actions:?}");
+    let status = replies(&bench.ask(r#"{"jsonrpc":"2.0","id":3,"method":"stats.get"}"#));
+    assert!(status.contains("\"uplink\":0"), "{status}");
+}
+
+#[test]
+fn packets_are_relayed_to_a_server_that_does_not_know_the_extension() {
+    let mut bench = Bench::with("extensions = true\n");
+    let actions = bench.start();
+    assert_eq!(media_connection(&actions), None);
+    bench.begin_to_talk();
+    assert!(bench.goes_on(104));
+}
+
+#[test]
+fn packets_that_find_no_room_while_the_server_is_gone_are_lost_and_told() {
+    let mut bench = Bench::with("extensions = true\n[storage]\nbuffer = \"64 KiB\"\n");
+    let id = bench.request();
+    bench.uplink(UplinkInput::Received(granted(&id, 0).as_bytes()));
+    bench.uplink(UplinkInput::Closed { error: None, silent: true });
+    for _ in 0..10 {
+        (1..=200).for_each(|seq| drop(bench.talk(seq)));
+    }
+    let stats = replies(&bench.ask(r#"{"jsonrpc":"2.0","id":2,"method":"stats.get"}"#));
+    assert!(!stats.contains("\"uplink\":0"), "{stats}");
+    let status = replies(&bench.ask(r#"{"jsonrpc":"2.0","id":3,"method":"record.status"}"#));
+    assert!(status.contains("\"degraded\":true") && status.contains("\"state\":\"recording\""), "{status}");
 }
