@@ -29,7 +29,8 @@ async fn encrypted(tx: &mut Tx, segment: &PlainSegment, to: &Place, entry: &Entr
     let folder = files::folder_key(tx, &to.root, &to.folder).await?;
     let query = sqlx::query(
         "UPDATE segment SET folder = ?, name = ?, octets = ?, modified_ms = ?, sidecar_ms = ?
-         WHERE recording = ? AND number = ? AND folder = ? AND name = ? AND sha256 = ?
+         WHERE recording = ? AND number = ? AND folder = ? AND name = ?
+           AND (SELECT z.sha256 FROM sealed z WHERE z.seq = segment.sealed) = ?
            AND NOT EXISTS (SELECT 1 FROM recording r JOIN trash t ON t.call = r.call
                            WHERE r.key = segment.recording AND t.begun = 1)",
     );
@@ -80,9 +81,9 @@ impl AtRest for SqliteCatalogue {
                 sqlx::query(index).execute(&self.writer).await?;
             }
         }
-        let query = "SELECT s.recording, s.number, s.started_us, s.sha256, s.name, f.root, f.path, r.id, d.name AS device,
+        let query = "SELECT s.recording, s.number, s.started_us, z.sha256, s.name, f.root, f.path, r.id, d.name AS device,
                             k.wrapped
-                     FROM segment s INDEXED BY segment_plain JOIN folder f ON f.key = s.folder
+                     FROM segment s INDEXED BY segment_plain JOIN sealed z ON z.seq = s.sealed JOIN folder f ON f.key = s.folder
                      JOIN recording r ON r.key = s.recording JOIN device d ON d.key = r.device
                      LEFT JOIN recording_key k ON k.recording = s.recording
                      WHERE substr(s.name, -4) != '.age' AND (s.recording, s.number) > (?, ?) AND s.missing = 0

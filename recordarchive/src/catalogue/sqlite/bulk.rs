@@ -148,7 +148,6 @@ mod tests {
     use super::super::{SCHEMA, files};
     use super::*;
     use crate::bench::synthetic::Year;
-    use crate::catalogue::Catalogue;
     use crate::number::Keys;
     use crate::testing::run;
     use sqlx::Row as _;

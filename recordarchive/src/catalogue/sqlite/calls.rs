@@ -21,8 +21,10 @@ const MAX_EVENTS: usize = 2000;
 /// Columns of a call for [`view`].
 pub(super) const COLUMNS: &str = "c.key, c.id, c.external_id, c.direction, c.started_us, c.duration_ms, c.extension, \
      (SELECT name FROM device WHERE key = c.device) AS device, (SELECT name FROM site WHERE key = c.site) AS site, \
-     r.number AS remote_number, r.digits AS remote_digits, r.name AS remote_name, \
-     l.number AS local_number, l.digits AS local_digits, l.name AS local_name";
+     coalesce(CASE r.number WHEN '+' THEN '+' || r.digits ELSE r.number END, r.digits) AS remote_number, \
+     r.digits AS remote_digits, r.name AS remote_name, \
+     coalesce(CASE l.number WHEN '+' THEN '+' || l.digits ELSE l.number END, l.digits) AS local_number, \
+     l.digits AS local_digits, l.name AS local_name";
 
 /// The sides of the call `c`.
 pub(super) const PARTIES: &str = "JOIN party r ON r.call = c.key AND r.role = 0 \
@@ -70,13 +72,13 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
     let mut hashes: HashMap<(usize, usize), Vec<Vec<u8>>> = HashMap::new();
     let mut sql = Sql::new(
         "SELECT r.call, r.key, r.id, r.recording, r.source, r.codec, r.encrypted, s.duration_ms, s.gap_ms, s.lost,
-                s.end_reason, s.missing, s.sha256
-         FROM recording r JOIN segment s ON s.recording = r.key
+                s.end_reason, s.missing, z.sha256
+         FROM recording r JOIN segment s ON s.recording = r.key JOIN sealed z ON z.seq = s.sealed
          WHERE r.call IN "
             .into(),
     );
     sql.bind_keys(&numbers);
-    sql.push(" ORDER BY r.call, r.started_us, r.key, s.number");
+    sql.push(" ORDER BY r.call, r.id, s.number");
     for row in sql.query().fetch_all(&mut *connection).await? {
         let Some(&at) = at.get(&row.get::<i64, _>("call")) else { continue };
         let recordings = &mut calls[at].recordings;
@@ -168,8 +170,8 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
 
 pub(super) async fn call(pool: &SqlitePool, id: Id, condition: &Condition) -> Done<Option<CallView>> {
     let mut connection = pool.acquire().await?;
-    let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM call c {PARTIES} WHERE c.id = "));
-    sql.bind(id.0.to_vec());
+    let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM call c {PARTIES} WHERE "));
+    sql.push_is_call(id);
     condition_sql(condition, &mut sql);
     let rows = sql.query().fetch_all(&mut *connection).await?;
     let Some(mut call) = views(&mut connection, &rows).await?.pop() else { return Ok(None) };
@@ -184,9 +186,9 @@ pub(super) async fn media(
 ) -> Done<Option<RecordingMedia>> {
     let mut sql = Sql::new(
         "SELECT c.id AS call_id, r.codec, r.encrypted, k.wrapped, s.number, f.root, f.path, s.name, s.octets, s.modified_ms,
-                s.sidecar_ms, s.audio_octets, s.is_plain, s.sha256
+                s.sidecar_ms, s.audio_octets, s.is_plain, z.sha256
          FROM recording r JOIN call c ON c.key = r.call JOIN segment s ON s.recording = r.key
-         JOIN folder f ON f.key = s.folder LEFT JOIN recording_key k ON k.recording = r.key WHERE r.id = "
+         JOIN sealed z ON z.seq = s.sealed JOIN folder f ON f.key = s.folder LEFT JOIN recording_key k ON k.recording = r.key WHERE r.id = "
             .into(),
     );
     sql.bind(recording.0.to_vec());
@@ -220,8 +222,8 @@ pub(super) async fn media(
 }
 
 async fn key_of(tx: &mut Tx, call: Id, condition: &Condition) -> Done<Option<i64>> {
-    let mut sql = Sql::new("SELECT c.key FROM call c WHERE c.id = ".into());
-    sql.bind(call.0.to_vec());
+    let mut sql = Sql::new("SELECT c.key FROM call c WHERE ".into());
+    sql.push_is_call(call);
     condition_sql(condition, &mut sql);
     sql.push(NO_TRASH);
     Ok(sql.query().fetch_optional(&mut **tx).await?.map(|row| row.get("key")))

@@ -12,19 +12,16 @@ fn signed(row: &SqliteRow) -> Signed {
     Signed { text: row.get("text"), signature: row.get("signature") }
 }
 
-/// Seals a segment, unless it is sealed with this hash already.
-pub(super) async fn seal(tx: &mut Tx, recording: i64, number: i64, sha256: &[u8]) -> Done<()> {
-    let query = "SELECT 1 FROM segment s JOIN sealed z ON z.seq = s.sealed
+/// The seal of a segment with this hash: the one that it has already, or a new one.
+pub(super) async fn seal(tx: &mut Tx, recording: i64, number: i64, sha256: &[u8]) -> Done<i64> {
+    let query = "SELECT s.sealed FROM segment s JOIN sealed z ON z.seq = s.sealed
                  WHERE s.recording = ? AND s.number = ? AND z.sha256 = ?";
-    let query = sqlx::query_scalar::<_, i64>(query).bind(recording).bind(number).bind(sha256);
-    if query.fetch_optional(&mut **tx).await?.is_some() {
-        return Ok(());
+    let query = sqlx::query_scalar(query).bind(recording).bind(number).bind(sha256);
+    if let Some(seq) = query.fetch_optional(&mut **tx).await? {
+        return Ok(seq);
     }
     let query = sqlx::query("INSERT INTO sealed (sha256) VALUES (?)").bind(sha256);
-    let seq = query.execute(&mut **tx).await?.last_insert_rowid();
-    let query = sqlx::query("UPDATE segment SET sealed = ? WHERE recording = ? AND number = ?");
-    query.bind(seq).bind(recording).bind(number).execute(&mut **tx).await?;
-    Ok(())
+    Ok(query.execute(&mut **tx).await?.last_insert_rowid())
 }
 
 async fn newest_of(connection: &mut SqliteConnection) -> Done<Option<Signed>> {
@@ -83,7 +80,7 @@ pub(super) async fn sealed(pool: &SqlitePool, behind: i64, to: i64) -> Done<Vec<
 pub(super) async fn unsealed(pool: &SqlitePool, limit: u32) -> Done<Vec<String>> {
     let query = "SELECT f.root, f.path, s.name FROM segment s JOIN folder f ON f.key = s.folder
                  LEFT JOIN sealed z ON z.seq = s.sealed
-                 WHERE z.sha256 IS NULL OR z.sha256 != s.sha256 LIMIT ?";
+                 WHERE z.seq IS NULL LIMIT ?";
     let name = |row: &SqliteRow| {
         let parts: [String; 3] = [row.get("root"), row.get("path"), row.get("name")];
         parts.join("/")

@@ -57,7 +57,7 @@ fn admitted_sql(condition: &Condition, sql: &mut Sql) {
         return;
     }
     sql.push(
-        " AND NOT EXISTS (SELECT 1 FROM deletion_call x LEFT JOIN call c ON c.id = x.call
+        " AND NOT EXISTS (SELECT 1 FROM deletion_call x LEFT JOIN call c ON c.key = x.key AND c.id = x.call
            WHERE x.deletion = d.key AND NOT (c.key IS NOT NULL",
     );
     condition_sql(condition, sql);
@@ -89,10 +89,10 @@ pub(super) async fn ask(
     let mut entries = vec![entry.clone()];
     for call in calls {
         let mut sql = Sql::new(
-            "SELECT c.key, EXISTS (SELECT 1 FROM trash x WHERE x.call = c.key) AS is_trash FROM call c WHERE c.id = "
+            "SELECT c.key, EXISTS (SELECT 1 FROM trash x WHERE x.call = c.key) AS is_trash FROM call c WHERE "
                 .into(),
         );
-        sql.bind(call.0.to_vec());
+        sql.push_is_call(*call);
         condition_sql(condition, &mut sql);
         let Some(row) = sql.query().fetch_optional(&mut **tx).await? else { return Ok(None) };
         if row.get("is_trash") {
@@ -100,8 +100,9 @@ pub(super) async fn ask(
         }
         refuse_held(tx, row.get("key"), *call).await?;
         policies::refuse_kept(tx, row.get("key"), *call, entry.at_us).await?;
-        let query = "INSERT INTO deletion_call (deletion, call) VALUES (?, ?) ON CONFLICT DO NOTHING";
-        let added = sqlx::query(query).bind(key).bind(call.0.to_vec()).execute(&mut **tx).await?;
+        let query = "INSERT INTO deletion_call (deletion, call, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+        let query = sqlx::query(query).bind(key).bind(call.0.to_vec()).bind(row.get::<i64, _>("key"));
+        let added = query.execute(&mut **tx).await?;
         if added.rows_affected() > 0 {
             entries.push(about_call(entry, "delete.ask", deletion, *call));
         }
@@ -150,8 +151,10 @@ pub(super) async fn decide(
         Verdict::Restore => (State::Restored, "restore"),
     };
     for call in found.calls.iter().filter_map(|call| Id::parse(call)) {
-        let query = sqlx::query_scalar::<_, i64>("SELECT key FROM call WHERE id = ?").bind(call.0.to_vec());
-        let Some(key) = query.fetch_optional(&mut **tx).await? else { continue };
+        let mut sql = Sql::new("SELECT c.key FROM call c WHERE ".into());
+        sql.push_is_call(call);
+        let Some(row) = sql.query().fetch_optional(&mut **tx).await? else { continue };
+        let key: i64 = row.get("key");
         let is_changed = match verdict {
             Verdict::Approve => {
                 refuse_held(tx, key, call).await?;

@@ -3,11 +3,11 @@
 //! Invariant: a file that is taken twice changes nothing, and a file never takes the place of another one
 //! that has other audio. A recording keeps its id, and a call its notes, even if their files change or go.
 
+use super::search::Sql;
 use super::{Tx, checkpoints, deletions, events, holds, people, rows};
 use crate::catalogue::Done;
 use crate::catalogue::model::{Broken, Found, KnownFile, Place, SegmentFile, Taken, Totals};
 use crate::id::Id;
-use crate::number::Keys;
 use crate::time::{DAY_US, SECOND_US};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, FromRow, Row};
@@ -43,6 +43,9 @@ pub(super) async fn folder_key(tx: &mut Tx, root: &str, path: &str) -> Done<i64>
     Ok(add.execute(&mut **tx).await?.last_insert_rowid())
 }
 
+/// Segments `s`, each as [`Listed`].
+const LISTED: &str = "SELECT s.*, z.sha256 FROM segment s JOIN sealed z ON z.seq = s.sealed";
+
 /// A segment that is in the catalogue.
 struct Listed {
     recording: i64,
@@ -75,11 +78,12 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
         set_aside(tx, &file.place, reason, file.started_us).await?;
         return Ok(Taken::Duplicate);
     }
-    let here: Option<Listed> = sqlx::query_as("SELECT * FROM segment WHERE folder = ? AND name = ?")
-        .bind(folder)
-        .bind(&file.place.name)
-        .fetch_optional(&mut **tx)
-        .await?;
+    let here: Option<Listed> =
+        sqlx::query_as(AssertSqlSafe(format!("{LISTED} WHERE s.folder = ? AND s.name = ?")))
+            .bind(folder)
+            .bind(&file.place.name)
+            .fetch_optional(&mut **tx)
+            .await?;
     let mut known: Option<(i64, Vec<u8>)> =
         sqlx::query_as("SELECT key, id FROM recording WHERE device = ? AND recording = ?")
             .bind(device)
@@ -98,7 +102,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     }
     let same: Option<Listed> = match &known {
         Some((key, _)) => {
-            sqlx::query_as("SELECT * FROM segment WHERE recording = ? AND number = ?")
+            sqlx::query_as(AssertSqlSafe(format!("{LISTED} WHERE s.recording = ? AND s.number = ?")))
                 .bind(key)
                 .bind(segment)
                 .fetch_optional(&mut **tx)
@@ -163,16 +167,17 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
         }
         None => add_recording(tx, file, device).await?,
     };
+    let sealed = checkpoints::seal(tx, recording, segment, &file.sha256).await?;
     sqlx::query(
         "INSERT INTO segment (recording, number, folder, name, octets, modified_ms, sidecar_ms, started_us, duration_ms,
-                              audio_octets, is_plain, gap_ms, lost, end_reason, sha256)
+                              audio_octets, is_plain, gap_ms, lost, end_reason, sealed)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (recording, number) DO UPDATE SET
              folder = excluded.folder, name = excluded.name, octets = excluded.octets,
              modified_ms = excluded.modified_ms, sidecar_ms = excluded.sidecar_ms, started_us = excluded.started_us,
              duration_ms = excluded.duration_ms, audio_octets = excluded.audio_octets, is_plain = excluded.is_plain,
              gap_ms = excluded.gap_ms, lost = excluded.lost, end_reason = excluded.end_reason,
-             sha256 = excluded.sha256, missing = 0",
+             sealed = excluded.sealed, missing = 0",
     )
     .bind(recording)
     .bind(segment)
@@ -188,10 +193,9 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     .bind(file.gap_ms)
     .bind(file.lost)
     .bind(&file.end_reason)
-    .bind(file.sha256.as_slice())
+    .bind(sealed)
     .execute(&mut **tx)
     .await?;
-    checkpoints::seal(tx, recording, segment, &file.sha256).await?;
     forget_aside(tx, folder, &file.place.name).await?;
     // The catalogue plays this file now, so it is no copy to be removed.
     let query = sqlx::query("DELETE FROM plain_copy WHERE folder = ? AND name = ?").bind(folder);
@@ -253,8 +257,8 @@ async fn add_recording(tx: &mut Tx, file: &Found, device: i64) -> Done<(i64, Id)
         None => add_call(tx, file, device).await?,
     };
     let query = sqlx::query(
-        "INSERT INTO recording (id, call, device, recording, source, codec, started_us, encrypted)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO recording (id, call, device, recording, source, codec, encrypted)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     );
     let done = query
         .bind(id.0.as_slice())
@@ -263,7 +267,6 @@ async fn add_recording(tx: &mut Tx, file: &Found, device: i64) -> Done<(i64, Id)
         .bind(&file.recording)
         .bind(file.source)
         .bind(&file.codec)
-        .bind(file.started_us)
         .bind(file.encrypted)
         .execute(&mut **tx)
         .await?;
@@ -273,9 +276,10 @@ async fn add_recording(tx: &mut Tx, file: &Found, device: i64) -> Done<(i64, Id)
 /// The call that a new recording is of, if it is there.
 async fn call_of(tx: &mut Tx, file: &Found, device: i64) -> Done<Option<i64>> {
     // That of this recording may have outlived it: people have said something about it, or it has others.
-    let own = sqlx::query_scalar("SELECT key FROM call WHERE id = ?").bind(rows::identity(file).0.0.to_vec());
-    if let Some(own) = own.fetch_optional(&mut **tx).await? {
-        return Ok(Some(own));
+    let mut own = Sql::new("SELECT c.key FROM call c WHERE ".into());
+    own.push_is_call(rows::identity(file).0);
+    if let Some(own) = own.query().fetch_optional(&mut **tx).await? {
+        return Ok(Some(own.get("key")));
     }
     if file.external_id.is_empty() {
         return Ok(None);
@@ -309,6 +313,10 @@ async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
     .bind(site)
     .execute(&mut **tx)
     .await?;
+    if !rows::keys_of(id).contains(&key) {
+        let query = sqlx::query("INSERT INTO call_elsewhere (id, call) VALUES (?, ?)").bind(id.0.to_vec());
+        query.bind(key).execute(&mut **tx).await?;
+    }
     for role in [0, 1] {
         let query = "INSERT INTO party (call, role, number, digits, name) VALUES (?, ?, '', '', '')";
         sqlx::query(query).bind(key).bind(role).execute(&mut **tx).await?;
@@ -344,23 +352,15 @@ async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
         if party.number.is_empty() && party.name.is_empty() {
             continue;
         }
-        let keys = Keys::of(&party.digits);
-        sqlx::query(
-            "UPDATE party SET number = ?, digits = ?, name = ?, tail4 = ?, tail7 = ?, head4 = ?, head6 = ?, head9 = ?
-             WHERE call = ? AND role = ?",
-        )
-        .bind(&party.number)
-        .bind(&party.digits)
-        .bind(&party.name)
-        .bind(keys.map(|keys| keys.tail4))
-        .bind(keys.and_then(|keys| keys.tail7))
-        .bind(keys.and_then(|keys| keys.head4))
-        .bind(keys.and_then(|keys| keys.head6))
-        .bind(keys.and_then(|keys| keys.head9))
-        .bind(call)
-        .bind(role)
-        .execute(&mut **tx)
-        .await?;
+        let query = "UPDATE party SET number = ?, digits = ?, name = ? WHERE call = ? AND role = ?";
+        sqlx::query(query)
+            .bind(rows::kept_number(party))
+            .bind(&party.digits)
+            .bind(&party.name)
+            .bind(call)
+            .bind(role)
+            .execute(&mut **tx)
+            .await?;
     }
     index_words(tx, call).await?;
     events::link_call(tx, call).await
@@ -370,7 +370,7 @@ async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
 pub(super) async fn index_words(tx: &mut Tx, call: i64) -> Done<()> {
     let texts: Vec<String> = sqlx::query_scalar(
         "SELECT name FROM party WHERE call = ?1
-         UNION ALL SELECT number FROM party WHERE call = ?1 AND digits = ''
+         UNION ALL SELECT number FROM party WHERE call = ?1 AND digits = '' AND number IS NOT NULL
          UNION ALL SELECT tag.name FROM tagged JOIN tag ON tag.key = tagged.tag WHERE tagged.call = ?1
          UNION ALL SELECT text FROM note WHERE call = ?1",
     )
@@ -475,7 +475,8 @@ pub(super) async fn has(
 ) -> Done<bool> {
     let query =
         "SELECT 1 FROM device d JOIN recording r ON r.device = d.key JOIN segment s ON s.recording = r.key
-                 WHERE d.name = ? AND r.recording = ? AND s.number = ? AND s.sha256 = ? AND s.missing = 0";
+                 JOIN sealed z ON z.seq = s.sealed
+                 WHERE d.name = ? AND r.recording = ? AND s.number = ? AND z.sha256 = ? AND s.missing = 0";
     let query = sqlx::query_scalar::<_, i64>(query).bind(device).bind(recording).bind(segment).bind(sha256);
     let is_here = query.fetch_optional(pool).await?.is_some();
     Ok(is_here || deletions::is_gone(&mut *pool.acquire().await?, device, recording).await?)
@@ -488,7 +489,8 @@ pub(super) async fn segments(
 ) -> Done<Vec<SegmentFile>> {
     let (recording, number) = behind.unwrap_or((i64::MIN, 0));
     let rows = sqlx::query(
-        "SELECT s.*, f.root, f.path, k.wrapped FROM segment s JOIN folder f ON f.key = s.folder
+        "SELECT s.*, z.sha256, f.root, f.path, k.wrapped FROM segment s JOIN sealed z ON z.seq = s.sealed
+         JOIN folder f ON f.key = s.folder
          LEFT JOIN recording_key k ON k.recording = s.recording
          WHERE (s.recording, s.number) > (?, ?) ORDER BY s.recording, s.number LIMIT ?",
     )

@@ -68,8 +68,8 @@ async fn calls_of(tx: &mut Tx, scope: &Scope, condition: &Condition) -> Done<Opt
     match scope {
         Scope::Calls(ids) => {
             for call in ids {
-                let mut sql = Sql::new("SELECT c.key FROM call c WHERE c.id = ".into());
-                sql.bind(call.0.to_vec());
+                let mut sql = Sql::new("SELECT c.key FROM call c WHERE ".into());
+                sql.push_is_call(*call);
                 condition_sql(condition, &mut sql);
                 let Some(row) = sql.query().fetch_optional(&mut **tx).await? else { return Ok(None) };
                 calls.push((row.get("key"), *call));

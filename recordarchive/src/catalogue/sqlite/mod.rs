@@ -41,7 +41,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,6 +62,7 @@ const SCHEMA: &[&str] = &[
     include_str!("at_rest.sql"),
     include_str!("numbers.sql"),
     include_str!("identities.sql"),
+    include_str!("compact.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
@@ -115,7 +116,15 @@ impl SqliteCatalogue {
         Ok(catalogue)
     }
 
+    /// Brings the schema up to date. Meanwhile no table holds on to others, so that a step can make any of them anew.
     async fn migrate(&self) -> Done<()> {
+        sqlx::raw_sql("PRAGMA foreign_keys = OFF").execute(&self.writer).await?;
+        self.take_steps().await?;
+        sqlx::raw_sql("PRAGMA foreign_keys = ON").execute(&self.writer).await?;
+        Ok(())
+    }
+
+    async fn take_steps(&self) -> Done<()> {
         let mut tx = self.begin().await?;
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await?;
         let steps = usize::try_from(version).ok().and_then(|version| SCHEMA.get(version..));
@@ -123,8 +132,18 @@ impl SqliteCatalogue {
             let known = format!("this program knows version {}", SCHEMA.len());
             return Err(Failure::Database(format!("the catalogue has version {version}; {known}")));
         };
+        if steps.is_empty() {
+            return Ok(());
+        }
         for step in steps {
             sqlx::raw_sql(*step).execute(&mut *tx).await?;
+        }
+        let broken = sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut *tx).await?;
+        if let Some(broken) = broken {
+            let table: String = broken.get("table");
+            let told =
+                format!("a row of {table:?} belongs to none: restore the last backup, and tell the makers");
+            return Err(Failure::Database(told));
         }
         let set = format!("PRAGMA user_version = {}", SCHEMA.len());
         sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *tx).await?;

@@ -23,7 +23,9 @@ const IS_KNOWN: &str = "
     OR EXISTS (SELECT 1 FROM recording r WHERE r.device = n.device AND r.recording = n.recording)
     OR EXISTS (SELECT 1 FROM recording r WHERE r.id = n.recording_id)
     OR EXISTS (SELECT 1 FROM call c WHERE c.key = n.call)
-    OR EXISTS (SELECT 1 FROM call c WHERE c.id = n.call_id)
+    OR EXISTS (SELECT 1 FROM call c WHERE c.key BETWEEN n.call / 1000 * 1000 AND n.call / 1000 * 1000 + 1999
+               AND c.id = n.call_id)
+    OR EXISTS (SELECT 1 FROM call_elsewhere e WHERE e.id = n.call_id)
     OR EXISTS (SELECT 1 FROM call c WHERE c.external_id = n.external_id AND c.external_id != '')
     OR EXISTS (SELECT 1 FROM gone g WHERE g.device = n.phone AND g.recording = n.recording)
     OR EXISTS (SELECT 1 FROM aside a WHERE a.folder = n.folder AND a.name = n.name)

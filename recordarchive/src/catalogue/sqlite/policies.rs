@@ -240,8 +240,9 @@ async fn condemn(tx: &mut Tx, calls: &[i64], now_us: i64) -> Done<usize> {
         let query = query.bind(format!("policy {policy:?}")).bind(decided_by).bind(present.set.at_us);
         let key = query.fetch_one(&mut **tx).await?;
         for (call, call_id) in calls {
-            let query = sqlx::query("INSERT INTO deletion_call (deletion, call) VALUES (?, ?)").bind(key);
-            query.bind(call_id.0.to_vec()).execute(&mut **tx).await?;
+            let query =
+                sqlx::query("INSERT INTO deletion_call (deletion, call, key) VALUES (?, ?, ?)").bind(key);
+            query.bind(call_id.0.to_vec()).bind(call).execute(&mut **tx).await?;
             let query = sqlx::query("INSERT INTO trash (call, deletion, due_us) VALUES (?, ?, ?)").bind(call);
             query.bind(key).bind(now_us.saturating_add(TRASH_US)).execute(&mut **tx).await?;
             let detail =

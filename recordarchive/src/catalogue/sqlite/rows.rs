@@ -6,13 +6,13 @@
 
 use super::search::extension_word;
 use crate::catalogue::Done;
-use crate::catalogue::model::Found;
+use crate::catalogue::model::{Found, Party};
 use crate::id::Id;
-use crate::number::Keys;
 use crate::query::words;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// Files of a statement. A statement for so many is prepared once and kept; one for fewer is not.
 pub(super) const ROWS: usize = 64;
@@ -62,6 +62,22 @@ pub(super) fn identity(file: &Found) -> (Id, i64) {
     (id, file.started_us.div_euclid(1000) * 1000 + spread)
 }
 
+/// The number of a side as its row has it: nothing where the digits are all of it, `+` where a plus is before them.
+pub(super) fn kept_number(party: &Party) -> Option<&str> {
+    match party.number.strip_prefix('+') {
+        _ if party.number == party.digits => None,
+        Some(digits) if digits == party.digits => Some("+"),
+        _ => Some(&party.number),
+    }
+}
+
+/// The keys that the call with an id has: the time that its id begins with, spread by what begins in the same
+/// millisecond. A call with another key is in `call_elsewhere`.
+pub(super) fn keys_of(call: Id) -> RangeInclusive<i64> {
+    let ms = call.0[..6].iter().fold(0, |ms, octet| ms << 8 | i64::from(*octet));
+    ms * 1000..=ms * 1000 + 1999
+}
+
 /// The text of a call in the index of words; nothing without a word.
 pub(super) fn indexed<'t>(texts: impl Iterator<Item = &'t str>, extension: &str) -> Option<String> {
     let mut all: BTreeSet<String> = texts.flat_map(words).take(MAX_WORDS).collect();
@@ -109,16 +125,10 @@ async fn insert_parties(connection: &mut SqliteConnection, files: &[&New<'_>]) -
     let parties = files.iter().flat_map(|new| {
         [(0_i64, &new.found.remote), (1, &new.found.local)].map(|(role, party)| (new.call, role, party))
     });
-    let mut sql = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO party (call, role, number, digits, name, tail4, tail7, head4, head6, head9) ",
-    );
+    let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO party (call, role, number, digits, name) ");
     sql.push_values(parties, |mut sql, (call, role, party)| {
-        let keys = Keys::of(&party.digits);
-        sql.push_bind(call).push_bind(role).push_bind(party.number.clone());
+        sql.push_bind(call).push_bind(role).push_bind(kept_number(party).map(str::to_owned));
         sql.push_bind(party.digits.clone()).push_bind(party.name.clone());
-        sql.push_bind(keys.map(|keys| keys.tail4)).push_bind(keys.and_then(|keys| keys.tail7));
-        sql.push_bind(keys.and_then(|keys| keys.head4)).push_bind(keys.and_then(|keys| keys.head6));
-        sql.push_bind(keys.and_then(|keys| keys.head9));
     });
     execute(connection, sql, files.len()).await
 }
@@ -146,14 +156,14 @@ async fn insert_words(connection: &mut SqliteConnection, files: &[&New<'_>]) -> 
 
 async fn insert_recordings(connection: &mut SqliteConnection, files: &[&New<'_>]) -> Done<()> {
     let mut sql = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO recording (key, id, call, device, recording, source, codec, started_us, encrypted) ",
+        "INSERT INTO recording (key, id, call, device, recording, source, codec, encrypted) ",
     );
     sql.push_values(files, |mut sql, new| {
         let found = new.found;
         sql.push_bind(new.recording).push_bind(new.recording_id.0.to_vec());
         sql.push_bind(new.call).push_bind(new.device).push_bind(found.recording.clone());
         sql.push_bind(found.source).push_bind(found.codec.clone());
-        sql.push_bind(found.started_us).push_bind(found.encrypted);
+        sql.push_bind(found.encrypted);
     });
     execute(connection, sql, files.len()).await
 }
@@ -166,7 +176,7 @@ async fn insert_segments(connection: &mut SqliteConnection, files: &[&New<'_>]) 
     execute(connection, sql, files.len()).await?;
     let mut sql = QueryBuilder::<Sqlite>::new(
         "INSERT INTO segment (recording, number, folder, name, octets, modified_ms, sidecar_ms, started_us, duration_ms,
-                              audio_octets, is_plain, gap_ms, lost, end_reason, sha256, sealed) ",
+                              audio_octets, is_plain, gap_ms, lost, end_reason, sealed) ",
     );
     sql.push_values(files, |mut sql, new| {
         let (found, place) = (new.found, &new.found.place);
@@ -174,8 +184,110 @@ async fn insert_segments(connection: &mut SqliteConnection, files: &[&New<'_>]) 
         sql.push_bind(place.name.clone()).push_bind(place.octets).push_bind(place.modified_ms);
         sql.push_bind(place.sidecar_ms).push_bind(found.started_us).push_bind(found.duration_ms);
         sql.push_bind(found.audio_octets).push_bind(found.is_plain).push_bind(found.gap_ms);
-        sql.push_bind(found.lost).push_bind(found.end_reason.clone());
-        sql.push_bind(found.sha256.to_vec()).push_bind(new.sealed);
+        sql.push_bind(found.lost).push_bind(found.end_reason.clone()).push_bind(new.sealed);
     });
     execute(connection, sql, files.len()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{SCHEMA, SqliteCatalogue};
+    use super::*;
+    use crate::access::Condition;
+    use crate::catalogue::Catalogue;
+    use crate::id::hex;
+    use crate::testing::{NOW_US, found, run};
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
+
+    #[test]
+    fn kept_number_and_its_digits_say_the_number_again() {
+        for (number, kept) in [
+            ("+49 30 1234", Some("+49 30 1234")),
+            ("+49301234", Some("+")),
+            ("49301234", None),
+            ("2001", None),
+            ("", None),
+            ("+", Some("+")),
+            ("anonymous", Some("anonymous")),
+        ] {
+            assert_eq!(kept_number(&found(1, number, "201").remote), kept, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_catalogue_of_before_the_compact_rows_keeps_all_that_it_has() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("catalogue.sqlite");
+            let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+            let mut connection = options.connect().await.unwrap();
+            let compact = SCHEMA.iter().position(|step| step.contains("call_elsewhere")).unwrap();
+            for step in &SCHEMA[..compact] {
+                sqlx::raw_sql(*step).execute(&mut connection).await.unwrap();
+            }
+            let begun = "INSERT INTO device (key, name) VALUES (1, 'd'); INSERT INTO site (key, name) VALUES (1, 's');
+                         INSERT INTO folder (key, root, path) VALUES (1, '/intake', 'd/2026-11-27');
+                         INSERT INTO deletion (key, id, state, asked_by, asked_us, reason) VALUES (1, x'01', 'pending', 'a', 1, 'r')";
+            sqlx::raw_sql(begun).execute(&mut connection).await.unwrap();
+            let numbers = ["+4930123456789", "+49 30 1234567", "201", "anonymous", ""];
+            let files: Vec<Found> = (1..).zip(numbers).map(|(at, number)| found(at, number, "201")).collect();
+            let mut calls = Vec::new();
+            for (at, file) in (1_i64..).zip(&files) {
+                let (id, mut key) = identity(file);
+                // The second one has the key of another time.
+                key += if at == 2 { 5_000_000 } else { 0 };
+                calls.push((id, key));
+                let (remote, local) = (&file.remote, &file.local);
+                let old = format!(
+                    "INSERT INTO call VALUES ({key}, x'{id}', 'c{at}', 'in', {NOW_US}, 1000, 1, 1, '201', 0, 'stopped', 'PCMA');
+                     INSERT INTO party (call, role, number, digits, name) VALUES
+                         ({key}, 0, '{}', '{}', 'Anna'), ({key}, 1, '{}', '{}', 'Desk');
+                     INSERT INTO recording VALUES ({at}, x'{recording}', {key}, 1, 'r{at}', 'uplink', 'PCMA', {NOW_US}, 0);
+                     INSERT INTO sealed VALUES ({at}, x'{sha256}');
+                     INSERT INTO segment VALUES
+                         ({at}, 1, 1, 'Record_{at}.wav', 1, 1, 1, {NOW_US}, 1000, 1, 1, 0, 0, '', x'{sha256}', 0, {at});
+                     INSERT INTO note VALUES ({key}, x'{id}', NULL, 'said', 'anna', 1);
+                     INSERT INTO deletion_call VALUES (1, x'{id}')",
+                    remote.number,
+                    remote.digits,
+                    local.number,
+                    local.digits,
+                    id = hex(&id.0),
+                    recording = hex(&recording_id(file).0),
+                    sha256 = hex(&file.sha256),
+                );
+                sqlx::raw_sql(AssertSqlSafe(old)).execute(&mut connection).await.unwrap();
+            }
+            let version = format!("PRAGMA user_version = {compact}");
+            sqlx::raw_sql(AssertSqlSafe(version)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+
+            let catalogue = SqliteCatalogue::open(&path).await.unwrap();
+            for ((id, key), file) in calls.iter().zip(&files) {
+                let call = catalogue.call(*id, &Condition::All).await.unwrap().unwrap();
+                assert_eq!((call.key, &call.remote.number), (*key, &file.remote.number));
+                assert_eq!(
+                    (&call.remote.digits, &call.local.number),
+                    (&file.remote.digits, &file.local.number)
+                );
+                assert_eq!((call.notes.len(), call.recordings.len()), (1, 1));
+                assert_eq!(call.recordings[0].sha256, hex(&file.sha256));
+            }
+            let elsewhere = "SELECT call FROM call_elsewhere";
+            let elsewhere =
+                sqlx::query_scalar::<_, i64>(elsewhere).fetch_all(catalogue.readers()).await.unwrap();
+            assert_eq!(elsewhere, [calls[1].1]);
+            let named = "SELECT count(*) FROM deletion_call x JOIN call c ON c.key = x.key AND c.id = x.call";
+            let named = sqlx::query_scalar::<_, i64>(named).fetch_one(catalogue.readers()).await.unwrap();
+            assert_eq!(named, 5);
+            // What belongs together is held together again, and whole.
+            let mut writer = catalogue.writer.acquire().await.unwrap();
+            let enforced = sqlx::query("PRAGMA foreign_keys").fetch_one(&mut *writer).await.unwrap();
+            assert_eq!(enforced.get::<i64, _>(0), 1);
+            assert!(sqlx::raw_sql("DELETE FROM call").execute(&mut *writer).await.is_err());
+            drop(writer);
+            assert_eq!(catalogue.check().await.unwrap(), [""; 0]);
+        });
+    }
 }

@@ -78,8 +78,8 @@ impl Sameness for SqliteCatalogue {
     async fn set_apart(&self, one: Id, other: Id, condition: &Condition, entry: &Entry) -> Done<bool> {
         let mut tx = self.begin().await?;
         for call in [one, other] {
-            let mut sql = Sql::new("SELECT c.key FROM call c WHERE c.id = ".into());
-            sql.bind(call.0.to_vec());
+            let mut sql = Sql::new("SELECT c.key FROM call c WHERE ".into());
+            sql.push_is_call(call);
             condition_sql(condition, &mut sql);
             sql.push(NO_TRASH);
             if sql.query().fetch_optional(&mut *tx).await?.is_none() {

@@ -6,9 +6,11 @@
 //! (the tests ask `EXPLAIN`).
 
 use super::calls::{COLUMNS, PARTIES, views};
+use super::rows;
 use crate::access::{Clause, Condition};
 use crate::catalogue::Done;
 use crate::catalogue::model::{Page, Search};
+use crate::id::Id;
 use crate::number::{Column, begins, ends};
 use crate::query::Has;
 use sqlx::query::Query;
@@ -73,6 +75,14 @@ impl Sql {
         self.push("(SELECT value FROM json_each(");
         self.bind(serde_json::json!(keys).to_string().as_str());
         self.push("))");
+    }
+
+    /// Appends that the call `c` is the one with this id.
+    pub(super) fn push_is_call(&mut self, id: Id) {
+        let (keys, id) = (rows::keys_of(id), id.0.to_vec());
+        let text = "c.key IN (SELECT x.key FROM call x WHERE x.key BETWEEN ? AND ? AND x.id = ?
+                              UNION ALL SELECT call FROM call_elsewhere WHERE id = ?)";
+        self.with(text, [(*keys.start()).into(), (*keys.end()).into(), id.clone().into(), id.into()]);
     }
 
     /// Appends a text whose question marks stand for these values.
@@ -404,11 +414,6 @@ impl super::SqliteCatalogue {
                  SELECT key, 0, '', 4930000000000 + abs(random() % 1000000000),
                         'Name' || abs(random() % 5000) || ' Sur' || abs(random() % 5000) FROM call;
              INSERT INTO party (call, role, number, digits, name) SELECT key, 1, '', extension, 'Desk' FROM call;
-             UPDATE party SET tail4 = digits % 10000,
-                 tail7 = CASE WHEN length(digits) >= 7 THEN digits % 10000000 END,
-                 head4 = CASE WHEN length(digits) >= 4 THEN CAST(substr(digits, 1, 4) AS INTEGER) END,
-                 head6 = CASE WHEN length(digits) >= 6 THEN CAST(substr(digits, 1, 6) AS INTEGER) END,
-                 head9 = CASE WHEN length(digits) >= 9 THEN CAST(substr(digits, 1, 9) AS INTEGER) END;
              INSERT INTO word (rowid, words) SELECT call, name || ' =e' || (SELECT extension FROM call WHERE key = call)
                  FROM party WHERE role = 0;
              COMMIT;"
