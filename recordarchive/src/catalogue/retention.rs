@@ -3,10 +3,12 @@
 
 use super::Done;
 use super::holds::Step;
+use super::model::{Doomed, Place};
 use crate::access::audit::Entry;
 use crate::id::Id;
 use crate::retention::{Policy, Subject};
 use async_trait::async_trait;
+use std::path::PathBuf;
 
 /// The actor in the audit log, and in a deletion, for a policy.
 pub(crate) const BY_POLICY: &str = "(policy)";
@@ -71,9 +73,13 @@ pub(crate) trait Retention: Send + Sync {
     async fn candidates(&self, behind: i64, before: i64, limit: u32) -> Done<Vec<Candidate>>;
     /// Puts those of these calls in the trash that are due by a policy; how many.
     async fn condemn(&self, calls: &[i64], now_us: i64) -> Done<usize>;
-    /// Has calls in the trash be due now that are due after `later_us`, those first that would be next, and
-    /// none that a hold keeps; at most `limit`. How many.
-    async fn hasten(&self, now_us: i64, later_us: i64, limit: u32) -> Done<usize>;
+    /// The files of each of these calls.
+    async fn files_of(&self, calls: &[i64]) -> Done<Vec<Vec<Place>>>;
+    /// Takes a call out of the trash that a policy put there, unless its files are going already.
+    async fn put_back(&self, doomed: &Doomed, why: &str, now_us: i64) -> Done<()>;
+    /// Has calls in the trash with files in one of these folders be due now that are due after `later_us`, those
+    /// first that would be next, and none that a hold keeps; at most `limit`. How many.
+    async fn hasten(&self, now_us: i64, later_us: i64, folders: &[PathBuf], limit: u32) -> Done<usize>;
     /// Takes those calls out of the trash that a policy put there and that a hold keeps now, or that are not
     /// due any more: among `limit` of the trash behind one. How many, and the key of the last one that was
     /// looked at.

@@ -91,7 +91,8 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
     tasks.spawn(holds::watch(Arc::clone(&catalogue)));
     let folders: Vec<_> =
         std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned()).collect();
-    tasks.spawn(deletion::watch(Arc::clone(&catalogue), derived, folders.clone()));
+    let roots = std::iter::once(config.media()).chain(config.intakes.iter().cloned()).collect();
+    tasks.spawn(deletion::watch(Arc::clone(&catalogue), derived, roots));
     tasks.spawn(watch_room(Room::new(folders, app.events())));
     for hook in hooks {
         tasks.spawn(hook.run(Arc::clone(&catalogue), app.events()));

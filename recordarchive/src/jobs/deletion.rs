@@ -32,7 +32,7 @@ const BATCH: u32 = 128;
 const HASTENED: u32 = 32;
 /// The delay until a failed deletion is tried again.
 const AGAIN_US: i64 = 3600 * SECOND_US;
-/// Deletes due calls until the server ends.
+/// Deletes due calls until the server ends. `folders` are those that media lie in.
 pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store, folders: Vec<PathBuf>) {
     let (began_us, began_monotonic_us) = (clock::now_us(), clock::monotonic_us());
     let mut steady = None;
@@ -60,8 +60,8 @@ pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store, folders
             log::error!("deletion: {error}");
             continue;
         }
-        let is_short = || room::any_short(&folders);
-        match look(&*catalogue, &derived, now_us, &is_short).await {
+        let short = || room::short(&folders);
+        match look(&*catalogue, &derived, now_us, &short).await {
             Ok((walked, gone)) if gone > 0 || walked != Walked::default() => {
                 let Walked { condemned, spared } = walked;
                 log::info!(
@@ -74,13 +74,13 @@ pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store, folders
     }
 }
 
-/// Applies policies, then deletes due calls, and while a disk is short of room the trash, too. Returns the
-/// number of calls deleted.
+/// Applies policies, then deletes due calls, and of the folders that are `short` of room the trash, too. Returns
+/// the number of calls deleted.
 pub(crate) async fn look(
     catalogue: &dyn Catalogue,
     derived: &Store,
     now_us: i64,
-    is_short: &(dyn Fn() -> bool + Sync),
+    short: &(dyn Fn() -> Vec<PathBuf> + Sync),
 ) -> Done<(Walked, usize)> {
     let walked = retention::apply(catalogue, now_us).await?;
     let mut gone = 0;
@@ -92,7 +92,8 @@ pub(crate) async fn look(
             continue;
         }
         // A failed deletion is due again in an hour: it is passed over, and each call is tried once.
-        if !is_short() || catalogue.hasten(now_us, now_us + AGAIN_US, HASTENED).await? == 0 {
+        let folders = short();
+        if folders.is_empty() || catalogue.hasten(now_us, now_us + AGAIN_US, &folders, HASTENED).await? == 0 {
             return Ok((walked, gone));
         }
     }
@@ -101,7 +102,7 @@ pub(crate) async fn look(
 /// Deletes one batch of due calls; returns the number deleted. Each step is one for all of them: one write of
 /// the catalogue notes the intents, each folder is made durable once, one write puts the tombstones.
 pub(crate) async fn execute(catalogue: &dyn Catalogue, derived: &Store, now_us: i64) -> Done<usize> {
-    let doomed = catalogue.doomed(now_us, BATCH).await?;
+    let doomed = put_back(catalogue, catalogue.doomed(now_us, BATCH).await?, now_us).await?;
     let looked = on_disk(doomed, |doomed| {
         let free = |call: &Doomed| call.files.iter().try_for_each(|file| is_free(file, call.is_by_policy));
         doomed.iter().map(free).collect()
@@ -121,6 +122,19 @@ pub(crate) async fn execute(catalogue: &dyn Catalogue, derived: &Store, now_us: 
         catalogue.put_off_deletion(call, now_us + AGAIN_US).await?;
     }
     Ok(gone)
+}
+
+/// Puts back calls that a policy put in the trash and that their recorder protects, and returns the others.
+async fn put_back(catalogue: &dyn Catalogue, doomed: Vec<Doomed>, now_us: i64) -> Done<Vec<Doomed>> {
+    let split = |doomed: Vec<Doomed>| {
+        doomed.into_iter().partition(|call| call.is_by_policy && retention::is_protected(&call.files))
+    };
+    let split = tokio::task::spawn_blocking(move || split(doomed)).await;
+    let (protected, others): (Vec<Doomed>, Vec<Doomed>) = split.unwrap_or_default();
+    for call in protected {
+        catalogue.put_back(&call, "it is protected where it was recorded", now_us).await?;
+    }
+    Ok(others)
 }
 
 /// Does something with the files of calls: those for which it is done, and those for which it is not, which

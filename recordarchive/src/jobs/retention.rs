@@ -1,12 +1,16 @@
 //! Policies at work: calls that are due go to the trash, and those that are not due any more come back from
 //! it.
 //!
-//! Owns: the walk through the catalogue, page by page. [`crate::retention`] is asked twice whether a call is
+//! Owns: the walk through the catalogue, page by page, and the look whether a recorder protects a call: no policy
+//! puts one of these in the trash. [`crate::retention`] is asked twice whether a call is
 //! due: here, so that the catalogue's writer is not held up by calls that stay, and again in the transaction
 //! that puts a call in the trash.
 
+use crate::catalogue::model::Place;
 use crate::catalogue::retention::Candidate;
 use crate::catalogue::{Catalogue, Done};
+use crate::media::look::sidecar;
+use crate::media::path;
 use crate::retention::preview::Preview;
 use crate::retention::{Policy, earliest_us, fate};
 use crate::time::DAY_US;
@@ -49,10 +53,27 @@ pub(crate) async fn apply(catalogue: &dyn Catalogue, now_us: i64) -> Done<Walked
         };
         let due: Vec<i64> = page.iter().filter(is_due).map(|candidate| candidate.key).collect();
         if !due.is_empty() {
+            let due = unprotected(catalogue, due).await?;
             walked.condemned += catalogue.condemn(&due, now_us).await?;
         }
     }
     Ok(walked)
+}
+
+/// Those of these calls that their recorder does not protect.
+async fn unprotected(catalogue: &dyn Catalogue, calls: Vec<i64>) -> Done<Vec<i64>> {
+    let files = catalogue.files_of(&calls).await?;
+    let looked = tokio::task::spawn_blocking(move || {
+        let free = calls.into_iter().zip(files).filter(|(_, files)| !is_protected(files));
+        free.map(|(call, _)| call).collect()
+    });
+    Ok(looked.await.unwrap_or_default())
+}
+
+/// Whether the sidecar of one of these files says that its recorder protects it.
+pub(super) fn is_protected(files: &[Place]) -> bool {
+    let said = |file: &Place| sidecar(&path(file), &file.name).ok().flatten();
+    files.iter().any(|file| said(file).is_some_and(|said| said.protected))
 }
 
 /// The effect on all calls of policies in place of others.

@@ -54,9 +54,10 @@ fn is_short(free: u64, all: u64) -> bool {
     free < SHORT_OCTETS.min(all / 20)
 }
 
-/// Whether the disk of one of these folders is short of room.
-pub(crate) fn any_short(folders: &[PathBuf]) -> bool {
-    folders.iter().filter_map(|folder| measure(folder)).any(|(free, all)| is_short(free, all))
+/// Those of these folders whose disk is short of room.
+pub(crate) fn short(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let is_short = |folder: &&PathBuf| measure(folder).is_some_and(|(free, all)| is_short(free, all));
+    folders.iter().filter(is_short).cloned().collect()
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@
 
 use super::people::id;
 use super::search::{NO_TRASH, Sql};
-use super::{SqliteCatalogue, Tx, log};
+use super::{SqliteCatalogue, Tx, holds, log};
 use crate::access::audit::Entry;
 use crate::catalogue::deletions::TRASH_US;
 use crate::catalogue::holds::Step;
+use crate::catalogue::model::{Doomed, Place};
 use crate::catalogue::retention::{BY_POLICY, Candidate, InForce, Proposal, Retention};
 use crate::catalogue::{Done, Failure};
 use crate::id::Id;
@@ -22,6 +23,7 @@ use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Policies spare a call for this time after a person took it out of the trash.
 const SPARED_US: i64 = 7 * DAY_US;
@@ -254,12 +256,28 @@ async fn condemn(tx: &mut Tx, calls: &[i64], now_us: i64) -> Done<usize> {
     Ok(entries.len())
 }
 
-async fn hasten(tx: &mut Tx, now_us: i64, later_us: i64, limit: u32) -> Done<usize> {
+async fn put_back(tx: &mut Tx, doomed: &Doomed, why: &str, now_us: i64) -> Done<()> {
+    let query = "DELETE FROM trash WHERE call = ? AND begun = 0
+                   AND (SELECT asked_by FROM deletion WHERE key = trash.deletion) = ?";
+    let done = sqlx::query(query).bind(doomed.call).bind(BY_POLICY).execute(&mut **tx).await?;
+    if done.rows_affected() > 0 {
+        let entry = Entry::new(now_us, BY_POLICY, "restore", doomed.id).with(&json!({"why": why}));
+        log::append(tx, &[entry]).await?;
+    }
+    Ok(())
+}
+
+async fn hasten(tx: &mut Tx, now_us: i64, later_us: i64, folders: &[PathBuf], limit: u32) -> Done<usize> {
+    let folders: Vec<_> = folders.iter().map(|folder| folder.to_string_lossy()).collect();
     let query = "SELECT t.call, c.id FROM trash t JOIN call c ON c.key = t.call
                  WHERE t.begun = 0 AND t.due_us > ?
                    AND NOT EXISTS (SELECT 1 FROM held h WHERE h.call = t.call AND h.active = 1)
+                   AND EXISTS (SELECT 1 FROM recording r JOIN segment s ON s.recording = r.key
+                               JOIN folder f ON f.key = s.folder
+                               WHERE r.call = t.call AND f.root IN (SELECT value FROM json_each(?)))
                  ORDER BY t.due_us LIMIT ?";
-    let rows = sqlx::query(query).bind(later_us).bind(limit).fetch_all(&mut **tx).await?;
+    let query = sqlx::query(query).bind(later_us).bind(json!(folders).to_string()).bind(limit);
+    let rows = query.fetch_all(&mut **tx).await?;
     let mut entries = Vec::new();
     for row in &rows {
         let query = sqlx::query("UPDATE trash SET due_us = ? WHERE call = ?").bind(now_us);
@@ -342,9 +360,25 @@ impl Retention for SqliteCatalogue {
         Ok(count)
     }
 
-    async fn hasten(&self, now_us: i64, later_us: i64, limit: u32) -> Done<usize> {
+    async fn files_of(&self, calls: &[i64]) -> Done<Vec<Vec<Place>>> {
+        let mut connection = self.readers().acquire().await?;
+        let mut files = Vec::with_capacity(calls.len());
+        for call in calls {
+            files.push(holds::files_of(&mut connection, *call).await?);
+        }
+        Ok(files)
+    }
+
+    async fn put_back(&self, doomed: &Doomed, why: &str, now_us: i64) -> Done<()> {
         let mut tx = self.begin().await?;
-        let count = hasten(&mut tx, now_us, later_us, limit).await?;
+        put_back(&mut tx, doomed, why, now_us).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn hasten(&self, now_us: i64, later_us: i64, folders: &[PathBuf], limit: u32) -> Done<usize> {
+        let mut tx = self.begin().await?;
+        let count = hasten(&mut tx, now_us, later_us, folders, limit).await?;
         tx.commit().await?;
         Ok(count)
     }

@@ -9,6 +9,7 @@ use crate::time::{DAY_US, rfc3339};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 impl Archive {
     async fn put(&self, who: &str, path: &str, body: Value) -> (StatusCode, Value) {
@@ -217,9 +218,19 @@ fn policies_delete_nothing_that_is_protected_where_it_was_recorded() {
         std::fs::write(&sidecar, text).unwrap();
         archive.set_policies(json!([{"name": "all", "delete_after_days": 30}])).await;
         let derived = crate::media::derived::Store::new(archive.folder.path());
-        assert_eq!(apply(&*archive.catalogue, days(31)).await.unwrap().condemned, 3);
-        assert_eq!(execute(&*archive.catalogue, &derived, days(39)).await.unwrap(), 2);
-        assert!(sidecar.with_file_name("Record_a.wav").exists());
+        let listed = async || archive.get("super", "/calls").await.json()["calls"].as_array().unwrap().len();
+        // It never goes to the trash, where nobody would find it.
+        assert_eq!(apply(&*archive.catalogue, days(31)).await.unwrap().condemned, 2);
+        assert_eq!(listed().await, 1);
+        // One that is protected when it is in the trash comes back.
+        let late = sidecar.with_file_name("Record_u.json");
+        std::fs::copy(&sidecar, &late).unwrap();
+        assert_eq!(execute(&*archive.catalogue, &derived, days(39)).await.unwrap(), 1);
+        assert_eq!(listed().await, 2);
+        assert_eq!(apply(&*archive.catalogue, days(40)).await.unwrap(), Walked::default());
+        for name in ["Record_a.wav", "Record_u.wav"] {
+            assert!(sidecar.with_file_name(name).exists(), "{name}");
+        }
     });
 }
 
@@ -284,14 +295,17 @@ fn policies_and_a_full_disk_take_the_trash_first_and_nothing_that_is_kept() {
             let names = std::fs::read_dir(archive.intake().join("0c:11/2026-11-27")).unwrap();
             names.filter(|name| name.as_ref().unwrap().path().extension().unwrap() == "wav").count()
         };
-        let look = async |at_us, is_short: &(dyn Fn() -> bool + Sync)| {
-            deletion::look(&*archive.catalogue, &derived, at_us, is_short).await.unwrap().1
+        let (intake, other) = (archive.intake(), archive.folder.path().join("media"));
+        let here = || vec![intake.clone()];
+        let look = async |at_us, short: &(dyn Fn() -> Vec<PathBuf> + Sync)| {
+            deletion::look(&*archive.catalogue, &derived, at_us, short).await.unwrap().1
         };
-        assert_eq!(look(days(20), &|| true).await, 0, "calls stay until due, however short the room is");
-        assert_eq!(look(days(31), &|| false).await, 0, "in the trash for a week");
-        assert_eq!(look(days(32), &|| true).await, 2);
+        assert_eq!(look(days(20), &here).await, 0, "calls stay until due, however short the room is");
+        assert_eq!(look(days(31), &Vec::new).await, 0, "in the trash for a week");
+        assert_eq!(look(days(32), &|| vec![other.clone()]).await, 0, "another disk is short of room");
+        assert_eq!(look(days(32), &here).await, 2);
         assert_eq!(wavs(), 1, "held calls stay");
-        assert_eq!(look(days(32), &|| true).await, 0);
+        assert_eq!(look(days(32), &here).await, 0);
         // Nor does a call in the trash that a hold keeps make it look for ever.
         for who in ["legal", "second"] {
             let hold =
@@ -302,6 +316,6 @@ fn policies_and_a_full_disk_take_the_trash_first_and_nothing_that_is_kept() {
         let id = archive.post("legal", "/deletions", ask).await.1["id"].as_str().unwrap().to_owned();
         archive.post("second", &format!("/deletions/{id}/approve"), json!({})).await;
         archive.hold(&held).await;
-        assert_eq!((look(days(1), &|| true).await, wavs()), (0, 1));
+        assert_eq!((look(days(1), &here).await, wavs()), (0, 1));
     });
 }
