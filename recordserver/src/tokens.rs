@@ -6,12 +6,13 @@
 
 use hmac::{Hmac, Mac};
 use recfile::seal::base64;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use store::jobs::server::RecordingMark;
 use uplink::message::extension::MAX_RESUME_OCTETS;
 
 /// Name of the secret's file in the storage folder.
@@ -27,21 +28,6 @@ const MAC_OCTETS: usize = 32;
 
 /// Others than the owner.
 const OTHERS: u32 = 0o077;
-
-/// Marks the id of a recording, in a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct RecordingMark([u8; 8]);
-
-impl RecordingMark {
-    /// The mark of a recording with this id.
-    #[must_use]
-    pub fn of(recording: &str) -> Self {
-        let hash: [u8; 32] = Sha256::digest(recording.as_bytes()).into();
-        let mut mark = [0; 8];
-        mark.iter_mut().zip(hash).for_each(|(mark, octet)| *mark = octet);
-        Self(mark)
-    }
-}
 
 /// Names one call of one run of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -18,7 +18,7 @@ use uplink::message::extension::Asked;
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A place at which the recording could go on in another file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// The first item that is not in the files.
     pub item: u64,

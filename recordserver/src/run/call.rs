@@ -6,7 +6,7 @@
 
 use crate::media_sockets::Media;
 use crate::quota;
-use crate::recording::Recording;
+use crate::recording::{Mark, Recording};
 use media::time::{Mono, Now};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -42,6 +42,14 @@ pub(super) struct ByTcp {
     pub(super) finishing: Option<Finishing>,
     /// It is ahead of the clock, as others of its address: nothing is read.
     pub(super) is_held: bool,
+    /// The newest place that the disk was given all of.
+    pub(super) written: Option<Mark>,
+    /// The same, when the disk was asked last whether it is durable.
+    pub(super) asked: Option<Mark>,
+    /// The newest place that is durable, which the phone knows or is about to.
+    pub(super) durable: Mark,
+    /// A file of it could not be finished: nothing more is told to be durable.
+    pub(super) is_in_doubt: bool,
 }
 
 /// How a call is to end.

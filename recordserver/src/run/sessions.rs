@@ -497,6 +497,11 @@ impl Sessions {
         calls::stop(self, key, reason, parties, now)
     }
 
+    /// What the disk was given of calls over TCP is durable, or may not be.
+    fn confirmed(&mut self, is_durable: bool, now: Now) {
+        streams::confirmed(self, is_durable, now);
+    }
+
     /// The recording that a phone has ended is on the disk, or is not.
     fn answer(&mut self, answer: Answer, now: Now) {
         streams::answer(self, answer, now);

@@ -51,7 +51,7 @@ impl Phone {
     pub(crate) fn start(server: &Server, id: &str) -> Self {
         let settings = Settings {
             connect_timeout: Duration::from_secs(3),
-            response_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(20),
             terminator: b"\r\n",
         };
         let call = Call { remote_number: "+493023125001".into(), ..Call::default() };
@@ -129,7 +129,16 @@ impl Phone {
     pub(crate) fn until(&mut self, what: &str, mut reached: impl FnMut(&mut Self) -> bool) {
         let end = os::clock::mono() + Duration::from_secs(60);
         while !reached(self) {
-            assert!(os::clock::mono() < end, "{what}: waited for in vain");
+            assert!(os::clock::mono() < end, "{what}: waited for in vain, {:?}", self.end);
+            self.step();
+        }
+    }
+
+    #[expect(dead_code, reason = "of the tests of interruptions")]
+    /// Goes on for a while.
+    pub(crate) fn goes_on_for(&mut self, span: Duration) {
+        let end = os::clock::mono() + span;
+        while os::clock::mono() < end {
             self.step();
         }
     }
@@ -245,6 +254,11 @@ impl Phone {
     pub(crate) fn cut_media(&mut self) {
         self.media = None;
         self.outlet.is_cut();
+    }
+
+    /// Whether the server has all items on its disk.
+    pub(crate) fn is_done(&self) -> bool {
+        self.outlet.is_done()
     }
 }
 

@@ -39,6 +39,25 @@ fn a_call_over_tcp_is_on_the_disk_bit_for_bit_when_its_end_is_confirmed() {
 }
 
 #[test]
+fn items_are_acknowledged_when_they_are_durable_while_the_call_goes_on() {
+    let server = server();
+    let mut phone = Phone::start(&server, "acks");
+    phone.says(200);
+    phone.until("all of it is acknowledged", |phone| phone.is_done());
+    let (sidecars, audio) = segments(server.folder.path(), "acks");
+    assert_eq!((sidecars[0].state, &audio[..]), (SidecarState::Recording, phone.said(200)));
+    phone.pauses();
+    phone.until("the pause is acknowledged", |phone| phone.is_done());
+    phone.resumes_after(1000);
+    phone.says(100);
+    phone.until("the rest is acknowledged", |phone| phone.is_done());
+    assert!((3..9).contains(&phone.acknowledged), "{} acknowledgements", phone.acknowledged);
+    // Killed, the server has told the truth.
+    let folder = server.kill();
+    assert_eq!(segments(folder.path(), "acks").1, phone.said(300));
+}
+
+#[test]
 fn pauses_of_the_phone_are_pauses_in_the_sidecar() {
     let server = server();
     let mut phone = Phone::start(&server, "paused");

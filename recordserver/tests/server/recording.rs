@@ -5,11 +5,14 @@ use media::codec::Codec;
 use media::counts::DropCause;
 use media::time::{Mono, Now, Wall};
 use recfile::call::Altered;
-use recordserver::recording::{Recording, Rules};
+use recordserver::recording::{Mark, Recording, Rules};
 use std::net::SocketAddr;
 use std::time::Duration;
 use store::jobs::{FileKey, Folder, Job, Piece};
+use uplink::media_stream::FrameError;
+use uplink::media_stream::inlet::Arrival;
 use uplink::message::Parties;
+use uplink::message::extension::Asked;
 use uplink::server::{EndReason, Opening};
 
 fn now(ms: u64) -> Now {
@@ -34,6 +37,22 @@ fn rtp_of(codec: Codec, seq: u16, payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
+fn opening() -> Opening {
+    Opening {
+        altered: Altered::default(),
+        id: "7f3a".into(),
+        device: "phone".into(),
+        parties: Parties { remote_name: "Anna".into(), ..Parties::default() },
+        direction: None,
+        codec: Codec::Pcma,
+        extension: None,
+    }
+}
+
+fn folder() -> Folder {
+    Folder { root: "/srv".into(), device: 1, name: "phone/2026-03-01".into() }
+}
+
 struct Bench {
     recording: Recording,
     pool: BlockPool,
@@ -42,19 +61,10 @@ struct Bench {
 
 impl Bench {
     fn new(pool_blocks: usize, max_file_octets: u64) -> Self {
-        let opening = Opening {
-            altered: Altered::default(),
-            id: "7f3a".into(),
-            device: "phone".into(),
-            parties: Parties { remote_name: "Anna".into(), ..Parties::default() },
-            direction: None,
-            codec: Codec::Pcma,
-            extension: None,
-        };
+        let opening = opening();
         let rules = Rules { flush_interval: Duration::from_secs(1), max_file_octets };
-        let folder = Folder { root: "/srv".into(), device: 1, name: "phone/2026-03-01".into() };
         Self {
-            recording: Recording::new(rules, &opening, opening.id.clone(), phone(), folder, now(0)),
+            recording: Recording::new(rules, &opening, opening.id.clone(), phone(), folder(), now(0)),
             pool: BlockPool::new((pool_blocks * BLOCK_OCTETS) as u64),
             keys: 0,
         }
@@ -70,6 +80,13 @@ impl Bench {
             let at = now(u64::from(seq) * 20).mono;
             self.recording.datagram(&rtp_of(codec, seq, &[fill; 160]), phone(), at, &mut self.pool);
         }
+    }
+
+    fn item(&mut self, number: u64, seq: u16, ms: u64) -> Result<bool, FrameError> {
+        let octets = rtp(seq, &[u8::try_from(seq % 251).expect("below 251"); 160]);
+        let at_ms = u32::from(seq) * 20;
+        let item = Arrival::Packet { number, at_ms, octets: &octets };
+        self.recording.item(item, now(ms).mono, &mut self.pool)
     }
 
     fn jobs(&mut self, ms: u64) -> Vec<Job> {
@@ -503,4 +520,53 @@ fn jobs_octets(jobs: &[Job]) -> u64 {
     });
     let count = blocks.flatten().filter(|piece| matches!(piece, Piece::Audio(_))).count();
     (count * BLOCK_OCTETS) as u64
+}
+
+/// A recording whose audio comes as items, of a phone that began it now.
+fn over_tcp() -> Bench {
+    let mut bench = Bench::new(64, u64::MAX);
+    let opening = Opening { extension: Some(Asked::default()), ..opening() };
+    let rules = Rules { flush_interval: Duration::from_secs(5), max_file_octets: u64::MAX };
+    bench.recording = Recording::new(rules, &opening, opening.id.clone(), phone(), folder(), now(0));
+    bench
+}
+
+#[test]
+fn items_are_taken_from_the_first_packet_on_once_and_without_a_gap() {
+    let mut bench = over_tcp();
+    for number in 0..20 {
+        assert_eq!(bench.item(number, u16::try_from(number).expect("few"), 1000), Ok(true));
+        assert_eq!(bench.item(number, 7, 1000), Ok(false), "again");
+    }
+    assert_eq!(bench.item(21, 21, 1000), Err(FrameError::Number { due: 20, came: 21 }));
+    let jobs = bench.finish(1000);
+    assert_eq!(audio(&jobs).len(), 20 * 160);
+}
+
+#[test]
+fn a_place_to_go_on_at_is_given_when_the_disk_has_all_before_it_and_nothing_waits() {
+    let mut bench = over_tcp();
+    let mark = |item, octets| Some(Mark { item, segment: 1, octets });
+    for (number, seq) in (0..20).zip(0..) {
+        bench.item(number, seq, 400).expect("in order");
+    }
+    assert_eq!(bench.recording.take_written(), None, "the disk was given nothing");
+    assert_eq!(kinds(&bench.jobs(1000)), ["open", "flush"]);
+    assert_eq!(bench.recording.take_written(), mark(20, 20 * 160));
+    assert_eq!(bench.recording.take_written(), None, "once");
+    // A packet behind a hole waits, and with it all that follow.
+    for (number, seq) in (20..22).zip([21, 22]) {
+        bench.item(number, seq, 1500).expect("in order");
+    }
+    bench.jobs(2000);
+    assert_eq!(bench.recording.take_written(), None);
+    // It comes late; the next one goes straight on.
+    bench.item(22, 20, 2000).expect("in order");
+    bench.item(23, 23, 2000).expect("in order");
+    bench.jobs(3000);
+    assert_eq!(bench.recording.take_written(), mark(24, 24 * 160));
+    let pause = Arrival::Pause { number: 24, at_ms: 480 };
+    assert_eq!(bench.recording.item(pause, now(3000).mono, &mut bench.pool), Ok(true));
+    bench.jobs(3100);
+    assert_eq!(bench.recording.take_written(), mark(25, 24 * 160), "a pause has no audio");
 }

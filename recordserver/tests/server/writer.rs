@@ -17,6 +17,7 @@ use std::time::Duration;
 use store::disks::Disks;
 use store::fs::{Fs, RealFs};
 use store::gated::{Gate, Gated, Operation, Pass};
+use store::jobs::server::{ServerDone, ServerJob};
 use store::jobs::{Done, Eject, Ejected, FileKey, Folder, Found, Job, Look, Open, Piece};
 use store::writer::Writer;
 use store::writer::checkpoints::Checkpoints;
@@ -207,6 +208,31 @@ fn a_closed_file_is_whole_and_durable_when_it_is_reported() {
     assert_eq!((data_size, octets, sidecar.data_bytes), (480, 480, 480), "the last frame is filled");
     assert_eq!((sidecar.state, sidecar.duration_ms), (SidecarState::Ended, 60));
     assert_eq!(bench.writer.poll_deadline(), Some(still() + Duration::from_secs(2)), "the other goes on");
+}
+
+#[test]
+fn a_question_whether_all_is_durable_is_answered_by_the_next_checkpoint_and_truly() {
+    let mut bench = Bench::new();
+    bench.open(0);
+    bench.append(0, &[7; 400]);
+    let ask = |bench: &mut Bench, number| bench.writer.handle(Job::Server(ServerJob::Confirm(number)));
+    assert!(ask(&mut bench, 1).is_none());
+    assert_eq!(bench.writer.poll_deadline(), Some(still() + Duration::from_secs(1)), "soon");
+    let answer = |done: &[Done]| match done {
+        [.., Done::Server(ServerDone::Confirmed { number, is_durable })] => (*number, *is_durable),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(answer(&bench.checkpoint()), (1, true));
+    assert!(bench.checkpoint().is_empty(), "once");
+    // Each of the two syncs of a checkpoint may fail.
+    for (number, failing) in [(2, 1), (3, 2)] {
+        bench.open(number);
+        bench.append(number, &[7; 400]);
+        bench.close(number);
+        assert!(ask(&mut bench, number).is_none());
+        bench.seen.failing.set(Some(bench.seen.count("syncfs") + failing));
+        assert_eq!(answer(&bench.checkpoint()), (number, false));
+    }
 }
 
 #[test]

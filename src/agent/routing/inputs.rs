@@ -106,6 +106,8 @@ fn take_done(parts: &mut Parts, done: Done, turn: &mut Turn<'_>) {
         }
         Done::Ejected(result) => parts.ejected(result, turn),
         Done::Library(done) => library::take_done(parts, done, turn),
+        // Nobody asks for it here.
+        Done::Server(_) => {}
     }
 }
 

@@ -7,6 +7,7 @@ mod disk;
 mod fault;
 mod file;
 pub mod library;
+pub mod server;
 
 pub use disk::{Disk, Eject, Ejected, Found, Left, Look, Missing, Space, Speed, StickId, Target};
 pub use fault::{Fault, FaultKind};
@@ -15,6 +16,7 @@ pub use media::blocks::Piece;
 
 use library::{LibraryDone, LibraryJob};
 use recfile::sidecar::Sidecar;
+use server::{ServerDone, ServerJob};
 use std::time::Duration;
 
 /// One thing to do.
@@ -58,6 +60,8 @@ pub enum Job {
     Eject(Eject),
     /// Something about finished recordings.
     Library(LibraryJob),
+    /// A job of a server.
+    Server(ServerJob),
 }
 
 /// The answer to one job.
@@ -117,6 +121,8 @@ pub enum Done {
     Ejected(Result<Ejected, Fault>),
     /// To `Library`.
     Library(LibraryDone),
+    /// [`Job::Server`].
+    Server(ServerDone),
 }
 
 impl Done {

@@ -12,6 +12,7 @@ use super::{Files, OpenRecording, Room, SyncPolicy};
 use crate::disks::Disks;
 use crate::fault::{fault, sync_fault};
 use crate::fs::Fs;
+use crate::jobs::server::{ServerDone, ServerJob};
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Space};
 use crate::open_file::OpenFile;
 use crate::sidecar_file::{self, temporary_name};
@@ -64,6 +65,8 @@ pub struct Checkpoints<F: Fs, L: Ledger<F>> {
     witness: Option<F::File>,
     /// Tried again at each checkpoint; beyond the limit the next start has to do it.
     late: Vec<Late>,
+    /// The numbers of those jobs that wait for a checkpoint to be confirmed.
+    confirms: Vec<u64>,
     dirty: bool,
     synced: Mono,
 }
@@ -99,6 +102,7 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
             closing: Vec::new(),
             witness: None,
             late: Vec::new(),
+            confirms: Vec::new(),
             dirty: false,
             synced: now,
         }
@@ -163,18 +167,19 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
         late.retain(|late| !closing.iter().any(|closing| late.is_of(&closing.file)));
     }
 
+    /// Ends the files that wait for it; false if the sync failed.
     fn finish_closing(
         &mut self,
         fs: &F,
         files: &mut Files<F::File, ()>,
         mut space: impl FnMut(&Path) -> Option<Space>,
         done: &mut Vec<Done>,
-    ) {
+    ) -> bool {
         let closing = std::mem::take(&mut self.closing);
         if closing.is_empty() {
             // The lines of late sidecars are made durable by the next checkpoint.
             self.dirty |= self.ledger.is_due() && self.ledger.write(fs).is_ok();
-            return;
+            return true;
         }
         let mut results = Vec::with_capacity(closing.len());
         let space = closing.first().and_then(|it| space(&it.file.folder));
@@ -209,6 +214,7 @@ impl<F: Fs, L: Ledger<F>> Checkpoints<F, L> {
             };
             done.push(Done::Closed { file: key, result });
         }
+        synced.is_ok()
     }
 }
 
@@ -279,12 +285,17 @@ impl<F: Fs + Disks, L: Ledger<F>> SyncPolicy<F> for Checkpoints<F, L> {
     }
 
     /// The server recovers before it opens, and asks for nothing else.
-    fn other(&mut self, _: &F, _: &Files<F::File, ()>, _: fn() -> Mono, _: Job) -> Option<Done> {
+    fn other(&mut self, _: &F, _: &Files<F::File, ()>, _: fn() -> Mono, job: Job) -> Option<Done> {
+        if let Job::Server(ServerJob::Confirm(number)) = job {
+            self.confirms.push(number);
+            self.dirty = true;
+        }
         None
     }
 
     fn poll_deadline(&self, is_writing: bool) -> Option<Mono> {
-        let wait = match (self.closing.is_empty(), is_writing) {
+        let waits = !self.closing.is_empty() || !self.confirms.is_empty();
+        let wait = match (!waits, is_writing) {
             (false, false) => Duration::ZERO,
             (false, true) => CLOSE_INTERVAL.min(self.interval),
             (true, _) => self.interval,
@@ -302,7 +313,9 @@ impl<F: Fs + Disks, L: Ledger<F>> SyncPolicy<F> for Checkpoints<F, L> {
     ) {
         let began = clock();
         let written = self.write_late(fs);
+        let confirms = std::mem::take(&mut self.confirms);
         let result = self.sync(fs, files);
+        let is_synced = result.is_ok();
         self.dirty = false;
         match result {
             Ok(()) => {
@@ -313,7 +326,11 @@ impl<F: Fs + Disks, L: Ledger<F>> SyncPolicy<F> for Checkpoints<F, L> {
         }
         let closed = self.closing.len();
         let age = <Self as SyncPolicy<F>>::SPACE_INTERVAL;
-        self.finish_closing(fs, files, |folder| room.at(fs, folder, clock(), age).ok(), done);
+        let is_closed = self.finish_closing(fs, files, |folder| room.at(fs, folder, clock(), age).ok(), done);
+        let is_durable = is_synced && is_closed;
+        done.extend(
+            confirms.into_iter().map(|number| Done::Server(ServerDone::Confirmed { number, is_durable })),
+        );
         // Also if nothing else is written any more.
         self.dirty |= !self.late.is_empty() || self.ledger.is_due();
         self.synced = clock();

@@ -193,7 +193,12 @@ impl<F: Fs + Disks> SyncPolicy<F> for PerFile {
                 let ejected = fs.eject(&disk);
                 Done::Ejected(ejected.map_err(|error| fault("sync the disk at", &disk.root, &error)))
             }
-            Job::Append { .. } | Job::Scan(_) | Job::Open(_) | Job::Close { .. } | Job::Abandon(_) => {
+            Job::Append { .. }
+            | Job::Scan(_)
+            | Job::Open(_)
+            | Job::Close { .. }
+            | Job::Abandon(_)
+            | Job::Server(_) => {
                 return None;
             }
         })

@@ -7,9 +7,9 @@ use crate::admission::prefix;
 use crate::folders::{day_folder, device_folder};
 use crate::media_sockets::Media;
 use crate::metrics::Metrics;
-use crate::recording::Recording;
+use crate::recording::{Mark, Recording};
 use crate::refusal::Refusal;
-use crate::run::call::{Call, CallKey, Control, Transport};
+use crate::run::call::{ByTcp, Call, CallKey, Control, Transport};
 use media::blocks::BlockPool;
 use media::counts::DropCause;
 use media::time::{Mono, Now};
@@ -76,7 +76,7 @@ fn open_call(
     let by_tcp = opening.extension.as_ref().and_then(|_| sessions.streams.port());
     admit_call(sessions, peer.ip(), by_tcp.is_some(), now)?;
     let (transport, port) = match by_tcp {
-        Some(port) => (Transport::Tcp(Box::default()), port),
+        Some(port) => (Transport::Tcp(Box::new(by_tcp_of(opening))), port),
         None => match bind(sessions, local, peer.ip(), now.mono) {
             Some((media, port)) => (Transport::Udp { media, port }, port),
             None => {
@@ -136,6 +136,11 @@ fn open_call(
     sessions.show();
     let extension = by_tcp.and_then(|_| streams::granted(sessions, key));
     Ok((key, Opened { host, port, extension }))
+}
+
+fn by_tcp_of(opening: &Opening) -> ByTcp {
+    let item = opening.extension.as_ref().map_or(0, |asked| asked.from);
+    ByTcp { durable: Mark { item, segment: 1, octets: 0 }, ..ByTcp::default() }
 }
 
 /// A socket on a free port of the range, on the address that the phone is connected to; on all
@@ -267,6 +272,10 @@ pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
             if !jobs.is_empty() || call.recording.source().is_none() {
                 book_dropped(call, metrics);
             }
+            let written = call.recording.take_written();
+            if let (Some(tcp), Some(mark)) = (call.tcp_mut(), written) {
+                tcp.written = Some(mark);
+            }
             for job in jobs.drain(..) {
                 if let Job::Open(open) = &job {
                     files.opened(open.file);
@@ -276,6 +285,7 @@ pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
         }
     });
     metrics.buffered_bytes.set(i64::try_from(pool.used_octets()).unwrap_or(i64::MAX));
+    streams::ask_disk(sessions);
 }
 
 /// Recordings that are ahead of the clock wait for it if those of their address are too far ahead together.

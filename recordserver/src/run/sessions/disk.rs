@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 use store::fault::closed_before;
+use store::jobs::server::{ServerDone, ServerJob};
 use store::jobs::{Disk, Done, Fault, FaultKind, FileKey, Job, Piece, Space};
 use store::thread::Handle;
 use uplink::server::EndReason;
@@ -89,6 +90,9 @@ pub(super) struct Storage {
     /// The last time at which recordings were ended for want of room.
     made_room: Option<Mono>,
     closing: HashMap<FileKey, Closing>,
+    /// The number of the last question whether everything is durable, and whether it waits for its answer.
+    confirms: u64,
+    is_asked: bool,
     /// The first day with a recording that the disk did not let us finish: the next start has to.
     left: Option<String>,
 }
@@ -103,6 +107,8 @@ impl Storage {
             has_fault: false,
             made_room: None,
             closing: HashMap::new(),
+            confirms: 0,
+            is_asked: false,
             left: None,
         }
     }
@@ -126,6 +132,17 @@ impl Storage {
     /// Adds jobs to those that wait for room in the queue.
     pub(super) fn push(&mut self, jobs: impl IntoIterator<Item = Job>) {
         self.waiting.extend(jobs);
+    }
+
+    /// Asks whether everything so far is durable, unless the answer to a former question is due.
+    pub(super) fn confirm(&mut self) -> bool {
+        if self.is_asked {
+            return false;
+        }
+        self.is_asked = true;
+        self.confirms += 1;
+        self.push([Job::Server(ServerJob::Confirm(self.confirms))]);
+        true
     }
 
     /// Jobs that wait for room in the queue.
@@ -255,7 +272,11 @@ pub(super) fn take_answers(sessions: &mut Sessions, now: Now) {
                 }
             }
             Done::Closed { file, result } => {
-                sessions.calls.disown(file);
+                let owner = sessions.calls.disown(file);
+                let tcp = owner.and_then(|key| sessions.calls.get_mut(key)).and_then(Call::tcp_mut);
+                if let (Some(tcp), Err(_)) = (tcp, &result) {
+                    tcp.is_in_doubt = true;
+                }
                 let last = sessions.storage.closing.remove(&file);
                 let answer = last.as_ref().and_then(|last| last.answer);
                 if let Some(last) = &last {
@@ -282,6 +303,10 @@ pub(super) fn take_answers(sessions: &mut Sessions, now: Now) {
                 if let Ok(Some(room)) = result {
                     space(sessions, room, now);
                 }
+            }
+            Done::Server(ServerDone::Confirmed { is_durable, .. }) => {
+                sessions.storage.is_asked = false;
+                sessions.confirmed(is_durable, now);
             }
             // Nothing else is asked for.
             _ => {}

@@ -10,9 +10,10 @@ use super::disk::{Answer, MAX_WAITING_JOBS};
 use super::make_room::short;
 use crate::admission::{Limits, prefix};
 use crate::items::Items;
+use crate::recording::Mark;
 use crate::run::call::{Call, CallKey, Calls, Control, Finishing};
 use crate::run::media_conn::MediaConn;
-use crate::tokens::{CallName, Place, RecordingMark, Signer, random};
+use crate::tokens::{CallName, Place, Signer, random};
 use media::blocks::BlockPool;
 use media::time::{Mono, Now};
 use mio::event::Source;
@@ -21,6 +22,8 @@ use mio::{Interest, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use store::jobs::server::RecordingMark;
+use uplink::media_stream::ack;
 use uplink::media_stream::inlet::Arrival;
 use uplink::message::extension::Granted;
 use uplink::message::{Outcome, Parties};
@@ -109,15 +112,17 @@ impl Streams {
         (place.call.run == self.run).then_some(CallKey(place.call.call))
     }
 
-    fn token(&self, key: CallKey, call: &Call, item: u64) -> Option<String> {
+    /// The token of a call, as far as its files are durable.
+    fn token(&self, key: CallKey, call: &Call) -> Option<String> {
         let (_, signer) = self.open.as_ref()?;
+        let Mark { item, segment, octets } = call.tcp()?.durable;
         signer.token(&Place {
             call: CallName { run: self.run, call: key.0 },
             recording: RecordingMark::of(call.recording.id()),
             folder: call.recording.folder().name.clone(),
             item,
-            segment: 1,
-            octets: 0,
+            segment,
+            octets,
         })
     }
 }
@@ -126,7 +131,7 @@ impl Streams {
 pub(super) fn granted(sessions: &Sessions, key: CallKey) -> Option<Granted> {
     let call = sessions.calls.get(key)?;
     let next = call.recording.items()?.next();
-    Some(Granted { next, resume: sessions.streams.token(key, call, next)? })
+    Some(Granted { next, resume: sessions.streams.token(key, call)? })
 }
 
 /// A phone has connected for media.
@@ -220,7 +225,7 @@ fn read(sessions: &mut Sessions, token: usize, now: Now) {
             }
         }
         let Some(conn) = sessions.streams.conns.get_mut(&token) else { return };
-        let count = match conn.read(&mut buffer) {
+        let count = match conn.flush().and_then(|()| conn.read(&mut buffer)) {
             Ok(Some(count)) => count,
             Ok(None) => return,
             Err(error) => {
@@ -238,7 +243,7 @@ fn read(sessions: &mut Sessions, token: usize, now: Now) {
         }
         let Some(conn) = sessions.streams.conns.get(&token) else { return };
         if let (None, Some(key)) = (before, conn.call) {
-            is_named(sessions, token, key);
+            is_named(sessions, token, key, now.mono);
         }
         if count < buffer.len() {
             return;
@@ -298,7 +303,7 @@ fn take_frames(
 }
 
 /// A connection has said that it is of this call: the sweep reads it from here on, in place of a former one.
-fn is_named(sessions: &mut Sessions, token: usize, key: CallKey) {
+fn is_named(sessions: &mut Sessions, token: usize, key: CallKey, now: Mono) {
     sessions.streams.nameless.remove(&token);
     if let Some(conn) = sessions.streams.conns.get_mut(&token) {
         let _ = conn.stream.deregister(&sessions.registry);
@@ -306,6 +311,48 @@ fn is_named(sessions: &mut Sessions, token: usize, key: CallKey) {
     let tcp = sessions.calls.get_mut(key).and_then(Call::tcp_mut);
     let former = tcp.and_then(|tcp| tcp.conn.replace(token));
     close(sessions, former);
+    // It may have been said on a connection that is gone.
+    if sessions.calls.get(key).and_then(Call::tcp).is_some_and(|tcp| tcp.durable.item > 0) {
+        acknowledge(sessions, key, now);
+    }
+}
+
+/// Tells the phone of a call which of its items are durable.
+fn acknowledge(sessions: &mut Sessions, key: CallKey, now: Mono) {
+    let Sessions { streams, calls, .. } = sessions;
+    let Some(call) = calls.get(key) else { return };
+    let Some(token) = streams.token(key, call) else { return };
+    let Some((conn, item)) = call.tcp().and_then(|tcp| Some((tcp.conn?, tcp.durable.item))) else { return };
+    let sent = streams.conns.get_mut(&conn).map(|conn| conn.send(&ack(item, &token)));
+    if let Some(Err(error)) = sent {
+        tell(sessions, conn, &error.to_string(), now);
+        remove(sessions, conn);
+    }
+}
+
+/// Asks the disk, once at a time, whether what it was given of calls over TCP is durable.
+pub(super) fn ask_disk(sessions: &mut Sessions) {
+    let is_written = |(_, call): (CallKey, &Call)| call.tcp().is_some_and(|tcp| tcp.written.is_some());
+    if !sessions.calls.iter().any(is_written) || !sessions.storage.confirm() {
+        return;
+    }
+    sessions.calls.each(|call, _| {
+        if let Some(tcp) = call.tcp_mut() {
+            tcp.asked = tcp.written.take();
+        }
+    });
+}
+
+/// The disk has answered: what it was given before is durable, or may not be.
+pub(super) fn confirmed(sessions: &mut Sessions, is_durable: bool, now: Now) {
+    let is_asked = |(key, call): (CallKey, &Call)| call.tcp().and_then(|tcp| tcp.asked).map(|_| key);
+    let keys: Vec<CallKey> = sessions.calls.iter().filter_map(is_asked).collect();
+    for key in keys {
+        let Some(tcp) = sessions.calls.get_mut(key).and_then(Call::tcp_mut) else { continue };
+        let Some(mark) = tcp.asked.take().filter(|_| is_durable && !tcp.is_in_doubt) else { continue };
+        tcp.durable = mark;
+        acknowledge(sessions, key, now.mono);
+    }
 }
 
 /// A line of the log about a connection that is closed.
