@@ -81,6 +81,31 @@ impl Attempt {
 mod tests {
     use super::*;
     use crate::testing::NOW_US;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cookie_of_any_text_is_none_or_one_of_a_young_attempt(
+            key in "[0-9a-g]{0,3}|[0-9a-f]{63,65}",
+            age_s in prop_oneof![-700..700_i64, any::<i64>()],
+            path in "[0-9a-f]{0,8}|\\PC{0,80}",
+            now_s in 0..i64::MAX / SECOND_US,
+        ) {
+            let text = format!("{key}.{}.{path}", now_s.wrapping_sub(age_s));
+            if let Some(attempt) = Attempt::of_cookie(&text, now_s * SECOND_US) {
+                prop_assert!((0..=MAX_AGE_S).contains(&age_s) && key.len() == 64, "{}", text);
+                prop_assert_eq!(attempt.cookie(), text);
+            }
+            prop_assert!(Attempt::of_cookie(&path, now_s).is_none());
+        }
+
+        #[test]
+        fn a_cookie_comes_back_with_any_path(next in "\\PC{0,300}", now_us in 0..i64::MAX / 2) {
+            let attempt = Attempt::new(now_us, &next);
+            prop_assert!(Attempt::of_cookie(&attempt.cookie(), now_us) == Some(attempt.clone()));
+            prop_assert!(attempt.next() == next || next.len() > MAX_NEXT_OCTETS);
+        }
+    }
 
     #[test]
     fn an_attempt_comes_back_by_its_cookie_until_it_is_too_old() {
