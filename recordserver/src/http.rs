@@ -88,6 +88,9 @@ pub struct SessionStatus {
     /// The way of its audio: `udp` or `tcp`.
     #[serde(default)]
     pub transport: String,
+    /// Whether its phone is gone, and may come back.
+    #[serde(default)]
+    pub waits: bool,
     /// The start, RFC 3339.
     pub start: String,
     /// The time since then.

@@ -256,9 +256,12 @@ impl Session {
     }
 
     /// The server ends the recording; the phone is told and gets a moment to answer. Without a
-    /// recording the connection is closed.
+    /// recording the connection is closed, and so is that of a recording with the extension if the server
+    /// goes down.
     pub fn stop(&mut self, reason: EndReason, now: Mono, out: &mut Vec<Action>) {
         match &mut self.state {
+            // The phone looks for the server, and goes on when there is one again.
+            State::Recording { lasts: true, .. } if reason == EndReason::Shutdown => self.close(reason, out),
             State::Recording { id, parties, .. } => {
                 let (id, parties) = (std::mem::take(id), std::mem::take(parties));
                 let reason_name = reason.name().into_owned();

@@ -10,6 +10,7 @@ fn session(port: u16) -> SessionStatus {
         codec: "PCMA".into(),
         rtp_port: port,
         transport: "udp".into(),
+        waits: false,
         start: "2026-03-01T09:15:00+01:00".into(),
         elapsed_ms: 61_000,
         packets: 3050,

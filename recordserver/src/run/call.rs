@@ -23,6 +23,8 @@ pub(super) struct CallKey(pub(super) u64);
 pub(super) enum Control {
     /// The control connection of a phone, by its token.
     Uplink(usize),
+    /// A phone that is gone since then, and may come back.
+    Gone(Mono),
 }
 
 /// The way that its audio takes.

@@ -28,6 +28,8 @@ pub(super) struct Conn {
     pub(super) session: Session,
     /// The call that it controls.
     pub(super) call: Option<CallKey>,
+    /// The call that its phone has come back to, and that was complete before.
+    pub(super) ended: Option<CallKey>,
     /// Its time in the timer table, if it is there.
     pub(super) timer: Option<Mono>,
     /// The session is over; further octets of the phone are read and thrown away until then, because a reset
@@ -69,6 +71,7 @@ impl Conn {
             local,
             session,
             call: None,
+            ended: None,
             timer: None,
             linger: None,
             gone: false,

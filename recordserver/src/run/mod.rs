@@ -8,6 +8,7 @@
 mod call;
 mod confinement;
 mod conn;
+mod ended;
 mod media_conn;
 mod sessions;
 

@@ -463,6 +463,7 @@ impl Sessions {
                 peer: call.peer,
                 codec: call.recording.codec().name().to_owned(),
                 rtp_port: call.udp_port().or(self.streams.port()).unwrap_or_default(),
+                waits: matches!(call.control, Control::Gone(_)),
                 transport: if call.tcp().is_some() { "tcp" } else { "udp" }.to_owned(),
                 start: call.begun.wall.rfc3339(),
                 elapsed_ms: u64::try_from(now.since(call.begun.mono).as_millis()).unwrap_or(u64::MAX),
@@ -484,6 +485,8 @@ impl Sessions {
                 self.drive(token, now, |session, out| session.stop(reason.clone(), now.mono, out));
             }
         }
+        let left: Vec<CallKey> = self.calls.iter().map(|(key, _)| key).collect();
+        left.into_iter().for_each(|key| self.end_call(key, reason, now));
     }
 
     /// Ends a call, whoever controls it. Gives the file that is being closed.
@@ -510,11 +513,11 @@ impl Sessions {
     /// Tells the owner of a call that it is to end.
     fn end_call(&mut self, key: CallKey, reason: &EndReason, now: Now) {
         let Some(call) = self.calls.get(key) else { return };
-        match call.control {
-            Control::Uplink(token) => {
-                self.drive(token, now, |session, out| session.stop(reason.clone(), now.mono, out));
-            }
+        if let Control::Uplink(token) = call.control {
+            self.drive(token, now, |session, out| session.stop(reason.clone(), now.mono, out));
         }
+        // Nobody is there who could be told, or the phone is about to end it itself.
+        calls::stop(self, key, reason, None, now);
     }
 
     fn remove(&mut self, token: usize) {

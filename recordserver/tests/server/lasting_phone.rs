@@ -44,6 +44,10 @@ pub(crate) struct Phone {
     audio: Vec<u8>,
     pub(crate) end: Option<End>,
     pub(crate) interruptions: usize,
+    /// Its clock is ahead of the machine's by the waits that it left out.
+    ahead: Duration,
+    /// Connections that are gone, and that the server hears nothing of.
+    gone: Vec<TcpStream>,
     pub(crate) acknowledged: usize,
 }
 
@@ -79,6 +83,8 @@ impl Phone {
             audio: noise(4_000_000),
             end: None,
             interruptions: 0,
+            ahead: Duration::ZERO,
+            gone: Vec::new(),
             acknowledged: 0,
         };
         phone.perform(out);
@@ -115,7 +121,7 @@ impl Phone {
 
     pub(crate) fn stops(&mut self) {
         let mut out = Vec::new();
-        self.lasting.stop("hangup", self.outlet.items(), os::clock::mono(), &mut out);
+        self.lasting.stop("hangup", self.outlet.items(), self.now(), &mut out);
         self.perform(out);
     }
 
@@ -134,7 +140,6 @@ impl Phone {
         }
     }
 
-    #[expect(dead_code, reason = "of the tests of interruptions")]
     /// Goes on for a while.
     pub(crate) fn goes_on_for(&mut self, span: Duration) {
         let end = os::clock::mono() + span;
@@ -145,7 +150,7 @@ impl Phone {
 
     /// One turn of the phone's loop.
     pub(crate) fn step(&mut self) {
-        let (now, mut out) = (os::clock::mono(), Vec::new());
+        let (now, mut out) = (self.now(), Vec::new());
         self.read_control(now, &mut out);
         self.perform(out);
         let mut out = Vec::new();
@@ -154,9 +159,38 @@ impl Phone {
             self.outlet.is_cut();
             self.lasting.media_lost(&problem, now, &mut out);
         }
-        self.lasting.timer(now, &mut out);
+        if self.lasting.is_interrupted() && self.control.is_none() {
+            // It waits before it connects again: not here.
+            let due = self.lasting.poll_deadline().unwrap_or(now);
+            self.ahead += due.since(now);
+        }
+        self.lasting.timer(self.now(), &mut out);
         self.perform(out);
         wait(Duration::from_millis(1));
+    }
+
+    fn now(&self) -> Mono {
+        os::clock::mono() + self.ahead
+    }
+
+    /// A connection breaks, that for media or the other one. The server hears of it, or not.
+    pub(crate) fn is_cut(&mut self, of_media: bool, is_heard: bool) {
+        let mut out = Vec::new();
+        let cut = if of_media { self.media.take() } else { self.control.take() };
+        self.gone.extend(cut.filter(|_| !is_heard));
+        if of_media {
+            self.outlet.is_cut();
+            self.lasting.media_lost("cut", self.now(), &mut out);
+        } else {
+            self.lasting.peer_closed(Some("cut"), self.now(), &mut out);
+        }
+        self.perform(out);
+    }
+
+    #[expect(dead_code, reason = "of the tests of restarts")]
+    /// Another server is in the place of the former one.
+    pub(crate) fn finds(&mut self, server: &Server) {
+        self.server = server.control;
     }
 
     fn read_control(&mut self, now: Mono, out: &mut Vec<Action>) {
@@ -206,7 +240,7 @@ impl Phone {
 
     fn perform(&mut self, actions: Vec<Action>) {
         let mut more = Vec::new();
-        let now = os::clock::mono();
+        let now = self.now();
         for action in actions {
             match action {
                 Action::Connect { generation, .. } => match connect(self.server) {

@@ -149,3 +149,83 @@ fn a_phone_that_does_not_ask_and_a_server_that_does_not_grant_go_on_by_udp() {
     assert!(answer.ends_with("port=23401\n") && !answer.contains("ext="), "{answer}");
     assert!(!files(server.folder.path(), "json").iter().any(|path| path.ends_with(".uplink-secret")));
 }
+
+/// Numbers that look random, the same each time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn few(&mut self, limit: u64) -> usize {
+        usize::try_from(self.below(limit)).expect("small")
+    }
+}
+
+#[test]
+fn a_call_is_whole_however_its_connections_are_cut_and_the_disk_has_it_in_one_file() {
+    let server = server();
+    let mut numbers = Numbers(7);
+    let mut phone = Phone::start(&server, "cut");
+    let mut said = 0;
+    for _ in 0..100 {
+        let packets = numbers.few(40);
+        phone.says(packets);
+        said += packets;
+        phone.goes_on_for(Duration::from_millis(numbers.below(40)));
+        phone.is_cut(numbers.below(2) == 0, numbers.below(2) == 0);
+    }
+    phone.until("it is back", |phone| phone.media.is_some());
+    assert_eq!(phone.ends(), CONFIRMED);
+    assert!(phone.interruptions > 50, "{}", phone.interruptions);
+    let (sidecars, audio) = segments(server.folder.path(), "cut");
+    assert!(audio == phone.said(said), "{} octets of {}", audio.len(), said * 160);
+    assert_eq!((sidecars.len(), sidecars[0].gaps_total, sidecars[0].packets.duplicate), (1, 0, 0));
+    assert_eq!(server.terminate().0.code(), Some(0));
+}
+
+#[test]
+fn an_end_during_a_break_and_an_end_whose_answer_is_lost_are_confirmed() {
+    let server = server();
+    let mut phone = Phone::start(&server, "break");
+    phone.says(100);
+    phone.is_cut(true, false);
+    phone.says(100);
+    assert_eq!(phone.ends(), CONFIRMED);
+    assert_eq!(segments(server.folder.path(), "break").1, phone.said(200));
+    // Before the disk has it, after it was told, and long after.
+    for (number, wait_ms) in [0, 50, 300, 2500].into_iter().enumerate() {
+        let id = format!("lost{number}");
+        let mut phone = Phone::start(&server, &id);
+        phone.says(60);
+        phone.goes_on_for(Duration::from_millis(100));
+        phone.stops();
+        crate::support::wait(Duration::from_millis(wait_ms));
+        phone.is_cut(false, true);
+        phone.until("it ends", |phone| phone.end.is_some());
+        assert_eq!(phone.end, Some(CONFIRMED), "{wait_ms}");
+        let (sidecars, audio) = segments(server.folder.path(), &id);
+        assert_eq!((sidecars.len(), &audio[..]), (1, phone.said(60)));
+    }
+}
+
+#[test]
+fn a_recording_whose_phone_does_not_come_back_ends_after_a_while_and_holds_up_no_end() {
+    let server = Server::start("rtp_ports = \"23402-23402\"\n[limits]\nresume_within_s = 1\n");
+    let mut phone = Phone::start(&server, "left");
+    phone.says(100);
+    phone.until("all is there", |phone| phone.is_done());
+    drop(phone);
+    let other = Phone::start(&server, "stays");
+    crate::support::wait(Duration::from_millis(500));
+    assert!(server.get("/sessions").contains("\"waits\":true"));
+    crate::support::wait(Duration::from_millis(1500));
+    let (sidecars, audio) = segments(server.folder.path(), "left");
+    assert_eq!((sidecars[0].end_reason.as_deref(), audio.len()), (Some("connection_lost"), 16_000));
+    drop(other);
+    let (status, folder) = server.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(segments(folder.path(), "stays").0[0].end_reason.as_deref(), Some("shutdown"));
+}

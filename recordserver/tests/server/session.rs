@@ -5,6 +5,8 @@ use media::time::Mono;
 use proptest::prelude::*;
 use recfile::call::Direction;
 use std::time::Duration;
+use uplink::message::Outcome;
+use uplink::message::extension::Granted;
 use uplink::server::{Action, EndReason, MAX_REFUSALS, Session, Timing};
 
 const START: &str = "cmd=RecordStartRequest&id=7f3a&device=0C:11:05:0A:0B:0C&remote_number=+4930123456\
@@ -214,6 +216,28 @@ fn a_connection_that_does_not_start_is_closed() {
     assert_eq!(phone.timer(9999), []);
     assert_eq!(phone.timer(10_000), [Action::Close]);
     assert_eq!(phone.says(START, 10_001), []);
+}
+
+#[test]
+fn a_recording_with_the_extension_outlives_its_connection_and_hears_nothing_of_a_shutdown() {
+    let recording = || {
+        let mut phone = Phone::connected();
+        phone.says(&format!("{START}&ext=1&from=0&elapsed=0\n"), 1);
+        let granted = Granted { next: 0, resume: "token".into() };
+        phone.act(|session, out| session.granted("192.0.2.9", 5056, Some(granted), at(1), out));
+        phone
+    };
+    let lost = recording().act(|session, out| session.peer_closed(at(10), out));
+    assert_eq!(lost, [Action::Detach, Action::Close]);
+    let down = recording().act(|session, out| session.stop(EndReason::Shutdown, at(10), out));
+    assert_eq!(down, [finish(EndReason::Shutdown), Action::Close]);
+    let full = recording().act(|session, out| session.stop(EndReason::DiskFull, at(10), out));
+    assert!(matches!(&full[..], [Action::Finish { .. }, Action::Send(_)]), "{full:?}");
+    let mut phone = recording();
+    let stop = phone.says(&format!("{STOP}&items=7\n"), 10);
+    assert!(matches!(&stop[..], [Action::FinishAfter { items: 7, .. }]), "{stop:?}");
+    let answer = phone.act(|session, out| session.finished(Outcome::Success, at(20), out));
+    assert_eq!(answer, [send(&format!("{STOPPED}\n"))]);
 }
 
 #[test]

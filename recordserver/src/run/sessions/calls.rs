@@ -50,6 +50,13 @@ pub(super) fn open(
 ) -> Result<Opened, Refusal> {
     let conn = sessions.conns.get(&token).ok_or(Refusal::Storage)?;
     let asked = Asked { control: Control::Uplink(token), peer: conn.peer, local: conn.local };
+    if sessions.going_down {
+        return Err(Refusal::ShuttingDown);
+    }
+    if let Some(extension) = streams::resume(sessions, token, opening, now) {
+        let port = sessions.streams.port().ok_or(Refusal::Storage)?;
+        return Ok(Opened { host: host_for(sessions, asked.local), port, extension: Some(extension) });
+    }
     let (key, opened) = open_call(sessions, asked, opening, now)?;
     if let Some(conn) = sessions.conns.get_mut(&token) {
         conn.call = Some(key);
@@ -66,9 +73,6 @@ fn open_call(
     now: Now,
 ) -> Result<(CallKey, Opened), Refusal> {
     let Asked { control, peer, local } = asked;
-    if sessions.going_down {
-        return Err(Refusal::ShuttingDown);
-    }
     if sessions.draining {
         return Err(Refusal::Draining);
     }
@@ -111,10 +115,7 @@ fn open_call(
         let tcp = if by_tcp.is_some() { " transport=tcp" } else { "" };
         format!("session_started id={id:?} device={device:?} peer={peer} codec={codec} port={port}{tcp}")
     });
-    let host = match sessions.config.public_addr.as_str() {
-        "" => local.ip().to_string(),
-        public => public.to_owned(),
-    };
+    let host = host_for(sessions, local);
     let call = Call {
         control,
         peer,
@@ -136,6 +137,14 @@ fn open_call(
     sessions.show();
     let extension = by_tcp.and_then(|_| streams::granted(sessions, key));
     Ok((key, Opened { host, port, extension }))
+}
+
+/// The host that a phone sends its audio to, which sees the server at `local`.
+fn host_for(sessions: &Sessions, local: SocketAddr) -> String {
+    match sessions.config.public_addr.as_str() {
+        "" => local.ip().to_string(),
+        public => public.to_owned(),
+    }
 }
 
 fn by_tcp_of(opening: &Opening) -> ByTcp {
@@ -261,10 +270,8 @@ pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
     let mut jobs = Vec::new();
     calls.each(|call, files| {
         if drain(call, receiver, pool, metrics, now.mono).heard {
-            match call.control {
-                Control::Uplink(token) => {
-                    conns.get_mut(&token).into_iter().for_each(|conn| conn.session.media(now.mono));
-                }
+            if let Control::Uplink(token) = call.control {
+                conns.get_mut(&token).into_iter().for_each(|conn| conn.session.media(now.mono));
             }
         }
         if keeps_up {

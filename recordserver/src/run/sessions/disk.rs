@@ -29,6 +29,8 @@ const MAKE_ROOM_PARTS: usize = 4;
 /// Who waits to hear of the end of a recording.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
+    /// The recording.
+    pub(super) call: CallKey,
     /// The control connection.
     pub(super) conn: usize,
     /// The media connection, which ends after it.

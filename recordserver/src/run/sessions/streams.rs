@@ -12,6 +12,7 @@ use crate::admission::{Limits, prefix};
 use crate::items::Items;
 use crate::recording::Mark;
 use crate::run::call::{Call, CallKey, Calls, Control, Finishing};
+use crate::run::ended::{Ended, State};
 use crate::run::media_conn::MediaConn;
 use crate::tokens::{CallName, Place, Signer, random};
 use media::blocks::BlockPool;
@@ -27,7 +28,7 @@ use uplink::media_stream::ack;
 use uplink::media_stream::inlet::Arrival;
 use uplink::message::extension::Granted;
 use uplink::message::{Outcome, Parties};
-use uplink::server::EndReason;
+use uplink::server::{EndReason, Opening};
 
 /// A connection that does not say whose it is within this time is closed.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -59,6 +60,8 @@ pub(super) struct Streams {
     max_nameless: usize,
     /// Those whose call is over.
     over: BTreeSet<usize>,
+    /// Calls that had all their items.
+    ended: Ended,
 }
 
 impl Streams {
@@ -76,6 +79,7 @@ impl Streams {
             nameless: BTreeMap::new(),
             max_nameless,
             over: BTreeSet::new(),
+            ended: Ended::default(),
         }
     }
 
@@ -105,11 +109,15 @@ impl Streams {
         of(most).next().map(|(token, _)| *token)
     }
 
+    /// The content of a token.
+    fn place(&self, token: &str) -> Option<Place> {
+        self.open.as_ref()?.1.place(token)
+    }
+
     /// The call of a token, if it is one of this run.
     fn call(&self, token: &str) -> Option<CallKey> {
-        let (_, signer) = self.open.as_ref()?;
-        let place = signer.place(token)?;
-        (place.call.run == self.run).then_some(CallKey(place.call.call))
+        let CallName { run, call } = self.place(token)?.call;
+        (run == self.run).then_some(CallKey(call))
     }
 
     /// The token of a call, as far as its files are durable.
@@ -186,6 +194,7 @@ pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
             read(sessions, token, now);
         }
     }
+    end_abandoned(sessions, now);
     let finishing = |(key, call): (CallKey, &Call)| call.tcp()?.finishing.as_ref().map(|_| key);
     let keys: Vec<CallKey> = sessions.calls.iter().filter_map(finishing).collect();
     keys.into_iter().for_each(|key| finish_if_due(sessions, key, now));
@@ -197,10 +206,8 @@ pub(super) fn sweep(sessions: &mut Sessions, now: Now) {
 
 /// Something of a call came, or it is known why nothing does.
 fn heard(sessions: &mut Sessions, control: Control, now: Mono) {
-    match control {
-        Control::Uplink(token) => {
-            sessions.conns.get_mut(&token).into_iter().for_each(|conn| conn.session.media(now));
-        }
+    if let Control::Uplink(token) = control {
+        sessions.conns.get_mut(&token).into_iter().for_each(|conn| conn.session.media(now));
     }
 }
 
@@ -242,8 +249,10 @@ fn read(sessions: &mut Sessions, token: usize, now: Now) {
             return remove(sessions, token);
         }
         let Some(conn) = sessions.streams.conns.get(&token) else { return };
-        if let (None, Some(key)) = (before, conn.call) {
-            is_named(sessions, token, key, now.mono);
+        match (before, conn.call) {
+            (None, Some(key)) => is_named(sessions, token, key, now.mono),
+            (None, None) if conn.over.is_some() => is_of_ended(sessions, token),
+            _ => {}
         }
         if count < buffer.len() {
             return;
@@ -277,7 +286,7 @@ fn take_frames(
     now: Now,
     items: &mut u64,
 ) -> Result<(), String> {
-    let MediaConn { inlet, call: key, .. } = conn;
+    let MediaConn { inlet, call: key, over, .. } = conn;
     let mut problem = None;
     let read = inlet.received(octets, |arrival| {
         if problem.is_some() {
@@ -285,6 +294,14 @@ fn take_frames(
         }
         if let Arrival::Hello { token, .. } = arrival {
             *key = streams.call(token);
+            if key.is_some_and(|key| streams.ended.has(key)) {
+                // Everything is there: the phone hears so by its control connection.
+                *over = Some(now.mono + FINISH_WITHIN + LINGER);
+                *key = None;
+            }
+        }
+        if over.is_some() {
+            return;
         }
         let call = key.and_then(|key| calls.get_mut(key)).filter(|call| call.tcp().is_some());
         let Some(call) = call else {
@@ -314,6 +331,15 @@ fn is_named(sessions: &mut Sessions, token: usize, key: CallKey, now: Mono) {
     // It may have been said on a connection that is gone.
     if sessions.calls.get(key).and_then(Call::tcp).is_some_and(|tcp| tcp.durable.item > 0) {
         acknowledge(sessions, key, now);
+    }
+}
+
+/// A connection has said that it is of a call that is over.
+fn is_of_ended(sessions: &mut Sessions, token: usize) {
+    sessions.streams.nameless.remove(&token);
+    sessions.streams.over.insert(token);
+    if let Some(conn) = sessions.streams.conns.get_mut(&token) {
+        let _ = conn.stream.deregister(&sessions.registry);
     }
 }
 
@@ -414,10 +440,16 @@ pub(super) fn finish_after(
     parties: Parties,
     now: Now,
 ) {
-    let key = sessions.conns.get(&token).and_then(|conn| conn.call);
+    let Some(conn) = sessions.conns.get(&token) else { return };
+    let (key, ended) = (conn.call, conn.ended);
     let tcp = key.and_then(|key| sessions.calls.get_mut(key)).and_then(Call::tcp_mut);
     let (Some(key), Some(tcp)) = (key, tcp) else {
-        return answer(sessions, Answer { conn: token, media: None, is_complete: false }, now);
+        match ended.map(|key| sessions.streams.ended.ask(key, token)) {
+            Some(State::Closing) => {}
+            Some(State::Kept) => answer_one(sessions, token, true, now),
+            Some(State::Unknown) | None => answer_one(sessions, token, false, now),
+        }
+        return;
     };
     let until = now.mono + FINISH_WITHIN;
     tcp.finishing = Some(Finishing { items, reason, parties, until, conn: token });
@@ -443,32 +475,85 @@ fn finish_if_due(sessions: &mut Sessions, key: CallKey, now: Now) {
     if let Some(conn) = sessions.conns.get_mut(&conn) {
         conn.call = None;
     }
+    if is_complete {
+        sessions.streams.ended.add(key, items);
+    }
     let file = sessions.stop_call(key, &reason, Some(parties), now);
     match file.and_then(|file| sessions.storage.last(file)) {
-        Some(last) => last.answer = Some(Answer { conn, media, is_complete }),
+        Some(last) => last.answer = Some(Answer { call: key, conn, media, is_complete }),
         // There was nothing to be kept, or it failed before.
-        None => answer(sessions, Answer { conn, media, is_complete: is_complete && !has_audio }, now),
+        None => {
+            let is_complete = is_complete && !has_audio;
+            answer(sessions, Answer { call: key, conn, media, is_complete }, now);
+        }
     }
 }
 
 /// The recording that a connection has ended is on the disk, or can't be brought there.
 pub(super) fn answer(sessions: &mut Sessions, answer: Answer, now: Now) {
-    let Answer { conn: token, media, is_complete } = answer;
-    let outcome = if is_complete { Outcome::Success } else { Outcome::Failed };
-    sessions.drive(token, now, |session, out| session.finished(outcome, now.mono, out));
-    if let Some(conn) = sessions.conns.get_mut(&token).filter(|conn| conn.call.is_none()) {
-        conn.since = now.mono;
-        sessions.gate.is_silent(token, conn.peer.ip(), conn.since);
+    let Answer { call, conn, media, is_complete } = answer;
+    let other = sessions.streams.ended.is_closed(call, is_complete);
+    for token in [Some(conn), other].into_iter().flatten() {
+        answer_one(sessions, token, is_complete, now);
     }
     if let Some(media) = media.and_then(|media| sessions.streams.conns.get_mut(&media)) {
         media.over = Some(now.mono + LINGER);
     }
 }
 
-/// The control connection of a call is gone.
+fn answer_one(sessions: &mut Sessions, token: usize, is_kept: bool, now: Now) {
+    let outcome = if is_kept { Outcome::Success } else { Outcome::Failed };
+    sessions.drive(token, now, |session, out| session.finished(outcome, now.mono, out));
+    if let Some(conn) = sessions.conns.get_mut(&token).filter(|conn| conn.call.is_none()) {
+        conn.since = now.mono;
+        sessions.gate.is_silent(token, conn.peer.ip(), conn.since);
+    }
+}
+
+/// The control connection of a call is gone: the call waits for the phone.
 pub(super) fn detach(sessions: &mut Sessions, token: usize, now: Now) {
     let key = sessions.conns.get_mut(&token).and_then(|conn| conn.call.take());
-    if let Some(key) = key {
+    let Some(call) = key.and_then(|key| sessions.calls.get_mut(key)) else { return };
+    call.control = Control::Gone(now.mono);
+    let (id, peer) = (short(&call.id), call.peer);
+    sessions.gate.tell_of_call(peer.ip(), now.mono, || format!("session_interrupted id={id:?} peer={peer}"));
+}
+
+/// Ends calls whose phone has been gone for too long.
+fn end_abandoned(sessions: &mut Sessions, now: Now) {
+    let within = sessions.config.resume_within;
+    let is_late = |(key, call): (CallKey, &Call)| match call.control {
+        Control::Gone(since) => (now.mono.since(since) >= within).then_some(key),
+        Control::Uplink(_) => None,
+    };
+    let late: Vec<CallKey> = sessions.calls.iter().filter_map(is_late).collect();
+    for key in late {
         sessions.stop_call(key, &EndReason::ConnectionLost, None, now);
     }
+}
+
+/// A phone that comes back to a recording of this run; `None` if it does not, or there is none.
+pub(super) fn resume(sessions: &mut Sessions, token: usize, opening: &Opening, now: Now) -> Option<Granted> {
+    let resume = opening.extension.as_ref()?.resume.as_ref()?;
+    let key = sessions.streams.call(resume)?;
+    if let Some(items) = sessions.streams.ended.items(key) {
+        sessions.conns.get_mut(&token)?.ended = Some(key);
+        return Some(Granted { next: items, resume: resume.clone() });
+    }
+    let call = sessions.calls.get_mut(key)?;
+    call.tcp_mut()?.finishing = None;
+    let former = std::mem::replace(&mut call.control, Control::Uplink(token));
+    let (id, peer) = (short(&call.id), call.peer);
+    if let Control::Uplink(former) = former {
+        if let Some(conn) = sessions.conns.get_mut(&former) {
+            conn.call = None;
+        }
+        sessions.drive(former, now, |session, out| session.peer_closed(now.mono, out));
+        sessions.remove(former);
+    }
+    let conn = sessions.conns.get_mut(&token)?;
+    conn.call = Some(key);
+    sessions.gate.is_not_silent(token, conn.since);
+    sessions.gate.tell_of_call(peer.ip(), now.mono, || format!("session_resumed id={id:?} peer={peer}"));
+    granted(sessions, key)
 }
