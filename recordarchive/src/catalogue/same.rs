@@ -24,4 +24,6 @@ pub(crate) struct Same {
 pub(crate) trait Sameness: Send + Sync {
     /// Notes that two calls are not the same; false if the condition does not admit both.
     async fn set_apart(&self, one: Id, other: Id, condition: &Condition, entry: &Entry) -> Done<bool>;
+    /// Id and beginning of a recording of this phone of which files are known; one that goes on has the same.
+    async fn begun(&self, device: &str, recording: &str) -> Done<Option<(Id, i64)>>;
 }

@@ -3,11 +3,12 @@
 use super::{COMMAND_LINE, Ended, Outcome, at_rest, note, open, print, told};
 use crate::access::audit::Entry;
 use crate::access::secret::{key_hash, new_key};
+use crate::catalogue::Catalogue;
 use crate::clock;
 use crate::config::Config;
 use crate::jobs::checkpoint::{self, Checkpoints, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
-use crate::jobs::live::Watch;
+use crate::jobs::live::{Begun, Watch};
 use crate::jobs::room::Room;
 use crate::jobs::status::Status;
 use crate::jobs::waves::{self, Waves};
@@ -67,7 +68,7 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
         let intake = Intake::new(Arc::clone(&catalogue), config.site.clone(), root.clone());
         let status = config.statuses.get(root).and_then(|text| Status::parse(text));
         let live = Watch::new(app.live(), app.events(), config.site.clone(), root.clone(), status);
-        tasks.spawn(watch_live(live));
+        tasks.spawn(watch_live(live.knowing(begun(Arc::clone(&catalogue)))));
         let intake = intake.telling(app.events());
         // A recording that is to be encrypted gets its wave then.
         tasks.spawn(watch(if vault.encrypts() { intake } else { intake.with_waves(waves.clone()) }));
@@ -184,6 +185,12 @@ async fn watch_room(mut room: Room) {
         let Ok(back) = looked.await else { return };
         room = back;
     }
+}
+
+/// What the catalogue knows of recordings that go on. Looks are on threads of their own, which may wait for it.
+fn begun(catalogue: Arc<dyn Catalogue>) -> Begun {
+    let runtime = tokio::runtime::Handle::current();
+    Box::new(move |device, recording| runtime.block_on(catalogue.begun(device, recording)).ok().flatten())
 }
 
 /// Watches the running recordings of an intake until the server ends.

@@ -7,6 +7,7 @@
 
 use super::status::Status;
 use crate::events::{About, Event, Events};
+use crate::id::Id;
 use crate::live::{Live, Running, Told};
 use crate::media::look::{self, place};
 use crate::site::Site;
@@ -38,6 +39,9 @@ struct Folder {
     over: HashSet<String>,
 }
 
+/// Id and beginning of a recording of a phone of which files are known already.
+pub(crate) type Begun = Box<dyn Fn(&str, &str) -> Option<(Id, i64)> + Send>;
+
 /// Finds the running recordings of an intake, look by look.
 pub(crate) struct Watch {
     live: Arc<Live>,
@@ -47,6 +51,10 @@ pub(crate) struct Watch {
     status: Status,
     folders: HashMap<String, Folder>,
     running: Vec<Running>,
+    /// Tells what began before this process did.
+    begun: Begun,
+    /// Recordings of later files whose id is that of their first one.
+    sure: HashSet<Id>,
 }
 
 impl Watch {
@@ -59,7 +67,22 @@ impl Watch {
         status: Option<Status>,
     ) -> Self {
         let status = status.unwrap_or_else(|| Status::beside(&root));
-        Self { live, events, site, root, status, folders: HashMap::new(), running: Vec::new() }
+        Self {
+            live,
+            events,
+            site,
+            root,
+            status,
+            folders: HashMap::new(),
+            running: Vec::new(),
+            begun: Box::new(|_, _| None),
+            sure: HashSet::new(),
+        }
+    }
+
+    /// The same, with what tells of recordings that began before this process did. It is asked in a look.
+    pub(crate) fn knowing(self, begun: Begun) -> Self {
+        Self { begun, ..self }
     }
 
     /// Looks once. Reads folders and files, and waits for the recorder.
@@ -86,6 +109,13 @@ impl Watch {
                         // A later segment is of the same recording, which began before.
                         (running.id, running.started_us) = (known.id, known.started_us);
                     }
+                    if running.segment > 1
+                        && !self.sure.contains(&running.id)
+                        && let Some(begun) = (self.begun)(&running.device, &running.recording)
+                    {
+                        (running.id, running.started_us) = begun;
+                        self.sure.insert(running.id);
+                    }
                     self.running.push(*running);
                 }
                 Found::Running(_) => {}
@@ -102,6 +132,7 @@ impl Watch {
                 self.events.tell(Event { kind: "call.live", about, data });
             }
         }
+        self.sure.retain(|id| self.running.iter().any(|running| running.id == *id));
         self.live.set(self.root.clone(), self.running.clone());
     }
 

@@ -93,4 +93,12 @@ impl Sameness for SqliteCatalogue {
         tx.commit().await?;
         Ok(true)
     }
+
+    async fn begun(&self, device: &str, recording: &str) -> Done<Option<(Id, i64)>> {
+        let query = "SELECT r.id, s.started_us FROM device d JOIN recording r ON r.device = d.key
+                     JOIN segment s ON s.recording = r.key
+                     WHERE d.name = ? AND r.recording = ? ORDER BY s.number LIMIT 1";
+        let row = sqlx::query(query).bind(device).bind(recording).fetch_optional(self.readers()).await?;
+        Ok(row.map(|row| (id(row.get("id")), row.get("started_us"))))
+    }
 }

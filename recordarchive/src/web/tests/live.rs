@@ -6,6 +6,7 @@ use crate::access::secret::key_hash;
 use crate::access::{Grant, Role, Use};
 use crate::catalogue::Catalogue;
 use crate::catalogue::model::Account;
+use crate::catalogue::same::Sameness;
 use crate::clock;
 use crate::events::{About, Events};
 use crate::id::Id;
@@ -21,6 +22,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use store::fs::{Fs, RealFs};
 use tower::ServiceExt;
 
@@ -31,6 +33,7 @@ struct Recorder {
     file: File,
     audio: Vec<u8>,
     extension: String,
+    start: String,
 }
 
 impl Recorder {
@@ -38,13 +41,14 @@ impl Recorder {
         let day = day_of(clock::now_us(), &site().zone);
         let folder = archive.intake().join(format!("0c:11/{day}"));
         let audio = vec![0xD5; 16_000];
-        let recorder = format!("rec-{extension}");
+        let (recorder, start) = (format!("rec-{extension}"), rfc3339(clock::now_us()));
+        let said = start.clone();
         let sidecar = |state| {
             move |sidecar: &mut recfile::sidecar::Sidecar| {
                 sidecar.state = state;
                 sidecar.recording = recorder;
                 sidecar.segment = segment;
-                sidecar.start = rfc3339(clock::now_us());
+                sidecar.start = said;
                 (sidecar.sha256, sidecar.end_reason) = (None, None);
                 sidecar.call.id = format!("call-{extension}");
                 sidecar.call.local_number = extension.into();
@@ -53,7 +57,7 @@ impl Recorder {
         record(&folder, name, Codec::Pcma, &audio, sidecar(SidecarState::Recording));
         let file = File::options().append(true).open(folder.join(name)).unwrap();
         assert!(RealFs.lock(&file).unwrap());
-        Self { folder, name: name.into(), file, audio, extension: extension.into() }
+        Self { folder, name: name.into(), file, audio, extension: extension.into(), start }
     }
 
     fn write(&mut self, octets: &[u8]) {
@@ -62,10 +66,11 @@ impl Recorder {
     }
 
     fn end(self, segment: u32) {
-        let (audio, extension) = (self.audio, self.extension);
+        let (audio, extension, start) = (self.audio, self.extension, self.start);
         record(&self.folder, &self.name, Codec::Pcma, &audio, |sidecar| {
             sidecar.recording = format!("rec-{extension}");
             sidecar.segment = segment;
+            sidecar.start = start;
             sidecar.call.id = format!("call-{extension}");
             sidecar.call.local_number = extension;
         });
@@ -142,6 +147,19 @@ fn live_calls_are_those_that_a_recorder_writes_now() {
         let second = Recorder::begin(&archive, "Record_m.wav", "201", 2);
         watch.look(clock::now_us());
         assert_eq!(archive.live("super").await[0]["id"], live[0]["id"]);
+        // It has it after a restart, too, as soon as the first file is in the catalogue.
+        let (catalogue, runtime) = (Arc::clone(&archive.catalogue), tokio::runtime::Handle::current());
+        let begun = move |device: &str, recording: &str| {
+            runtime.block_on(catalogue.begun(device, recording)).unwrap()
+        };
+        let mut restarted = archive.watch(Events::default()).knowing(Box::new(begun));
+        let mut look = || std::thread::scope(|scope| scope.spawn(|| restarted.look(clock::now_us())).join());
+        look().unwrap();
+        assert_ne!(archive.live("super").await[0]["id"], live[0]["id"]);
+        assert_eq!(archive.reconcile().await.added, 1);
+        look().unwrap();
+        let again = archive.live("super").await;
+        assert_eq!((&again[0]["id"], &again[0]["started"]), (&live[0]["id"], &live[0]["started"]));
         second.end(2);
         watch.look(clock::now_us());
         assert_eq!(archive.live("super").await, [Value::Null; 0]);
