@@ -207,7 +207,7 @@ test("a note stands at the second that is heard, and tags are kept", async () =>
   assert.equal(await page.evaluate(() => document.activeElement.name), "text");
   await page.keyboard.type("asks for the manager");
   await page.getByRole("button", { name: "Add" }).click();
-  await page.locator(".notes li").getByText("asks for the manager").waitFor();
+  await page.locator(".notes .text", { hasText: "asks for the manager" }).waitFor();
   assert.equal(await page.locator(".notes .seek").getAttribute("data-at"), "4200");
   await page.getByLabel("Tags").fill("complaint, vip");
   await page.getByRole("button", { name: "Save tags" }).click();

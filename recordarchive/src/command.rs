@@ -14,6 +14,7 @@ use crate::catalogue::sqlite::SqliteCatalogue;
 use crate::catalogue::{Catalogue, Failure};
 use crate::clock;
 use crate::config::{Config, DEFAULT_FILE};
+use crate::id::hex;
 use crate::jobs::checkpoint::{self, SecondPlace};
 use crate::jobs::intake::{Counts, Intake};
 use crate::jobs::verify::Anchors;
@@ -23,6 +24,7 @@ use crate::time::{day_begins, rfc3339};
 use clap::{Args, Parser, Subcommand};
 use recfile::text::{logged, shown, shown_lines};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -253,7 +255,11 @@ fn settings(common: &Common) -> Result<Config, Ended> {
     };
     let mut config = match std::fs::read_to_string(path) {
         Ok(text) => {
-            Config::parse(&text, &path.to_string_lossy()).map_err(|error| Ended::Usage(error.to_string()))?
+            let parsed = Config::parse(&text, &path.to_string_lossy());
+            let mut config = parsed.map_err(|error| Ended::Usage(error.to_string()))?;
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            config.read_from = Some((absolute, hex(&Sha256::digest(&text))));
+            config
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => Config::default(),
         Err(error) => return Err(Ended::Usage(format!("{}: {error}", path.display()))),

@@ -84,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) encryption: Option<Encryption>,
     /// The least important level that is logged.
     pub(crate) log_level: LevelFilter,
+    /// The file that the settings were read from, and the SHA-256 of its text.
+    pub(crate) read_from: Option<(PathBuf, String)>,
 }
 
 impl Default for Config {
@@ -105,6 +107,7 @@ impl Default for Config {
             export_approval: false,
             encryption: None,
             log_level: LevelFilter::Info,
+            read_from: None,
         }
     }
 }

@@ -57,6 +57,7 @@
     const value = field.value.trim();
     switch (field.dataset.kind) {
       case "list": return value.split(/[,\s]+/).filter(Boolean);
+      case "names": return value.split(",").map((name) => name.trim()).filter(Boolean);
       case "seconds": return value === "" ? null : Math.round(Number(value) * 1000);
       case "number": return value === "" ? null : Number(value);
       case "bool": return field.checked;

@@ -123,7 +123,7 @@ async fn words_tags_and_notes_are_found(catalogue: &dyn Catalogue) {
     let page = catalogue.search(&search("brien"), &Condition::All).await.unwrap();
     let id = Id::parse(&page.calls[0].id).unwrap();
     let entry = Entry::new(NOW_US, "anna", "tag", id);
-    assert!(catalogue.set_tags(id, &["complaint".into()], &Condition::All, &entry).await.unwrap());
+    assert!(catalogue.set_tags(id, &["complaint".into()], None, &Condition::All, &entry).await.unwrap());
     let note = Note {
         id: Id::random(NOW_US).to_string(),
         text: "refund promised".into(),
@@ -134,10 +134,10 @@ async fn words_tags_and_notes_are_found(catalogue: &dyn Catalogue) {
     for line in ["tag:complaint", "compl", "refund", "has:note", "brien refund", "tag:complaint 0021"] {
         assert_eq!(hits(catalogue, line).await, ["c21"], "{line}");
     }
-    assert!(catalogue.set_tags(id, &[], &Condition::All, &entry).await.unwrap());
+    assert!(catalogue.set_tags(id, &[], None, &Condition::All, &entry).await.unwrap());
     assert_eq!(hits(catalogue, "compl").await, [""; 0]);
     let nobody = Condition::Any(Vec::new());
-    assert!(!catalogue.set_tags(id, &["x".into()], &nobody, &entry).await.unwrap());
+    assert!(!catalogue.set_tags(id, &["x".into()], None, &nobody, &entry).await.unwrap());
     assert!(!catalogue.add_note(id, &note, &nobody, &entry).await.unwrap());
 }
 

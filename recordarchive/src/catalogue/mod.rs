@@ -94,9 +94,18 @@ pub(crate) trait Catalogue:
     async fn call(&self, id: Id, condition: &Condition) -> Done<Option<CallView>>;
     /// The files of a recording, if the condition admits its call.
     async fn media(&self, recording: Id, condition: &Condition) -> Done<Option<RecordingMedia>>;
-    /// Replaces the tags of a call; false if the condition does not admit it.
-    async fn set_tags(&self, call: Id, tags: &[String], condition: &Condition, entry: &Entry) -> Done<bool>;
-    /// Adds a note to a call; false if the condition does not admit it.
+    /// Replaces the tags of a call; false if the condition does not admit it. A conflict, if they are not as
+    /// they `was`: somebody else set them meanwhile.
+    async fn set_tags(
+        &self,
+        call: Id,
+        tags: &[String],
+        was: Option<&[String]>,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<bool>;
+    /// Adds a note to a call; false if the condition does not admit it, or the call has no note that this one
+    /// supersedes. A conflict, if that one is another person's, or was superseded before.
     async fn add_note(&self, call: Id, note: &Note, condition: &Condition, entry: &Entry) -> Done<bool>;
 
     /// Takes events of other systems in, and links them to calls; known ones are replaced. All or none.

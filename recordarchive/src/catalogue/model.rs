@@ -286,6 +286,8 @@ pub(crate) struct Note {
     pub(crate) by: String,
     /// The time.
     pub(crate) written_us: i64,
+    /// The id of the note in whose place it is.
+    pub(crate) supersedes: Option<String>,
 }
 
 /// The files of a recording, for playing.

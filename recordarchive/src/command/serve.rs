@@ -18,6 +18,7 @@ use crate::media::derived::Store;
 use crate::oidc::provider::Provider;
 use crate::time::SECOND_US;
 use crate::web::{self, App};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
         config.listen = addr;
     }
     let entry = |action| Entry::new(clock::now_us(), COMMAND_LINE, action, env!("CARGO_PKG_VERSION"));
-    catalogue.log(&[entry("start")]).await?;
+    catalogue.log(&[entry("start"), settings_entry(&config)]).await?;
     let acceptor = match &config.tls {
         Some((cert, key)) => Some(web::tls::read(cert, key).map_err(Ended::Usage)?),
         None => None,
@@ -137,6 +138,17 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
         note(&format!("audit: the last checkpoint failed: {problem}"));
     }
     Ok(())
+}
+
+/// The audit entry with the settings that the server runs with: those of its file by their hash, and those
+/// of the command line.
+fn settings_entry(config: &Config) -> Entry {
+    let (file, sha256) = config.read_from.clone().unzip();
+    let file = file.unwrap_or_default();
+    let said = json!({
+        "sha256": sha256, "data": config.data, "intakes": config.intakes, "listen": config.listen.to_string(),
+    });
+    Entry::new(clock::now_us(), COMMAND_LINE, "config", file.display()).with(&said)
 }
 
 async fn signalled() {

@@ -199,8 +199,10 @@ pub(super) async fn one(
 
 fn whole(app: &App, call: &CallView, full: bool, now_us: i64) -> Value {
     let note = |note: &Note| {
+        let newer = call.notes.iter().find(|newer| newer.supersedes.as_ref() == Some(&note.id));
         json!({
             "id": note.id, "text": note.text, "at_ms": note.at_ms, "by": note.by, "written": rfc3339(note.written_us),
+            "supersedes": note.supersedes, "superseded_by": newer.map(|newer| &newer.id),
         })
     };
     let mut value = shown(call, full);
@@ -244,6 +246,8 @@ async fn changed(
 #[derive(Deserialize)]
 struct Tags {
     tags: Vec<String>,
+    /// Those that the person saw.
+    was: Option<Vec<String>>,
 }
 
 /// `PUT /calls/{id}/tags`
@@ -258,8 +262,9 @@ pub(super) async fn set_tags(
     let now_us = clock::now_us();
     let condition = authorize(&actor, Permission::TagWrite, None, now_us)?;
     let id = id(&text)?;
-    let wanted = |_| Problem::bad("a JSON object with tags, a list of names");
-    let Tags { tags } = serde_json::from_slice(&body).map_err(wanted)?;
+    let wanted =
+        |_| Problem::bad("a JSON object with tags, a list of names, and was, the present ones, or not");
+    let Tags { tags, was } = serde_json::from_slice(&body).map_err(wanted)?;
     let mut tags: Vec<String> = tags.iter().map(|tag| tag.trim().to_lowercase()).collect();
     tags.sort();
     tags.dedup();
@@ -269,7 +274,7 @@ pub(super) async fn set_tags(
         return Err(Problem::bad(format!("at most {MAX_TAGS} tags of 1 to {MAX_TAG_CHARS} characters")));
     }
     let entry = Entry::new(now_us, &actor.name, "tag", id).with(&json!({"tags": tags}));
-    if !app.catalogue.set_tags(id, &tags, &condition, &entry).await? {
+    if !app.catalogue.set_tags(id, &tags, was.as_deref(), &condition, &entry).await? {
         return Err(Problem::not_found());
     }
     Ok(Json(changed(&app, id, &actor, &condition, now_us).await?).into_response())
@@ -306,6 +311,7 @@ pub(super) async fn set_apart(
 struct NewNote {
     text: String,
     at_ms: Option<u32>,
+    supersedes: Option<String>,
 }
 
 /// `POST /calls/{id}/notes`
@@ -320,8 +326,8 @@ pub(super) async fn add_note(
     let now_us = clock::now_us();
     let condition = authorize(&actor, Permission::NoteWrite, None, now_us)?;
     let id = id(&text)?;
-    let wanted = |_| Problem::bad("a JSON object with text, and at_ms or not");
-    let NewNote { text, at_ms } = serde_json::from_slice(&body).map_err(wanted)?;
+    let wanted = |_| Problem::bad("a JSON object with text, and at_ms and supersedes or not");
+    let NewNote { text, at_ms, supersedes } = serde_json::from_slice(&body).map_err(wanted)?;
     if text.trim().is_empty() || text.chars().count() > MAX_NOTE_CHARS {
         return Err(Problem::bad(format!("a note has 1 to {MAX_NOTE_CHARS} characters")));
     }
@@ -331,8 +337,10 @@ pub(super) async fn add_note(
         at_ms: at_ms.map(i64::from),
         by: actor.name.clone(),
         written_us: now_us,
+        supersedes: supersedes.map(|old| self::id(&old).map(|old| old.to_string())).transpose()?,
     };
-    let entry = Entry::new(now_us, &actor.name, "note", id).with(&json!({"note": note.id}));
+    let said = json!({"note": note.id, "supersedes": note.supersedes});
+    let entry = Entry::new(now_us, &actor.name, "note", id).with(&said);
     if !app.catalogue.add_note(id, &note, &condition, &entry).await? {
         return Err(Problem::not_found());
     }

@@ -98,6 +98,9 @@ pub(super) async fn log_in(
     };
     if let Some(secret) = app.catalogue.totp(account.id).await? {
         let Some(code) = code else {
+            // The password is known to somebody: that is to be seen, too.
+            let entry = Entry::new(now_us, &user, "login", &user).result("failed");
+            app.catalogue.log(&[entry.with(&json!({"why": "no second factor"}))]).await?;
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "the account has a second factor: add totp"));
         };
         // A code works once: somebody may have seen it.

@@ -6,6 +6,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+/// The type of a body that has an error.
+const PROBLEM_TYPE: &str = "application/problem+json";
+
 /// An error answer.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -42,6 +45,33 @@ impl Problem {
     }
 }
 
+/// An error that has no form of its own, such as that of a method which a route does not take, as a problem.
+/// Its headers stay.
+pub(super) fn whole(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !(status.is_client_error() || status.is_server_error())
+        || kind.is_some_and(|kind| kind == PROBLEM_TYPE)
+    {
+        return response;
+    }
+    let detail = match status {
+        StatusCode::METHOD_NOT_ALLOWED => "the header Allow has the methods that this takes",
+        StatusCode::PAYLOAD_TOO_LARGE => "the request is larger than it may be",
+        StatusCode::RANGE_NOT_SATISFIABLE => "it has no octet of this range: Content-Range has its length",
+        StatusCode::BAD_REQUEST => "the path is no text in UTF-8",
+        _ => "it did not work",
+    };
+    let (head, _) = response.into_parts();
+    let mut problem = Problem::new(status, detail).into_response();
+    for (name, value) in &head.headers {
+        if ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name) {
+            problem.headers_mut().append(name, value.clone());
+        }
+    }
+    problem
+}
+
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -73,7 +103,7 @@ impl IntoResponse for Problem {
         let body = json!({
             "type": "about:blank", "title": title, "status": self.status.as_u16(), "detail": self.detail,
         });
-        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        let content_type = [(header::CONTENT_TYPE, PROBLEM_TYPE)];
         let mut response = (self.status, content_type, body.to_string()).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());

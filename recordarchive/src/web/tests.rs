@@ -475,6 +475,44 @@ fn a_person_logs_in_writes_notes_and_tags_and_logs_out_and_other_sites_can_not()
 }
 
 #[test]
+fn two_browsers_that_edit_the_same_call_overwrite_nothing_of_each_other() {
+    run(async {
+        let archive = Archive::new().await;
+        archive.fill().await;
+        let (call, _) = archive.recording("pcma").await;
+        let send = async |who: &str, method: &str, what: &str, body: Value| {
+            let request = Request::builder().method(method).uri(format!("/api/v1/calls/{call}/{what}"));
+            let request = request.header("authorization", format!("Bearer {who}"));
+            archive.ask(request.body(Body::from(body.to_string())).unwrap()).await
+        };
+        let tags = async |was: &[&str], tags: &[&str]| {
+            send("super", "PUT", "tags", json!({"was": was, "tags": tags})).await
+        };
+        assert_eq!(tags(&[], &["vip", "two words"]).await.status, StatusCode::OK);
+        let late = tags(&[], &["complaint"]).await;
+        assert_eq!(late.status, StatusCode::CONFLICT);
+        assert!(late.json()["detail"].as_str().unwrap().contains("two words"), "{}", late.json());
+        assert_eq!(tags(&["vip", "two words"], &["vip"]).await.json()["tags"], json!(["vip"]));
+        // A note stays, and another one is in its place: once, and of the same person.
+        let note = async |who: &str, body: Value| send(who, "POST", "notes", body).await;
+        let first = note("super", json!({"text": "wants mony", "at_ms": 500})).await.json();
+        let first = first["notes"][0]["id"].as_str().unwrap().to_owned();
+        let again = json!({"text": "wants money", "at_ms": 500, "supersedes": first});
+        assert_eq!(note("agent", again.clone()).await.status, StatusCode::CONFLICT);
+        let second = note("super", again.clone()).await;
+        assert_eq!(second.status, StatusCode::CREATED);
+        let notes = second.json()["notes"].clone();
+        assert_eq!((&notes[0]["text"], &notes[0]["superseded_by"]), (&json!("wants mony"), &notes[1]["id"]));
+        assert_eq!((&notes[1]["supersedes"], &notes[1]["superseded_by"]), (&json!(first), &Value::Null));
+        assert_eq!(note("super", again).await.status, StatusCode::CONFLICT);
+        for nothing in ["x", &call] {
+            let answer = note("super", json!({"text": "x", "supersedes": nothing})).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{nothing}");
+        }
+    });
+}
+
+#[test]
 fn the_set_up_link_makes_one_account_of_an_empty_archive() {
     run(async {
         let folder = tempfile::tempdir().unwrap();

@@ -4,9 +4,9 @@ use super::people::id;
 use super::search::{NO_TRASH, Sql, condition_sql};
 use super::{Tx, deletions, files, holds, policies, same};
 use crate::access::Condition;
-use crate::catalogue::Done;
 use crate::catalogue::event::EventBrief;
 use crate::catalogue::model::{CallView, Note, Party, Place, RecordingMedia, RecordingView, Segment};
+use crate::catalogue::{Done, Failure};
 use crate::id::{Id, hex};
 use crate::retention::{Class, Subject, fate};
 use recfile::call::Direction;
@@ -143,6 +143,7 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
                 at_ms: row.get("at_ms"),
                 by: row.get("by"),
                 written_us: row.get("written_us"),
+                supersedes: row.get::<Option<&[u8]>, _>("supersedes").map(|old| id(old).to_string()),
             });
         }
     }
@@ -232,11 +233,23 @@ async fn key_of(tx: &mut Tx, call: Id, condition: &Condition) -> Done<Option<i64
 pub(super) async fn set_tags(
     tx: &mut Tx,
     call: Id,
-    tags: &[String],
+    (tags, was): (&[String], Option<&[String]>),
     condition: &Condition,
     now_us: i64,
 ) -> Done<bool> {
     let Some(key) = key_of(tx, call, condition).await? else { return Ok(false) };
+    if let Some(was) = was {
+        let query =
+            "SELECT g.name FROM tagged t JOIN tag g ON g.key = t.tag WHERE t.call = ? ORDER BY g.name";
+        let present: Vec<String> = sqlx::query_scalar(query).bind(key).fetch_all(&mut **tx).await?;
+        let mut was = was.to_vec();
+        was.sort();
+        if was != present {
+            let told =
+                format!("the tags were changed meanwhile, and are {present:?}: look at the call again");
+            return Err(Failure::Conflict(told));
+        }
+    }
     policies::refuse_tags(tx, key, tags, now_us).await?;
     sqlx::query("DELETE FROM tagged WHERE call = ?").bind(key).execute(&mut **tx).await?;
     for tag in tags {
@@ -254,13 +267,31 @@ pub(super) async fn set_tags(
 pub(super) async fn add_note(tx: &mut Tx, call: Id, note: &Note, condition: &Condition) -> Done<bool> {
     let Some(key) = key_of(tx, call, condition).await? else { return Ok(false) };
     let note_id = Id::parse(&note.id).unwrap_or(Id([0; 16]));
-    sqlx::query("INSERT INTO note (call, id, at_ms, text, by, written_us) VALUES (?, ?, ?, ?, ?, ?)")
+    let old = note.supersedes.as_deref().and_then(Id::parse);
+    if let Some(old) = old {
+        let query = "SELECT by, EXISTS (SELECT 1 FROM note x WHERE x.supersedes = ?2) AS superseded
+                     FROM note WHERE call = ?1 AND id = ?2";
+        let row = sqlx::query(query).bind(key).bind(old.0.as_slice()).fetch_optional(&mut **tx).await?;
+        let Some(row) = row else { return Ok(false) };
+        if row.get::<&str, _>("by") != note.by {
+            return Err(Failure::Conflict(
+                "a note is superseded by who wrote it alone: add another one".into(),
+            ));
+        }
+        if row.get("superseded") {
+            return Err(Failure::Conflict("the note was superseded before: look at the call again".into()));
+        }
+    }
+    let query = "INSERT INTO note (call, id, at_ms, text, by, written_us, supersedes)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)";
+    sqlx::query(query)
         .bind(key)
         .bind(note_id.0.as_slice())
         .bind(note.at_ms)
         .bind(&note.text)
         .bind(&note.by)
         .bind(note.written_us)
+        .bind(old.as_ref().map(|old| old.0.as_slice()))
         .execute(&mut **tx)
         .await?;
     files::index_words(tx, key).await?;

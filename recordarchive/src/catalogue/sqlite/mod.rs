@@ -63,6 +63,7 @@ const SCHEMA: &[&str] = &[
     include_str!("numbers.sql"),
     include_str!("identities.sql"),
     include_str!("compact.sql"),
+    include_str!("supersedes.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;
@@ -162,6 +163,15 @@ impl SqliteCatalogue {
     }
 }
 
+/// Ends a transaction, with the entry of what was done.
+async fn finish(mut tx: Tx, done: bool, entry: &Entry) -> Done<bool> {
+    if done {
+        log::append(&mut tx, std::slice::from_ref(entry)).await?;
+    }
+    tx.commit().await?;
+    Ok(done)
+}
+
 #[async_trait]
 impl Catalogue for SqliteCatalogue {
     async fn take(&self, files: &[Found]) -> Done<Vec<Taken>> {
@@ -230,24 +240,23 @@ impl Catalogue for SqliteCatalogue {
         calls::media(self.readers(), recording, condition).await
     }
 
-    async fn set_tags(&self, call: Id, tags: &[String], condition: &Condition, entry: &Entry) -> Done<bool> {
+    async fn set_tags(
+        &self,
+        call: Id,
+        tags: &[String],
+        was: Option<&[String]>,
+        condition: &Condition,
+        entry: &Entry,
+    ) -> Done<bool> {
         let mut tx = self.begin().await?;
-        let done = calls::set_tags(&mut tx, call, tags, condition, entry.at_us).await?;
-        if done {
-            log::append(&mut tx, std::slice::from_ref(entry)).await?;
-        }
-        tx.commit().await?;
-        Ok(done)
+        let done = calls::set_tags(&mut tx, call, (tags, was), condition, entry.at_us).await?;
+        finish(tx, done, entry).await
     }
 
     async fn add_note(&self, call: Id, note: &Note, condition: &Condition, entry: &Entry) -> Done<bool> {
         let mut tx = self.begin().await?;
         let done = calls::add_note(&mut tx, call, note, condition).await?;
-        if done {
-            log::append(&mut tx, std::slice::from_ref(entry)).await?;
-        }
-        tx.commit().await?;
-        Ok(done)
+        finish(tx, done, entry).await
     }
 
     async fn put_events(&self, events: &[NewEvent], entry: &Entry) -> Done<Bulk> {
@@ -403,21 +412,13 @@ impl Catalogue for SqliteCatalogue {
     async fn disable(&self, name: &str, entry: &Entry) -> Done<bool> {
         let mut tx = self.begin().await?;
         let done = people::disable(&mut tx, name).await?;
-        if done {
-            log::append(&mut tx, std::slice::from_ref(entry)).await?;
-        }
-        tx.commit().await?;
-        Ok(done)
+        finish(tx, done, entry).await
     }
 
     async fn set_password(&self, name: &str, hash: &str, entry: &Entry) -> Done<bool> {
         let mut tx = self.begin().await?;
         let done = people::set_password(&mut tx, name, hash).await?;
-        if done {
-            log::append(&mut tx, std::slice::from_ref(entry)).await?;
-        }
-        tx.commit().await?;
-        Ok(done)
+        finish(tx, done, entry).await
     }
 
     async fn extension_from(&self, extension: &str, now_us: i64) -> Done<i64> {
@@ -439,11 +440,7 @@ impl Catalogue for SqliteCatalogue {
     async fn set_totp(&self, name: &str, secret: Option<&[u8]>, entry: &Entry) -> Done<bool> {
         let mut tx = self.begin().await?;
         let done = totp::set(&mut tx, name, secret).await?;
-        if done {
-            log::append(&mut tx, std::slice::from_ref(entry)).await?;
-        }
-        tx.commit().await?;
-        Ok(done)
+        finish(tx, done, entry).await
     }
 
     async fn open_session(&self, session: &Session, entry: &Entry) -> Done<()> {
@@ -500,11 +497,7 @@ impl Catalogue for SqliteCatalogue {
     async fn set_up(&self, hash: &[u8], now_us: i64, account: &Account, entry: &Entry) -> Done<bool> {
         let mut tx = self.begin().await?;
         let done = people::set_up(&mut tx, hash, now_us, account).await?;
-        if done {
-            log::append(&mut tx, std::slice::from_ref(entry)).await?;
-        }
-        tx.commit().await?;
-        Ok(done)
+        finish(tx, done, entry).await
     }
 
     async fn log(&self, entries: &[Entry]) -> Done<()> {

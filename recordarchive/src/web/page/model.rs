@@ -61,6 +61,8 @@ impl Recording {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Note {
+    pub(super) id: String,
+    pub(super) superseded_by: Option<String>,
     pub(super) text: String,
     pub(super) at_ms: Option<i64>,
     pub(super) by: String,
@@ -159,6 +161,11 @@ impl Call {
 
     pub(super) fn tag_line(&self) -> String {
         self.tags.join(", ")
+    }
+
+    /// The tags, as a list of JSON.
+    pub(super) fn tag_list(&self) -> String {
+        serde_json::json!(self.tags).to_string()
     }
 
     pub(super) fn is_playable(&self) -> bool {

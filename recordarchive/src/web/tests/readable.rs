@@ -201,7 +201,7 @@ impl World {
             let id = self.calls[at].id;
             if is(chance, 6) {
                 let tags = [one_of(chance, &["vip", "complaint"]).to_owned()];
-                self.catalogue.set_tags(id, &tags, &Condition::All, &entry("tag")).await.unwrap();
+                self.catalogue.set_tags(id, &tags, None, &Condition::All, &entry("tag")).await.unwrap();
             }
             if is(chance, 8) {
                 let note = Note {

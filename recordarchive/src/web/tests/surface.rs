@@ -115,6 +115,36 @@ fn parameters_that_do_not_fit_are_a_problem_as_all_others() {
 }
 
 #[test]
+fn errors_from_before_a_handler_are_problems_as_all_others() {
+    run(async {
+        let archive = Archive::new().await;
+        archive.fill().await;
+        let (_, recording) = archive.recording("pcma").await;
+        let ask = async |method: &str, path: &str, range: &str, octets: usize| {
+            let request = Request::builder().method(method).uri(path).header("authorization", "Bearer super");
+            let body = Body::from(vec![b' '; octets]);
+            archive.ask(request.header("range", range).body(body).unwrap()).await
+        };
+        let audio = format!("/api/v1/recordings/{recording}/audio");
+        for (method, path, octets, status) in [
+            ("DELETE", "/api/v1/calls", 0, StatusCode::METHOD_NOT_ALLOWED),
+            ("PUT", "/api/v1/calls/x/tags", 100_000, StatusCode::PAYLOAD_TOO_LARGE),
+            ("GET", "/api/v1/calls/%ff", 0, StatusCode::BAD_REQUEST),
+            ("GET", "/api/v1/nothing", 0, StatusCode::NOT_FOUND),
+            ("GET", &audio, 0, StatusCode::RANGE_NOT_SATISFIABLE),
+        ] {
+            let answer = ask(method, path, "bytes=99999999-", octets).await;
+            assert_eq!(answer.status, status, "{method} {path}");
+            assert_eq!(answer.header("content-type"), "application/problem+json", "{method} {path}");
+            assert_eq!(answer.json()["status"], status.as_u16(), "{method} {path}");
+        }
+        assert_eq!(ask("DELETE", "/api/v1/calls", "", 0).await.header("allow"), "GET,HEAD");
+        let none = ask("GET", &audio, "bytes=99999999-", 0).await;
+        assert!(none.header("content-range").starts_with("bytes */"));
+    });
+}
+
+#[test]
 fn a_second_factor_is_asked_for_and_a_code_is_good_once() {
     run(async {
         let archive = Archive::new().await;
@@ -129,6 +159,8 @@ fn a_second_factor_is_asked_for_and_a_code_is_good_once() {
         };
         let (status, detail) = log_in(None).await;
         assert!(status == StatusCode::UNAUTHORIZED && detail.contains("second factor"), "{detail}");
+        let newest = archive.catalogue.audit_newest(None, Some("super"), 1).await.unwrap().remove(0).entry;
+        assert_eq!((newest.action.as_str(), newest.result.as_str()), ("login", "failed"));
         // A code that is not the one of now.
         let now_us = clock::now_us();
         let all = (0..1_000_000).map(|code| format!("{code:06}"));
