@@ -4,6 +4,7 @@
 //! an identity is replaced by the same one in another wrapping, or not at all.
 
 use super::people::id;
+use super::rows::Kept;
 use super::{SqliteCatalogue, Tx, files, holds, log};
 use crate::access::audit::Entry;
 use crate::catalogue::Done;
@@ -67,7 +68,8 @@ impl AtRest for SqliteCatalogue {
         }
         let query = "SELECT k.wrapped FROM device d JOIN recording r ON r.device = d.key
                      JOIN recording_key k ON k.recording = r.key WHERE d.name = ? AND r.recording = ?";
-        Ok(sqlx::query_scalar(query).bind(device).bind(recording).fetch_optional(self.readers()).await?)
+        let query = sqlx::query_scalar(query).bind(device).bind(Kept::of(recording));
+        Ok(query.fetch_optional(self.readers()).await?)
     }
 
     async fn plain_segments(&self, behind: (i64, u32), limit: u32) -> Done<Vec<PlainSegment>> {

@@ -1,7 +1,7 @@
 //! Many calls at once into a catalogue that has none, for measurements: the rows that taking them in one by
 //! one would make, without a search for rows that can't exist.
 
-use super::rows::{self, New, ROWS};
+use super::rows::{self, New, ROWS, Texts};
 use super::{BULK_PRAGMAS, SqliteCatalogue};
 use crate::catalogue::model::Found;
 use crate::catalogue::{Done, Failure};
@@ -23,6 +23,7 @@ struct Filled {
     devices: Names,
     sites: Names,
     folders: Names,
+    texts: Names,
     last_key: i64,
     recordings: i64,
 }
@@ -44,6 +45,7 @@ pub(crate) async fn fill(
     let mut connection = options.connect().await?;
     let indexes = without_indexes(&mut connection).await?;
     let (mut filled, mut count) = (Filled::default(), 0);
+    filled.texts.insert(String::new(), 1);
     let mut calls = calls.peekable();
     while calls.peek().is_some() {
         let batch: Vec<Found> = calls.by_ref().take(BATCH).collect();
@@ -71,7 +73,7 @@ pub(crate) async fn as_peers_ask(
     let ends = format!("%{tail}");
     let like = "SELECT c.key FROM call c JOIN party r ON r.call = c.key AND r.role = 0
                 JOIN party l ON l.call = c.key AND l.role = 1
-                WHERE r.number LIKE ?1 OR l.number LIKE ?1 ORDER BY c.started_us DESC LIMIT 50";
+                WHERE r.digits LIKE ?1 OR l.digits LIKE ?1 ORDER BY c.started_us DESC LIMIT 50";
     let begun = Instant::now();
     sqlx::query(like).bind(ends).fetch_all(catalogue.readers()).await?;
     took.push(("last four digits by LIKE '%…', as FreePBX asks", begun.elapsed()));
@@ -131,12 +133,29 @@ impl Filled {
                 let add = sqlx::query("INSERT INTO folder (key, root, path) VALUES (?, ?, ?)").bind(folder);
                 add.bind(&found.place.root).bind(&found.place.folder).execute(&mut *connection).await?;
             }
+            let mut texts = [0; 4];
+            for (text, name) in texts.iter_mut().zip(Texts::names(found)) {
+                let (key, is_new) = named(&mut self.texts, name);
+                if is_new {
+                    let add = sqlx::query("INSERT INTO text (key, name) VALUES (?, ?)").bind(key);
+                    add.bind(name).execute(&mut *connection).await?;
+                }
+                *text = key;
+            }
+            let texts = Texts::of(texts);
             let (call_id, key) = rows::identity(found);
             self.last_key = key.max(self.last_key + 1);
             self.recordings += 1;
             let (recording, sealed) = (self.recordings, self.recordings);
-            let keys =
-                New { recording, sealed, device, site, folder, ..New::of(found, self.last_key, call_id) };
+            let keys = New {
+                recording,
+                sealed,
+                device,
+                site,
+                folder,
+                texts,
+                ..New::of(found, self.last_key, call_id)
+            };
             new.push(keys);
         }
         rows::insert(connection, &new.iter().collect::<Vec<_>>()).await
@@ -178,7 +197,9 @@ mod tests {
                 files::take(&mut tx, call).await.unwrap();
             }
             tx.commit().await.unwrap();
-            for table in ["device", "site", "folder", "call", "party", "recording", "segment", "sealed"] {
+            for table in
+                ["device", "site", "folder", "text", "call", "party", "recording", "segment", "sealed"]
+            {
                 let rows = dump(&at_once, table).await;
                 assert!(!rows.is_empty());
                 assert!(rows == dump(&one_by_one, table).await, "{table}");

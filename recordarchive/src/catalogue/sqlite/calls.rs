@@ -19,7 +19,8 @@ use std::collections::HashMap;
 const MAX_EVENTS: usize = 2000;
 
 /// Columns of a call for [`view`].
-pub(super) const COLUMNS: &str = "c.key, c.id, c.external_id, c.direction, c.started_us, c.duration_ms, c.extension, \
+pub(super) const COLUMNS: &str = "c.key, c.id, c.external_id, c.started_us, c.duration_ms, c.extension, \
+     (SELECT name FROM text WHERE key = c.direction) AS direction, \
      (SELECT name FROM device WHERE key = c.device) AS device, (SELECT name FROM site WHERE key = c.site) AS site, \
      coalesce(CASE r.number WHEN '+' THEN '+' || r.digits ELSE r.number END, r.digits) AS remote_number, \
      r.digits AS remote_digits, r.name AS remote_name, \
@@ -71,8 +72,10 @@ pub(super) async fn views(connection: &mut SqliteConnection, rows: &[SqliteRow])
     }
     let mut hashes: HashMap<(usize, usize), Vec<Vec<u8>>> = HashMap::new();
     let mut sql = Sql::new(
-        "SELECT r.call, r.key, r.id, r.recording, r.source, r.codec, r.encrypted, s.duration_ms, s.gap_ms, s.lost,
-                s.end_reason, s.missing, z.sha256
+        "SELECT r.call, r.key, r.id, CASE typeof(r.recording) WHEN 'blob' THEN lower(hex(r.recording)) ELSE r.recording END AS recording,
+                (SELECT name FROM text WHERE key = r.source) AS source, (SELECT name FROM text WHERE key = r.codec) AS codec,
+                (SELECT name FROM text WHERE key = s.end_reason) AS end_reason,
+                r.encrypted, s.duration_ms, s.gap_ms, s.lost, s.missing, z.sha256
          FROM recording r JOIN segment s ON s.recording = r.key JOIN sealed z ON z.seq = s.sealed
          WHERE r.call IN "
             .into(),
@@ -186,13 +189,13 @@ pub(super) async fn media(
     condition: &Condition,
 ) -> Done<Option<RecordingMedia>> {
     let mut sql = Sql::new(
-        "SELECT c.id AS call_id, r.codec, r.encrypted, k.wrapped, s.number, f.root, f.path, s.name, s.octets, s.modified_ms,
+        "SELECT c.id AS call_id, (SELECT name FROM text WHERE key = r.codec) AS codec, r.encrypted, k.wrapped, s.number, f.root, f.path, s.name, s.octets, s.modified_ms,
                 s.sidecar_ms, s.audio_octets, s.is_plain, z.sha256
          FROM recording r JOIN call c ON c.key = r.call JOIN segment s ON s.recording = r.key
-         JOIN sealed z ON z.seq = s.sealed JOIN folder f ON f.key = s.folder LEFT JOIN recording_key k ON k.recording = r.key WHERE r.id = "
+         JOIN sealed z ON z.seq = s.sealed JOIN folder f ON f.key = s.folder LEFT JOIN recording_key k ON k.recording = r.key WHERE "
             .into(),
     );
-    sql.bind(recording.0.to_vec());
+    sql.push_is_recording(recording);
     condition_sql(condition, &mut sql);
     sql.push(NO_TRASH);
     sql.push(" ORDER BY s.number");

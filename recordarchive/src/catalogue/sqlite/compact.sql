@@ -4,23 +4,31 @@
 ALTER TABLE deletion_call ADD COLUMN key INTEGER;
 UPDATE deletion_call SET key = (SELECT c.key FROM call c WHERE c.id = deletion_call.call);
 
+-- Words that many rows have. All have the empty one.
+CREATE TABLE text (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+INSERT INTO text (name) VALUES ('');
+INSERT OR IGNORE INTO text (name) SELECT direction FROM call UNION SELECT codec FROM call UNION SELECT end_reason FROM call
+    UNION SELECT end_reason FROM segment UNION SELECT codec FROM recording UNION SELECT source FROM recording;
+
 -- The id of a call begins with its time, and so does its key: it is found without an index. Only calls are in one whose key is
 -- of another time, since a thousand others have begun in the same millisecond.
 CREATE TABLE compact (
     key INTEGER PRIMARY KEY,
     id BLOB NOT NULL,
     external_id TEXT NOT NULL,
-    direction TEXT NOT NULL,
+    direction INTEGER NOT NULL REFERENCES text,
     started_us INTEGER NOT NULL,
     duration_ms INTEGER NOT NULL,
     device INTEGER NOT NULL REFERENCES device,
     site INTEGER NOT NULL REFERENCES site,
     extension TEXT NOT NULL,
     gap_ms INTEGER NOT NULL,
-    end_reason TEXT NOT NULL,
-    codec TEXT NOT NULL
+    end_reason INTEGER NOT NULL REFERENCES text,
+    codec INTEGER NOT NULL REFERENCES text
 ) STRICT;
-INSERT INTO compact SELECT * FROM call ORDER BY key;
+INSERT INTO compact SELECT c.key, c.id, c.external_id, (SELECT key FROM text WHERE name = c.direction), c.started_us,
+    c.duration_ms, c.device, c.site, c.extension, c.gap_ms, (SELECT key FROM text WHERE name = c.end_reason),
+    (SELECT key FROM text WHERE name = c.codec) FROM call c ORDER BY c.key;
 DROP TABLE call;
 ALTER TABLE compact RENAME TO call;
 CREATE INDEX call_by_external_id ON call (external_id) WHERE external_id != '';
@@ -75,17 +83,43 @@ CREATE TABLE compact (
     is_plain INTEGER NOT NULL,
     gap_ms INTEGER NOT NULL,
     lost INTEGER NOT NULL,
-    end_reason TEXT NOT NULL,
+    end_reason INTEGER NOT NULL REFERENCES text,
     missing INTEGER NOT NULL DEFAULT 0,
     sealed INTEGER NOT NULL REFERENCES sealed,
-    PRIMARY KEY (recording, number),
-    UNIQUE (folder, name)
+    PRIMARY KEY (recording, number)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO compact SELECT recording, number, folder, name, octets, modified_ms, sidecar_ms, started_us, duration_ms,
-    audio_octets, is_plain, gap_ms, lost, end_reason, missing, sealed FROM segment ORDER BY recording, number;
+    audio_octets, is_plain, gap_ms, lost, (SELECT key FROM text t WHERE t.name = segment.end_reason), missing, sealed
+    FROM segment ORDER BY recording, number;
 DROP TABLE segment;
 ALTER TABLE compact RENAME TO segment;
+CREATE UNIQUE INDEX segment_by_name ON segment (folder, name);
 CREATE INDEX segment_missing ON segment (folder) WHERE missing = 1;
 
--- Its id begins with its time, too.
-ALTER TABLE recording DROP COLUMN started_us;
+-- The id of a recording begins with its time, too, and so does the key of the call that began with it. What its recorder calls
+-- it is octets where those are written in hexadecimal digits.
+CREATE TABLE compact (
+    key INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    call INTEGER NOT NULL REFERENCES call ON UPDATE CASCADE,
+    device INTEGER NOT NULL REFERENCES device,
+    recording ANY NOT NULL,
+    source INTEGER NOT NULL REFERENCES text,
+    codec INTEGER NOT NULL REFERENCES text,
+    encrypted INTEGER NOT NULL
+) STRICT;
+INSERT INTO compact SELECT r.key, r.id, r.call, r.device,
+    CASE WHEN length(r.recording) % 2 = 0 AND r.recording != '' AND r.recording NOT GLOB '*[^0-9a-f]*' THEN unhex(r.recording)
+    ELSE r.recording END,
+    (SELECT key FROM text WHERE name = r.source), (SELECT key FROM text WHERE name = r.codec), r.encrypted
+    FROM recording r ORDER BY r.key;
+DROP TABLE recording;
+ALTER TABLE compact RENAME TO recording;
+CREATE UNIQUE INDEX recording_by_name ON recording (device, recording);
+CREATE INDEX recording_by_call ON recording (call);
+CREATE TABLE recording_elsewhere (
+    id BLOB PRIMARY KEY, recording INTEGER NOT NULL REFERENCES recording ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX recording_elsewhere_by_recording ON recording_elsewhere (recording);
+INSERT INTO recording_elsewhere SELECT id, key FROM recording
+    WHERE call - (('0x' || hex(substr(id, 1, 6))) ->> '$') * 1000 NOT BETWEEN 0 AND 1999;

@@ -294,7 +294,7 @@ pub(super) async fn finish(tx: &mut Tx, doomed: &Doomed, now_us: i64) -> Done<bo
          SELECT c.id, d.key, ?2, d.asked_by, coalesce(d.decided_by, ''), d.reason
          FROM trash t JOIN call c ON c.key = t.call JOIN deletion d ON d.key = t.deletion WHERE t.call = ?1",
         "INSERT INTO gone (device, recording, call)
-         SELECT v.name, r.recording, c.id FROM recording r JOIN call c ON c.key = r.call
+         SELECT v.name, CASE typeof(r.recording) WHEN 'blob' THEN lower(hex(r.recording)) ELSE r.recording END, c.id FROM recording r JOIN call c ON c.key = r.call
          JOIN device v ON v.key = r.device WHERE r.call = ?1 AND ?2 IS NOT NULL ON CONFLICT DO NOTHING",
         "DELETE FROM held WHERE call = ?1 AND active = 0 AND ?2 IS NOT NULL",
         "DELETE FROM word WHERE rowid = ?1 AND ?2 IS NOT NULL",

@@ -3,6 +3,7 @@
 //! Invariant: a file that is taken twice changes nothing, and a file never takes the place of another one
 //! that has other audio. A recording keeps its id, and a call its notes, even if their files change or go.
 
+use super::rows::{Kept, Texts};
 use super::search::Sql;
 use super::{Tx, checkpoints, deletions, events, holds, people, rows};
 use crate::catalogue::Done;
@@ -32,6 +33,15 @@ pub(super) async fn intern(tx: &mut Tx, table: &'static str, name: &str) -> Done
     }
     let add = format!("INSERT INTO {table} (name) VALUES (?)");
     Ok(sqlx::query(AssertSqlSafe(add)).bind(name).execute(&mut **tx).await?.last_insert_rowid())
+}
+
+/// Keys of the words of a file.
+async fn texts(tx: &mut Tx, file: &Found) -> Done<Texts> {
+    let mut keys = [0; 4];
+    for (key, name) in keys.iter_mut().zip(Texts::names(file)) {
+        *key = intern(tx, "text", name).await?;
+    }
+    Ok(Texts::of(keys))
 }
 
 pub(super) async fn folder_key(tx: &mut Tx, root: &str, path: &str) -> Done<i64> {
@@ -87,7 +97,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     let mut known: Option<(i64, Vec<u8>)> =
         sqlx::query_as("SELECT key, id FROM recording WHERE device = ? AND recording = ?")
             .bind(device)
-            .bind(&file.recording)
+            .bind(Kept::of(&file.recording))
             .fetch_optional(&mut **tx)
             .await?;
     let is_renamed = match &here {
@@ -96,9 +106,10 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     };
     if known.is_none() && !is_renamed {
         // Its file may have said meanwhile that it is called otherwise: it has its id still.
-        let query = sqlx::query_as("SELECT key, id FROM recording WHERE id = ?");
-        let query = query.bind(rows::recording_id(file).0.to_vec());
-        known = query.fetch_optional(&mut **tx).await?;
+        let mut sql = Sql::new("SELECT r.key, r.id FROM recording r WHERE ".into());
+        sql.push_is_recording(rows::recording_id(file));
+        let found = sql.query().fetch_optional(&mut **tx).await?;
+        known = found.map(|row| (row.get("key"), row.get("id")));
     }
     let same: Option<Listed> = match &known {
         Some((key, _)) => {
@@ -126,6 +137,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
             return Ok(if is_same_audio { Taken::Duplicate } else { Taken::Conflict });
         }
     }
+    let texts = texts(tx, file).await?;
     let is_update = here.is_some() || same.is_some();
     if let Some(here) = here
         && known.as_ref().is_none_or(|(key, _)| (*key, segment) != (here.recording, here.number))
@@ -134,7 +146,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
         if is_renamed {
             sqlx::query("UPDATE recording SET device = ?, recording = ? WHERE key = ?")
                 .bind(device)
-                .bind(&file.recording)
+                .bind(Kept::of(&file.recording))
                 .bind(here.recording)
                 .execute(&mut **tx)
                 .await?;
@@ -156,16 +168,16 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
             let query =
                 "UPDATE recording SET codec = ?, source = iif(?, source, ?), encrypted = ? WHERE key = ?";
             sqlx::query(query)
-                .bind(&file.codec)
+                .bind(texts.codec)
                 .bind(file.place.is_encrypted())
-                .bind(file.source)
+                .bind(texts.source)
                 .bind(file.encrypted)
                 .bind(key)
                 .execute(&mut **tx)
                 .await?;
             (key, people::id(&id))
         }
-        None => add_recording(tx, file, device).await?,
+        None => add_recording(tx, file, device, texts).await?,
     };
     let sealed = checkpoints::seal(tx, recording, segment, &file.sha256).await?;
     sqlx::query(
@@ -192,7 +204,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     .bind(file.is_plain)
     .bind(file.gap_ms)
     .bind(file.lost)
-    .bind(&file.end_reason)
+    .bind(texts.end_reason)
     .bind(sealed)
     .execute(&mut **tx)
     .await?;
@@ -202,7 +214,7 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
     query.bind(&file.place.name).execute(&mut **tx).await?;
     let call = sqlx::query_scalar("SELECT call FROM recording WHERE key = ?").bind(recording);
     let call: i64 = call.fetch_one(&mut **tx).await?;
-    describe(tx, call, file).await?;
+    describe(tx, call, file, texts).await?;
     holds::take(tx, call, file).await?;
     Ok(if is_update { Taken::Updated { recording: id } } else { Taken::Added { recording: id } })
 }
@@ -250,7 +262,7 @@ async fn drop_if_empty(tx: &mut Tx, recording: i64) -> Done<()> {
     Ok(())
 }
 
-async fn add_recording(tx: &mut Tx, file: &Found, device: i64) -> Done<(i64, Id)> {
+async fn add_recording(tx: &mut Tx, file: &Found, device: i64, texts: Texts) -> Done<(i64, Id)> {
     let id = rows::recording_id(file);
     let call = match call_of(tx, file, device).await? {
         Some(call) => call,
@@ -264,13 +276,18 @@ async fn add_recording(tx: &mut Tx, file: &Found, device: i64) -> Done<(i64, Id)
         .bind(id.0.as_slice())
         .bind(call)
         .bind(device)
-        .bind(&file.recording)
-        .bind(file.source)
-        .bind(&file.codec)
+        .bind(Kept::of(&file.recording))
+        .bind(texts.source)
+        .bind(texts.codec)
         .bind(file.encrypted)
         .execute(&mut **tx)
         .await?;
-    Ok((done.last_insert_rowid(), id))
+    let key = done.last_insert_rowid();
+    if !rows::keys_of(id).contains(&call) {
+        let query = sqlx::query("INSERT INTO recording_elsewhere (id, recording) VALUES (?, ?)");
+        query.bind(id.0.to_vec()).bind(key).execute(&mut **tx).await?;
+    }
+    Ok((key, id))
 }
 
 /// The call that a new recording is of, if it is there.
@@ -303,7 +320,7 @@ async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
     sqlx::query(
         "INSERT INTO call (key, id, external_id, direction, started_us, duration_ms, device, site, extension, gap_ms,
                            end_reason, codec)
-         VALUES (?, ?, ?, '', ?, 0, ?, ?, '', 0, '', '')",
+         SELECT ?, ?, ?, key, ?, 0, ?, ?, '', 0, key, key FROM text WHERE name = ''",
     )
     .bind(key)
     .bind(id.0.as_slice())
@@ -325,10 +342,10 @@ async fn add_call(tx: &mut Tx, file: &Found, device: i64) -> Done<i64> {
 }
 
 /// Brings a call up to date with one of its files.
-async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
+async fn describe(tx: &mut Tx, call: i64, file: &Found, texts: Texts) -> Done<()> {
     sqlx::query(
         "UPDATE call SET
-           direction = CASE WHEN ?2 = '' THEN direction ELSE ?2 END,
+           direction = coalesce(?2, direction),
            extension = CASE WHEN ?3 = '' THEN extension ELSE ?3 END,
            external_id = CASE WHEN ?4 = '' THEN external_id ELSE ?4 END,
            codec = ?5,
@@ -342,10 +359,10 @@ async fn describe(tx: &mut Tx, call: i64, file: &Found) -> Done<()> {
          WHERE key = ?1",
     )
     .bind(call)
-    .bind(file.direction.map_or("", recfile::call::Direction::as_str))
+    .bind(file.direction.map(|_| texts.direction))
     .bind(file.local.extension())
     .bind(&file.external_id)
-    .bind(&file.codec)
+    .bind(texts.codec)
     .execute(&mut **tx)
     .await?;
     for (role, party) in [(0, &file.remote), (1, &file.local)] {
@@ -477,7 +494,8 @@ pub(super) async fn has(
         "SELECT 1 FROM device d JOIN recording r ON r.device = d.key JOIN segment s ON s.recording = r.key
                  JOIN sealed z ON z.seq = s.sealed
                  WHERE d.name = ? AND r.recording = ? AND s.number = ? AND z.sha256 = ? AND s.missing = 0";
-    let query = sqlx::query_scalar::<_, i64>(query).bind(device).bind(recording).bind(segment).bind(sha256);
+    let query = sqlx::query_scalar::<_, i64>(query).bind(device);
+    let query = query.bind(Kept::of(recording)).bind(segment).bind(sha256);
     let is_here = query.fetch_optional(pool).await?.is_some();
     Ok(is_here || deletions::is_gone(&mut *pool.acquire().await?, device, recording).await?)
 }
@@ -536,7 +554,31 @@ pub(super) async fn totals(pool: &SqlitePool) -> Done<Totals> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::sqlite::SqliteCatalogue;
     use crate::testing::{catalogue, run};
+
+    async fn plan(catalogue: &SqliteCatalogue, mut sql: Sql) -> Vec<String> {
+        let plan = sql.explained().fetch_all(catalogue.readers()).await.unwrap();
+        plan.iter().map(|row| row.get("detail")).collect()
+    }
+
+    #[test]
+    fn calls_and_recordings_are_found_by_their_ids_without_reading_all() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let catalogue = catalogue(folder.path()).await;
+            let (mut call, mut recording) = (Sql::default(), Sql::default());
+            call.push("SELECT c.started_us FROM call c WHERE ");
+            call.push_is_call(Id([1; 16]));
+            recording.push("SELECT r.codec FROM recording r WHERE ");
+            recording.push_is_recording(Id([1; 16]));
+            for sql in [call, recording] {
+                let plan = plan(&catalogue, sql).await;
+                assert!(plan.iter().all(|line| !line.contains("SCAN")), "{plan:#?}");
+                assert!(plan.iter().filter(|line| line.contains("SEARCH")).count() == 3, "{plan:#?}");
+            }
+        });
+    }
 
     #[test]
     fn call_of_a_call_id_is_found_by_its_index() {

@@ -8,7 +8,7 @@
 use super::Tx;
 use super::events;
 use super::files;
-use super::rows::{self, New, ROWS};
+use super::rows::{self, Kept, New, ROWS, Texts};
 use crate::catalogue::Done;
 use crate::catalogue::event::CallKeys;
 use crate::catalogue::model::{Found, Taken};
@@ -21,13 +21,15 @@ use std::collections::{HashMap, HashSet};
 const IS_KNOWN: &str = "
     EXISTS (SELECT 1 FROM segment s WHERE s.folder = n.folder AND s.name = n.name)
     OR EXISTS (SELECT 1 FROM recording r WHERE r.device = n.device AND r.recording = n.recording)
-    OR EXISTS (SELECT 1 FROM recording r WHERE r.id = n.recording_id)
+    OR EXISTS (SELECT 1 FROM recording r WHERE r.call BETWEEN n.call / 1000 * 1000 AND n.call / 1000 * 1000 + 1999
+               AND r.id = n.recording_id)
+    OR EXISTS (SELECT 1 FROM recording_elsewhere e WHERE e.id = n.recording_id)
     OR EXISTS (SELECT 1 FROM call c WHERE c.key = n.call)
     OR EXISTS (SELECT 1 FROM call c WHERE c.key BETWEEN n.call / 1000 * 1000 AND n.call / 1000 * 1000 + 1999
                AND c.id = n.call_id)
     OR EXISTS (SELECT 1 FROM call_elsewhere e WHERE e.id = n.call_id)
     OR EXISTS (SELECT 1 FROM call c WHERE c.external_id = n.external_id AND c.external_id != '')
-    OR EXISTS (SELECT 1 FROM gone g WHERE g.device = n.phone AND g.recording = n.recording)
+    OR EXISTS (SELECT 1 FROM gone g WHERE g.device = n.phone AND g.recording = n.called)
     OR EXISTS (SELECT 1 FROM aside a WHERE a.folder = n.folder AND a.name = n.name)
     OR EXISTS (SELECT 1 FROM plain_copy p WHERE p.folder = n.folder AND p.name = n.name)";
 
@@ -108,13 +110,14 @@ async fn keys(tx: &mut Tx, files: &[Found], candidates: &mut [(usize, New<'_>)])
 /// The statement that finds which are known.
 fn known_sql(candidates: &[(usize, New<'_>)]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new(
-        "WITH new (place, folder, name, device, phone, recording, external_id, call, call_id, recording_id) AS (",
+        "WITH new (place, folder, name, device, phone, called, recording, external_id, call, call_id, recording_id) AS (",
     );
     let mut place = 0_i64;
     sql.push_values(candidates, |mut sql, (_, new)| {
         let file = new.found;
         sql.push_bind(place).push_bind(new.folder).push_bind(file.place.name.clone());
         sql.push_bind(new.device).push_bind(file.device.clone()).push_bind(file.recording.clone());
+        sql.push_bind(Kept::of(&file.recording));
         sql.push_bind(file.external_id.clone()).push_bind(new.call);
         sql.push_bind(new.call_id.0.to_vec()).push_bind(new.recording_id.0.to_vec());
         place += 1;
@@ -139,12 +142,20 @@ async fn add(tx: &mut Tx, candidates: &mut [(usize, New<'_>)]) -> Done<()> {
                         EXISTS (SELECT 1 FROM event_key)";
     let (mut recording, mut sealed, has_events): (i64, i64, bool) =
         sqlx::query_as(query).fetch_one(&mut **tx).await?;
-    let mut sites = HashMap::new();
+    let (mut sites, mut texts) = (HashMap::new(), HashMap::new());
     for (_, new) in &mut *candidates {
         let site = &new.found.site;
         if let Entry::Vacant(key) = sites.entry(site) {
             key.insert(files::intern(tx, "site", site).await?);
         }
+        let mut keys = [0; 4];
+        for (key, name) in keys.iter_mut().zip(Texts::names(new.found)) {
+            if let Entry::Vacant(text) = texts.entry(name) {
+                text.insert(files::intern(tx, "text", name).await?);
+            }
+            *key = texts.get(name).copied().unwrap_or_default();
+        }
+        new.texts = Texts::of(keys);
         (recording, sealed) = (recording + 1, sealed + 1);
         new.site = sites.get(site).copied().unwrap_or_default();
         (new.recording, new.sealed) = (recording, sealed);

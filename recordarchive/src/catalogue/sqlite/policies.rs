@@ -33,7 +33,8 @@ const ROOM: &str = "(room)";
 const BETWEEN_TAGS: char = '\u{1f}';
 
 /// Columns of a call `c` with its sides `r` and `l`, for [`candidate`].
-const COLUMNS: &str = "c.key, c.id, c.started_us, c.duration_ms, c.direction, c.extension,
+const COLUMNS: &str = "c.key, c.id, c.started_us, c.duration_ms, c.extension,
+    (SELECT name FROM text WHERE key = c.direction) AS direction,
     (SELECT name FROM site WHERE key = c.site) AS site,
     (SELECT digits FROM party WHERE call = c.key AND role = 0) AS remote,
     (SELECT digits FROM party WHERE call = c.key AND role = 1) AS local,

@@ -7,10 +7,12 @@
 use super::search::extension_word;
 use crate::catalogue::Done;
 use crate::catalogue::model::{Found, Party};
-use crate::id::Id;
+use crate::id::{Id, hex, unhex};
 use crate::query::words;
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::{SqliteArgumentsBuffer, SqliteConnection, SqliteTypeInfo};
+use sqlx::{Encode, QueryBuilder, Sqlite, Type};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -39,13 +41,49 @@ pub(super) struct New<'a> {
     pub(super) site: i64,
     /// Key of its folder.
     pub(super) folder: i64,
+    /// Keys of its words.
+    pub(super) texts: Texts,
+}
+
+/// Keys of the words of a file that many others have as well.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Texts {
+    pub(super) direction: i64,
+    pub(super) codec: i64,
+    pub(super) end_reason: i64,
+    pub(super) source: i64,
+}
+
+impl Texts {
+    /// The words themselves, in the order of [`Self::of`].
+    pub(super) fn names(file: &Found) -> [&str; 4] {
+        let direction = file.direction.map_or("", recfile::call::Direction::as_str);
+        [direction, &file.codec, &file.end_reason, file.source]
+    }
+
+    /// Those of these keys.
+    pub(super) fn of([direction, codec, end_reason, source]: [i64; 4]) -> Self {
+        Self { direction, codec, end_reason, source }
+    }
 }
 
 impl<'a> New<'a> {
     /// That of a file and its call; all other keys are still to be given.
     pub(super) fn of(found: &'a Found, call: i64, call_id: Id) -> Self {
         let recording_id = recording_id(found);
-        Self { found, call, call_id, recording: 0, recording_id, sealed: 0, device: 0, site: 0, folder: 0 }
+        let texts = Texts::default();
+        Self {
+            found,
+            call,
+            call_id,
+            recording: 0,
+            recording_id,
+            sealed: 0,
+            device: 0,
+            site: 0,
+            folder: 0,
+            texts,
+        }
     }
 }
 
@@ -68,6 +106,37 @@ pub(super) fn kept_number(party: &Party) -> Option<&str> {
         _ if party.number == party.digits => None,
         Some(digits) if digits == party.digits => Some("+"),
         _ => Some(&party.number),
+    }
+}
+
+/// The name of a recording as its row has it: octets, where it is hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    Octets(Vec<u8>),
+    Text(String),
+}
+
+impl Kept {
+    pub(super) fn of(recording: &str) -> Self {
+        match unhex(recording) {
+            Some(octets) if !octets.is_empty() && hex(&octets) == recording => Self::Octets(octets),
+            _ => Self::Text(recording.to_owned()),
+        }
+    }
+}
+
+impl Type<Sqlite> for Kept {
+    fn type_info() -> SqliteTypeInfo {
+        <Vec<u8> as Type<Sqlite>>::type_info()
+    }
+}
+
+impl Encode<'_, Sqlite> for Kept {
+    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
+        match self {
+            Self::Octets(octets) => octets.clone().encode(buffer),
+            Self::Text(text) => text.clone().encode(buffer),
+        }
     }
 }
 
@@ -113,10 +182,12 @@ async fn insert_calls(connection: &mut SqliteConnection, files: &[&New<'_>]) -> 
     sql.push_values(files, |mut sql, new| {
         let found = new.found;
         sql.push_bind(new.call).push_bind(new.call_id.0.to_vec()).push_bind(found.external_id.clone());
-        sql.push_bind(found.direction.map_or("", recfile::call::Direction::as_str));
-        sql.push_bind(found.started_us).push_bind(found.duration_ms).push_bind(new.device);
+        sql.push_bind(new.texts.direction)
+            .push_bind(found.started_us)
+            .push_bind(found.duration_ms)
+            .push_bind(new.device);
         sql.push_bind(new.site).push_bind(found.local.extension().to_owned());
-        sql.push_bind(found.gap_ms).push_bind(found.end_reason.clone()).push_bind(found.codec.clone());
+        sql.push_bind(found.gap_ms).push_bind(new.texts.end_reason).push_bind(new.texts.codec);
     });
     execute(connection, sql, files.len()).await
 }
@@ -161,8 +232,8 @@ async fn insert_recordings(connection: &mut SqliteConnection, files: &[&New<'_>]
     sql.push_values(files, |mut sql, new| {
         let found = new.found;
         sql.push_bind(new.recording).push_bind(new.recording_id.0.to_vec());
-        sql.push_bind(new.call).push_bind(new.device).push_bind(found.recording.clone());
-        sql.push_bind(found.source).push_bind(found.codec.clone());
+        sql.push_bind(new.call).push_bind(new.device);
+        sql.push_bind(Kept::of(&found.recording)).push_bind(new.texts.source).push_bind(new.texts.codec);
         sql.push_bind(found.encrypted);
     });
     execute(connection, sql, files.len()).await
@@ -184,7 +255,7 @@ async fn insert_segments(connection: &mut SqliteConnection, files: &[&New<'_>]) 
         sql.push_bind(place.name.clone()).push_bind(place.octets).push_bind(place.modified_ms);
         sql.push_bind(place.sidecar_ms).push_bind(found.started_us).push_bind(found.duration_ms);
         sql.push_bind(found.audio_octets).push_bind(found.is_plain).push_bind(found.gap_ms);
-        sql.push_bind(found.lost).push_bind(found.end_reason.clone()).push_bind(new.sealed);
+        sql.push_bind(found.lost).push_bind(new.texts.end_reason).push_bind(new.sealed);
     });
     execute(connection, sql, files.len()).await
 }
@@ -195,7 +266,6 @@ mod tests {
     use super::*;
     use crate::access::Condition;
     use crate::catalogue::Catalogue;
-    use crate::id::hex;
     use crate::testing::{NOW_US, found, run};
     use sqlx::sqlite::SqliteConnectOptions;
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
@@ -216,6 +286,17 @@ mod tests {
     }
 
     #[test]
+    fn kept_names_of_recordings_are_octets_where_those_say_the_name_again() {
+        assert_eq!(
+            Kept::of("0123456789abcdef"),
+            Kept::Octets(vec![1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef])
+        );
+        for name in ["", "abc", "ABCD", "rec-1", "sha256:00"] {
+            assert_eq!(Kept::of(name), Kept::Text(name.into()), "{name}");
+        }
+    }
+
+    #[test]
     fn a_catalogue_of_before_the_compact_rows_keeps_all_that_it_has() {
         run(async {
             let folder = tempfile::tempdir().unwrap();
@@ -231,7 +312,9 @@ mod tests {
                          INSERT INTO deletion (key, id, state, asked_by, asked_us, reason) VALUES (1, x'01', 'pending', 'a', 1, 'r')";
             sqlx::raw_sql(begun).execute(&mut connection).await.unwrap();
             let numbers = ["+4930123456789", "+49 30 1234567", "201", "anonymous", ""];
-            let files: Vec<Found> = (1..).zip(numbers).map(|(at, number)| found(at, number, "201")).collect();
+            let mut files: Vec<Found> =
+                (1..).zip(numbers).map(|(at, number)| found(at, number, "201")).collect();
+            files[0].recording = "0123456789abcdef".into();
             let mut calls = Vec::new();
             for (at, file) in (1_i64..).zip(&files) {
                 let (id, mut key) = identity(file);
@@ -243,7 +326,7 @@ mod tests {
                     "INSERT INTO call VALUES ({key}, x'{id}', 'c{at}', 'in', {NOW_US}, 1000, 1, 1, '201', 0, 'stopped', 'PCMA');
                      INSERT INTO party (call, role, number, digits, name) VALUES
                          ({key}, 0, '{}', '{}', 'Anna'), ({key}, 1, '{}', '{}', 'Desk');
-                     INSERT INTO recording VALUES ({at}, x'{recording}', {key}, 1, 'r{at}', 'uplink', 'PCMA', {NOW_US}, 0);
+                     INSERT INTO recording VALUES ({at}, x'{recording}', {key}, 1, '{}', 'uplink', 'PCMA', {NOW_US}, 0);
                      INSERT INTO sealed VALUES ({at}, x'{sha256}');
                      INSERT INTO segment VALUES
                          ({at}, 1, 1, 'Record_{at}.wav', 1, 1, 1, {NOW_US}, 1000, 1, 1, 0, 0, '', x'{sha256}', 0, {at});
@@ -253,6 +336,7 @@ mod tests {
                     remote.digits,
                     local.number,
                     local.digits,
+                    file.recording,
                     id = hex(&id.0),
                     recording = hex(&recording_id(file).0),
                     sha256 = hex(&file.sha256),
@@ -271,8 +355,12 @@ mod tests {
                     (&call.remote.digits, &call.local.number),
                     (&file.remote.digits, &file.local.number)
                 );
-                assert_eq!((call.notes.len(), call.recordings.len()), (1, 1));
-                assert_eq!(call.recordings[0].sha256, hex(&file.sha256));
+                assert_eq!((call.notes.len(), call.recordings.len(), call.direction), (1, 1, file.direction));
+                let recording = &call.recordings[0];
+                assert_eq!((&recording.recording, &recording.sha256), (&file.recording, &hex(&file.sha256)));
+                assert_eq!((recording.codec.as_str(), recording.source.as_str()), ("PCMA", "uplink"));
+                let media = catalogue.media(recording_id(file), &Condition::All).await.unwrap().unwrap();
+                assert_eq!(media.codec, "PCMA");
             }
             let elsewhere = "SELECT call FROM call_elsewhere";
             let elsewhere =

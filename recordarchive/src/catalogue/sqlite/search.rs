@@ -85,6 +85,14 @@ impl Sql {
         self.with(text, [(*keys.start()).into(), (*keys.end()).into(), id.clone().into(), id.into()]);
     }
 
+    /// Appends that the recording `r` is the one with this id.
+    pub(super) fn push_is_recording(&mut self, id: Id) {
+        let (keys, id) = (rows::keys_of(id), id.0.to_vec());
+        let text = "r.key IN (SELECT x.key FROM recording x WHERE x.call BETWEEN ? AND ? AND x.id = ?
+                              UNION ALL SELECT recording FROM recording_elsewhere WHERE id = ?)";
+        self.with(text, [(*keys.start()).into(), (*keys.end()).into(), id.clone().into(), id.into()]);
+    }
+
     /// Appends a text whose question marks stand for these values.
     fn with(&mut self, text: &str, values: impl IntoIterator<Item = Value>) {
         self.text.push_str(text);
@@ -300,7 +308,7 @@ fn filters(search: &Search, condition: &Condition, left: &Left) -> Sql {
         sql.with(" AND c.site = (SELECT key FROM site WHERE name = ?)", [site.as_str().into()]);
     }
     if let Some(direction) = query.direction {
-        sql.with(" AND c.direction = ?", [direction.as_str().into()]);
+        sql.with(" AND c.direction = (SELECT key FROM text WHERE name = ?)", [direction.as_str().into()]);
     }
     if let Some(ms) = query.longer_ms {
         sql.with(" AND c.duration_ms > ?", [ms.into()]);
@@ -309,10 +317,10 @@ fn filters(search: &Search, condition: &Condition, left: &Left) -> Sql {
         sql.with(" AND c.duration_ms < ?", [ms.into()]);
     }
     if let Some(reason) = &query.reason {
-        sql.with(" AND c.end_reason = ?", [reason.as_str().into()]);
+        sql.with(" AND c.end_reason = (SELECT key FROM text WHERE name = ?)", [reason.as_str().into()]);
     }
     if let Some(codec) = &query.codec {
-        sql.with(" AND c.codec = ?", [codec.as_str().into()]);
+        sql.with(" AND c.codec = (SELECT key FROM text WHERE name = ?)", [codec.as_str().into()]);
     }
     for has in &query.has {
         sql.push(match has {
@@ -375,12 +383,19 @@ pub(super) async fn keys(pool: &SqlitePool, search: &Search, condition: &Conditi
     Ok(rows.iter().take(search.limit as usize).map(|row| row.get("key")).collect())
 }
 
+#[cfg(test)]
+impl Sql {
+    /// The query plan of the database for it, in its place.
+    pub(super) fn explained(&mut self) -> Query<'static, Sqlite, SqliteArguments> {
+        self.text.insert_str(0, "EXPLAIN QUERY PLAN ");
+        self.query()
+    }
+}
+
 /// The database's plan to find the keys of a page, line by line.
 #[cfg(test)]
 pub(crate) async fn explain(pool: &SqlitePool, search: &Search, condition: &Condition) -> Vec<String> {
-    let mut sql = statement(search, condition);
-    sql.text.insert_str(0, "EXPLAIN QUERY PLAN ");
-    let rows = sql.query().fetch_all(pool).await.expect("a plan");
+    let rows = statement(search, condition).explained().fetch_all(pool).await.expect("a plan");
     rows.iter().map(|row| row.get("detail")).collect()
 }
 
@@ -406,8 +421,9 @@ impl super::SqliteCatalogue {
         sqlx::raw_sql(AssertSqlSafe(format!(
             "BEGIN;
              INSERT INTO device (key, name) VALUES (1, 'phone'); INSERT INTO site (key, name) VALUES (1, 'main');
-             INSERT INTO call SELECT {from_us} + value * 1000000, randomblob(16), 'c' || value, 'in',
-                 {from_us} + value * 1000000, 1000, 1, 1, 100 + abs(random() % 900), 0, 'stopped', 'PCMA'
+             INSERT INTO text (key, name) VALUES (2, 'in'), (3, 'stopped'), (4, 'PCMA');
+             INSERT INTO call SELECT {from_us} + value * 1000000, randomblob(16), 'c' || value, 2,
+                 {from_us} + value * 1000000, 1000, 1, 1, 100 + abs(random() % 900), 0, 3, 4
              FROM (WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {count})
                    SELECT value FROM n);
              INSERT INTO party (call, role, number, digits, name)
