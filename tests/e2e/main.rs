@@ -59,3 +59,4 @@ mod state;
 mod storage;
 mod texts;
 mod timeline;
+mod uplink_extension;

@@ -5,7 +5,7 @@
 //! hear how the two belong together; an item for which the pool has no room is not numbered and was not there
 //! for the server.
 
-use super::frame::{FrameError, LENGTH_OCTETS, MAX_FRAME_OCTETS, Timed, begins_item, timed};
+use super::frame::{FrameError, LENGTH_OCTETS, MAX_FRAME_OCTETS, TIMED_OCTETS, Timed, begins_item, timed};
 use media::blocks::{BLOCK_OCTETS, Block, BlockPool};
 use std::collections::VecDeque;
 
@@ -134,26 +134,22 @@ impl Outlet {
         (self.first, self.due) = (self.next, self.next);
     }
 
-    /// Hands out each kept item from `due` on: the time of its arrival and the packet; `None` for the begin
-    /// or the end of a pause.
-    pub fn replay(&self, mut take: impl FnMut(u32, Option<&[u8]>)) {
-        let (mut at, mut number) = (0, self.first);
+    /// Hands out the items from `due` on, and keeps none: the time of the arrival of each and its packet; `None` for the
+    /// begin or the end of a pause. Their memory is free again by then, so `take` may use the pool.
+    pub fn replay(&mut self, pool: &mut BlockPool, mut take: impl FnMut(u32, Option<&[u8]>, &mut BlockPool)) {
         let mut packet = Vec::with_capacity(MAX_FRAME_OCTETS);
-        while at < self.octets {
-            let octets = self.item_octets(at);
+        for number in self.first..self.next {
+            let octets = self.item_octets(0);
+            let at_ms = u32::from_be_bytes([3, 4, 5, 6].map(|at| self.octet(at)));
+            packet.clear();
+            packet.extend((TIMED_OCTETS + LENGTH_OCTETS..octets).map(|at| self.octet(at)));
+            let is_packet = octets > TIMED_OCTETS;
+            self.drop_front(octets, pool);
             if number >= self.due {
-                let time = [3, 4, 5, 6].map(|offset| self.octet(at + offset));
-                let is_packet = octets > time_frame_octets();
-                packet.clear();
-                if is_packet {
-                    let from = at + time_frame_octets() + LENGTH_OCTETS;
-                    packet.extend((from..at + octets).map(|offset| self.octet(offset)));
-                }
-                take(u32::from_be_bytes(time), is_packet.then_some(packet.as_slice()));
+                take(at_ms, is_packet.then_some(packet.as_slice()), pool);
             }
-            at += octets;
-            number += 1;
         }
+        self.clear(pool);
     }
 
     /// Octets of the item whose frames begin `at` octets behind the first one.
@@ -221,9 +217,4 @@ impl Outlet {
     pub fn is_done(&self) -> bool {
         self.due == self.next
     }
-}
-
-/// Octets of a frame with a time alone.
-const fn time_frame_octets() -> usize {
-    super::frame::TIMED_OCTETS
 }

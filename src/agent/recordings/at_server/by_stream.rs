@@ -145,6 +145,14 @@ pub(super) fn restored(it: &mut Recording, turn: &mut Turn<'_>) {
     turn.emit(&Event::UplinkRestored { recording: it.id.clone(), waiting_ms });
 }
 
+/// The sessions are over; if the server said so too, it has all on its disk.
+pub(super) fn confirmed(it: &mut Recording, is_confirmed: bool, turn: &mut Turn<'_>) {
+    let to_server = it.destination.as_server_mut().filter(|_| is_confirmed);
+    if let Some(link) = to_server.and_then(|to_server| to_server.link.as_mut()) {
+        link.clear(turn.pool);
+    }
+}
+
 /// Nothing more goes to the server.
 pub(in crate::agent) fn leave(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) {
     let Some(to_server) = it.destination.as_server_mut() else { return };
@@ -163,11 +171,11 @@ pub(in crate::agent) fn leave(it: &mut Recording, key: RecordingKey, turn: &mut 
 pub(super) fn replay(
     stream: &mut StreamRecorder,
     began: Mono,
-    link: &MediaLink,
+    link: &mut MediaLink,
     again: &mut Counts,
     pool: &mut BlockPool,
 ) {
-    link.outlet().replay(|at_ms, packet| match packet {
+    link.replay(pool, |at_ms, packet, pool| match packet {
         Some(packet) => {
             let arrival = began + Duration::from_millis(at_ms.into());
             stream.replay(packet, arrival, pool, again);

@@ -229,6 +229,7 @@ fn ended(it: &mut Recording, end: End, turn: &mut Turn<'_>) -> Then {
                 let text = "the server did not confirm the end of a recording".into();
                 turn.actions.push(Action::Log(LogLevel::Warn, text));
             }
+            by_stream::confirmed(it, confirmed, turn);
             Then::Remove(Outcome::Ended)
         }
         End::StoppedByServer { reason } => {
@@ -309,8 +310,7 @@ pub(in crate::agent) fn go_on_at_phone(
     let mut again = Counts::default();
     let mut saved = 0;
     if let Some(mut link) = to_server.link.take() {
-        by_stream::replay(&mut it.stream, it.started, &link, &mut again, pool);
-        link.clear(pool);
+        by_stream::replay(&mut it.stream, it.started, &mut link, &mut again, pool);
     }
     if let Some(backlog) = to_server.take_backlog() {
         backlog.replay(turn.now.mono.minus(span), |kept| {

@@ -148,6 +148,16 @@ impl MediaLink {
         &self.outlet
     }
 
+    /// Hands out the items that the server has not got, as [`Outlet::replay`] does.
+    pub(in crate::agent) fn replay(
+        &mut self,
+        pool: &mut BlockPool,
+        take: impl FnMut(u32, Option<&[u8]>, &mut BlockPool),
+    ) {
+        self.cut();
+        self.outlet.replay(pool, take);
+    }
+
     /// Gives the memory back.
     pub(in crate::agent) fn clear(&mut self, pool: &mut BlockPool) {
         self.cut();
