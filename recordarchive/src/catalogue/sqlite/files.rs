@@ -7,7 +7,9 @@ use super::rows::{Kept, Texts};
 use super::search::Sql;
 use super::{Tx, checkpoints, deletions, events, holds, people, rows};
 use crate::catalogue::Done;
-use crate::catalogue::model::{Broken, Found, KnownFile, Place, SegmentFile, Taken, Totals};
+use crate::catalogue::model::{
+    Broken, ENCRYPTED_ENDING, Found, KnownFile, Place, SegmentFile, Taken, Totals,
+};
 use crate::id::Id;
 use crate::time::{DAY_US, SECOND_US};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -133,6 +135,12 @@ pub(super) async fn take(tx: &mut Tx, file: &Found) -> Done<Taken> {
             };
             if here.is_none() {
                 set_aside(tx, &file.place, reason, file.started_us).await?;
+            }
+            if is_same_audio && same.name.ends_with(ENCRYPTED_ENDING) && !file.place.is_encrypted() {
+                // A plain copy of what is encrypted goes, too.
+                let query = "INSERT INTO plain_copy (folder, name, recording) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+                let query = sqlx::query(query).bind(folder).bind(&file.place.name).bind(same.recording);
+                query.execute(&mut **tx).await?;
             }
             return Ok(if is_same_audio { Taken::Duplicate } else { Taken::Conflict });
         }

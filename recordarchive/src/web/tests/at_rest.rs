@@ -204,6 +204,27 @@ fn an_end_at_any_step_of_encryption_loses_nothing_and_leaves_no_plain_file() {
 }
 
 #[test]
+fn a_plain_copy_of_an_encrypted_recording_goes_from_the_intake() {
+    run(async {
+        let it = Sealed::new().await;
+        let day = it.archive.intake().join("0c:11/2026-11-27");
+        let names = ["Record_a.wav", "Record_a.json"];
+        let copies = names.map(|name| std::fs::read(day.join(name)).unwrap());
+        it.encrypt().await;
+        // Somebody copies it back, to another day's folder.
+        let other = it.archive.intake().join("0c:11/2026-11-28");
+        std::fs::create_dir_all(&other).unwrap();
+        for (name, octets) in names.iter().zip(&copies) {
+            std::fs::write(other.join(name), octets).unwrap();
+        }
+        assert_eq!(it.archive.reconcile().await, Counts { duplicate: 1, ..Counts::default() });
+        assert_eq!(it.encrypt().await, Encrypted { files: 0, freed: 1, failed: 0 });
+        assert_eq!(files(&it.archive.intake()), [] as [PathBuf; 0]);
+        it.nothing_is_plain();
+    });
+}
+
+#[test]
 fn a_plain_file_that_is_still_to_go_stays_and_plays_if_its_encrypted_one_is_lost() {
     run(async {
         let it = Sealed::new().await;
