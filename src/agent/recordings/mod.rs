@@ -560,6 +560,15 @@ impl Recordings {
     }
 }
 
+/// Whether a recording of this mode can be started as things are.
+pub(in crate::agent) fn is_possible(mode: Mode, may_use_disk: bool, turn: &Turn<'_>) -> bool {
+    match mode {
+        Mode::Local => may_use_disk,
+        Mode::Server => turn.config.uplink.is_configured(),
+        Mode::SipInfo => turn.wants("sip.info"),
+    }
+}
+
 /// Remembers who sent to a fixed port that is let go.
 fn remember_sender(it: &Recording, last_senders: &mut LastSenders, turn: &Turn<'_>) {
     let Some((rtp, heard)) = it.rtp.zip(it.last_heard()).filter(|_| turn.config.rtp.port != 0) else {

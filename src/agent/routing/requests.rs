@@ -3,6 +3,7 @@
 use crate::agent::Turn;
 use crate::agent::clients::answer::{Answer, Caller, answer};
 use crate::agent::library::Around;
+use crate::agent::recordings::is_possible;
 use crate::agent::routing::{Parts, library};
 use crate::api::PROTOCOL_VERSION;
 use crate::api::ending::Order;
@@ -129,13 +130,9 @@ fn info(parts: &Parts, turn: &Turn<'_>) -> AgentInfo {
 
 /// The modes in which a recording can be started now.
 fn modes(parts: &Parts, turn: &Turn<'_>) -> Vec<Mode> {
-    let possible = |mode: &Mode| match mode {
-        // Without a disk one may be plugged in at any moment.
-        Mode::Local => !parts.disk.state.is_forbidden(),
-        Mode::Server => turn.config.uplink.is_configured(),
-        Mode::SipInfo => turn.wants("sip.info"),
-    };
-    Mode::ALL.into_iter().filter(possible).collect()
+    // Without a disk one may be plugged in at any moment.
+    let may_use_disk = !parts.disk.state.is_forbidden();
+    Mode::ALL.into_iter().filter(|mode| is_possible(*mode, may_use_disk, turn)).collect()
 }
 
 fn stats(parts: &Parts, turn: &Turn<'_>) -> Stats {

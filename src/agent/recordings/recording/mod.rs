@@ -22,7 +22,7 @@ use crate::api::reason::{Cause, Reason};
 use crate::api::request::RecordStart;
 use crate::api::status::{Mode, RecordStarted, RecordingState, RecordingStatus};
 use media::blocks::BlockPool;
-use media::codec::{Codec, OCTETS_PER_MS};
+use media::codec::Codec;
 use media::counts::{Counts, Verdict};
 use media::packet::Packet;
 use media::recorder::{Rules, StreamRecorder};
@@ -122,14 +122,7 @@ impl Recording {
             looks_for_encryption: true,
             max_codec_changes: usize::MAX,
         };
-        let stream = match &destination {
-            Destination::File(to_file) => {
-                StreamRecorder::in_segments(rules, to_file.max_segment_octets(), now.mono)
-            }
-            Destination::Server(_) => StreamRecorder::relayed(rules, now.mono),
-            // There is no port that anything could come in by.
-            Destination::Pbx(_) => StreamRecorder::in_segments(rules, 0, now.mono),
-        };
+        let stream = destination.recorder(rules, now.mono);
         Self {
             id,
             mode,
@@ -203,10 +196,7 @@ impl Recording {
 
     /// Octets of recorded time.
     fn octets(&self) -> u64 {
-        match &self.destination {
-            Destination::Pbx(by_pbx) => by_pbx.recorded_ms() * OCTETS_PER_MS,
-            Destination::File(_) | Destination::Server(_) => self.stream.octets(),
-        }
+        self.destination.octets(&self.stream)
     }
 
     /// The present file, if there is one.

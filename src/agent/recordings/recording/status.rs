@@ -1,12 +1,10 @@
 //! The status of a recording, its ending, and its outcome.
 
 use super::{Recording, STALLED_AFTER, Why};
-use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::recording::to_file::ToFile;
 use crate::api::ending::{EndReason, Ending, Order, Outcome, TextKey};
 use crate::api::status::{Media, Packets, RecordStarted, RecordingState, RecordingStatus, RtpAddress};
 use media::counts::DropCause;
-use media::level::Level;
 use media::probe;
 use media::time::Mono;
 use media::timeline::octets_to_ms;
@@ -20,7 +18,7 @@ const MISSING_AFTER: Duration = Duration::from_millis(500);
 
 /// The kind of incoming packets; `None` where none are expected.
 fn media(it: &Recording) -> Option<Media> {
-    if matches!(it.destination, Destination::Pbx(_)) {
+    if it.destination.as_pbx().is_some() {
         return None;
     }
     Some(match it.stream.probe().media() {
@@ -37,14 +35,6 @@ fn missing_ms(it: &Recording, now: Mono) -> u64 {
         it.stream.probe().missing(now).filter(|missing| it.takes_audio() && *missing > MISSING_AFTER);
     let ms = missing.map_or(0, |missing| u64::try_from(missing.as_millis()).unwrap_or(u64::MAX));
     ms.saturating_sub(octets_to_ms(it.stream.last_octets() as u64))
-}
-
-/// The level of the newest audio.
-fn level_dbfs(it: &Recording) -> Option<f32> {
-    match &it.destination {
-        Destination::File(to_file) => to_file.level_dbfs(),
-        Destination::Server(_) | Destination::Pbx(_) => it.stream.relayed_level().map(Level::dbfs),
-    }
 }
 
 /// Whether audio was lost on our side.
@@ -79,19 +69,11 @@ fn ending(it: &Recording) -> Option<Ending> {
 
 /// The outcome: whether all, a part or nothing of the audio that came, or was still to come, is kept.
 fn outcome(it: &Recording, reason: EndReason) -> Outcome {
-    let kept = match &it.destination {
-        Destination::Pbx(sip) => {
-            return if sip.recorded_ms() > 0 { Outcome::Complete } else { Outcome::Nothing };
-        }
-        // Silence in place of encrypted audio is no audio.
-        Destination::File(to_file) => {
-            it.stream.counts().stored > 0 && (it.kept_at_server || to_file.kept_octets() > 0)
-        }
-        Destination::Server(_) => it.stream.counts().stored > 0,
-    };
     let unheard = it.unrecordable || it.stream.counts().dropped_for(DropCause::Encrypted) > 0;
-    match kept {
+    match it.destination.has_kept_audio(&it.stream, it.kept_at_server) {
         false => Outcome::Nothing,
+        // The PBX has the audio: whether some is missing is not known here.
+        true if confirmed(it).is_some() => Outcome::Complete,
         true if reason.cuts_off() || is_degraded(it) || unheard => Outcome::Partial,
         true => Outcome::Complete,
     }
@@ -141,7 +123,7 @@ pub(super) fn status(it: &Recording, remaining_s: Option<u64>, now: Mono) -> Rec
         buffered_ms: octets_to_ms(it.buffered_octets()),
         stalled: is_stalled(it, now),
         remaining_s: remaining_s.filter(|_| it.goes_to_file()),
-        level_dbfs: level_dbfs(it).filter(|_| level_is_new),
+        level_dbfs: it.destination.level_dbfs(&it.stream).filter(|_| level_is_new),
         degraded: is_degraded(it),
         end_reason: it.why.as_ref().map(Why::in_short),
         ending: ending(it),
@@ -151,7 +133,7 @@ pub(super) fn status(it: &Recording, remaining_s: Option<u64>, now: Mono) -> Rec
 
 /// A PBX only says that it took the request, never that it records.
 fn confirmed(it: &Recording) -> Option<bool> {
-    matches!(it.destination, Destination::Pbx(_)).then_some(false)
+    it.destination.as_pbx().is_some().then_some(false)
 }
 
 fn rtp_address(it: &Recording) -> Option<RtpAddress> {
