@@ -8,7 +8,7 @@
 
 mod over_tcp;
 
-pub use over_tcp::Mark;
+pub use over_tcp::{Front, Mark};
 
 use crate::items::Items;
 use media::blocks::BlockPool;
@@ -28,6 +28,7 @@ use store::jobs::{FileKey, Folder, Job, Open, Piece};
 use uplink::media_stream::FrameError;
 use uplink::media_stream::inlet::Arrival;
 use uplink::message::Parties;
+use uplink::message::extension::Asked;
 use uplink::server::{EndReason, Opening};
 
 /// Frame length assumed if no packet tells.
@@ -181,7 +182,41 @@ impl Recording {
         pool: &mut BlockPool,
     ) -> Result<bool, FrameError> {
         let Self { over_tcp, stream, .. } = self;
-        over_tcp.as_mut().map_or(Ok(false), |over_tcp| over_tcp.take(arrival, stream, now, pool))
+        let Some(over_tcp) = over_tcp else { return Ok(false) };
+        let is_new = over_tcp.take(arrival, stream, now, pool)?;
+        self.skip(pool);
+        Ok(is_new)
+    }
+
+    /// Takes out audio that files of a former run have.
+    fn skip(&mut self, pool: &mut BlockPool) {
+        let Self { over_tcp, stream, .. } = self;
+        let octets = over_tcp.as_mut().map_or(0, |over_tcp| over_tcp.skip(stream, pool));
+        self.handed_octets += octets;
+        self.flushed_octets += octets;
+        self.file_began_octets += octets;
+    }
+
+    /// It goes on with a recording that has files of a former run of the server; before its first item.
+    pub fn goes_on(&mut self, front: Front, asked: &Asked, now: Mono) {
+        if let Some(over_tcp) = &mut self.over_tcp {
+            over_tcp.goes_on(front, asked, now);
+            self.sidecar.segment = front.segment;
+        }
+    }
+
+    /// Whether it goes on with a recording that has files of a former run.
+    #[must_use]
+    pub fn is_continued(&self) -> bool {
+        self.over_tcp.as_ref().is_some_and(|over_tcp| over_tcp.is_continued)
+    }
+
+    /// Whether it has audio to be kept, or a file already.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        let continued = self.over_tcp.as_ref().filter(|over_tcp| over_tcp.is_continued);
+        let brings = continued.map_or(self.octets() > 0, |over_tcp| over_tcp.brings_audio(&self.stream));
+        brings || self.file.is_some()
     }
 
     /// The items that its audio comes in; `None` if it is not recorded over TCP.
@@ -219,7 +254,8 @@ impl Recording {
         }
         self.close_ended(now, next_file, jobs);
         let format = self.stream.buffer().front_format();
-        if self.file.is_none() && format.ptime_ms.is_none() {
+        let nothing_new = self.is_continued() && self.stream.buffer().waiting_octets() == 0;
+        if self.file.is_none() && (format.ptime_ms.is_none() || nothing_new) {
             return;
         }
         let file = self.open(format, next_file, jobs);
@@ -275,6 +311,7 @@ impl Recording {
             self.stream.note_pause(duration);
         }
         self.stream.finish(pool);
+        self.skip(pool);
         if self.failed {
             jobs.extend(self.file.take().map(Job::Abandon));
             self.stream.buffer_mut().discard(pool);
@@ -361,7 +398,8 @@ impl Recording {
     /// Octets of audio in all files, silence included.
     #[must_use]
     pub fn octets(&self) -> u64 {
-        self.stream.placed_octets()
+        let skipped = self.over_tcp.as_ref().map_or(0, |over_tcp| over_tcp.skipped);
+        self.stream.placed_octets().saturating_sub(skipped)
     }
 
     fn open(

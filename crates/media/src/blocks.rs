@@ -35,6 +35,11 @@ impl Block {
         count
     }
 
+    /// Takes the first octets away, at most all.
+    pub fn drop_front(&mut self, octets: usize) {
+        self.0.drain(..octets.min(self.0.len()));
+    }
+
     /// Octets that still fit.
     #[must_use]
     pub fn room(&self) -> usize {

@@ -22,6 +22,7 @@ mod patience;
 pub mod recover;
 mod running_hash;
 pub mod seal;
+mod segments;
 pub mod sidecar_file;
 mod speed;
 pub mod thread;

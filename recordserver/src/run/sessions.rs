@@ -6,6 +6,7 @@
 mod calls;
 mod disk;
 mod make_room;
+mod revival;
 mod streams;
 
 use super::FIRST_CONNECTION;
@@ -33,16 +34,18 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use os::receiver::Receiver;
 use recfile::header::MAX_FILE_OCTETS;
+use revival::{Revival, Searches};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use store::jobs::{Disk, FileKey};
+use store::jobs::server::FoundRecording;
+use store::jobs::{Disk, Fault, FileKey, Folder};
 use store::thread::Handle;
 use streams::Streams;
 use uplink::message::Parties;
-use uplink::server::{Action, EndReason, Session};
+use uplink::server::{Action, EndReason, Opening, Session};
 
 /// Octets read from a connection at once, and how often before others have their turn.
 const READ_OCTETS: usize = 4096;
@@ -79,6 +82,7 @@ pub(super) struct Sessions {
     unread: VecDeque<(Mono, usize)>,
     /// Media connections.
     streams: Streams,
+    searches: Searches,
     gate: Gate,
     used_ids: UsedIds,
     calls: Calls,
@@ -116,6 +120,7 @@ impl Sessions {
             timers: BTreeSet::new(),
             unread: VecDeque::new(),
             streams: Streams::new(media, descriptors),
+            searches: Searches::new(),
             gate: Gate::new(&config, devices, descriptors),
             used_ids,
             calls: Calls::default(),
@@ -319,27 +324,11 @@ impl Sessions {
                     if self.streams.port().is_none() {
                         opening.extension = None;
                     }
-                    let answer = calls::open(self, token, &opening, now);
-                    let Some(conn) = self.conns.get_mut(&token) else { return };
-                    let mut more = Vec::new();
-                    match answer {
-                        Ok(Opened { host, port, extension }) => {
-                            conn.session.granted(&host, port, extension, now.mono, &mut more);
-                        }
-                        Err(refusal) => {
-                            conn.session.refused(&refusal.to_string(), now.mono, &mut more);
-                            let peer = conn.peer;
-                            self.metrics.refused(refusal);
-                            self.gate.tell(peer.ip(), now.mono, || {
-                                let (id, device) = (short(&opening.id), short(&opening.device));
-                                let (name, setting) = (refusal.name(), refusal.setting().unwrap_or("none"));
-                                format!(
-                                    "session_refused id={id:?} device={device:?} peer={peer} reason={name} \
-                                     setting={setting:?}"
-                                )
-                            });
-                        }
-                    }
+                    let more = match calls::open(self, token, &opening, now) {
+                        Ok(None) => continue,
+                        Ok(Some(opened)) => self.opened(token, Ok(opened), &opening, now),
+                        Err(refusal) => self.opened(token, Err(refusal), &opening, now),
+                    };
                     // Messages of the phone behind its request come before actions decided after it.
                     for action in more.into_iter().rev() {
                         actions.push_front(action);
@@ -364,6 +353,55 @@ impl Sessions {
                 }
             }
         }
+    }
+
+    /// Tells the phone whether its recording begins; gives what the session does then.
+    fn opened(
+        &mut self,
+        token: usize,
+        answer: Result<Opened, Refusal>,
+        opening: &Opening,
+        now: Now,
+    ) -> Vec<Action> {
+        let mut out = Vec::new();
+        let Some(conn) = self.conns.get_mut(&token) else { return out };
+        match answer {
+            Ok(Opened { host, port, extension }) => {
+                conn.session.granted(&host, port, extension, now.mono, &mut out);
+            }
+            Err(refusal) => {
+                conn.session.refused(&refusal.to_string(), now.mono, &mut out);
+                let peer = conn.peer;
+                self.metrics.refused(refusal);
+                self.gate.tell(peer.ip(), now.mono, || {
+                    let (id, device) = (short(&opening.id), short(&opening.device));
+                    let (name, setting) = (refusal.name(), refusal.setting().unwrap_or("none"));
+                    format!(
+                        "session_refused id={id:?} device={device:?} peer={peer} reason={name} \
+                         setting={setting:?}"
+                    )
+                });
+            }
+        }
+        out
+    }
+
+    /// A folder below the storage folder.
+    fn folder(&self, name: String) -> Folder {
+        Folder { root: self.config.storage.clone(), device: self.storage.device(), name }
+    }
+
+    /// The files of a recording that a phone asked to go on with.
+    fn found(&mut self, ask: u64, result: Result<FoundRecording, Fault>, now: Now) {
+        let Some((token, opening, found)) = revival::found(self, ask, result, now) else { return };
+        let Some(local) = self.conns.get(&token).map(|conn| conn.local) else { return };
+        let answer = match found {
+            Revival::Going(granted) => calls::resumed(self, local, granted),
+            Revival::Begins(former) => calls::begin(self, token, &opening, former, now),
+            Revival::Refused(refusal) => Err(refusal),
+        };
+        let actions = self.opened(token, answer, &opening, now);
+        self.drive(token, now, |_, out| out.extend(actions));
     }
 
     pub(super) fn timers(&mut self, now: Now) {
@@ -490,14 +528,8 @@ impl Sessions {
     }
 
     /// Ends a call, whoever controls it. Gives the file that is being closed.
-    fn stop_call(
-        &mut self,
-        key: CallKey,
-        reason: &EndReason,
-        parties: Option<Parties>,
-        now: Now,
-    ) -> Option<FileKey> {
-        calls::stop(self, key, reason, parties, now)
+    fn stop_call(&mut self, key: CallKey, how: (&EndReason, Option<Parties>), now: Now) -> Option<FileKey> {
+        calls::stop(self, key, how.0, how.1, now)
     }
 
     /// What the disk was given of calls over TCP is durable, or may not be.

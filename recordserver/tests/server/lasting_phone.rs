@@ -187,7 +187,6 @@ impl Phone {
         self.perform(out);
     }
 
-    #[expect(dead_code, reason = "of the tests of restarts")]
     /// Another server is in the place of the former one.
     pub(crate) fn finds(&mut self, server: &Server) {
         self.server = server.control;

@@ -1,7 +1,7 @@
 //! Recordings over TCP: the program against phones that speak the extension.
 
 use crate::lasting_phone::{Phone, segments};
-use crate::support::{Server, files, noise};
+use crate::support::{Server, files, noise, program};
 use recfile::sidecar::SidecarState;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -228,4 +228,69 @@ fn a_recording_whose_phone_does_not_come_back_ends_after_a_while_and_holds_up_no
     let (status, folder) = server.terminate();
     assert_eq!(status.code(), Some(0));
     assert_eq!(segments(folder.path(), "stays").0[0].end_reason.as_deref(), Some("shutdown"));
+}
+
+const SETTINGS: &str = "rtp_ports = \"23403-23403\"\nflush_interval_ms = 1000\n";
+
+fn again(folder: tempfile::TempDir) -> Server {
+    Server::start_in(folder, SETTINGS, std::process::Command::new(program()), "127.0.0.1")
+}
+
+#[test]
+fn a_call_over_servers_that_are_killed_or_end_is_whole_in_the_segments_of_one_recording() {
+    let mut server = Some(Server::start(SETTINGS));
+    let mut numbers = Numbers(11);
+    let mut phone = Phone::start(server.as_ref().expect("one"), "crash");
+    let mut said = 0;
+    for round in 0..8_u32 {
+        for _ in 0..numbers.few(6) {
+            let packets = numbers.few(60);
+            phone.says(packets);
+            said += packets;
+            phone.goes_on_for(Duration::from_millis(numbers.below(400)));
+        }
+        if round == 3 {
+            phone.pauses();
+            phone.resumes_after(3000);
+        }
+        let former = server.take().expect("one");
+        let folder = if round % 3 == 2 { former.terminate().1 } else { former.kill() };
+        phone.goes_on_for(Duration::from_millis(5));
+        let next = again(folder);
+        phone.finds(&next);
+        server = Some(next);
+    }
+    phone.says(50);
+    said += 50;
+    assert_eq!(phone.ends(), CONFIRMED);
+    let server = server.expect("one");
+    let (sidecars, audio) = segments(server.folder.path(), "crash");
+    let same = audio.iter().zip(phone.said(said)).take_while(|(one, other)| one == other).count();
+    assert!(audio == phone.said(said), "{} octets of {}, {same} the same", audio.len(), said * 160);
+    assert!(sidecars.len() > 3, "{} files", sidecars.len());
+    assert!(
+        sidecars.iter().all(|it| it.state == SidecarState::Ended && it.uplink_id.as_deref() == Some("crash"))
+    );
+    assert_eq!(sidecars.iter().map(|it| it.gaps_total).sum::<u64>(), 0);
+    let journal = std::fs::read_to_string(server.folder.path().join("rec/.journal")).expect("journal");
+    assert_eq!(
+        journal.lines().filter(|line| line.contains("\"recording\":\"crash\"")).count(),
+        sidecars.len()
+    );
+}
+
+#[test]
+fn an_end_whose_answer_is_lost_with_the_server_is_confirmed_by_the_next_one_without_another_file() {
+    let server = Server::start(SETTINGS);
+    let mut phone = Phone::start(&server, "ended");
+    phone.says(100);
+    phone.until("all is there", |phone| phone.is_done());
+    phone.stops();
+    crate::support::wait(Duration::from_millis(1500));
+    let next = again(server.kill());
+    phone.finds(&next);
+    phone.until("it ends", |phone| phone.end.is_some());
+    assert_eq!(phone.end, Some(CONFIRMED));
+    let (sidecars, audio) = segments(next.folder.path(), "ended");
+    assert_eq!((sidecars.len(), &audio[..]), (1, phone.said(100)));
 }

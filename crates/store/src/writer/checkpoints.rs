@@ -15,6 +15,7 @@ use crate::fs::Fs;
 use crate::jobs::server::{ServerDone, ServerJob};
 use crate::jobs::{Done, Fault, FaultKind, FileKey, Folder, Job, Open, Space};
 use crate::open_file::OpenFile;
+use crate::segments;
 use crate::sidecar_file::{self, temporary_name};
 use media::time::Mono;
 use recfile::name::sidecar_name;
@@ -285,12 +286,19 @@ impl<F: Fs + Disks, L: Ledger<F>> SyncPolicy<F> for Checkpoints<F, L> {
     }
 
     /// The server recovers before it opens, and asks for nothing else.
-    fn other(&mut self, _: &F, _: &Files<F::File, ()>, _: fn() -> Mono, job: Job) -> Option<Done> {
-        if let Job::Server(ServerJob::Confirm(number)) = job {
-            self.confirms.push(number);
-            self.dirty = true;
+    fn other(&mut self, fs: &F, _: &Files<F::File, ()>, _: fn() -> Mono, job: Job) -> Option<Done> {
+        match job {
+            Job::Server(ServerJob::Confirm(number)) => {
+                self.confirms.push(number);
+                self.dirty = true;
+                None
+            }
+            Job::Server(ServerJob::Find { ask, folder, mark }) => {
+                let result = segments::find(fs, &folder, mark);
+                Some(Done::Server(ServerDone::Found { ask, result }))
+            }
+            _ => None,
         }
-        None
     }
 
     fn poll_deadline(&self, is_writing: bool) -> Option<Mono> {

@@ -2,6 +2,7 @@
 
 use super::disk::{Closing, MAX_WAITING_JOBS, day_of};
 use super::make_room::short;
+use super::revival::{self, Former};
 use super::{Sessions, streams};
 use crate::admission::prefix;
 use crate::folders::{day_folder, device_folder};
@@ -16,7 +17,7 @@ use media::time::{Mono, Now};
 use os::receiver::{Datagram, Receiver};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use store::jobs::{FileKey, Folder, Job};
+use store::jobs::{FileKey, Job};
 use uplink::message::Parties;
 use uplink::message::extension::Granted;
 use uplink::server::{EndReason, Opening};
@@ -47,17 +48,38 @@ pub(super) fn open(
     token: usize,
     opening: &Opening,
     now: Now,
-) -> Result<Opened, Refusal> {
+) -> Result<Option<Opened>, Refusal> {
     let conn = sessions.conns.get(&token).ok_or(Refusal::Storage)?;
     let asked = Asked { control: Control::Uplink(token), peer: conn.peer, local: conn.local };
     if sessions.going_down {
         return Err(Refusal::ShuttingDown);
     }
     if let Some(extension) = streams::resume(sessions, token, opening, now) {
-        let port = sessions.streams.port().ok_or(Refusal::Storage)?;
-        return Ok(Opened { host: host_for(sessions, asked.local), port, extension: Some(extension) });
+        return resumed(sessions, asked.local, extension).map(Some);
     }
-    let (key, opened) = open_call(sessions, asked, opening, now)?;
+    if revival::looks_for_files(sessions, token, opening) {
+        return Ok(None);
+    }
+    begin(sessions, token, opening, None, now).map(Some)
+}
+
+/// What a phone is told, which sees the server at `local`, when it has come back to a call.
+pub(super) fn resumed(sessions: &Sessions, local: SocketAddr, extension: Granted) -> Result<Opened, Refusal> {
+    let port = sessions.streams.port().ok_or(Refusal::Storage)?;
+    Ok(Opened { host: host_for(sessions, local), port, extension: Some(extension) })
+}
+
+/// Begins to record a call of this connection, which may go on with one that has files.
+pub(super) fn begin(
+    sessions: &mut Sessions,
+    token: usize,
+    opening: &Opening,
+    former: Option<Former>,
+    now: Now,
+) -> Result<Opened, Refusal> {
+    let conn = sessions.conns.get(&token).ok_or(Refusal::Storage)?;
+    let asked = Asked { control: Control::Uplink(token), peer: conn.peer, local: conn.local };
+    let (key, opened) = open_call(sessions, asked, opening, former, now)?;
     if let Some(conn) = sessions.conns.get_mut(&token) {
         conn.call = Some(key);
         sessions.gate.is_not_silent(token, conn.since);
@@ -70,6 +92,7 @@ fn open_call(
     sessions: &mut Sessions,
     asked: Asked,
     opening: &Opening,
+    former: Option<Former>,
     now: Now,
 ) -> Result<(CallKey, Opened), Refusal> {
     let Asked { control, peer, local } = asked;
@@ -80,7 +103,7 @@ fn open_call(
     let by_tcp = opening.extension.as_ref().and_then(|_| sessions.streams.port());
     admit_call(sessions, peer.ip(), by_tcp.is_some(), now)?;
     let (transport, port) = match by_tcp {
-        Some(port) => (Transport::Tcp(Box::new(by_tcp_of(opening))), port),
+        Some(port) => (Transport::Tcp(Box::new(by_tcp_of(opening, former.as_ref()))), port),
         None => match bind(sessions, local, peer.ip(), now.mono) {
             Some((media, port)) => (Transport::Udp { media, port }, port),
             None => {
@@ -89,9 +112,12 @@ fn open_call(
             }
         },
     };
-    let recording_id = sessions.used_ids.claim(&opening.id);
+    let recording_id = match &former {
+        Some(former) => former.recording.clone(),
+        None => sessions.used_ids.claim(&opening.id),
+    };
     let other = sessions.calls.iter().find(|(_, call)| call.id == opening.id).map(|(_, call)| call.peer);
-    if other.is_some() || recording_id != opening.id {
+    if former.is_none() && (other.is_some() || recording_id != opening.id) {
         let (id, recording) = (short(&opening.id), short(&recording_id));
         sessions.gate.tell(peer.ip(), now.mono, || match other {
             Some(other) => {
@@ -105,11 +131,10 @@ fn open_call(
         // A phone that invents devices fills one folder.
         device = device_folder(&prefix(peer.ip()).to_string(), sessions.names);
     }
-    let folder = Folder {
-        root: sessions.config.storage.clone(),
-        device: sessions.storage.device(),
-        name: format!("{device}/{}", day_folder(now.wall)),
-    };
+    let folder = sessions.folder(match &former {
+        Some(former) => former.folder.clone(),
+        None => format!("{device}/{}", day_folder(now.wall)),
+    });
     sessions.gate.tell_of_call(peer.ip(), now.mono, || {
         let (id, device, codec) = (short(&opening.id), short(&opening.device), opening.codec.name());
         let tcp = if by_tcp.is_some() { " transport=tcp" } else { "" };
@@ -128,6 +153,10 @@ fn open_call(
         strangers_told: 0,
         contested_told: false,
     };
+    let mut call = call;
+    if let (Some(former), Some(extension)) = (&former, &opening.extension) {
+        call.recording.goes_on(former.front, extension, now.mono);
+    }
     let altered = call.recording.altered();
     if !altered.is_empty() {
         log::info!("text_altered id={:?} fields={:?}", short(&call.id), altered.to_string());
@@ -147,9 +176,10 @@ fn host_for(sessions: &Sessions, local: SocketAddr) -> String {
     }
 }
 
-fn by_tcp_of(opening: &Opening) -> ByTcp {
+fn by_tcp_of(opening: &Opening, former: Option<&Former>) -> ByTcp {
     let item = opening.extension.as_ref().map_or(0, |asked| asked.from);
-    ByTcp { durable: Mark { item, segment: 1, octets: 0 }, ..ByTcp::default() }
+    let first = Mark { item, segment: 1, octets: 0 };
+    ByTcp { durable: former.map_or(first, |former| former.durable), ..ByTcp::default() }
 }
 
 /// A socket on a free port of the range, on the address that the phone is connected to; on all
@@ -199,8 +229,9 @@ pub(super) fn stop(
     book_dropped(&mut call, metrics);
     call.recording.settle(now.mono, pool);
     let ip = call.peer.ip();
-    let heard = call.recording.octets() > 0 || call.recording.file().is_some();
-    let kept = heard || gate.may_be_empty(ip, now.mono);
+    let heard = call.recording.is_heard();
+    // One that goes on has files already.
+    let kept = heard || !call.recording.is_continued() && gate.may_be_empty(ip, now.mono);
     if !kept {
         call.recording.fail(pool);
     }

@@ -310,6 +310,7 @@ pub(super) fn take_answers(sessions: &mut Sessions, now: Now) {
                 sessions.storage.is_asked = false;
                 sessions.confirmed(is_durable, now);
             }
+            Done::Server(ServerDone::Found { ask, result }) => sessions.found(ask, result, now),
             // Nothing else is asked for.
             _ => {}
         }

@@ -110,7 +110,7 @@ impl Streams {
     }
 
     /// The content of a token.
-    fn place(&self, token: &str) -> Option<Place> {
+    pub(super) fn place(&self, token: &str) -> Option<Place> {
         self.open.as_ref()?.1.place(token)
     }
 
@@ -478,7 +478,7 @@ fn finish_if_due(sessions: &mut Sessions, key: CallKey, now: Now) {
     if is_complete {
         sessions.streams.ended.add(key, items);
     }
-    let file = sessions.stop_call(key, &reason, Some(parties), now);
+    let file = sessions.stop_call(key, (&reason, Some(parties)), now);
     match file.and_then(|file| sessions.storage.last(file)) {
         Some(last) => last.answer = Some(Answer { call: key, conn, media, is_complete }),
         // There was nothing to be kept, or it failed before.
@@ -521,6 +521,14 @@ pub(super) fn detach(sessions: &mut Sessions, token: usize, now: Now) {
 
 /// Ends calls whose phone has been gone for too long.
 fn end_abandoned(sessions: &mut Sessions, now: Now) {
+    let Sessions { calls, conns, .. } = sessions;
+    calls.each(|call, _| match call.control {
+        // The phone has gone while it was ending it.
+        Control::Uplink(token) if call.tcp().is_some() && !conns.contains_key(&token) => {
+            call.control = Control::Gone(now.mono);
+        }
+        Control::Uplink(_) | Control::Gone(_) => {}
+    });
     let within = sessions.config.resume_within;
     let is_late = |(key, call): (CallKey, &Call)| match call.control {
         Control::Gone(since) => (now.mono.since(since) >= within).then_some(key),
@@ -528,7 +536,7 @@ fn end_abandoned(sessions: &mut Sessions, now: Now) {
     };
     let late: Vec<CallKey> = sessions.calls.iter().filter_map(is_late).collect();
     for key in late {
-        sessions.stop_call(key, &EndReason::ConnectionLost, None, now);
+        sessions.stop_call(key, (&EndReason::ConnectionLost, None), now);
     }
 }
 
@@ -540,6 +548,11 @@ pub(super) fn resume(sessions: &mut Sessions, token: usize, opening: &Opening, n
         sessions.conns.get_mut(&token)?.ended = Some(key);
         return Some(Granted { next: items, resume: resume.clone() });
     }
+    take_over(sessions, token, key, now)
+}
+
+/// A call goes on with this control connection, in place of a former one.
+pub(super) fn take_over(sessions: &mut Sessions, token: usize, key: CallKey, now: Now) -> Option<Granted> {
     let call = sessions.calls.get_mut(key)?;
     call.tcp_mut()?.finishing = None;
     let former = std::mem::replace(&mut call.control, Control::Uplink(token));

@@ -396,7 +396,7 @@ impl SegmentBuffer {
     }
 
     /// The next `octets` of the recording are silence.
-    pub(super) fn silence(&mut self, mut octets: u64, cause: GapCause, pool: &mut BlockPool) {
+    pub fn silence(&mut self, mut octets: u64, cause: GapCause, pool: &mut BlockPool) {
         if cause == GapCause::BufferFull {
             self.overrun_octets += octets;
         }
