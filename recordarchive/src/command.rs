@@ -155,6 +155,18 @@ enum User {
         /// An extension whose calls it is for; may be given several times
         #[arg(long, value_name = "N")]
         extension: Vec<String>,
+        /// A site whose calls it is for; may be given several times
+        #[arg(long, value_name = "NAME")]
+        site: Vec<String>,
+        /// For calls from this day, or time of RFC 3339, on
+        #[arg(long, value_name = "DAY")]
+        from: Option<String>,
+        /// For calls until this day
+        #[arg(long, value_name = "DAY")]
+        to: Option<String>,
+        /// The role ends with this day
+        #[arg(long, value_name = "DAY")]
+        expires: Option<String>,
         /// Read the password from standard input
         #[arg(long)]
         password_stdin: bool,

@@ -15,8 +15,8 @@ const MAX_BEHIND: usize = 1024;
 pub(crate) enum About {
     /// A recording, and so its call.
     Recording(Id),
-    /// A recording that goes on: its extension, and when it began, in microseconds.
-    Live(String, i64),
+    /// A recording that goes on: its extension, its site, and when it began, in microseconds.
+    Live(String, String, i64),
     /// The machine.
     System,
 }

@@ -216,8 +216,46 @@ pub(crate) struct Grant {
     pub(crate) role: Role,
     /// The calls of these extensions; none: all calls, unless the role is by extension.
     pub(crate) uses: Vec<Use>,
+    /// Of these, the calls of some sites, or of a time.
+    pub(crate) within: Within,
     /// Nothing any more from this time on.
     pub(crate) expires_us: Option<i64>,
+}
+
+impl Grant {
+    /// A role for the calls of these extensions, without an end.
+    pub(crate) fn of(role: Role, uses: Vec<Use>) -> Self {
+        Self { role, uses, within: Within::default(), expires_us: None }
+    }
+}
+
+/// A part of all calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Within {
+    /// Calls of these sites; none: of every site.
+    pub(crate) sites: Vec<String>,
+    /// Calls that began at this time or later, in microseconds.
+    pub(crate) from_us: Option<i64>,
+    /// And before.
+    pub(crate) to_us: Option<i64>,
+}
+
+impl Within {
+    /// The clauses of calls that an extension has in a time, or that any has.
+    fn clauses(&self, extension: Option<&str>, from_us: i64, to_us: i64) -> Vec<Clause> {
+        let clause = |site: Option<&String>| Clause {
+            extension: extension.map(str::to_owned),
+            site: site.cloned(),
+            from_us: from_us.max(self.from_us.unwrap_or(i64::MIN)),
+            to_us: to_us.min(self.to_us.unwrap_or(i64::MAX)),
+        };
+        if self.sites.is_empty() {
+            vec![clause(None)]
+        } else {
+            self.sites.iter().map(|site| clause(Some(site))).collect()
+        }
+    }
 }
 
 /// The user of a request.
@@ -233,11 +271,13 @@ pub(crate) struct Actor {
     pub(crate) limit: Option<Vec<Permission>>,
 }
 
-/// The calls of an extension in a time.
+/// The calls of an extension, a site, or both, in a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Clause {
-    /// The extension.
-    pub(crate) extension: String,
+    /// The extension; `None`: every one.
+    pub(crate) extension: Option<String>,
+    /// The site; `None`: every one.
+    pub(crate) site: Option<String>,
     /// Calls that began at this time or later, in microseconds.
     pub(crate) from_us: i64,
     /// And before.
@@ -255,11 +295,14 @@ pub(crate) enum Condition {
 
 impl Condition {
     /// Whether a call is among them: the same as the query says, for a call that is known.
-    pub(crate) fn admits(&self, extension: &str, started_us: i64) -> bool {
+    pub(crate) fn admits(&self, extension: &str, site: &str, started_us: i64) -> bool {
+        let is_of = |wanted: &Option<String>, found| wanted.as_ref().is_none_or(|wanted| wanted == found);
         match self {
             Self::All => true,
             Self::Any(clauses) => clauses.iter().any(|clause| {
-                clause.extension == extension && (clause.from_us..clause.to_us).contains(&started_us)
+                is_of(&clause.extension, extension)
+                    && is_of(&clause.site, site)
+                    && (clause.from_us..clause.to_us).contains(&started_us)
             }),
         }
     }
@@ -306,12 +349,14 @@ pub(crate) fn authorize(
         }
         found = true;
         if grant.uses.is_empty() && !grant.role.is_by_extension() {
-            return Ok(Condition::All);
+            if grant.within == Within::default() {
+                return Ok(Condition::All);
+            }
+            clauses.extend(grant.within.clauses(None, i64::MIN, i64::MAX));
         }
-        clauses.extend(grant.uses.iter().map(|used| Clause {
-            extension: used.extension.clone(),
-            from_us: used.from_us,
-            to_us: used.to_us.unwrap_or(i64::MAX),
+        clauses.extend(grant.uses.iter().flat_map(|used| {
+            let to_us = used.to_us.unwrap_or(i64::MAX);
+            grant.within.clauses(Some(&used.extension), used.from_us, to_us)
         }));
     }
     match (found, needs_reason) {
@@ -339,7 +384,7 @@ mod tests {
             from_us: *from_us,
             to_us: *to_us,
         });
-        let grant = Grant { role, uses: uses.collect(), expires_us: None };
+        let grant = Grant::of(role, uses.collect());
         Actor { account: Id([0; 16]), name: "anna".into(), grants: vec![grant], limit: None }
     }
 
@@ -365,7 +410,7 @@ mod tests {
             ("202", 1_000, true),
             ("203", 160, false),
         ] {
-            assert_eq!(condition.admits(extension, at), admitted, "{extension} {at}");
+            assert_eq!(condition.admits(extension, "main", at), admitted, "{extension} {at}");
         }
         // Without an extension there are none.
         let nobody = authorize(&actor(Role::Agent, &[]), Permission::CallSearch, None, 0).unwrap();
@@ -413,6 +458,37 @@ mod tests {
         investigator.grants[0].expires_us = Some(1000);
         assert_eq!(play(&investigator, Some("case 7"), 999), Ok(Condition::All));
         assert!(play(&investigator, Some("case 7"), 1000).is_err());
+    }
+
+    #[test]
+    fn a_grant_for_sites_and_a_time_is_for_no_other_call() {
+        let mut lead = actor(Role::Supervisor, &[]);
+        let may = |lead: &Actor, extension: &str, site: &str, at| {
+            authorize(lead, Permission::AudioPlay, None, 0).unwrap().admits(extension, site, at)
+        };
+        lead.grants[0].within =
+            Within { sites: vec!["north".into(), "south".into()], from_us: Some(100), to_us: Some(200) };
+        for (site, at, admitted) in
+            [("north", 100, true), ("south", 199, true), ("main", 150, false), ("north", 200, false)]
+        {
+            assert_eq!(may(&lead, "201", site, at), admitted, "{site} {at}");
+        }
+        // With extensions it is for those calls that both admit.
+        let of_201 = Use { extension: "201".into(), from_us: 150, to_us: Some(300) };
+        lead.grants[0].uses = vec![of_201];
+        for (extension, site, at, admitted) in [
+            ("201", "north", 150, true),
+            ("201", "north", 149, false),
+            ("201", "north", 200, false),
+            ("201", "main", 150, false),
+            ("202", "north", 150, false),
+        ] {
+            assert_eq!(may(&lead, extension, site, at), admitted, "{extension} {site} {at}");
+        }
+        // An agent has calls of extensions alone.
+        let mut agent = actor(Role::Agent, &[]);
+        agent.grants[0].within.sites = vec!["north".into()];
+        assert!(!may(&agent, "201", "north", 150));
     }
 
     #[test]

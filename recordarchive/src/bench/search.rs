@@ -124,7 +124,7 @@ async fn account(
             extensions.iter().map(|it| Use { extension: it.clone(), from_us: 0, to_us: None }).collect();
         let account =
             Account { id: Id::random(clock::now_us()), name: name.into(), password: None, disabled: false };
-        let grant = Grant { role, uses, expires_us: None };
+        let grant = Grant::of(role, uses);
         catalogue.add_account(&account, &grant, &entry).await.map_err(failed)?;
     }
     let token = new_key();

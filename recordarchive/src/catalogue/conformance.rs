@@ -171,7 +171,8 @@ async fn conditions_hold_for_lists_and_single_calls_alike(catalogue: &dyn Catalo
         (0..40).map(|n| found(2000 + n, "+49305554444", if n % 2 == 0 { "441" } else { "442" })).collect();
     catalogue.take(&files).await.unwrap();
     let clause = |extension: &str, from: i64, to: i64| Clause {
-        extension: extension.into(),
+        extension: Some(extension.into()),
+        site: None,
         from_us: NOW_US + from * 1_000_000,
         to_us: NOW_US + to * 1_000_000,
     };
@@ -180,6 +181,14 @@ async fn conditions_hold_for_lists_and_single_calls_alike(catalogue: &dyn Catalo
         Condition::Any(Vec::new()),
         Condition::Any(vec![clause("441", 2000, 2020)]),
         Condition::Any(vec![clause("441", 2000, 2020), clause("442", 2010, 2040), clause("443", 0, 9999)]),
+        // Calls of a time, of a site, of no site that there is, and of a site and an extension.
+        Condition::Any(vec![Clause { extension: None, ..clause("", 2003, 2030) }]),
+        Condition::Any(vec![Clause { extension: None, site: Some("main".into()), ..clause("", 2003, 2030) }]),
+        Condition::Any(vec![Clause { extension: None, site: Some("none".into()), ..clause("", 0, 9999) }]),
+        Condition::Any(vec![
+            Clause { site: Some("none".into()), ..clause("441", 0, 9999) },
+            Clause { site: Some("main".into()), ..clause("442", 2010, 2040) },
+        ]),
     ];
     let all = catalogue.search(&search("5554444"), &Condition::All).await.unwrap().calls;
     assert_eq!(all.len(), 40);
@@ -191,7 +200,7 @@ async fn conditions_hold_for_lists_and_single_calls_alike(catalogue: &dyn Catalo
     for condition in &conditions {
         let expected: Vec<&str> = all
             .iter()
-            .filter(|call| condition.admits(&call.local.digits, call.started_us))
+            .filter(|call| condition.admits(&call.local.digits, &call.site, call.started_us))
             .map(|call| call.external_id.as_str())
             .collect();
         for line in [
@@ -221,7 +230,7 @@ async fn conditions_hold_for_lists_and_single_calls_alike(catalogue: &dyn Catalo
         }
         for call in &all {
             let id = Id::parse(&call.id).unwrap();
-            let admitted = condition.admits(&call.local.digits, call.started_us);
+            let admitted = condition.admits(&call.local.digits, &call.site, call.started_us);
             assert_eq!(catalogue.call(id, condition).await.unwrap().is_some(), admitted);
             let recording = Id::parse(&call.recordings[0].id).unwrap();
             assert_eq!(catalogue.media(recording, condition).await.unwrap().is_some(), admitted);
@@ -247,7 +256,7 @@ async fn accounts_sessions_and_tokens(catalogue: &dyn Catalogue) {
     assert!(catalogue.set_up(&key_hash("key"), NOW_US, &first, &entry("account.add")).await.unwrap());
     assert!(!catalogue.set_up(&key_hash("key"), NOW_US, &first, &entry("account.add")).await.unwrap());
 
-    let grant = Grant { role: Role::Agent, uses, expires_us: None };
+    let grant = Grant::of(Role::Agent, uses);
     catalogue.add_account(&account, &grant, &entry("account.add")).await.unwrap();
     let twice = catalogue.add_account(&account, &grant, &entry("account.add")).await.unwrap_err();
     assert!(matches!(twice, Failure::Conflict(_)), "{twice}");
@@ -558,7 +567,12 @@ fn sqlite_reads_no_whole_table_for_any_search_of_100_000_calls() {
         catalogue.fill(100_000, NOW_US).await;
         let agent = Condition::Any(
             ["201", "202", "203"]
-                .map(|extension| Clause { extension: extension.into(), from_us: 0, to_us: i64::MAX })
+                .map(|extension| Clause {
+                    extension: Some(extension.into()),
+                    site: None,
+                    from_us: 0,
+                    to_us: i64::MAX,
+                })
                 .to_vec(),
         );
         for line in [

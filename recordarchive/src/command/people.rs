@@ -4,13 +4,13 @@ use super::{COMMAND_LINE, Ended, Outcome, Token, User, print};
 use crate::access::audit::Entry;
 use crate::access::secret::{hash_password, key_hash, new_token};
 use crate::access::totp;
-use crate::access::{Grant, Permission, Role, Use};
+use crate::access::{Permission, Role, Use};
 use crate::catalogue::Catalogue;
 use crate::catalogue::model::Account;
 use crate::clock;
 use crate::config::Config;
 use crate::id::Id;
-use crate::web::account_name;
+use crate::web::{Limits, account_name, shown_grant};
 use serde_json::json;
 use std::io::Read;
 
@@ -39,7 +39,7 @@ pub(super) async fn people(catalogue: &dyn Catalogue, user: User, config: &Confi
     let entry = |action, name: &str| Entry::new(now_us, COMMAND_LINE, action, name);
     let there_is_none = |name: &str| Err(Ended::Failed(format!("there is no account {name:?}")));
     match user {
-        User::Add { name, role, extension, password_stdin } => {
+        User::Add { name, role, extension, site, from, to, expires, password_stdin } => {
             let name = account_name(&name).map_err(Ended::Usage)?;
             let names: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
             let wrong = || Ended::Usage(format!("{role:?} is no role; there are {}", names.join(", ")));
@@ -53,8 +53,9 @@ pub(super) async fn people(catalogue: &dyn Catalogue, user: User, config: &Confi
             }
             let password = if password_stdin { Some(password()?) } else { None };
             let account = Account { id: Id::random(now_us), name, password, disabled: false };
-            let said = json!({"role": role.name(), "extensions": extension});
-            let grant = Grant { role, uses, expires_us: None };
+            let limits = Limits { sites: site, from, to, expires };
+            let grant = limits.grant(role, uses, &config.site.zone).map_err(Ended::Usage)?;
+            let said = shown_grant(&grant);
             catalogue.add_account(&account, &grant, &entry("account.add", &account.name).with(&said)).await?;
             print(&format!("{} is there, as {}", account.name, role.name()));
             if !password_stdin {
@@ -68,7 +69,15 @@ pub(super) async fn people(catalogue: &dyn Catalogue, user: User, config: &Confi
                 let roles = grants.iter().map(|grant| {
                     let extensions: Vec<&str> =
                         grant.uses.iter().map(|used| used.extension.as_str()).collect();
-                    format!("{} {}", grant.role.name(), extensions.join(","))
+                    let mut text = format!("{} {}", grant.role.name(), extensions.join(","));
+                    let limits = shown_grant(grant);
+                    for limit in ["sites", "from", "to", "expires"] {
+                        let is_set = !limits[limit].is_null() && limits[limit] != json!([]);
+                        if is_set {
+                            text.push_str(&format!(" {limit} {}", limits[limit]));
+                        }
+                    }
+                    text
                 });
                 let roles = roles.collect::<Vec<_>>().join("; ");
                 let state = if account.disabled { "  disabled" } else { "" };

@@ -127,7 +127,7 @@ impl Watch {
         }
         for running in &self.running {
             if !before.iter().any(|known| known.id == running.id) {
-                let about = About::Live(running.extension.clone(), running.started_us);
+                let about = About::Live(running.extension.clone(), running.site.clone(), running.started_us);
                 let data = json!({"recording": running.id.to_string()});
                 self.events.tell(Event { kind: "call.live", about, data });
             }

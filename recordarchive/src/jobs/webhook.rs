@@ -124,8 +124,8 @@ impl Webhook {
     async fn deliver(&self, catalogue: &dyn Catalogue, event: &Event) -> bool {
         let now_us = clock::now_us();
         let mut data = event.data.clone();
-        if let About::Live(extension, started_us) = &event.about
-            && !program_sees(now_us).is_some_and(|condition| condition.admits(extension, *started_us))
+        if let About::Live(extension, site, started_us) = &event.about
+            && !program_sees(now_us).is_some_and(|condition| condition.admits(extension, site, *started_us))
         {
             return true;
         }
@@ -187,7 +187,7 @@ fn signature(secret: &[u8], id: &str, timestamp: &str, body: &str) -> String {
 
 /// The condition on the calls that a hook may get: that of a program with the role `integration`.
 fn program_sees(now_us: i64) -> Option<Condition> {
-    let grant = Grant { role: Role::Integration, uses: Vec::new(), expires_us: None };
+    let grant = Grant::of(Role::Integration, Vec::new());
     let actor = Actor { account: Id([0; 16]), name: "(webhook)".into(), grants: vec![grant], limit: None };
     authorize(&actor, Permission::CallSearch, None, now_us).ok()
 }

@@ -2,11 +2,11 @@
 
 use super::App;
 use super::caller::caller;
-use super::people::account_name;
+use super::people::{Limits, account_name};
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::secret::hash_password;
-use crate::access::{Grant, Permission, Role, Use, permit};
+use crate::access::{Grant, Permission, Role, Use, Within, permit};
 use crate::catalogue::model::Account;
 use crate::clock;
 use crate::id::Id;
@@ -27,6 +27,16 @@ const LISTED: u32 = 100;
 /// Extensions of an account.
 const MAX_EXTENSIONS: usize = 200;
 
+/// A grant in answers and in the audit log.
+pub(crate) fn shown_grant(grant: &Grant) -> Value {
+    let extensions: Vec<&str> = grant.uses.iter().map(|used| used.extension.as_str()).collect();
+    let Within { sites, from_us, to_us } = &grant.within;
+    json!({
+        "role": grant.role.name(), "extensions": extensions, "sites": sites, "from": from_us.map(rfc3339),
+        "to": to_us.map(rfc3339), "expires": grant.expires_us.map(rfc3339),
+    })
+}
+
 /// `GET /accounts`
 pub(super) async fn accounts(
     State(app): State<Arc<App>>,
@@ -37,13 +47,7 @@ pub(super) async fn accounts(
     permit(&actor, Permission::AccountEdit, clock::now_us())?;
     let identities = app.catalogue.identities().await?;
     let shown = |(account, grants): &(Account, Vec<Grant>)| {
-        let grants: Vec<Value> = grants
-            .iter()
-            .map(|grant| {
-                let extensions: Vec<&str> = grant.uses.iter().map(|used| used.extension.as_str()).collect();
-                json!({"role": grant.role.name(), "extensions": extensions, "expires": grant.expires_us.map(rfc3339)})
-            })
-            .collect();
+        let grants: Vec<Value> = grants.iter().map(shown_grant).collect();
         let identity = identities.iter().find(|identity| identity.account == account.id);
         let (display, provider) = identity.map(|of| (&of.display, &of.issuer)).unzip();
         json!({"name": account.name, "display": display, "provider": provider, "disabled": account.disabled, "grants": grants})
@@ -59,6 +63,8 @@ struct NewAccount {
     password: String,
     #[serde(default)]
     extensions: Vec<String>,
+    #[serde(flatten)]
+    limits: Limits,
 }
 
 /// `POST /accounts`
@@ -71,7 +77,11 @@ pub(super) async fn add_account(
     let actor = caller(&app, &method, &headers).await?;
     let now_us = clock::now_us();
     permit(&actor, Permission::AccountEdit, now_us)?;
-    let wanted = |_| Problem::bad("a JSON object with name, role, password, and extensions or not");
+    let wanted = |_| {
+        Problem::bad(
+            "a JSON object with name, role, password, and extensions, sites, from, to, expires or not",
+        )
+    };
     let new: NewAccount = serde_json::from_slice(&body).map_err(wanted)?;
     let name = account_name(&new.name).map_err(Problem::bad)?;
     let there_is_none = || Problem::bad(format!("there is no role {:?}", new.role));
@@ -92,10 +102,11 @@ pub(super) async fn add_account(
         let from_us = app.catalogue.extension_from(&extension, now_us).await?;
         uses.push(Use { extension, from_us, to_us: None });
     }
-    let said = json!({"role": role.name(), "extensions": uses.iter().map(|used| &used.extension).collect::<Vec<_>>()});
+    let grant = new.limits.grant(role, uses, &app.config.site.zone).map_err(Problem::bad)?;
+    let said = shown_grant(&grant);
     let account = Account { id: Id::random(now_us), name, password: Some(hash), disabled: false };
     let entry = Entry::new(now_us, &actor.name, "account.add", &account.name).with(&said);
-    app.catalogue.add_account(&account, &Grant { role, uses, expires_us: None }, &entry).await?;
+    app.catalogue.add_account(&account, &grant, &entry).await?;
     Ok((StatusCode::CREATED, Json(json!({"name": account.name, "role": role.name()}))).into_response())
 }
 

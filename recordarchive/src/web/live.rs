@@ -91,7 +91,8 @@ pub(super) async fn list(
     let condition = authorize(&actor, Permission::AudioLive, params.reason.as_deref(), now_us)?;
     let full = sees_numbers(&actor, now_us);
     let all = app.live.all();
-    let seen = all.iter().filter(|running| condition.admits(&running.extension, running.started_us));
+    let seen =
+        all.iter().filter(|running| condition.admits(&running.extension, &running.site, running.started_us));
     let seen: Vec<Value> = seen.map(|running| shown(running, full, now_us)).collect();
     Ok(Json(json!({"live": seen})).into_response())
 }
@@ -101,7 +102,7 @@ fn allowed(app: &App, actor: &Actor, id: Id, reason: Option<&str>) -> Result<Run
     let condition = authorize(actor, Permission::AudioLive, reason, clock::now_us())?;
     let running = app.live.one(id);
     running
-        .filter(|running| condition.admits(&running.extension, running.started_us))
+        .filter(|running| condition.admits(&running.extension, &running.site, running.started_us))
         .ok_or_else(Problem::not_found)
 }
 
@@ -241,7 +242,8 @@ impl Listening {
         // That the call has ended is seen elsewhere.
         let running = self.app.live.one(self.id);
         condition.is_ok_and(|condition| {
-            running.is_none_or(|running| condition.admits(&running.extension, running.started_us))
+            running
+                .is_none_or(|running| condition.admits(&running.extension, &running.site, running.started_us))
         })
     }
 

@@ -27,7 +27,8 @@ mod stream;
 mod tests;
 pub(crate) mod tls;
 
-pub(crate) use people::account_name;
+pub(crate) use admin::shown_grant;
+pub(crate) use people::{Limits, account_name};
 
 use crate::access::heard::Heard;
 use crate::catalogue::Catalogue;

@@ -7,16 +7,17 @@ use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::secret::{hash_password, is_password, key_hash, new_key};
 use crate::access::totp;
-use crate::access::{Permission, authorize, permit};
+use crate::access::{Grant, Permission, Role, Use, Within, authorize, permit};
 use crate::catalogue::model::{Account, Session};
 use crate::clock;
 use crate::id::{Id, hex};
-use crate::time::{SECOND_US, rfc3339};
+use crate::time::{SECOND_US, day_begins, day_ends, parse, rfc3339};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -233,6 +234,47 @@ pub(super) async fn set_up(
             StatusCode::FORBIDDEN,
             "the link was used, or is older than an hour: restart the archive",
         ))
+    }
+}
+
+/// The most sites of a grant.
+const MAX_SITES: usize = 50;
+
+/// The limits of a grant, as people write them: a day, or RFC 3339. The last day is part of it.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Limits {
+    /// Calls of these sites.
+    #[serde(default)]
+    pub(crate) sites: Vec<String>,
+    /// Calls from then on.
+    pub(crate) from: Option<String>,
+    /// Calls until then.
+    pub(crate) to: Option<String>,
+    /// The end of the grant.
+    pub(crate) expires: Option<String>,
+}
+
+impl Limits {
+    /// A grant with these limits.
+    ///
+    /// # Errors
+    /// They do not fit, for a person.
+    pub(crate) fn grant(&self, role: Role, uses: Vec<Use>, zone: &TimeZone) -> Result<Grant, String> {
+        let fits = |site: &String| !site.is_empty() && recfile::text::is_harmless(site);
+        if self.sites.len() > MAX_SITES || !self.sites.iter().all(fits) {
+            return Err(format!("at most {MAX_SITES} sites, each with a name"));
+        }
+        let wrong = |text: &str| format!("{text:?} is neither a day, 2026-11-01, nor a time of RFC 3339");
+        let begins =
+            |text: &String| day_begins(text, zone).or_else(|| parse(text)).ok_or_else(|| wrong(text));
+        let ends = |text: &String| day_ends(text, zone).or_else(|| parse(text)).ok_or_else(|| wrong(text));
+        let within = Within {
+            sites: self.sites.clone(),
+            from_us: self.from.as_ref().map(begins).transpose()?,
+            to_us: self.to.as_ref().map(ends).transpose()?,
+        };
+        let expires_us = self.expires.as_ref().map(ends).transpose()?;
+        Ok(Grant { role, uses, within, expires_us })
     }
 }
 

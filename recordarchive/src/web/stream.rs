@@ -86,9 +86,9 @@ async fn told(app: &App, method: &Method, headers: &HeaderMap, event: &Event) ->
             data["call"] = json!(media.call);
             data["recording"] = json!(id.to_string());
         }
-        About::Live(ref extension, started_us) => {
+        About::Live(ref extension, ref site, started_us) => {
             match authorize(&actor, Permission::AudioLive, None, now_us) {
-                Ok(condition) if condition.admits(extension, started_us) => {}
+                Ok(condition) if condition.admits(extension, site, started_us) => {}
                 _ => return Ok(String::new()),
             }
         }

@@ -109,7 +109,7 @@ impl Archive {
             ("program", Role::Integration, &[]),
         ] {
             let used = |extension: &&str| Use { extension: (*extension).into(), from_us: 0, to_us: None };
-            let grant = Grant { role, uses: extensions.iter().map(used).collect(), expires_us: None };
+            let grant = Grant::of(role, extensions.iter().map(used).collect());
             let account = Account { id: Id::random(0), name: name.into(), password: None, disabled: false };
             let entry = Entry::new(0, "test", "account.add", name);
             archive.catalogue.add_account(&account, &grant, &entry).await.unwrap();

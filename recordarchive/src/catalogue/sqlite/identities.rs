@@ -162,7 +162,7 @@ async fn grants(tx: &mut Tx, person: &Person, had: &[Grant], now_us: i64) -> Don
                 uses.push(Use { extension: extension.clone(), from_us, to_us: None });
             }
         }
-        grants.push(Grant { role: of.role, uses, expires_us: None });
+        grants.push(Grant::of(of.role, uses));
     }
     Ok(grants)
 }

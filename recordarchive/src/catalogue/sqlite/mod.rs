@@ -64,6 +64,7 @@ const SCHEMA: &[&str] = &[
     include_str!("identities.sql"),
     include_str!("compact.sql"),
     include_str!("supersedes.sql"),
+    include_str!("grants.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 4;

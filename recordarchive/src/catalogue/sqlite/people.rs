@@ -47,10 +47,13 @@ pub(super) async fn add(tx: &mut Tx, account: &Account, grant: &Grant) -> Done<(
 
 pub(super) async fn add_grant(tx: &mut Tx, key: i64, grant: &Grant) -> Done<()> {
     let uses = serde_json::to_string(&grant.uses).map_err(|error| Failure::Database(error.to_string()))?;
-    sqlx::query("INSERT INTO role (account, role, uses, expires_us) VALUES (?, ?, ?, ?)")
+    let within =
+        serde_json::to_string(&grant.within).map_err(|error| Failure::Database(error.to_string()))?;
+    sqlx::query("INSERT INTO role (account, role, uses, within, expires_us) VALUES (?, ?, ?, ?, ?)")
         .bind(key)
         .bind(grant.role.name())
         .bind(uses)
+        .bind(within)
         .bind(grant.expires_us)
         .execute(&mut **tx)
         .await?;
@@ -76,13 +79,15 @@ pub(super) async fn extension_from(
 }
 
 pub(super) async fn grants(connection: &mut SqliteConnection, key: i64) -> Done<Vec<Grant>> {
-    let rows = sqlx::query("SELECT role, uses, expires_us FROM role WHERE account = ?").bind(key);
+    let rows = sqlx::query("SELECT role, uses, within, expires_us FROM role WHERE account = ?").bind(key);
     let mut grants = Vec::new();
     for row in rows.fetch_all(connection).await? {
         // An unknown role grants nothing.
         let Some(role) = Role::from_name(row.get("role")) else { continue };
         let Ok(uses) = serde_json::from_str::<Vec<Use>>(row.get("uses")) else { continue };
-        grants.push(Grant { role, uses, expires_us: row.get("expires_us") });
+        // Nor does one with a limit that can't be read.
+        let Ok(within) = serde_json::from_str(row.get("within")) else { continue };
+        grants.push(Grant { role, uses, within, expires_us: row.get("expires_us") });
     }
     Ok(grants)
 }
@@ -213,6 +218,6 @@ pub(super) async fn set_up(tx: &mut Tx, hash: &[u8], now_us: i64, account: &Acco
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    add(tx, account, &Grant { role: FIRST_ROLE, uses: Vec::new(), expires_us: None }).await?;
+    add(tx, account, &Grant::of(FIRST_ROLE, Vec::new())).await?;
     Ok(true)
 }

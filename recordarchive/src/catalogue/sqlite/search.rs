@@ -128,13 +128,21 @@ pub(super) fn condition_sql(condition: &Condition, sql: &mut Sql) {
         if index > 0 {
             sql.push(" OR ");
         }
-        sql.with("(c.extension = ? AND c.started_us >= ? AND c.started_us < ?)", clause_values(clause));
+        sql.push("(");
+        if let Some(extension) = &clause.extension {
+            sql.with("c.extension = ? AND ", [extension.as_str().into()]);
+        }
+        if let Some(site) = &clause.site {
+            sql.with("c.site = (SELECT key FROM site WHERE name = ?) AND ", [site.as_str().into()]);
+        }
+        sql.with("c.started_us >= ? AND c.started_us < ?)", [clause.from_us.into(), clause.to_us.into()]);
     }
     sql.push(")");
 }
 
-fn clause_values(clause: &Clause) -> [Value; 3] {
-    [clause.extension.as_str().into(), clause.from_us.into(), clause.to_us.into()]
+/// The values of a clause that has an extension.
+fn clause_values(clause: &Clause) -> Option<[Value; 3]> {
+    Some([clause.extension.as_deref()?.into(), clause.from_us.into(), clause.to_us.into()])
 }
 
 /// The source of the hits of a search.
@@ -194,7 +202,7 @@ fn match_text(search: &Search, condition: &Condition) -> String {
         && (1..=MAX_CLAUSE_STREAMS).contains(&clauses.len())
     {
         let known: Vec<String> =
-            clauses.iter().filter_map(|clause| extension_word(&clause.extension)).collect();
+            clauses.iter().filter_map(|clause| extension_word(clause.extension.as_deref()?)).collect();
         if known.len() == clauses.len() {
             let quoted: Vec<String> = known.iter().map(|word| format!("\"{word}\"")).collect();
             text = format!("{text} AND ({})", quoted.join(" OR "));
@@ -242,12 +250,13 @@ fn streams(search: &Search, condition: &Condition) -> (Vec<Stream>, Left) {
     }
     if let Condition::Any(clauses) = condition
         && (1..=MAX_CLAUSE_STREAMS).contains(&clauses.len())
+        && let Some(driving) = clauses.iter().map(clause_values).collect::<Option<Vec<_>>>()
     {
-        left.condition = false;
+        left.condition = clauses.iter().any(|clause| clause.site.is_some());
         let text = "FROM call c INDEXED BY call_by_extension
                     WHERE c.extension = ? AND c.started_us >= ? AND c.started_us < ?";
-        let stream = |clause| Stream::new("c.key", text, clause_values(clause));
-        return (clauses.iter().map(stream).collect(), left);
+        let stream = |values| Stream::new("c.key", text, values);
+        return (driving.into_iter().map(stream).collect(), left);
     }
     if let Some(device) = &query.device {
         left.device = false;

@@ -79,6 +79,10 @@ async fn make_audit(pages: &Pages, params: AuditParams, headers: &HeaderMap) -> 
 struct AccountGrant {
     role: String,
     extensions: Vec<String>,
+    sites: Vec<String>,
+    from: Option<String>,
+    to: Option<String>,
+    expires: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +96,20 @@ struct Account {
 impl Account {
     fn roles(&self) -> String {
         self.grants.iter().map(|grant| grant.role.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The limits of roles, a line each.
+    fn limits(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for grant in &self.grants {
+            if !grant.sites.is_empty() {
+                lines.push(format!("sites {}", grant.sites.join(", ")));
+            }
+            let times = [("calls from", &grant.from), ("calls until", &grant.to), ("ends", &grant.expires)];
+            let said = times.iter().filter_map(|(name, time)| Some(format!("{name} {}", time.as_ref()?)));
+            lines.extend(said);
+        }
+        lines
     }
 
     fn extensions(&self) -> String {

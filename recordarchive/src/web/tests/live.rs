@@ -139,7 +139,7 @@ fn live_calls_are_those_that_a_recorder_writes_now() {
         }
         let event = heard.try_recv().unwrap();
         assert_eq!((event.kind, &event.data["recording"]), ("call.live", &live[0]["id"]));
-        assert!(matches!(event.about, About::Live(extension, _) if extension == "201"));
+        assert!(matches!(event.about, About::Live(extension, _, _) if extension == "201"));
         watch.look(clock::now_us());
         assert!(heard.try_recv().is_err(), "it is told once");
         // A second file of it goes on under the same id, and so does the sealed recording.
@@ -184,7 +184,7 @@ fn live_calls_are_listed_for_those_alone_who_may_listen_to_them() {
         ] {
             let account = Account { id: Id::random(0), name: name.into(), password: None, disabled: false };
             let entry = Entry::new(0, "test", "account.add", name);
-            let grant = Grant { role: Role::Supervisor, uses, expires_us: None };
+            let grant = Grant::of(Role::Supervisor, uses);
             archive.catalogue.add_account(&account, &grant, &entry).await.unwrap();
             archive.catalogue.add_token(name, "test", &key_hash(name), &[], &entry).await.unwrap();
         }

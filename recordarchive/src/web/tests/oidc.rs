@@ -137,7 +137,8 @@ fn a_person_logs_in_with_the_button_and_has_name_and_roles_of_the_provider_each_
         let accounts = world.archive.get("admin", "/accounts").await.json();
         let accounts = accounts["accounts"].as_array().unwrap();
         let account = accounts.iter().find(|account| account["name"] == "anna").unwrap();
-        assert_eq!(account["grants"], json!([{"role": "agent", "extensions": ["201"], "expires": null}]));
+        let of_all = json!({"role": "agent", "extensions": ["201"], "sites": [], "from": null, "to": null, "expires": null});
+        assert_eq!(account["grants"], json!([of_all]));
         assert_eq!(account["provider"], json!(world.peer.set().issuer));
     });
 }

@@ -2,7 +2,7 @@
 
 use super::{Archive, PASSWORD};
 use crate::access::audit::Entry;
-use crate::access::secret::hash_password;
+use crate::access::secret::{hash_password, key_hash};
 use crate::catalogue::Catalogue;
 use crate::testing::{record, run};
 use ::media::codec::Codec;
@@ -150,6 +150,23 @@ fn an_administrator_adds_and_disables_accounts_and_nobody_else_does() {
         let listed = archive.get("admin", "/accounts").await.json();
         let anna = listed["accounts"].as_array().unwrap().iter().find(|one| one["name"] == "anna").unwrap();
         assert_eq!((&anna["disabled"], &anna["grants"][0]["extensions"][0]), (&json!(true), &json!("301")));
+        // A role for a site, a time, and until a day.
+        let mut bert = json!({"name": "bert", "role": "investigator", "password": PASSWORD, "sites": ["main"],
+            "from": "2026-11-01", "to": "2026-11-30", "expires": "someday"});
+        assert_eq!(send("admin", "/accounts", bert.clone()).await.status, StatusCode::BAD_REQUEST);
+        bert["expires"] = json!("2000-01-01T00:00:00Z");
+        assert_eq!(send("admin", "/accounts", bert).await.status, StatusCode::CREATED);
+        let listed = archive.get("admin", "/accounts").await.json();
+        let bert = listed["accounts"].as_array().unwrap().iter().find(|one| one["name"] == "bert").unwrap();
+        let grant = &bert["grants"][0];
+        assert_eq!(
+            (&grant["sites"], &grant["expires"]),
+            (&json!(["main"]), &json!("2000-01-01T00:00:00.000Z"))
+        );
+        assert!(grant["from"].is_string() && grant["to"].is_string(), "{grant}");
+        let entry = Entry::new(0, "test", "token.create", "bert");
+        archive.catalogue.add_token("bert", "test", &key_hash("bert"), &[], &entry).await.unwrap();
+        assert_eq!(archive.get("bert", "/calls").await.status, StatusCode::FORBIDDEN, "it has ended");
     });
 }
 

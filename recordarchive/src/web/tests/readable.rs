@@ -132,7 +132,7 @@ fn any_grant(chance: &mut Chance, role: Role, began_us: i64, now_us: i64) -> Gra
     };
     let uses = (0..uses).map(any_use).collect();
     let ends = [None, None, None, Some(now_us - 1), Some(now_us + DAY_US)];
-    Grant { role, uses, expires_us: one_of(chance, &ends) }
+    Grant { expires_us: one_of(chance, &ends), ..Grant::of(role, uses) }
 }
 
 fn any_limit(chance: &mut Chance) -> Option<Vec<Permission>> {
@@ -287,7 +287,7 @@ impl World {
                     assert_eq!(BTreeSet::from_iter(admitted), expected, "{permission:?} {actor:?}");
                 }
                 for call in &self.calls {
-                    let admits = condition.admits(&call.extension, call.started_us);
+                    let admits = condition.admits(&call.extension, "main", call.started_us);
                     assert_eq!(admits, may(&grants, &call.extension, call.started_us), "{call:?} {actor:?}");
                 }
                 tried += 3 * count;
@@ -678,7 +678,7 @@ fn every_route_opens_what_is_listed_and_knows_nothing_of_the_rest() {
             events.tell(Event { kind: "call.sealed", about, data: json!({}) });
         }
         for running in &served.live {
-            let about = About::Live(running.extension.clone(), running.started_us);
+            let about = About::Live(running.extension.clone(), running.site.clone(), running.started_us);
             events.tell(Event {
                 kind: "call.live",
                 about,
