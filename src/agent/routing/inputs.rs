@@ -4,6 +4,7 @@ use crate::agent::clients::Rest;
 use crate::agent::recordings::at_server::by_stream::{check_room, flush};
 use crate::agent::recordings::notices::{check_media, let_go, tick as tell_due};
 use crate::agent::recordings::on_disk::going_on::check_lost;
+use crate::agent::recordings::recording::destination::Destination;
 use crate::agent::recordings::{at_pbx, at_server};
 use crate::agent::routing::{Life, Parts, library, requests, storage};
 use crate::agent::{Action, Input, Turn};
@@ -40,9 +41,11 @@ fn take(parts: &mut Parts, input: Input<'_>, turn: &mut Turn<'_>) {
             let remaining_s = parts.remaining_s();
             if let Some(it) = parts.recordings.get_mut(key) {
                 check_media(it, key, remaining_s, turn);
-                flush(it, key, turn);
-                let then = check_room(it, key, turn);
-                parts.follow(key, then, turn);
+                if matches!(it.destination, Destination::Server(_)) {
+                    flush(it, key, turn);
+                    let then = check_room(it, key, turn);
+                    parts.follow(key, then, turn);
+                }
             }
             parts.write(key, turn);
         }
