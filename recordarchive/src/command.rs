@@ -239,7 +239,7 @@ pub fn run() -> ExitCode {
         }
     };
     let outcome = settings(&line.common).and_then(|config| {
-        start_log(config.log_level);
+        start_log(config.log_level, config.log_as_json);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Ended::Failed(format!("no threads: {error}")))?;
         let outcome = runtime.block_on(perform(line.command, config));
@@ -289,13 +289,22 @@ fn settings(common: &Common) -> Result<Config, Ended> {
     Ok(config)
 }
 
-fn start_log(level: log::LevelFilter) {
+fn start_log(level: log::LevelFilter, as_json: bool) {
     env_logger::Builder::new()
         .filter_level(level)
         .filter_module("sqlx", log::LevelFilter::Warn)
         .parse_default_env()
-        .format(|out, record| {
+        .format(move |out, record| {
             let text = record.args().to_string();
+            if as_json {
+                let (level, target) = (record.level().as_str(), record.target());
+                let at = rfc3339(clock::now_us());
+                return writeln!(
+                    out,
+                    "{}",
+                    json!({"at": at, "level": level, "target": target, "text": text})
+                );
+            }
             writeln!(out, "[{:5} {}] {}", record.level(), record.target(), logged(&text))
         })
         .init();
@@ -479,7 +488,7 @@ async fn doctor(config: &Config) -> Outcome {
             if broken.is_empty() { "whole".into() } else { broken.join("; ") }
         ),
     );
-    for folder in std::iter::once(&config.data).chain(&config.intakes) {
+    for (folder, _) in config.folders() {
         match (std::fs::read_dir(folder), nix::sys::statvfs::statvfs(folder)) {
             (Ok(_), Ok(room)) => {
                 #[allow(clippy::useless_conversion, reason = "these counters have 32 bits on 32-bit systems")]

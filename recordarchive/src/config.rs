@@ -23,13 +23,14 @@ pub(crate) const DEFAULT_FILE: &str = "/etc/recordarchive.toml";
 pub(crate) const SECTIONS: &Sections = &[
     ("web", &["listen", "public_url", "tls_cert", "tls_key"]),
     ("database", &["url"]),
+    ("media", &["url"]),
     ("site", &["name", "time_zone", "country_code"]),
     ("auth", &["session_idle", "session_max"]),
     ("auth.oidc", oidc::KEYS),
     ("audit", &["checkpoints"]),
     ("export", &["approval"]),
     ("encryption", &["recipients", "identity_file"]),
-    ("log", &["level"]),
+    ("log", &["level", "format"]),
 ];
 /// Sections that may be there several times.
 pub(crate) const LISTS: &Sections =
@@ -68,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// File of the catalogue, if it is not in `data`.
     pub(crate) database: Option<PathBuf>,
+    /// Folder of imported and encrypted recordings, if it is not in `data`.
+    pub(crate) media: Option<PathBuf>,
     /// The site.
     pub(crate) site: Site,
     /// A session that is not used for this long ends.
@@ -84,6 +87,8 @@ pub(crate) struct Config {
     pub(crate) encryption: Option<Encryption>,
     /// The least important level that is logged.
     pub(crate) log_level: LevelFilter,
+    /// Each line of the log is an object of JSON.
+    pub(crate) log_as_json: bool,
     /// The file that the settings were read from, and the SHA-256 of its text.
     pub(crate) read_from: Option<(PathBuf, String)>,
 }
@@ -99,6 +104,7 @@ impl Default for Config {
             public_url: String::new(),
             tls: None,
             database: None,
+            media: None,
             site: Site::default(),
             session_idle_s: 30 * 60,
             session_max_s: 12 * 3600,
@@ -107,6 +113,7 @@ impl Default for Config {
             export_approval: false,
             encryption: None,
             log_level: LevelFilter::Info,
+            log_as_json: false,
             read_from: None,
         }
     }
@@ -147,6 +154,11 @@ impl Config {
             let path = found.strip_prefix("sqlite:").filter(|path| !path.is_empty());
             path.map(|path| Some(PathBuf::from(path))).ok_or_else(|| invalid(found, "sqlite:PATH"))
         })?;
+        document.section("media").read("url", &mut config.media, |value| {
+            let found = text(value)?;
+            let path = found.strip_prefix("file:").filter(|path| path.starts_with('/'));
+            path.map(|path| Some(PathBuf::from(path))).ok_or_else(|| invalid(found, "file:/FOLDER"))
+        })?;
         read_site(&document.section("site"), &mut config.site)?;
         let auth = document.section("auth");
         auth.read("session_idle", &mut config.session_idle_s, |value| number(value, 60, 7 * 86_400))?;
@@ -165,6 +177,9 @@ impl Config {
         document.section("log").read("level", &mut config.log_level, |value| {
             use LevelFilter as L;
             choice(value, &[("error", L::Error), ("warn", L::Warn), ("info", L::Info), ("debug", L::Debug)])
+        })?;
+        document.section("log").read("format", &mut config.log_as_json, |value| {
+            choice(value, &[("text", false), ("json", true)])
         })?;
         for intake in document.list("intake") {
             let mut path = PathBuf::new();
@@ -227,9 +242,16 @@ impl Config {
         self.database.clone().unwrap_or_else(|| self.data.join("catalogue.sqlite"))
     }
 
-    /// The folder of imported recordings.
+    /// The folder of imported and encrypted recordings.
     pub(crate) fn media(&self) -> PathBuf {
-        self.data.join("media")
+        self.media.clone().unwrap_or_else(|| self.data.join("media"))
+    }
+
+    /// Folders of which the room counts, each with its part.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = (&PathBuf, &'static str)> {
+        let intakes = self.intakes.iter().map(|path| (path, "intake"));
+        let media = self.media.iter().map(|path| (path, "media"));
+        std::iter::once((&self.data, "data")).chain(media).chain(intakes)
     }
 
     /// The folder of the site's key.
@@ -312,6 +334,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn media_are_in_the_folder_that_is_named_and_lines_of_the_log_in_the_form() {
+        let config =
+            Config::parse("[media]\nurl = \"file:/mnt/media\"\n[log]\nformat = \"json\"", "a.toml").unwrap();
+        assert_eq!((config.media(), config.log_as_json), (PathBuf::from("/mnt/media"), true));
+        let config = Config { data: "/d".into(), ..Config::parse("", "a.toml").unwrap() };
+        assert_eq!((config.media(), config.log_as_json), (PathBuf::from("/d/media"), false));
+    }
+
     const PUBLIC: &str = "[web]\npublic_url = \"https://archive.example\"\n";
 
     fn oidc(line: &str, before: &str) -> String {
@@ -370,6 +401,8 @@ mod tests {
             ("[encryption]\nrecipients = []", "1 to 8"),
             ("[encryption]\nidentity_file = \"/a\"", "recipients beside it"),
             ("[audit]\ncheckpoints = \"/mnt\"", "file:/FOLDER"),
+            ("[media]\nurl = \"/mnt\"", "a.toml:2: key `media.url`"),
+            ("[log]\nformat = \"xml\"", "a.toml:2: key `log.format`"),
         ] {
             let error = Config::parse(text, "a.toml").unwrap_err().to_string();
             assert!(error.contains(told), "{text}: {error}");

@@ -91,8 +91,7 @@ pub(super) async fn serve(mut config: Config) -> Outcome {
     tasks.spawn(exports);
     tasks.spawn(watch_heard(Arc::clone(&app)));
     tasks.spawn(holds::watch(Arc::clone(&catalogue)));
-    let folders: Vec<_> =
-        std::iter::once(config.data.clone()).chain(config.intakes.iter().cloned()).collect();
+    let folders: Vec<_> = config.folders().map(|(path, _)| path.clone()).collect();
     let roots = std::iter::once(config.media()).chain(config.intakes.iter().cloned()).collect();
     tasks.spawn(deletion::watch(Arc::clone(&catalogue), derived, roots));
     tasks.spawn(watch_room(Room::new(folders, app.events())));

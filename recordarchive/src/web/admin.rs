@@ -150,9 +150,8 @@ pub(super) async fn health(
         .collect();
     let config = app.config.clone();
     let folders = tokio::task::spawn_blocking(move || {
-        let intakes = config.intakes.iter().map(|path| (path, "intake"));
-        std::iter::once((&config.data, "data"))
-            .chain(intakes)
+        config
+            .folders()
             .map(|(path, role)| {
                 let state = match std::fs::read_dir(path) {
                     Ok(_) => "ok".to_owned(),
