@@ -6,7 +6,7 @@
 use crate::advice::{Wanted, refused};
 use crate::config::Config;
 use std::io::{self, ErrorKind};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use store::access::Access;
 use store::disks;
@@ -17,7 +17,8 @@ use store::jobs::{Disk, Target};
 pub fn faults(config: &Config) -> Vec<String> {
     let faults = [
         storage(&config.storage).err(),
-        listen(config).err(),
+        listen(config.listen, Wanted::Listen).err(),
+        media(config).err(),
         group(config).err(),
         status_socket(config).err(),
     ];
@@ -56,9 +57,14 @@ pub fn group(config: &Config) -> io::Result<Access> {
 }
 
 /// A running server has the port, so only the address is tried.
-fn listen(config: &Config) -> io::Result<()> {
-    let what = format!("listen on {}", config.listen);
-    UdpSocket::bind((config.listen.ip(), 0)).map(drop).map_err(|error| refused(&what, Wanted::Listen, &error))
+fn listen(addr: SocketAddr, wanted: Wanted) -> io::Result<()> {
+    let what = format!("listen on {addr}");
+    UdpSocket::bind((addr.ip(), 0)).map(drop).map_err(|error| refused(&what, wanted, &error))
+}
+
+fn media(config: &Config) -> io::Result<()> {
+    let needed = config.media.filter(|media| !media.may_fail);
+    needed.map_or(Ok(()), |media| listen(media.addr, Wanted::Media))
 }
 
 fn status_socket(config: &Config) -> io::Result<()> {

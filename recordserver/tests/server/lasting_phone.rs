@@ -39,6 +39,8 @@ pub(crate) struct Phone {
     pub(crate) control: Option<TcpStream>,
     pub(crate) media: Option<TcpStream>,
     acks: Acks,
+    /// The time of the last item.
+    last_ms: u32,
     /// Packets that were made, and their audio.
     packets: usize,
     audio: Vec<u8>,
@@ -79,6 +81,7 @@ impl Phone {
             control: None,
             media: None,
             acks: Acks::default(),
+            last_ms: 0,
             packets: 0,
             audio: noise(4_000_000),
             end: None,
@@ -97,26 +100,32 @@ impl Phone {
         &self.audio[..packets * PACKET_OCTETS]
     }
 
-    fn at_ms(&self) -> u32 {
-        u32::try_from(self.packets * 20).expect("short")
+    /// The time of an item that arrives now, and not before the last one.
+    fn at_ms(&mut self) -> u32 {
+        let at_ms = u32::try_from(self.lasting.elapsed_ms(self.now())).expect("short");
+        self.last_ms = self.last_ms.max(at_ms);
+        self.last_ms
     }
 
     /// Makes so many packets.
     pub(crate) fn says(&mut self, packets: usize) {
         for _ in 0..packets {
             let audio = &self.audio[self.packets * PACKET_OCTETS..][..PACKET_OCTETS];
-            let packet = rtp(self.packets, audio);
-            assert!(self.outlet.packet(&packet, self.at_ms(), &mut self.pool), "the test's memory is enough");
+            let (packet, at_ms) = (rtp(self.packets, audio), self.at_ms());
+            assert!(self.outlet.packet(&packet, at_ms, &mut self.pool), "the test's memory is enough");
             self.packets += 1;
         }
     }
 
     pub(crate) fn pauses(&mut self) {
-        assert!(self.outlet.pause(self.at_ms(), &mut self.pool));
+        let at_ms = self.at_ms();
+        assert!(self.outlet.pause(at_ms, &mut self.pool));
     }
 
     pub(crate) fn resumes_after(&mut self, ms: u32) {
-        assert!(self.outlet.resume(self.at_ms() + ms, &mut self.pool));
+        // So long, whatever time has passed.
+        self.last_ms += ms;
+        assert!(self.outlet.resume(self.last_ms, &mut self.pool));
     }
 
     pub(crate) fn stops(&mut self) {

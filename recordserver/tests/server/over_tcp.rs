@@ -2,6 +2,9 @@
 
 use crate::lasting_phone::{Phone, segments};
 use crate::support::{Server, files, noise, program};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use recfile::sidecar::SidecarState;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -293,4 +296,81 @@ fn an_end_whose_answer_is_lost_with_the_server_is_confirmed_by_the_next_one_with
     assert_eq!(phone.end, Some(CONFIRMED));
     let (sidecars, audio) = segments(next.folder.path(), "ended");
     assert_eq!((sidecars.len(), &audio[..]), (1, phone.said(100)));
+}
+
+#[test]
+fn audio_for_which_the_server_has_no_memory_stays_at_the_phones_until_it_has() {
+    let server = Server::start("rtp_ports = \"23404-23404\"\nbuffer = \"1 MiB\"\n");
+    let packets = 2000;
+    let mut phones: Vec<Phone> =
+        (0..8).map(|number| Phone::start(&server, &format!("much{number}"))).collect();
+    phones.iter_mut().for_each(|phone| phone.says(packets));
+    // All at once: four times the memory.
+    for _ in 0..400 {
+        phones.iter_mut().for_each(Phone::step);
+    }
+    for (number, phone) in phones.iter_mut().enumerate() {
+        assert_eq!(phone.ends(), CONFIRMED);
+        let (sidecars, audio) = segments(server.folder.path(), &format!("much{number}"));
+        assert!(audio == phone.said(packets), "{} octets", audio.len());
+        assert_eq!((sidecars[0].packets.dropped, sidecars[0].gaps_total), (0, 0));
+    }
+}
+
+#[test]
+fn a_pause_over_the_idle_time_ends_nothing() {
+    let server = Server::start("rtp_ports = \"23405-23405\"\n[limits]\nidle_timeout_s = 1\n");
+    let mut phone = Phone::start(&server, "long");
+    phone.says(50);
+    phone.pauses();
+    phone.goes_on_for(Duration::from_secs(3));
+    phone.resumes_after(3000);
+    phone.says(50);
+    assert_eq!(phone.ends(), CONFIRMED);
+    let (sidecars, audio) = segments(server.folder.path(), "long");
+    assert_eq!((sidecars.len(), audio.len(), sidecars[0].pauses[0].duration_ms), (1, 16_000, 3000));
+}
+
+/// The thread that writes to the disk.
+fn storage_thread(server: &Server) -> Pid {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.process.id())).expect("proc");
+    let is_storage = |path: &std::path::PathBuf| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "storage")
+    };
+    let path = tasks.flatten().map(|task| task.path()).find(is_storage).expect("it has one");
+    Pid::from_raw(path.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number"))
+}
+
+#[test]
+fn a_disk_that_stands_still_costs_no_audio_however_much_comes_meanwhile() {
+    let settings = "rtp_ports = \"23406-23406\"\nbuffer = \"1 MiB\"\nsandbox = false\n";
+    let server = Server::start(settings);
+    let mut phones: Vec<Phone> =
+        (0..4).map(|number| Phone::start(&server, &format!("still{number}"))).collect();
+    for phone in &mut phones {
+        phone.says(100);
+        phone.until("the disk has it", |phone| phone.is_done());
+    }
+    let thread = storage_thread(&server);
+    if let Err(error) = ptrace::seize(thread, ptrace::Options::empty()) {
+        eprintln!("no thread can be stopped here: {error}");
+        return;
+    }
+    ptrace::interrupt(thread).expect("it stops");
+    waitpid(thread, Some(WaitPidFlag::__WALL)).expect("it has stopped");
+    let packets = 2600;
+    for _ in 0..25 {
+        phones.iter_mut().for_each(|phone| phone.says(100));
+        for _ in 0..20 {
+            phones.iter_mut().for_each(Phone::step);
+        }
+    }
+    assert!(phones.iter().all(|phone| phone.interruptions == 0 && !phone.is_done()), "they only wait");
+    ptrace::detach(thread, None).expect("it goes on");
+    for (number, phone) in phones.iter_mut().enumerate() {
+        assert_eq!(phone.ends(), CONFIRMED);
+        let (sidecars, audio) = segments(server.folder.path(), &format!("still{number}"));
+        assert!(audio == phone.said(packets), "{} octets", audio.len());
+        assert_eq!((sidecars[0].packets.dropped, sidecars[0].gaps_total), (0, 0));
+    }
 }

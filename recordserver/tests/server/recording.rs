@@ -5,7 +5,7 @@ use media::codec::Codec;
 use media::counts::DropCause;
 use media::time::{Mono, Now, Wall};
 use recfile::call::Altered;
-use recordserver::recording::{Mark, Recording, Rules};
+use recordserver::recording::{Front, Mark, Recording, Rules};
 use std::net::SocketAddr;
 use std::time::Duration;
 use store::jobs::{FileKey, Folder, Job, Piece};
@@ -569,4 +569,85 @@ fn a_place_to_go_on_at_is_given_when_the_disk_has_all_before_it_and_nothing_wait
     assert_eq!(bench.recording.item(pause, now(3000).mono, &mut bench.pool), Ok(true));
     bench.jobs(3100);
     assert_eq!(bench.recording.take_written(), mark(25, 24 * 160), "a pause has no audio");
+}
+
+/// A recording that goes on with item 8, of which the files have the audio, and so much more or less of what follows.
+fn continued(surplus: i64) -> Bench {
+    let mut bench = over_tcp();
+    let front = Front { segment: 3, next: 8, primes: true, surplus };
+    bench.recording.goes_on(front, &Asked::default(), now(0).mono);
+    bench
+}
+
+/// The audio of the packets from this one on.
+fn audio_from(seq: u16, to: u16) -> Vec<u8> {
+    (seq..to).flat_map(|seq| [u8::try_from(seq % 251).expect("below 251"); 160]).collect()
+}
+
+#[test]
+fn a_recording_that_goes_on_leaves_out_exactly_what_its_files_have() {
+    for surplus in [0_i64, 1, 160, 1000, 1600] {
+        let mut bench = continued(surplus);
+        for seq in 8..40 {
+            assert_eq!(bench.item(u64::from(seq), seq, 1000), Ok(true));
+            if seq % 7 == 0 {
+                bench.jobs(u64::from(seq));
+            }
+        }
+        let jobs = bench.finish(1000);
+        let skipped = usize::try_from(surplus).expect("positive");
+        // Jobs before may have some of it.
+        let (all, audio) = (audio_from(9, 40), audio(&jobs));
+        assert!(all[skipped..].ends_with(&audio), "{surplus}");
+        assert_eq!(bench.recording.octets(), u64::try_from(all.len() - skipped).expect("some"), "{surplus}");
+        let Some(Job::Close { sidecar, .. }) = jobs.last() else { panic!("{jobs:?}") };
+        assert_eq!((sidecar.segment, sidecar.gaps_total), (3, 0));
+    }
+}
+
+#[test]
+fn octets_that_a_file_has_lost_become_silence_that_the_sidecar_tells() {
+    let mut bench = continued(-480);
+    for seq in 8..40 {
+        bench.item(u64::from(seq), seq, 1000).expect("in order");
+    }
+    let jobs = bench.finish(1000);
+    // The item before the place is here, and was lost, too: it needs no silence.
+    assert_eq!(audio(&jobs), [vec![0xD5; 320], audio_from(8, 40)].concat());
+    let Some(Job::Close { sidecar, .. }) = jobs.last() else { panic!("{jobs:?}") };
+    let gap = &sidecar.gaps[0];
+    assert_eq!((sidecar.gaps_total, gap.at_ms, gap.duration_ms), (1, 0, 40));
+}
+
+#[test]
+fn a_recording_that_goes_on_with_nothing_new_has_nothing_to_keep() {
+    let mut bench = continued(320);
+    for seq in 8..11 {
+        bench.item(u64::from(seq), seq, 1000).expect("in order");
+        assert!(bench.jobs(1000 + u64::from(seq)).is_empty());
+    }
+    assert!(!bench.recording.is_heard());
+    bench.item(11, 11, 1000).expect("in order");
+    assert!(bench.recording.is_heard());
+}
+
+#[test]
+fn places_in_time_of_a_recording_that_goes_on_count_from_its_own_file() {
+    let mut bench = continued(1600);
+    for seq in 8..30 {
+        bench.item(u64::from(seq), seq, 1000).expect("in order");
+    }
+    bench
+        .recording
+        .item(Arrival::Pause { number: 30, at_ms: 600 }, now(1000).mono, &mut bench.pool)
+        .expect("due");
+    bench
+        .recording
+        .item(Arrival::Resume { number: 31, at_ms: 900 }, now(1000).mono, &mut bench.pool)
+        .expect("due");
+    let jobs = bench.finish(1000);
+    let Some(Job::Close { sidecar, .. }) = jobs.last() else { panic!("{jobs:?}") };
+    let pause = sidecar.pauses[0];
+    // Of 22 packets the first shows the place, and ten are in the file before.
+    assert_eq!((audio(&jobs).len(), pause.at_ms, pause.duration_ms), (11 * 160, 220, 300));
 }
