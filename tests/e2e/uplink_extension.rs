@@ -7,7 +7,9 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::support::server::Server;
-use crate::support::{Agent, Call, Codec, Setup, assert_audio, read_recording, sidecar_of};
+use crate::support::{
+    Agent, Call, Codec, Setup, assert_audio, patience, read_recording, sidecar_of, wait_until,
+};
 
 /// A port of this machine that is free together with the next one, at which the server takes media.
 fn two_ports() -> String {
@@ -63,6 +65,53 @@ fn recording_by_tcp_is_at_the_server_whole_when_it_has_ended() {
     let sidecar = sidecar_of(&server.files("wav")[0]);
     assert_eq!(sidecar["pauses"].as_array().map(Vec::len), Some(1), "{sidecar}");
     assert_eq!(sidecar["packets"]["lost"], 0, "{sidecar}");
+}
+
+#[test]
+fn recording_goes_on_at_a_server_that_was_killed_and_started_again_without_a_packet_lost_or_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = two_ports();
+    let Some(mut first) = server(&listen, folder.path()) else { return };
+    let agent = agent(&first);
+    let mut call = start(&agent);
+    let mut heard = call.speak_in_real_time(120);
+    first.kill();
+    heard.extend(call.speak_in_real_time(50));
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| server(&listen, folder.path()).expect("the same program"));
+        while !second.is_finished() {
+            heard.extend(call.speak_in_real_time(1));
+        }
+        second.join().expect("a server")
+    });
+    heard.extend(call.speak_in_real_time(100));
+    let degraded = call.wait_event("uplink.degraded");
+    assert!(degraded["waiting_ms"].as_u64().is_some(), "{degraded}");
+    call.wait_event("uplink.restored");
+    let ended = call.stop();
+    assert_eq!(ended["outcome"], "complete", "{ended}");
+    assert_audio(&audio_at(&second), &heard);
+}
+
+#[test]
+fn stop_while_the_server_is_away_ends_when_it_is_back_and_has_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = two_ports();
+    let Some(mut first) = server(&listen, folder.path()) else { return };
+    let agent = agent(&first);
+    let mut call = start(&agent);
+    let mut heard = call.speak_in_real_time(60);
+    first.kill();
+    heard.extend(call.speak_in_real_time(20));
+    let status = call.client.ok("record.stop", json!({}));
+    assert_eq!(status["state"], "stopping", "{status}");
+    let Some(second) = server(&listen, folder.path()) else { return };
+    let ended = call.wait_event("recording.ended");
+    assert_eq!(ended["outcome"], "complete", "{ended}");
+    wait_until("a finished file", patience(), || {
+        second.files("wav").iter().all(|file| sidecar_of(file)["state"] != "recording")
+    });
+    assert_audio(&audio_at(&second), &heard);
 }
 
 #[test]
