@@ -210,6 +210,21 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     split.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
+/// A search with its place in the list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Search {
+    /// The query.
+    pub(crate) query: Query,
+    /// Calls that began at this time or later, in microseconds.
+    pub(crate) from_us: i64,
+    /// And before.
+    pub(crate) to_us: i64,
+    /// Behind the call with this key.
+    pub(crate) behind: Option<i64>,
+    /// Calls of a page.
+    pub(crate) limit: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

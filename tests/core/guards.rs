@@ -183,6 +183,7 @@ const WITHOUT_CIRCLES: &[&str] = &[
     "crates/settings/src",
     "crates/store/src",
     "crates/uplink/src",
+    "recordarchive/src",
     "recordctl/src",
     "recordserver/src",
     "src",

@@ -1,7 +1,7 @@
 //! Deletions: asked for by one person, approved by another, then trash for a week, then gone.
 
 use super::holds::Step;
-use super::model::Place;
+use super::place::Place;
 use crate::id::Id;
 use crate::time::DAY_US;
 

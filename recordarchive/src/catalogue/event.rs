@@ -84,23 +84,6 @@ impl NewEvent {
     }
 }
 
-/// An event as it is in a call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct EventBrief {
-    /// Its id.
-    pub(crate) id: String,
-    /// The kind.
-    pub(crate) kind: String,
-    /// The title.
-    pub(crate) title: String,
-    /// The system.
-    pub(crate) source: String,
-    /// The start.
-    pub(crate) from_us: i64,
-    /// The end.
-    pub(crate) to_us: i64,
-}
-
 /// An event with the calls that somebody may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EventView {

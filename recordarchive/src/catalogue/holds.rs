@@ -1,7 +1,8 @@
 //! Holds: decisions that keep calls until two people release them.
 
-use super::model::{Place, Search};
+use super::place::Place;
 use crate::id::Id;
+use crate::query::Search;
 
 /// Calls that a hold keeps at most.
 pub(crate) const MAX_CALLS: u32 = 10_000;

@@ -16,6 +16,7 @@ mod holds;
 pub(crate) mod hooks;
 pub(crate) mod identity;
 pub(crate) mod model;
+mod place;
 pub(crate) mod retention;
 pub(crate) mod same;
 pub(crate) mod sqlite;

@@ -1,11 +1,11 @@
 //! The values that go into the catalogue and come out of it, the same for every database.
 
 pub(crate) use super::deletions::{Deletion, DeletionPage, Doomed, Trash, Verdict};
-use super::event::EventBrief;
 pub(crate) use super::holds::{Decision, Hold, HoldPage, Kept, Released, Scope, Step};
+pub(crate) use super::place::Place;
 use super::same::Same;
 use crate::id::Id;
-use crate::query::Query;
+pub(crate) use crate::query::Search;
 use crate::retention::Fate;
 use recfile::call::Direction;
 
@@ -54,23 +54,6 @@ pub(crate) struct Found {
     pub(crate) encrypted: bool,
     /// Holds that its sidecar has.
     pub(crate) holds: Vec<Decision>,
-}
-
-/// The place of a file, and its state at the last look.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The folder that is watched or kept.
-    pub(crate) root: String,
-    /// The folder below it; empty for itself.
-    pub(crate) folder: String,
-    /// Name of the file.
-    pub(crate) name: String,
-    /// Its octets.
-    pub(crate) octets: i64,
-    /// The time of its last change.
-    pub(crate) modified_ms: i64,
-    /// The time of its sidecar's last change; 0 if it has none.
-    pub(crate) sidecar_ms: i64,
 }
 
 /// The end of the name of a file that the archive encrypted.
@@ -179,19 +162,21 @@ pub(crate) struct Totals {
     pub(crate) accounts: i64,
 }
 
-/// A search with its place in the list.
+/// An event as it is in a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Search {
-    /// The query.
-    pub(crate) query: Query,
-    /// Calls that began at this time or later, in microseconds.
+pub(crate) struct EventBrief {
+    /// Its id.
+    pub(crate) id: String,
+    /// The kind.
+    pub(crate) kind: String,
+    /// The title.
+    pub(crate) title: String,
+    /// The system.
+    pub(crate) source: String,
+    /// The start.
     pub(crate) from_us: i64,
-    /// And before.
+    /// The end.
     pub(crate) to_us: i64,
-    /// Behind the call with this key.
-    pub(crate) behind: Option<i64>,
-    /// Calls of a page.
-    pub(crate) limit: u32,
 }
 
 /// A page of a list.

@@ -3,7 +3,7 @@
 //! Invariants: a recording that is there already is not copied again; a copy is compared with its original
 //! before it counts; nothing is changed where the files come from.
 
-use super::intake::{Counts, folders};
+use super::intake::{Counts, IMPORTED, folders};
 use crate::catalogue::Catalogue;
 use crate::catalogue::model::{Found, Place};
 use crate::media::look::{Look, hash_again, look, place};
@@ -17,8 +17,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use store::fs::{Fs, RealFs};
 
-/// The origin that its recordings get.
-pub(super) const SOURCE: &str = "import";
 /// Names that are tried for a copy.
 const MAX_ATTEMPTS: u32 = 10_000;
 
@@ -58,7 +56,7 @@ pub(crate) async fn import(
     let folder = file.parent().unwrap_or(Path::new("."));
     let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| told(&"its name is no text"))?;
     let original = place(folder, "", name).map_err(|error| told(&error))?;
-    let found = match look(original, site, Some(SOURCE), None) {
+    let found = match look(original, site, Some(IMPORTED), None) {
         Look::Found(found) => *found,
         Look::Busy => {
             counts.busy += 1;

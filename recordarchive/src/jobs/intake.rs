@@ -5,7 +5,6 @@
 //! at again only when it changes; one that is gone is noted as missing, never forgotten; a folder that can't
 //! be read says nothing about its files.
 
-use super::import;
 use super::journal::Journal;
 use super::waves::Waves;
 use crate::catalogue::model::{Broken, ENCRYPTED_ENDING, Found, KnownFile, Place, Taken, plain_name};
@@ -31,6 +30,9 @@ const BATCH: usize = 64;
 const MAX_DEPTH: usize = 4;
 /// Folders of an intake at most.
 const MAX_FOLDERS: usize = 1_000_000;
+
+/// The origin of recordings that a person imported.
+pub(super) const IMPORTED: &str = "import";
 
 /// The number of files of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +118,7 @@ impl Intake {
 
     /// The folder of imported files.
     pub(crate) fn of_imports(catalogue: Arc<dyn Catalogue>, site: Site, root: PathBuf) -> Self {
-        Self { source: Some(import::SOURCE), ..Self::new(catalogue, site, root) }
+        Self { source: Some(IMPORTED), ..Self::new(catalogue, site, root) }
     }
 
     /// The journal, from now on.

@@ -9,7 +9,7 @@
 
 use super::peaks::{self, Peaks};
 use super::vault::Vault;
-use super::view::{States, View};
+use super::view::{State, States, View};
 use crate::catalogue::model::RecordingMedia;
 use crate::id::Id;
 use media::codec::Codec;
@@ -26,9 +26,6 @@ const MAGIC: &[u8; 8] = b"radrv01\n";
 const HEAD_OCTETS: usize = 8 + 32 + 4;
 /// More is not one of ours: the wave and states of a week.
 const MAX_OCTETS: u64 = 256 << 20;
-
-/// A saved state of a decoder.
-pub(crate) type State = [u8; STATE_OCTETS];
 
 /// The derived data of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

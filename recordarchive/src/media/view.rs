@@ -4,14 +4,13 @@
 //! state of the decoder, so any part is the very one that decoding from the start gives. Invariants: the
 //! length is exact before anything is read; a file that has become shorter is an error, never silence.
 
-use super::derived::State;
 use super::vault::{Media, Vault};
 use super::wav::Form;
 use crate::catalogue::model::{RecordingMedia, Segment};
 use crate::id::Id;
 use audio_codec_algorithms::{decode_alaw, decode_ulaw};
 use media::codec::Codec;
-use recfile::g722::G722Decoder;
+use recfile::g722::{G722Decoder, STATE_OCTETS};
 use recfile::header::HEADER_OCTETS;
 use recfile::reader::Reader;
 use std::collections::HashMap;
@@ -22,6 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 const STATE_EVERY_OCTETS: u64 = 80_000;
 /// Recordings of which states are kept.
 const MAX_RECORDINGS: usize = 64;
+
+/// A saved state of a decoder.
+pub(crate) type State = [u8; STATE_OCTETS];
 
 /// Saved states of decoders, for going on in the middle of a recording.
 #[derive(Debug, Default)]

@@ -2,13 +2,11 @@
 
 use super::App;
 use super::caller::caller;
-use super::events::CDR;
 use super::params::{NO_CURSOR, Query, behind, cursor};
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::{Actor, Condition, Permission, authorize, permit};
-use crate::catalogue::event::EventBrief;
-use crate::catalogue::model::{CallView, Decision, Note, Party, Search};
+use crate::catalogue::model::{CallView, Decision, EventBrief, Note, Party, Search};
 use crate::catalogue::same::Same;
 use crate::clock;
 use crate::id::Id;
@@ -24,6 +22,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// The kind of an exchange's record of a call. Its title has whole numbers.
+pub(super) const CDR: &str = "cdr";
 
 /// Calls of a page.
 const DEFAULT_LIMIT: u32 = 50;

@@ -6,7 +6,7 @@
 
 use super::App;
 use super::caller::caller;
-use super::calls::{id, sees_numbers, shown};
+use super::calls::{CDR, id, sees_numbers, shown};
 use super::problem::Problem;
 use crate::access::audit::Entry;
 use crate::access::{Condition, Permission, Refusal, authorize};
@@ -28,8 +28,6 @@ use std::sync::Arc;
 pub(super) const MAX_BULK_OCTETS: usize = 4 << 20;
 /// Events of a bulk.
 const MAX_BULK: usize = 5000;
-/// The kind of an exchange's record of a call. Its title has whole numbers.
-pub(super) const CDR: &str = "cdr";
 const MAX_NAME_OCTETS: usize = 128;
 const MAX_TITLE_OCTETS: usize = 500;
 const MAX_PAYLOAD_OCTETS: usize = 16 << 10;

@@ -11,18 +11,11 @@ use crate::catalogue::Done;
 use crate::catalogue::at_rest::{AtRest, PlainCopy, PlainSegment, Rewrapped, Sealed};
 use crate::catalogue::model::Place;
 use async_trait::async_trait;
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
 fn place(row: &SqliteRow) -> Place {
     Place { root: row.get("root"), folder: row.get("path"), name: row.get("name"), ..Place::default() }
-}
-
-/// Plain files of a call that are still to be removed.
-pub(super) async fn plain_copies_of(connection: &mut SqliteConnection, call: i64) -> Done<Vec<Place>> {
-    let query = "SELECT f.root, f.path, p.name FROM recording r JOIN plain_copy p ON p.recording = r.key
-                 JOIN folder f ON f.key = p.folder WHERE r.call = ? ORDER BY p.folder, p.name";
-    Ok(sqlx::query(query).bind(call).fetch_all(connection).await?.iter().map(place).collect())
 }
 
 async fn encrypted(tx: &mut Tx, segment: &PlainSegment, to: &Place, entry: &Entry) -> Done<bool> {

@@ -1,11 +1,12 @@
 //! Single calls in SQLite: metadata, media, tags and notes.
 
 use super::people::id;
-use super::search::{NO_TRASH, Sql, condition_sql};
-use super::{Tx, deletions, files, holds, policies, same};
+use super::search::{NO_TRASH, Sql, condition_sql, statement};
+use super::{Tx, deletions, holds, policies, rows, same};
 use crate::access::Condition;
-use crate::catalogue::event::EventBrief;
-use crate::catalogue::model::{CallView, Note, Party, Place, RecordingMedia, RecordingView, Segment};
+use crate::catalogue::model::{
+    CallView, EventBrief, Note, Page, Party, Place, RecordingMedia, RecordingView, Search, Segment,
+};
 use crate::catalogue::{Done, Failure};
 use crate::id::{Id, hex};
 use crate::retention::{Class, Subject, fate};
@@ -263,7 +264,7 @@ pub(super) async fn set_tags(
             .execute(&mut **tx)
             .await?;
     }
-    files::index_words(tx, key).await?;
+    rows::index_words(tx, key).await?;
     Ok(true)
 }
 
@@ -297,6 +298,22 @@ pub(super) async fn add_note(tx: &mut Tx, call: Id, note: &Note, condition: &Con
         .bind(old.as_ref().map(|old| old.0.as_slice()))
         .execute(&mut **tx)
         .await?;
-    files::index_words(tx, key).await?;
+    rows::index_words(tx, key).await?;
     Ok(true)
+}
+
+/// A page of a search.
+pub(super) async fn page(pool: &SqlitePool, search: &Search, condition: &Condition) -> Done<Page> {
+    // One transaction: the list shows the same state as the search.
+    let mut tx = pool.begin().await?;
+    let rows = statement(search, condition).query().fetch_all(&mut *tx).await?;
+    let mut keys: Vec<i64> = rows.iter().map(|row| row.get("key")).collect();
+    let more = keys.len() > search.limit as usize;
+    keys.truncate(search.limit as usize);
+    let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM call c {PARTIES} WHERE c.key IN "));
+    sql.bind_keys(&keys);
+    sql.push(" ORDER BY c.key DESC");
+    let rows = sql.query().fetch_all(&mut *tx).await?;
+    let calls = views(&mut tx, &rows).await?;
+    Ok(Page { calls, next: keys.last().copied().filter(|_| more) })
 }

@@ -271,7 +271,15 @@ pub(super) async fn put_off(tx: &mut Tx, doomed: &Doomed, due_us: i64) -> Done<(
 /// All files of a call, plain ones that were to be removed among them.
 async fn files_of(connection: &mut SqliteConnection, call: i64) -> Done<Vec<Place>> {
     let mut files = super::holds::files_of(connection, call).await?;
-    files.extend(super::at_rest::plain_copies_of(connection, call).await?);
+    let query = "SELECT f.root, f.path, p.name FROM recording r JOIN plain_copy p ON p.recording = r.key
+                 JOIN folder f ON f.key = p.folder WHERE r.call = ? ORDER BY p.folder, p.name";
+    let plain = sqlx::query(query).bind(call).fetch_all(connection).await?;
+    files.extend(plain.iter().map(|row| Place {
+        root: row.get("root"),
+        folder: row.get("path"),
+        name: row.get("name"),
+        ..Place::default()
+    }));
     Ok(files)
 }
 

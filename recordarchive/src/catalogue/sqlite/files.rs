@@ -387,30 +387,8 @@ async fn describe(tx: &mut Tx, call: i64, file: &Found, texts: Texts) -> Done<()
             .execute(&mut **tx)
             .await?;
     }
-    index_words(tx, call).await?;
+    rows::index_words(tx, call).await?;
     events::link_call(tx, call).await
-}
-
-/// Makes the entry of a call in the index of words anew.
-pub(super) async fn index_words(tx: &mut Tx, call: i64) -> Done<()> {
-    let texts: Vec<String> = sqlx::query_scalar(
-        "SELECT name FROM party WHERE call = ?1
-         UNION ALL SELECT number FROM party WHERE call = ?1 AND digits = '' AND number IS NOT NULL
-         UNION ALL SELECT tag.name FROM tagged JOIN tag ON tag.key = tagged.tag WHERE tagged.call = ?1
-         UNION ALL SELECT text FROM note WHERE call = ?1",
-    )
-    .bind(call)
-    .fetch_all(&mut **tx)
-    .await?;
-    let extension: String = sqlx::query_scalar("SELECT extension FROM call WHERE key = ?")
-        .bind(call)
-        .fetch_one(&mut **tx)
-        .await?;
-    sqlx::query("DELETE FROM word WHERE rowid = ?").bind(call).execute(&mut **tx).await?;
-    let Some(text) = rows::indexed(texts.iter().map(String::as_str), &extension) else { return Ok(()) };
-    let query = sqlx::query("INSERT INTO word (rowid, words) VALUES (?, ?)").bind(call).bind(text);
-    query.execute(&mut **tx).await?;
-    Ok(())
 }
 
 pub(super) async fn forget_aside(tx: &mut Tx, folder: i64, name: &str) -> Done<()> {

@@ -226,7 +226,7 @@ impl Catalogue for SqliteCatalogue {
     }
 
     async fn search(&self, search: &Search, condition: &Condition) -> Done<Page> {
-        search::page(self.readers(), search, condition).await
+        calls::page(self.readers(), search, condition).await
     }
 
     async fn keys(&self, search: &Search, condition: &Condition) -> Done<Vec<i64>> {

@@ -4,7 +4,7 @@
 //! Owns: the values of these rows. Never: whether a file is new, and which keys it gets; the caller knows.
 //! Invariant: they are the rows that taking the same files one by one makes (a test compares them).
 
-use super::search::extension_word;
+use super::Tx;
 use crate::catalogue::Done;
 use crate::catalogue::model::{Found, Party};
 use crate::id::{Id, hex, unhex};
@@ -258,6 +258,34 @@ async fn insert_segments(connection: &mut SqliteConnection, files: &[&New<'_>]) 
         sql.push_bind(found.lost).push_bind(new.texts.end_reason).push_bind(new.sealed);
     });
     execute(connection, sql, files.len()).await
+}
+
+/// The word that stands for an extension in the index of words; no word of a text begins like it.
+pub(super) fn extension_word(extension: &str) -> Option<String> {
+    let fits = !extension.is_empty() && extension.bytes().all(|octet| octet.is_ascii_digit());
+    fits.then(|| format!("=e{extension}"))
+}
+
+/// Makes the entry of a call in the index of words anew.
+pub(super) async fn index_words(tx: &mut Tx, call: i64) -> Done<()> {
+    let texts: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM party WHERE call = ?1
+         UNION ALL SELECT number FROM party WHERE call = ?1 AND digits = '' AND number IS NOT NULL
+         UNION ALL SELECT tag.name FROM tagged JOIN tag ON tag.key = tagged.tag WHERE tagged.call = ?1
+         UNION ALL SELECT text FROM note WHERE call = ?1",
+    )
+    .bind(call)
+    .fetch_all(&mut **tx)
+    .await?;
+    let extension: String = sqlx::query_scalar("SELECT extension FROM call WHERE key = ?")
+        .bind(call)
+        .fetch_one(&mut **tx)
+        .await?;
+    sqlx::query("DELETE FROM word WHERE rowid = ?").bind(call).execute(&mut **tx).await?;
+    let Some(text) = indexed(texts.iter().map(String::as_str), &extension) else { return Ok(()) };
+    let query = sqlx::query("INSERT INTO word (rowid, words) VALUES (?, ?)").bind(call).bind(text);
+    query.execute(&mut **tx).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,11 +5,10 @@
 //! so is the condition of the user, unless it drives. Invariant: no stream sorts, none reads a whole table
 //! (the tests ask `EXPLAIN`).
 
-use super::calls::{COLUMNS, PARTIES, views};
 use super::rows;
 use crate::access::{Clause, Condition};
 use crate::catalogue::Done;
-use crate::catalogue::model::{Page, Search};
+use crate::catalogue::model::Search;
 use crate::id::Id;
 use crate::number::{Column, begins, ends};
 use crate::query::Has;
@@ -202,19 +201,13 @@ fn match_text(search: &Search, condition: &Condition) -> String {
         && (1..=MAX_CLAUSE_STREAMS).contains(&clauses.len())
     {
         let known: Vec<String> =
-            clauses.iter().filter_map(|clause| extension_word(clause.extension.as_deref()?)).collect();
+            clauses.iter().filter_map(|clause| rows::extension_word(clause.extension.as_deref()?)).collect();
         if known.len() == clauses.len() {
             let quoted: Vec<String> = known.iter().map(|word| format!("\"{word}\"")).collect();
             text = format!("{text} AND ({})", quoted.join(" OR "));
         }
     }
     text
-}
-
-/// The word that stands for an extension in the index of words; no word of a text begins like it.
-pub(super) fn extension_word(extension: &str) -> Option<String> {
-    let fits = !extension.is_empty() && extension.bytes().all(|octet| octet.is_ascii_digit());
-    fits.then(|| format!("=e{extension}"))
 }
 
 /// Chooses the index that drives a search.
@@ -370,21 +363,6 @@ pub(super) fn statement(search: &Search, condition: &Condition) -> Sql {
     }
     sql.with(") ORDER BY key DESC LIMIT ?", [limit.into()]);
     sql
-}
-
-pub(super) async fn page(pool: &SqlitePool, search: &Search, condition: &Condition) -> Done<Page> {
-    // One transaction: the list shows the same state as the search.
-    let mut tx = pool.begin().await?;
-    let rows = statement(search, condition).query().fetch_all(&mut *tx).await?;
-    let mut keys: Vec<i64> = rows.iter().map(|row| row.get("key")).collect();
-    let more = keys.len() > search.limit as usize;
-    keys.truncate(search.limit as usize);
-    let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM call c {PARTIES} WHERE c.key IN "));
-    sql.bind_keys(&keys);
-    sql.push(" ORDER BY c.key DESC");
-    let rows = sql.query().fetch_all(&mut *tx).await?;
-    let calls = views(&mut tx, &rows).await?;
-    Ok(Page { calls, next: keys.last().copied().filter(|_| more) })
 }
 
 pub(super) async fn keys(pool: &SqlitePool, search: &Search, condition: &Condition) -> Done<Vec<i64>> {
