@@ -9,12 +9,13 @@ mod values;
 use media::blocks::BLOCK_OCTETS;
 use os::sandbox::{CAPABILITY_NAMES, Capability, Level};
 use recfile::seal::age::Recipient;
-use settings::{ConfigError, Document, Problem, Section, choice, flag, integer, invalid, number, size, text};
+use settings::{
+    ConfigError, Document, Problem, Section, Value, choice, flag, integer, invalid, number, size, text,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::access::{GroupName, file_mode, recordings_mode};
-use toml::de::DeValue;
 use uplink::media_hosts::MediaHosts;
 use values::{
     absolute_path, device, group, media_hosts, milliseconds, octal_mode, recipients, relative_directory,
@@ -243,7 +244,8 @@ pub struct Uplink {
     pub on_failure: OnFailure,
     /// Hosts beside the server that a start answer may send audio to.
     pub media_hosts: MediaHosts,
-    /// Whether a server of ours is asked to let recordings outlive their connections (docs/uplink-protocol.md).
+    /// Whether a server of ours is asked to let recordings outlive their connections
+    /// (docs/uplink-protocol.md).
     pub extensions: bool,
     /// DSCP of the commands, 0 to 63 (RFC 2474); 0: not marked. CS3 by default (RFC 4594, section 4.2).
     pub dscp_control: u8,
@@ -512,10 +514,10 @@ impl Sandbox {
     fn read(section: &Section<'_, '_>) -> Result<Self, ConfigError> {
         let mut it = Self::default();
         section.read("enabled", &mut it.enabled, |value| match value {
-            DeValue::Boolean(true) => Ok(Level::On),
-            DeValue::Boolean(false) => Ok(Level::Off),
-            DeValue::String(found) if found == "strict" => Ok(Level::Strict),
-            DeValue::String(found) => Err(invalid(found, "true, false or \"strict\"")),
+            Value::Boolean(true) => Ok(Level::On),
+            Value::Boolean(false) => Ok(Level::Off),
+            Value::String(found) if found == "strict" => Ok(Level::Strict),
+            Value::String(found) => Err(invalid(found, "true, false or \"strict\"")),
             _ => Err(Problem::WrongType { wanted: "true, false or \"strict\"", found: value.type_str() }),
         })?;
         section.read("keep_capabilities", &mut it.keep_capabilities, |value| {

@@ -13,13 +13,12 @@ use crate::ports::PortRange;
 use crate::rates::Rate;
 use file::File;
 use os::sandbox::Level;
-use settings::{Problem, integer, nearest, size, text};
+use settings::{Problem, Value, integer, nearest, size, text};
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::access::{GroupName, file_mode, group_name, recordings_mode};
-use toml::de::DeValue;
 use uplink::server::Timing;
 
 /// The default address for metrics and status.
@@ -455,7 +454,7 @@ fn checked(options: Options, file: &File<'_>) -> Result<Config, String> {
     })
 }
 
-fn path(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
+fn path(value: &Value<'_>) -> Result<PathBuf, Problem> {
     text(value).map(PathBuf::from)
 }
 
@@ -518,11 +517,11 @@ fn paces(file: &File<'_>) -> Result<Paces, String> {
 }
 
 /// Octets; `"none"` is zero.
-fn size_or_none(value: &DeValue<'_>, lowest: u64, highest: u64) -> Result<u64, Problem> {
+fn size_or_none(value: &Value<'_>, lowest: u64, highest: u64) -> Result<u64, Problem> {
     if value.as_str() == Some("none") && lowest == 0 { Ok(0) } else { size(value, lowest, highest) }
 }
 
-fn max_file(value: &DeValue<'_>) -> Result<Option<u64>, Problem> {
+fn max_file(value: &Value<'_>) -> Result<Option<u64>, Problem> {
     match size_or_none(value, 0, u64::MAX)? {
         0 => Ok(None),
         _ => size(value, 4096, 1 << 40).map(Some),

@@ -6,20 +6,19 @@ use super::{
 };
 use recfile::seal::MAX_RECIPIENTS;
 use recfile::seal::age::Recipient;
-use settings::{Problem, integer, invalid, number, text};
+use settings::{Problem, Value, integer, invalid, number, text};
 use std::net::Ipv6Addr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use store::access::{GroupName, group_name};
-use toml::de::DeValue;
 use uplink::media_hosts::{MAX_MEDIA_HOSTS, MediaHosts};
 
-pub(super) fn milliseconds(value: &DeValue<'_>, lowest: u64, highest: u64) -> Result<Duration, Problem> {
+pub(super) fn milliseconds(value: &Value<'_>, lowest: u64, highest: u64) -> Result<Duration, Problem> {
     integer(value, lowest, highest).map(Duration::from_millis)
 }
 
-pub(super) fn recipients(value: &DeValue<'_>) -> Result<Vec<Recipient>, Problem> {
-    let one = |value: &DeValue<'_>| {
+pub(super) fn recipients(value: &Value<'_>) -> Result<Vec<Recipient>, Problem> {
+    let one = |value: &Value<'_>| {
         let found = text(value)?;
         Recipient::parse(found).map_err(|_| {
             let secret = found.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-");
@@ -32,10 +31,10 @@ pub(super) fn recipients(value: &DeValue<'_>) -> Result<Vec<Recipient>, Problem>
         })
     };
     match value {
-        DeValue::Array(list) if list.len() <= MAX_RECIPIENTS => {
+        Value::Array(list) if list.len() <= MAX_RECIPIENTS => {
             list.iter().map(|value| one(value.get_ref())).collect()
         }
-        DeValue::Array(list) => {
+        Value::Array(list) => {
             Err(invalid(&format!("{} recipients", list.len()), &format!("{MAX_RECIPIENTS} at most")))
         }
         value if value.as_str() == Some("") => Ok(Vec::new()),
@@ -43,7 +42,7 @@ pub(super) fn recipients(value: &DeValue<'_>) -> Result<Vec<Recipient>, Problem>
     }
 }
 
-pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
+pub(super) fn socket_path(value: &Value<'_>) -> Result<PathBuf, Problem> {
     let found = text(value)?;
     if found.is_empty() || found.len() > MAX_SOCKET_PATH_OCTETS || found.contains('\0') {
         return Err(invalid(found, "a path of 1 to 107 octets, as Unix sockets have"));
@@ -51,16 +50,16 @@ pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
     Ok(PathBuf::from(found))
 }
 
-pub(super) fn group(value: &DeValue<'_>) -> Result<Option<GroupName>, Problem> {
+pub(super) fn group(value: &Value<'_>) -> Result<Option<GroupName>, Problem> {
     match text(value)? {
         "" => Ok(None),
         found => group_name(found).map(Some).map_err(|wanted| invalid(found, wanted)),
     }
 }
 
-pub(super) fn octal_mode(value: &DeValue<'_>) -> Result<u32, Problem> {
+pub(super) fn octal_mode(value: &Value<'_>) -> Result<u32, Problem> {
     let wanted = "an octal file mode in quotes, \"0000\" to \"0777\", such as \"0660\"";
-    let DeValue::String(found) = value else {
+    let Value::String(found) = value else {
         return Err(Problem::WrongType {
             wanted: "a file mode in quotes, such as \"0660\"",
             found: value.type_str(),
@@ -74,7 +73,7 @@ pub(super) fn octal_mode(value: &DeValue<'_>) -> Result<u32, Problem> {
 }
 
 pub(super) fn texts<T>(
-    value: &DeValue<'_>,
+    value: &Value<'_>,
     convert: impl Fn(&str) -> Result<T, Problem>,
 ) -> Result<Vec<T>, Problem> {
     let Some(array) = value.as_array() else {
@@ -95,7 +94,7 @@ pub(super) fn absolute_path(found: &str) -> Result<PathBuf, Problem> {
     }
 }
 
-pub(super) fn uids(value: &DeValue<'_>) -> Result<Vec<u32>, Problem> {
+pub(super) fn uids(value: &Value<'_>) -> Result<Vec<u32>, Problem> {
     let Some(array) = value.as_array() else {
         return Err(Problem::WrongType { wanted: "an array of user ids", found: value.type_str() });
     };
@@ -105,7 +104,7 @@ pub(super) fn uids(value: &DeValue<'_>) -> Result<Vec<u32>, Problem> {
     array.iter().map(|uid| number(uid.get_ref(), 0, u64::from(u32::MAX))).collect()
 }
 
-pub(super) fn media_hosts(value: &DeValue<'_>) -> Result<MediaHosts, Problem> {
+pub(super) fn media_hosts(value: &Value<'_>) -> Result<MediaHosts, Problem> {
     let Some(array) = value.as_array() else {
         return Err(Problem::WrongType { wanted: "an array of hosts", found: value.type_str() });
     };
@@ -125,7 +124,7 @@ pub(super) fn media_hosts(value: &DeValue<'_>) -> Result<MediaHosts, Problem> {
     Ok(MediaHosts::parse(entries).unwrap_or_default())
 }
 
-pub(super) fn relative_directory(value: &DeValue<'_>) -> Result<String, Problem> {
+pub(super) fn relative_directory(value: &Value<'_>) -> Result<String, Problem> {
     let found = text(value)?;
     let inside = Path::new(found).components().all(|part| matches!(part, Component::Normal(_)));
     let plain = !found.chars().any(|c| c.is_control() || r#"\:*?"<>|"#.contains(c));
@@ -137,7 +136,7 @@ pub(super) fn relative_directory(value: &DeValue<'_>) -> Result<String, Problem>
     Ok(found.to_owned())
 }
 
-pub(super) fn server_addr(value: &DeValue<'_>) -> Result<String, Problem> {
+pub(super) fn server_addr(value: &Value<'_>) -> Result<String, Problem> {
     let found = text(value)?;
     let strange = |c: char| c.is_control() || c.is_whitespace() || "/[]@".contains(c);
     if found.len() > MAX_SERVER_ADDR_OCTETS || found.contains(strange) {
@@ -157,7 +156,7 @@ pub(super) fn server_addr(value: &DeValue<'_>) -> Result<String, Problem> {
     Ok(found.to_owned())
 }
 
-pub(super) fn device(value: &DeValue<'_>) -> Result<Device, Problem> {
+pub(super) fn device(value: &Value<'_>) -> Result<Device, Problem> {
     match text(value)? {
         "auto" => Ok(Device::Auto),
         found if found.is_empty() || found.len() > MAX_DEVICE_OCTETS || found.contains(char::is_control) => {

@@ -3,8 +3,7 @@
 //! Owns: names of sections and keys, the form of a message. Never: defaults and ranges, which are the
 //! parent's.
 
-use settings::{ConfigError, Document, Problem, Sections, number};
-use toml::de::DeValue;
+use settings::{ConfigError, Document, Problem, Sections, Value, number};
 
 /// Sections and their keys; every key may be left out.
 static SECTIONS: &Sections = &[
@@ -67,7 +66,7 @@ impl<'i> File<'i> {
     pub(super) fn above<T>(
         &self,
         key: &'static str,
-        convert: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
+        convert: impl FnOnce(&Value<'_>) -> Result<T, Problem>,
     ) -> Result<Option<T>, String> {
         self.read("", key, convert)
     }
@@ -76,7 +75,7 @@ impl<'i> File<'i> {
     pub(super) fn log<T>(
         &self,
         key: &'static str,
-        convert: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
+        convert: impl FnOnce(&Value<'_>) -> Result<T, Problem>,
     ) -> Result<Option<T>, String> {
         self.read("log", key, convert)
     }
@@ -95,7 +94,7 @@ impl<'i> File<'i> {
         &self,
         section: &'static str,
         key: &'static str,
-        convert: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
+        convert: impl FnOnce(&Value<'_>) -> Result<T, Problem>,
     ) -> Result<Option<T>, String> {
         let mut found = None;
         let read = self.document.section(section).read(key, &mut found, |value| convert(value).map(Some));

@@ -1,4 +1,5 @@
-//! What only a server asks of its disk: what of its recordings is durable, and what of an interrupted one is there.
+//! What only a server asks of its disk: what of its recordings is durable, and what of an interrupted one is
+//! there.
 
 use super::{Fault, Folder};
 use sha2::{Digest, Sha256};

@@ -134,8 +134,9 @@ impl Outlet {
         (self.first, self.due) = (self.next, self.next);
     }
 
-    /// Hands out the items from `due` on, and keeps none: the time of the arrival of each and its packet; `None` for the
-    /// begin or the end of a pause. Their memory is free again by then, so `take` may use the pool.
+    /// Hands out the items from `due` on, and keeps none: the time of the arrival of each and its packet;
+    /// `None` for the begin or the end of a pause. Their memory is free again by then, so `take` may use the
+    /// pool.
     pub fn replay(&mut self, pool: &mut BlockPool, mut take: impl FnMut(u32, Option<&[u8]>, &mut BlockPool)) {
         let mut packet = Vec::with_capacity(MAX_FRAME_OCTETS);
         for number in self.first..self.next {

@@ -41,7 +41,8 @@ pub(in crate::agent) fn flush(it: &mut Recording, key: RecordingKey, turn: &mut 
     }
 }
 
-/// The memory for a server that is gone is almost used up: the recording goes on at the phone, if that is wanted.
+/// The memory for a server that is gone is almost used up: the recording goes on at the phone, if that is
+/// wanted.
 pub(in crate::agent) fn check_room(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) -> Then {
     let Some(to_server) = it.destination.as_server_mut() else { return Then::Nothing };
     let is_filling = to_server.link.as_ref().is_some_and(|link| link.is_almost_full());

@@ -1,7 +1,7 @@
 //! The media connection of a recording with the extension: its items, and how much of them is on its way.
 //!
-//! Owns: the outlet, the window of octets under way, the words of one connection. Never: sockets, when to try again.
-//! Invariant: at most [`WINDOW_OCTETS`] are under way, so that the socket takes what is handed to it.
+//! Owns: the outlet, the window of octets under way, the words of one connection. Never: sockets, when to try
+//! again. Invariant: at most [`WINDOW_OCTETS`] are under way, so that the socket takes what is handed to it.
 
 use media::blocks::BlockPool;
 use uplink::media_stream::outlet::Outlet;
@@ -9,8 +9,8 @@ use uplink::media_stream::{Acks, FrameError, hello};
 use uplink::message::extension::Granted;
 use uplink::phone::Generation;
 
-/// Octets under way: four times what a call of ten hours an hour would need between two acknowledgements, and what the
-/// socket keeps if the network takes nothing.
+/// Octets under way: four times what a call of ten hours an hour would need between two acknowledgements, and
+/// what the socket keeps if the network takes nothing.
 pub(in crate::agent) const WINDOW_OCTETS: usize = 256 * 1024;
 
 /// Octets handed over at once.
