@@ -11,7 +11,7 @@ mod over_tcp;
 pub use over_tcp::{Front, Mark};
 
 use crate::items::Items;
-use media::blocks::BlockPool;
+use media::blocks::{BLOCK_OCTETS, BlockPool};
 use media::codec::Codec;
 use media::counts::{Counts, DropCause, Verdict};
 use media::recorder::segment_log::{Boundary, Format, SegmentLog};
@@ -262,7 +262,14 @@ impl Recording {
         let unflushed = self.stream.placed_octets() > self.flushed_octets;
         let flush = unflushed && now.mono.since(self.flushed) >= self.rules.flush_interval;
         let buffer = self.stream.buffer_mut();
-        let (pieces, octets) = if flush { buffer.take_pieces() } else { buffer.take_full_pieces() };
+        // Whole packets over TCP, so that a crash leaves whole frames: what repair fills up, nobody sends again.
+        let is_block = buffer.waiting_octets() >= BLOCK_OCTETS as u64;
+        let (pieces, octets) = match self.over_tcp {
+            Some(_) if flush || is_block => buffer.take_pieces(),
+            Some(_) => (Vec::new(), 0),
+            None if flush => buffer.take_pieces(),
+            None => buffer.take_full_pieces(),
+        };
         if flush || !pieces.is_empty() {
             self.append(file, (pieces, octets), flush, now.mono, jobs);
         }

@@ -242,7 +242,7 @@ fn again(folder: tempfile::TempDir) -> Server {
 #[test]
 fn a_call_over_servers_that_are_killed_or_end_is_whole_in_the_segments_of_one_recording() {
     let mut server = Some(Server::start(SETTINGS));
-    let mut numbers = Numbers(11);
+    let mut numbers = Numbers(1);
     let mut phone = Phone::start(server.as_ref().expect("one"), "crash");
     let mut said = 0;
     for round in 0..8_u32 {

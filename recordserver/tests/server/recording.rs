@@ -651,3 +651,16 @@ fn places_in_time_of_a_recording_that_goes_on_count_from_its_own_file() {
     // Of 22 packets the first shows the place, and ten are in the file before.
     assert_eq!((audio(&jobs).len(), pause.at_ms, pause.duration_ms), (11 * 160, 220, 300));
 }
+
+#[test]
+fn audio_over_tcp_goes_to_the_disk_in_whole_packets() {
+    let mut bench = over_tcp();
+    let mut octets = 0;
+    for (number, seq) in (0..400).zip(0..) {
+        bench.item(number, seq, 100).expect("in order");
+        let given = audio(&bench.jobs(100)).len();
+        assert_eq!(given % 160, 0, "after item {number}");
+        octets += given;
+    }
+    assert!(octets > 2 * BLOCK_OCTETS, "not only at each flush: {octets}");
+}
