@@ -36,6 +36,12 @@ pub(crate) fn step(secret: &[u8], said: &str, now_us: i64) -> Option<i64> {
     (now - 1..=now + 1).find(|step| code(secret, *step) == Some(said))
 }
 
+/// The code that an app shows now.
+#[cfg(test)]
+pub(crate) fn shown(secret: &[u8], now_us: i64) -> Option<String> {
+    code(secret, now_us / 1_000_000 / STEP_S).map(|code| format!("{code:06}"))
+}
+
 /// The `otpauth` URI for an authenticator app.
 pub(crate) fn uri(secret: &[u8], account: &str) -> String {
     format!("otpauth://totp/recordarchive:{account}?secret={}&issuer=recordarchive", base32(secret))
