@@ -14,8 +14,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
 };
+use os::control_stream::{ControlStream, SilentPeer, set_up};
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -37,12 +38,9 @@ const MAX_UNSENT_MEDIA_OCTETS: usize = 320 * 1024;
 const READ_OCTETS: usize = 4096;
 const READS_PER_TURN: usize = 8;
 
-/// A connection is idle for so long before the peer is asked for a sign of life, again and again; with
-/// [`USER_TIMEOUT_MS`] a peer gone without a word is noticed within `SILENT_PEER_AFTER`.
-const KEEP_ALIVE_S: u32 = 2;
-
-/// Octets or questions that the peer does not acknowledge for so long break the connection.
-const USER_TIMEOUT_MS: u32 = 7000;
+/// A server that is gone without a word is noticed within `SILENT_PEER_AFTER`.
+const SILENT_SERVER: SilentPeer =
+    SilentPeer { idle_s: 2, interval_s: 2, questions: 3, unacknowledged_ms: 7000 };
 
 struct Looked {
     recording: RecordingKey,
@@ -63,11 +61,10 @@ struct Link {
     recording: RecordingKey,
     channel: Channel,
     generation: Generation,
-    stream: TcpStream,
+    stream: ControlStream<TcpStream>,
     connecting: bool,
     readable: bool,
     writable: bool,
-    unsent: Vec<u8>,
 }
 
 /// The fate of a connection in a turn.
@@ -142,21 +139,20 @@ impl ServerConnections {
         addr: SocketAddr,
     ) -> io::Result<()> {
         self.close(registry, recording, channel);
-        let dscp = match channel {
-            Channel::Control => self.dscp_control,
-            Channel::Media => self.dscp_media,
+        let (dscp, most_unsent) = match channel {
+            Channel::Control => (self.dscp_control, MAX_UNSENT_OCTETS),
+            Channel::Media => (self.dscp_media, MAX_UNSENT_MEDIA_OCTETS),
         };
-        let mut stream = open(addr, dscp)?;
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let mut socket = open(addr, dscp)?;
+        registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         let link = Link {
             recording,
             channel,
             generation,
-            stream,
+            stream: ControlStream::new(socket, most_unsent),
             connecting: true,
             readable: false,
             writable: false,
-            unsent: Vec::new(),
         };
         self.links.insert(token, link);
         Ok(())
@@ -165,9 +161,8 @@ impl ServerConnections {
     /// Sends `octets`, or keeps them until the connection takes them.
     pub(super) fn send(&mut self, recording: RecordingKey, channel: Channel, octets: &[u8]) {
         if let Some(link) = self.links.values_mut().find(|link| link.is(recording, channel)) {
-            link.unsent.extend_from_slice(octets);
             // An error shows again when the connection is looked at.
-            let _ = link.flush();
+            link.writable = link.stream.send(octets).unwrap_or(link.writable);
         }
     }
 
@@ -178,7 +173,7 @@ impl ServerConnections {
     /// As the system says.
     pub(super) fn media_socket(&self, recording: RecordingKey, target: SocketAddr) -> io::Result<UdpSocket> {
         let link = self.links.values().find(|link| link.is(recording, Channel::Control));
-        let own = link.and_then(|link| link.stream.local_addr().ok());
+        let own = link.and_then(|link| link.stream.socket().local_addr().ok());
         let own = own.filter(|own| own.is_ipv4() == target.is_ipv4());
         let socket = match own.map(|own| media_socket_from(own, target)) {
             Some(Ok(socket)) => socket,
@@ -197,7 +192,7 @@ impl ServerConnections {
             if !keep {
                 // Unread octets would turn the close into a reset.
                 let _ = link.read(&mut |_| {});
-                let _ = registry.deregister(&mut link.stream);
+                let _ = registry.deregister(link.stream.socket_mut());
             }
             keep
         });
@@ -233,12 +228,12 @@ impl ServerConnections {
                     Ok(false) => return true,
                     Ok(true) if channel == Channel::Media => tell(UplinkInput::MediaConnected(generation)),
                     Ok(true) => {
-                        let local = link.stream.local_addr().ok();
+                        let local = link.stream.socket().local_addr().ok();
                         let mac = local.and_then(|local| mac_address(local.ip()));
                         tell(UplinkInput::Connected(generation, mac));
                     }
                     Err(error) => {
-                        let _ = registry.deregister(&mut link.stream);
+                        let _ = registry.deregister(link.stream.socket_mut());
                         tell(match channel {
                             Channel::Control => UplinkInput::ConnectFailed(generation, error.to_string()),
                             Channel::Media => UplinkInput::MediaClosed(generation, Some(error.to_string())),
@@ -250,7 +245,7 @@ impl ServerConnections {
             match link.work(&mut tell) {
                 Fate::Open => true,
                 Fate::Over(error) => {
-                    let _ = registry.deregister(&mut link.stream);
+                    let _ = registry.deregister(link.stream.socket_mut());
                     let silent = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::TimedOut);
                     let error = error.map(|error| error.to_string());
                     tell(match channel {
@@ -273,15 +268,15 @@ impl Link {
         if self.connecting {
             return self.writable;
         }
-        self.readable || (self.writable && !self.unsent.is_empty())
+        self.readable || (self.writable && self.stream.has_unsent())
     }
 
     /// Whether the connection stands, or why it can't be made.
     fn finish_connecting(&mut self) -> io::Result<bool> {
-        if let Some(error) = self.stream.take_error()? {
+        if let Some(error) = self.stream.socket().take_error()? {
             return Err(error);
         }
-        match self.stream.peer_addr() {
+        match self.stream.socket().peer_addr() {
             Ok(_) => {
                 self.connecting = false;
                 Ok(true)
@@ -295,11 +290,7 @@ impl Link {
     }
 
     fn work(&mut self, tell: &mut impl FnMut(UplinkInput<'_>)) -> Fate {
-        let most = match self.channel {
-            Channel::Control => MAX_UNSENT_OCTETS,
-            Channel::Media => MAX_UNSENT_MEDIA_OCTETS,
-        };
-        if self.unsent.len() > most {
+        if !self.stream.has_room_for(0) {
             return Fate::Over(Some(io::Error::other("the server does not read")));
         }
         let sent = self.flush();
@@ -320,15 +311,8 @@ impl Link {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        while self.writable && !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
-                Ok(count) => {
-                    self.unsent.drain(..count);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if self.writable {
+            self.writable = self.stream.flush()?;
         }
         Ok(())
     }
@@ -340,12 +324,10 @@ impl Link {
             if !self.readable {
                 break;
             }
-            match self.stream.read(&mut octets) {
-                Ok(0) => return Ok(true),
-                Ok(count) => take(&octets[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            match self.stream.read(&mut octets)? {
+                Some(0) => return Ok(true),
+                Some(count) => take(&octets[..count]),
+                None => self.readable = false,
             }
         }
         Ok(false)
@@ -357,13 +339,7 @@ fn open(addr: SocketAddr, dscp: u8) -> io::Result<TcpStream> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(family, SockType::Stream, flags, None)?;
-    setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-    setsockopt(&socket, sockopt::KeepAlive, &true)?;
-    setsockopt(&socket, sockopt::TcpKeepIdle, &KEEP_ALIVE_S)?;
-    setsockopt(&socket, sockopt::TcpKeepInterval, &KEEP_ALIVE_S)?;
-    setsockopt(&socket, sockopt::TcpKeepCount, &3)?;
-    // Emulators do not know it; the keep-alive alone then notices a dead peer.
-    let _ = setsockopt(&socket, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS);
+    set_up(&socket, SILENT_SERVER)?;
     mark(&socket, addr, dscp);
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(addr)) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod confine;
+pub mod control_stream;
 mod datagrams;
 mod files;
 pub mod notify;

@@ -3,8 +3,8 @@
 use super::call::CallKey;
 use media::time::Mono;
 use mio::net::TcpStream;
-use nix::sys::socket::{setsockopt, sockopt};
-use std::io::{self, Read, Write};
+use os::control_stream::{ControlStream, SilentPeer, set_up};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use uplink::server::Session;
@@ -21,7 +21,7 @@ pub(super) const READ_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A control connection.
 pub(super) struct Conn {
-    pub(super) stream: TcpStream,
+    pub(super) stream: ControlStream<TcpStream>,
     pub(super) peer: SocketAddr,
     /// The server's own address, as the phone sees it; for a link-local one with its interface.
     pub(super) local: SocketAddr,
@@ -41,32 +41,28 @@ pub(super) struct Conn {
     pub(super) since: Mono,
     /// It waits for its turn to be read.
     pub(super) queued: bool,
-    unsent: Vec<u8>,
     /// Reads that it may have at once, as of then.
     reads: (u32, Mono),
 }
 
-/// Options of a phone's connection.
-pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
-    // A phone that is gone without a word is noticed within 10 s.
-    setsockopt(stream, sockopt::KeepAlive, &true)?;
-    setsockopt(stream, sockopt::TcpKeepIdle, &3)?;
-    setsockopt(stream, sockopt::TcpKeepInterval, &2)?;
-    setsockopt(stream, sockopt::TcpKeepCount, &3)?;
-    // Emulators do not know it; the keep-alive notices most of it, too.
-    let _ = setsockopt(stream, sockopt::TcpUserTimeout, &9000);
-    stream.set_nodelay(true)
+/// A phone that is gone without a word is noticed within 10 s.
+const SILENT_PHONE: SilentPeer =
+    SilentPeer { idle_s: 3, interval_s: 2, questions: 3, unacknowledged_ms: 9000 };
+
+/// A phone's connection, for whose phone so many octets may wait.
+pub(super) fn stream_of(socket: TcpStream, most_unsent: usize) -> io::Result<ControlStream<TcpStream>> {
+    set_up(&socket, SILENT_PHONE)?;
+    Ok(ControlStream::new(socket, most_unsent))
 }
 
 impl Conn {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, session: Session, now: Mono) -> io::Result<Self> {
-        let mut local = stream.local_addr()?;
+    pub(super) fn new(socket: TcpStream, peer: SocketAddr, session: Session, now: Mono) -> io::Result<Self> {
+        let mut local = socket.local_addr()?;
         if let IpAddr::V4(ip) = local.ip().to_canonical() {
             local = SocketAddr::new(ip.into(), local.port());
         }
-        set_up(&stream)?;
         Ok(Self {
-            stream,
+            stream: stream_of(socket, MAX_UNSENT_OCTETS)?,
             peer,
             local,
             session,
@@ -77,7 +73,6 @@ impl Conn {
             gone: false,
             since: now,
             queued: false,
-            unsent: Vec::new(),
             reads: (MAX_READS, now),
         })
     }
@@ -93,33 +88,5 @@ impl Conn {
         let may = *reads > 0;
         *reads = reads.saturating_sub(1);
         may
-    }
-
-    /// Reads once; `Ok(0)` is the end.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
-    }
-
-    /// Sends; keeps the octets that the socket does not take yet.
-    pub(super) fn send(&mut self, octets: &[u8]) -> io::Result<()> {
-        if self.unsent.len() + octets.len() > MAX_UNSENT_OCTETS {
-            return Err(io::Error::other("the phone does not read"));
-        }
-        self.unsent.extend_from_slice(octets);
-        self.flush()
-    }
-
-    /// Sends the kept octets.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => drop(self.unsent.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 }

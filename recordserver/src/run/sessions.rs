@@ -180,7 +180,7 @@ impl Sessions {
         let conn = Conn::new(stream, peer, Session::new(self.config.timing, now.mono), now.mono).and_then(
             |mut conn| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                conn.stream.register(&self.registry, Token(token), interest)?;
+                conn.stream.socket_mut().register(&self.registry, Token(token), interest)?;
                 Ok(conn)
             },
         );
@@ -224,7 +224,7 @@ impl Sessions {
     /// The socket of a connection has something.
     pub(super) fn ready(&mut self, token: Token, now: Now) {
         let Some(conn) = self.conns.get_mut(&token.0) else { return streams::ready(self, token.0, now) };
-        if let Err(error) = conn.flush() {
+        if let Err(error) = conn.stream.flush() {
             self.broken(token.0, &error, now);
             return;
         }
@@ -254,18 +254,17 @@ impl Sessions {
         let mut buffer = [0; READ_OCTETS];
         for _ in 0..READ_BUDGET {
             let Some(conn) = self.conns.get_mut(&token) else { return };
-            match conn.read(&mut buffer) {
-                Ok(0) => {
+            match conn.stream.read(&mut buffer) {
+                Ok(Some(0)) => {
                     self.drive(token, now, |session, out| session.peer_closed(now.mono, out));
                     self.remove(token);
                     return;
                 }
-                Ok(_) if conn.linger.is_some() => {}
-                Ok(count) => {
+                Ok(Some(_)) if conn.linger.is_some() => {}
+                Ok(Some(count)) => {
                     self.drive(token, now, |session, out| session.received(&buffer[..count], now.mono, out));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(None) => return,
                 Err(error) => {
                     self.broken(token, &error, now);
                     return;
@@ -314,7 +313,7 @@ impl Sessions {
             match action {
                 Action::Send(_) if conn.gone => {}
                 Action::Send(octets) => {
-                    if let Err(error) = conn.send(&octets) {
+                    if let Err(error) = conn.stream.send(&octets) {
                         log::debug!("connection_broken peer={}: {error}", conn.peer);
                         conn.gone = true;
                     }
@@ -348,7 +347,7 @@ impl Sessions {
                 }
                 Action::Detach => streams::detach(self, token, now),
                 Action::Close => {
-                    let _ = conn.stream.shutdown(std::net::Shutdown::Write);
+                    let _ = conn.stream.socket().shutdown(std::net::Shutdown::Write);
                     conn.linger = Some(now.mono + LINGER);
                 }
             }
@@ -559,7 +558,7 @@ impl Sessions {
             self.timers.remove(&(at, token));
         }
         // Closing the descriptor does the same.
-        let _ = conn.stream.deregister(&self.registry);
+        let _ = conn.stream.socket_mut().deregister(&self.registry);
         self.gate.disconnect(conn.peer.ip());
         self.show();
     }

@@ -156,7 +156,7 @@ pub(super) fn connected(sessions: &mut Sessions, stream: TcpStream, peer: Socket
     let token = sessions.next_conn;
     sessions.next_conn += 1;
     let conn = MediaConn::new(stream, peer, now.mono).and_then(|mut conn| {
-        conn.stream.register(&sessions.registry, Token(token), Interest::READABLE)?;
+        conn.stream.socket_mut().register(&sessions.registry, Token(token), Interest::READABLE)?;
         Ok(conn)
     });
     match conn {
@@ -232,7 +232,7 @@ fn read(sessions: &mut Sessions, token: usize, now: Now) {
             }
         }
         let Some(conn) = sessions.streams.conns.get_mut(&token) else { return };
-        let count = match conn.flush().and_then(|()| conn.read(&mut buffer)) {
+        let count = match conn.stream.flush().and_then(|_| conn.stream.read(&mut buffer)) {
             Ok(Some(count)) => count,
             Ok(None) => return,
             Err(error) => {
@@ -323,7 +323,7 @@ fn take_frames(
 fn is_named(sessions: &mut Sessions, token: usize, key: CallKey, now: Mono) {
     sessions.streams.nameless.remove(&token);
     if let Some(conn) = sessions.streams.conns.get_mut(&token) {
-        let _ = conn.stream.deregister(&sessions.registry);
+        let _ = conn.stream.socket_mut().deregister(&sessions.registry);
     }
     let tcp = sessions.calls.get_mut(key).and_then(Call::tcp_mut);
     let former = tcp.and_then(|tcp| tcp.conn.replace(token));
@@ -339,7 +339,7 @@ fn is_of_ended(sessions: &mut Sessions, token: usize) {
     sessions.streams.nameless.remove(&token);
     sessions.streams.over.insert(token);
     if let Some(conn) = sessions.streams.conns.get_mut(&token) {
-        let _ = conn.stream.deregister(&sessions.registry);
+        let _ = conn.stream.socket_mut().deregister(&sessions.registry);
     }
 }
 
@@ -405,7 +405,7 @@ fn look_at_end(sessions: &mut Sessions, token: usize, now: Mono) {
     let mut buffer = [0; READ_OCTETS];
     let Some(conn) = sessions.streams.conns.get_mut(&token) else { return };
     let is_late = conn.over.is_none_or(|over| over <= now);
-    let is_open = conn.read(&mut buffer).is_ok_and(|count| count != Some(0));
+    let is_open = conn.stream.read(&mut buffer).is_ok_and(|count| count != Some(0));
     if is_late || !is_open {
         remove(sessions, token);
     }
@@ -423,7 +423,7 @@ fn remove(sessions: &mut Sessions, token: usize) {
     let Some(mut conn) = streams.conns.remove(&token) else { return };
     streams.over.remove(&token);
     if streams.nameless.remove(&token).is_some() {
-        let _ = conn.stream.deregister(&sessions.registry);
+        let _ = conn.stream.socket_mut().deregister(&sessions.registry);
     }
     let tcp = conn.call.and_then(|key| sessions.calls.get_mut(key)).and_then(Call::tcp_mut);
     if let Some(tcp) = tcp.filter(|tcp| tcp.conn == Some(token)) {
