@@ -41,7 +41,7 @@ pub enum Input<'a> {
     ClientLineTooLong(ClientId),
     /// A client is gone, by its own will or ours.
     ClientClosed(ClientId),
-    /// Clients do not read: so many events were dropped, and so many of them disconnected.
+    /// Clients do not read: events were dropped, and some clients disconnected.
     ClientsDoNotRead {
         /// Events dropped since this was told last.
         events: u64,
@@ -52,9 +52,9 @@ pub enum Input<'a> {
     RtpBound(RecordingKey, Result<SocketAddr, String>),
     /// All datagrams that had arrived for a recording have been given to the agent.
     Drained(RecordingKey),
-    /// The system dropped so many datagrams because the socket's buffer was full.
+    /// Number of datagrams that the system dropped because the socket's buffer was full.
     SocketOverflow(RecordingKey, u32),
-    /// The system kept so many datagrams out that did not come from the sender of
+    /// Number of datagrams that the system kept out because they did not come from the sender of
     /// [`super::Action::FilterRtp`].
     Strangers(RecordingKey, u32),
     /// Storage answers.
@@ -92,7 +92,7 @@ pub enum UplinkInput<'a> {
         /// It broke because the server had been silent for [`SILENT_PEER_AFTER`].
         silent: bool,
     },
-    /// So many packets could not be sent on.
+    /// Number of packets that could not be sent on.
     RelayFailed(u32),
     /// The server's RTP port is closed.
     RelayRefused,

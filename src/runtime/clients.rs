@@ -46,8 +46,8 @@ const READ_OCTETS: usize = 4096;
 /// Interval of looks at a client that does not read.
 const STUCK_CHECK: Duration = Duration::from_secs(1);
 
-/// A client that sends no more and still has something to read is kept for so long: the answer that takes
-/// longest, of a server that neither takes the connection nor answers, has come by then.
+/// Longest time that a client is kept that sends no more and still has something to read: the answer that
+/// takes longest, of a server that neither takes the connection nor answers, has come by then.
 const FINISHED_LIMIT: Duration = Duration::from_secs(180);
 
 /// The state of a connection: the directions that still work.
@@ -137,8 +137,8 @@ pub(super) struct Clients {
     events_lost: u64,
 }
 
-/// Clients at the same time, if the process may open so many `descriptors` and is to record so many calls:
-/// without one that is left for files nothing can be recorded, nor the disk be looked at.
+/// Most clients at the same time of a process that may have `descriptors` open and is to make `recordings` at
+/// once: without a descriptor that is left for files nothing can be recorded, nor the disk be looked at.
 pub(super) fn most_clients(descriptors: u64, recordings: usize) -> usize {
     let recordings = u64::try_from(recordings).unwrap_or(u64::MAX);
     let left =

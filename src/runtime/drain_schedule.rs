@@ -12,7 +12,7 @@ const FIRST: Duration = Duration::from_millis(16);
 /// Shortest interval.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// A socket that gave nothing for this long is idle: the next packet should wake us.
+/// The silence after which a socket is idle: the next packet should wake us.
 const IDLE_AFTER: Duration = Duration::from_millis(200);
 
 /// Part of the buffer that may fill between two drains.

@@ -62,7 +62,7 @@ const EVENTS: usize = 64;
 /// Longest time between two drains of an RTP port. A status and a pause look at the port at once anyway.
 const LONGEST_DRAIN: Duration = Duration::from_millis(980);
 
-/// The first look at the disks may keep clients waiting for so long.
+/// Longest time that the first look at the disks may keep clients waiting.
 const FIRST_LOOK: Duration = Duration::from_millis(300);
 
 /// Why the process can't go on.

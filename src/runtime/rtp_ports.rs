@@ -39,7 +39,7 @@ const OCTETS_PER_PACKET: usize = 1024;
 /// Batches taken from one socket in a turn.
 const BATCHES_PER_TURN: usize = 256;
 
-/// With no room for audio, a socket is looked at again after this long.
+/// Time after which a socket is looked at again when there is no room for audio.
 const HELD_WAIT: Duration = Duration::from_millis(20);
 
 /// Longest wait at a socket that does not tell when packets arrived: the drain's time stands for it then.

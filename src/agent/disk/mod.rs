@@ -80,8 +80,8 @@ impl Disks {
         self.looks.end();
     }
 
-    /// Takes the result of a look, with so many recordings to the disk. Returns the change, and whether the
-    /// disk that came was inserted: one that is there at the start was not.
+    /// Takes the result of a look; `running` is the number of recordings to the disk. Returns the change, and
+    /// whether the disk that came was inserted: one that is there at the start was not.
     pub(in crate::agent) fn scanned(&mut self, found: Found, running: usize) -> (Change, bool) {
         self.looks.end();
         let inserted = self.state.was_looked_at();
@@ -218,8 +218,8 @@ impl Disks {
         }
     }
 
-    /// Makes room for a recording that is to start beside so many, one old file after another. False if there
-    /// is nothing to do.
+    /// Makes room for a recording that is to start beside the `running` ones, one old file after another.
+    /// False if there is nothing to do.
     pub(in crate::agent) fn delete_for_start(
         &mut self,
         running: usize,

@@ -372,14 +372,14 @@ impl Library {
         self.players.grow(new.recording, new.file, header);
     }
 
-    /// A file of `octets` has so many octets of audio by now.
+    /// A file of `octets` has `audio_octets` of audio by now.
     pub(in crate::agent) fn file_grew(&mut self, file: &str, octets: u64, audio_octets: u64) {
         self.index.change(file, |entry| entry.set_length(octets, audio_octets / OCTETS_PER_MS));
         self.players.grew(file, audio_octets);
     }
 
-    /// A file was closed: its last frame, of so many octets, was filled up, and `more_octets` written behind
-    /// it. Its length with so many octets of audio is `octets_with`.
+    /// A file was closed: its last frame, of `frame_octets`, was filled up, and `more_octets` written behind
+    /// it. `octets_with` gives its length for a number of octets of audio.
     pub(in crate::agent) fn file_closed(
         &mut self,
         file: &str,

@@ -83,7 +83,7 @@ impl Players {
         }
     }
 
-    /// Refuses one playback more than there may be, with so many that wait for the disk.
+    /// Refuses one playback more than there may be; `waiting` is the number of those that wait for the disk.
     pub(super) fn check_limit(&self, waiting: usize) -> Result<(), AgentError> {
         if self.live.len() + waiting < MAX_PLAYBACKS {
             return Ok(());
@@ -171,7 +171,7 @@ impl Players {
         }
     }
 
-    /// A file that may be being played has so many octets of audio by now.
+    /// A file that may be being played has `octets` of audio by now.
     pub(super) fn grew(&mut self, file: &str, octets: u64) {
         self.live.values_mut().for_each(|it| it.grew(file, octets));
     }

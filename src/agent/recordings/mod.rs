@@ -368,7 +368,7 @@ impl Recordings {
         }
     }
 
-    /// The system dropped so many datagrams of a recording.
+    /// The system dropped a number of `packets` of a recording.
     pub(in crate::agent) fn socket_overflowed(&mut self, key: RecordingKey, packets: u32) {
         self.books.dropped_by_sockets += u64::from(packets);
         if let Some(it) = self.live.get_mut(&key) {
@@ -530,7 +530,7 @@ impl Recordings {
         }
     }
 
-    /// Storage took so long to write.
+    /// A write by storage has lasted for the time `took`.
     pub(in crate::agent) fn note_write(&mut self, took: Duration) {
         self.books.longest_write = self.books.longest_write.max(took);
     }

@@ -92,7 +92,7 @@ impl WaitingStarts {
         self.0.front().map(|waiting| waiting.since + START_ANSWER_AFTER)
     }
 
-    /// Refuses those that have waited for so long.
+    /// Refuses those that have waited for [`START_ANSWER_AFTER`].
     pub(in crate::agent) fn refuse_overdue(&mut self, turn: &mut Turn<'_>) {
         while self.deadline().is_some_and(|due| turn.now.mono >= due) {
             if let Some(WaitingStart { reply: Some(reply), .. }) = self.0.pop_front() {

@@ -54,7 +54,7 @@ pub(super) fn file_opened(parts: &mut Parts, key: RecordingKey) {
     });
 }
 
-/// The file of a recording has so many octets of audio by now.
+/// The file of a recording has `durable_octets` of audio by now.
 pub(super) fn file_grew(parts: &mut Parts, file: FileKey, durable_octets: u64) {
     let key = parts.recordings.key_of(file);
     let it = key.and_then(|key| parts.recordings.get(key));

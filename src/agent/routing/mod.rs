@@ -30,7 +30,7 @@ use media::time::Mono;
 use std::time::Duration;
 use store::jobs::{Ejected, Fault, FaultKind, Folder, Job, Piece};
 
-/// At the end of the process storage has so long to finish.
+/// Longest time that storage has to finish at the end of the process.
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(20);
 
 /// Whether the agent goes on.

@@ -64,8 +64,8 @@ pub(super) fn opened(parts: &mut Parts, file: FileKey, result: Result<Opened, Fa
     parts.write(key, turn);
 }
 
-/// There was no room to create a file, though there may be octets left: folders and disks have room for so
-/// many names. The oldest file gives way, and it is tried again. False if that can't be.
+/// There was no room to create a file, though there may be octets left: folders and disks have room for a
+/// limited number of names. The oldest file gives way, and it is tried again. False if that can't be.
 fn delete_to_open(parts: &mut Parts, key: RecordingKey, fault: &Fault, turn: &mut Turn<'_>) -> bool {
     let Parts { recordings, disk, .. } = parts;
     let elsewhere = disk.state.has_other(recordings.count_on_disk().saturating_sub(1));

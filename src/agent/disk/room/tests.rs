@@ -26,7 +26,7 @@ fn space(above_reserve: u64) -> Space {
     Space { total_octets: 1 << 30, free_octets: RESERVE + above_reserve }
 }
 
-/// An agent with a stick that has so much room above the reserve, and may delete.
+/// An agent with a stick that has `above_reserve` octets of room above the reserve, and may delete.
 fn agent(above_reserve: u64) -> Agent {
     let text = "[storage]\non_full = \"delete-oldest\"\nspeed_check = false\n\
                 [uplink]\nserver_addr = \"192.0.2.1\"\nserver_port = 9099\n";

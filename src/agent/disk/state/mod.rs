@@ -162,7 +162,7 @@ impl DiskState {
         status::describe(self)
     }
 
-    /// The status for clients, with so many recordings running.
+    /// The status for clients; `recordings` is the number of those that run.
     pub(in crate::agent) fn status(&self, recordings: usize) -> StorageStatus {
         status::status(self, recordings)
     }
@@ -184,7 +184,7 @@ impl DiskState {
         Look { target, folder: self.folder_name.clone(), ejected }
     }
 
-    /// Takes the result of a look at the disks, with so many recordings running.
+    /// Takes the result of a look at the disks; `running` is the number of recordings that run.
     pub(in crate::agent) fn scanned(&mut self, found: Found, running: usize) -> Change {
         let first = self.look == LastLook::None;
         self.look = if found.unknown { LastLook::Blind } else { LastLook::Clear };
@@ -449,7 +449,7 @@ impl DiskState {
         }
     }
 
-    /// The folder to record to, beside so many recordings that run, or why that is not possible.
+    /// The folder to record to beside the `running` recordings, or why that is not possible.
     pub(in crate::agent) fn folder_to_record(&self, running: usize) -> Result<Folder, AgentError> {
         let refused = |reason, cause| AgentError::new(reason).because(cause);
         let known = match self.current() {
@@ -523,7 +523,7 @@ impl DiskState {
         !std::mem::replace(&mut self.full_told, true)
     }
 
-    /// Takes the result of the trial; the note if the disk is too slow for so many recordings at once.
+    /// Takes the result of the trial; the note if the disk is too slow for a number of `recordings` at once.
     pub(in crate::agent) fn judge_speed(&mut self, speed: Speed, recordings: usize) -> Option<&str> {
         let took_ms = u64::try_from(speed.took.as_millis()).unwrap_or(u64::MAX).max(1);
         let octets_per_s = speed.octets.saturating_mul(1000) / took_ms;

@@ -17,7 +17,7 @@ pub(in crate::agent) struct RoomLeft {
 }
 
 impl RoomLeft {
-    /// Seconds left for each of so many calls at once.
+    /// Seconds left for each of a number of `recordings` at once.
     pub(in crate::agent) fn seconds(self, recordings: usize) -> Option<u64> {
         let calls = recordings.max(1) as u64;
         self.octets.map(|room| room / (OCTETS_PER_S * calls))
@@ -64,8 +64,8 @@ fn note(disks: &DiskState) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
-/// The state of the disk, with so many recordings running. The state told last stays until it has surely
-/// changed, so that nothing flutters.
+/// The state of the disk; `recordings` is the number of those that run. The state told last stays until it
+/// has surely changed, so that nothing flutters.
 fn state(disks: &DiskState, recordings: usize) -> StorageState {
     let Some(it) = disks.usable().filter(|it| !disks.is_ejected(&it.disk)) else {
         let is_ejected = disks.current.is_none_or(|_| !disks.is_forbidden()) && !disks.ejected.is_empty();

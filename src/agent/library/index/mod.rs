@@ -25,8 +25,8 @@ const MAX_TEXT_OCTETS: usize = 6 << 20;
 const STEP_FILES: usize = 16;
 
 /// Between two steps the disk and the processor rest for as long as the last one took, so that thousands of
-/// recordings do not keep a phone busy that has just started. This long at most, and after a step that a
-/// stalled disk refused.
+/// recordings do not keep a phone busy that has just started. This is the longest rest, and the one after a
+/// step that a stalled disk refused.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Entries of a page when `limit` is left out, and at most.
@@ -39,7 +39,7 @@ const MAX_PAGE_OCTETS: usize = 512 * 1024;
 /// Octets of an entry in JSON besides its texts.
 const ENTRY_JSON_OCTETS: usize = 360;
 
-/// Memory is taken for so many entries at a time.
+/// Number of entries that memory is taken for at a time.
 const GROWTH: usize = 512;
 
 /// The texts of an entry, in this order in one allocation.
@@ -122,7 +122,7 @@ impl Entry {
         (self.octets, self.duration_ms) = (octets, duration_ms);
     }
 
-    /// Octets of audio, as far as the length tells, in a file of which so many are none.
+    /// Octets of audio, as far as the length tells, in a file of which `others` octets are none.
     pub(in crate::agent) fn audio_octets(&self, others: u64) -> u64 {
         self.octets.saturating_sub(others)
     }

@@ -186,7 +186,7 @@ impl Playback {
         }
     }
 
-    /// A file has so many octets of audio by now.
+    /// A file has `octets` of audio by now.
     pub(in crate::agent) fn grew(&mut self, file: &str, octets: u64) {
         if let Some(part) = self.parts.iter_mut().find(|part| part.file == file) {
             part.frames = part.frames.max(octets / u64::from(part.format.stride.max(1)));

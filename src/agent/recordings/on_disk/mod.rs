@@ -20,7 +20,7 @@ use store::jobs::{Fault, FaultKind, Folder, Job, Opened, Piece};
 /// Audio beyond this is written before its flush is due.
 const WRITE_EARLY_OCTETS: u64 = 128 * 1024;
 
-/// More than a flush of a call has: with so much waiting, the room is looked at without a write, too.
+/// Waiting octets from which on the room is looked at without a write, too: more than a flush of a call has.
 const BEHIND_OCTETS: u64 = 16 * 1024;
 
 /// The job that a recording gave storage.
@@ -29,7 +29,7 @@ pub(in crate::agent) enum Given {
     Nothing,
     /// Nothing, though much waits: the disk is behind, or the stream fast.
     NothingYet,
-    /// A job, with so many octets of audio.
+    /// A job, with `octets` of audio.
     Job {
         octets: u64,
     },

@@ -10,19 +10,19 @@ use media::time::Mono;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A stream of the last recording waits for another one for so long, if the calls may be the same.
+/// Time that a stream of the last recording waits for another one, if the calls may be the same.
 const MAYBE_THE_SAME: Duration = Duration::from_millis(700);
 
-/// And for so long if their ids say that they are not.
+/// Time that it waits if their ids say that they are not.
 const ANOTHER_CALL: Duration = Duration::from_secs(5);
 
-/// The shortest packets last so long; with it the next sequence number after some time is known.
+/// Duration of the shortest packets; with it the next sequence number after some time is known.
 const SHORTEST_PACKET: Duration = Duration::from_millis(5);
 
 /// Packets that may have been overtaken, or be ahead of the reckoning.
 const SLACK_PACKETS: i32 = 200;
 
-/// After so long, a stream that goes on is not recognised by its numbers any more.
+/// Time after which a stream that goes on is not recognised by its numbers any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// The last sender on a port.

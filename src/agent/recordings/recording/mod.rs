@@ -34,15 +34,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use store::jobs::{Folder, Job};
 
-/// Another sender may take over when the one that has the call was silent for so long.
+/// The silence of the sender that has the call after which another one may take over.
 const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
 
 /// More packets of strangers than a second sender of a call can have sent while the first one is not
 /// established.
 const FLOOD_PACKETS: u64 = 128;
 
-/// Others are let into the socket again when the sender was silent for so long: more than the
-/// longest packet lasts.
+/// The silence of the sender after which others are let into the socket again: more than the longest packet
+/// lasts.
 const RELEASE_AFTER: Duration = Duration::from_millis(500);
 
 /// `record.start` is answered after this at the latest, with the state `starting`.

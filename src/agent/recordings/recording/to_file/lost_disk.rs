@@ -171,7 +171,7 @@ mod tests {
         Folder { root: "/stick".into(), device, name: "Record".into() }
     }
 
-    /// Sends so many datagrams that are no RTP.
+    /// Sends a number of datagrams that are no RTP.
     fn send_noise(stream: &mut StreamRecorder, datagrams: usize) {
         let datagram = Datagram {
             octets: b"noise",

@@ -25,15 +25,15 @@ use recfile::sidecar::{Packets, SIDECAR_VERSION, Sidecar, SidecarState};
 use std::time::Duration;
 use store::jobs::{FileKey, Finalise, Folder, Job, Open, Opened, Piece};
 
-/// Only every so many octets count for the level of a second. A prime, so that no common tone falls into
-/// step.
+/// Distance between the octets that count for the level of a second. A prime, so that no common tone falls
+/// into step.
 const LEVEL_STRIDE: usize = 23;
 
 /// Octets of audio that the level is taken from: the last second.
 const LEVEL_OCTETS: usize = 8000;
 
-/// A file that finds no room is tried again so often, each time with an old file less: on FAT a long name
-/// takes several places side by side.
+/// Number of times that a file that finds no room is tried again, each time with an old file less: on FAT a
+/// long name takes several places side by side.
 const MAX_OPEN_TRIES: u32 = 8;
 
 /// The state of the file of the present segment.
@@ -203,7 +203,7 @@ impl ToFile {
         self.spec.recipients > 0
     }
 
-    /// Octets of the present file with so many of audio.
+    /// Octets of the present file when it has `audio_octets` of audio.
     pub(in crate::agent) fn octets_in_file(&self, audio_octets: u64) -> u64 {
         if !self.is_sealed() {
             return HEADER_OCTETS as u64 + audio_octets;

@@ -42,7 +42,7 @@ pub(in crate::agent) struct MediaLink {
 }
 
 impl MediaLink {
-    /// No connection yet; so many octets may wait.
+    /// No connection yet; at most `most_octets` may wait.
     pub(in crate::agent) fn new(most_octets: usize) -> Self {
         Self {
             outlet: Outlet::default(),

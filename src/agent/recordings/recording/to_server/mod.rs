@@ -74,7 +74,7 @@ impl ToServer {
         }
     }
 
-    /// The last packets, so many, could not be sent.
+    /// The last `packets` packets could not be sent.
     pub(in crate::agent) fn note_unsent(&mut self, packets: u32) {
         if let Some(backlog) = &mut self.backlog {
             backlog.note_unsent(packets);

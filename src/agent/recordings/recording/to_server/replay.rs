@@ -18,7 +18,7 @@ pub(in crate::agent) const UNSAVED: Duration = SILENT_PEER_AFTER.saturating_add(
 /// Older packets are forgotten.
 const BACKLOG_SPAN: Duration = UNSAVED;
 
-/// Room for packets: a call of 64 kbit/s with headers needs so much in that time.
+/// Room for packets: what a call of 64 kbit/s with headers needs in that time.
 const BACKLOG_OCTETS: usize = 144 * 1024;
 
 /// Packets that are kept: those of that time with 10 ms to a packet, and some more.
@@ -86,7 +86,7 @@ impl Backlog {
         self.pause = true;
     }
 
-    /// The newest packets, so many, could not be sent.
+    /// The newest `packets` packets could not be sent.
     pub(in crate::agent) fn note_unsent(&mut self, packets: u32) {
         let packets = usize::try_from(packets).unwrap_or(usize::MAX);
         self.entries.iter_mut().rev().take(packets).for_each(|entry| entry.unsent = true);
