@@ -58,7 +58,7 @@ impl Block {
 pub enum Piece {
     /// Audio in a block of the pool, which it goes back to.
     Audio(Block),
-    /// So many octets of silence.
+    /// Octets of silence.
     Silence(u64),
 }
 

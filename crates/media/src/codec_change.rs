@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Two changes within this time are two senders that compete.
 const CONTEST_SPAN: Duration = Duration::from_secs(1);
 
-/// A sender takes over when the other has been silent for this long.
+/// The silence of a sender after which the other one takes over.
 const CONTEST_SILENCE: Duration = Duration::from_millis(200);
 
 /// Each change begins another file, so the codec changes at most once in this time.

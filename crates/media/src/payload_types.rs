@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Packets in sequence that fit, before a type is taken; fewer if they are so long that no more can be held.
 const PROBATION_PACKETS: u32 = 5;
 
-/// No audio of a known type for so long, before another one is looked at.
+/// Time without audio of a known type, before another one is looked at.
 const SILENT_FOR: Duration = Duration::from_millis(200);
 
 /// Every packet time of the codecs is a multiple of this: 5 ms.

@@ -48,7 +48,7 @@ impl Probation {
         self.heads.last().is_some_and(same) && !self.has(packet)
     }
 
-    /// Whether `seq` is at most so many packets from the one that was held last.
+    /// Whether `seq` is at most `packets` from the one that was held last.
     pub(super) fn is_near(&self, seq: SeqNo, packets: i32) -> bool {
         self.heads.last().is_some_and(|head| seq.packets_since(head.seq).abs() <= packets)
     }

@@ -5,7 +5,7 @@ use media::time::{Mono, Now, Wall};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Time zone rules are looked at again after this long.
+/// Time after which time zone rules are looked at again.
 const OFFSET_VALID: Duration = Duration::from_secs(60);
 
 /// Reads both clocks; remembers the time zone.

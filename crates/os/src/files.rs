@@ -72,7 +72,7 @@ const ENTRY_NAME: usize = 19;
 pub fn read_names(folder: &File, show: &mut dyn FnMut(&[u8])) -> io::Result<Option<u64>> {
     // Words, so that the entries in it are aligned as the kernel wants them.
     let mut buffer = [0_u64; NAMES_OCTETS / 8];
-    // SAFETY: the kernel writes at most as many octets as are said into the buffer, which has so many.
+    // SAFETY: the kernel writes at most `NAMES_OCTETS` octets, the length of the buffer, into it.
     let count = Errno::result(unsafe {
         libc::syscall(libc::SYS_getdents64, folder.as_raw_fd(), buffer.as_mut_ptr(), NAMES_OCTETS)
     })?;

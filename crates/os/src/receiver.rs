@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Batches taken from one socket before the next one's turn.
 const MAX_BATCHES: usize = 4;
 
-/// Datagrams taken from one socket before the next one's turn; so many mean that there may be more.
+/// Most datagrams taken from one socket before the next one's turn; if all of them came, there may be more.
 pub const MAX_DRAINED: usize = BATCH_DATAGRAMS * MAX_BATCHES;
 
 /// A datagram that is said to have waited for longer has a wrong stamp: the clock was set meanwhile.

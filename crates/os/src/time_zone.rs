@@ -26,8 +26,8 @@ unsafe extern "C" {
     fn tzset();
 }
 
-/// After so many years, leap days and days of the week are the same again, and so are the rules of time
-/// zones.
+/// Time after which leap days and days of the week are the same again, and so are the rules of time zones: 28
+/// years.
 const CYCLE_S: i64 = 28 * 1461 * 24 * 3600 / 4;
 
 /// A time that the C library can take and that has the same place in its year. Where `time_t` has 32 bits,
@@ -70,7 +70,7 @@ mod tests {
         );
     }
 
-    /// The rules of a time zone so many hours east of UTC, as tzfile(5) has them.
+    /// The rules of a time zone that is `hours` east of UTC, as tzfile(5) has them.
     fn zone(hours: i32) -> Vec<u8> {
         let mut part = b"TZif2".to_vec();
         part.resize(20, 0);

@@ -5,10 +5,10 @@
 //!
 //! ```text
 //!  0  header of 76 octets: codec with "+age", rtpLen, increment, dataSize (of the audio inside)
-//! 76  u32  chunks that hold these dataSize octets; the highest bit: and the last one of the file is among them
+//! 76  u32  chunks that hold these dataSize octets; the highest bit: the last one of the file is among them
 //! 80  u64  where the last of them ends
 //! 88  header of age-encryption.org/v1, which wraps the file's key; 16 octets of nonce; chunks:
-//!     u32 octets of audio (the highest bit: the last chunk) | so many octets, encrypted | tag of 16 octets
+//!     u32 octets of audio (the highest bit: the last chunk) | the octets, encrypted | tag of 16 octets
 //! ```
 //!
 //! The fields at 72 to 88 are a hint, brought up to date at each flush by one write. Never: decrypts.
@@ -324,7 +324,7 @@ impl Chunk {
         (octets | if self.last { LAST } else { 0 }).to_le_bytes()
     }
 
-    /// Parses a length field; `None` if no chunk is so long, or empty without being the last one.
+    /// Parses a length field; `None` if it is longer than any chunk, or zero and not of the last one.
     #[must_use]
     pub fn parse(octets: [u8; 4]) -> Option<Self> {
         let word = u32::from_le_bytes(octets);
@@ -339,7 +339,7 @@ impl Chunk {
     }
 }
 
-/// Octets of audio that fit into a file of `file_limit` octets with so many recipients, if each chunk is
+/// Octets of audio that fit into a file of `file_limit` octets for a number of `recipients`, if each chunk is
 /// full; each that is not takes [`CHUNK_OVERHEAD_OCTETS`] away. A last chunk is left room for.
 #[must_use]
 pub fn max_sealed_octets(file_limit: u64, recipients: usize) -> u64 {
@@ -350,7 +350,7 @@ pub fn max_sealed_octets(file_limit: u64, recipients: usize) -> u64 {
     room / (chunk + overhead) * chunk + (room % (chunk + overhead)).saturating_sub(overhead)
 }
 
-/// Octets of a header of age for so many recipients.
+/// Octets of a header of age for a number of `recipients`.
 #[must_use]
 pub fn key_header_octets_for(recipients: usize) -> usize {
     22 + 98 * recipients + 48

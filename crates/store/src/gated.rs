@@ -28,11 +28,11 @@ pub enum Operation<'a> {
     Lock,
     /// [`Fs::unlock`].
     Unlock,
-    /// [`Fs::append`] of so many octets.
+    /// [`Fs::append`], and the number of octets.
     Append(usize),
-    /// [`Fs::write_at`] of so many octets.
+    /// [`Fs::write_at`], and the number of octets.
     WriteAt(usize),
-    /// [`Fs::read_at`] of so many octets.
+    /// [`Fs::read_at`], and the number of octets.
     ReadAt(usize),
     /// [`Fs::set_len`].
     SetLen,
@@ -77,9 +77,9 @@ pub enum Pass {
     Through,
     /// It is not done and succeeds: for those that give nothing.
     Skip,
-    /// Only so many octets are written, and that is told: [`Operation::Append`].
+    /// Number of octets that are written, fewer than asked for, and told: [`Operation::Append`].
     Short(usize),
-    /// Only so many octets are written, then it fails: [`Operation::WriteAt`].
+    /// Number of octets that are written before it fails: [`Operation::WriteAt`].
     ShortThen(usize, Errno),
     /// Another process has the lock: [`Operation::Lock`].
     Locked,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The kernel's mount table; `poll` on it signals changes.
 pub const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
-/// Of a longer table only so much is read: tens of thousands of mounts.
+/// Most octets of the table that are read: tens of thousands of mounts.
 const MAX_TABLE_OCTETS: u64 = 8 * 1024 * 1024;
 
 /// One line of the mount table.

@@ -21,13 +21,13 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 
-/// Local time is never so far from UTC.
+/// More than local time is ever away from UTC.
 const LOCAL_TIME_MS: i64 = 24 * 3600 * 1000;
 
 /// Ends of a file after which its recording may go on in another.
 const GOES_ON: [&str; 3] = ["rollover", "codec_change", "storage_io"];
 
-/// Files that another agent writes now are among so many of the newest files.
+/// Number of the newest files, among which are all that another agent writes now.
 const MAX_LOOKED_FOR: usize = 64;
 
 /// Names of a set clock that are remembered from one pass over the folder.

@@ -28,7 +28,7 @@ const SILENCE_OCTETS: usize = 4096;
 /// Buffers handed to one write call.
 const MAX_SLICES: usize = 16;
 
-/// Of a batch that filled the disk, so much is given up again: a sidecar and its predecessor in clusters.
+/// Octets given up again of a batch that filled the disk: a sidecar and its predecessor in clusters.
 const ROOM_TO_FINISH_OCTETS: u64 = 64 * 1024;
 
 /// The file.

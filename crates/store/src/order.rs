@@ -19,7 +19,7 @@ const NAME: &str = ".recordd-order";
 /// Digits of the number in it: always as many, so that it is written in place.
 const DIGITS: usize = 20;
 
-/// Made by clocks that were behind, so many files may follow the last time that a clock can plausibly show.
+/// Most files that may follow the last time that a clock can plausibly show: made by clocks that were behind.
 const MAX_BEYOND: u64 = 1_000_000_000;
 
 /// The highest number that is known of one folder.

@@ -39,7 +39,7 @@ impl RunningHash {
         }
     }
 
-    /// The added octets are in the file, which has so many octets of audio.
+    /// The added octets are in the file, which has `octets` of audio.
     pub(super) fn covers(&mut self, octets: u64) {
         self.octets = octets;
     }
@@ -57,7 +57,7 @@ impl RunningHash {
         }
     }
 
-    /// Whether it is the hash of so many octets.
+    /// Whether it is the hash of `octets`, neither more nor less.
     pub(super) fn is_of(&self, octets: u64) -> bool {
         !self.off && self.octets == octets
     }
@@ -93,7 +93,7 @@ impl RunningHash {
         Ok(())
     }
 
-    /// The hash, if it covers exactly so many octets.
+    /// The hash, if it covers exactly `octets`.
     pub(super) fn hex_of(&self, octets: u64) -> Option<String> {
         self.is_of(octets).then(|| hex(&self.state.clone().finalize()))
     }

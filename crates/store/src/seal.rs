@@ -17,8 +17,8 @@ use recfile::sidecar::Sidecar;
 use sha2::{Digest, Sha256};
 use std::io::{self, IoSlice};
 
-/// Ends of chunks that are remembered: so many full chunks and one more are over the length that a full disk
-/// gives up.
+/// Most ends of chunks that are remembered: full chunks of this number and one more are over the length that
+/// a full disk gives up.
 const MAX_MARKS: usize = 7;
 
 /// The keys by which recordings are encrypted and signed.

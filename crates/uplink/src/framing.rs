@@ -25,8 +25,8 @@ pub const QUIET: Duration = Duration::from_millis(30);
 /// Silence on the wire that ends a message that could still go on.
 pub const PATIENT_QUIET: Duration = Duration::from_millis(250);
 
-/// So long after a message that silence ended, a rest of it may come: a lost segment is sent again, and lost
-/// again.
+/// Longest time after a message that silence ended in which a rest of it may come: a lost segment is sent
+/// again, and lost again.
 const LATEST_REST: Duration = Duration::from_secs(10);
 
 /// The end of line that a peer sends after a message.

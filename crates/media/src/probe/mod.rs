@@ -18,7 +18,7 @@ use crate::time::Mono;
 use crate::units::{PayloadType, RtpTimestamp, SeqNo, Ssrc};
 use std::time::Duration;
 
-/// Nothing received for so long is told.
+/// Time after which it is told that nothing was received.
 pub const NO_MEDIA_AFTER: Duration = Duration::from_secs(5);
 
 /// Octets that an authentication tag adds: HMAC-SHA1-32 and -80 (RFC 3711), AES-CCM-8, AES-GCM (RFC 7714).
@@ -28,7 +28,7 @@ const TAG_OCTETS: [usize; 4] = [10, 4, 16, 8];
 const SUSPECT_PACKETS: u32 = 6;
 const SUSPECT_OCTETS: u32 = 1000;
 
-/// Packets that are longer by a tag and not random: so many more are not looked at.
+/// Packets that are not looked at after some that are longer by a tag and not random.
 const REST_PACKETS: u32 = 250;
 
 /// Packets in a row that are not longer, before a stream that was encrypted is taken to be in the clear.
@@ -80,7 +80,7 @@ pub enum Look {
     Clear,
     /// It waits until more is known.
     Held,
-    /// It is encrypted; silence of so many octets stands for it, and for those of [`Probe::take_held`].
+    /// It is encrypted; the octets of silence that stand for it, and for those of [`Probe::take_held`].
     Encrypted(usize),
 }
 

@@ -477,7 +477,7 @@ impl StreamRecorder {
         self.counts.rebook(packets, DropCause::Uplink);
     }
 
-    /// Of those that could not be relayed, so many are kept.
+    /// `packets` of those that could not be relayed are kept.
     pub fn keep_unsent(&mut self, packets: u64) {
         self.counts.restore(packets, DropCause::Uplink);
     }
@@ -494,7 +494,7 @@ impl StreamRecorder {
         }
     }
 
-    /// The kernel kept so many datagrams of others out, or they are known to be none of this stream.
+    /// `packets` of others were kept out by the kernel, or are known to be none of this stream.
     pub fn add_strangers(&mut self, packets: u64) {
         self.lock.add_strangers(packets);
         self.counts.strangers = self.lock.strangers();

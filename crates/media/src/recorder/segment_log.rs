@@ -7,7 +7,7 @@ use crate::codec::Codec;
 use crate::counts::Counts;
 use crate::timeline::GapCause;
 
-/// So many gaps of a segment, and so many pauses, are kept one by one.
+/// Most gaps of a segment, and most pauses, that are kept one by one.
 pub const MAX_LISTED: usize = 1000;
 
 /// Silence where audio could be.

@@ -121,7 +121,7 @@ impl Track {
     }
 }
 
-/// Milliseconds of a frame with so many octets; an odd one counts as the usual 20.
+/// Milliseconds of a frame of `octets`; an odd one counts as the usual 20.
 fn ptime_of(octets: usize) -> u32 {
     u32::try_from(octets)
         .ok()

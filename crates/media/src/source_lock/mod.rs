@@ -26,26 +26,26 @@ use voice::{SLOT, Voice};
 /// Packets in sequence after which a sender is believed.
 pub const PROBATION_PACKETS: u32 = 3;
 
-/// A sender that passes no probation, and has no rival, is taken for the call after so long, or earlier if
+/// Time after which a sender that passes no probation, and has no rival, is taken for the call; earlier if
 /// its waiting packets have no more room.
 pub const PROBATION_TIME: Duration = Duration::from_secs(1);
 
 /// A sender that was heard for less time in all (10 slots: 1.6 s) may be a stranger that came first.
 const ESTABLISHED_SLOTS: u32 = 10;
 
-/// A rival of one that is not established has to be ahead by so many slots.
+/// Slots that a rival of a sender that is not established has to be ahead by.
 const AHEAD_SLOTS: u32 = 2;
 
-/// After so much silence of its present SSRC, the same address and port may go on with another one.
+/// The silence of its present SSRC after which the same address and port may go on with another one.
 const NEW_SSRC_AFTER: Duration = Duration::from_millis(200);
 
-/// After so much silence, the same address and SSRC may go on from another port (a NAT has moved it).
+/// The silence after which the same address and SSRC may go on from another port (a NAT has moved it).
 const NEW_PORT_AFTER: Duration = Duration::from_millis(100);
 
 /// Largest lead of the sequence numbers of a moved port: 10 s.
 const GOES_ON_PACKETS: i32 = 512;
 
-/// Packets of a moved port that were under way come for so long.
+/// Longest time that packets still come that were under way when their port moved.
 const STRAGGLERS: Duration = Duration::from_secs(1);
 
 /// Rivals that are looked at.
@@ -54,7 +54,7 @@ const MAX_RIVALS: usize = 8;
 /// Octets that wait, of all rivals together: two seconds of a call.
 const MAX_WAITING_OCTETS: usize = 16 << 10;
 
-/// A rival that was silent for so long is none.
+/// The silence after which a rival is none.
 const RIVAL_EXPIRES: Duration = Duration::from_secs(2);
 
 /// A former sender may come back within this time, and is as continuous as it was.

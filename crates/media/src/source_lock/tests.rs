@@ -393,7 +393,7 @@ fn a_rival_that_sends_for_hours_takes_no_more_memory() {
 /// Somebody who disturbs a call.
 #[derive(Clone, Debug)]
 enum Other {
-    /// Sends so many packets at once, from the port of the call or another one.
+    /// Sends a number of `packets` at once, from the port of the call or another one.
     Burst { at_ms: u64, packets: u16, same_port: bool, same_ssrc: bool },
     /// Sends at its pace, which is less continuous than the call.
     Sparse { from_ms: u64, every_ms: u64, same_port: bool },

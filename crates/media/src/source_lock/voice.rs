@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A stretch of time in which a sender was heard, or not.
 pub(super) const SLOT: Duration = Duration::from_millis(160);
 
-/// A slot is so many hundredths of a second, as a power of two.
+/// Length of a slot in hundredths of a second, as a power of two.
 const SLOT_HUNDREDTHS_LOG2: u32 = 4;
 
 /// Slots that are remembered: 10 s.
@@ -20,7 +20,7 @@ pub(super) const MAX_SKIP: i32 = 16;
 /// Largest distance behind the newest packet of one that was only overtaken.
 pub(super) const MAX_BEHIND: i32 = 100;
 
-/// A packet that comes after so long was not overtaken: its sender begins anew.
+/// Time after which a packet that comes was not overtaken: its sender begins anew.
 pub(super) const ANEW_AFTER: Duration = Duration::from_secs(1);
 
 /// A sender, or a rival for its place.

@@ -8,12 +8,13 @@
 use super::pace::ticks_in;
 use crate::time::Mono;
 
-/// Audio may be ahead of the clock by so much, and an eighth of the time: five minutes, which are 2.4 MB on
-/// the disk. A file that is played to the recorder at full speed is recorded, but can't fill a disk.
+/// Most octets that audio may be ahead of the clock, beside an eighth of the time: five minutes, which are
+/// 2.4 MB on the disk. A file that is played to the recorder at full speed is recorded, but can't fill a
+/// disk.
 pub(super) const AHEAD_OCTETS: i64 = 2_400_000;
 
-/// Silence that the clock does not vouch for (loss in a burst) may be so much, and an eighth of the time: 5
-/// s.
+/// Most octets of silence that the clock does not vouch for (loss in a burst), beside an eighth of the time:
+/// 5 s.
 pub(super) const SILENCE_AHEAD_OCTETS: i64 = 40_000;
 
 /// The packets of this time define "on time".

@@ -40,14 +40,13 @@ use witness::{Finding, Testimony, weigh};
 /// Clock time without packets before a restarted stream that becomes silence.
 const RESTART_SILENCE_OVER: Duration = Duration::from_millis(500);
 
-/// A packet whose counters fit nothing is followed by one whose number is at most so far ahead, if they are a
-/// stream.
+/// Largest lead, in packets, of the packet after one whose counters fit nothing, if they are a stream.
 const FOLLOWER_PACKETS: i32 = 8;
 
 /// A jump ahead by more is a restarted counter and not loss (RFC 3550, appendix A.1).
 const MAX_DROPOUT_PACKETS: i32 = 3000;
 
-/// While two sources compete, the one that is recorded is kept until it has been silent for this long.
+/// The silence after which the source that is recorded is given up while two compete.
 const RIVAL_SILENCE: Duration = Duration::from_millis(200);
 
 /// Two changes of source within this time are a competition.

@@ -8,14 +8,14 @@ use crate::time::Mono;
 use crate::units::ClockRate;
 use std::time::Duration;
 
-/// So many equal steps in a row are the sender's way to count.
+/// Number of equal steps in a row that are the sender's way to count.
 const STEPS_TO_LEARN: u8 = 3;
 
-/// After so many the time between packets is looked at again, when single late ones count for less.
+/// Number of equal steps after which the time between packets is looked at again, when single late ones count
+/// for less.
 const STEPS_TO_CHECK: u8 = 20;
 
-/// A step of more than so many times its audio, or of less than this part of it, is no way to count: 90 kHz
-/// is 11.25.
+/// Largest ratio of a step and its audio, whichever is more, that is a way to count: 90 kHz is 11.25.
 const MAX_RATIO: i64 = 12;
 
 /// Ticks for octets, as a fraction.

@@ -9,8 +9,8 @@ use crate::units::SeqNo;
 /// Sequence numbers remembered to tell a duplicate from a latecomer.
 pub(super) const SEEN_PACKETS: i32 = 1024;
 
-/// A packet that is no audio belongs to the stream's numbers if it is at most so far ahead of the packet
-/// before it. Some senders count telephone events apart.
+/// Largest lead over the packet before it with which a packet that is no audio belongs to the stream's
+/// numbers. Some senders count telephone events apart.
 const OTHER_AHEAD_PACKETS: i32 = 64;
 
 const WORDS: usize = (SEEN_PACKETS / 64) as usize;

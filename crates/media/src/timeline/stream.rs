@@ -13,13 +13,13 @@ use std::time::Duration;
 /// Greatest delay of a packet that is still put in order: 100 ms.
 pub const REORDER_OCTETS: i64 = 800;
 
-/// After so long without packets, counters that are back may be those of a stream that begins anew.
+/// Time without packets after which counters that are back may be those of a stream that begins anew.
 pub(super) const ANEW_AFTER: Duration = Duration::from_secs(1);
 
 /// The place of a packet.
 pub(super) enum Place {
     At(i64),
-    /// As `At`, after a break that nothing explains: so many octets are left over.
+    /// As `At`, after a break that nothing explains, and the octets that are left over.
     Broken(i64, i64),
     Restart(Duration),
     /// It fits nothing; the next packet tells.

@@ -18,10 +18,10 @@ pub(super) const BREAK: Duration = Duration::from_millis(500);
 /// By then it is decided.
 pub(super) const DECIDE_WITHIN: Duration = Duration::from_millis(300);
 
-/// So much audio may wait for the decision.
+/// Most octets of audio that may wait for the decision.
 const MAX_WAITING_OCTETS: i64 = 2400;
 
-/// A burst is known by so much audio more than time: a third of the break, within these limits.
+/// A burst is known by audio that exceeds the time by a third of the break, within these limits.
 const BURST_OCTETS: std::ops::RangeInclusive<i64> = 480..=960;
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(super) enum Outcome {
     Open,
     /// The network stood still: nothing is missing.
     Stall,
-    /// The sender stood still for so many octets.
+    /// The time that the sender stood still, in octets.
     Hold(i64),
 }
 

@@ -787,9 +787,9 @@ fn time_between_two_codecs_is_silence() {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Lost,
-    /// Behind so many later ones.
+    /// Comes after later ones: their number.
     Overtaken(u32),
-    /// And once more behind so many later ones.
+    /// Comes in its place, and once more after later ones: their number.
     Twice(u32),
 }
 

@@ -17,7 +17,7 @@ const MAX_FRAGMENTS: usize = 64;
 pub(super) enum Piece<'a> {
     /// Audio.
     Audio(&'a [u8]),
-    /// A hole of so many octets.
+    /// The octets of a hole.
     Hole(u64),
 }
 

@@ -28,7 +28,7 @@
 /// comfort noise.
 pub(super) const UNVOUCHED_OCTETS: i64 = 8000;
 
-/// Packets may all be late by so much for a while: 100 ms.
+/// Most octets that packets may all be late by for a while: 100 ms.
 const LATE_OCTETS: i64 = 800;
 
 /// The witnesses of one packet. All lengths are octets, one a tick of the RTP clock.
@@ -55,7 +55,7 @@ pub(super) struct Testimony {
 /// The result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// So much time lies between. `lost`: the absent numbers were sent and lost.
+    /// The time that lies between, as `octets`. `lost`: the absent numbers were sent and lost.
     Between { octets: i64, lost: bool, by_timestamp: bool },
     /// No two agree.
     Doubt,

@@ -21,10 +21,11 @@ pub(super) const PROBE_FRAMES: usize = 16;
 /// More octets that a packet may have than its neighbours: contributing sources, an extension, padding.
 const MAX_EXTRA_OCTETS: u32 = 128;
 
-/// Two packets in step are at most so many packets apart.
+/// Largest distance of two packets in step, in packets.
 const MAX_STEP: i16 = 3;
 
-/// A packet that follows another one is at most so far ahead (others were lost) or behind (it was late).
+/// Largest distance, in packets, at which a packet that follows another one is ahead (others were lost) or
+/// behind (it was late).
 const MAX_AHEAD: i16 = 64;
 const MAX_BEHIND: i16 = 16;
 

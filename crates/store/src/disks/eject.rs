@@ -15,7 +15,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// A mount that is busy is tried again so often: a program that looks into a new disk does not take long.
+/// Most attempts to unmount what is busy: a program that looks into a new disk does not take long.
 const ATTEMPTS: u32 = 10;
 
 /// Between two attempts.

@@ -27,7 +27,7 @@ use std::time::Duration;
 /// Sidecars that wait for room on a full disk, or for a descriptor.
 const MAX_LATE: usize = 256;
 
-/// A closed file waits at most this long for its checkpoint, while others are still written.
+/// Longest time that a closed file waits for its checkpoint, while others are still written.
 const CLOSE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A checkpoint that takes longer is worth a warning: until it is done, audio stays in memory.

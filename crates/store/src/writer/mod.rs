@@ -35,7 +35,7 @@ pub trait SyncPolicy<F: Fs + Disks> {
     /// Its state for each open file.
     type Kept: Default;
 
-    /// The room on the disk is looked at this often.
+    /// The interval between looks at the room on the disk.
     const SPACE_INTERVAL: Duration;
 
     /// A file may be made by a measurement of the free room that is not older.

@@ -85,7 +85,7 @@ impl Outlet {
         out
     }
 
-    /// So many of the octets that [`Self::unsent`] gave are on their way.
+    /// `octets` of those that [`Self::unsent`] gave are on their way.
     pub fn note_sent(&mut self, octets: usize) {
         self.sent = self.octets.min(self.sent + octets);
     }

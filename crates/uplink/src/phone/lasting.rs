@@ -16,7 +16,7 @@ use std::time::Duration;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A session that stood for so long was a good one: the next wait is a short one again.
+/// Shortest duration of a good session: the next wait after it is a short one again.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -177,7 +177,7 @@ impl Lasting {
         self.client.update(call);
     }
 
-    /// Ends the recording, which has so many items. With the extension the rest of them has [`FINISH_WITHIN`]
+    /// Ends the recording, which has `items` items. With the extension the rest of them has [`FINISH_WITHIN`]
     /// to get to the server's disk.
     pub fn stop(&mut self, reason: &str, items: u64, now: Mono, out: &mut Vec<Action>) {
         if self.stop.is_some() || self.is_over {

@@ -29,11 +29,11 @@ use std::time::Duration;
 /// Addresses of one host that are tried before the server counts as unreachable.
 pub const MAX_ADDRESSES: usize = 4;
 
-/// So long after an answer that silence ended, RTP that is refused proves nothing: a lost segment with the
-/// last digits of the port is sent again within that time.
+/// Time after an answer that silence ended in which RTP that is refused proves nothing: a lost segment with
+/// the last digits of the port is sent again within it.
 const PORT_MAY_GROW: Duration = Duration::from_secs(1);
 
-/// With the extension the rest of a recording has so long to get to the server's disk.
+/// Longest time that the rest of a recording has, with the extension, to get to the server's disk.
 pub const FINISH_WITHIN: Duration = Duration::from_secs(30);
 
 /// Lines without a command that are passed over in a session: a greeting has a few at most.
@@ -255,7 +255,7 @@ impl Client {
         self.stop_after(reason, None, now, out);
     }
 
-    /// The same; with the extension the recording has so many items.
+    /// The same; with the extension `items` is the number of items of the recording.
     fn stop_after(&mut self, reason: &str, items: Option<u64>, now: Mono, out: &mut Vec<Action>) {
         match self.state {
             State::Resolving { .. } | State::Connecting { .. } => {

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 /// Longer silence is not stored in blocks but as a number.
 const SILENCE_IN_BLOCKS_OCTETS: u64 = 2048;
 
-/// Pieces and segment ends that may wait; a disk stalled through so many segments has failed.
+/// Most pieces and segment ends that may wait; a disk that stalls while more of them come has failed.
 const MAX_WAITING_ENTRIES: usize = 4096;
 
 /// A longer list of pieces, from a disk that was stalled, is not kept.
@@ -141,7 +141,7 @@ impl SegmentBuffer {
         self.overrun_octets
     }
 
-    /// So many octets that were in storage's hands are lost.
+    /// `octets` that were in storage's hands are lost.
     pub fn note_overrun(&mut self, octets: u64) {
         self.overrun_octets += octets;
     }
