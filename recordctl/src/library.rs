@@ -16,7 +16,7 @@ const EJECT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct ListArgs {
     /// Only calls with this text in their numbers or names
     query: Option<String>,
-    /// At most so many, the newest first
+    /// At most N, the newest first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Go on after this file, the last one of the list before

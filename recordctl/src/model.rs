@@ -117,7 +117,7 @@ pub(super) fn id_text(id: &Value) -> String {
 }
 
 impl RecordingStatus {
-    /// The line of `watch` with all that there is to say, or as much of it as has room in so many `columns`:
+    /// The line of `watch` with all that there is to say, or as much of it as has room in `columns`:
     /// trouble and the timer come first, then the level, the time left, loss and buffer. `disk` is the
     /// trouble of the disk.
     pub(super) fn live_line(&self, disk: Option<&str>, columns: Option<usize>) -> String {

@@ -77,7 +77,7 @@ impl LiveLine {
     }
 }
 
-/// As much of `text` as has room in so many columns; each character outside ASCII may take two.
+/// As much of `text` as has room in `columns`; each character outside ASCII may take two.
 fn cut(text: &str, columns: usize) -> &str {
     let mut taken = 0;
     let end = text.char_indices().find(|(_, c)| {
@@ -125,7 +125,7 @@ pub(super) fn long_time(span: Duration) -> String {
     }
 }
 
-/// `######------`: the level above -60 dBFS as a bar of so many cells.
+/// `######------`: the level above -60 dBFS as a bar of `cells`.
 pub(super) fn meter(level_dbfs: f64, cells: usize) -> String {
     (1..=cells)
         .map(|cell| {

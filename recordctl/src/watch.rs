@@ -19,7 +19,7 @@ pub(super) struct WatchArgs {
     /// If nothing is being recorded, wait for the next recording
     #[arg(long, conflicts_with = "recording")]
     wait: bool,
-    /// End after so many updates, not only with the recording
+    /// End after N updates, not only with the recording
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub(super) struct EventsArgs {
     /// Only events whose names begin so, e.g. recording. or storage.low; none: all
     #[arg(value_name = "TYPE")]
     types: Vec<String>,
-    /// End after so many events
+    /// End after N events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }

@@ -222,7 +222,7 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
 /// The SHA-256 of `octets` of a file from `begins` on, hexadecimal.
 ///
 /// # Errors
-/// The system's, and `UnexpectedEof` where the file has not so many.
+/// The system's, and `UnexpectedEof` where the file has fewer.
 pub(super) fn hash_of(
     file: &File,
     begins: u64,

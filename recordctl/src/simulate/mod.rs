@@ -40,7 +40,7 @@ pub(super) struct SimulateArgs {
     /// The steps: talk N; pause N; silence N; transfer; stop (N in seconds)
     #[arg(long, default_value = "talk 4; pause 1; talk 3; stop", value_name = "STEPS")]
     script: Script,
-    /// Just talk for so many seconds, the clip over and over
+    /// Just talk for SECONDS, the clip over and over
     #[arg(long = "loop", value_name = "SECONDS", conflicts_with = "script")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
     loop_s: Option<u32>,

@@ -92,7 +92,7 @@ fn watch(agent: &FakeAgent, more: &[&str], terminal: &Terminal) -> Child {
     command.stdout(terminal.output()).stderr(terminal.output()).spawn().unwrap()
 }
 
-/// The line after each redrawing, at a terminal so wide.
+/// The line after each redrawing, at a terminal of `columns`.
 fn watched(columns: u16, agent: &FakeAgent) -> Vec<String> {
     let terminal = Terminal::new(columns);
     let mut watch = watch(agent, &[], &terminal);
