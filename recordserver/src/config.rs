@@ -135,7 +135,7 @@ pub struct Config {
     pub paces: Paces,
     /// Time limits of connections.
     pub timing: Timing,
-    /// A recording whose phone is gone is kept open for it for so long, with the extension.
+    /// Longest time that a recording whose phone is gone is kept open for it, with the extension.
     pub resume_within: Duration,
     /// Octets of the disk that are left free: new sessions are refused below it.
     pub reserve_octets: u64,

@@ -34,7 +34,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// The result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// So many recordings go on, and the server ends with the last one.
+    /// Number of recordings that go on; the server ends with the last one.
     GoesOn(u64),
     /// The server has ended: there was no recording.
     Ended,

@@ -118,7 +118,8 @@ pub struct Rows {
     pub next: Option<usize>,
 }
 
-/// Gets present sessions from the loop: so many from there on (0: the first). `None` if it does not answer.
+/// Gets present sessions from the loop: the number of the first one, counted from 0, and how many at most.
+/// `None` if it does not answer.
 pub type Ask = Box<dyn Fn(usize, usize) -> Option<Rows> + Send>;
 
 /// The Unix socket in the file system, which goes with this.

@@ -1,7 +1,7 @@
-//! The items of a recording whose audio comes by TCP: which one is next, and when each one arrived at the phone.
+//! The items of a recording whose audio comes by TCP: which one is next, and when each arrived at the phone.
 //!
-//! Pure. Owns: the numbers, and the server's time of an item. Never: the audio. Invariants: each item is taken once; times
-//! never go back, and are never later than now.
+//! Pure. Owns: the numbers, and the server's time of an item. Never: the audio. Invariants: each item is
+//! taken once; times never go back, and are never later than now.
 
 use media::time::Mono;
 use std::time::Duration;

@@ -57,7 +57,7 @@ impl Quota {
         self.running.clear();
     }
 
-    /// A recording of `address` is `ahead` by so much, not zero.
+    /// A recording of `address` is ahead by `ahead` octets, not zero.
     pub fn add(&mut self, address: IpAddr, ahead: u64) {
         let sum = self.running.entry(prefix(address)).or_default();
         *sum = sum.saturating_add(ahead);
@@ -71,7 +71,7 @@ impl Quota {
         self.running.get(&key).copied().unwrap_or(0).saturating_add(debt) > AHEAD_OCTETS
     }
 
-    /// A recording of `address` has ended, `ahead` by so much.
+    /// A recording of `address` has ended, ahead by `ahead` octets.
     pub fn ended(&mut self, address: IpAddr, ahead: u64, now: Mono) {
         if ahead == 0 {
             return;

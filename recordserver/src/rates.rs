@@ -40,7 +40,7 @@ const MAX_DEVICES: usize = 65_536;
 /// Addresses that have recorded and are remembered for it.
 const MAX_KNOWN: usize = 16_384;
 
-/// So many at once, and then one in each of a time.
+/// A rate: `burst` at once, and then one in each time of the length `each`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     burst: u32,

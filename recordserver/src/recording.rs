@@ -225,8 +225,8 @@ impl Recording {
         self.over_tcp.as_ref().map(|over_tcp| &over_tcp.items)
     }
 
-    /// The newest place at which it could go on in another file and that the jobs so far give the disk all of, if there
-    /// is another one than before.
+    /// The newest place at which it could go on in another file and that the jobs so far give the disk all
+    /// of, if there is another one than before.
     pub fn take_written(&mut self) -> Option<Mark> {
         self.over_tcp.as_mut()?.take_written()
     }
@@ -262,7 +262,8 @@ impl Recording {
         let unflushed = self.stream.placed_octets() > self.flushed_octets;
         let flush = unflushed && now.mono.since(self.flushed) >= self.rules.flush_interval;
         let buffer = self.stream.buffer_mut();
-        // Whole packets over TCP, so that a crash leaves whole frames: what repair fills up, nobody sends again.
+        // Whole packets over TCP, so that a crash leaves whole frames: nobody sends again what repair fills
+        // up.
         let is_block = buffer.waiting_octets() >= BLOCK_OCTETS as u64;
         let (pieces, octets) = match self.over_tcp {
             Some(_) if flush || is_block => buffer.take_pieces(),

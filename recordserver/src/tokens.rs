@@ -1,8 +1,8 @@
 //! Tokens by which a phone comes back to its recording: where it is, signed by the server.
 //!
-//! Owns: their form, and the secret that they are signed with, a file in the storage folder. A phone keeps a token and
-//! shows it; it can't read or make one. Invariants: a token of another secret, or that was changed, is none; a token is
-//! printable, and no longer than the protocol allows.
+//! Owns: their form, and the secret that they are signed with, a file in the storage folder. A phone keeps a
+//! token and shows it; it can't read or make one. Invariants: a token of another secret, or that was changed,
+//! is none; a token is printable, and no longer than the protocol allows.
 
 use hmac::{Hmac, Mac};
 use recfile::seal::base64;

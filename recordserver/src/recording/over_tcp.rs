@@ -1,7 +1,8 @@
-//! A recording whose audio comes as numbered items over TCP: items in, and how much of them the disk was given.
+//! A recording whose audio comes as numbered items over TCP: items in, and what the disk was given of them.
 //!
-//! Owns: what an item is for the recording, and the places between items at which it could go on in another file:
-//! everything before is in the files, nothing of it waits to be put in order. Never: when the disk has it for good.
+//! Owns: what an item is for the recording, and the places between items at which it could go on in another
+//! file: everything before is in the files, nothing of it waits to be put in order. Never: when the disk has
+//! it for good.
 
 use crate::items::{Items, Turn};
 use media::blocks::{BlockPool, Piece};
@@ -16,7 +17,8 @@ use uplink::media_stream::FrameError;
 use uplink::media_stream::inlet::Arrival;
 use uplink::message::extension::Asked;
 
-/// Audio that came by TCP is given to the disk this often at least: the phone keeps it until it is durable.
+/// Longest interval at which audio that came by TCP is given to the disk: the phone keeps it until it is
+/// durable.
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A place at which the recording could go on in another file.
@@ -202,7 +204,7 @@ impl OverTcp {
         self.written.take()
     }
 
-    /// The disk was given so many octets, of which those from `file_began` on are in the file of this segment.
+    /// The disk was given `handed` octets; those from `file_began` on are in the file of this segment.
     pub(super) fn note_written(&mut self, handed: u64, file_began: u64, segment: u32) {
         let Some((item, octets)) = self.clean else { return };
         if item > self.last && (file_began..=handed).contains(&octets) {

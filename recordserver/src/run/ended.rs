@@ -32,7 +32,7 @@ struct Call {
 pub(super) struct Ended(BTreeMap<CallKey, Call>);
 
 impl Ended {
-    /// A call has ended with so many items, and goes to the disk.
+    /// A call has ended with `items` items, and goes to the disk.
     pub(super) fn add(&mut self, key: CallKey, items: u64) {
         self.0.insert(key, Call { items, is_kept: false, waits: None });
         if self.0.len() > MAX_ENDED {

@@ -55,13 +55,13 @@ const SIGNALS: Token = Token(2);
 const MEDIA: Token = Token(3);
 const FIRST_CONNECTION: usize = 16;
 
-/// RTP waits at most this long in its socket: five packets of a call at 20 ms each.
+/// Longest time that RTP waits in its socket: five packets of a call at 20 ms each.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The room on the disk is asked for this often.
+/// The interval at which the room on the disk is asked for.
 const SCAN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// After this long the server goes down although something is not finished.
+/// Time after which the server goes down although something is not finished.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Jobs in the channel to the storage thread.

@@ -95,7 +95,7 @@ impl Phone {
         phone
     }
 
-    /// The audio of so many packets.
+    /// The audio of the first `packets` packets.
     pub(crate) fn said(&self, packets: usize) -> &[u8] {
         &self.audio[..packets * PACKET_OCTETS]
     }
@@ -107,7 +107,7 @@ impl Phone {
         self.last_ms
     }
 
-    /// Makes so many packets.
+    /// Makes the next `packets` packets.
     pub(crate) fn says(&mut self, packets: usize) {
         for _ in 0..packets {
             let audio = &self.audio[self.packets * PACKET_OCTETS..][..PACKET_OCTETS];
@@ -123,7 +123,7 @@ impl Phone {
     }
 
     pub(crate) fn resumes_after(&mut self, ms: u32) {
-        // So long, whatever time has passed.
+        // By `ms` later than the last one, whatever time has passed.
         self.last_ms += ms;
         assert!(self.outlet.resume(self.last_ms, &mut self.pool));
     }

@@ -571,7 +571,8 @@ fn a_place_to_go_on_at_is_given_when_the_disk_has_all_before_it_and_nothing_wait
     assert_eq!(bench.recording.take_written(), mark(25, 24 * 160), "a pause has no audio");
 }
 
-/// A recording that goes on with item 8, of which the files have the audio, and so much more or less of what follows.
+/// A recording that goes on with item 8, of which the files have the audio, and `surplus` octets of what
+/// follows; if negative, octets that they lack.
 fn continued(surplus: i64) -> Bench {
     let mut bench = over_tcp();
     let front = Front { segment: 3, next: 8, primes: true, surplus };

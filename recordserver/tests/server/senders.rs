@@ -218,7 +218,7 @@ fn a_sender_that_begins_again_with_the_same_ssrc_goes_on_in_the_file() {
 }
 
 #[test]
-fn when_room_is_short_the_recording_that_grows_fastest_ends_and_the_others_go_on() {
+fn the_recording_that_grows_fastest_ends_when_room_is_short_and_the_others_go_on() {
     let folder = tempfile::tempdir().expect("folder");
     std::fs::create_dir(folder.path().join("rec")).expect("folder");
     let disk = folder.path().join("rec");

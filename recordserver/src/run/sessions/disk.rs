@@ -20,10 +20,10 @@ use uplink::server::EndReason;
 /// begin only of addresses that wait for few; beyond twice as many, none.
 pub(super) const MAX_WAITING_JOBS: usize = 4096;
 
-/// When room is short, recordings are ended this often; an end shows at the next look at the disk.
+/// The interval at which recordings are ended when room is short: an end shows at the next look at the disk.
 const MAKE_ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The fastest of so many equal parts of the recordings end each time.
+/// Number of equal parts of the recordings, the fastest of which ends each time.
 const MAKE_ROOM_PARTS: usize = 4;
 
 /// Who waits to hear of the end of a recording.

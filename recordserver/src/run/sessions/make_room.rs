@@ -18,21 +18,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Silent connections that are looked at to find one that makes room: so many of the oldest, and of the
-/// newest, where those belong to clients that open them all the time.
+/// Number of the oldest silent connections that are looked at to find one that makes room, and of the newest,
+/// where those belong to clients that open them all the time.
 const LOOKED_AT: usize = 64;
 
-/// A connection without a recording is left alone for so long, unless its address has far more of them than
-/// who needs the room.
+/// Time that a connection without a recording is left alone, unless its address has far more of them than who
+/// needs the room.
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
 /// The same for a recording that no packet came for.
 const CALL_GRACE: Duration = Duration::from_secs(5);
 
-/// When it is tight, a recording that no packet came for ends after this long.
+/// Time after which a recording that no packet came for ends when it is tight.
 const IDLE_WHEN_TIGHT: Duration = Duration::from_secs(30);
 
-/// Looks for recordings that make room are so far apart, and end so many at most.
+/// The interval between looks for recordings that make room, and the most recordings that one look ends.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const ENDED_AT_ONCE: usize = 16;
 
@@ -125,7 +125,7 @@ impl Gate {
         candidates.max().map(|(_, Reverse((_, token)))| token)
     }
 
-    /// Whether an address may start a recording, with so many jobs that wait for the disk.
+    /// Whether an address may start a recording; `waiting` is the number of jobs that wait for the disk.
     pub(super) fn may_start(&mut self, from: IpAddr, waiting: usize, now: Mono) -> Result<(), Refusal> {
         if !self.starts.take(from, now) {
             return Err(Refusal::StartsOfAddress);
@@ -133,7 +133,7 @@ impl Gate {
         self.queue_has_room(from, waiting)
     }
 
-    /// Counts a recording, with so many ports that are free and descriptors in use.
+    /// Counts a recording: `ports_free` is how many ports are free, `descriptors` how many are in use.
     pub(super) fn open(
         &mut self,
         from: IpAddr,
@@ -237,8 +237,8 @@ impl Gate {
         keys
     }
 
-    /// Recordings that no packet has come for, and that have less time than usual when it is tight: with so
-    /// many of all ports that are free, and descriptors in use.
+    /// Recordings that no packet has come for, and that have less time than usual when it is tight: `free` is
+    /// the number of `ports` that are free, `descriptors` that of descriptors in use.
     pub(super) fn idle_when_tight(
         &self,
         (free, ports): (usize, usize),

@@ -1,7 +1,8 @@
 //! Recordings of a former run of the server that go on: their files are found by the phone's token.
 //!
-//! Owns: the search, and the place where a recording goes on. The disk is asked, so the phone's answer comes later.
-//! Invariant: each octet of the call is in one file; what the files have beyond the token's place is not written again.
+//! Owns: the search, and the place where a recording goes on. The disk is asked, so the phone's answer comes
+//! later. Invariant: each octet of the call is in one file; what the files have beyond the token's place is
+//! not written again.
 
 use super::make_room::short;
 use super::{Sessions, streams};
