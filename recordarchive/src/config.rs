@@ -73,7 +73,7 @@ pub(crate) struct Config {
     pub(crate) media: Option<PathBuf>,
     /// The site.
     pub(crate) site: Site,
-    /// A session that is not used for this long ends.
+    /// Time without use after which a session ends.
     pub(crate) session_idle_s: i64,
     /// Every session ends after this time.
     pub(crate) session_max_s: i64,

@@ -18,7 +18,7 @@ pub(super) const SPAN_US: i64 = 365 * DAY_US;
 const CALLS_OF_PHONE: u64 = 10_000;
 /// The first extension.
 const FIRST_EXTENSION: u64 = 2001;
-/// A caller who calls again, for so many calls.
+/// Number of calls in all for each caller who calls again.
 const CALLS_OF_REGULAR: u64 = 20;
 
 const SYLLABLES: [&str; 24] = [

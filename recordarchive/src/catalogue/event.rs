@@ -11,7 +11,7 @@ pub(crate) const TOLERANCE_US: i64 = 10 * SECOND_US;
 pub(crate) const MAX_EVENT_US: i64 = 7 * DAY_US;
 /// A call that began longer before an event is not looked for.
 pub(crate) const MAX_CALL_US: i64 = DAY_US / 2;
-/// A call id is looked for this long before and after.
+/// Time before and after in which a call id is looked for.
 pub(crate) const SAME_ID_US: i64 = DAY_US;
 /// Digits at its end that tell a number from others, however its beginning is written.
 const KEY_DIGITS: usize = 7;

@@ -77,8 +77,8 @@ pub(crate) trait Retention: Send + Sync {
     async fn files_of(&self, calls: &[i64]) -> Done<Vec<Vec<Place>>>;
     /// Takes a call out of the trash that a policy put there, unless its files are going already.
     async fn put_back(&self, doomed: &Doomed, why: &str, now_us: i64) -> Done<()>;
-    /// Has calls in the trash with files in one of these folders be due now that are due after `later_us`, those
-    /// first that would be next, and none that a hold keeps; at most `limit`. How many.
+    /// Has calls in the trash with files in one of these folders be due now that are due after `later_us`,
+    /// those first that would be next, and none that a hold keeps; at most `limit`. How many.
     async fn hasten(&self, now_us: i64, later_us: i64, folders: &[PathBuf], limit: u32) -> Done<usize>;
     /// Takes those calls out of the trash that a policy put there and that a hold keeps now, or that are not
     /// due any more: among `limit` of the trash behind one. How many, and the key of the last one that was

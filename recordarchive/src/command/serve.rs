@@ -198,7 +198,8 @@ async fn watch_room(mut room: Room) {
     }
 }
 
-/// What the catalogue knows of recordings that go on. Looks are on threads of their own, which may wait for it.
+/// What the catalogue knows of recordings that go on. Looks are on threads of their own, which may wait for
+/// it.
 fn begun(catalogue: Arc<dyn Catalogue>) -> Begun {
     let runtime = tokio::runtime::Handle::current();
     Box::new(move |device, recording| runtime.block_on(catalogue.begun(device, recording)).ok().flatten())

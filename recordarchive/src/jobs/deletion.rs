@@ -74,8 +74,8 @@ pub(crate) async fn watch(catalogue: Arc<dyn Catalogue>, derived: Store, folders
     }
 }
 
-/// Applies policies, then deletes due calls, and of the folders that are `short` of room the trash, too. Returns
-/// the number of calls deleted.
+/// Applies policies, then deletes due calls, and of the folders that are `short` of room the trash, too.
+/// Returns the number of calls deleted.
 pub(crate) async fn look(
     catalogue: &dyn Catalogue,
     derived: &Store,

@@ -53,7 +53,7 @@ impl Journal {
         let mut text = Vec::new();
         file.take(MAX_READ_OCTETS).read_to_end(&mut text)?;
         let Some(end) = text.iter().rposition(|octet| *octet == b'\n') else {
-            // No line of ours is so long.
+            // No line of ours has `MAX_READ_OCTETS`.
             if text.len() as u64 == MAX_READ_OCTETS {
                 self.offset += MAX_READ_OCTETS;
             }

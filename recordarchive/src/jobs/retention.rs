@@ -1,8 +1,8 @@
 //! Policies at work: calls that are due go to the trash, and those that are not due any more come back from
 //! it.
 //!
-//! Owns: the walk through the catalogue, page by page, and the look whether a recorder protects a call: no policy
-//! puts one of these in the trash. [`crate::retention`] is asked twice whether a call is
+//! Owns: the walk through the catalogue, page by page, and the look whether a recorder protects a call: no
+//! policy puts one of these in the trash. [`crate::retention`] is asked twice whether a call is
 //! due: here, so that the catalogue's writer is not held up by calls that stay, and again in the transaction
 //! that puts a call in the trash.
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 /// Calls of a page.
 const PAGE: u32 = 500;
-/// A call may begin this much earlier than its key says: a file of it came later.
+/// Most time that a call may begin earlier than its key says: a file of it came later.
 const KEY_SLACK_US: i64 = 2 * DAY_US;
 
 /// The result of a walk.

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-/// After a failure the same is sent again this much later; after the last it is dropped.
+/// Times after failures until the same is sent again; after the last it is dropped.
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
 

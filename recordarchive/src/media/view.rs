@@ -103,7 +103,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Prepares a recording; `None` if a WAV can't have so many octets. No file is opened yet.
+    /// Prepares a recording; `None` if it has more octets than a WAV can have. No file is opened yet.
     pub(crate) fn new(
         media: RecordingMedia,
         codec: Codec,

@@ -43,7 +43,7 @@ const MAX_CODE_OCTETS: usize = 4096;
 const FRESH_US: i64 = 3600 * SECOND_US;
 /// The same, while the provider does not answer.
 const STALE_US: i64 = 24 * 3600 * SECOND_US;
-/// After a failure the provider is asked again this much later.
+/// Time after a failure until the provider is asked again.
 const AGAIN_US: i64 = 5 * SECOND_US;
 /// An unknown key is looked for in a new description if the known one is as old as this.
 const KEYS_AGAIN_US: i64 = 10 * SECOND_US;

@@ -5,7 +5,7 @@
 use crate::time::{DAY_US, SECOND_US};
 use std::fmt;
 
-/// A calendar that moves this much against the time that went by has jumped.
+/// Smallest move of the calendar against the time that went by that is a jump.
 const MAX_JUMP_US: i64 = DAY_US;
 
 /// An archive that was away for longer, by the calendar, deletes nothing for as long after its start: time
@@ -15,9 +15,9 @@ const MAX_AWAY_US: i64 = DAY_US;
 /// The reason for which nothing is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// The calendar jumped by so much.
+    /// The calendar jumped: by how many microseconds.
     Jumped(i64),
-    /// The calendar says that the archive was away for so long.
+    /// The archive was away for long, as the calendar says: for how many microseconds.
     Away(i64),
     /// It was never taken for right yet.
     New,

@@ -6,7 +6,7 @@
 use super::{Fate, Term};
 use crate::time::DAY_US;
 
-/// A call in the trash comes back when it is due so much later only: clocks are put right by less.
+/// Shortest time until a call in the trash is due with which it comes back: clocks are put right by less.
 const SLACK_US: i64 = DAY_US;
 
 /// A call, as it stands.

@@ -45,7 +45,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 pub(super) const MAX_LISTENERS: usize = 100;
 /// The interval between looks whether the file has grown.
 const EVERY: Duration = Duration::from_millis(100);
-/// Listening begins so far before the end of the file: a second.
+/// Distance from the end of the file at which listening begins: a second.
 const BEHIND_OCTETS: u64 = 8000;
 /// Octets read at a time: a slow listener gets the backlog in pieces.
 const PIECE_OCTETS: u64 = 16 << 10;
@@ -55,7 +55,7 @@ const MAX_PIECES: usize = 8;
 const LOOKS_TO_END: u32 = 25;
 /// Looks after which it is asked again whether one may listen: 10 s.
 const LOOKS_TO_ASK: u32 = 100;
-/// The length in a header without an end: no call is so long.
+/// The length in a header without an end: more than any call has.
 const ENDLESS_OCTETS: u64 = 0xFFFF_0000;
 
 fn shown(running: &Running, full: bool, now_us: i64) -> Value {

@@ -22,8 +22,8 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 /// Streams at once.
 pub(super) const MAX_STREAMS: usize = 500;
-/// A line without meaning is sent this often, so that proxies keep the connection, and a session that ended
-/// is noticed.
+/// The interval at which a line without meaning is sent, so that proxies keep the connection, and a session
+/// that ended is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /stream`

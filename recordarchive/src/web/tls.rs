@@ -1,7 +1,7 @@
 //! TLS: connections that are accepted are encrypted before the web server sees them.
 //!
-//! Invariants: a client that does not get on with its handshake keeps nobody waiting, and only so many may
-//! try at once.
+//! Invariants: a client that does not get on with its handshake keeps nobody waiting, and a limited number
+//! of clients may try at once.
 
 use axum::serve::Listener;
 use std::io;

@@ -118,7 +118,8 @@ impl SqliteCatalogue {
         Ok(catalogue)
     }
 
-    /// Brings the schema up to date. Meanwhile no table holds on to others, so that a step can make any of them anew.
+    /// Brings the schema up to date. Meanwhile no table holds on to others, so that a step can make any of
+    /// them anew.
     async fn migrate(&self) -> Done<()> {
         sqlx::raw_sql("PRAGMA foreign_keys = OFF").execute(&self.writer).await?;
         self.take_steps().await?;

@@ -8,7 +8,7 @@ use crate::id::Id;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
-/// A session that is used is noted as used this often.
+/// The interval at which a session that is used is noted as used.
 const NOTE_USE_EVERY_US: i64 = 60_000_000;
 
 pub(super) fn id(octets: &[u8]) -> Id {

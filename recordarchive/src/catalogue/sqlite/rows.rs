@@ -16,7 +16,7 @@ use sqlx::{Encode, QueryBuilder, Sqlite, Type};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-/// Files of a statement. A statement for so many is prepared once and kept; one for fewer is not.
+/// Most files of a statement. A statement for all of them is prepared once and kept; one for fewer is not.
 pub(super) const ROWS: usize = 64;
 /// Words of a call that are indexed.
 const MAX_WORDS: usize = 400;
@@ -100,7 +100,8 @@ pub(super) fn identity(file: &Found) -> (Id, i64) {
     (id, file.started_us.div_euclid(1000) * 1000 + spread)
 }
 
-/// The number of a side as its row has it: nothing where the digits are all of it, `+` where a plus is before them.
+/// The number of a side as its row has it: nothing where the digits are all of it, `+` where a plus is before
+/// them.
 pub(super) fn kept_number(party: &Party) -> Option<&str> {
     match party.number.strip_prefix('+') {
         _ if party.number == party.digits => None,

@@ -13,7 +13,7 @@ use crate::time::SECOND_US;
 use async_trait::async_trait;
 use sqlx::{Row, SqliteConnection};
 
-/// Calls that begin so near to each other may be one.
+/// Longest time between the beginnings of two calls that may be one.
 const NEAR_US: i64 = 10 * SECOND_US;
 /// Digits at the end of a number by which it is known, however it is written.
 const KNOWN_DIGITS: usize = 7;

@@ -93,7 +93,7 @@ impl Archive {
     }
 }
 
-/// So many octets of a stream, however they come.
+/// The next `count` octets of a stream or some more, however they come.
 async fn octets(body: &mut Pin<Box<Body>>, count: usize) -> Vec<u8> {
     let mut all = Vec::new();
     while all.len() < count {

@@ -31,7 +31,7 @@ const MINUTE_US: i64 = 60 * SECOND_US;
 const MINUTES: u64 = 12;
 const NAMES: [&str; 4] = ["Anna Müller", "Otto Berg", "Annabell Ott", "201"];
 
-/// Accounts, calls and routes that are tried; with `ACCESS_TRIPLES` so many.
+/// Number of accounts, calls and routes that are tried, which `ACCESS_TRIPLES` may set.
 fn triples() -> u64 {
     std::env::var("ACCESS_TRIPLES").ok().and_then(|count| count.parse().ok()).unwrap_or(100_000)
 }
