@@ -104,8 +104,8 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The lines of a file that are code outside of its tests, with their numbers: the whole file but for the items
-/// behind `#[cfg(test)]`.
+/// The lines of a file that are code outside of its tests, with their numbers: the whole file but for the
+/// items behind `#[cfg(test)]`.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut test_item: Option<usize> = None;
     text.lines().enumerate().filter_map(move |(index, line)| {

@@ -1,5 +1,5 @@
-//! The recorder beside an archive that dies, whose disk is full, whose database can't be written, and that gets no memory:
-//! no packet is lost, and what was recorded meanwhile is taken in later.
+//! The recorder beside an archive that dies, whose disk is full, whose database can't be written, and that
+//! gets no memory: no packet is lost, and what was recorded meanwhile is taken in later.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -43,7 +43,7 @@ impl Archive {
         line.contains("listens on").then_some(archive)
     }
 
-    /// Starts one with so many MiB of memory, whatever becomes of it, and kills it after a while; what it said.
+    /// Starts one with `mib` MiB of memory, whatever becomes of it, and kills it after a while; what it said.
     fn try_within(mib: u64, data: &Path, intake: &Path) -> String {
         let of_archive = Self::command(data, intake).expect("it was there");
         let told = data.join("told");

@@ -190,7 +190,7 @@ fn at_a_rollover_no_octet_is_lost_and_no_file_exceeds_its_size() {
 }
 
 #[test]
-fn it_is_listed_without_the_call_protected_deleted_and_not_played() {
+fn an_encrypted_recording_is_listed_without_the_call_protected_deleted_and_not_played() {
     let it = Encrypting::start(|setup| setup);
     let mut call = Call::start_with(&it.agent, Codec::Pcma, caller());
     call.speak(50);

@@ -103,7 +103,7 @@ fn a_socket_that_cannot_go_to_its_group_is_told_at_the_start_and_by_the_check() 
 }
 
 #[test]
-fn who_is_not_in_the_sockets_group_cannot_start_an_agent_with_it() {
+fn a_user_outside_the_sockets_group_cannot_start_an_agent_with_it() {
     const NOBODY: u32 = 65_534;
     let setup = Setup::new().quoted("control", "group", "0");
     let config = setup.write_config();

@@ -136,7 +136,7 @@ fn another_sender_has_the_call_after_the_first_one_was_silent_for_five_seconds()
 }
 
 #[test]
-fn who_sends_too_little_for_a_probation_is_taken_if_there_is_nobody_else() {
+fn a_sender_of_too_little_for_a_probation_is_taken_if_there_is_nobody_else() {
     let agent = Agent::start();
     for packets in [1, 2] {
         let mut call = Call::start(&agent, Codec::Pcma);

@@ -144,7 +144,7 @@ fn with_a_stick_to_go_on_to_no_packet_is_lost_when_the_server_is_killed_with_a_b
     kill_the_server_after(204, "flush_interval_ms = 60000\n");
 }
 
-/// Kills the server of a call after so many packets. Its part and the phone's leave no hole.
+/// Kills the server of a call after `packets` packets. Its part and the phone's leave no hole.
 fn kill_the_server_after(packets: u32, settings: &str) {
     let Some(mut server) = Server::real_with(None, settings) else { return };
     let agent = Setup::new().uploads_to(server.addr).quoted("uplink", "on_failure", "local").start();

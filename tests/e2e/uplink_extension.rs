@@ -1,5 +1,5 @@
-//! Recordings at our own server with `uplink.extensions`: they outlive connections and the server's process, and every
-//! packet is there once.
+//! Recordings at our own server with `uplink.extensions`: they outlive connections and the server's process,
+//! and every packet is there once.
 
 use std::net::TcpListener;
 use std::path::Path;

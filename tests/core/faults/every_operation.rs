@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::fs::RealFs;
 
-/// A stick that is back in the end has this long.
+/// The time for a stick that is back in the end.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// More operations than any life has.
@@ -142,7 +142,7 @@ fn for_every_operation(trouble: Trouble, window: Duration, check: impl FnMut(&st
     for_every_operation_and_lock(trouble, window, 0, check)
 }
 
-/// The same, where another process has so many locks that are asked for after the trouble.
+/// The same, where another process has the first `foreign_locks` that are asked for after the trouble.
 fn for_every_operation_and_lock(
     trouble: Trouble,
     window: Duration,

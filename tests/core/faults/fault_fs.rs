@@ -44,7 +44,7 @@ pub(crate) struct Plan {
     trouble: Cell<Option<(u64, Trouble)>>,
     count: Cell<u64>,
     hit: Cell<bool>,
-    /// So many times from the trouble on, another process has the lock.
+    /// Number of times from the trouble on that another process has the lock.
     foreign_locks: Cell<u32>,
 }
 

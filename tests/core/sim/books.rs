@@ -79,7 +79,7 @@ pub(crate) struct Books {
 #[derive(Debug, Default)]
 struct Held {
     packets: BTreeSet<u32>,
-    /// Octets that its disks acknowledged, and so many with the last frame of each finished file filled up.
+    /// Octets that its disks acknowledged, and the same with the last frame of each finished file filled up.
     acknowledged: u64,
     whole_frames: u64,
     octets: u64,
@@ -239,7 +239,7 @@ impl Books {
 }
 
 impl Held {
-    /// Takes a file of so many `octets` of audio into the sum. Returns how many of them count: all of a file
+    /// Takes a file of `octets` of audio into the sum. Returns how many of them count: all of a file
     /// that was finished, and the acknowledged ones of one whose disk was pulled. The rest was in flight, and
     /// is in the next file as well.
     fn count(&mut self, made: &Made, sidecar: Option<Sidecar>, octets: u64) -> u64 {

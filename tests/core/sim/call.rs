@@ -15,7 +15,7 @@ use media::timeline::{AudioSink, GapCause, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Disturbances are so far apart at least.
+/// Shortest time between two disturbances.
 const APART_MS: u64 = 1500;
 
 /// A trouble of the sender or the network.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// The client that subscribes to everything and never leaves.
 pub(crate) const OBSERVER: ClientId = ClientId(1);
 
-/// An answer may take this long (a start waits 2 s for a look at the disks, and 2 s for its file); only
+/// Longest time of an answer (a start waits 2 s for a look at the disks, and 2 s for its file); only
 /// [`PATIENT`] ones wait for the disk however long it takes.
 const ANSWER_WITHIN_MS: u64 = 6100;
 

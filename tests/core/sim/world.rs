@@ -37,7 +37,7 @@ fn clock() -> Mono {
 struct Port {
     recording: Option<String>,
     sender: Option<Sender>,
-    /// A call of a server recording: packets of this payload type, so many by now.
+    /// A call of a server recording: the payload type of its packets, and their number by now.
     upload: Option<(u8, u16)>,
     socket: VecDeque<Flight>,
     due_ms: u64,

@@ -26,9 +26,9 @@ enum Answer {
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Event {
-    /// So many of the phone's octets arrive.
+    /// Number of the phone's octets that arrive.
     ToServer(usize),
-    /// So many of the server's octets arrive.
+    /// Number of the server's octets that arrive.
     ToPhone(usize),
     /// Time passes, in milliseconds.
     Pass(u64),

@@ -1,5 +1,5 @@
-//! Both ends with the extension, over a network that cuts connections and a server that crashes: every item gets to
-//! the server's disk once, and the phone hears of it.
+//! Both ends with the extension, over a network that cuts connections and a server that crashes: every item
+//! gets to the server's disk once, and the phone hears of it.
 
 use media::blocks::BlockPool;
 use media::time::Mono;
@@ -67,7 +67,7 @@ struct World {
 enum Event {
     Packet,
     Pause,
-    /// So many octets are carried in each direction, of both connections.
+    /// Octets that are carried in each direction, of both connections.
     Carry(usize),
     /// The server's disk has this part of all, in hundredths.
     Sync(u64),

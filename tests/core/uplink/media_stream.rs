@@ -59,7 +59,7 @@ impl Server {
 enum Step {
     Packet(usize),
     Pause,
-    /// So many octets go out, and come in as pieces of this length.
+    /// Octets that go out, and the length of the pieces in which they come in.
     Send(usize, usize),
     /// The server makes durable and acknowledges what is below this part of what it has, in hundredths.
     Ack(u64),

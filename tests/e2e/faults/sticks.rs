@@ -354,7 +354,7 @@ fn audio(points: &[PathBuf], id: &str) -> Vec<u8> {
     files.into_iter().flat_map(|(_, file)| wait_finished(&file).data).collect()
 }
 
-/// Leaves so many octets free.
+/// Fills the disk but for `left` octets.
 fn fill(point: &Path, left: u64) {
     let stat = nix::sys::statvfs::statvfs(point).unwrap();
     // Their width is the machine's.

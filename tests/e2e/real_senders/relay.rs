@@ -28,7 +28,7 @@ impl Weather {
     }
 }
 
-/// By so many packets at most another one is overtaken: 60 ms of packets of 20 ms.
+/// Most packets by which another one is overtaken: 60 ms of packets of 20 ms.
 const OVERTAKEN_BY: u64 = 3;
 
 /// A packet as it came from the sender, and how often it was passed on.
