@@ -3,8 +3,8 @@
 //! One recording at the rate of a call, drained and flushed once a second, as the loop does it. Without
 //! sockets and threads nothing here depends on what else runs, so instructions can be counted and compared
 //! between versions: `scripts/cost` runs it under callgrind with two numbers of packets, and the difference
-//! is the path without start and end. `sealed` encrypts the recording; `hash` does nothing but hash the same audio, for the
-//! difference. Run by hand it tells time: `cargo run --release -p packet_path`.
+//! is the path without start and end. `sealed` encrypts the recording; `hash` does nothing but hash the same
+//! audio, for the difference. Run by hand it tells time: `cargo run --release -p packet_path`.
 
 use media::packet::FIXED_HEADER_OCTETS;
 use media::time::{Mono, Now, Wall};
