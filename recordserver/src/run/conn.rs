@@ -15,8 +15,8 @@ const MAX_UNSENT_OCTETS: usize = 16 * 1024;
 /// Reads of a connection that has been quiet before they have to be [`READ_INTERVAL`] apart.
 const MAX_READS: u32 = 16;
 
-/// A connection that was read [`MAX_READS`] times in a row waits for this long before each further one:
-/// octets one by one cost no more than lines.
+/// The wait of a connection that was read [`MAX_READS`] times in a row, before each further read: octets one by
+/// one cost no more than lines.
 pub(super) const READ_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A control connection.

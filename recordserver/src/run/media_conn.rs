@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use uplink::media_stream::inlet::Inlet;
 
-/// Acknowledgements wait while a phone has left so many octets unread: a later one says all that they would.
+/// Unread octets of a phone beyond which acknowledgements wait: a later one says all that they would.
 const MAX_UNSENT_OCTETS: usize = 1024;
 
 /// A media connection.
@@ -20,7 +20,8 @@ pub(super) struct MediaConn {
     /// The call that it brings audio of, once it has said so.
     pub(super) call: Option<CallKey>,
     pub(super) since: Mono,
-    /// Its call is over: it stays open until then, so that the phone hears of the end before it sees this one's.
+    /// Its call is over: it stays open until then, so that the phone hears of the call's end before it sees this
+    /// connection's.
     pub(super) over: Option<Mono>,
 }
 

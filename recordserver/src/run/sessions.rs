@@ -1,7 +1,8 @@
 //! All connected phones: the work of the loop for them, and the state that they share.
 //!
-//! Owns: connections, RTP ports, blocks, the queue to the disk. Invariants: a call has a port, if it needs one, and a place
-//! among the counted sessions exactly as long as it is among the calls; blocks given to a job come back with its answer.
+//! Owns: connections, RTP ports, blocks, the queue to the disk. Invariants: a call has a port, if it needs one,
+//! and a place among the counted sessions exactly as long as it is among the calls; blocks given to a job come
+//! back with its answer.
 
 mod calls;
 mod disk;

@@ -1,9 +1,9 @@
 //! Media connections: the items of calls whose audio comes by TCP, and what the phone is told of them.
 //!
-//! Owns: the connections, which of them have said whose they are, and how many others there may be. A connection that has
-//! not is watched; one of a call is read by the sweep, as UDP sockets are. Never: what an item is for a recording.
-//! Invariants: a call has one connection at most, the newest; while memory or the disk is short nothing is read, and the
-//! audio stays at the phone.
+//! Owns: the connections, those of them that have not said whose they are, and the limits of their number. A
+//! connection without a name is watched; one of a call is read by the sweep, as UDP sockets are. Never: the
+//! meaning of an item for a recording. Invariants: a call has one connection at most, the newest; while memory
+//! or the disk is short nothing is read, and the phone keeps its items.
 
 use super::Sessions;
 use super::disk::{Answer, MAX_WAITING_JOBS};
@@ -37,15 +37,15 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 const MAX_NAMELESS: usize = 512;
 const MAX_NAMELESS_OF_ADDRESS: usize = 256;
 
-/// Octets read from a connection at once, and how often before others have their turn: a second of a call comes in less
-/// than one, what a phone kept through a minute's break in a few sweeps.
+/// Octets read from a connection at once, and reads before others have their turn. A second of a call is less
+/// than one read; the items of a minute's break take a few sweeps.
 const READ_OCTETS: usize = 16 * 1024;
 const READ_BUDGET: usize = 8;
 
-/// The rest of a recording that the phone has ended is waited for so long.
+/// Longest wait for the rest of a recording that the phone has ended.
 const FINISH_WITHIN: Duration = Duration::from_secs(30);
 
-/// The connection of a call that is over is closed by the phone; if not, so long after the phone's answer.
+/// The time after the phone's answer in which the phone closes the connection of a call that is over.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// All media connections.
@@ -93,7 +93,8 @@ impl Streams {
         self.nameless.len() + self.over.len()
     }
 
-    /// The connection that has to make room for one of `from`, if any: of its address, or of the one that has most.
+    /// The connection that has to make room for one of `from`, if any: of its address, or of the address that
+    /// has most.
     fn in_the_way(&self, from: IpAddr) -> Option<usize> {
         let of = |address: IpAddr| self.nameless.iter().filter(move |(_, it)| **it == address);
         let own = of(from).count();
@@ -211,7 +212,8 @@ fn heard(sessions: &mut Sessions, control: Control, now: Mono) {
     }
 }
 
-/// Whether what is read now could find no room: three quarters of the memory are in use, or the disk is far behind.
+/// Whether octets read now could find no room: three quarters of the memory are in use, or the disk is far
+/// behind.
 fn is_short(sessions: &Sessions) -> bool {
     let pool = &sessions.pool;
     pool.used_octets() > pool.limit_octets() / 4 * 3 || sessions.storage.waiting() > MAX_WAITING_JOBS
@@ -431,7 +433,7 @@ fn remove(sessions: &mut Sessions, token: usize) {
     }
 }
 
-/// The phone has ended its recording, which has so many items.
+/// The phone has ended its recording, which has `items` in all.
 pub(super) fn finish_after(
     sessions: &mut Sessions,
     token: usize,
