@@ -1,7 +1,7 @@
 //! The inputs that are not about clients, and which part each goes to.
 
 use crate::agent::clients::Rest;
-use crate::agent::recordings::at_server::by_stream::{check_room, flush};
+use crate::agent::recordings::at_server::by_stream::drained;
 use crate::agent::recordings::notices::{check_media, let_go, tick as tell_due};
 use crate::agent::recordings::on_disk::going_on::check_lost;
 use crate::agent::recordings::recording::destination::Destination;
@@ -42,8 +42,7 @@ fn take(parts: &mut Parts, input: Input<'_>, turn: &mut Turn<'_>) {
             if let Some(it) = parts.recordings.get_mut(key) {
                 check_media(it, key, remaining_s, turn);
                 if matches!(it.destination, Destination::Server(_)) {
-                    flush(it, key, turn);
-                    let then = check_room(it, key, turn);
+                    let then = drained(it, key, turn);
                     parts.follow(key, then, turn);
                 }
             }

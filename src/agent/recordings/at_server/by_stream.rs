@@ -32,8 +32,8 @@ pub(in crate::agent) fn keep(
     it.stream.note_unsent(without_room as u64);
 }
 
-/// All packets that have arrived were taken: they go on.
-pub(in crate::agent) fn flush(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) {
+/// Hands over the items that may be under way.
+pub(super) fn flush(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) {
     let Some(to_server) = it.destination.as_server_mut() else { return };
     let Some(link) = &mut to_server.link else { return };
     while let Some(batch) = link.next_batch() {
@@ -41,9 +41,15 @@ pub(in crate::agent) fn flush(it: &mut Recording, key: RecordingKey, turn: &mut 
     }
 }
 
+/// All packets that have arrived were taken: they go on, or wait as long as there is room.
+pub(in crate::agent) fn drained(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) -> Then {
+    flush(it, key, turn);
+    check_room(it, key, turn)
+}
+
 /// The memory for a server that is gone is almost used up: the recording goes on at the phone, if that is
 /// wanted.
-pub(in crate::agent) fn check_room(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) -> Then {
+fn check_room(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) -> Then {
     let Some(to_server) = it.destination.as_server_mut() else { return Then::Nothing };
     let is_filling = to_server.link.as_ref().is_some_and(|link| link.is_almost_full());
     let goes_local = turn.config.uplink.on_failure == OnFailure::Local;
