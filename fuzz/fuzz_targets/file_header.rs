@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use recfile::header::FileHeader;
 use recfile::format::Format;
+use recfile::header::FileHeader;
 
 fuzz_target!(|octets: &[u8]| {
     let Ok((header, _)) = FileHeader::parse_any_order(octets) else { return };

@@ -4,6 +4,8 @@
 use libfuzzer_sys::{arbitrary, fuzz_target};
 use media::time::Mono;
 use std::time::Duration;
+use uplink::message::Outcome;
+use uplink::message::extension::{Asked, Granted};
 use uplink::server::{Action, EndReason, Session, Timing};
 
 #[derive(arbitrary::Arbitrary, Debug)]
@@ -40,11 +42,19 @@ fuzz_target!(|steps: Vec<Step<'_>>| {
             let mut more = Vec::new();
             match action {
                 Action::Open(_) if refuse => session.refused("no", now, &mut more),
-                Action::Open(_) => {
+                Action::Open(opening) => {
                     open += 1;
-                    session.granted("", 20_000, now, &mut more);
+                    let granted = |asked: Asked| Granted { next: asked.from, resume: "token".into() };
+                    session.granted("", 20_000, opening.extension.map(granted), now, &mut more);
                 }
-                Action::Finish { .. } => open = open.checked_sub(1).expect("finished without being open"),
+                Action::Finish { .. } | Action::Detach => {
+                    open = open.checked_sub(1).expect("finished without being open");
+                }
+                Action::FinishAfter { items, .. } => {
+                    open = open.checked_sub(1).expect("finished without being open");
+                    let outcome = if items % 2 == 0 { Outcome::Success } else { Outcome::Failed };
+                    session.finished(outcome, now, &mut more);
+                }
                 Action::Close => closed = true,
                 Action::Send(_) => {}
             }

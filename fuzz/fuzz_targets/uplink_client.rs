@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 use uplink::media_hosts::MediaHosts;
-use uplink::phone::{Action, Client, Params, Settings};
+use uplink::phone::{Action, Lasting, Params, Settings};
 
 #[derive(arbitrary::Arbitrary, Debug)]
 enum Step<'a> {
@@ -18,6 +18,8 @@ enum Step<'a> {
         server: &'a str,
         port: u16,
         more: &'a str,
+        /// The item that is wanted, if the extension is granted.
+        next: Option<u16>,
     },
     Waits(u16),
     Leaves(Option<&'a str>),
@@ -32,8 +34,8 @@ enum Step<'a> {
 
 const ID: &str = "f00d";
 
-fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
-    let (named, steps) = input;
+fuzz_target!(|input: (bool, bool, Vec<Step<'_>>)| {
+    let (named, extends, steps) = input;
     let settings = Settings {
         connect_timeout: Duration::from_secs(3),
         response_timeout: Duration::from_secs(5),
@@ -47,18 +49,21 @@ fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
         codec: "PCMA".into(),
         call: Call::default(),
         media_hosts: MediaHosts::parse(["media.example.org", "10.1.0.0/16"]).unwrap(),
+        extension: None,
     };
     let mut now = Mono::default();
     let mut out = Vec::new();
-    let mut client = Client::start(settings, params, now, &mut out);
+    let mut client = Lasting::start(settings, params, extends, now, &mut out);
     let (mut found, mut connects) = (1, true);
-    let (mut ended, mut started, mut target) = (false, false, false);
+    let (mut ended, mut started, mut target, mut streams) = (false, false, false, false);
     for step in std::iter::once(Step::Waits(0)).chain(steps) {
         match step {
             Step::Says(octets) => client.received(octets, now, &mut out),
-            Step::Grants { server, port, more } => {
+            Step::Grants { server, port, more, next } => {
+                let extension =
+                    next.map(|next| format!("&ext=1&next={next}&resume=token")).unwrap_or_default();
                 let text = format!(
-                    "cmd=RecordStartResponse&id={ID}&result=success&reason={more}&server={server}&port={port}\n"
+                    "cmd=RecordStartResponse&id={ID}&result=success&reason={more}&server={server}&port={port}{extension}\n"
                 );
                 client.received(text.as_bytes(), now, &mut out);
             }
@@ -70,7 +75,7 @@ fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
             }
             Step::Leaves(error) => client.peer_closed(error, now, &mut out),
             Step::RefusesRtp => client.udp_refused(now, &mut out),
-            Step::Stop(reason) => client.stop(reason, now, &mut out),
+            Step::Stop(reason) => client.stop(reason, 7, now, &mut out),
             Step::Net { found: hosts, connects: takes } => (found, connects) = (hosts % 8, takes),
         }
         let mut queue = VecDeque::from(std::mem::take(&mut out));
@@ -96,10 +101,19 @@ fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
                     );
                 }
                 Action::Started => {
-                    assert!(!started && target, "started twice, or without a target");
+                    assert!(!started && (target || streams), "started twice, or without a target");
                     started = true;
                 }
-                Action::Ended(_) => ended = true,
+                Action::StreamTo { target: to, .. } => {
+                    assert!(extends && !to.ip().is_multicast() && !to.ip().is_unspecified(), "{to:?}");
+                    streams = true;
+                }
+                Action::Interrupted { .. } => {
+                    assert!(streams, "interrupted without a stream");
+                    streams = false;
+                }
+                Action::Restored => assert!(streams && started, "restored without a stream"),
+                Action::Ended(_) => (ended, streams) = (true, false),
                 Action::Send(octets) => assert!(octets.len() < 16 * 1024),
                 Action::Close => {}
             }
