@@ -359,10 +359,23 @@ async fn people_of_a_provider_are_accounts_by_issuer_and_subject(catalogue: &dyn
         Person { subject: "2".into(), name: "bert".into(), own: vec!["601".into()], ..person.clone() };
     assert_eq!(enter(&other, NOW_US + 20).await.0, Entered::In("bert".into()));
     assert_eq!(grants("bert").await[0].uses, [always("690"), used("601", NOW_US + 20, None)]);
+    // Who did not log in since has it up to then, and none of the next one's calls.
+    let mut carl =
+        Person { subject: "3".into(), name: "carl".into(), own: vec!["603".into()], ..person.clone() };
+    enter(&carl, NOW_US + 21).await;
+    let dora = Person { subject: "4".into(), name: "dora".into(), own: vec!["603".into()], ..person.clone() };
+    enter(&dora, NOW_US + 22).await;
+    carl.own.clear();
+    enter(&carl, NOW_US + 29).await;
+    assert_eq!(grants("carl").await[0].uses, [always("690"), used("603", i64::MIN, Some(NOW_US + 22))]);
+    // An extension of a group ends with the group.
+    carl.roles[0].extensions = vec!["691".into()];
+    enter(&carl, NOW_US + 30).await;
+    assert_eq!(grants("carl").await[0].uses, [always("691"), used("603", i64::MIN, Some(NOW_US + 22))]);
     // The same subject of another provider is somebody else.
     let stranger = Person { issuer: "https://other.example".into(), ..person.clone() };
     assert_eq!(enter(&stranger, NOW_US + 20).await.0, Entered::In("admin-2".into()));
-    assert_eq!(catalogue.identities().await.unwrap().len(), 3);
+    assert_eq!(catalogue.identities().await.unwrap().len(), 5);
     // Nothing changed: the grants are as they were.
     assert_eq!(enter(&person, NOW_US + 30).await.0, Entered::In("anna-2".into()));
     assert_eq!(grants("anna-2").await, had);

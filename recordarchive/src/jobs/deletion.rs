@@ -5,6 +5,7 @@
 //! between any two of them leaves work and no half-deleted call. Invariant: a call with a hold, in the
 //! catalogue or in a sidecar, is not deleted.
 
+use super::encrypt::LOCK;
 use super::retention::{self, Walked};
 use super::room;
 use crate::catalogue::model::{Doomed, Place};
@@ -18,7 +19,7 @@ use crate::time::SECOND_US;
 use recfile::name::sidecar_name;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::fs::{Fs, RealFs};
@@ -169,6 +170,10 @@ fn is_free(file: &Place, is_by_policy: bool) -> Result<(), String> {
             }
             let _ = RealFs.unlock(&opened);
         }
+        // A disk that is not mounted leaves an empty folder, and nothing is known of the file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_bare(Path::new(&file.root)) => {
+            return Err(told("its folder is empty or away: is the disk mounted?"));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(told(&error.to_string())),
     }
@@ -178,6 +183,12 @@ fn is_free(file: &Place, is_by_policy: bool) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(problem) => Err(told(&problem)),
     }
+}
+
+/// Whether a folder is away, or has nothing in it but the lock of the encryption.
+fn is_bare(root: &Path) -> bool {
+    let lock = std::ffi::OsStr::new(LOCK);
+    std::fs::read_dir(root).map_or(true, |all| all.flatten().all(|entry| entry.file_name() == lock))
 }
 
 /// Removes the files of a call.

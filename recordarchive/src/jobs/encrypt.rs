@@ -15,7 +15,7 @@ use crate::clock;
 use crate::id::{Id, hex};
 use crate::media::age_file::AgeWriter;
 use crate::media::derived::Store;
-use crate::media::look::{hash_again, place};
+use crate::media::look::{hash_again, place, sidecar};
 use crate::media::path;
 use crate::media::vault::{Media, Vault};
 use crate::time::rfc3339;
@@ -46,7 +46,7 @@ const PIECE_OCTETS: usize = 256 << 10;
 /// Names that are tried for a file.
 const MAX_ATTEMPTS: u32 = 10_000;
 /// The lock file of the process that encrypts.
-const LOCK: &str = ".encrypting";
+pub(super) const LOCK: &str = ".encrypting";
 
 /// The result of a look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,13 @@ impl Encrypted {
     fn note(&mut self, is_freed: bool) {
         *(if is_freed { &mut self.freed } else { &mut self.failed }) += 1;
     }
+}
+
+/// When an encrypted file was compared with its plain one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compared {
+    JustNow,
+    No,
 }
 
 /// Encrypts the media of an archive.
@@ -134,7 +141,7 @@ impl Encryptor {
             let copies = self.catalogue.plain_copies(BATCH).await?;
             let before = done.freed;
             for copy in &copies {
-                done.note(self.free(copy).await?);
+                done.note(self.free(copy, Compared::No).await?);
             }
             // Files that can't be removed stay first in the list.
             if copies.len() < BATCH as usize || done.freed == before {
@@ -162,7 +169,7 @@ impl Encryptor {
                 Ok(true) => {
                     done.files += 1;
                     let copy = PlainCopy { file: segment.file.clone(), recording: Some(segment.id) };
-                    done.note(self.free(&copy).await?);
+                    done.note(self.free(&copy, Compared::JustNow).await?);
                 }
                 Ok(false) => done.failed += 1,
                 Err(problem) => {
@@ -230,27 +237,43 @@ impl Encryptor {
         Ok(None)
     }
 
-    /// Whether the encrypted files of a recording are where the catalogue says, so that plain ones may go.
-    async fn is_kept(&self, recording: Id) -> Done<bool> {
-        let Some(media) = self.catalogue.media(recording, &Condition::All).await? else { return Ok(true) };
-        let files: Vec<PathBuf> = media
-            .segments
-            .iter()
-            .filter(|segment| segment.file.is_encrypted())
-            .map(|segment| path(&segment.file))
-            .collect();
-        let looked =
-            tokio::task::spawn_blocking(move || files.iter().all(|file| RealFs.open_read(file).is_ok()));
+    /// Whether a plain copy may go: the encrypted files of its recording are where the catalogue says, and have the
+    /// audio that was taken in; and its sidecar protects nothing that theirs do not.
+    async fn may_go(&self, copy: &PlainCopy, recording: Id, compared: Compared) -> Done<bool> {
+        // The plain files of a call in the trash go with the call.
+        let Some(media) = self.catalogue.media(recording, &Condition::All).await? else { return Ok(false) };
+        let (vault, plain) = (self.vault.clone(), copy.file.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let encrypted = || media.segments.iter().filter(|segment| segment.file.is_encrypted());
+            let key = media.key.as_deref();
+            let are_good = encrypted().all(|segment| match (vault.open(&segment.file, key), compared) {
+                (Ok(_), Compared::JustNow) => true,
+                (Ok(file), Compared::No) => {
+                    hash_again(file).is_ok_and(|hash| hash.as_slice() == segment.sha256)
+                }
+                (Err(_), _) => false,
+            });
+            let guards = |file: &Place| match sidecar(&path(file), &file.name) {
+                Ok(Some(said)) => said.protected || !said.holds.is_empty(),
+                Ok(None) => false,
+                Err(_) => true,
+            };
+            are_good && (!guards(&plain) || encrypted().any(|segment| guards(&segment.file)))
+        });
         Ok(looked.await.unwrap_or(false))
     }
 
     /// Removes a plain file that is encrypted, and makes its derived data anew; true on success.
-    async fn free(&self, copy: &PlainCopy) -> Done<bool> {
+    async fn free(&self, copy: &PlainCopy, compared: Compared) -> Done<bool> {
         if let Some(recording) = copy.recording
-            && !self.is_kept(recording).await?
+            && !self.may_go(copy, recording, compared).await?
         {
             let file = path(&copy.file);
-            log::error!("encryption: {} stays: its encrypted file is not there", file.display());
+            log::error!(
+                "encryption: {} stays: its encrypted file is not there, is not what was taken in, or is less \
+                 protected",
+                file.display()
+            );
             return Ok(false);
         }
         let (removed, derived) = (copy.clone(), self.derived.clone());

@@ -72,7 +72,7 @@ async fn enter(tx: &mut Tx, person: &Person, entrance: &Entrance, entry: &Entry)
         .execute(&mut **tx)
         .await?;
     let had = people::grants(tx, key).await?;
-    let grants = grants(tx, person, &had, now_us).await?;
+    let grants = grants(tx, person, key, &had, now_us).await?;
     if grants != had {
         sqlx::query("DELETE FROM role WHERE account = ?").bind(key).execute(&mut **tx).await?;
         for grant in &grants {
@@ -133,7 +133,10 @@ async fn add(tx: &mut Tx, person: &Person, now_us: i64) -> Done<(i64, Id, String
 
 /// The grants of a person from now on. An extension of their own counts from the log-in that brought it, and
 /// up to the one that has it no more.
-async fn grants(tx: &mut Tx, person: &Person, had: &[Grant], now_us: i64) -> Done<Vec<Grant>> {
+async fn grants(tx: &mut Tx, person: &Person, key: i64, had: &[Grant], now_us: i64) -> Done<Vec<Grant>> {
+    // Extensions of a group are not among them: they end with the group.
+    let own = sqlx::query_scalar::<_, String>("SELECT extension FROM extension WHERE account = ?");
+    let noted: Vec<String> = own.bind(key).fetch_all(&mut **tx).await?;
     let mut grants = Vec::with_capacity(person.roles.len());
     for of in &person.roles {
         let whenever =
@@ -144,11 +147,18 @@ async fn grants(tx: &mut Tx, person: &Person, had: &[Grant], now_us: i64) -> Don
             let before: Vec<Use> =
                 before.filter(|used| !of.extensions.contains(&used.extension)).cloned().collect();
             let is_own = |used: &Use| used.to_us.is_none() && person.own.contains(&used.extension);
-            let mut former: Vec<Use> = before
-                .iter()
-                .filter(|used| !is_own(used))
-                .map(|used| Use { to_us: used.to_us.or(Some(now_us)), ..used.clone() })
-                .collect();
+            let mut former: Vec<Use> = Vec::new();
+            for used in before.iter().filter(|used| !is_own(used) && noted.contains(&used.extension)) {
+                let same = |it: &Use| (&it.extension, it.from_us) == (&used.extension, used.from_us);
+                if former.iter().any(same) {
+                    continue;
+                }
+                let to_us = match used.to_us {
+                    Some(to_us) => to_us,
+                    None => taken_over(tx, key, used).await?.unwrap_or(now_us).min(now_us),
+                };
+                former.push(Use { to_us: Some(to_us), ..used.clone() });
+            }
             let too_many = former.len().saturating_sub(MAX_FORMER);
             uses.extend(former.drain(too_many..));
             for extension in &person.own {
@@ -165,4 +175,13 @@ async fn grants(tx: &mut Tx, person: &Person, had: &[Grant], now_us: i64) -> Don
         grants.push(Grant::of(of.role, uses));
     }
     Ok(grants)
+}
+
+/// When somebody else got an extension after its use by an account began; `None` if nobody has.
+async fn taken_over(tx: &mut Tx, key: i64, used: &Use) -> Done<Option<i64>> {
+    let query = "SELECT min(json_extract(u.value, '$.from_us')) FROM role r, json_each(r.uses) u
+        WHERE r.account <> ?1 AND json_extract(u.value, '$.extension') = ?2
+            AND json_extract(u.value, '$.from_us') > ?3";
+    let query = sqlx::query_scalar(query).bind(key).bind(&used.extension).bind(used.from_us);
+    Ok(query.fetch_one(&mut **tx).await?)
 }
