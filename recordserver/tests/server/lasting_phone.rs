@@ -270,7 +270,9 @@ impl Phone {
                         media.write_all(&first).ok()?;
                         Some(media)
                     });
-                    if self.media.is_none() {
+                    if self.media.is_some() {
+                        self.lasting.media_connected();
+                    } else {
                         self.outlet.is_cut();
                         self.lasting.media_lost("no connection", now, &mut more);
                     }

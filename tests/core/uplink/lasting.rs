@@ -154,6 +154,7 @@ impl World {
                     self.outlet.rewind(next).expect("the item is there");
                     self.acks = Acks::default();
                     self.inlet = Inlet::default();
+                    self.phone.media_connected();
                     let mut wire = Wire::default();
                     wire.up.put(&hello(next, &granted.resume));
                     self.media = Some(wire);
@@ -366,6 +367,34 @@ fn recording_whose_server_stays_away_ends_half_a_minute_after_its_stop() {
     assert_eq!(world.ends, []);
     world.wait(Duration::from_secs(2));
     assert_eq!(world.ends, [End::Stopped { confirmed: false }]);
+}
+
+#[test]
+fn recording_whose_media_never_get_to_the_server_fails_at_once() {
+    let mut world = World::new();
+    let mut out = Vec::new();
+    let generation = world.connecting.take().expect("a session");
+    world.phone.connected(generation, None, world.now, &mut out);
+    let answer = "cmd=RecordStartResponse&id=abc&result=success&reason=&server=&port=9100";
+    let answer = format!("{answer}&ext=1&next=0&resume=t\n");
+    world.phone.received(answer.as_bytes(), world.now, &mut out);
+    assert!(out.iter().any(|action| matches!(action, phone::Action::StreamTo { .. })), "{out:?}");
+    out.clear();
+    world.phone.media_lost("permission denied", world.now, &mut out);
+    assert!(matches!(out.last(), Some(phone::Action::Ended(End::Failed { .. }))), "{out:?}");
+}
+
+#[test]
+fn stop_that_the_servers_disk_did_not_take_is_asked_again() {
+    let mut world = World::new();
+    while world.media.is_none() {
+        world.carry(10_000);
+    }
+    world.packet();
+    world.phone(|phone, now, out| phone.stop("hangup", 1, now, out));
+    let answer = b"cmd=RecordStopResponse&id=abc&result=failed\n";
+    world.phone(|phone, now, out| phone.received(answer, now, out));
+    assert_eq!((&world.ends[..], world.interruptions), (&[][..], 1));
 }
 
 #[test]

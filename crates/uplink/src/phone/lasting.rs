@@ -49,6 +49,8 @@ pub struct Lasting {
     token: Option<String>,
     /// The first item that can be sent.
     from: u64,
+    /// A media connection stood once: media can get there.
+    media_was_up: bool,
     /// When the present session got through to the server.
     up: Option<Mono>,
     wait: Duration,
@@ -77,6 +79,7 @@ impl Lasting {
             phase: Phase::Session,
             token: None,
             from: 0,
+            media_was_up: false,
             up: None,
             wait: FIRST_WAIT,
             stop: None,
@@ -118,6 +121,11 @@ impl Lasting {
     #[must_use]
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    /// The media connection stands.
+    pub fn media_connected(&mut self) {
+        self.media_was_up = true;
     }
 
     /// The server has acknowledged items: the first one that can be sent, and its new token.
@@ -290,7 +298,8 @@ impl Lasting {
             End::Stopped { confirmed: false } => "the server did not confirm the end".into(),
             End::Stopped { confirmed: true } | End::StoppedByServer { .. } => String::new(),
         };
-        if !self.is_extended() || detail.is_empty() {
+        // Media that never got to the server will not get there later: that is a failure, and told.
+        if !self.is_extended() || !self.media_was_up || detail.is_empty() {
             self.is_over = true;
             out.push(Action::Ended(end));
             return;

@@ -88,6 +88,8 @@ pub struct Client {
     state: State,
     generation: Generation,
     framer: Framer,
+    /// The answer to the stop request is that of the server's disk.
+    waits_for_disk: bool,
     /// Lines that were no messages.
     foreign_lines: u32,
 }
@@ -114,6 +116,7 @@ impl Client {
             state: State::Resolving { deadline },
             generation,
             framer: Framer::new(),
+            waits_for_disk: false,
             foreign_lines: 0,
         };
         match ip_literal(&client.params.host) {
@@ -264,6 +267,7 @@ impl Client {
             State::AwaitingStart { .. } | State::ResolvingMedia { .. } | State::Streaming { .. } => {
                 let granted = matches!(self.state, State::Streaming { granted: Some(_), .. });
                 let items = items.filter(|_| granted);
+                self.waits_for_disk = items.is_some();
                 if matches!(self.state, State::Streaming { granted: None, .. }) {
                     out.push(Action::SetRtpTarget(None));
                 }
@@ -405,8 +409,10 @@ impl Client {
             Message::StopRequest(request) => {
                 self.stopped_by_server(kept(&request.reason, MAX_WORDS_CHARS).text, out);
             }
-            Message::StopResponse(_) if matches!(self.state, State::Stopping { .. }) => {
-                self.end(End::Stopped { confirmed: true }, out);
+            Message::StopResponse(answer) if matches!(self.state, State::Stopping { .. }) => {
+                // With the extension it says whether all is on the server's disk.
+                let confirmed = answer.outcome == Outcome::Success || !self.waits_for_disk;
+                self.end(End::Stopped { confirmed }, out);
             }
             // Nobody asked, but it means that the server does not record, or not any more.
             Message::StopResponse(_) => {

@@ -57,7 +57,7 @@ pub(super) fn open(
     if let Some(extension) = streams::resume(sessions, token, opening, now) {
         return resumed(sessions, asked.local, extension).map(Some);
     }
-    if revival::looks_for_files(sessions, token, opening) {
+    if revival::looks_for_files(sessions, token, opening)? {
         return Ok(None);
     }
     begin(sessions, token, opening, None, now).map(Some)

@@ -16,6 +16,9 @@ use store::jobs::{Fault, Job};
 use uplink::message::extension::{Asked, Granted};
 use uplink::server::Opening;
 
+/// Searches under way: each may read a day's sidecars of a phone.
+const MAX_SEARCHES: usize = 256;
+
 /// A recording that has files.
 pub(super) struct Former {
     pub(super) recording: String,
@@ -40,19 +43,31 @@ pub(super) enum Revival {
 }
 
 /// Whether the phone wants to go on with a recording that may have files: they are looked for.
-pub(super) fn looks_for_files(sessions: &mut Sessions, token: usize, opening: &Opening) -> bool {
+///
+/// # Errors
+/// They are looked for already, or too many others' are.
+pub(super) fn looks_for_files(
+    sessions: &mut Sessions,
+    token: usize,
+    opening: &Opening,
+) -> Result<bool, Refusal> {
     let Some(resume) = opening.extension.as_ref().and_then(|asked| asked.resume.as_ref()) else {
-        return false;
+        return Ok(false);
     };
     let Some(place) = sessions.streams.place(resume) else {
         log::error!("token_unknown id={:?}: its recording goes on as another one", short(&opening.id));
-        return false;
+        return Ok(false);
     };
+    // The phone asks again by itself: what it asked before is found by then.
+    let is_sought = |(_, sought): &(Box<Opening>, Place)| sought.recording == place.recording;
+    if sessions.searches.len() >= MAX_SEARCHES || sessions.searches.values().any(is_sought) {
+        return Err(Refusal::Storage);
+    }
     let folder = sessions.folder(place.folder.clone());
     let (ask, mark) = (token as u64, place.recording);
     sessions.searches.insert(token, (Box::new(opening.clone()), place));
     sessions.storage.push([Job::Server(ServerJob::Find { ask, folder, mark })]);
-    true
+    Ok(true)
 }
 
 /// The files that were looked for; `None` if the phone has gone.

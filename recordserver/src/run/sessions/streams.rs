@@ -343,6 +343,12 @@ fn is_of_ended(sessions: &mut Sessions, token: usize) {
     if let Some(conn) = sessions.streams.conns.get_mut(&token) {
         let _ = conn.stream.socket_mut().deregister(&sessions.registry);
     }
+    // As many as may be without a name. A phone that loses its own comes back, and hears the end.
+    if sessions.streams.over.len() > sessions.streams.max_nameless {
+        if let Some(oldest) = sessions.streams.over.first().copied() {
+            remove(sessions, oldest);
+        }
+    }
 }
 
 /// Tells the phone of a call which of its items are durable.

@@ -50,8 +50,12 @@ pub(in crate::agent) fn drained(it: &mut Recording, key: RecordingKey, turn: &mu
 /// The memory for a server that is gone is almost used up: the recording goes on at the phone, if that is
 /// wanted.
 fn check_room(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) -> Then {
+    // Nothing more comes to one that ends.
+    if !it.is_live() {
+        return Then::Nothing;
+    }
     let Some(to_server) = it.destination.as_server_mut() else { return Then::Nothing };
-    let is_filling = to_server.link.as_ref().is_some_and(|link| link.is_almost_full());
+    let is_filling = to_server.link.as_ref().is_some_and(|link| link.is_almost_full(turn.pool));
     let goes_local = turn.config.uplink.on_failure == OnFailure::Local;
     if !is_filling || !goes_local || !to_server.client.is_interrupted() {
         return Then::Nothing;
@@ -90,6 +94,7 @@ pub(super) fn begin(
 pub(super) fn connected(it: &mut Recording, key: RecordingKey, generation: Generation, turn: &mut Turn<'_>) {
     let Some(to_server) = it.destination.as_server_mut() else { return };
     if let Some(hello) = to_server.link.as_mut().and_then(|link| link.connected(generation)) {
+        to_server.client.media_connected();
         turn.actions.push(Action::Uplink(key, UplinkAction::SendMedia(hello)));
         flush(it, key, turn);
     }

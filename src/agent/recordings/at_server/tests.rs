@@ -382,7 +382,9 @@ fn packets_are_relayed_to_a_server_that_does_not_know_the_extension() {
 fn packets_that_find_no_room_while_the_server_is_gone_are_lost_and_told() {
     let mut bench = Bench::with("extensions = true\n[storage]\nbuffer = \"64 KiB\"\n");
     let id = bench.request();
-    bench.uplink(UplinkInput::Received(granted(&id, 0).as_bytes()));
+    let actions = bench.uplink(UplinkInput::Received(granted(&id, 0).as_bytes()));
+    let (made, _) = media_connection(&actions).expect("a media connection");
+    bench.uplink(UplinkInput::MediaConnected(made));
     bench.uplink(UplinkInput::Closed { error: None, silent: true });
     for _ in 0..10 {
         (1..=200).for_each(|seq| drop(bench.talk(seq)));

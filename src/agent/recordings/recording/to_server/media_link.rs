@@ -13,6 +13,9 @@ use uplink::phone::Generation;
 /// what the socket keeps if the network takes nothing.
 pub(in crate::agent) const WINDOW_OCTETS: usize = 256 * 1024;
 
+/// The first octet of RTP version 2 (RFC 3550, section 5.1) is not below this.
+const FIRST_OF_RTP: u8 = 0x80;
+
 /// Octets handed over at once.
 const BATCH_OCTETS: usize = 32 * 1024;
 
@@ -95,9 +98,14 @@ impl MediaLink {
         self.outlet.is_cut();
     }
 
-    /// Takes a packet. False if there is no room.
+    /// Takes a packet. False if there is no room. Other datagrams of the call, such as a key exchange, are no items.
     pub(in crate::agent) fn packet(&mut self, rtp: &[u8], at_ms: u64, pool: &mut BlockPool) -> bool {
-        self.outlet.octets() + rtp.len() <= self.most_octets && self.outlet.packet(rtp, wrapped(at_ms), pool)
+        if rtp.first().is_none_or(|first| *first < FIRST_OF_RTP) {
+            return true;
+        }
+        let has_room = self.outlet.octets() + rtp.len() <= self.most_octets
+            && pool.used_octets() <= pool.limit_octets() / 4 * 3;
+        has_room && self.outlet.packet(rtp, wrapped(at_ms), pool)
     }
 
     /// A pause begins.
@@ -138,9 +146,9 @@ impl MediaLink {
         wrong.map(|()| last)
     }
 
-    /// Whether little more can wait.
-    pub(in crate::agent) fn is_almost_full(&self) -> bool {
-        self.outlet.octets() > self.most_octets / 8 * 7
+    /// Whether little more can wait, of this recording or of all.
+    pub(in crate::agent) fn is_almost_full(&self, pool: &BlockPool) -> bool {
+        self.outlet.octets() > self.most_octets / 8 * 7 || pool.used_octets() > pool.limit_octets() / 8 * 5
     }
 
     /// The items.
@@ -204,6 +212,28 @@ mod tests {
             link.received(&uplink::media_stream::ack(1000, "u"), &mut pool).expect("an acknowledgement");
         assert_eq!(token.as_deref(), Some("u"));
         assert!(link.next_batch().is_some());
+    }
+
+    #[test]
+    fn media_link_takes_a_key_exchange_for_no_item() {
+        let mut pool = BlockPool::new(1 << 20);
+        let mut link = MediaLink::new(1 << 20);
+        for datagram in [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[22, 254, 253], &[]] {
+            assert!(link.packet(datagram, 0, &mut pool));
+        }
+        assert_eq!(link.outlet().items(), 0);
+    }
+
+    #[test]
+    fn media_link_leaves_a_quarter_of_the_memory_to_others() {
+        let mut pool = BlockPool::new(1 << 20);
+        let (mut one, mut other) = (MediaLink::new(3 << 18), MediaLink::new(3 << 18));
+        let taken = (0..10_000).take_while(|&at| {
+            one.packet(&[0x80; 172], at, &mut pool) && other.packet(&[0x80; 172], at, &mut pool)
+        });
+        assert!(taken.count() > 2000);
+        assert!(pool.has_room() && pool.used_octets() <= (3 << 18) + 2 * (16 << 10));
+        assert!(one.is_almost_full(&pool) && other.is_almost_full(&pool));
     }
 
     #[test]
