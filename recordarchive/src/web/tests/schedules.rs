@@ -76,6 +76,7 @@ fn schedules_of_a_catalogue_never_delete_too_early_or_a_held_call() {
                     number += 1;
                     let extension = ["201", "202"][below(&mut seed, 2)];
                     let mut file = found(number, "4711", extension);
+                    file.place.root = folder.path().to_string_lossy().into_owned();
                     file.started_us = true_us;
                     let taken = catalogue.take(std::slice::from_ref(&file)).await.unwrap();
                     assert!(matches!(taken[0], Taken::Added { .. }));
