@@ -139,3 +139,23 @@ fn recording_goes_on_at_the_stick_when_the_memory_for_an_absent_server_is_used_u
     assert!(tail <= first.len(), "{tail} of {}", first.len());
     assert_audio(&at_phone, &heard[tail..]);
 }
+
+#[test]
+fn recording_that_ends_while_the_server_is_away_is_at_the_stick_if_there_is_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(mut server) = server(&two_ports(), folder.path()) else { return };
+    let setup = Setup::new().uploads_to(server.addr).set("uplink", "extensions", true);
+    let agent = setup.quoted("uplink", "on_failure", "local").start();
+    let mut call = start(&agent);
+    let mut heard = call.speak_in_real_time(100);
+    let first = heard.len();
+    server.kill();
+    heard.extend(call.speak_in_real_time(50));
+    call.wait_event("uplink.degraded");
+    let ended = call.stop();
+    assert_eq!((&ended["state"], &ended["end_reason"]), (&json!("ended"), &json!("stopped")), "{ended}");
+    let at_phone = read_recording(&agent.recordings()[0]).data;
+    let tail = heard.len() - at_phone.len();
+    assert!(tail <= first, "{tail} of {first}");
+    assert_audio(&at_phone, &heard[tail..]);
+}

@@ -24,6 +24,8 @@ pub(in crate::agent) enum Then {
     Remove(Outcome),
     /// The server failed it: it goes on at the phone, or ends.
     ServerFailed(Reason, String),
+    /// Its server is gone, and it can't wait much longer: it goes on at the phone if that is possible.
+    TryPhone(String),
     /// Storage failed a job of it, and gave back the audio.
     StorageFailed(Fault, Vec<Piece>),
     /// It goes on in memory until there is a disk.

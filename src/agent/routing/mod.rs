@@ -214,6 +214,7 @@ impl Parts {
             Then::Write => self.write(key, turn),
             Then::Remove(outcome) => self.remove(key, outcome, turn),
             Then::ServerFailed(reason, detail) => self.server_failed(key, reason, detail, turn),
+            Then::TryPhone(detail) => self.try_phone(key, detail, turn),
             Then::StorageFailed(fault, pieces) => self.storage_failed(key, fault, pieces, turn),
             Then::AwaitDisk => {
                 self.disk.scan(turn);
@@ -391,6 +392,16 @@ impl Parts {
         let tried = goes_local.then(|| self.go_on_at_phone(key, turn));
         let Some(it) = self.recordings.get(key) else { return };
         let then = at_server::failed(it, reason, detail, tried, turn);
+        self.follow(key, then, turn);
+    }
+
+    /// A recording whose server is gone goes on at the phone; if that can't be, the server may still be back.
+    fn try_phone(&mut self, key: RecordingKey, detail: String, turn: &mut Turn<'_>) {
+        if self.go_on_at_phone(key, turn).is_err() {
+            return;
+        }
+        let Some(it) = self.recordings.get_mut(key) else { return };
+        let then = at_server::left_for_phone(it, key, detail, turn);
         self.follow(key, then, turn);
     }
 

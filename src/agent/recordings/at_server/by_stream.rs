@@ -6,7 +6,6 @@ use crate::agent::recordings::recording::Recording;
 use crate::agent::recordings::recording::to_server::media_link::MediaLink;
 use crate::agent::{Action, RecordingKey, Turn, UplinkAction};
 use crate::api::event::Event;
-use crate::api::reason::Reason;
 use crate::config::OnFailure;
 use log::Level as LogLevel;
 use media::blocks::BlockPool;
@@ -44,12 +43,12 @@ pub(super) fn flush(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) 
 /// All packets that have arrived were taken: they go on, or wait as long as there is room.
 pub(in crate::agent) fn drained(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) -> Then {
     flush(it, key, turn);
-    check_room(it, key, turn)
+    check_room(it, turn)
 }
 
 /// The memory for a server that is gone is almost used up: the recording goes on at the phone, if that is
 /// wanted.
-fn check_room(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) -> Then {
+fn check_room(it: &mut Recording, turn: &Turn<'_>) -> Then {
     // Nothing more comes to one that ends.
     if !it.is_live() {
         return Then::Nothing;
@@ -60,11 +59,8 @@ fn check_room(it: &mut Recording, key: RecordingKey, turn: &mut Turn<'_>) -> The
     if !is_filling || !goes_local || !to_server.client.is_interrupted() {
         return Then::Nothing;
     }
-    for action in [UplinkAction::Close, UplinkAction::CloseMedia] {
-        turn.actions.push(Action::Uplink(key, action));
-    }
     let waiting_s = to_server.waiting_ms() / 1000;
-    Then::ServerFailed(Reason::UplinkLost, format!("the server is still gone, and {waiting_s} s wait for it"))
+    Then::TryPhone(format!("the server is still gone, and {waiting_s} s wait for it"))
 }
 
 /// The server takes media by TCP, from an item on. Gives the reason if that can't be.

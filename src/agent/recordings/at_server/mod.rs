@@ -131,7 +131,14 @@ pub(super) fn stop(it: &mut Recording, key: RecordingKey, reason: EndReason, tur
     by_stream::flush(it, key, turn);
     let link = it.destination.as_server_mut().and_then(|to_server| to_server.link.as_ref());
     let items = link.map_or(0, |link| link.outlet().items());
-    give(it, key, turn, |client, now, out| client.stop(reason.as_str(), items, now, out))
+    let then = give(it, key, turn, |client, now, out| client.stop(reason.as_str(), items, now, out));
+    let goes_local = turn.config.uplink.on_failure == OnFailure::Local;
+    match it.destination.as_server_mut() {
+        Some(to_server) if goes_local && to_server.client.is_interrupted() => {
+            Then::TryPhone("the server is gone at the end of the call".into())
+        }
+        _ => then,
+    }
 }
 
 /// Hands an input to the session and carries out the consequences.
@@ -279,6 +286,24 @@ pub(in crate::agent) fn failed(
         Some(Err(error)) => detail = format!("{detail}; nor can it go on at the phone: {error}"),
     }
     Then::Remove(Outcome::PeerFailed(reason, detail))
+}
+
+/// A recording has left its server for the phone; if it ends already, its file does, too.
+pub(in crate::agent) fn left_for_phone(
+    it: &mut Recording,
+    key: RecordingKey,
+    detail: String,
+    turn: &mut Turn<'_>,
+) -> Then {
+    for action in [UplinkAction::Close, UplinkAction::CloseMedia] {
+        turn.actions.push(Action::Uplink(key, action));
+    }
+    let then = failed(it, Reason::UplinkLost, detail, Some(Ok(())), turn);
+    let reason = it.end_reason().filter(|_| !it.is_live());
+    let (Some(reason), Some(to_file)) = (reason, it.destination.as_file_mut()) else { return then };
+    to_file.finish(reason.as_str(), &mut it.stream, turn.now, turn.pool);
+    turn.actions.push(Action::CloseRtp(key));
+    Then::Write
 }
 
 /// Makes a recording to a file of an upload, beginning with the packets that are remembered.

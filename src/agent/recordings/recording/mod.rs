@@ -371,6 +371,11 @@ impl Recording {
         self.why = Some(Why { reason, cause: full.then_some(Cause::Full), detail: None });
     }
 
+    /// Why it ends, if it does.
+    pub(in crate::agent) fn end_reason(&self) -> Option<EndReason> {
+        self.why.as_ref().map(|why| why.reason)
+    }
+
     /// The server said why.
     pub(in crate::agent) fn note_words(&mut self, words: String) {
         if let Some(why) = &mut self.why {
