@@ -60,11 +60,13 @@ impl Items {
 
     /// The server's time of an item that arrived at the phone `at_ms` after the begin of the recording.
     pub fn arrival(&mut self, at_ms: u32, now: Mono) -> Mono {
-        let at_ms = u64::from(at_ms);
-        let told = if at_ms >= self.elapsed_ms {
-            self.asked + Duration::from_millis(at_ms - self.elapsed_ms)
+        // Items count milliseconds modulo 2^32: what is nearer counts.
+        let elapsed_ms = u32::try_from(self.elapsed_ms & u64::from(u32::MAX)).unwrap_or_default();
+        let (ahead, behind) = (at_ms.wrapping_sub(elapsed_ms), elapsed_ms.wrapping_sub(at_ms));
+        let told = if ahead <= behind {
+            self.asked + Duration::from_millis(ahead.into())
         } else {
-            self.asked.minus(MAX_AGE.min(Duration::from_millis(self.elapsed_ms - at_ms)))
+            self.asked.minus(MAX_AGE.min(Duration::from_millis(behind.into())))
         };
         self.newest = told.min(now).max(self.newest);
         self.newest
@@ -84,7 +86,8 @@ impl Items {
     /// A pause ends; gives its length.
     pub fn resume(&mut self, at_ms: u32) -> Option<Duration> {
         let began = self.paused_ms.take()?;
-        Some(Duration::from_millis(u64::from(at_ms.saturating_sub(began))))
+        let (length, against) = (at_ms.wrapping_sub(began), began.wrapping_sub(at_ms));
+        Some(Duration::from_millis(if length <= against { length.into() } else { 0 }))
     }
 
     /// The recording ends `now`: the length of a pause that goes on.
@@ -134,8 +137,20 @@ mod tests {
     #[test]
     fn times_are_never_later_than_now_and_never_go_back() {
         let mut items = items(0, 10_000);
-        assert_eq!(items.arrival(u32::MAX, at(10_100)), at(10_100));
+        assert_eq!(items.arrival(1 << 31, at(10_100)), at(10_100));
         assert_eq!(items.arrival(50, at(10_200)), at(10_100));
+    }
+
+    #[test]
+    fn times_go_on_when_the_phones_count_begins_anew_after_49_days() {
+        let elapsed_ms = u64::from(u32::MAX);
+        let mut items = items(elapsed_ms, 10_000);
+        assert_eq!(items.arrival(u32::MAX - 20, at(20_000)), at(9980));
+        assert_eq!(items.arrival(19, at(20_000)), at(10_020));
+        items.pause(u32::MAX);
+        assert_eq!(items.resume(999), Some(Duration::from_secs(1)));
+        items.pause(5000);
+        assert_eq!(items.resume(4000), Some(Duration::ZERO));
     }
 
     #[test]

@@ -374,6 +374,24 @@ pub(crate) fn permit(actor: &Actor, permission: Permission, now_us: i64) -> Resu
     authorize(actor, permission, None, now_us).map(drop)
 }
 
+/// Whether `actor` may something that is about all calls: a grant for some extensions, sites or times is none for it.
+///
+/// # Errors
+/// They may not.
+pub(crate) fn permit_for_all(actor: &Actor, permission: Permission, now_us: i64) -> Result<(), Refusal> {
+    match authorize(actor, permission, None, now_us)? {
+        Condition::All => Ok(()),
+        Condition::Any(_) => Err(Refusal::Permission(permission)),
+    }
+}
+
+/// Whether `actor` sees whole numbers of all calls of a condition. Grants of which some show them and some do not are
+/// not taken apart call by call: then no number is whole.
+pub(crate) fn sees_numbers(actor: &Actor, of: &Condition, now_us: i64) -> bool {
+    authorize(actor, Permission::NumberFull, None, now_us)
+        .is_ok_and(|numbers| numbers == Condition::All || numbers == *of)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +404,31 @@ mod tests {
         });
         let grant = Grant::of(role, uses.collect());
         Actor { account: Id([0; 16]), name: "anna".into(), grants: vec![grant], limit: None }
+    }
+
+    #[test]
+    fn a_grant_for_a_site_is_none_for_the_whole_audit_log_or_all_accounts() {
+        let within = Within { sites: vec!["berlin".into()], ..Within::default() };
+        for (role, permission) in
+            [(Role::Auditor, Permission::AuditRead), (Role::Admin, Permission::AccountEdit)]
+        {
+            let mut actor = actor(role, &[]);
+            assert_eq!(permit_for_all(&actor, permission, 0), Ok(()));
+            actor.grants[0].within = within.clone();
+            assert_eq!(permit(&actor, permission, 0), Ok(()));
+            assert_eq!(permit_for_all(&actor, permission, 0), Err(Refusal::Permission(permission)));
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_of_the_calls_alone_whose_grant_shows_them() {
+        let search = |actor: &Actor| authorize(actor, Permission::CallSearch, None, 0).unwrap();
+        let mut actor = actor(Role::Agent, &[("201", i64::MIN, None)]);
+        assert!(sees_numbers(&actor, &search(&actor), 0));
+        actor.grants.push(Grant::of(Role::Auditor, Vec::new()));
+        assert!(!sees_numbers(&actor, &search(&actor), 0), "the auditor's calls are everybody's");
+        actor.grants.remove(0);
+        assert!(!sees_numbers(&actor, &search(&actor), 0));
     }
 
     #[test]

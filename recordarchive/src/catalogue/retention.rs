@@ -76,7 +76,7 @@ pub(crate) trait Retention: Send + Sync {
     /// The files of each of these calls.
     async fn files_of(&self, calls: &[i64]) -> Done<Vec<Vec<Place>>>;
     /// Takes a call out of the trash that a policy put there, unless its files are going already.
-    async fn put_back(&self, doomed: &Doomed, why: &str, now_us: i64) -> Done<()>;
+    async fn put_back(&self, doomed: &Doomed, why: &str, now_us: i64) -> Done<bool>;
     /// Has calls in the trash with files in one of these folders be due now that are due after `later_us`,
     /// those first that would be next, and none that a hold keeps; at most `limit`. How many.
     async fn hasten(&self, now_us: i64, later_us: i64, folders: &[PathBuf], limit: u32) -> Done<usize>;

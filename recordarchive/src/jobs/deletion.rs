@@ -133,7 +133,11 @@ async fn put_back(catalogue: &dyn Catalogue, doomed: Vec<Doomed>, now_us: i64) -
     let split = tokio::task::spawn_blocking(move || split(doomed)).await;
     let (protected, others): (Vec<Doomed>, Vec<Doomed>) = split.unwrap_or_default();
     for call in protected {
-        catalogue.put_back(&call, "it is protected where it was recorded", now_us).await?;
+        // One whose deletion has begun can't come back: it is put off, so that the others have their turn.
+        if !catalogue.put_back(&call, "it is protected where it was recorded", now_us).await? {
+            log::error!("deletion: a call whose deletion has begun is protected where it was recorded");
+            catalogue.put_off_deletion(&call, now_us + AGAIN_US).await?;
+        }
     }
     Ok(others)
 }

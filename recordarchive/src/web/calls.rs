@@ -5,7 +5,7 @@ use super::caller::caller;
 use super::params::{NO_CURSOR, Query, behind, cursor};
 use super::problem::Problem;
 use crate::access::audit::Entry;
-use crate::access::{Actor, Condition, Permission, authorize, permit};
+use crate::access::{Actor, Condition, Permission, authorize, permit, sees_numbers};
 use crate::catalogue::model::{CallView, Decision, EventBrief, Note, Party, Search};
 use crate::catalogue::same::Same;
 use crate::clock;
@@ -61,7 +61,7 @@ pub(super) async fn list(
     let said = json!({"q": params.q.unwrap_or_default(), "from": rfc3339(search.from_us), "to": rfc3339(search.to_us)});
     app.catalogue.log(&[Entry::new(now_us, &actor.name, "search", "").with(&said)]).await?;
     let page = app.catalogue.search(&search, &condition).await?;
-    let full = sees_numbers(&actor, now_us);
+    let full = sees_numbers(&actor, &condition, now_us);
     let calls: Vec<Value> = page.calls.iter().map(|call| shown(call, full)).collect();
     Ok(Json(json!({"calls": calls, "next": page.next.map(cursor)})).into_response())
 }
@@ -123,10 +123,6 @@ fn search(app: &App, params: &ListParams, now_us: i64) -> Result<Search, String>
     };
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     Ok(Search { query, from_us, to_us, behind, limit })
-}
-
-pub(super) fn sees_numbers(actor: &Actor, now_us: i64) -> bool {
-    permit(actor, Permission::NumberFull, now_us).is_ok()
 }
 
 /// A call in an answer.
@@ -195,7 +191,7 @@ pub(super) async fn one(
         return Err(Problem::not_found());
     }
     app.catalogue.log(&[Entry::new(now_us, &actor.name, "view", id)]).await?;
-    Ok(Json(whole(&app, &call, sees_numbers(&actor, now_us), now_us)).into_response())
+    Ok(Json(whole(&app, &call, sees_numbers(&actor, &condition, now_us), now_us)).into_response())
 }
 
 fn whole(app: &App, call: &CallView, full: bool, now_us: i64) -> Value {
@@ -241,7 +237,7 @@ async fn changed(
     now_us: i64,
 ) -> Result<Value, Problem> {
     let call = app.catalogue.call(id, condition).await?.ok_or_else(Problem::not_found)?;
-    Ok(whole(app, &call, sees_numbers(actor, now_us), now_us))
+    Ok(whole(app, &call, sees_numbers(actor, condition, now_us), now_us))
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use super::calls::id;
 use super::holds::reason;
 use super::problem::Problem;
 use crate::access::audit::Entry;
-use crate::access::{Actor, Condition, Permission, authorize, permit};
+use crate::access::{Actor, Condition, Permission, authorize, sees_numbers};
 use crate::catalogue::export::{Export, State as ExportState};
 use crate::catalogue::model::Search;
 use crate::clock;
@@ -112,8 +112,7 @@ pub(super) async fn ask(
     let new: NewExport = serde_json::from_slice(&body).map_err(|_| Problem::bad(wanted))?;
     let reason = reason(&new.reason)?;
     let condition = authorize(&actor, Permission::ExportCreate, Some(&reason), now_us)?;
-    let mask_numbers =
-        new.mask_numbers.unwrap_or(false) || permit(&actor, Permission::NumberFull, now_us).is_err();
+    let mask_numbers = new.mask_numbers.unwrap_or(false) || !sees_numbers(&actor, &condition, now_us);
     let as_stored = new.as_stored.unwrap_or(false);
     if as_stored && new.originals == Some(false) {
         return Err(Problem::bad("as_stored is about originals: leave out one of both"));

@@ -6,11 +6,11 @@
 use super::App;
 use super::audio::{Listener, codec_named};
 use super::caller::caller;
-use super::calls::{id, sees_numbers};
+use super::calls::id;
 use super::params::Query;
 use super::problem::Problem;
 use crate::access::audit::Entry;
-use crate::access::{Actor, Permission, authorize};
+use crate::access::{Actor, Permission, authorize, sees_numbers};
 use crate::catalogue::model::{Party, Place};
 use crate::clock;
 use crate::id::Id;
@@ -89,7 +89,7 @@ pub(super) async fn list(
     let actor = caller(&app, &method, &headers).await?;
     let now_us = clock::now_us();
     let condition = authorize(&actor, Permission::AudioLive, params.reason.as_deref(), now_us)?;
-    let full = sees_numbers(&actor, now_us);
+    let full = sees_numbers(&actor, &condition, now_us);
     let all = app.live.all();
     let seen =
         all.iter().filter(|running| condition.admits(&running.extension, &running.site, running.started_us));

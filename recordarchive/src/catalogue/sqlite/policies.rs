@@ -257,7 +257,7 @@ async fn condemn(tx: &mut Tx, calls: &[i64], now_us: i64) -> Done<usize> {
     Ok(entries.len())
 }
 
-async fn put_back(tx: &mut Tx, doomed: &Doomed, why: &str, now_us: i64) -> Done<()> {
+async fn put_back(tx: &mut Tx, doomed: &Doomed, why: &str, now_us: i64) -> Done<bool> {
     let query = "DELETE FROM trash WHERE call = ? AND begun = 0
                    AND (SELECT asked_by FROM deletion WHERE key = trash.deletion) = ?";
     let done = sqlx::query(query).bind(doomed.call).bind(BY_POLICY).execute(&mut **tx).await?;
@@ -265,7 +265,7 @@ async fn put_back(tx: &mut Tx, doomed: &Doomed, why: &str, now_us: i64) -> Done<
         let entry = Entry::new(now_us, BY_POLICY, "restore", doomed.id).with(&json!({"why": why}));
         log::append(tx, &[entry]).await?;
     }
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 async fn hasten(tx: &mut Tx, now_us: i64, later_us: i64, folders: &[PathBuf], limit: u32) -> Done<usize> {
@@ -370,11 +370,11 @@ impl Retention for SqliteCatalogue {
         Ok(files)
     }
 
-    async fn put_back(&self, doomed: &Doomed, why: &str, now_us: i64) -> Done<()> {
+    async fn put_back(&self, doomed: &Doomed, why: &str, now_us: i64) -> Done<bool> {
         let mut tx = self.begin().await?;
-        put_back(&mut tx, doomed, why, now_us).await?;
+        let is_back = put_back(&mut tx, doomed, why, now_us).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(is_back)
     }
 
     async fn hasten(&self, now_us: i64, later_us: i64, folders: &[PathBuf], limit: u32) -> Done<usize> {

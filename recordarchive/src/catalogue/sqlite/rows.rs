@@ -273,7 +273,8 @@ pub(super) async fn index_words(tx: &mut Tx, call: i64) -> Done<()> {
         "SELECT name FROM party WHERE call = ?1
          UNION ALL SELECT number FROM party WHERE call = ?1 AND digits = '' AND number IS NOT NULL
          UNION ALL SELECT tag.name FROM tagged JOIN tag ON tag.key = tagged.tag WHERE tagged.call = ?1
-         UNION ALL SELECT text FROM note WHERE call = ?1",
+         UNION ALL SELECT text FROM note WHERE call = ?1
+             AND NOT EXISTS (SELECT 1 FROM note newer WHERE newer.supersedes = note.id)",
     )
     .bind(call)
     .fetch_all(&mut **tx)

@@ -66,10 +66,14 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(open: Option<(u16, Signer)>, descriptors: u64) -> Self {
-        let run = random().unwrap_or_else(|error| {
-            log::warn!("{error}: phones that come back after this run may not find their recordings");
-            0
-        });
+        // Without it, a token of another run could be that of a call of this one.
+        let (open, run) = match random() {
+            Ok(run) => (open, run),
+            Err(error) => {
+                log::warn!("{error}: no audio by TCP in this run");
+                (None, 0)
+            }
+        };
         let room = usize::try_from(Limits::for_phones(descriptors) / 8).unwrap_or(usize::MAX);
         let max_nameless = MAX_NAMELESS.min(room.max(2));
         Self {
